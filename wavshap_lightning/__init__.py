@@ -1,0 +1,1 @@
+"""Train speech-emotion heads on frozen WavLM and explain what they listen to."""

@@ -1,0 +1,78 @@
+"""Frame arithmetic: the one place where samples become frames and frames become seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from jaxtyping import Float
+
+from wavshap_lightning.errors import SettingError
+
+
+@dataclass(frozen=True)
+class FrameGrid:
+    """Where the frames of a stack of unpadded strided convolutions lie in time.
+
+    WavLM Base, for example: hop 320 samples, receptive field 400 samples, so one second at
+    16 kHz holds 49 frames and the first is centred at 12.5 ms.
+
+    Args:
+        kernels: Kernel size of each convolution, in steps of its input.
+        strides: Stride of each convolution, likewise.
+        sample_rate: Samples per second of the waveform.
+
+    Raises:
+        SettingError: If the two lists differ in length, or any number is below one.
+
+    >>> grid = FrameGrid((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), 16_000)
+    >>> grid.hop_samples, grid.receptive_field_samples, grid.num_frames(16_000)
+    (320, 400, 49)
+    >>> float(grid.center_s(49)[0])
+    0.0125
+    """
+
+    kernels: tuple[int, ...]
+    strides: tuple[int, ...]
+    sample_rate: int
+
+    def __post_init__(self) -> None:
+        if len(self.kernels) != len(self.strides) or not self.kernels:
+            raise SettingError(f"kernels={self.kernels}, strides={self.strides}: need one stride per kernel")
+        if min(*self.kernels, *self.strides, self.sample_rate) < 1:
+            raise SettingError(f"{self}: every number must be at least 1")
+
+    @classmethod
+    def from_convolutions(cls, kernels: Sequence[int], strides: Sequence[int], sample_rate: int) -> FrameGrid:
+        """The grid of a convolution stack whose sizes come from a configuration file."""
+        return cls(tuple(kernels), tuple(strides), sample_rate)
+
+    @cached_property
+    def hop_samples(self) -> int:
+        """Samples between the starts of two neighbouring frames."""
+        return prod(self.strides)
+
+    @cached_property
+    def receptive_field_samples(self) -> int:
+        """Samples one frame sees; a shorter clip has no frame at all."""
+        steps = [prod(self.strides[:depth]) for depth in range(len(self.strides))]
+        return 1 + sum((kernel - 1) * step for kernel, step in zip(self.kernels, steps, strict=True))
+
+    def num_frames(self, num_samples: int) -> int:
+        """How many whole frames fit into `num_samples` samples (0 if none does)."""
+        return max(0, (num_samples - self.receptive_field_samples) // self.hop_samples + 1)
+
+    def start_s(self, num_frames: int) -> Float[np.ndarray, " num_frames"]:
+        """Where each frame's receptive field begins, in seconds."""
+        return np.arange(num_frames) * self.hop_samples / self.sample_rate
+
+    def end_s(self, num_frames: int) -> Float[np.ndarray, " num_frames"]:
+        """Where each frame's receptive field ends, in seconds."""
+        return self.start_s(num_frames) + self.receptive_field_samples / self.sample_rate
+
+    def center_s(self, num_frames: int) -> Float[np.ndarray, " num_frames"]:
+        """Where each frame is centred, in seconds."""
+        return (self.start_s(num_frames) + self.end_s(num_frames)) / 2

@@ -1,0 +1,92 @@
+"""The clip: one recording, or a span of one, with one label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+from wavshap_lightning.errors import CorpusError
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time in a recording.
+
+    Args:
+        start_s: Where it begins, in seconds from the start of the clip.
+        end_s: Where it ends; greater than `start_s`.
+        kind: What lies there (`"tremor"`, `"word"`, ...).
+
+    Raises:
+        CorpusError: If the times are not finite, negative or not in order.
+    """
+
+    start_s: float
+    end_s: float
+    kind: str = ""
+
+    def __post_init__(self) -> None:
+        _check_times(self.start_s, self.end_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One recording, or a span of one, with one label.
+
+    Args:
+        path: The audio file.
+        label: The annotated class, in the corpus's own words until a label map renames it.
+        speaker: Who speaks, unique within the corpus; empty where nobody knows.
+        corpus: Name of the corpus it comes from.
+        split: The corpus's official split (`train`, `validation`, `test`), where it has one.
+        start_s: Where the clip begins inside the file, in seconds; the file's start if None.
+        end_s: Where it ends inside the file, in seconds; the file's end if None.
+        evidence: Spans known to carry the label, in seconds from the start of the clip.
+        text: What is said.
+        votes: How annotators voted, as `(label, count)` pairs.
+        dialogue: The conversation the clip was cut from; clips of one dialogue never cross a split.
+
+    Raises:
+        CorpusError: If the label is empty, the times are out of order or the split is unknown.
+    """
+
+    path: Path
+    label: str
+    speaker: str = ""
+    corpus: str = ""
+    split: str | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    evidence: tuple[Span, ...] = ()
+    text: str | None = None
+    votes: tuple[tuple[str, float], ...] = ()
+    dialogue: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            raise CorpusError(f"path={self.path}: label='' is empty; give every clip a label or leave it out")
+        if self.split is not None and self.split not in SPLITS:
+            raise CorpusError(f"path={self.path}: split={self.split!r} must be one of {', '.join(SPLITS)}")
+        if self.start_s is not None or self.end_s is not None:
+            _check_times(self.start_s or 0.0, self.end_s)
+
+    @property
+    def name(self) -> str:
+        """The file's stem, with the start time where the clip is a span of a longer file.
+
+        >>> Clip(Path("a/03-01-05.wav"), "angry").name
+        '03-01-05'
+        >>> Clip(Path("a/session.wav"), "angry", start_s=12.5, end_s=14.0).name
+        'session@12.500'
+        """
+        return self.path.stem if self.start_s is None else f"{self.path.stem}@{self.start_s:.3f}"
+
+
+def _check_times(start_s: float, end_s: float | None) -> None:
+    if not (isfinite(start_s) and start_s >= 0.0):
+        raise CorpusError(f"start_s={start_s!r} must be a finite time of at least 0 seconds")
+    if end_s is not None and not (isfinite(end_s) and end_s > start_s):
+        raise CorpusError(f"end_s={end_s!r} must be a finite time after start_s={start_s!r}")

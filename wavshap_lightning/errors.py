@@ -1,0 +1,39 @@
+"""What can go wrong, as one small family.
+
+Every message names the value (`name=value`), what is required, and what to do. Catch
+[`WavshapError`][wavshap_lightning.errors.WavshapError] to catch them all.
+"""
+
+from __future__ import annotations
+
+
+class WavshapError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class AudioError(WavshapError):
+    """A recording that cannot be read or used."""
+
+
+class CorpusError(WavshapError):
+    """A corpus, manifest, label map, split or protocol that does not hold together."""
+
+
+class AuditError(CorpusError):
+    """A corpus whose audit found something a run must not ignore."""
+
+
+class ModelError(WavshapError):
+    """A backbone or classifier that is missing, of the wrong kind or incomplete."""
+
+
+class CheckpointError(ModelError):
+    """A checkpoint that is corrupt, unsafe or belongs to something else."""
+
+
+class CacheError(WavshapError):
+    """A feature cache that cannot be written, or whose content contradicts the model."""
+
+
+class SettingError(WavshapError):
+    """An argument whose value cannot be used."""

@@ -1,0 +1,1 @@
+"""Lightning and W&B live here and nowhere else."""
