@@ -1,0 +1,272 @@
+"""The speech backbone: waveform to frames to layers, frozen and exact under padding."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from wavshap_lightning.audio.frames import FrameGrid
+from wavshap_lightning.errors import ModelError, SettingError
+from wavshap_lightning.models.attention import (
+    GatedAttention,
+    relative_position_bias,
+    relative_position_buckets,
+)
+from wavshap_lightning.models.normalisation import normalise_waveforms, valid_group_norm, valid_mask
+from wavshap_lightning.models.pretrained import (
+    PretrainedSpeechModel,
+    TransformersModule,
+    open_pretrained,
+)
+from wavshap_lightning.models.unfreezing import unfreeze
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class BackboneSettings:
+    """Which backbone, and how it is run.
+
+    Args:
+        name: `"tiny"` (embedded), a folder, or a Hub name such as `"microsoft/wavlm-base-plus"`.
+        revision: Hub commit; pin it for a result that lasts.
+        precision: `"fp32"`, or `"bf16"` for autocast (faster, features differ by about a per cent).
+        unfreeze_layers: Train this many of the last transformer layers too (0 keeps all frozen).
+        lora_rank: Train low-rank adapters of this rank on the query and value projections (0: none).
+    """
+
+    name: str = "tiny"
+    revision: str | None = None
+    precision: Precision = "fp32"
+    unfreeze_layers: int = 0
+    lora_rank: int = 0
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing of the backbone is trained, so that its layers may be cached."""
+        return not (self.unfreeze_layers or self.lora_rank)
+
+
+class SpeechBackbone(nn.Module):
+    """WavLM, HuBERT or wav2vec2 as two stages: `frontend` (waveform to frames), `encoder` (frames to layers).
+
+    Frozen means: no parameter takes a gradient, and everything stays in evaluation mode whatever
+    `train()` says, so that dropout, LayerDrop and SpecAugment are off. A padded batch equals its
+    clips one by one. Autocast outside has no effect; `precision` alone decides.
+
+    Args:
+        source: `"tiny"`, a folder, a Hub name, or a model already opened.
+        revision: As in [`BackboneSettings`][], like the arguments that follow.
+        precision: See there.
+        unfreeze_layers: See there.
+        lora_rank: See there.
+
+    Raises:
+        ModelError: If the model is missing, incomplete, of another kind, or has parts that mix
+            padding into the valid frames.
+        SettingError: If a number is out of range.
+    """
+
+    model: TransformersModule
+
+    def __init__(
+        self,
+        source: str | PretrainedSpeechModel = "tiny",
+        *,
+        revision: str | None = None,
+        precision: Precision = "fp32",
+        unfreeze_layers: int = 0,
+        lora_rank: int = 0,
+    ) -> None:
+        super().__init__()
+        opened = open_pretrained(source, revision) if isinstance(source, str) else source
+        _check_supported(opened)
+        config = opened.model.config
+        self.settings = BackboneSettings(opened.name, opened.revision, precision, unfreeze_layers, lora_rank)
+        self.fingerprint = opened.fingerprint
+        self.normalise = opened.normalise
+        self.sample_rate = opened.sample_rate
+        self.frame_grid = FrameGrid.from_convolutions(
+            config.conv_kernel, config.conv_stride, opened.sample_rate
+        )
+        self.num_channels: int = config.conv_dim[-1]
+        self.num_layers: int = config.num_hidden_layers + 1
+        self.hidden_size: int = config.hidden_size
+        self.model = opened.model.requires_grad_(False)  # noqa: FBT003
+        self._final_norm = bool(config.do_stable_layer_norm)
+        self._gated = config.model_type == "wavlm"
+        if self._gated:
+            _use_fused_attention(self.model)
+        self._trainable = unfreeze(self.model, unfreeze_layers, lora_rank)
+        if self.settings.frozen:
+            position = self.model.encoder.pos_conv_embed
+            position.conv = _without_weight_norm(position.conv)
+        self.train(False)  # noqa: FBT003 - modules made here begin in training mode
+
+    def train(self, mode: bool = True) -> SpeechBackbone:  # noqa: FBT001, FBT002 - torch's signature
+        """Put what is trained into training mode; the rest stays in evaluation mode."""
+        super().train(False)  # noqa: FBT003
+        for module in self._trainable:
+            module.train(mode)
+        return self
+
+    def num_frames(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+        """Valid frames of clips of `lengths` samples.
+
+        Raises:
+            SettingError: If a clip is shorter than one receptive field.
+        """
+        shortest = int(lengths.min())
+        if shortest < self.frame_grid.receptive_field_samples:
+            raise SettingError(
+                f"lengths: the shortest clip has {shortest} samples, one frame needs "
+                f"{self.frame_grid.receptive_field_samples}; leave out or lengthen clips this short"
+            )
+        steps = lengths - self.frame_grid.receptive_field_samples
+        return steps.div(self.frame_grid.hop_samples, rounding_mode="floor") + 1
+
+    def frontend(
+        self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch time channels"]:
+        """Convolutional features of each clip; zero beyond its last whole frame.
+
+        Args:
+            waveforms: Clips in [-1, 1], zero-padded at the end.
+            lengths: Valid samples of each clip; all of them if None.
+        """
+        lengths = _full(waveforms) if lengths is None else lengths
+        num_frames = self.num_frames(lengths)
+        with self._autocast(waveforms.device):
+            states = normalise_waveforms(waveforms, lengths) if self.normalise else waveforms
+            states = self._convolve(states[:, None], lengths)
+        frames = states.transpose(1, 2).float()
+        return frames * valid_mask(num_frames, frames.shape[1])[:, :, None]
+
+    def encoder(
+        self, frames: Float[Tensor, "batch time channels"], num_frames: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch layer time hidden"]:
+        """Hidden states of each clip; zero beyond its last frame.
+
+        Layer 0 is the projected frames with their position embedding, layer k the output of
+        transformer layer k, the last one after the final norm where the model has one.
+
+        Args:
+            frames: What `frontend` returned.
+            num_frames: Valid frames of each clip; all of them if None.
+        """
+        num_frames = _full(frames) if num_frames is None else num_frames
+        mask = valid_mask(num_frames, frames.shape[1])
+        with self._autocast(frames.device):
+            projected = self.model.feature_projection(frames)
+            projected = projected[0] if isinstance(projected, tuple) else projected
+            layers = self._transform(projected * mask[:, :, None], mask)
+        return torch.stack([states.float() for states in layers], 1) * mask[:, None, :, None]
+
+    def forward(
+        self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch layer time hidden"]:
+        """Both stages in turn."""
+        lengths = _full(waveforms) if lengths is None else lengths
+        return self.encoder(self.frontend(waveforms, lengths), self.num_frames(lengths))
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[None]:
+        """Autocast as `precision` says: what is set outside has no effect here."""
+        lowered = self.settings.precision == "bf16"
+        if lowered and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # noqa: SLF001
+            warnings.warn(
+                "precision='bf16': this CPU has no bf16 instructions, which makes it tens of times slower; "
+                "use precision='fp32'",
+                stacklevel=3,
+            )
+        return torch.autocast(device.type, torch.bfloat16, enabled=lowered)
+
+    def _convolve(self, states: Float[Tensor, "batch 1 samples"], lengths: Int[Tensor, " batch"]) -> Tensor:
+        first, *rest = self.model.feature_extractor.conv_layers
+        if isinstance(getattr(first, "layer_norm", None), nn.GroupNorm):
+            steps = (lengths - first.conv.kernel_size[0]).div(first.conv.stride[0], rounding_mode="floor") + 1
+            states = first.activation(valid_group_norm(first.conv(states), steps, first.layer_norm))
+        else:
+            states = first(states)
+        for convolution in rest:
+            states = convolution(states)
+        return states
+
+    def _transform(self, projected: Float[Tensor, "batch time hidden"], mask: Tensor) -> list[Tensor]:
+        encoder = self.model.encoder
+        states = projected + encoder.pos_conv_embed(projected)
+        states = states if self._final_norm else encoder.layer_norm(states)
+        layers = [encoder.dropout(states)]
+        run_layer = self._layer_call(mask)
+        for layer in encoder.layers:
+            layers.append(run_layer(layer, layers[-1]))
+        if self._final_norm:
+            layers[-1] = encoder.layer_norm(layers[-1])
+        return layers
+
+    def _layer_call(self, mask: Tensor) -> Callable[[nn.Module, Tensor], Tensor]:
+        """How one transformer layer of this family is called."""
+        keys = None if bool(mask.all()) else mask
+        if not self._gated:
+            attendable = None if keys is None else keys[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
+            return lambda layer, states: layer(states, attention_mask=attendable)
+        config = self.model.config
+        buckets = relative_position_buckets(
+            mask.shape[1],
+            num_buckets=config.num_buckets,
+            max_distance=config.max_bucket_distance,
+            device=mask.device,
+        )
+        bias = relative_position_bias(self.model.encoder.layers[0].attention, buckets)
+        return lambda layer, states: layer(states, attention_mask=keys, position_bias=bias)[0]
+
+
+def build_backbone(settings: BackboneSettings) -> SpeechBackbone:
+    """The backbone that `settings` describe."""
+    return SpeechBackbone(
+        settings.name,
+        revision=settings.revision,
+        precision=settings.precision,
+        unfreeze_layers=settings.unfreeze_layers,
+        lora_rank=settings.lora_rank,
+    )
+
+
+def _full(batch: Tensor) -> Int[Tensor, " batch"]:
+    return torch.full((batch.shape[0],), batch.shape[1], device=batch.device)
+
+
+def _check_supported(opened: PretrainedSpeechModel) -> None:
+    config = opened.model.config
+    for option in ("add_adapter", "conv_pos_batch_norm"):
+        if getattr(config, option, False):
+            raise ModelError(
+                f"backbone={opened.name!r} has {option}=True, which mixes padding into valid frames; "
+                "use a model without it"
+            )
+
+
+def _use_fused_attention(model: TransformersModule) -> None:
+    for layer in model.encoder.layers:
+        layer.attention = GatedAttention(layer.attention)
+
+
+def _without_weight_norm(conv: nn.Conv1d) -> nn.Conv1d:
+    """The same convolution with its weight computed once and for all."""
+    plain = nn.Conv1d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size[0],
+        padding=int(conv.padding[0]),
+        groups=conv.groups,
+        device="meta",
+    )
+    plain.weight = nn.Parameter(conv.weight.detach().clone(), requires_grad=False)
+    plain.bias = conv.bias
+    return plain

@@ -1,0 +1,141 @@
+"""The emotion head: layer mix, pooling over time, a small classifier. This is what is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.models.normalisation import valid_mask
+from wavshap_lightning.models.pooling import POOLINGS, PoolingName
+from wavshap_lightning.models.statistics import LayerStatistics, Statistic
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """The shape of a head.
+
+    Args:
+        layer: `"learned"` mixes all layers with softmax weights, `"last"` takes the last one,
+            a number takes that one (0 is the projected frames).
+        pooling: `"mean"`, `"mean_std"` or `"attentive"`.
+        hidden_size: Size of the hidden layer; 0 makes the head linear.
+        dropout: Share of the pooled and hidden values dropped in training.
+    """
+
+    layer: int | Literal["learned", "last"] = "learned"
+    pooling: PoolingName = "mean_std"
+    hidden_size: int = 128
+    dropout: float = 0.2
+
+
+class LayerMix(nn.Module):
+    """A weighted sum of the layers whose weights are positive and sum to one.
+
+    Args:
+        num_layers: How many layers the backbone gives.
+        layer: As in [`HeadSettings`][].
+
+    Raises:
+        SettingError: If there is no such layer.
+    """
+
+    def __init__(self, num_layers: int, layer: int | Literal["learned", "last"]) -> None:
+        super().__init__()
+        if layer == "learned":
+            self.scores = nn.Parameter(torch.zeros(num_layers))
+            return
+        index = num_layers - 1 if layer == "last" else layer
+        if not 0 <= index < num_layers:
+            raise SettingError(
+                f"layer={layer} must lie between 0 and {num_layers - 1}, or be 'learned' or 'last'"
+            )
+        self.register_buffer("chosen", torch.eye(num_layers)[index], persistent=False)
+
+    def weights(self) -> Float[Tensor, " layer"]:
+        """The mixing weights."""
+        chosen: Tensor | None = getattr(self, "chosen", None)
+        return self.scores.softmax(0) if chosen is None else chosen
+
+    def forward(self, layers: Float[Tensor, "batch layer time hidden"]) -> Float[Tensor, "batch time hidden"]:
+        """Mix the layers."""
+        return torch.einsum("l,blth->bth", self.weights(), layers)
+
+
+class EmotionHead(nn.Module):
+    """Layer mix, pooling, normalisation, MLP.
+
+    It takes the layers themselves (`forward`) or just the statistics it needs of them
+    (`classify_statistics`), with the same logits.
+
+    Args:
+        num_layers: How many layers the backbone gives.
+        layer_size: Size of each of their frames.
+        num_classes: How many logits to give.
+        settings: The head's shape.
+
+    Raises:
+        SettingError: If a setting is out of range.
+    """
+
+    def __init__(
+        self, num_layers: int, layer_size: int, num_classes: int, settings: HeadSettings | None = None
+    ) -> None:
+        super().__init__()
+        self.settings = settings or HeadSettings()
+        _check(self.settings, num_classes)
+        self.mix = LayerMix(num_layers, self.settings.layer)
+        self.pooling = POOLINGS[self.settings.pooling](layer_size)
+        self.mlp = _build_mlp(self.pooling.output_size, num_classes, self.settings)
+
+    @property
+    def statistic(self) -> Statistic:
+        """Which statistic of the layers determines the logits."""
+        return self.pooling.statistic
+
+    def forward(
+        self,
+        layers: Float[Tensor, "batch layer time hidden"],
+        num_frames: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch classes"]:
+        """Logits from the backbone's layers.
+
+        Args:
+            layers: Hidden states, zero beyond each clip's last frame.
+            num_frames: Valid frames of each clip; all of them if None.
+        """
+        size = layers.shape[2]
+        mask = (
+            torch.ones(layers.shape[0], size, dtype=torch.bool, device=layers.device)
+            if num_frames is None
+            else valid_mask(num_frames, size)
+        )
+        return self.mlp(self.pooling(self.mix(layers), mask))
+
+    def classify_statistics(self, statistics: LayerStatistics) -> Float[Tensor, "batch classes"]:
+        """The same logits from the statistics named by `statistic`."""
+        if self.statistic == "frames":
+            return self(statistics["layers"], statistics["num_frames"])
+        return self.mlp(self.pooling.pool_statistics(statistics, self.mix.weights()))
+
+
+def _build_mlp(input_size: int, num_classes: int, settings: HeadSettings) -> nn.Sequential:
+    """Batch norm without a scale of its own standardises the pooled features, whatever the backbone."""
+    stem = [nn.BatchNorm1d(input_size, affine=False), nn.Dropout(settings.dropout)]
+    if settings.hidden_size == 0:
+        return nn.Sequential(*stem, nn.Linear(input_size, num_classes))
+    hidden = [nn.Linear(input_size, settings.hidden_size), nn.GELU(), nn.Dropout(settings.dropout)]
+    return nn.Sequential(*stem, *hidden, nn.Linear(settings.hidden_size, num_classes))
+
+
+def _check(settings: HeadSettings, num_classes: int) -> None:
+    if not 0.0 <= settings.dropout < 1.0:
+        raise SettingError(f"dropout={settings.dropout} must lie in [0, 1)")
+    if settings.hidden_size < 0:
+        raise SettingError(f"hidden_size={settings.hidden_size} must be at least 0 (0 makes the head linear)")
+    if num_classes < 2:
+        raise SettingError(f"num_classes={num_classes} must be at least 2; give at least two labels")

@@ -1,0 +1,141 @@
+"""Pooling over time: from the frames of a layer mix to one vector a clip.
+
+Each pooling says which statistic of the layers it needs, so that a cache stores just that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from wavshap_lightning.models.statistics import LayerStatistics, Statistic, mix_mean, mix_variance
+
+PoolingName = Literal["mean", "mean_std", "attentive"]
+VARIANCE_FLOOR = 1e-6  # keeps the gradient of the square root finite where a clip has one frame
+
+
+class Pooling(Protocol):
+    """What the head asks of a pooling."""
+
+    statistic: Statistic
+    output_size: int
+
+    def __call__(
+        self, frames: Float[Tensor, "batch time hidden"], mask: Bool[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch pooled"]:
+        """Pool mixed frames; those outside the mask are zero and do not count."""
+        ...
+
+    def pool_statistics(
+        self, statistics: LayerStatistics, weights: Float[Tensor, " layer"]
+    ) -> Float[Tensor, "batch pooled"]:
+        """The same vector from the layers' statistics and the mixing weights."""
+        ...
+
+
+class MeanPooling(nn.Module):
+    """Mean over the valid frames."""
+
+    statistic: Statistic = "mean"
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.output_size = hidden_size
+
+    def forward(
+        self, frames: Float[Tensor, "batch time hidden"], mask: Bool[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch pooled"]:
+        """See [`Pooling`][]."""
+        return _weighted_mean(frames, _uniform(mask))
+
+    def pool_statistics(
+        self, statistics: LayerStatistics, weights: Float[Tensor, " layer"]
+    ) -> Float[Tensor, "batch pooled"]:
+        """See [`Pooling`][]."""
+        return mix_mean(statistics, weights)
+
+
+class MeanStdPooling(nn.Module):
+    """Mean and standard deviation (divided by the number of frames) over the valid frames."""
+
+    statistic: Statistic = "moments"
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.output_size = 2 * hidden_size
+
+    def forward(
+        self, frames: Float[Tensor, "batch time hidden"], mask: Bool[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch pooled"]:
+        """See [`Pooling`][]."""
+        return _mean_and_deviation(frames, _uniform(mask))
+
+    def pool_statistics(
+        self, statistics: LayerStatistics, weights: Float[Tensor, " layer"]
+    ) -> Float[Tensor, "batch pooled"]:
+        """See [`Pooling`][]."""
+        deviation = (mix_variance(statistics, weights) + VARIANCE_FLOOR).sqrt()
+        return torch.cat([mix_mean(statistics, weights), deviation], 1)
+
+
+class AttentivePooling(nn.Module):
+    """Mean and standard deviation under learned weights over time.
+
+    Source: Okabe, Koshinaka and Shinoda 2018, "Attentive Statistics Pooling for Deep Speaker
+    Embedding".
+
+    Args:
+        hidden_size: Size of a frame.
+        attention_size: Size of the layer that scores a frame.
+    """
+
+    statistic: Statistic = "frames"
+
+    def __init__(self, hidden_size: int, attention_size: int = 64) -> None:
+        super().__init__()
+        self.output_size = 2 * hidden_size
+        self.score = nn.Sequential(
+            nn.Linear(hidden_size, attention_size), nn.Tanh(), nn.Linear(attention_size, 1)
+        )
+
+    def forward(
+        self, frames: Float[Tensor, "batch time hidden"], mask: Bool[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch pooled"]:
+        """See [`Pooling`][]."""
+        scores = self.score(frames)[:, :, 0].masked_fill(~mask, float("-inf"))
+        return _mean_and_deviation(frames, scores.softmax(1))
+
+    def pool_statistics(
+        self, statistics: LayerStatistics, weights: Float[Tensor, " layer"]
+    ) -> Float[Tensor, "batch pooled"]:
+        """See [`Pooling`][]."""
+        raise NotImplementedError("attentive pooling needs the frames themselves, no statistic will do")
+
+
+POOLINGS: dict[PoolingName, Callable[[int], MeanPooling | MeanStdPooling | AttentivePooling]] = {
+    "mean": MeanPooling,
+    "mean_std": MeanStdPooling,
+    "attentive": AttentivePooling,
+}
+
+
+def _uniform(mask: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
+    return mask / mask.sum(1, keepdim=True)
+
+
+def _weighted_mean(
+    frames: Float[Tensor, "batch time hidden"], weights: Float[Tensor, "batch time"]
+) -> Float[Tensor, "batch hidden"]:
+    return (weights[:, None].to(frames.dtype) @ frames)[:, 0]
+
+
+def _mean_and_deviation(
+    frames: Float[Tensor, "batch time hidden"], weights: Float[Tensor, "batch time"]
+) -> Float[Tensor, "batch pooled"]:
+    mean = _weighted_mean(frames, weights)
+    variance = _weighted_mean((frames - mean[:, None]).square(), weights)
+    return torch.cat([mean, (variance + VARIANCE_FLOOR).sqrt()], 1)

@@ -1,0 +1,152 @@
+"""Opening a pretrained speech transformer: by Hub name, from a folder, or the embedded one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    HubertModel,
+    PretrainedConfig,
+    PreTrainedModel,
+    Wav2Vec2Model,
+    WavLMModel,
+)
+from transformers.utils.hub import cached_file
+
+from wavshap_lightning.errors import ModelError
+from wavshap_lightning.models.tiny import build_tiny_model
+
+TransformersModule = Any  # transformers' submodules are untyped
+
+FAMILIES: dict[str, type[PreTrainedModel]] = {
+    "wavlm": WavLMModel,
+    "hubert": HubertModel,
+    "wav2vec2": Wav2Vec2Model,
+}
+
+# Used in pretraining only: no forward pass of ours reads it.
+UNUSED_KEYS = frozenset({"masked_spec_embed"})
+
+
+@dataclass(frozen=True, eq=False)
+class PretrainedSpeechModel:
+    """A speech transformer as it was found, before anything is changed.
+
+    Args:
+        model: WavLM, HuBERT or wav2vec2, without a task head.
+        name: `"tiny"`, a folder, or a Hub name.
+        revision: The Hub commit asked for.
+        normalise: Whether each waveform is scaled to zero mean and unit variance first.
+        sample_rate: Samples per second it was trained on.
+    """
+
+    model: PreTrainedModel
+    name: str
+    revision: str | None = None
+    normalise: bool = False
+    sample_rate: int = 16_000
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights, the geometry and the preprocessing."""
+        digest = hashlib.sha256(json.dumps(self._geometry(), sort_keys=True).encode())
+        for key, tensor in sorted(self.model.state_dict().items()):
+            digest.update(f"{key}{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def _geometry(self) -> dict[str, Any]:
+        config = self.model.config
+        names = (
+            "model_type",
+            "conv_kernel",
+            "conv_stride",
+            "feat_extract_norm",
+            "do_stable_layer_norm",
+            "num_attention_heads",
+            "hidden_act",
+            "feat_extract_activation",
+            "layer_norm_eps",
+            "max_bucket_distance",
+        )
+        geometry = {name: getattr(config, name, None) for name in names}
+        return {**geometry, "normalise": self.normalise, "sample_rate": self.sample_rate}
+
+
+def open_pretrained(name: str, revision: str | None = None) -> PretrainedSpeechModel:
+    """Open a backbone.
+
+    A Hub name is fetched once by transformers and found in its cache from then on; weights come
+    as safetensors or through `weights_only=True`, never as pickled code.
+
+    Args:
+        name: `"tiny"`, a folder with `config.json` and weights, or a Hub name.
+        revision: The Hub commit, tag or branch; pin a commit for a result that lasts.
+
+    Raises:
+        ModelError: If it is not there, of another kind, or lacks weights.
+    """
+    if name == "tiny":
+        return PretrainedSpeechModel(build_tiny_model(), name="tiny")
+    config = _found(name, revision, lambda: AutoConfig.from_pretrained(name, revision=revision))
+    model_class = _model_class(name, config)
+    options: dict[str, Any] = {} if config.model_type == "wavlm" else {"attn_implementation": "sdpa"}
+    options |= {"config": config, "revision": revision, "dtype": torch.float32, "output_loading_info": True}
+    model, report = _found(name, revision, lambda: model_class.from_pretrained(name, **options))
+    missing = sorted(key for key in report["missing_keys"] if key.split(".")[-1] not in UNUSED_KEYS)
+    if missing:
+        raise ModelError(
+            f"backbone={name!r} lacks {len(missing)} weights ({', '.join(missing[:3])}, ...), which would "
+            "stay random; give a folder or revision with complete weights"
+        )
+    return PretrainedSpeechModel(model, name, revision, **_preprocessing(name, revision))
+
+
+def _model_class(name: str, config: PretrainedConfig) -> type[PreTrainedModel]:
+    model_class = FAMILIES.get(config.model_type)
+    if model_class is None:
+        raise ModelError(
+            f"backbone={name!r} is of kind {config.model_type!r}; need one of {', '.join(FAMILIES)}, "
+            "such as 'microsoft/wavlm-base-plus'"
+        )
+    return model_class
+
+
+def _preprocessing(name: str, revision: str | None) -> dict[str, Any]:
+    """Sampling rate and normalisation from `preprocessor_config.json`; wav2vec2's defaults without one."""
+    path = _found(
+        name,
+        revision,
+        lambda: cached_file(
+            name, "preprocessor_config.json", revision=revision, _raise_exceptions_for_missing_entries=False
+        ),
+    )
+    settings = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    return {
+        "normalise": bool(settings.get("do_normalize", True)),
+        "sample_rate": int(settings.get("sampling_rate", 16_000)),
+    }
+
+
+def _found(name: str, revision: str | None, load: Callable[[], Any]) -> Any:  # noqa: ANN401
+    try:
+        return load()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        at = f" at revision={revision!r}" if revision else ""
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        fetch = f"hf download {name}" + (f" --revision {revision}" if revision else "")
+        remedy = (
+            "the folder needs config.json and model.safetensors (WavLM, HuBERT or wav2vec2)"
+            if Path(name).exists()
+            else f"check the name; without network, run '{fetch}' on a machine that has it and copy the "
+            "folder over, or use backbone='tiny', which is embedded"
+        )
+        raise ModelError(f"backbone={name!r}{at} could not be opened: {reason}; {remedy}") from error
