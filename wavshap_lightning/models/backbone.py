@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -71,7 +71,7 @@ class SpeechBackbone(nn.Module):
     Raises:
         ModelError: If the model is missing, incomplete, of another kind, or has parts that mix
             padding into the valid frames.
-        SettingError: If a number is out of range.
+        SettingError: If a number is out of range, or there is no such precision.
     """
 
     model: TransformersModule
@@ -86,6 +86,8 @@ class SpeechBackbone(nn.Module):
         lora_rank: int = 0,
     ) -> None:
         super().__init__()
+        if precision not in get_args(Precision):
+            raise SettingError(f"precision={precision!r} must be one of {', '.join(get_args(Precision))}")
         opened = open_pretrained(source, revision) if isinstance(source, str) else source
         _check_supported(opened)
         config = opened.model.config
@@ -104,6 +106,8 @@ class SpeechBackbone(nn.Module):
         self._gated = config.model_type == "wavlm"
         if self._gated:
             _use_fused_attention(self.model)
+        else:
+            self.model.set_attn_implementation("sdpa")  # others read a boolean mask as numbers to add
         self._trainable = unfreeze(self.model, unfreeze_layers, lora_rank)
         if self.settings.frozen:
             position = self.model.encoder.pos_conv_embed
@@ -179,7 +183,7 @@ class SpeechBackbone(nn.Module):
     def _autocast(self, device: torch.device) -> AbstractContextManager[None]:
         """Autocast as `precision` says: what is set outside has no effect here."""
         lowered = self.settings.precision == "bf16"
-        if lowered and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # noqa: SLF001
+        if lowered and device.type == "cpu" and not _cpu_has_bf16():
             warnings.warn(
                 "precision='bf16': this CPU has no bf16 instructions, which makes it tens of times slower; "
                 "use precision='fp32'",
@@ -240,6 +244,11 @@ def build_backbone(settings: BackboneSettings) -> SpeechBackbone:
 
 def _full(batch: Tensor) -> Int[Tensor, " batch"]:
     return torch.full((batch.shape[0],), batch.shape[1], device=batch.device)
+
+
+def _cpu_has_bf16() -> bool:
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # absent without oneDNN
+    return supported is not None and bool(supported())
 
 
 def _check_supported(opened: PretrainedSpeechModel) -> None:

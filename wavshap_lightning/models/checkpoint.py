@@ -8,6 +8,7 @@ checked when the checkpoint is opened. Nothing is ever unpickled: files open wit
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -24,6 +25,19 @@ from wavshap_lightning.models.head import HeadSettings
 
 CLASSIFIER_KEY = "wavshap_classifier"
 FORMAT_VERSION = 1
+
+# What torch.load raises on files that are not, or no longer, what torch.save wrote.
+UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True)
@@ -143,14 +157,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
                 f"checkpoint={path} carries pickled code and was refused; "
                 "only tensors and plain values are ever read"
             ) from error
-        raise CheckpointError(f"checkpoint={path} is not a checkpoint: {_first_line(error)}") from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"checkpoint={path} is not a checkpoint, or a damaged one; "
+            "give a .ckpt such as runs/NAME/version_0/checkpoints/best.ckpt"
+        ) from error
+    except UNREADABLE as error:
         raise CheckpointError(
             f"checkpoint={path} is corrupt: {_first_line(error)}; copy or train it again"
         ) from error
-    if not isinstance(content, dict) or CLASSIFIER_KEY not in content:
+    if not isinstance(content, dict) or not content.keys() >= {CLASSIFIER_KEY, "state_dict"}:
         raise CheckpointError(
-            f"checkpoint={path} was not written by wavshap-lightning: it has no {CLASSIFIER_KEY!r}"
+            f"checkpoint={path} was not written by wavshap-lightning: "
+            f"it lacks {CLASSIFIER_KEY!r} or 'state_dict'"
         )
     return content
 

@@ -50,9 +50,9 @@ class LayerMix(nn.Module):
             self.scores = nn.Parameter(torch.zeros(num_layers))
             return
         index = num_layers - 1 if layer == "last" else layer
-        if not 0 <= index < num_layers:
+        if not (isinstance(index, int) and 0 <= index < num_layers):
             raise SettingError(
-                f"layer={layer} must lie between 0 and {num_layers - 1}, or be 'learned' or 'last'"
+                f"layer={layer!r} must lie between 0 and {num_layers - 1}, or be 'learned' or 'last'"
             )
         self.register_buffer("chosen", torch.eye(num_layers)[index], persistent=False)
 
@@ -133,6 +133,8 @@ def _build_mlp(input_size: int, num_classes: int, settings: HeadSettings) -> nn.
 
 
 def _check(settings: HeadSettings, num_classes: int) -> None:
+    if settings.pooling not in POOLINGS:
+        raise SettingError(f"pooling={settings.pooling!r} must be one of {', '.join(POOLINGS)}")
     if not 0.0 <= settings.dropout < 1.0:
         raise SettingError(f"dropout={settings.dropout} must lie in [0, 1)")
     if settings.hidden_size < 0:

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     HubertModel,
@@ -56,9 +58,10 @@ class PretrainedSpeechModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the weights, the geometry and the preprocessing."""
+        """SHA-256 of the weights that matter, the geometry and the preprocessing."""
         digest = hashlib.sha256(json.dumps(self._geometry(), sort_keys=True).encode())
-        for key, tensor in sorted(self.model.state_dict().items()):
+        weights = {key: tensor for key, tensor in self.model.state_dict().items() if not _unused(key)}
+        for key, tensor in sorted(weights.items()):
             digest.update(f"{key}{tensor.dtype}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
@@ -98,16 +101,19 @@ def open_pretrained(name: str, revision: str | None = None) -> PretrainedSpeechM
         return PretrainedSpeechModel(build_tiny_model(), name="tiny")
     config = _found(name, revision, lambda: AutoConfig.from_pretrained(name, revision=revision))
     model_class = _model_class(name, config)
-    options: dict[str, Any] = {} if config.model_type == "wavlm" else {"attn_implementation": "sdpa"}
-    options |= {"config": config, "revision": revision, "dtype": torch.float32, "output_loading_info": True}
+    options = {"config": config, "revision": revision, "dtype": torch.float32, "output_loading_info": True}
     model, report = _found(name, revision, lambda: model_class.from_pretrained(name, **options))
-    missing = sorted(key for key in report["missing_keys"] if key.split(".")[-1] not in UNUSED_KEYS)
+    missing = sorted(key for key in report["missing_keys"] if not _unused(key))
     if missing:
         raise ModelError(
             f"backbone={name!r} lacks {len(missing)} weights ({', '.join(missing[:3])}, ...), which would "
             "stay random; give a folder or revision with complete weights"
         )
     return PretrainedSpeechModel(model, name, revision, **_preprocessing(name, revision))
+
+
+def _unused(key: str) -> bool:
+    return key.rpartition(".")[2] in UNUSED_KEYS
 
 
 def _model_class(name: str, config: PretrainedConfig) -> type[PreTrainedModel]:
@@ -121,27 +127,31 @@ def _model_class(name: str, config: PretrainedConfig) -> type[PreTrainedModel]:
 
 
 def _preprocessing(name: str, revision: str | None) -> dict[str, Any]:
-    """Sampling rate and normalisation from `preprocessor_config.json`; wav2vec2's defaults without one."""
-    path = _found(
-        name,
-        revision,
-        lambda: cached_file(
-            name, "preprocessor_config.json", revision=revision, _raise_exceptions_for_missing_entries=False
-        ),
-    )
-    settings = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    """Sampling rate and normalisation as the feature extractor has them; wav2vec2's defaults without one."""
+    settings = _found(name, revision, lambda: _extractor_settings(name, revision))
     return {
         "normalise": bool(settings.get("do_normalize", True)),
         "sample_rate": int(settings.get("sampling_rate", 16_000)),
     }
 
 
+def _extractor_settings(name: str, revision: str | None) -> dict[str, Any]:
+    """A model saved together with its processor keeps them in the processor's file."""
+    nested: dict[str, Any] = _read_json(name, "processor_config.json", revision).get("feature_extractor", {})
+    return nested or _read_json(name, "preprocessor_config.json", revision)
+
+
+def _read_json(name: str, file: str, revision: str | None) -> dict[str, Any]:
+    path = cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
+    return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+
+
 def _found(name: str, revision: str | None, load: Callable[[], Any]) -> Any:  # noqa: ANN401
     try:
         return load()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
         at = f" at revision={revision!r}" if revision else ""
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = _reason(error)
         fetch = f"hf download {name}" + (f" --revision {revision}" if revision else "")
         remedy = (
             "the folder needs config.json and model.safetensors (WavLM, HuBERT or wav2vec2)"
@@ -150,3 +160,9 @@ def _found(name: str, revision: str | None, load: Callable[[], Any]) -> Any:  # 
             "folder over, or use backbone='tiny', which is embedded"
         )
         raise ModelError(f"backbone={name!r}{at} could not be opened: {reason}; {remedy}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnpicklingError):
+        return "its weights file is damaged or carries pickled code, which is never run"
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -41,5 +41,5 @@ def build_tiny_model(seed: int = TINY_SEED) -> WavLMModel:
     The global random state is as it was afterwards.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every GPU too
         return WavLMModel(tiny_config())

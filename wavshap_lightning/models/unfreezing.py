@@ -43,8 +43,8 @@ def _add_adapters(model: TransformersModule, rank: int) -> list[nn.Module]:
             f"lora_rank={rank} needs peft; install it with: pip install 'wavshap-lightning[lora]'"
         ) from error
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules=["q_proj", "v_proj"])
-    kept = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    inject_adapter_in_model(config, model)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in kept or "lora_" in name)
+    kept = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    inject_adapter_in_model(config, model)  # leaves a gradient to the adapters alone
+    for parameter in kept:
+        parameter.requires_grad_(True)  # noqa: FBT003
     return [module for name, module in model.named_modules() if "lora_" in name]

@@ -1,0 +1,212 @@
+"""Laws of one planted clip: the cue is in its span, and nothing else tells the class."""
+
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import pytest
+from scipy import signal, stats
+
+from wavshap_lightning.corpora.synthetic.cues import draw_planting
+from wavshap_lightning.corpora.synthetic.distractors import draw_distractors
+from wavshap_lightning.corpora.synthetic.scene import CUE_OF_LABEL, draw_clip
+from wavshap_lightning.corpora.synthetic.speech import VOICES, build_tracks, draw_speaker, draw_syllables
+from wavshap_lightning.errors import SettingError
+
+NUM_TWINS = 18
+LABELS = tuple(CUE_OF_LABEL)
+CUED = tuple(label for label, cue in CUE_OF_LABEL.items() if cue)
+
+
+def draw(label, seed, **settings):
+    speaker = draw_speaker(np.random.default_rng([7, seed]), voice=VOICES[seed % 3])
+    return draw_clip(speaker, label, np.random.default_rng([8, seed]), **settings)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    """Clips of every label; those with one seed are twins."""
+    return {label: [draw(label, seed) for seed in range(NUM_TWINS)] for label in LABELS}
+
+
+@pytest.fixture(scope="module")
+def spans(clips):
+    """The span of each seed's cue, in samples; the same for every label."""
+    return [slice(round(span.start_s * 16_000), round(span.end_s * 16_000)) for _, (span,) in clips["happy"]]
+
+
+def rms_db(waveform):
+    return 10 * np.log10(np.mean(waveform**2))
+
+
+def roc_auc(positive, negative):
+    """Probability that a positive scores above a negative, from the sum of ranks."""
+    ranks = stats.rankdata(np.concatenate([positive, negative]))[: len(positive)]
+    return (ranks.mean() - (len(positive) + 1) / 2) / len(negative)
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_same_generator_same_bytes(clips, label):
+    (first, evidence), (again, evidence_again) = clips[label][3], draw(label, 3)
+    assert first.tobytes() == again.tobytes()
+    assert evidence == evidence_again
+
+
+def test_another_seed_gives_another_clip(clips):
+    assert len({waveform.tobytes() for waveform, _ in clips["neutral"]}) == NUM_TWINS
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_what_is_drawn_does_not_depend_on_the_label_or_the_strength(label):
+    speaker = draw_speaker(np.random.default_rng(0), voice="male")
+    states = []
+    for other, strength in ((label, 1.0), ("neutral", 1.0), (label, 0.0)):
+        generator = np.random.default_rng(5)
+        draw_clip(speaker, other, generator, cue_strength=strength)
+        states.append(generator.bit_generator.state)
+    assert states[0] == states[1] == states[2]
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_clips_are_sound(clips, label):
+    for waveform, _ in clips[label]:
+        assert 1.5 <= len(waveform) / 16_000 <= 2.5
+        assert np.isfinite(waveform).all()
+        assert np.abs(waveform).max() < 1.0
+
+
+@pytest.mark.parametrize("label", CUED)
+def test_evidence_is_one_span_inside_the_clip(clips, label):
+    for waveform, evidence in clips[label]:
+        (span,) = evidence
+        assert span.kind == CUE_OF_LABEL[label]
+        assert 0.25 <= span.end_s - span.start_s <= 0.5
+        assert span.start_s >= 0.1
+        assert span.end_s <= len(waveform) / 16_000 - 0.1
+
+
+def test_without_a_cue_there_is_no_evidence(clips):
+    assert not any(evidence for _, evidence in clips["neutral"])
+    waveform, evidence = draw("angry", 0, cue_strength=0.0)
+    assert evidence == ()
+    np.testing.assert_array_equal(waveform, clips["neutral"][0][0])
+
+
+@pytest.mark.parametrize("label", CUED)
+def test_twins_differ_in_the_span_alone_and_have_its_energy(clips, spans, label):
+    for (cued, _), (plain, _), span in zip(clips[label], clips["neutral"], spans, strict=True):
+        different = np.flatnonzero(cued != plain)
+        assert span.start <= different.min()
+        assert different.max() < span.stop
+        assert len(different) > 0.9 * (span.stop - span.start)
+        assert rms_db(cued[span]) == pytest.approx(rms_db(plain[span]), abs=1e-3)
+        assert rms_db(cued) == pytest.approx(rms_db(plain), abs=1e-3)
+        assert rms_db(cued[span] - plain[span]) > rms_db(plain[span]) - 10
+
+
+def test_the_span_is_mostly_voiced():
+    shares = []
+    for seed in range(NUM_TWINS):
+        rng = np.random.default_rng(seed)
+        speaker = draw_speaker(rng, voice=VOICES[seed % 3])
+        tracks = build_tracks(draw_syllables(speaker, 2.0, rng), speaker, 2.0, rng)
+        planting = draw_planting(tracks, rng)
+        shares.append(np.mean(tracks.voicing[planting.start : planting.stop] > 0.1))
+    assert min(shares) > 0.7
+    assert np.mean(shares) > 0.9
+
+
+def test_distractors_keep_clear_of_the_span_and_come_in_every_kind():
+    kinds = []
+    for seed in range(NUM_TWINS):
+        rng = np.random.default_rng(seed)
+        speaker = draw_speaker(rng, voice=VOICES[seed % 3])
+        syllables = draw_syllables(speaker, 2.0, rng)
+        tracks = build_tracks(syllables, speaker, 2.0, rng)
+        planting = draw_planting(tracks, rng)
+        drawn = draw_distractors(tracks, syllables, planting, rng).spans
+        span = planting.span("")
+        assert drawn
+        assert all(other.end_s < span.start_s or other.start_s > span.end_s for other in drawn)
+        kinds += [other.kind for other in drawn]
+    assert set(kinds) == {"loud_syllable", "pause", "noise_burst", "click", "tone"}
+    assert kinds.count("loud_syllable") > 0.9 * NUM_TWINS
+
+
+def test_loudness_does_not_show_where_the_evidence_is(clips):
+    aucs = []
+    for label in CUED:
+        for waveform, (span,) in clips[label]:
+            level = librosa.feature.rms(y=waveform, frame_length=400, hop_length=320, center=False)[0]
+            center_s = (np.arange(len(level)) * 320 + 200) / 16_000
+            inside = (center_s >= span.start_s) & (center_s < span.end_s)
+            aucs.append(roc_auc(level[inside], level[~inside]))
+    assert 0.4 <= np.mean(aucs) <= 0.6
+
+
+def pitch_slope(waveform):
+    """Semitones a second: the median slope between any two frames."""
+    f0_hz = librosa.yin(waveform, fmin=55, fmax=700, sr=16_000, frame_length=1_024, hop_length=160)
+    return stats.theilslopes(12 * np.log2(f0_hz), np.arange(len(f0_hz)) * 0.01).slope
+
+
+def modulation_db(low_hz, high_hz):
+    """Strongest modulation of the voice's envelope in a band, relative to its mean."""
+
+    def measure(waveform):
+        envelope = librosa.feature.rms(y=waveform, frame_length=128, hop_length=32, center=False)[0]
+        frequency_hz, power = signal.periodogram(envelope, 500.0, window="hann", nfft=1_024)
+        band = (frequency_hz >= low_hz) & (frequency_hz <= high_hz)
+        return 10 * np.log10(power[band].max() / envelope.mean() ** 2)
+
+    return measure
+
+
+def low_band_db(waveform):
+    frequency_hz, power = signal.welch(waveform, 16_000, nperseg=512)
+    return 10 * np.log10(power[frequency_hz < 800].sum() / power[frequency_hz > 1_200].sum())
+
+
+MEASURES = [
+    pytest.param("happy", pitch_slope, 1, id="happy"),
+    pytest.param("sad", pitch_slope, -1, id="sad"),
+    pytest.param("fearful", modulation_db(6, 10), 1, id="fearful"),
+    pytest.param("angry", modulation_db(38, 72), 1, id="angry"),
+    pytest.param("surprised", low_band_db, -1, id="surprised"),
+]
+
+
+@pytest.mark.parametrize(("label", "measure", "sign"), MEASURES)
+def test_the_cue_is_measured_in_the_span(clips, spans, label, measure, sign):
+    cued, plain = (
+        np.array([measure(waveform[span]) for (waveform, _), span in zip(clips[name], spans, strict=True)])
+        for name in (label, "neutral")
+    )
+    assert roc_auc(sign * cued, sign * plain) > 0.9
+    assert np.mean(sign * (cued - plain) > 0) > 0.9
+
+
+@pytest.mark.parametrize(("label", "measure", "sign"), MEASURES)
+def test_a_stronger_cue_measures_more(clips, spans, label, measure, sign):
+    weak = [draw(label, seed, cue_strength=0.3)[0] for seed in range(6)]
+    strong = [waveform for waveform, _ in clips[label][:6]]
+    gains = [measure(s[span]) - measure(w[span]) for s, w, span in zip(strong, weak, spans, strict=False)]
+    assert np.mean(sign * np.array(gains) > 0) > 0.8
+
+
+@pytest.mark.parametrize("label", CUED)
+def test_a_vanishing_cue_changes_nothing(clips, label):
+    plain = clips["neutral"][2][0]
+    hardly_cued, _ = draw(label, 2, cue_strength=1e-7)
+    assert rms_db(hardly_cued - plain + 1e-12) < rms_db(plain) - 65
+
+
+@pytest.mark.parametrize("cue_strength", [-0.1, 2.1, float("nan")])
+def test_strength_outside_its_range_is_refused(cue_strength):
+    with pytest.raises(SettingError, match=f"cue_strength={cue_strength}"):
+        draw("happy", 0, cue_strength=cue_strength)
+
+
+def test_an_unknown_label_is_refused():
+    with pytest.raises(SettingError, match="label='bored' must be one of neutral, happy"):
+        draw("bored", 0)

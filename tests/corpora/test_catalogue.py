@@ -1,0 +1,181 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from wavshap_lightning.corpora.catalogue import CORPORA, corpus_named, load_corpus
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.emotions import EMOTIONS
+from wavshap_lightning.corpora.manifest import save_manifest
+from wavshap_lightning.errors import CorpusError, SettingError
+
+RAVDESS = Path(__file__).parents[2].parent / "shared/data/ravdess"
+NAMED = [name for name in CORPORA if name not in {"planted", "manifest", "folders", "flat"}]
+
+
+def build_ravdess(root, actors=range(1, 25)):
+    for actor in actors:
+        for emotion in range(1, 9):
+            for take in (1, 2):
+                (root / f"03-01-{emotion:02d}-01-01-{take:02d}-{actor:02d}.wav").touch()
+    return root
+
+
+def build_planted(root):
+    clips = []
+    for split in ("train", "validation", "test"):
+        for label in ("tremor", "rising"):
+            path = root / f"{split}-{label}.wav"
+            path.touch()
+            clips.append(Clip(path, label, speaker=f"s-{split}", corpus="planted", split=split))
+    save_manifest(root / "manifest.jsonl", clips)
+    return clips
+
+
+def test_the_table_is_whole():
+    assert set(NAMED) == {
+        "ravdess",
+        "crema-d",
+        "emo-db",
+        "tess",
+        "savee",
+        "jl-corpus",
+        "iemocap",
+        "meld",
+        "msp-podcast",
+        "esd",
+    }
+    for name, corpus in CORPORA.items():
+        assert corpus.name == name
+        assert corpus.licence
+        assert corpus.homepage
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_labels_of_a_named_corpus_are_emotions_in_order(name):
+    labels = CORPORA[name].labels
+    assert list(labels) == [label for label in EMOTIONS if label in labels]
+    assert len(labels) >= 4
+    assert not {"other", "no-agreement"} & set(labels)
+
+
+def test_default_maps_merge_and_drop_only_where_they_say():
+    assert CORPORA["iemocap"].labels == ("neutral", "happy", "sad", "angry")
+    assert len(CORPORA["msp-podcast"].labels) == 8
+    assert len(CORPORA["ravdess"].labels) == 8
+    assert len(CORPORA["jl-corpus"].labels) == 10
+
+
+@pytest.mark.parametrize("spelling", ["emo-db", "EMO_DB", "emodb", "EmoDB"])
+def test_spelling_does_not_matter(spelling):
+    assert corpus_named(spelling) is CORPORA["emo-db"]
+
+
+def test_an_unknown_name_lists_the_known():
+    with pytest.raises(CorpusError, match=r"corpus='ravdes' must be one of ravdess, crema-d, .*flat"):
+        load_corpus("ravdes", ".")
+
+
+def test_labels_can_be_mapped_selected_and_limited(tmp_path):
+    build_ravdess(tmp_path)
+    assert len(load_corpus("ravdess", tmp_path)) == 24 * 16
+    label_map = {label: label for label in CORPORA["ravdess"].labels} | {"calm": "neutral", "disgust": None}
+    clips = load_corpus(
+        "ravdess", tmp_path, label_map=label_map, labels=["sad", "neutral"], max_samples=30, seed=1
+    )
+    assert Counter(clip.label for clip in clips) == {"neutral": 20, "sad": 10}
+    again = load_corpus(
+        "ravdess", tmp_path, label_map=label_map, labels=["sad", "neutral"], max_samples=30, seed=1
+    )
+    assert clips == again
+    assert clips == sorted(clips, key=lambda clip: clip.path)
+
+
+def test_maps_and_labels_that_do_not_fit_are_refused(tmp_path):
+    build_ravdess(tmp_path)
+    with pytest.raises(CorpusError, match=r"label_map lacks labels=\['angry', 'calm'"):
+        load_corpus("ravdess", tmp_path, label_map={"sad": "sad"})
+    with pytest.raises(CorpusError, match=r"missing=\['bored'\]"):
+        load_corpus("ravdess", tmp_path, labels=["bored"])
+    with pytest.raises(CorpusError, match="no clip is left"):
+        load_corpus("ravdess", tmp_path, label_map=dict.fromkeys(CORPORA["ravdess"].labels))
+    with pytest.raises(SettingError, match="max_samples=3 must be"):
+        load_corpus("ravdess", tmp_path, max_samples=3)
+
+
+def test_options_are_passed_on_and_unknown_ones_refused(tmp_path):
+    (tmp_path / "anna_sad.wav").touch()
+    clips = load_corpus("flat", tmp_path, label_pattern=r"(?P<speaker>\w+)_(?P<label>\w+)")
+    assert (clips[0].speaker, clips[0].label) == ("anna", "sad")
+    with pytest.raises(
+        SettingError, match=r"corpus='flat' options=\[\].*label_pattern.*its options are \['label_pattern'"
+    ):
+        load_corpus("flat", tmp_path)
+    with pytest.raises(SettingError, match=r"options=\['language'\].*its options are \[\]"):
+        load_corpus("ravdess", tmp_path, language="english")
+
+
+def test_planted_speech_is_read_from_its_manifest(tmp_path):
+    clips = build_planted(tmp_path)
+    assert load_corpus("planted", tmp_path) == clips
+    split = CORPORA["planted"].protocol(clips).split(clips, 0)
+    assert [len(part) for _, part in split.items()] == [2, 2, 2]
+    (tmp_path / "manifest.jsonl").unlink()
+    with pytest.raises(CorpusError, match=r"corpus='planted': there is no manifest\.jsonl in it"):
+        load_corpus("planted", tmp_path)
+
+
+def speakers(*names, split=None, corpus="x"):
+    return [
+        Clip(Path(f"{name}/{index}.wav"), "sad", speaker=name, split=split, corpus=corpus, text=str(index))
+        for name in names
+        for index in range(4)
+    ]
+
+
+CLIPS = {
+    "ravdess": speakers(*(f"{actor:02d}" for actor in range(1, 25))),
+    "crema-d": speakers(*(str(actor) for actor in range(1001, 1092)), corpus="crema-d"),
+    "emo-db": speakers(*(f"{number:02d}" for number in (3, *range(8, 17)))),
+    "tess": speakers("OAF", "YAF"),
+    "savee": speakers("DC", "JE", "JK", "KL"),
+    "jl-corpus": speakers("female1", "female2", "male1", "male2"),
+    "iemocap": speakers(*(f"Ses0{session}{letter}" for session in range(1, 6) for letter in "FM")),
+    "meld": [clip for split in ("train", "validation", "test") for clip in speakers("Monica", split=split)],
+    "msp-podcast": [clip for split in ("train", "validation", "test") for clip in speakers("7", split=split)],
+    "esd": speakers(*(f"{number:04d}" for number in range(1, 21))),
+}
+FOLDS = {
+    "ravdess": 6,
+    "crema-d": 5,
+    "emo-db": 10,
+    "tess": 2,
+    "savee": 4,
+    "jl-corpus": 4,
+    "iemocap": 5,
+    "esd": 5,
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_default_protocols_split_their_corpus_by_speaker(name):
+    clips = CLIPS[name]
+    protocol = CORPORA[name].protocol(clips)
+    assert len(protocol.folds) == FOLDS.get(name, 1)
+    assert protocol.unit == ("speaker" if name in FOLDS else "split")
+    for index in range(len(protocol.folds)):
+        split = protocol.split(clips, index)
+        assert sum(len(part) for _, part in split.items()) == len(clips)
+        if protocol.unit == "speaker":
+            tested = {clip.speaker for clip in split.test}
+            assert tested.isdisjoint(clip.speaker for clip in (*split.train, *split.validation))
+
+
+def test_only_tess_shares_validation():
+    sharing = [name for name in NAMED if CORPORA[name].protocol(CLIPS[name]).shared_validation]
+    assert sharing == ["tess"]
+
+
+@pytest.mark.skipif(not RAVDESS.is_dir(), reason="the recordings of RAVDESS are not on this machine")
+def test_ravdess_has_the_expected_number_of_clips():
+    assert len(load_corpus("ravdess", RAVDESS)) == CORPORA["ravdess"].expected_clips

@@ -1,0 +1,133 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from wavshap_lightning.corpora.filenames import (
+    load_crema_d,
+    load_emo_db,
+    load_jl_corpus,
+    load_ravdess,
+    load_savee,
+    load_tess,
+)
+from wavshap_lightning.errors import CorpusError
+
+RAVDESS = Path(__file__).parents[2].parent / "shared/data/ravdess"
+LOADERS = {
+    "ravdess": load_ravdess,
+    "crema-d": load_crema_d,
+    "emo-db": load_emo_db,
+    "tess": load_tess,
+    "savee": load_savee,
+    "jl-corpus": load_jl_corpus,
+}
+
+
+def build(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("corpus", "name", "expected"),
+    [
+        ("ravdess", "Actor_24/03-01-05-02-02-01-24.wav", ("angry", "24", "Dogs are sitting by the door")),
+        ("ravdess", "03-01-08-01-01-02-01.flac", ("surprised", "01", "Kids are talking by the door")),
+        ("crema-d", "1091_WSI_NEU_XX.wav", ("neutral", "1091", "We'll stop in a couple of minutes")),
+        ("crema-d", "AudioWAV/1040_ITH_SAD_X.wav", ("sad", "1040", "I think I have a doctor's appointment")),
+        ("emo-db", "wav/03a01Fa.wav", ("happy", "03", None)),
+        ("emo-db", "16b10Lb.wav", ("bored", "16", None)),
+        ("emo-db", "10a05Aa.wav", ("fearful", "10", None)),
+        ("tess", "OAF_Pleasant_surprise/OAF_back_ps.wav", ("surprised", "OAF", "back")),
+        ("tess", "YAF_fear/YAF_youth_fear.wav", ("fearful", "YAF", "youth")),
+        ("tess", "OAF_neutral/OA_bite_neutral.wav", ("neutral", "OAF", "bite")),
+        ("savee", "AudioData/DC/sa01.wav", ("sad", "DC", None)),
+        ("savee", "ALL/KL_su15.wav", ("surprised", "KL", None)),
+        ("savee", "JK/d03.wav", ("disgust", "JK", None)),
+        ("jl-corpus", "female1_angry_10a_1.wav", ("angry", "female1", None)),
+        ("jl-corpus", "JL(wav+txt)/male2_encouraging_15b_2.wav", ("encouraging", "male2", None)),
+    ],
+)
+def test_a_file_name_is_read(tmp_path, corpus, name, expected):
+    build(tmp_path, name, "readme.txt", "._" + Path(name).name)
+    (clip,) = LOADERS[corpus](tmp_path)
+    assert (clip.label, clip.speaker, clip.text) == expected
+    assert (clip.corpus, clip.path) == (corpus, tmp_path / name)
+    assert clip.split is None
+
+
+def test_a_savee_root_may_be_one_speakers_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(build(tmp_path, "JE/h01.wav") / "JE")
+    (clip,) = load_savee(Path())
+    assert (clip.speaker, clip.label) == ("JE", "happy")
+
+
+def test_ravdess_leaves_out_film_and_song(tmp_path):
+    names = ["03-01-01-01-01-01-01", "03-02-01-01-01-01-01", "01-01-01-01-01-01-01", "02-01-01-01-01-01-01"]
+    build(tmp_path, *(f"{name}.wav" for name in names))
+    assert [clip.path.stem for clip in load_ravdess(tmp_path)] == names[:1]
+    (tmp_path / f"{names[0]}.wav").unlink()
+    with pytest.raises(CorpusError, match="none of its 3 audio files is a clip of the corpus"):
+        load_ravdess(tmp_path)
+
+
+def test_crema_d_reads_one_of_its_two_copies(tmp_path):
+    corpus = build(tmp_path / "CREMA-D", "AudioWAV/1001_DFA_ANG_XX.wav", "AudioMP3/1001_DFA_ANG_XX.mp3")
+    assert [clip.path.suffix for clip in load_crema_d(corpus)] == [".wav"]
+    with pytest.raises(CorpusError, match="are the same recording twice"):
+        load_crema_d(tmp_path)
+
+
+def test_savee_names_may_repeat_among_speakers(tmp_path):
+    build(tmp_path, "DC/a01.wav", "JE/a01.wav")
+    assert [clip.speaker for clip in load_savee(tmp_path)] == ["DC", "JE"]
+
+
+@pytest.mark.parametrize(
+    ("corpus", "stranger"),
+    [
+        ("ravdess", "03-01-09-01-01-01-01.wav"),
+        ("ravdess", "03-01-01-01-01-01.wav"),
+        ("crema-d", "1001_DFA_JOY_XX.wav"),
+        ("crema-d", "1001_QQQ_ANG_XX.wav"),
+        ("emo-db", "03a01Xa.wav"),
+        ("tess", "MAF_back_angry.wav"),
+        ("savee", "XX/a01.wav"),
+        ("savee", "DC/sx01.wav"),
+        ("jl-corpus", "xmale1_angry_1a_1.wav"),
+        ("jl-corpus", "male3_angry_1a_1.wav"),
+    ],
+)
+def test_a_name_of_another_kind_is_an_error(tmp_path, corpus, stranger):
+    with pytest.raises(CorpusError, match="1 of 1 audio files have names that the corpus does not use"):
+        LOADERS[corpus](build(tmp_path, stranger))
+
+
+def test_five_strangers_are_listed(tmp_path):
+    build(tmp_path, "03-01-01-01-01-01-01.wav", *(f"x{index}.wav" for index in range(7)))
+    with pytest.raises(CorpusError, match=r"7 of 8 audio files.*x0\.wav, .*x4\.wav and 2 more\)") as caught:
+        load_ravdess(tmp_path)
+    assert "x5.wav" not in str(caught.value)
+
+
+@pytest.mark.parametrize("corpus", LOADERS)
+def test_a_root_without_the_corpus_says_what_was_expected(tmp_path, corpus):
+    for root in (build(tmp_path, "note.txt"), tmp_path / "absent", tmp_path / "note.txt"):
+        with pytest.raises(CorpusError, match=rf"corpus='{corpus}'.*Expected files such as ROOT/.*https?://"):
+            LOADERS[corpus](root)
+
+
+@pytest.mark.skipif(not RAVDESS.is_dir(), reason="the recordings of RAVDESS are not on this machine")
+def test_all_of_ravdess():
+    clips = load_ravdess(RAVDESS)
+    assert len(clips) == 1440
+    assert clips == sorted(clips, key=lambda clip: clip.path)
+    others = ["calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
+    assert Counter(clip.label for clip in clips) == {"neutral": 96, **dict.fromkeys(others, 192)}
+    assert Counter(clip.speaker for clip in clips) == {f"{actor:02d}": 60 for actor in range(1, 25)}
+    assert {clip.path.parent.name for clip in clips if clip.speaker == "07"} == {"Actor_07"}
+    assert Counter(clip.text for clip in clips).most_common(1)[0][1] == 720

@@ -1,0 +1,89 @@
+import pytest
+
+from wavshap_lightning.corpora.folders import load_flat, load_folders
+from wavshap_lightning.errors import CorpusError
+
+
+def build(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def test_the_folder_is_the_label(tmp_path):
+    build(
+        tmp_path,
+        "Happy/anna_1.wav",
+        "sad/deep/down/bob_1.FLAC",
+        "sad/.cache/x.wav",
+        "readme.md",
+        "sad/notes.txt",
+    )
+    clips = load_folders(tmp_path)
+    assert [(clip.label, clip.path.name, clip.speaker, clip.corpus) for clip in clips] == [
+        ("Happy", "anna_1.wav", "", "folders"),
+        ("sad", "bob_1.FLAC", "", "folders"),
+    ]
+
+
+@pytest.mark.parametrize("pattern", [r"(?P<speaker>[a-z]+)_\d", r"^[^/]+/(?P<speaker>\w+?)_"])
+def test_speakers_are_searched_for_in_the_path_below_the_root(tmp_path, pattern):
+    clips = load_folders(build(tmp_path, "sad/anna_1.wav", "sad/bob_2.wav"), speaker_pattern=pattern)
+    assert [clip.speaker for clip in clips] == ["anna", "bob"]
+
+
+def test_speakers_may_be_folders(tmp_path):
+    build(tmp_path, "sad/s1/1.wav", "sad/s2/1.wav")
+    clips = load_folders(tmp_path, speaker_pattern=r"^[^/]+/(?P<speaker>[^/]+)/")
+    assert [clip.speaker for clip in clips] == ["s1", "s2"]
+
+
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "flac", "ogg", "opus", "aiff"])
+def test_labels_are_read_from_file_names_at_any_depth(tmp_path, suffix):
+    build(tmp_path, f"a/b/anna_happy_1.{suffix}", f"bob_sad_2.{suffix}")
+    clips = load_flat(tmp_path, label_pattern=r"^(?P<speaker>[a-z]+)_(?P<label>[a-z]+)_")
+    assert [(clip.speaker, clip.label, clip.corpus) for clip in clips] == [
+        ("anna", "happy", "flat"),
+        ("bob", "sad", "flat"),
+    ]
+
+
+def test_the_speaker_pattern_takes_precedence(tmp_path):
+    build(tmp_path, "one/x_sad.wav")
+    clips = load_flat(
+        tmp_path, label_pattern=r"(?P<speaker>x)_(?P<label>\w+)", speaker_pattern=r"^(?P<speaker>\w+)/"
+    )
+    assert clips[0].speaker == "one"
+    assert load_flat(tmp_path, label_pattern=r"_(?P<label>\w+)\.")[0].speaker == ""
+
+
+def test_names_that_the_pattern_does_not_match_are_listed(tmp_path):
+    build(tmp_path, *(f"sad/{index}.wav" for index in range(7)), "sad/anna_1.wav")
+    with pytest.raises(
+        CorpusError, match=r"no speaker in 7 of 8 names \(sad/0\.wav, .*sad/4\.wav and 2 more\)"
+    ):
+        load_folders(tmp_path, speaker_pattern=r"(?P<speaker>[a-z]+)_")
+    with pytest.raises(CorpusError, match=r"no label in 7 of 8 names \(0\.wav, "):
+        load_flat(tmp_path, label_pattern=r"(?P<label>[a-z]+)_")
+    with pytest.raises(CorpusError, match="no label in 8 of 8 names"):
+        load_flat(tmp_path, label_pattern=r"(?P<label>x*)")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("(?P<label>[a-z]", "is not a regular expression: "), ("[a-z]+", "has no group 'label'")],
+)
+def test_a_pattern_that_cannot_work_is_refused(tmp_path, pattern, message):
+    with pytest.raises(CorpusError, match=message):
+        load_flat(build(tmp_path, "a.wav"), label_pattern=pattern)
+
+
+def test_roots_without_clips_are_refused(tmp_path):
+    with pytest.raises(CorpusError, match=r"no audio file below it.*happy/anna_01\.wav"):
+        load_folders(tmp_path)
+    with pytest.raises(CorpusError, match="no such folder"):
+        load_flat(tmp_path / "none", label_pattern="(?P<label>.)")
+    with pytest.raises(CorpusError, match=r"1 audio files lie in no class's folder .*stray\.wav"):
+        load_folders(build(tmp_path, "sad/a.wav", "stray.wav"))

@@ -1,0 +1,257 @@
+import json
+import os
+import stat
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wavshap_lightning.corpora.cells import COLUMNS
+from wavshap_lightning.corpora.clip import SPLITS, Clip, Span
+from wavshap_lightning.corpora.manifest import load_manifest, read_manifest, save_manifest
+from wavshap_lightning.errors import CorpusError
+
+FIXED = settings(derandomize=True, deadline=None)
+
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+seconds = st.floats(0, 1e6, allow_nan=False)
+
+
+times = st.tuples(seconds, seconds).map(sorted).filter(lambda pair: pair[0] < pair[1])
+# Plain values only: the shape checker draws random numbers where records are built.
+cells = st.fixed_dictionaries(
+    {
+        "label": words,
+        "speaker": words | st.just(""),
+        "corpus": words | st.just(""),
+        "split": st.none() | st.sampled_from(SPLITS),
+        "text": st.none() | words,
+        "votes": st.lists(st.tuples(words, st.floats(0, 9)), max_size=2).map(tuple),
+        "dialogue": st.none() | words,
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("manifest")
+    (folder / 'sub, "folder"').mkdir()
+    for name in ("a.wav", "ü b.wav", 'sub, "folder"/c.wav'):
+        (folder / name).touch()
+    return folder
+
+
+@FIXED
+@given(
+    rows=st.lists(
+        st.tuples(cells, st.none() | times, st.lists(st.tuples(times, words), max_size=2)),
+        min_size=3,
+        max_size=3,
+    ),
+    suffix=st.sampled_from([".csv", ".jsonl", ".CSV"]),
+)
+def test_what_was_saved_is_read_back_equal(folder, rows, suffix):
+    clips = [
+        Clip(
+            path,
+            start_s=span and span[0],
+            end_s=span and span[1],
+            evidence=tuple(Span(*limits, kind) for limits, kind in evidence),
+            **fields,
+        )
+        for path, (fields, span, evidence) in zip(sorted(folder.rglob("*.wav")), rows, strict=True)
+    ]
+    table = folder / f"table{suffix}"
+    save_manifest(table, clips)
+    assert read_manifest(table) == clips
+
+
+def test_every_field_of_a_clip_is_a_column():
+    assert set(COLUMNS) == {field.name for field in fields(Clip)}
+
+
+def write(folder, text, name="table.csv"):
+    (folder / "a.wav").touch()
+    (folder / "b.wav").touch()
+    table = folder / name
+    table.write_bytes(text.encode() if isinstance(text, str) else text)
+    return table
+
+
+def test_a_manifest_can_be_moved_with_its_folder(tmp_path):
+    for name in ("table.csv", "table.jsonl"):
+        home, away = tmp_path / name / "home", tmp_path / name / "away"
+        (home / "clips").mkdir(parents=True)
+        (home / "clips/a.wav").touch()
+        save_manifest(home / name, [Clip(home / "clips/a.wav", "sad")])
+        home.rename(away)
+        assert read_manifest(away / name) == [Clip(away / "clips/a.wav", "sad")]
+
+
+def test_paths_outside_the_folder_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.wav").touch()
+    save_manifest(Path("lists/table.csv"), [Clip(Path("a.wav"), "sad")])
+    assert read_manifest(Path("lists/table.csv"))[0].path == tmp_path / "a.wav"
+    save_manifest("table.csv", [Clip(Path("a.wav"), "sad")])
+    assert Path("table.csv").read_text() == "path,label\na.wav,sad\n"
+    assert read_manifest("table.csv")[0].path == Path("a.wav")
+
+
+def test_a_table_from_a_spreadsheet_is_read(tmp_path):
+    table = write(
+        tmp_path,
+        b"\xef\xbb\xbfpath, label,speaker,start_s,end_s,gender\r\na.wav,sad,ann,0,1.5,f\r\n"
+        b"\r\nb.wav,happy,,,,m\r\n",
+    )
+    assert read_manifest(table) == [
+        Clip(tmp_path / "a.wav", "sad", "ann", start_s=0.0, end_s=1.5),
+        Clip(tmp_path / "b.wav", "happy"),
+    ]
+
+
+def test_null_and_missing_cells_are_empty_fields(tmp_path):
+    table = write(
+        tmp_path, '\n{"path": "a.wav", "label": "sad", "speaker": null, "evidence": null}\r\n\n', "t.jsonl"
+    )
+    assert read_manifest(table) == [Clip(tmp_path / "a.wav", "sad")]
+
+
+CSV_FAULTS = {
+    "": r"missing columns=\['path', 'label'\]; found columns=\[\]",
+    "path,emotion\na.wav,sad\n": r"missing columns=\['label'\]; found columns=\['path', 'emotion'\]",
+    "path;label\na.wav;sad\n": r"found columns=\['path;label'\]",
+    "path,label,label\na.wav,sad,sad\n": "must name every column once",
+    "path,label\n": "holds no row",
+    "path,label,Speaker\na.wav,sad,ann\n": "column='Speaker' is not a field.*did you mean 'speaker'",
+    "path,label,start\na.wav,sad,1\n": "did you mean 'start_s'",
+    "path,label\na.wav,sad\nb.wav\n": "line=3: cells=1 but the header names 2 columns",
+    "path,label\na.wav,sad,really\n": "line=2: cells=3 but",
+    'path,label\na.wav,"sad\n': "line=2: not a row of a CSV file",
+    "path,label\na.wav,\n": r"line=2: missing=\['label'\], found=\['path'\]",
+    "path,label,start_s\na.wav,sad,soon\n": "line=2: start_s='soon' must be a number of seconds",
+    "path,label,start_s,end_s\na.wav,sad,2,1\n": "line=2: end_s=1.0 must be a finite time after start_s=2.0",
+    "path,label,start_s\na.wav,sad,nan\n": "line=2: start_s=nan must be a finite time",
+    "path,label,split\na.wav,sad,dev\n": "line=2: .*split='dev' must be one of train, validation, test",
+    "path,label,evidence\na.wav,sad,here\n": "line=2: evidence='here' must be JSON",
+    "path,label,evidence\na.wav,sad,3\n": "line=2: evidence=3 must be a JSON list",
+    "path,label,evidence\na.wav,sad,[3]\n": "line=2: evidence=3 must be a list of objects like",
+    "path,label,votes\na.wav,sad,[3]\n": 'line=2: votes=3 must be a list of pairs like \\["angry", 2\\]',
+    'path,label,text\na.wav,sad,"two\nlines"\nb.wav,,x\n': r"line=4: missing=\['label'\]",
+    "path,label\na.wav,sad\nb.wav,sad\na.wav,happy\n": "line 2 and line 4 are the same clip, path=.*a.wav",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), CSV_FAULTS.items())
+def test_a_faulty_csv_is_explained(tmp_path, text, message):
+    with pytest.raises(CorpusError, match=message):
+        read_manifest(write(tmp_path, text))
+
+
+JSON_FAULTS = {
+    "": "holds no row",
+    '{"path": "a.wav", "label": "sad"}\n{"path": \n': "line=2: not JSON",
+    "[1]\n": r"line=1: '\[1\]' must be a JSON object",
+    '{"path": "a.wav"}': r"line=1: missing=\['label'\], found=\['path'\]",
+    '{"path": "a.wav", "label": 3}': "line=1: label=3 must be text",
+    '{"path": "a.wav", "label": "sad", "start_s": "1"}': "line=1: start_s='1' must be a number",
+    '{"path": "a.wav", "label": "sad", "start_s": true}': "line=1: start_s=True must be a number",
+    '{"path": "a.wav", "label": "sad", "votes": [["x", "y"]]}': "line=1: votes='y' must be a number",
+    '{"path": "a.wav", "label": "sad", "evidence": [{"start_s": 1}]}': "must be a list of objects",
+    '{"path": "a.wav", "label": "sad", "evidence": [{"start_s": 1, "end_s": 0}]}': "line=1: end_s=0.0",
+    '{"path": "a.wav", "label": "sad", "dialog": "x"}': "did you mean 'dialogue'",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), JSON_FAULTS.items())
+def test_faulty_json_lines_are_explained(tmp_path, text, message):
+    with pytest.raises(CorpusError, match=message):
+        read_manifest(write(tmp_path, text, "table.jsonl"))
+
+
+def test_files_that_are_no_manifest_are_explained(tmp_path):
+    with pytest.raises(CorpusError, match="there is no such file"):
+        read_manifest(tmp_path / "none.csv")
+    with pytest.raises(CorpusError, match=r"suffix='\.tsv' must be one of \.csv, \.jsonl"):
+        read_manifest(tmp_path / "table.tsv")
+    with pytest.raises(CorpusError, match="is not UTF-8"):
+        read_manifest(write(tmp_path, "path,label\na.wav,m\xfcde\n".encode("latin-1")))
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(CorpusError, match="cannot be read"):
+        read_manifest(tmp_path / "folder.csv")
+
+
+def test_missing_audio_is_counted_and_five_are_listed(tmp_path):
+    rows = "".join(f"gone{index}.wav,sad\n" for index in range(7))
+    with pytest.raises(
+        CorpusError, match=r"7 of 8 audio files do not exist \(line 3: .*gone0.*gone4\.wav and 2 more\)"
+    ) as caught:
+        read_manifest(write(tmp_path, f"path,label\na.wav,sad\n{rows}"))
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_spans_of_one_file_are_no_duplicates(tmp_path):
+    table = write(tmp_path, "path,label,start_s,end_s\na.wav,sad,0,1\na.wav,sad,1,2\na.wav,sad,0,2\n")
+    assert [clip.end_s for clip in read_manifest(table)] == [1.0, 2.0, 2.0]
+
+
+def test_what_could_not_be_read_is_not_saved(tmp_path):
+    clip = Clip(tmp_path / "a.wav", "sad")
+    with pytest.raises(CorpusError, match=r"clips=\[\] is empty"):
+        save_manifest(tmp_path / "t.csv", [])
+    with pytest.raises(CorpusError, match="clip 0 and clip 1 are the same clip"):
+        save_manifest(tmp_path / "t.csv", [clip, clip])
+    with pytest.raises(CorpusError, match=r"suffix='\.txt' must be"):
+        save_manifest(tmp_path / "t.txt", [clip])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_save_that_fails_leaves_the_old_manifest(tmp_path, monkeypatch):
+    table = tmp_path / "t.jsonl"
+    save_manifest(table, [Clip(tmp_path / "a.wav", "sad")])
+    before = table.read_bytes()
+
+    def fail(self, target):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        with pytest.raises(CorpusError, match="cannot be written: no space left"):
+            save_manifest(table, [Clip(tmp_path / "b.wav", "sad")])
+    with pytest.raises(CorpusError, match=r"cannot be written.*surrogates"):
+        save_manifest(table, [Clip(tmp_path / "a.wav", "s\udc80d")])
+    assert table.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [table]
+
+
+def test_others_can_read_what_was_saved(tmp_path):
+    mask = os.umask(0o022)
+    try:
+        save_manifest(tmp_path / "t.csv", [Clip(tmp_path / "a.wav", "sad")])
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "t.csv").stat().st_mode) == 0o644
+
+
+def test_json_lines_are_for_people_too(tmp_path):
+    save_manifest(
+        tmp_path / "t.jsonl", [Clip(tmp_path / "a.wav", "müde", evidence=(Span(0.5, 1.0, "word"),))]
+    )
+    (line,) = (tmp_path / "t.jsonl").read_text(encoding="utf-8").splitlines()
+    assert "müde" in line
+    assert json.loads(line) == {
+        "path": "a.wav",
+        "label": "müde",
+        "evidence": [{"start_s": 0.5, "end_s": 1.0, "kind": "word"}],
+    }
+
+
+def test_a_corpus_root_may_be_the_manifest_or_its_folder(tmp_path):
+    table = write(tmp_path, "path,label\na.wav,sad\n", "manifest.csv")
+    assert load_manifest(tmp_path) == load_manifest(table) == read_manifest(table)
+    write(tmp_path, '{"path": "a.wav", "label": "sad"}', "manifest.jsonl")
+    for root, count in ((tmp_path, 2), (tmp_path.parent, 0)):
+        with pytest.raises(CorpusError, match=f"holds {count} files named manifest.csv or manifest.jsonl"):
+            load_manifest(root)

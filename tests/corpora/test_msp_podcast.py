@@ -1,0 +1,81 @@
+import pytest
+
+from wavshap_lightning.corpora.msp_podcast import load_msp_podcast
+from wavshap_lightning.errors import CorpusError
+
+HEADER = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set\n"
+ROWS = [
+    ("MSP-PODCAST_0001_0001.wav", "A", "7", "Train"),
+    ("MSP-PODCAST_0001_0002.wav", "X", "Unknown", "Train"),
+    ("MSP-PODCAST_0002_0001.wav", "C", "8", "Development"),
+    ("MSP-PODCAST_0003_0001.wav", "U", "9", "Test1"),
+    ("MSP-PODCAST_0004_0001.wav", "O", "Unknown", "Test2"),
+]
+
+
+def build(root, rows=ROWS, *, labels="Labels", audio="Audios", missing=()):
+    table = root / labels / "labels_consensus.csv"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    table.write_text(
+        HEADER + "".join(f"{name},{emo},4.0,4.0,4.0,{who},Male,{split}\n" for name, emo, who, split in rows)
+    )
+    (root / audio).mkdir(parents=True, exist_ok=True)
+    for name, *_ in rows:
+        if name not in missing:
+            (root / audio / name).touch()
+    return root
+
+
+def test_consensus_labels_speakers_and_splits_are_read(tmp_path):
+    clips = load_msp_podcast(build(tmp_path))
+    assert [(clip.label, clip.speaker, clip.split) for clip in clips] == [
+        ("angry", "7", "train"),
+        ("no-agreement", "", "train"),
+        ("contempt", "8", "validation"),
+        ("surprised", "9", "test"),
+    ]
+    assert clips[0].path == tmp_path / "Audios/MSP-PODCAST_0001_0001.wav"
+
+
+def test_another_test_set_replaces_the_first(tmp_path):
+    clips = load_msp_podcast(build(tmp_path), test_set="Test2")
+    assert [(clip.label, clip.name) for clip in clips if clip.split == "test"] == [
+        ("other", "MSP-PODCAST_0004_0001")
+    ]
+    assert len(clips) == 4
+    with pytest.raises(CorpusError, match="test_set='Test4' must be one of Test1, Test2, Test3"):
+        load_msp_podcast(tmp_path, test_set="Test4")
+
+
+@pytest.mark.parametrize(
+    ("labels", "audio"), [("", "Audio"), ("Labels", "Audios/audio_files"), ("", "audios")]
+)
+def test_folders_may_be_named_as_in_other_releases(tmp_path, labels, audio):
+    corpus = build(tmp_path / "MSP", labels=labels, audio=audio)
+    assert len(load_msp_podcast(corpus)) == len(load_msp_podcast(tmp_path)) == 4
+
+
+def test_only_turns_that_are_wanted_need_recordings(tmp_path):
+    build(tmp_path, missing=[ROWS[-1][0]])
+    assert len(load_msp_podcast(tmp_path)) == 4
+    with pytest.raises(CorpusError, match=r"1 of 4 turns have no recording \(MSP-PODCAST_0004_0001.wav\)"):
+        load_msp_podcast(tmp_path, test_set="Test2")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (("a.wav", "Q", "1", "Train"), r"EmoClass=\['Q'\]"),
+        (("a.wav", "A", "1", "Test9"), r"Split_Set=\['Test9'\]"),
+    ],
+)
+def test_unknown_codes_are_refused(tmp_path, row, message):
+    with pytest.raises(CorpusError, match=f"{message} are none of"):
+        load_msp_podcast(build(tmp_path, [*ROWS, row]))
+
+
+def test_a_root_without_the_table_says_what_was_expected(tmp_path):
+    with pytest.raises(
+        CorpusError, match=r"labels_consensus.csv is there 0 times.*Expected files such as ROOT/Labels"
+    ):
+        load_msp_podcast(tmp_path)

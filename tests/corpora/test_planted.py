@@ -1,0 +1,178 @@
+"""Laws of the planted corpus on disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from wavshap_lightning.audio.io import load_audio
+from wavshap_lightning.corpora import planted
+from wavshap_lightning.corpora.clip import SPLITS
+from wavshap_lightning.corpora.manifest import read_manifest
+from wavshap_lightning.corpora.planted import PlantedSettings, ensure_planted_speech, write_planted_speech
+from wavshap_lightning.errors import SettingError
+
+SMALL = PlantedSettings(num_speakers=3, clips_per_speaker_and_label=2, labels=("neutral", "happy"))
+
+
+class KilledError(Exception):
+    pass
+
+
+def bytes_below(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def write_until(root, settings, num_clips):
+    def stop(done, total):
+        if done == num_clips:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        write_planted_speech(root, settings, on_progress=stop)
+
+
+@pytest.fixture
+def refuse_writing(monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("nothing may be written")
+
+    def install():
+        monkeypatch.setattr(planted, "save_audio", refuse)
+
+    return install
+
+
+def test_same_settings_same_bytes(tmp_path):
+    for name in ("first", "second"):
+        write_planted_speech(tmp_path / name, SMALL)
+    assert bytes_below(tmp_path / "first") == bytes_below(tmp_path / "second")
+
+
+def test_another_seed_gives_other_clips(tmp_path):
+    for seed in (0, 1):
+        write_planted_speech(tmp_path / str(seed), replace(SMALL, seed=seed))
+    first, second = (bytes_below(tmp_path / str(seed)) for seed in (0, 1))
+    assert first.keys() == second.keys()
+    assert all(first[name] != second[name] for name in first if name.endswith(".flac"))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"num_speakers": 4}, {"clips_per_speaker_and_label": 3}, {"labels": ("sad", "happy", "neutral")}],
+    ids=lambda more: next(iter(more)),
+)
+def test_a_clip_does_not_depend_on_how_many_there_are(tmp_path, more):
+    few, many = tmp_path / "few", tmp_path / "many"
+    write_planted_speech(few, SMALL)
+    write_planted_speech(many, replace(SMALL, **more))
+    expected = {name: content for name, content in bytes_below(few).items() if name.endswith(".flac")}
+    assert len(expected) == 12
+    assert expected.items() <= bytes_below(many).items()
+
+
+def test_the_manifest_lists_what_was_written(tmp_path):
+    clips = write_planted_speech(tmp_path, SMALL)
+    assert read_manifest(tmp_path / "manifest.jsonl") == clips
+    assert {clip.path for clip in clips} == set(tmp_path.rglob("*.flac"))
+    assert {clip.corpus for clip in clips} == {"planted"}
+    for clip in clips:
+        assert [span.kind for span in clip.evidence] == (["pitch_rise"] if clip.label == "happy" else [])
+        duration_s = len(load_audio(clip.path)) / 16_000
+        assert all(0.1 <= span.start_s < span.end_s <= duration_s - 0.1 for span in clip.evidence)
+
+
+@pytest.mark.parametrize(("num_speakers", "sizes"), [(3, (1, 1, 1)), (5, (3, 1, 1)), (12, (8, 2, 2))])
+def test_splits_share_no_speaker_and_hold_every_label(tmp_path, num_speakers, sizes):
+    settings = replace(SMALL, num_speakers=num_speakers, clips_per_speaker_and_label=1)
+    clips = write_planted_speech(tmp_path, settings)
+    speakers = [{clip.speaker for clip in clips if clip.split == split} for split in SPLITS]
+    assert tuple(map(len, speakers)) == sizes
+    assert len(set.union(*speakers)) == num_speakers
+    assert all({clip.label for clip in clips if clip.split == split} == set(SMALL.labels) for split in SPLITS)
+
+
+def test_the_class_says_nothing_about_the_level(tmp_path):
+    clips = write_planted_speech(tmp_path, PlantedSettings(num_speakers=6, clips_per_speaker_and_label=3))
+    level_db = np.array([10 * np.log10(np.mean(load_audio(clip.path) ** 2)) for clip in clips])
+    labels = np.array([clip.label for clip in clips])
+    assert stats.kruskal(*(level_db[labels == label] for label in np.unique(labels))).pvalue > 0.05
+    assert level_db.std() > 3.0
+
+
+def test_progress_counts_every_clip(tmp_path):
+    seen = []
+    write_planted_speech(tmp_path, SMALL, on_progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(done, 12) for done in range(1, 13)]
+
+
+def test_a_complete_corpus_is_left_alone(tmp_path, refuse_writing):
+    clips = ensure_planted_speech(tmp_path, SMALL)
+    refuse_writing()
+    assert ensure_planted_speech(tmp_path, SMALL) == clips
+
+
+def test_other_settings_write_it_anew(tmp_path):
+    ensure_planted_speech(tmp_path / "changed", SMALL)
+    stronger = replace(SMALL, cue_strength=1.5)
+    ensure_planted_speech(tmp_path / "changed", stronger)
+    write_planted_speech(tmp_path / "fresh", stronger)
+    assert bytes_below(tmp_path / "changed") == bytes_below(tmp_path / "fresh")
+
+
+def test_another_format_is_written_anew(tmp_path, monkeypatch):
+    write_planted_speech(tmp_path, SMALL)
+    before = (tmp_path / "planted.json").read_bytes()
+    monkeypatch.setattr(planted, "FORMAT_VERSION", planted.FORMAT_VERSION + 1)
+    ensure_planted_speech(tmp_path, SMALL)
+    assert (tmp_path / "planted.json").read_bytes() != before
+
+
+@pytest.mark.parametrize("num_clips", [1, 12])
+def test_interrupted_writing_is_repaired(tmp_path, num_clips):
+    write_until(tmp_path / "killed", SMALL, num_clips)
+    ensure_planted_speech(tmp_path / "killed", SMALL)
+    write_planted_speech(tmp_path / "whole", SMALL)
+    assert bytes_below(tmp_path / "killed") == bytes_below(tmp_path / "whole")
+
+
+def test_a_corpus_half_overwritten_is_not_taken_for_the_old_one(tmp_path):
+    write_planted_speech(tmp_path, SMALL)
+    whole = bytes_below(tmp_path)
+    write_until(tmp_path, replace(SMALL, seed=1), 3)
+    ensure_planted_speech(tmp_path, SMALL)
+    assert bytes_below(tmp_path) == whole
+
+
+@pytest.mark.parametrize("lost", ["manifest.jsonl", "s01-male/s01-male_happy_02.flac"])
+def test_a_lost_file_is_written_again(tmp_path, lost):
+    write_planted_speech(tmp_path, SMALL)
+    whole = bytes_below(tmp_path)
+    (tmp_path / lost).unlink()
+    ensure_planted_speech(tmp_path, SMALL)
+    assert bytes_below(tmp_path) == whole
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("num_speakers", 2),
+        ("clips_per_speaker_and_label", 0),
+        ("seed", -1),
+        ("cue_strength", 2.5),
+        ("labels", ("happy",)),
+        ("labels", ("happy", "happy")),
+    ],
+)
+def test_settings_outside_their_range_are_refused(setting, value):
+    with pytest.raises(SettingError) as refusal:
+        PlantedSettings(**{setting: value})
+    assert f"{setting}={value!r} must" in str(refusal.value)
+
+
+def test_an_unknown_label_is_refused():
+    with pytest.raises(SettingError, match="label='calm' must be one of neutral"):
+        PlantedSettings(labels=("neutral", "calm"))

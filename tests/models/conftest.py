@@ -1,0 +1,137 @@
+"""Small random speech transformers, and what else the tests of this ring share."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import jaxtyping
+import pytest
+import torch
+from transformers import (
+    HubertConfig,
+    HubertModel,
+    Wav2Vec2Config,
+    Wav2Vec2Model,
+    WavLMConfig,
+    WavLMModel,
+)
+
+from wavshap_lightning.models.backbone import SpeechBackbone
+from wavshap_lightning.models.pretrained import PretrainedSpeechModel
+
+FAMILIES = {
+    "wavlm": (WavLMConfig, WavLMModel),
+    "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
+    "hubert": (HubertConfig, HubertModel),
+}
+
+# Hop 40 samples, receptive field 80. Everything random in training is on, and strongly so.
+SHAPE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "conv_dim": (16, 16, 16, 16),
+    "conv_kernel": (10, 3, 3, 3),
+    "conv_stride": (5, 2, 2, 2),
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "attention_dropout": 0.3,
+    "hidden_dropout": 0.3,
+    "activation_dropout": 0.3,
+    "feat_proj_dropout": 0.3,
+    "layerdrop": 0.5,
+    "mask_time_prob": 0.3,
+    "mask_time_length": 2,
+}
+SHAPE_OF_FAMILY = {"wavlm": {"num_buckets": 16, "max_bucket_distance": 20}, "wav2vec2": {}, "hubert": {}}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Networks this small spend their time on handing work to threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=product(FAMILIES, ("group", "layer")), ids="-".join)
+def variant(request):
+    """A family and where its feature extractor normalises."""
+    return request.param
+
+
+@pytest.fixture
+def build_model():
+    """`(family, norm, **config) -> model` as transformers builds it; equal arguments, equal weights."""
+    return _build_model
+
+
+@pytest.fixture
+def open_backbone():
+    """`(model, normalise=False, **options) -> SpeechBackbone`; a small WavLM where no model is given."""
+
+    def open_backbone(model=None, *, normalise=False, **options):
+        opened = PretrainedSpeechModel(model or _build_model(), name="small", normalise=normalise)
+        return SpeechBackbone(opened, **options)
+
+    return open_backbone
+
+
+@pytest.fixture
+def generator():
+    """The tests' own source of randomness."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def padded_batch(generator):
+    """Three clips of noise at different levels and offsets, zero-padded, and their lengths."""
+    lengths = torch.tensor([1600, 611, 80])
+    waveforms = torch.zeros(3, 1600)
+    for clip, (length, level, offset) in enumerate(
+        zip(lengths, (0.1, 0.4, 0.02), (0.0, 0.3, -0.1), strict=True)
+    ):
+        waveforms[clip, :length] = offset + level * torch.randn(int(length), generator=generator)
+    return waveforms, lengths
+
+
+@pytest.fixture
+def relative_error():
+    """`(found, expected) -> float`, by Euclidean length."""
+
+    def relative_error(found, expected):
+        assert found.shape == expected.shape
+        return float(((found - expected).norm() / expected.norm()).detach())
+
+    return relative_error
+
+
+@pytest.fixture
+def unchecked_types():
+    """Let values of the wrong type through to the checks that users meet."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+
+
+def _build_model(family="wavlm", norm="group", seed=0, **config):
+    config_class, model_class = FAMILIES[family]
+    settings = {"feat_extract_norm": norm, "do_stable_layer_norm": norm == "layer", **SHAPE}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = model_class(config_class(**settings | SHAPE_OF_FAMILY[family] | config))
+        _shake(model)
+    return model
+
+
+@torch.no_grad()
+def _shake(model):
+    """Fresh transformers have unit norms, zero biases and faint attention, which would hide mistakes."""
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.copy_(torch.randn_like(parameter) * parameter[0].numel() ** -0.5)
+        else:
+            parameter.add_(0.2 * torch.randn_like(parameter))

@@ -1,0 +1,301 @@
+"""Laws of the backbone, against transformers' own forward pass of the same weights."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from transformers import Wav2Vec2FeatureExtractor
+from transformers.models.wavlm.modeling_wavlm import WavLMAttention
+
+from wavshap_lightning.errors import ModelError, SettingError
+from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone, build_backbone
+from wavshap_lightning.models.normalisation import valid_mask
+
+# transformers hands WavLM's attention a boolean mask and a float bias
+mixed_masks = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")
+
+
+def layers_of_transformers(model, waveforms, attention_mask=None):
+    """All hidden states; the last one after the final norm, which `hidden_states` leaves out."""
+    outputs = model.eval()(waveforms, attention_mask=attention_mask, output_hidden_states=True)
+    return torch.stack([*outputs.hidden_states[:-1], outputs.last_hidden_state], 1)
+
+
+def input_gradient(function, waveforms):
+    waveforms = waveforms.clone().requires_grad_()
+    layers = function(waveforms)
+    probe = torch.randn(layers.shape, generator=torch.Generator().manual_seed(7))
+    return torch.autograd.grad((layers * probe).sum(), waveforms)[0]
+
+
+@pytest.fixture
+def model(variant, build_model):
+    """Each variant as transformers has it."""
+    return build_model(*variant)
+
+
+@pytest.fixture
+def backbone(variant, build_model, open_backbone):
+    """The same weights as ours."""
+    return open_backbone(build_model(*variant))
+
+
+@pytest.fixture
+def clip(generator):
+    return 0.05 + 0.2 * torch.randn(1, 1600, generator=generator)
+
+
+# What it computes
+
+
+def test_layers_are_those_of_transformers(model, backbone, clip, relative_error):
+    expected, found = layers_of_transformers(model, clip), backbone(clip)
+    for layer in range(3):
+        assert relative_error(found[:, layer], expected[:, layer]) <= 1e-5
+
+
+def test_gradients_are_those_of_transformers(model, backbone, clip, relative_error):
+    expected = input_gradient(lambda w: layers_of_transformers(model, w), clip)
+    assert relative_error(input_gradient(backbone, clip), expected) <= 1e-4
+
+
+def test_the_frontend_is_transformers_feature_extractor(model, backbone, clip, relative_error):
+    expected = model.eval().feature_extractor(clip).transpose(1, 2)
+    assert relative_error(backbone.frontend(clip), expected) <= 1e-5
+
+
+def test_normalised_clips_give_what_the_feature_extractor_leads_to(
+    model, open_backbone, clip, relative_error
+):
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
+    values = extractor(np.asarray(clip[0]), sampling_rate=16_000, return_tensors="pt").input_values
+    expected = layers_of_transformers(copy.deepcopy(model), values)
+    assert relative_error(open_backbone(model, normalise=True)(clip), expected) <= 1e-5
+
+
+def test_the_stages_compose_to_the_whole(backbone, padded_batch):
+    waveforms, lengths = padded_batch
+    frames = backbone.frontend(waveforms, lengths)
+    assert torch.equal(backbone.encoder(frames, backbone.num_frames(lengths)), backbone(waveforms, lengths))
+    assert frames.shape == (3, int(backbone.num_frames(lengths).max()), backbone.num_channels)
+
+
+def test_sizes_are_those_of_the_layers(open_backbone, clip):
+    backbone = open_backbone()
+    layers = backbone(clip)
+    assert layers.shape == (
+        1,
+        backbone.num_layers,
+        backbone.frame_grid.num_frames(1600),
+        backbone.hidden_size,
+    )
+    assert (backbone.frame_grid.hop_samples, backbone.sample_rate) == (40, 16_000)
+
+
+@pytest.mark.parametrize(
+    ("kernels", "strides"), [((10, 3, 3, 3), (5, 2, 2, 2)), ((400, 4, 4, 3), (40, 2, 2, 2))]
+)
+def test_frame_counts_are_those_of_transformers(build_model, open_backbone, kernels, strides):
+    model = build_model(conv_kernel=kernels, conv_stride=strides)
+    backbone = open_backbone(model)
+    shortest = backbone.frame_grid.receptive_field_samples
+    lengths = torch.arange(shortest, shortest + 1000)
+    assert torch.equal(backbone.num_frames(lengths), model._get_feat_extract_output_lengths(lengths))
+
+
+# Padding
+
+
+@pytest.mark.parametrize("normalise", [False, True], ids=["plain", "normalised"])
+def test_a_padded_batch_is_its_clips_one_by_one(
+    normalise, model, open_backbone, padded_batch, relative_error
+):
+    backbone = open_backbone(model, normalise=normalise)
+    waveforms, lengths = padded_batch
+    layers, counts = backbone(waveforms, lengths), backbone.num_frames(lengths)
+    for clip, (length, count) in enumerate(zip(lengths, counts, strict=True)):
+        alone = backbone(waveforms[clip : clip + 1, :length])[0]
+        assert relative_error(layers[clip, :, :count], alone) <= 1e-5
+        assert not layers[clip, :, count:].any()
+
+
+@mixed_masks
+def test_transformers_with_a_mask_is_not_where_it_normalises_over_time(
+    variant, model, padded_batch, relative_error
+):
+    waveforms, lengths = padded_batch
+    mask = valid_mask(lengths, waveforms.shape[1]).long()
+    padded = layers_of_transformers(model, waveforms, mask)
+    count = int(model._get_feat_extract_output_lengths(lengths)[1])
+    alone = layers_of_transformers(model, waveforms[1:2, : lengths[1]])[0]
+    error = relative_error(padded[1, :, :count], alone)
+    assert error > 1e-2 if variant[1] == "group" else error <= 1e-5
+
+
+@pytest.mark.parametrize("normalise", [False, True], ids=["plain", "normalised"])
+def test_what_stands_in_the_padding_does_not_matter(
+    normalise, model, open_backbone, padded_batch, relative_error
+):
+    backbone = open_backbone(model, normalise=normalise)
+    waveforms, lengths = padded_batch
+    disturbed = torch.where(valid_mask(lengths, waveforms.shape[1]), waveforms, 3.0)
+    assert relative_error(backbone(disturbed, lengths), backbone(waveforms, lengths)) <= 1e-6
+
+
+def test_the_gradient_is_finite_and_stays_out_of_the_padding(model, open_backbone, padded_batch):
+    backbone = open_backbone(model, normalise=True)
+    waveforms, lengths = padded_batch
+    gradient = input_gradient(lambda w: backbone(w, lengths), waveforms)
+    valid = valid_mask(lengths, waveforms.shape[1])
+    assert gradient.isfinite().all()
+    assert not gradient[~valid].any()
+    assert all(row[mask].any() for row, mask in zip(gradient, valid, strict=True))
+
+
+def test_a_clip_of_one_receptive_field_has_one_frame(open_backbone, clip):
+    assert open_backbone()(clip[:, :80]).shape[2] == 1
+
+
+@pytest.mark.parametrize("stage", ["frontend", "forward"])
+def test_a_shorter_clip_is_refused(stage, open_backbone, padded_batch):
+    waveforms, lengths = padded_batch
+    lengths[1] = 79
+    with pytest.raises(SettingError, match="79 samples, one frame needs 80"):
+        getattr(open_backbone(), stage)(waveforms, lengths)
+
+
+def test_transformers_own_attention_is_no_trap(build_model, open_backbone, padded_batch, relative_error):
+    eager = build_model("hubert", "layer", attn_implementation="eager")
+    waveforms, lengths = padded_batch
+    expected = open_backbone(build_model("hubert", "layer"))(waveforms, lengths)
+    assert relative_error(open_backbone(eager)(waveforms, lengths), expected) <= 1e-5
+
+
+# Frozen
+
+
+def test_no_parameter_takes_a_gradient(backbone, clip):
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+    assert not backbone(clip).requires_grad
+
+
+def test_training_mode_changes_nothing(model, open_backbone, clip):
+    backbone = open_backbone(model.train())
+    assert not any(module.training for module in backbone.modules())
+    just_opened = backbone(clip)
+    assert backbone.train() is backbone
+    assert not any(module.training for module in backbone.modules())
+    assert torch.equal(backbone(clip), just_opened)
+    assert torch.equal(backbone.eval()(clip), just_opened)
+
+
+def test_transformers_training_mode_would_change_it(model, clip):
+    model.train()
+    assert not torch.equal(model(clip).last_hidden_state, model(clip).last_hidden_state)
+
+
+def test_opening_leaves_another_copy_alone(variant, model, build_model, open_backbone):
+    before = copy.deepcopy(model.train().state_dict())
+    kinds = [(type(module), module.training) for module in model.modules()]
+    open_backbone(build_model(*variant))
+    assert [(type(module), module.training) for module in model.modules()] == kinds
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert ((WavLMAttention, True) in kinds) == (variant[0] == "wavlm")
+
+
+# Precision
+
+
+@pytest.fixture
+def pretend_cpu(monkeypatch):
+    """Pretend to be on a CPU with bf16 instructions, or on one without."""
+
+    def pretend(*, bf16):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: bf16, raising=False)
+
+    return pretend
+
+
+def test_autocast_outside_has_no_effect(backbone, padded_batch):
+    expected = backbone(*padded_batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = backbone(*padded_batch)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+def test_bf16_is_close_and_comes_out_as_float32(
+    model, open_backbone, padded_batch, relative_error, pretend_cpu
+):
+    pretend_cpu(bf16=True)
+    expected = open_backbone(copy.deepcopy(model))(*padded_batch)
+    lowered = open_backbone(model, precision="bf16")
+    found = lowered(*padded_batch)
+    assert lowered.frontend(*padded_batch).dtype == found.dtype == torch.float32
+    assert 1e-4 < relative_error(found, expected) < 3e-2
+
+
+def test_bf16_warns_where_the_cpu_lacks_it(open_backbone, clip, pretend_cpu):
+    pretend_cpu(bf16=False)
+    with pytest.warns(UserWarning, match="precision='bf16': this CPU has no bf16.*'fp32'"):
+        open_backbone(precision="bf16").frontend(clip)
+
+
+def test_bf16_warns_where_torch_cannot_tell(open_backbone, clip, monkeypatch):
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    with pytest.warns(UserWarning, match="precision='bf16'"):
+        open_backbone(precision="bf16").frontend(clip)
+
+
+def test_an_unknown_precision_is_refused(open_backbone, unchecked_types):
+    with pytest.raises(SettingError, match="precision='fp16' must be one of fp32, bf16"):
+        open_backbone(precision="fp16")
+
+
+# What it refuses, and what it says of itself
+
+
+@pytest.mark.parametrize(
+    ("family", "option"),
+    [("wavlm", "add_adapter"), ("wav2vec2", "add_adapter"), ("hubert", "conv_pos_batch_norm")],
+)
+def test_parts_that_mix_padding_in_are_refused(family, option, build_model, open_backbone):
+    with pytest.raises(ModelError, match=f"backbone='small' has {option}=True"):
+        open_backbone(build_model(family, **{option: True}))
+
+
+def test_settings_build_the_same_backbone(clip):
+    backbone = SpeechBackbone("tiny", revision="main", unfreeze_layers=1, lora_rank=0)
+    assert backbone.settings == BackboneSettings("tiny", None, unfreeze_layers=1)
+    again = build_backbone(backbone.settings)
+    assert again.settings == backbone.settings
+    assert again.fingerprint == backbone.fingerprint
+    assert torch.equal(again(clip), backbone(clip))
+
+
+@pytest.mark.parametrize(
+    ("settings", "frozen"),
+    [
+        (BackboneSettings(), True),
+        (BackboneSettings(precision="bf16"), True),
+        (BackboneSettings(unfreeze_layers=1), False),
+        (BackboneSettings(lora_rank=2), False),
+    ],
+)
+def test_frozen_says_whether_anything_is_trained(settings, frozen):
+    assert settings.frozen == frozen
+
+
+def test_build_passes_every_setting_on(monkeypatch, unchecked_types):
+    asked = {}
+    monkeypatch.setattr(
+        "wavshap_lightning.models.backbone.SpeechBackbone",
+        lambda source, **options: asked.update(name=source, **options),
+    )
+    settings = BackboneSettings("folder", "abc", "bf16", 2, 3)
+    build_backbone(settings)
+    assert BackboneSettings(**asked) == settings

@@ -1,0 +1,111 @@
+"""ESD: twenty speakers, ten of Mandarin and ten of English, in folders of speaker and emotion."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.files import Layout, check_unique, find_audio, find_files, listed
+from wavshap_lightning.errors import CorpusError
+
+LAYOUT = Layout("esd", "0011/Angry/0011_000351.wav", "https://github.com/HLTSingapore/Emotional-Speech-Data")
+
+LABELS = {
+    "neutral": "neutral",
+    "happy": "happy",
+    "sad": "sad",
+    "angry": "angry",
+    "surprise": "surprised",
+}
+# How transcripts end a line: with the emotion, in English or Chinese, if they do not forget it.
+TRANSCRIPT_LABELS = frozenset({*LABELS, "中立", "快乐", "伤心", "生气", "惊喜"})
+
+SPEAKERS = {
+    "mandarin": tuple(f"{number:04d}" for number in range(1, 11)),
+    "english": tuple(f"{number:04d}" for number in range(11, 21)),
+}
+
+_NAME = re.compile(r"(?P<speaker>00(?:0[1-9]|1\d|20))_\d{6}")
+_TRANSCRIPT = re.compile(r"(?P<name>\d{4}_\d{6})\s+(?P<text>\S.*)")
+
+
+def load_esd(root: Path | str, *, language: str | None = None) -> list[Clip]:
+    """ESD: 35000 clips, 350 sentences in five emotions by each speaker.
+
+    The label is the folder's (`0011/Angry`, with or without `train`, `test` and `evaluation` in it); the
+    transcripts have gaps. The text is the transcript's, where that has the clip.
+
+    Args:
+        root: The folder that holds the speakers' folders, or one above.
+        language: `"mandarin"` or `"english"`; both if None.
+
+    Raises:
+        CorpusError: If the language is unknown, no clip is there, a recording is there twice, or an audio
+            file's name or folder is not one of the corpus.
+    """
+    folder = LAYOUT.checked_folder(root)
+    if language not in {None, *SPEAKERS}:
+        raise CorpusError(f"language={language!r} must be one of {', '.join(SPEAKERS)}, or null for both")
+    paths = find_audio(folder)
+    strangers = [path for path in paths if not _NAME.fullmatch(path.stem) or _label(path) is None]
+    if strangers:
+        raise LAYOUT.complaint(
+            root, f"{len(strangers)} of {len(paths)} audio files are not its own ({listed(strangers)})"
+        )
+    wanted = {who for name, group in SPEAKERS.items() if language in {None, name} for who in group}
+    texts = _read_transcripts(folder)
+    clips = [_clip(path, texts) for path in paths if _speaker(path) in wanted]
+    if not clips:
+        raise LAYOUT.complaint(
+            root, f"none of its {len(paths)} audio files is a clip of language={language!r}"
+        )
+    check_unique(clips)
+    return clips
+
+
+def _speaker(path: Path) -> str:
+    return path.stem[:4]
+
+
+def _label(path: Path) -> str | None:
+    folders = (path.parent.name.lower(), path.parent.parent.name.lower())
+    return next((LABELS[name] for name in folders if name in LABELS), None)
+
+
+def _clip(path: Path, texts: dict[str, str]) -> Clip:
+    return Clip(
+        path,
+        label=_label(path) or "",
+        speaker=_speaker(path),
+        corpus=LAYOUT.corpus,
+        text=texts.get(path.stem),
+    )
+
+
+def _read_transcripts(folder: Path) -> dict[str, str]:
+    paths = find_files(folder, lambda path: bool(re.fullmatch(r"\d{4}\.txt", path.name)))
+    lines = (line for path in paths for line in _decode(path).splitlines())
+    matches = (match for line in lines if (match := _TRANSCRIPT.fullmatch(line.strip())))
+    return {match["name"]: _without_label(match["text"]) for match in matches}
+
+
+def _without_label(text: str) -> str:
+    sentence, _, last = text.rpartition("\t") if "\t" in text else text.rpartition(" ")
+    return sentence.strip() if last.strip().lower() in TRANSCRIPT_LABELS else text
+
+
+def _decode(path: Path) -> str:
+    """The text of a transcript; the release mixes UTF-16, UTF-8, Windows-1252 and GB 18030.
+
+    UTF-16 leaves zero bytes between Latin letters and digits; of the last two, GB 18030 is Mandarin's.
+    What still cannot be read becomes U+FFFD: the labels do not depend on it.
+    """
+    raw = path.read_bytes()
+    if b"\x00" in raw:
+        return raw.decode("utf-16", errors="replace")
+    legacy = "gb18030" if path.stem in SPEAKERS["mandarin"] else "cp1252"
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode(legacy, errors="replace")

@@ -1,0 +1,155 @@
+"""PlantedSpeech: a synthetic corpus in which a known cue in a known span decides the class.
+
+Clips of every class come from one process: a voice says syllables, distractors happen, a room and
+its noise are added. Only then is the cue of the class planted in one voiced span. Outside that span a
+clip equals its twin without the cue sample for sample; inside it has the same energy. An
+explanation can therefore be checked against the truth, and neither loudness nor
+anything else in the clip gives the class away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from wavshap_lightning.audio.io import SAMPLE_RATE, save_audio
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.manifest import read_manifest, save_manifest
+from wavshap_lightning.corpora.synthetic.scene import CUE_OF_LABEL, check_cue_strength, check_label, draw_clip
+from wavshap_lightning.corpora.synthetic.speech import VOICES, draw_speaker
+from wavshap_lightning.corpora.tables import write_atomically
+from wavshap_lightning.errors import CorpusError, SettingError
+
+FORMAT_VERSION = 1
+"""Raised whenever the same settings give other bytes."""
+
+_SPEAKER_STREAM, _CLIP_STREAM = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedSettings:
+    """What a PlantedSpeech corpus is made of; the same settings give the same bytes.
+
+    Args:
+        num_speakers: Speakers, at least 3; a sixth of them validate, another sixth test.
+        clips_per_speaker_and_label: Clips of each speaker in each class, at least 1.
+        labels: Classes, two or more of `CUE_OF_LABEL`.
+        seed: Seed of everything drawn, at least 0.
+        cue_strength: How far the cues go, 0 to 2: 1 is clearly audible; at 0 nothing is planted and the
+            labels say nothing.
+
+    Raises:
+        SettingError: If a value is outside its range.
+    """
+
+    num_speakers: int = 12
+    clips_per_speaker_and_label: int = 10
+    labels: tuple[str, ...] = tuple(CUE_OF_LABEL)
+    seed: int = 0
+    cue_strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_at_least("num_speakers", self.num_speakers, 3)
+        _check_at_least("clips_per_speaker_and_label", self.clips_per_speaker_and_label, 1)
+        _check_at_least("seed", self.seed, 0)
+        check_cue_strength(self.cue_strength)
+        if len(set(self.labels)) != len(self.labels) or len(self.labels) < 2:
+            raise SettingError(f"labels={self.labels!r} must be at least two different labels")
+        for label in self.labels:
+            check_label(label)
+
+
+def write_planted_speech(
+    root: Path | str, settings: PlantedSettings, *, on_progress: Callable[[int, int], None] | None = None
+) -> list[Clip]:
+    """Write the corpus below `root`, whatever is there already.
+
+    Files of an earlier corpus which this one lacks stay where they are; the manifest does not list them.
+
+    Args:
+        root: Folder of the corpus, made if need be.
+        settings: What the corpus is made of.
+        on_progress: Called with the number of clips written and to write, after every clip.
+
+    Returns:
+        The clips, as the manifest lists them.
+
+    Raises:
+        AudioError: If a clip cannot be written.
+        CorpusError: If the manifest or the settings cannot be written.
+    """
+    root = Path(root).expanduser()
+    _settings_path(root).unlink(missing_ok=True)
+    num_clips = settings.num_speakers * len(settings.labels) * settings.clips_per_speaker_and_label
+    clips: list[Clip] = []
+    for clip, waveform in _draw_corpus(root, settings):
+        save_audio(clip.path, waveform, sample_rate=SAMPLE_RATE)
+        clips.append(clip)
+        if on_progress is not None:
+            on_progress(len(clips), num_clips)
+    save_manifest(_manifest_path(root), clips)
+    write_atomically(_settings_path(root), _settings_text(settings))
+    return clips
+
+
+def ensure_planted_speech(root: Path | str, settings: PlantedSettings) -> list[Clip]:
+    """The clips of the corpus below `root`, which is written unless it is there, complete and just so.
+
+    The settings are stored last: a corpus without them, or with others, is written anew.
+    """
+    root = Path(root).expanduser()
+    stored = _settings_path(root)
+    if stored.is_file() and stored.read_text("utf-8") == _settings_text(settings):
+        with suppress(CorpusError):  # a file is gone, so the corpus is not complete
+            return read_manifest(_manifest_path(root))
+    return write_planted_speech(root, settings)
+
+
+def _manifest_path(root: Path) -> Path:
+    return root / "manifest.jsonl"
+
+
+def _settings_path(root: Path) -> Path:
+    return root / "planted.json"
+
+
+def _settings_text(settings: PlantedSettings) -> str:
+    return json.dumps({"format_version": FORMAT_VERSION, **asdict(settings)}, indent=2) + "\n"
+
+
+def _draw_corpus(root: Path, settings: PlantedSettings) -> Iterator[tuple[Clip, Float[np.ndarray, " time"]]]:
+    """Every clip from a generator of its own, so that none depends on how many there are."""
+    for index in range(settings.num_speakers):
+        voice = VOICES[index % len(VOICES)]
+        name, split = f"s{index + 1:02d}-{voice}", _split_of(index, settings.num_speakers)
+        speaker = draw_speaker(_generator(settings, _SPEAKER_STREAM, index), voice=voice)
+        for label, take in product(settings.labels, range(settings.clips_per_speaker_and_label)):
+            stream = (_CLIP_STREAM, index, tuple(CUE_OF_LABEL).index(label), take)
+            waveform, evidence = draw_clip(
+                speaker, label, _generator(settings, *stream), cue_strength=settings.cue_strength
+            )
+            path = root / name / f"{name}_{label}_{take + 1:02d}.flac"
+            yield Clip(path, label, name, "planted", split, evidence=evidence), waveform
+
+
+def _generator(settings: PlantedSettings, *stream: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=stream))
+
+
+def _split_of(index: int, num_speakers: int) -> str:
+    held_out = max(1, num_speakers // 6)
+    if index < num_speakers - 2 * held_out:
+        return "train"
+    return "validation" if index < num_speakers - held_out else "test"
+
+
+def _check_at_least(name: str, value: int, smallest: int) -> None:
+    if value < smallest:
+        raise SettingError(f"{name}={value!r} must be at least {smallest}")

@@ -1,0 +1,225 @@
+"""Splits: which clips train, which choose the model and which judge it, under a name and a hash."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import Any
+
+from wavshap_lightning.corpora.clip import SPLITS, Clip
+from wavshap_lightning.errors import CorpusError
+
+UNITS = ("speaker", "split", "clip")
+
+# Where only two speakers exist, this share of the training speaker's texts chooses the model.
+SHARED_VALIDATION_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The clips of one fold, in three parts that share no clip."""
+
+    train: tuple[Clip, ...]
+    validation: tuple[Clip, ...]
+    test: tuple[Clip, ...]
+
+    def items(self) -> Iterator[tuple[str, tuple[Clip, ...]]]:
+        """The name and the clips of each part, in the order train, validation, test."""
+        for part in SPLITS:
+            yield part, getattr(self, part)
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Which groups (speakers, official splits or buckets of clips) go to which part.
+
+    Args:
+        name: What to call it in tables and folders.
+        train: Groups that train.
+        validation: Groups that choose the checkpoint.
+        test: Groups that judge it.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def items(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """The name and the groups of each part, in the order train, validation, test."""
+        for part in SPLITS:
+            yield part, getattr(self, part)
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How a corpus is split: named, hashed and stored with every checkpoint and report.
+
+    Args:
+        name: What to call it, for example `"ravdess-6-folds"`.
+        corpus: The corpus it was made for.
+        folds: At least one fold.
+        unit: What a group is: a `"speaker"`, an official `"split"`, or a bucket of single `"clip"`s.
+        shared_validation: Whether validation is a share of the training speakers' texts, because there
+            are too few speakers for a part of its own. Each fold then names the same groups twice.
+        seed: Decides the buckets of clips, and which texts validate where validation is shared.
+
+    Raises:
+        CorpusError: If there is no fold or the unit is unknown.
+    """
+
+    name: str
+    corpus: str
+    folds: tuple[Fold, ...]
+    unit: str = "speaker"
+    shared_validation: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise CorpusError(f"unit={self.unit!r} must be one of {', '.join(UNITS)}")
+        if not self.folds:
+            raise CorpusError(f"protocol={self.name!r}: folds=() is empty; give it at least one fold")
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON of every field, in hexadecimal: equal hashes, equal splits."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return sha256(canonical.encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field in plain JSON types; `from_dict` turns it back."""
+        fields = asdict(self)
+        fields["folds"] = [
+            {key: value if key == "name" else list(value) for key, value in fold.items()}
+            for fold in fields["folds"]
+        ]
+        return fields
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Protocol:
+        """The protocol that `to_dict` described.
+
+        A `"hash"` among the fields is compared with the protocol's own.
+
+        Raises:
+            CorpusError: If a field is missing or unknown, or the hash differs.
+        """
+        plain = {key: value for key, value in fields.items() if key != "hash"}
+        try:
+            folds = tuple(_fold_from_dict(fold) for fold in plain.pop("folds"))
+            protocol = cls(folds=folds, **plain)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CorpusError(
+                f"protocol={dict(fields)}: not a stored protocol ({error!r}); expected what to_dict writes"
+            ) from error
+        if fields.get("hash", protocol.hash) != protocol.hash:
+            raise CorpusError(
+                f"protocol={protocol.name!r}: hash={fields['hash']!r} was stored but its fields hash to "
+                f"{protocol.hash!r}; it was edited by hand, so make it again or remove the hash"
+            )
+        return protocol
+
+    def split(self, clips: Sequence[Clip], fold: int) -> Split:
+        """The clips of one fold, each part in the order given.
+
+        Args:
+            clips: Clips whose groups the fold knows; the fold may know more groups than the clips have.
+            fold: Index of the fold, from 0.
+
+        Raises:
+            CorpusError: If the fold is out of range or has a group in two parts, a clip belongs to no
+                group of the fold, or a part ends up empty.
+        """
+        chosen = self._checked_fold(fold)
+        part_of_group = {group: part for part, groups in chosen.items() for group in groups}
+        groups = [self._group_of(clip, num_groups=len(part_of_group)) for clip in clips]
+        self._check_known(chosen, part_of_group, clips, groups)
+        parts: dict[str, list[Clip]] = {part: [] for part in SPLITS}
+        validation_texts = self._validation_texts(chosen, clips)
+        for clip, group in zip(clips, groups, strict=True):
+            part = part_of_group[group]
+            if part == "validation" and self.shared_validation and clip.text not in validation_texts:
+                part = "train"
+            parts[part].append(clip)
+        self._check_filled(chosen, parts)
+        return Split(**{part: tuple(members) for part, members in parts.items()})
+
+    def _checked_fold(self, fold: int) -> Fold:
+        if not 0 <= fold < len(self.folds):
+            raise CorpusError(f"fold={fold} must lie in 0..{len(self.folds) - 1} for protocol={self.name!r}")
+        chosen = self.folds[fold]
+        validation = () if self.shared_validation else chosen.validation
+        counts = Counter(chosen.train) + Counter(validation) + Counter(chosen.test)
+        repeated = sorted(group for group, count in counts.items() if count > 1)
+        if repeated:
+            raise CorpusError(
+                f"fold={chosen.name!r} of protocol={self.name!r}: {self.unit}s={repeated} appear more than "
+                "once; leave each in one part only"
+            )
+        if self.shared_validation and set(chosen.train) != set(chosen.validation):
+            raise CorpusError(
+                f"fold={chosen.name!r} of protocol={self.name!r}: shared_validation=True needs the same "
+                f"speakers in train={list(chosen.train)} and validation={list(chosen.validation)}"
+            )
+        return chosen
+
+    def _group_of(self, clip: Clip, *, num_groups: int) -> str:
+        if self.unit == "speaker":
+            return clip.speaker
+        if self.unit == "split":
+            return clip.split or ""
+        return f"bucket-{stable_hash(self.seed, *_clip_key(clip)) % num_groups}"
+
+    def _check_known(
+        self, fold: Fold, known: Mapping[str, str], clips: Sequence[Clip], groups: Sequence[str]
+    ) -> None:
+        strangers = [clip for clip, group in zip(clips, groups, strict=True) if group not in known]
+        if strangers:
+            unknown = sorted(set(groups) - set(known))
+            raise CorpusError(
+                f"fold={fold.name!r} of protocol={self.name!r}: {len(strangers)} of {len(clips)} clips have "
+                f"{self.unit}s={unknown} it does not know, the first is path={strangers[0].path}; it knows "
+                f"{sorted(known)}. Leave these clips out, or choose a protocol made for them"
+            )
+
+    def _validation_texts(self, fold: Fold, clips: Sequence[Clip]) -> frozenset[str | None]:
+        if not self.shared_validation:
+            return frozenset()
+        texts = {clip.text for clip in clips if clip.speaker in fold.train}
+        if None in texts:
+            raise CorpusError(
+                f"protocol={self.name!r}: shared_validation=True chooses validation clips by what is said, "
+                "but some clips have text=None; give every clip its text"
+            )
+        ranked = sorted(texts, key=lambda text: stable_hash(self.seed, str(text)))
+        return frozenset(ranked[: max(1, round(SHARED_VALIDATION_SHARE * len(ranked)))])
+
+    def _check_filled(self, fold: Fold, parts: Mapping[str, Sequence[Clip]]) -> None:
+        for part, groups in fold.items():
+            if not parts[part]:
+                raise CorpusError(
+                    f"fold={fold.name!r} of protocol={self.name!r}: {part} is empty, since no clip belongs "
+                    f"to its {self.unit}s={list(groups)}; use more clips or another protocol"
+                )
+
+
+def stable_hash(seed: int, *words: str) -> int:
+    """A number that looks random, and is the same in every process and on every machine.
+
+    >>> stable_hash(0, "ann") == stable_hash(0, "ann"), stable_hash(0, "ann") == stable_hash(1, "ann")
+    (True, False)
+    """
+    return int.from_bytes(sha256(json.dumps([seed, *words]).encode()).digest()[:8], "big")
+
+
+def _clip_key(clip: Clip) -> tuple[str, ...]:
+    return (clip.corpus, *clip.path.parts[-2:], repr(clip.start_s), repr(clip.end_s))
+
+
+def _fold_from_dict(fields: Mapping[str, Any]) -> Fold:
+    parts = {part: tuple(map(str, fields[part])) for part in SPLITS}
+    return Fold(str(fields["name"]), **parts)

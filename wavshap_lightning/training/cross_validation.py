@@ -1,0 +1,171 @@
+"""Cross-validation: one run a fold, and an interval that knows clips of one speaker are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from rich.table import Table
+
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.training.files import write_csv, write_json
+from wavshap_lightning.training.scores import Predictions, confusion_counts, score_predictions
+
+NUM_RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What one fold's best checkpoint said of the fold's test clips.
+
+    Args:
+        fold: Which fold.
+        predictions: Of its test clips.
+        speakers: The speaker of each of them.
+        protocol: The fold's protocol record.
+        folder: Where its run was written.
+    """
+
+    fold: int
+    predictions: Predictions
+    speakers: tuple[str, ...]
+    protocol: dict[str, Any]
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The folds together.
+
+    Args:
+        folds: One result a fold.
+        uar: Mean of the folds' unweighted average recall, with its interval.
+        wa: Mean of the folds' accuracy.
+        macro_f1: Mean of the folds' macro F1.
+    """
+
+    folds: tuple[FoldResult, ...]
+    uar: Interval
+    wa: float
+    macro_f1: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary in plain JSON types."""
+        return {
+            "folds": [_fold_row(result) for result in self.folds],
+            "uar": self.uar.value,
+            "uar_low": self.uar.low,
+            "uar_high": self.uar.high,
+            "confidence": CONFIDENCE,
+            "wa": self.wa,
+            "macro_f1": self.macro_f1,
+            "protocol": {k: v for k, v in self.folds[0].protocol.items() if k not in ("fold", "clips")},
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write `cv.json` and `cv.csv`."""
+        summary = self.to_dict()
+        write_json(folder / "cv.json", summary)
+        rows = [list(row.values()) for row in summary["folds"]]
+        write_csv(folder / "cv.csv", [list(summary["folds"][0]), *rows])
+
+    def table(self) -> Table:
+        """The folds and their mean, to print."""
+        table = Table(title=f"{self.folds[0].protocol.get('name', '')}: {len(self.folds)} folds")
+        for name in ("fold", "clips", "test speakers", "UAR", "WA", "macro F1"):
+            table.add_column(name, justify="right")
+        for row in (_fold_row(result) for result in self.folds):
+            scores = (f"{row[name]:.3f}" for name in ("uar", "wa", "macro_f1"))
+            table.add_row(str(row["fold"]), str(row["clips"]), row["test_speakers"], *scores)
+        table.add_section()
+        interval = f"{self.uar.value:.3f} [{self.uar.low:.3f}, {self.uar.high:.3f}]"
+        meaning = f"{CONFIDENCE:.0%} interval over speakers"
+        table.add_row("mean", "", meaning, interval, f"{self.wa:.3f}", f"{self.macro_f1:.3f}")
+        return table
+
+
+def summarise_folds(results: Sequence[FoldResult], *, seed: int = 0) -> CrossValidation:
+    """Mean over the folds, with a speaker-clustered bootstrap interval for the recall.
+
+    Raises:
+        SettingError: If there is no fold.
+    """
+    if not results:
+        raise SettingError("folds=0: a protocol needs at least one fold")
+    scores = [score_predictions(result.predictions) for result in results]
+    mean = {name: float(torch.stack([fold[name] for fold in scores]).mean()) for name in scores[0]}
+    low, high = bootstrap_uar([speaker_confusions(result) for result in results], np.random.default_rng(seed))
+    return CrossValidation(tuple(results), Interval(mean["uar"], low, high), mean["wa"], mean["macro_f1"])
+
+
+def speaker_confusions(result: FoldResult) -> Int[np.ndarray, "speakers label prediction"]:
+    """The confusion matrix of each test speaker of a fold."""
+    predictions = result.predictions
+    speakers = [result.speakers[i] for i in predictions.positions.tolist()]
+    return np.stack(
+        [
+            confusion_counts(predictions.select(torch.tensor([name == speaker for name in speakers]))).numpy()
+            for speaker in sorted(set(speakers))
+        ]
+    )
+
+
+def bootstrap_uar(
+    confusions: Sequence[Int[np.ndarray, "_ label prediction"]], generator: np.random.Generator
+) -> tuple[float, float]:
+    """The 95 % percentile interval of the mean recall over folds, resampling speakers within folds.
+
+    Clips of one speaker rise and fall together, so speakers are drawn, not clips. Models are taken as
+    they are: the interval says how the number varies with the speakers, not with training seeds.
+
+    Args:
+        confusions: For each fold, the confusion matrix of each of its test speakers.
+        generator: Draws the resamples.
+
+    Returns:
+        Lower and upper end; the same number twice where every fold has a single test speaker.
+
+    Source: Davison and Hinkley 1997, "Bootstrap Methods and their Application", section 3.8.
+    """
+    fold_values = [_resampled_uar(fold, generator) for fold in confusions]
+    means = np.mean(fold_values, axis=0)
+    tail = 100.0 * (1.0 - CONFIDENCE) / 2.0
+    low, high = np.percentile(means, [tail, 100.0 - tail])
+    return float(low), float(high)
+
+
+def _resampled_uar(
+    speakers: Int[np.ndarray, "speakers label prediction"], generator: np.random.Generator
+) -> Float[np.ndarray, " resamples"]:
+    draws = generator.integers(len(speakers), size=(NUM_RESAMPLES, len(speakers)))
+    matrices = speakers[draws].sum(1)
+    correct = np.diagonal(matrices, axis1=1, axis2=2)
+    totals = matrices.sum(2)
+    recalls = np.divide(correct, totals, out=np.full(totals.shape, np.nan), where=totals > 0)
+    return np.nanmean(recalls, axis=1)
+
+
+def _fold_row(result: FoldResult) -> dict[str, Any]:
+    scores = score_predictions(result.predictions)
+    return {
+        "fold": result.fold,
+        "clips": len(result.predictions.labels),
+        "test_speakers": " ".join(sorted(set(result.speakers))),
+        **{name: float(scores[name]) for name in ("uar", "wa", "macro_f1", "ece")},
+        "folder": result.folder,
+    }

@@ -1,0 +1,280 @@
+"""The LightningDataModule: audited clips of one fold, live or from the exact feature cache."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import lightning as L  # noqa: N812
+import torch
+from torch.utils.data import DataLoader
+
+from wavshap_lightning.audio.io import SAMPLE_RATE
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.errors import CacheError, SettingError
+from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.training.cache import TensorCache, default_cache_directory
+from wavshap_lightning.training.dataset import (
+    Batch,
+    ClipRequest,
+    SpeechDataset,
+    StatisticsBatches,
+    Transform,
+    WaveformBatches,
+)
+from wavshap_lightning.training.features import extract_features, open_feature_cache
+from wavshap_lightning.training.module import EmotionModule
+from wavshap_lightning.training.preparation import (
+    CorpusSettings,
+    OnBadClip,
+    PreparedCorpus,
+    label_order,
+    list_clips,
+    prepare_corpus,
+)
+from wavshap_lightning.training.progress import progress_bar
+from wavshap_lightning.training.sampler import BatchSampler, balancing_weights
+
+PARTS_OF_STAGE = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
+MIN_SAMPLES = 400  # one receptive field of the usual geometry, where no model is there to ask
+CHECKED_CLIPS = 2
+LIVE_TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2}
+
+
+class EmotionDataModule(L.LightningDataModule):
+    """Clips of one fold of a corpus, in batches.
+
+    With a frozen backbone and no transform, the backbone runs once over the clips and training reads the
+    statistics its head needs from the cache; else batches hold waveforms. Either way the logits are the same,
+    which is asserted on a few clips before training.
+
+    Args:
+        corpus: A corpus of the catalogue, such as `"ravdess"`, `"manifest"` or `"folders"`.
+        root: Where it lies; `"planted"` needs none and is made in the cache.
+        options: Further arguments of the corpus's own loader, such as `speaker_pattern`.
+        labels: Classes to keep, in the order of the logits; all if None.
+        label_map: New name of every label in the corpus, None to leave its clips out; the corpus's own
+            map if None.
+        protocol: `"default"` for the corpus's own protocol, or the name of a general one.
+        fold: Which fold of the protocol, from 0.
+        allow_shared_speakers: Accept a protocol that shares speakers between its parts (MELD's official
+            split does); scores are then higher than for new speakers.
+        max_samples: At most so many clips, drawn class by class; all if None.
+        max_duration_s: Longer clips are cut to their first so many seconds; None keeps them whole.
+        on_bad_clip: `"error"` stops if any clip cannot be used, with the full list; `"skip"` leaves
+            these out.
+        batch_size: Clips in a batch, on each rank.
+        num_workers: Worker processes that read audio; statistics need none.
+        balanced: Draw every class equally often in training.
+        transform: Applied to training waveforms as `transform(samples, sample_rate)`, for instance a
+            composition of audiomentations. It turns the cache off for the training clips.
+        cache: Whether to cache statistics at all.
+        cache_dir: Where to; see `default_cache_directory` if None.
+        seed: Decides every draw: of clips, their order and their augmentation.
+
+    Raises:
+        SettingError: If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        corpus: str = "planted",
+        root: str | None = None,
+        *,
+        options: dict[str, Any] | None = None,
+        labels: list[str] | None = None,
+        label_map: dict[str, str | None] | None = None,
+        protocol: str = "default",
+        fold: int = 0,
+        allow_shared_speakers: bool = False,
+        max_samples: int | None = None,
+        max_duration_s: float | None = 30.0,
+        on_bad_clip: OnBadClip = "error",
+        batch_size: int = 32,
+        num_workers: int = 0,
+        balanced: bool = False,
+        transform: Transform | None = None,
+        cache: bool = True,
+        cache_dir: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 2:
+            raise SettingError(f"batch_size={batch_size} must be at least 2: batch norm needs a variance")
+        if num_workers < 0:
+            raise SettingError(f"num_workers={num_workers} must be at least 0")
+        self.corpus = CorpusSettings(
+            name=corpus,
+            root=root,
+            options=options,
+            labels=labels,
+            label_map=label_map,
+            protocol=protocol,
+            fold=fold,
+            allow_shared_speakers=allow_shared_speakers,
+            max_samples=max_samples,
+            max_duration_s=max_duration_s,
+            on_bad_clip=on_bad_clip,
+            seed=seed,
+        )
+        self.batch_size, self.num_workers, self.balanced = batch_size, num_workers, balanced
+        self.transform, self.seed = transform, seed
+        self.cached = cache
+        self.cache_directory = Path(cache_dir) if cache_dir else default_cache_directory()
+        self._prepared: PreparedCorpus | None = None
+        self._feature_cache: TensorCache | None = None
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The classes, in the order of the logits."""
+        if self._prepared is None:
+            return list(label_order(self.corpus, list_clips(self.corpus, self.cache_directory)))
+        return list(self._prepared.labels)
+
+    @property
+    def prepared(self) -> PreparedCorpus:
+        """The audited corpus.
+
+        Raises:
+            SettingError: Before `setup`.
+        """
+        if self._prepared is None:
+            raise SettingError("prepared: call setup() first, or hand the datamodule to a Trainer")
+        return self._prepared
+
+    @property
+    def protocol_record(self) -> dict[str, Any]:
+        """The protocol and fold, as stored with checkpoints and reports."""
+        return self.prepared.protocol_record()
+
+    @property
+    def class_counts(self) -> Counter[str]:
+        """How many training clips each class has."""
+        return Counter(clip.label for clip in self.clips("train"))
+
+    def clips(self, part: str) -> tuple[Clip, ...]:
+        """The clips of `train`, `validation` or `test`."""
+        return dict(self.prepared.split.items())[part]
+
+    def prepare_data(self) -> None:
+        """Make or find the clips and measure them, once on each node; the other ranks find it cached."""
+        self._ensure_prepared()
+
+    def setup(self, stage: str) -> None:
+        """Audit the clips and, with a frozen backbone, make sure their features are there."""
+        self._ensure_prepared()
+        classifier = self._classifier()
+        if classifier is not None and self.cached and classifier.backbone.settings.frozen:
+            self._fill_cache(classifier, PARTS_OF_STAGE[stage])
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled batches of the training clips, in an order that seed and epoch decide."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the validation clips."""
+        return self._loader("validation", shuffle=False)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the test clips."""
+        return self._loader("test", shuffle=False)
+
+    def _ensure_prepared(self) -> None:
+        if self._prepared is not None:
+            return
+        classifier = self._classifier()
+        grid = None if classifier is None else classifier.backbone.frame_grid
+        self._prepared = prepare_corpus(
+            self.corpus,
+            self.cache_directory,
+            min_samples=MIN_SAMPLES if grid is None else grid.receptive_field_samples,
+            sample_rate=SAMPLE_RATE if grid is None else grid.sample_rate,
+        )
+
+    def _classifier(self) -> EmotionClassifier | None:
+        module = getattr(self.trainer, "lightning_module", None)
+        return module.classifier if isinstance(module, EmotionModule) else None
+
+    def _is_cached(self, part: str) -> bool:
+        return self._feature_cache is not None and not (part == "train" and self.transform is not None)
+
+    def _fill_cache(self, classifier: EmotionClassifier, parts: Sequence[str]) -> None:
+        """Each rank computes its share of what is missing; then all read everything."""
+        trainer = self.trainer
+        assert trainer is not None  # noqa: S101 - a classifier comes from a trainer
+        backbone, statistic = classifier.backbone, classifier.head.statistic
+        cache = open_feature_cache(self.cache_directory, backbone, statistic)
+        self._feature_cache = cache
+        wanted = [self.prepared.keyed[c] for part in parts if self._is_cached(part) for c in self.clips(part)]
+        missing = set(cache.missing(keyed.key for keyed in wanted))
+        trainer.strategy.barrier("before extraction")  # all ranks see the same cache before any adds to it
+        if missing:
+            shares = sorted((k for k in wanted if k.key in missing), key=lambda k: (k.duration_s, k.key))
+            share = shares[trainer.global_rank :: trainer.world_size]
+            backbone.to(trainer.strategy.root_device)
+            with progress_bar(f"Running {backbone.settings.name}", len(share)) as on_progress:
+                extract_features(backbone, share, statistic, cache, on_progress=on_progress)
+        trainer.strategy.barrier("after extraction")
+        cache.refresh()
+        if wanted:
+            self._check_against_live(classifier, [keyed.clip for keyed in wanted])
+
+    @torch.no_grad()
+    def _check_against_live(self, classifier: EmotionClassifier, clips: Sequence[Clip]) -> None:
+        """Cached and live logits of a few clips must agree."""
+        chosen = clips[:: max(1, len(clips) // CHECKED_CLIPS)][:CHECKED_CLIPS]
+        requests = [ClipRequest(position, 0) for position in range(len(chosen))]
+        device = next(classifier.backbone.parameters()).device
+        was_training = classifier.training
+        classifier.to(device).eval()
+        live_batch = WaveformBatches(self._dataset(chosen))[requests]
+        live = classifier(live_batch.waveforms.to(device), live_batch.lengths.to(device))
+        statistics = self._statistics(chosen)[requests].statistics
+        cached = classifier.head.classify_statistics({k: v.to(device) for k, v in statistics.items()})
+        classifier.train(was_training)
+        difference = float((live - cached).abs().max() / live.abs().max().clamp(min=1.0))
+        tolerance = LIVE_TOLERANCE[classifier.backbone.settings.precision]
+        if not difference <= tolerance:
+            raise CacheError(
+                f"cache_dir={self.cache_directory}: cached and live logits differ by {difference:.2g}, more "
+                f"than {tolerance:g}; was it filled on another kind of device? Delete its folder features/ "
+                "and run again"
+            )
+
+    def _loader(self, part: str, *, shuffle: bool) -> DataLoader[Batch]:
+        clips, cached = self.clips(part), self._is_cached(part)
+        balanced = shuffle and self.balanced
+        sampler = BatchSampler(
+            [self.prepared.keyed[clip].duration_s for clip in clips],
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            weights=balancing_weights(self._indices(clips)) if balanced else None,
+            seed=self.seed,
+            num_replicas=self.trainer.world_size if self.trainer else 1,
+            rank=self.trainer.global_rank if self.trainer else 0,
+        )
+        waveforms = WaveformBatches(self._dataset(clips, self.transform if shuffle else None))
+        return DataLoader(
+            self._statistics(clips) if cached else waveforms,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=0 if cached else self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _dataset(self, clips: Sequence[Clip], transform: Transform | None = None) -> SpeechDataset:
+        classifier = self._classifier()
+        sample_rate = SAMPLE_RATE if classifier is None else classifier.sample_rate
+        return SpeechDataset(clips, self.labels, sample_rate=sample_rate, transform=transform)
+
+    def _statistics(self, clips: Sequence[Clip]) -> StatisticsBatches:
+        if self._feature_cache is None:
+            raise SettingError("statistics: there is no cache before setup()")
+        keys = [self.prepared.keyed[clip].key for clip in clips]
+        return StatisticsBatches(self._feature_cache, keys, self._indices(clips))
+
+    def _indices(self, clips: Sequence[Clip]) -> list[int]:
+        return [self.labels.index(clip.label) for clip in clips]

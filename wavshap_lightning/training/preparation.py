@@ -1,0 +1,238 @@
+"""From the name of a corpus to audited clips: what happens before any model sees a sample."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from wavshap_lightning.audio.io import hash_audio_file
+from wavshap_lightning.corpora.audit import AuditReport, audit_split
+from wavshap_lightning.corpora.catalogue import corpus_named, load_corpus
+from wavshap_lightning.corpora.clip import SPLITS, Clip
+from wavshap_lightning.corpora.emotions import ordered_labels
+from wavshap_lightning.corpora.measure import ClipFacts, measure_clip, measure_clips
+from wavshap_lightning.corpora.planted import PlantedSettings, ensure_planted_speech
+from wavshap_lightning.corpora.protocols import build_protocol
+from wavshap_lightning.corpora.splits import Protocol, Split
+from wavshap_lightning.errors import AudioError, SettingError
+from wavshap_lightning.training.cache import TensorCache
+from wavshap_lightning.training.features import KeyedClip, clip_key
+from wavshap_lightning.training.progress import progress_bar
+
+OnBadClip = Literal["error", "skip"]
+
+
+@dataclass(frozen=True)
+class CorpusSettings:
+    """Which clips, under which labels, split how.
+
+    The fields are the arguments of
+    [`EmotionDataModule`][wavshap_lightning.training.datamodule.EmotionDataModule] and mean the same.
+    """
+
+    name: str = "planted"
+    root: str | None = None
+    options: dict[str, Any] | None = None
+    labels: list[str] | None = None
+    label_map: dict[str, str | None] | None = None
+    protocol: str = "default"
+    fold: int = 0
+    allow_shared_speakers: bool = False
+    max_samples: int | None = None
+    max_duration_s: float | None = 30.0
+    on_bad_clip: OnBadClip = "error"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PreparedCorpus:
+    """Audited clips, ready to train on.
+
+    Args:
+        split: The clips of the fold.
+        labels: The classes, in the order of the logits.
+        protocol: How the corpus is split.
+        fold: Which fold it is.
+        keyed: Content key and duration of every clip of the split.
+        report: What the audit found.
+    """
+
+    split: Split
+    labels: tuple[str, ...]
+    protocol: Protocol
+    fold: int
+    keyed: Mapping[Clip, KeyedClip]
+    report: AuditReport
+
+    def protocol_record(self) -> dict[str, Any]:
+        """Protocol, fold and number of clips of each part, in plain JSON types."""
+        counts = {part: len(clips) for part, clips in self.split.items()}
+        return {**self.protocol.to_dict(), "hash": self.protocol.hash, "fold": self.fold, "clips": counts}
+
+
+def list_clips(settings: CorpusSettings, cache_directory: Path) -> list[Clip]:
+    """The clips of the corpus under their labels, before anything is read; PlantedSpeech is made first.
+
+    Raises:
+        CorpusError: If the corpus is not there or its labels do not fit.
+        SettingError: If an option is unknown or the root is missing.
+    """
+    name, root, options = corpus_named(settings.name).name, settings.root, dict(settings.options or {})
+    if name == "planted" and root is None:
+        root, options = str(_make_planted(options, cache_directory)), {}
+    if root is None:
+        raise SettingError(f"root=None: say where corpus={name!r} lies, for example --data.root DIR")
+    return load_corpus(
+        name,
+        root,
+        label_map=settings.label_map,
+        labels=settings.labels,
+        max_samples=settings.max_samples,
+        seed=settings.seed,
+        **options,
+    )
+
+
+def label_order(settings: CorpusSettings, clips: Sequence[Clip]) -> tuple[str, ...]:
+    """The classes in the order of the logits: as asked for, else in that of all emotions."""
+    return tuple(settings.labels) if settings.labels else ordered_labels(clip.label for clip in clips)
+
+
+def choose_protocol(settings: CorpusSettings, clips: Sequence[Clip]) -> Protocol:
+    """The protocol asked for, made for these clips.
+
+    Raises:
+        CorpusError: If its name is unknown or the clips do not allow it.
+    """
+    if settings.protocol == "default":
+        return corpus_named(settings.name).protocol(clips)
+    return build_protocol(settings.protocol, clips, seed=settings.seed)
+
+
+def prepare_corpus(
+    settings: CorpusSettings, cache_directory: Path, *, min_samples: int, sample_rate: int
+) -> PreparedCorpus:
+    """List, split, measure and audit the clips.
+
+    Args:
+        settings: Which clips.
+        cache_directory: Where measurements are kept from run to run.
+        min_samples: A clip with fewer samples has no frame.
+        sample_rate: Samples per second of the model.
+
+    Raises:
+        AuditError: If the audit found what no run must ignore; the message is the table.
+        CorpusError: If the corpus, its labels and its protocol do not fit together.
+    """
+    clips = list_clips(settings, cache_directory)
+    labels, protocol = label_order(settings, clips), choose_protocol(settings, clips)
+    split = protocol.split(clips, settings.fold)
+    facts = _measure(split, cache_directory, sample_rate)
+
+    def audit(candidate: Split) -> AuditReport:
+        complete = settings.max_samples is None and settings.labels is None and settings.label_map is None
+        return audit_split(
+            candidate,
+            facts,
+            labels=labels,
+            min_samples=min_samples,
+            max_duration_s=settings.max_duration_s,
+            expected_clips=corpus_named(settings.name).expected_clips if complete else None,
+            may_share_speakers=_may_share_speakers(settings, protocol),
+        )
+
+    report = audit(split)
+    if settings.on_bad_clip == "skip" and report.bad_clips:
+        split = _without(split, report.bad_clips)
+        warnings.warn(f"{len(report.bad_clips)} bad clips are left out:\n{report.table()}", stacklevel=2)
+        report = audit(split)
+    report.raise_for_errors()
+    split, keyed = _cut(split, facts, settings.max_duration_s)
+    return PreparedCorpus(split, labels, protocol, settings.fold, keyed, report)
+
+
+def _may_share_speakers(settings: CorpusSettings, protocol: Protocol) -> tuple[str, ...]:
+    if settings.allow_shared_speakers or protocol.unit == "clip":
+        return SPLITS
+    return ("train", "validation") if protocol.shared_validation else ()
+
+
+def _make_planted(options: Mapping[str, Any], cache_directory: Path) -> Path:
+    try:
+        values: dict[str, Any] = {k: tuple(v) if k == "labels" else v for k, v in options.items()}
+        settings = PlantedSettings(**values)
+    except TypeError as error:
+        raise SettingError(
+            f"options={dict(options)}: {error}; see PlantedSettings for what can be set"
+        ) from error
+    digest = sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()
+    root = cache_directory / "planted" / digest[:16]
+    ensure_planted_speech(root, settings)
+    return root
+
+
+def _measure(split: Split, cache_directory: Path, sample_rate: int) -> dict[Clip, ClipFacts]:
+    """The facts of every clip; those of known content come from the cache."""
+    clips = [clip for _, part in split.items() for clip in part]
+    cache = TensorCache(cache_directory / "facts" / f"v1-{sample_rate}")
+    with progress_bar("Checking clips", len(clips)) as on_progress:
+        facts = measure_clips(
+            clips, sample_rate=sample_rate, measure=_remembering(cache), on_progress=on_progress
+        )
+    by_key = {clip_key(f.sha256, c): f for c, f in zip(clips, facts, strict=True) if f.error is None}
+    cache.write({key: {"facts": _to_tensor(by_key[key])} for key in cache.missing(by_key)})
+    return dict(zip(clips, facts, strict=True))
+
+
+def _remembering(cache: TensorCache) -> Callable[..., ClipFacts]:
+    def measure(clip: Clip, *, sample_rate: int) -> ClipFacts:
+        try:
+            key = clip_key(hash_audio_file(clip.path), clip)
+        except AudioError as error:
+            return ClipFacts(error=str(error))
+        return (
+            _from_tensor(cache.read(key)["facts"])
+            if key in cache
+            else measure_clip(clip, sample_rate=sample_rate)
+        )
+
+    return measure
+
+
+def _to_tensor(facts: ClipFacts) -> torch.Tensor:
+    return torch.frombuffer(bytearray(json.dumps(asdict(facts)).encode()), dtype=torch.uint8)
+
+
+def _from_tensor(tensor: torch.Tensor) -> ClipFacts:
+    return ClipFacts(**json.loads(tensor.numpy().tobytes()))
+
+
+def _without(split: Split, bad: Sequence[Clip]) -> Split:
+    left_out = set(bad)
+    return Split(*(tuple(clip for clip in part if clip not in left_out) for _, part in split.items()))
+
+
+def _cut(
+    split: Split, facts: Mapping[Clip, ClipFacts], max_duration_s: float | None
+) -> tuple[Split, dict[Clip, KeyedClip]]:
+    """Shorten clips that are too long, and key every clip by its content."""
+    keyed: dict[Clip, KeyedClip] = {}
+
+    def cut(clip: Clip) -> Clip:
+        duration_s = facts[clip].duration_s
+        kept = clip
+        if max_duration_s is not None and duration_s > max_duration_s:
+            kept = replace(clip, end_s=(clip.start_s or 0.0) + max_duration_s)
+            duration_s = max_duration_s
+        keyed[kept] = KeyedClip(kept, clip_key(facts[clip].sha256, kept), duration_s)
+        return kept
+
+    parts = [tuple(cut(clip) for clip in part) for _, part in split.items()]
+    return Split(*parts), keyed

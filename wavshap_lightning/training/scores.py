@@ -1,0 +1,150 @@
+"""How good the predictions are: recall averaged over classes, accuracy, F1, calibration, speakers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+from torchmetrics import Metric
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_calibration_error,
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+    multiclass_recall,
+)
+
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier said of some clips, in the order of their positions.
+
+    Args:
+        logits: One row a clip.
+        labels: Class indices.
+        positions: Where each clip stands in its split.
+    """
+
+    logits: Float[Tensor, "clips classes"]
+    labels: Int[Tensor, " clips"]
+    positions: Int[Tensor, " clips"]
+
+    def select(self, chosen: Bool[Tensor, " clips"] | Int[Tensor, " chosen"]) -> Predictions:
+        """Some of the predictions."""
+        return Predictions(self.logits[chosen], self.labels[chosen], self.positions[chosen])
+
+
+class PredictionLog(Metric):
+    """Collects predictions over batches and ranks, each clip once.
+
+    Distributed evaluation repeats clips to even out the ranks; here a clip counts once, whoever saw it.
+    """
+
+    full_state_update = False
+    logits: list[Tensor]
+    labels: list[Tensor]
+    positions: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("logits", "labels", "positions"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(
+        self,
+        logits: Float[Tensor, "batch classes"],
+        labels: Int[Tensor, " batch"],
+        positions: Int[Tensor, " batch"],
+    ) -> None:
+        """Add a batch."""
+        self.logits.append(logits.detach().float())
+        self.labels.append(labels)
+        self.positions.append(positions)
+
+    def compute(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, labels and positions of all clips so far, on all ranks, in the order of the clips."""
+        logits, labels, positions = (
+            torch.cat([*state]) if isinstance(state, list) else state
+            for state in (self.logits, self.labels, self.positions)
+        )
+        order = positions.argsort(stable=True)
+        once = torch.ones_like(order, dtype=torch.bool)
+        once[1:] = positions[order][1:] != positions[order][:-1]
+        chosen = order[once]
+        return logits[chosen], labels[chosen], positions[chosen]
+
+    def predictions(self) -> Predictions:
+        """What `compute` gives, as a record; torchmetrics would squeeze a single clip."""
+        logits, labels, positions = self.compute()
+        return Predictions(logits, labels.reshape(-1), positions.reshape(-1))
+
+
+def score_predictions(predictions: Predictions) -> dict[str, Tensor]:
+    """Scalar scores of some predictions.
+
+    Returns:
+        `loss` (cross-entropy in nats), `uar` (unweighted average recall: each class that occurs counts
+        the same), `wa` (weighted accuracy: each clip counts the same), `macro_f1` (over the classes
+        that occur), `ece` (expected calibration error, 15 bins).
+    """
+    logits, labels = predictions.logits, predictions.labels
+    num_classes = logits.shape[1]
+    occurring = torch.bincount(labels, minlength=num_classes) > 0
+    recalls = multiclass_recall(logits, labels, num_classes=num_classes, average="none")
+    f1_scores = multiclass_f1_score(logits, labels, num_classes=num_classes, average="none")
+    return {
+        "loss": F.cross_entropy(logits, labels),
+        "uar": recalls[occurring].mean(),
+        "wa": multiclass_accuracy(logits, labels, num_classes=num_classes, average="micro"),
+        "macro_f1": f1_scores[occurring].mean(),
+        "ece": multiclass_calibration_error(logits, labels, num_classes=num_classes, n_bins=CALIBRATION_BINS),
+    }
+
+
+def confusion_counts(predictions: Predictions) -> Int[Tensor, "label prediction"]:
+    """How many clips of each label were given each prediction."""
+    return multiclass_confusion_matrix(
+        predictions.logits, predictions.labels, num_classes=predictions.logits.shape[1]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerScore:
+    """How well one speaker is recognised.
+
+    Args:
+        speaker: Who.
+        num_clips: On how many clips.
+        uar: Unweighted average recall over the classes the speaker has.
+        wa: Accuracy.
+    """
+
+    speaker: str
+    num_clips: int
+    uar: float
+    wa: float
+
+
+def score_speakers(predictions: Predictions, speakers: Sequence[str]) -> list[SpeakerScore]:
+    """The scores of each speaker, worst first.
+
+    Args:
+        predictions: Of one split.
+        speakers: The speaker of every clip of that split, in its order.
+    """
+    of_clip = [speakers[i] for i in predictions.positions.tolist()]
+    scores = []
+    for speaker in sorted(set(of_clip)):
+        chosen = torch.tensor([name == speaker for name in of_clip], device=predictions.labels.device)
+        part = Predictions(
+            predictions.logits[chosen], predictions.labels[chosen], predictions.positions[chosen]
+        )
+        values = score_predictions(part)
+        scores.append(SpeakerScore(speaker, len(part.labels), float(values["uar"]), float(values["wa"])))
+    return sorted(scores, key=lambda score: score.uar)
