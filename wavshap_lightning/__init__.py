@@ -1,1 +1,66 @@
-"""Train speech-emotion heads on frozen WavLM and explain what they listen to."""
+"""Train speech-emotion heads on frozen WavLM and explain what they listen to.
+
+The public names below are imported when first asked for, so that `import wavshap_lightning` is quick
+and quiet.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wavshap_lightning.audio.io import load_audio
+    from wavshap_lightning.corpora.catalogue import load_corpus
+    from wavshap_lightning.corpora.clip import Clip, Span
+    from wavshap_lightning.errors import WavshapError
+    from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone
+    from wavshap_lightning.models.checkpoint import load_classifier
+    from wavshap_lightning.models.classifier import EmotionClassifier
+    from wavshap_lightning.models.head import EmotionHead, HeadSettings
+    from wavshap_lightning.training.datamodule import EmotionDataModule
+    from wavshap_lightning.training.module import EmotionModule
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BackboneSettings": "models.backbone",
+    "Clip": "corpora.clip",
+    "EmotionClassifier": "models.classifier",
+    "EmotionDataModule": "training.datamodule",
+    "EmotionHead": "models.head",
+    "EmotionModule": "training.module",
+    "HeadSettings": "models.head",
+    "Span": "corpora.clip",
+    "SpeechBackbone": "models.backbone",
+    "WavshapError": "errors",
+    "load_audio": "audio.io",
+    "load_classifier": "models.checkpoint",
+    "load_corpus": "corpora.catalogue",
+}
+
+__all__ = [
+    "BackboneSettings",
+    "Clip",
+    "EmotionClassifier",
+    "EmotionDataModule",
+    "EmotionHead",
+    "EmotionModule",
+    "HeadSettings",
+    "Span",
+    "SpeechBackbone",
+    "WavshapError",
+    "load_audio",
+    "load_classifier",
+    "load_corpus",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public name
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
