@@ -127,8 +127,12 @@ def render_speech(
     voiced = (_pulses(tracks, chance) + breath)[wanted]
     hissing = (chance.noise * _per_sample(tracks.frication * tracks.gain))[wanted]
     at_frame = np.append(np.arange(start, stop, FRAME_CONTROLS), stop - 1)
-    spectrum = _spectra(voiced) * _tract_response(tracks, speaker, at_frame)
-    spectrum += _spectra(hissing) * _band_response(tracks.frication_hz[at_frame])
+    spectrum = fft.rfft(_frames(voiced), _FFT_SAMPLES)
+    spectrum *= _tract_response(tracks, speaker, at_frame)
+    consonants = _frames(hissing)
+    heard = consonants.any(axis=1)
+    band = _band_response(tracks.frication_hz[at_frame[heard]])
+    spectrum[heard] += fft.rfft(consonants[heard], _FFT_SAMPLES) * band
     return _overlap_add(spectrum, len(voiced))
 
 
@@ -163,13 +167,13 @@ def _per_sample(track: Float[np.ndarray, " controls"]) -> Float[np.ndarray, " ti
     return np.repeat(track.astype(np.float32), CONTROL_SAMPLES)
 
 
-def _spectra(waveform: Float[np.ndarray, " time"]) -> Complex[np.ndarray, "frames bins"]:
-    """Short-time spectra whose windows sum to one."""
+def _frames(waveform: Float[np.ndarray, " time"]) -> Float[np.ndarray, "frames window"]:
+    """Overlapping frames under windows that sum to one."""
     padding = _WINDOW_SAMPLES - _HOP_SAMPLES
     padded = np.pad(waveform, (padding, padding + -len(waveform) % _HOP_SAMPLES))
     frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW_SAMPLES)[::_HOP_SAMPLES]
     window = signal.windows.hann(_WINDOW_SAMPLES, sym=False).astype(np.float32)
-    return fft.rfft(frames * window, _FFT_SAMPLES)
+    return frames * window
 
 
 def _overlap_add(
