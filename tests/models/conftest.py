@@ -98,6 +98,16 @@ def padded_batch(generator):
 
 
 @pytest.fixture
+def layers(generator):
+    """Three layers of three clips as a backbone gives them: offset noise, zero beyond the last frame."""
+    num_frames = torch.tensor([9, 4, 1])
+    scale = torch.tensor([0.5, 1.0, 3.0])[None, :, None, None]
+    values = scale * torch.randn(3, 3, 9, 8, generator=generator) + scale.flip(1)
+    valid = torch.arange(9) < num_frames[:, None]
+    return values * valid[:, None, :, None], num_frames
+
+
+@pytest.fixture
 def relative_error():
     """`(found, expected) -> float`, by Euclidean length."""
 

@@ -78,9 +78,10 @@ def test_normalised_clips_give_what_the_feature_extractor_leads_to(
 
 def test_the_stages_compose_to_the_whole(backbone, padded_batch):
     waveforms, lengths = padded_batch
-    frames = backbone.frontend(waveforms, lengths)
-    assert torch.equal(backbone.encoder(frames, backbone.num_frames(lengths)), backbone(waveforms, lengths))
-    assert frames.shape == (3, int(backbone.num_frames(lengths).max()), backbone.num_channels)
+    frames, counts = backbone.frontend(waveforms, lengths), backbone.num_frames(lengths)
+    assert torch.equal(backbone.encoder(frames, counts), backbone(waveforms, lengths))
+    assert frames.shape == (3, int(counts.max()), backbone.num_channels)
+    assert not frames[~valid_mask(counts, frames.shape[1])].any()
 
 
 def test_sizes_are_those_of_the_layers(open_backbone, clip):
@@ -210,14 +211,8 @@ def test_opening_leaves_another_copy_alone(variant, model, build_model, open_bac
 # Precision
 
 
-@pytest.fixture
-def pretend_cpu(monkeypatch):
-    """Pretend to be on a CPU with bf16 instructions, or on one without."""
-
-    def pretend(*, bf16):
-        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: bf16, raising=False)
-
-    return pretend
+def pretend_cpu(monkeypatch, *, bf16):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: bf16, raising=False)
 
 
 def test_autocast_outside_has_no_effect(backbone, padded_batch):
@@ -229,9 +224,9 @@ def test_autocast_outside_has_no_effect(backbone, padded_batch):
 
 
 def test_bf16_is_close_and_comes_out_as_float32(
-    model, open_backbone, padded_batch, relative_error, pretend_cpu
+    model, open_backbone, padded_batch, relative_error, monkeypatch
 ):
-    pretend_cpu(bf16=True)
+    pretend_cpu(monkeypatch, bf16=True)
     expected = open_backbone(copy.deepcopy(model))(*padded_batch)
     lowered = open_backbone(model, precision="bf16")
     found = lowered(*padded_batch)
@@ -239,8 +234,8 @@ def test_bf16_is_close_and_comes_out_as_float32(
     assert 1e-4 < relative_error(found, expected) < 3e-2
 
 
-def test_bf16_warns_where_the_cpu_lacks_it(open_backbone, clip, pretend_cpu):
-    pretend_cpu(bf16=False)
+def test_bf16_warns_where_the_cpu_lacks_it(open_backbone, clip, monkeypatch):
+    pretend_cpu(monkeypatch, bf16=False)
     with pytest.warns(UserWarning, match="precision='bf16': this CPU has no bf16.*'fp32'"):
         open_backbone(precision="bf16").frontend(clip)
 

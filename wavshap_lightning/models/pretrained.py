@@ -102,7 +102,8 @@ def open_pretrained(name: str, revision: str | None = None) -> PretrainedSpeechM
     config = _found(name, revision, lambda: AutoConfig.from_pretrained(name, revision=revision))
     model_class = _model_class(name, config)
     options = {"config": config, "revision": revision, "dtype": torch.float32, "output_loading_info": True}
-    model, report = _found(name, revision, lambda: model_class.from_pretrained(name, **options))
+    with torch.random.fork_rng(devices=[]):  # transformers draws some weights before it loads them
+        model, report = _found(name, revision, lambda: model_class.from_pretrained(name, **options))
     missing = sorted(key for key in report["missing_keys"] if not _unused(key))
     if missing:
         raise ModelError(
