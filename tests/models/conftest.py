@@ -11,6 +11,7 @@ from transformers import (
     HubertConfig,
     HubertModel,
     Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
     Wav2Vec2Model,
     WavLMConfig,
     WavLMModel,
@@ -145,3 +146,15 @@ def _shake(model):
             parameter.copy_(torch.randn_like(parameter) * parameter[0].numel() ** -0.5)
         else:
             parameter.add_(0.2 * torch.randn_like(parameter))
+
+
+@pytest.fixture(scope="session")
+def save_model():
+    """`(model, folder)`: a folder as it is published, with weights and preprocessing."""
+
+    def save(model, folder):
+        model.save_pretrained(folder)
+        Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
+        return folder
+
+    return save

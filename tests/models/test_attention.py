@@ -6,10 +6,12 @@ import pytest
 import torch
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
+from wavshap_lightning.errors import ModelError
 from wavshap_lightning.models.attention import (
     GatedAttention,
     relative_position_bias,
     relative_position_buckets,
+    use_gated_attention,
 )
 
 NUM_FRAMES = 30
@@ -141,3 +143,9 @@ def test_buckets_are_those_of_transformers(num_frames, num_buckets, max_distance
         num_frames, num_buckets=num_buckets, max_distance=max_distance, device=torch.device("cpu")
     )
     assert torch.equal(found, expected)
+
+
+def test_a_swap_that_changes_the_function_is_refused(build_model, monkeypatch):
+    monkeypatch.setattr(GatedAttention, "_gate", lambda self, states: self.gru_rel_pos_const * 0.5)
+    with pytest.raises(ModelError, match="the fused attention differs"):
+        use_gated_attention(build_model("wavlm", "group"))

@@ -294,3 +294,9 @@ def test_build_passes_every_setting_on(monkeypatch, unchecked_types):
     settings = BackboneSettings("folder", "abc", "bf16", 2, 3)
     build_backbone(settings)
     assert BackboneSettings(**asked) == settings
+
+
+def test_lengths_beyond_the_waveforms_are_refused(open_backbone, padded_batch):
+    waveforms, lengths = padded_batch
+    with pytest.raises(SettingError, match="the waveforms hold only"):
+        open_backbone().frontend(waveforms, lengths + 1)

@@ -32,10 +32,9 @@ TRAINED_IDS = ["frozen", "layers", "adapters", "both"]
 
 
 @pytest.fixture
-def folder(build_model, tmp_path):
+def folder(build_model, save_model, tmp_path):
     """A backbone on disk."""
-    build_model().save_pretrained(tmp_path / "backbone")
-    return tmp_path / "backbone"
+    return save_model(build_model(), tmp_path / "backbone")
 
 
 @pytest.fixture

@@ -9,11 +9,20 @@ section III, for its use in speech.
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from transformers import WavLMConfig
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
+
+from wavshap_lightning.errors import ModelError
+from wavshap_lightning.models.pretrained import TransformersModule
+
+CHECKED_FRAMES = 24
+SWAP_TOLERANCE = 1e-4
 
 
 class GatedAttention(nn.Module):
@@ -111,3 +120,37 @@ def relative_position_buckets(
     scale = (half - exact) / torch.log(torch.tensor(max_distance / exact, device=device))
     far = exact + (torch.log(distance.clamp(min=1).float() / exact) * scale).long()
     return (offsets > 0) * half + torch.where(distance < exact, distance, far.clamp(max=half - 1))
+
+
+def use_gated_attention(model: TransformersModule) -> None:
+    """Replace the attention of every layer of a WavLM, after checking that it computes the same.
+
+    Raises:
+        ModelError: If it does not, as might happen with a transformers version yet to come.
+    """
+    original = model.encoder.layers[0].attention.eval()
+    for layer in model.encoder.layers:
+        layer.attention = GatedAttention(layer.attention)
+    error = _difference(original, model.encoder.layers[0].attention.eval(), model.config)
+    if not error <= SWAP_TOLERANCE:
+        raise ModelError(
+            f"transformers={version('transformers')}: the fused attention differs from its own by "
+            f"{error:.2g}, more than {SWAP_TOLERANCE:g}; install an earlier version, and please report it"
+        )
+
+
+@torch.no_grad()
+def _difference(original: WavLMAttention, fused: GatedAttention, config: WavLMConfig) -> float:
+    """The largest difference on a few frames, relative to the largest value."""
+    device = fused.gru_rel_pos_const.device
+    frames = torch.linspace(-1.0, 1.0, CHECKED_FRAMES * config.hidden_size, device=device)
+    states = frames.cos().view(1, CHECKED_FRAMES, -1) + frames.view(1, CHECKED_FRAMES, -1)
+    buckets = relative_position_buckets(
+        CHECKED_FRAMES,
+        num_buckets=config.num_buckets,
+        max_distance=config.max_bucket_distance,
+        device=device,
+    )
+    expected, *_ = original(states)
+    actual, *_ = fused(states, position_bias=relative_position_bias(fused, buckets))
+    return float((actual - expected).abs().max() / expected.abs().max())

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.models.attention import (
-    GatedAttention,
     relative_position_bias,
     relative_position_buckets,
+    use_gated_attention,
 )
 from wavshap_lightning.models.normalisation import normalise_waveforms, valid_group_norm, valid_mask
 from wavshap_lightning.models.pretrained import (
@@ -105,7 +105,7 @@ class SpeechBackbone(nn.Module):
         self._final_norm = bool(config.do_stable_layer_norm)
         self._gated = config.model_type == "wavlm"
         if self._gated:
-            _use_fused_attention(self.model)
+            use_gated_attention(self.model)
         else:
             self.model.set_attn_implementation("sdpa")  # others read a boolean mask as numbers to add
         self._trainable = unfreeze(self.model, unfreeze_layers, lora_rank)
@@ -144,8 +144,16 @@ class SpeechBackbone(nn.Module):
         Args:
             waveforms: Clips in [-1, 1], zero-padded at the end.
             lengths: Valid samples of each clip; all of them if None.
+
+        Raises:
+            SettingError: If a clip is shorter than one receptive field or longer than the waveforms.
         """
         lengths = _full(waveforms) if lengths is None else lengths
+        if int(lengths.max()) > waveforms.shape[1]:
+            raise SettingError(
+                f"lengths: the longest clip has {int(lengths.max())} samples, but the waveforms hold only "
+                f"{waveforms.shape[1]}; give each clip's own number of samples"
+            )
         num_frames = self.num_frames(lengths)
         with self._autocast(waveforms.device):
             states = normalise_waveforms(waveforms, lengths) if self.normalise else waveforms
@@ -259,11 +267,6 @@ def _check_supported(opened: PretrainedSpeechModel) -> None:
                 f"backbone={opened.name!r} has {option}=True, which mixes padding into valid frames; "
                 "use a model without it"
             )
-
-
-def _use_fused_attention(model: TransformersModule) -> None:
-    for layer in model.encoder.layers:
-        layer.attention = GatedAttention(layer.attention)
 
 
 def _without_weight_norm(conv: nn.Conv1d) -> nn.Conv1d:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -130,6 +131,12 @@ def _model_class(name: str, config: PretrainedConfig) -> type[PreTrainedModel]:
 def _preprocessing(name: str, revision: str | None) -> dict[str, Any]:
     """Sampling rate and normalisation as the feature extractor has them; wav2vec2's defaults without one."""
     settings = _found(name, revision, lambda: _extractor_settings(name, revision))
+    if not settings:
+        warnings.warn(
+            f"backbone={name!r} has no preprocessor_config.json: waveforms are taken at 16000 Hz and "
+            "normalised, which WavLM Base does not want; add the file that belongs to the weights",
+            stacklevel=4,
+        )
     return {
         "normalise": bool(settings.get("do_normalize", True)),
         "sample_rate": int(settings.get("sampling_rate", 16_000)),
@@ -152,15 +159,20 @@ def _found(name: str, revision: str | None, load: Callable[[], Any]) -> Any:  # 
         return load()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
         at = f" at revision={revision!r}" if revision else ""
-        reason = _reason(error)
-        fetch = f"hf download {name}" + (f" --revision {revision}" if revision else "")
-        remedy = (
-            "the folder needs config.json and model.safetensors (WavLM, HuBERT or wav2vec2)"
-            if Path(name).exists()
-            else f"check the name; without network, run '{fetch}' on a machine that has it and copy the "
-            "folder over, or use backbone='tiny', which is embedded"
-        )
+        reason, remedy = _reason(error), _remedy(name, revision)
         raise ModelError(f"backbone={name!r}{at} could not be opened: {reason}; {remedy}") from error
+
+
+def _remedy(name: str, revision: str | None) -> str:
+    if Path(name).exists():
+        return "the folder needs config.json and model.safetensors (WavLM, HuBERT or wav2vec2)"
+    if Path(name).is_absolute() or name.startswith((".", "~")):
+        return "there is no such folder; check the path"
+    fetch = f"hf download {name}" + (f" --revision {revision}" if revision else "")
+    return (
+        f"check the name; without network, run '{fetch}' on a machine that has it and copy the folder over, "
+        "or use backbone='tiny', which is embedded"
+    )
 
 
 def _reason(error: Exception) -> str:
