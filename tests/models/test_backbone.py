@@ -13,6 +13,7 @@ from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone, build_backbone
 from wavshap_lightning.models.normalisation import valid_mask
+from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 
 # transformers hands WavLM's attention a boolean mask and a float bias
 mixed_masks = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")
@@ -300,3 +301,31 @@ def test_lengths_beyond_the_waveforms_are_refused(open_backbone, padded_batch):
     waveforms, lengths = padded_batch
     with pytest.raises(SettingError, match="the waveforms hold only"):
         open_backbone().frontend(waveforms, lengths + 1)
+
+
+def test_more_frames_than_there_are_is_refused(open_backbone):
+    backbone = open_backbone()
+    with pytest.raises(SettingError, match="there are only 5"):
+        backbone.encoder(torch.zeros(1, 5, backbone.num_channels), torch.tensor([6]))
+
+
+def test_the_same_model_may_be_opened_twice(build_model, generator):
+    opened = PretrainedSpeechModel(build_model("wavlm", "group"), name="small")
+    waveforms = torch.randn(1, 800, generator=generator)
+    assert torch.equal(SpeechBackbone(opened)(waveforms), SpeechBackbone(opened)(waveforms))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.filterwarnings("ignore:precision='bf16'")
+def test_the_frontend_of_a_long_clip_is_exact_under_padding(
+    precision, build_model, generator, relative_error
+):
+    backbone = SpeechBackbone(
+        PretrainedSpeechModel(build_model("wavlm", "group"), name="small"), precision=precision
+    )
+    lengths = torch.tensor([300_000, 480_000])
+    waveforms = 0.1 * torch.randn(2, 480_000, generator=generator) + 0.05
+    waveforms[0, 300_000:] = 0.0
+    alone = backbone.frontend(waveforms[:1, :300_000])
+    padded = backbone.frontend(waveforms, lengths)[:1, : alone.shape[1]]
+    assert relative_error(padded, alone) <= 2e-6

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from wavshap_lightning.errors import CheckpointError, ModelError
+from wavshap_lightning.errors import CheckpointError, ModelError, SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.checkpoint import (
     CLASSIFIER_KEY,
@@ -283,4 +283,43 @@ def test_a_backbone_that_is_gone_is_named(classifier, write, folder):
     path = write(classifier)
     folder.rename(folder.with_name("moved"))
     with pytest.raises(ModelError, match=f"backbone='{folder}' could not be opened"):
+        load_classifier(path)
+
+
+def test_a_flipped_bit_is_noticed(write, classifier):
+    path = write(classifier)
+    content = bytearray(path.read_bytes())
+    weights = next(value for value in trained_state(classifier).values() if value.numel() > 100)
+    place = bytes(content).index(weights.numpy().tobytes()[:64])
+    content[place + 3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="checksum"):
+        load_classifier(path)
+
+
+def test_weights_that_are_not_finite_are_refused(classifier):
+    state = {name: value.clone() for name, value in trained_state(classifier).items()}
+    next(value for value in state.values() if value.is_floating_point())[:] = float("nan")
+    with pytest.raises(CheckpointError, match="not finite"):
+        load_trained_state(classifier, state)
+
+
+def test_loading_leaves_the_global_random_state_alone(write, classifier):
+    path = write(classifier)
+    before = torch.random.get_rng_state()
+    load_classifier(path)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"labels": None}, {"head": {"dropout": "x"}}, {"labels": ["one"]}, {"head": None}],
+    ids=str,
+)
+def test_a_record_of_no_classifier_is_refused(change, write, classifier, unchecked_types):
+    path = write(classifier)
+    content = torch.load(path, weights_only=True)
+    content[CLASSIFIER_KEY] |= change
+    torch.save(content, path)
+    with pytest.raises((CheckpointError, SettingError)):
         load_classifier(path)

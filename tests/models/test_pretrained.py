@@ -15,10 +15,11 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Processor,
     WavLMForSequenceClassification,
+    WavLMModel,
 )
 
 from wavshap_lightning.errors import ModelError
-from wavshap_lightning.models.pretrained import PretrainedSpeechModel, open_pretrained
+from wavshap_lightning.models.pretrained import NO_CONVERSION, PretrainedSpeechModel, open_pretrained
 
 
 @pytest.fixture
@@ -94,12 +95,47 @@ def test_tiny_needs_neither_folder_nor_network():
 # Preprocessing
 
 
-def test_without_a_word_on_preprocessing_it_is_wav2vec2s(folder):
-    extractor = Wav2Vec2FeatureExtractor()
+@pytest.mark.parametrize(
+    ("family", "norm", "normalise"),
+    [
+        ("wavlm", "group", False),
+        ("wavlm", "layer", True),
+        ("wav2vec2", "group", True),
+        ("hubert", "group", True),
+    ],
+)
+def test_without_a_word_on_preprocessing_it_is_as_published(
+    family, norm, normalise, build_model, save_model, tmp_path
+):
+    folder = save_model(build_model(family, norm), tmp_path)
     (folder / "preprocessor_config.json").unlink()
     with pytest.warns(UserWarning, match="has no preprocessor_config.json"):
         opened = open_pretrained(str(folder))
-    assert (opened.normalise, opened.sample_rate) == (extractor.do_normalize, extractor.sampling_rate)
+    assert (opened.normalise, opened.sample_rate) == (normalise, 16_000)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"do_normalize": null}', "3"])
+def test_odd_settings_are_an_error_or_unset(content, folder):
+    (folder / "preprocessor_config.json").write_text(content)
+    if content.startswith("{"):
+        with pytest.warns(UserWarning, match="has no preprocessor_config.json"):
+            open_pretrained(str(folder))
+    else:
+        refuse(folder, "settings by name are needed")
+
+
+def test_nobody_is_asked_to_convert_the_weights(folder, monkeypatch):
+    seen = []
+    load = WavLMModel.from_pretrained
+    monkeypatch.setattr(
+        WavLMModel,
+        "from_pretrained",
+        lambda *args, **options: seen.append(os.environ.get(NO_CONVERSION)) or load(*args, **options),
+    )
+    monkeypatch.delenv(NO_CONVERSION, raising=False)
+    open_pretrained(str(folder))
+    assert seen == ["1"]
+    assert NO_CONVERSION not in os.environ
 
 
 @pytest.mark.parametrize("normalise", [True, False])

@@ -129,6 +129,8 @@ def use_gated_attention(model: TransformersModule) -> None:
         ModelError: If it does not, as might happen with a transformers version yet to come.
     """
     original = model.encoder.layers[0].attention.eval()
+    if isinstance(original, GatedAttention):
+        return  # another backbone has taken this model over before
     for layer in model.encoder.layers:
         layer.attention = GatedAttention(layer.attention)
     error = _difference(original, model.encoder.layers[0].attention.eval(), model.config)

@@ -62,7 +62,8 @@ class SpeechBackbone(nn.Module):
     clips one by one. Autocast outside has no effect; `precision` alone decides.
 
     Args:
-        source: `"tiny"`, a folder, a Hub name, or a model already opened.
+        source: `"tiny"`, a folder, a Hub name, or a model already opened, which is taken over: frozen,
+            and its attention replaced.
         revision: As in [`BackboneSettings`][], like the arguments that follow.
         precision: See there.
         unfreeze_layers: See there.
@@ -172,8 +173,16 @@ class SpeechBackbone(nn.Module):
         Args:
             frames: What `frontend` returned.
             num_frames: Valid frames of each clip; all of them if None.
+
+        Raises:
+            SettingError: If a clip has more valid frames than there are.
         """
         num_frames = _full(frames) if num_frames is None else num_frames
+        if int(num_frames.max()) > frames.shape[1]:
+            raise SettingError(
+                f"num_frames: the longest clip has {int(num_frames.max())} frames, but there are only "
+                f"{frames.shape[1]}; give what num_frames(lengths) returns"
+            )
         mask = valid_mask(num_frames, frames.shape[1])
         with self._autocast(frames.device):
             projected = self.model.feature_projection(frames)

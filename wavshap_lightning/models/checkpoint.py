@@ -24,6 +24,7 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings
 
 CLASSIFIER_KEY = "wavshap_classifier"
+REQUIRED_KEYS = (CLASSIFIER_KEY, "state_dict")
 FORMAT_VERSION = 1
 
 # What torch.load raises on files that are not, or no longer, what torch.save wrote.
@@ -37,6 +38,7 @@ UNREADABLE = (
     AttributeError,
     AssertionError,
     struct.error,
+    zipfile.BadZipFile,
 )
 
 
@@ -120,9 +122,11 @@ def load_trained_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load what `trained_state` gave, and nothing less.
 
     Raises:
-        CheckpointError: If a weight is missing, unknown or of another shape.
+        CheckpointError: If a weight is missing, unknown, of another shape or not finite.
     """
     expected = trained_state(module)
+    if not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError("the checkpoint's weights are not all tensors; train it again")
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or unknown:
         raise CheckpointError(
@@ -134,6 +138,12 @@ def load_trained_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
         shapes = ", ".join(f"{n}: {tuple(state[n].shape)} for {tuple(expected[n].shape)}" for n in wrong[:5])
         raise CheckpointError(
             f"the checkpoint's weights have other shapes ({shapes}); was it another label set?"
+        )
+    damaged = [name for name in expected if not state[name].isfinite().all()]
+    if damaged:
+        raise CheckpointError(
+            f"the checkpoint's weights are not finite ({', '.join(damaged[:5])}); training diverged, so take "
+            "an earlier checkpoint, or train with a lower learning rate"
         )
     module.load_state_dict(dict(state), strict=False)
 
@@ -150,6 +160,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"checkpoint={path} is not a file; give a .ckpt such as runs/NAME/version_0/checkpoints/best.ckpt"
         )
     try:
+        _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if zipfile.is_zipfile(path):
@@ -165,10 +176,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"checkpoint={path} is corrupt: {_first_line(error)}; copy or train it again"
         ) from error
-    if not isinstance(content, dict) or not content.keys() >= {CLASSIFIER_KEY, "state_dict"}:
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in REQUIRED_KEYS):
         raise CheckpointError(
             f"checkpoint={path} was not written by wavshap-lightning: "
-            f"it lacks {CLASSIFIER_KEY!r} or 'state_dict'"
+            f"it lacks {' or '.join(map(repr, REQUIRED_KEYS))}"
         )
     return content
 
@@ -183,7 +194,7 @@ def load_classifier(path: str | Path) -> EmotionClassifier:
     """
     content = read_checkpoint(path)
     record = ClassifierRecord.from_dict(content[CLASSIFIER_KEY])
-    classifier = EmotionClassifier(build_backbone(record.backbone), record.labels, record.head)
+    classifier = _build(record)
     check_backbone(record, classifier)
     prefix = "classifier."
     state = {
@@ -207,6 +218,24 @@ def check_backbone(record: ClassifierRecord, classifier: EmotionClassifier) -> N
             f"but backbone={found.settings.name!r} revision={found.settings.revision!r} "
             f"has fingerprint={found.fingerprint[:12]}; use the very same weights"
         )
+
+
+def _build(record: ClassifierRecord) -> EmotionClassifier:
+    """The recorded classifier before its weights; the global random state is as it was afterwards."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return EmotionClassifier(build_backbone(record.backbone), record.labels, record.head)
+    except (TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(f"the classifier's record describes no classifier: {error}") from error
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the checksums inside the file, which torch does not."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} does not fit")
 
 
 def _of_backbone(name: str) -> bool:

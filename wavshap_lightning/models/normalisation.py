@@ -39,24 +39,30 @@ def normalise_waveforms(
 def valid_group_norm(
     states: Float[Tensor, "batch channels time"], lengths: Int[Tensor, " batch"], norm: nn.GroupNorm
 ) -> Float[Tensor, "batch channels time"]:
-    """`norm` with one group per channel, its statistics taken over the valid steps alone.
+    """The model's group norm, its statistics taken over each clip's valid steps alone.
+
+    Each clip goes through the very kernel it would go through by itself, so that the result is the
+    same in any precision and at any length.
 
     Args:
         states: Output of the first convolution.
         lengths: Valid steps of each clip.
-        norm: The model's own group norm, for its scale, shift and epsilon.
+        norm: The model's own group norm.
 
     Returns:
-        The normalised states; what stands in the padding has no meaning.
+        The normalised states, zero in the padding.
     """
     if bool((lengths == states.shape[2]).all()):
-        return F.group_norm(states, norm.num_groups, norm.weight, norm.bias, norm.eps)
-    mask = valid_mask(lengths, states.shape[2]).to(states.dtype)[:, :, None]
-    counts = lengths[:, None, None].to(states.dtype)
-    mean = states @ mask / counts
-    variance = (states - mean).square() @ mask / counts
-    scale = norm.weight[:, None] * torch.rsqrt(variance + norm.eps)
-    return torch.addcmul(norm.bias[:, None] - mean * scale, states, scale)
+        return _group_norm(states, norm)
+    alone = (
+        _group_norm(clip[None, :, :length], norm)
+        for clip, length in zip(states, lengths.tolist(), strict=True)
+    )
+    return torch.cat([F.pad(clip, (0, states.shape[2] - clip.shape[2])) for clip in alone])
+
+
+def _group_norm(states: Float[Tensor, "batch channels time"], norm: nn.GroupNorm) -> Tensor:
+    return F.group_norm(states, norm.num_groups, norm.weight, norm.bias, norm.eps)
 
 
 def _valid_mean(

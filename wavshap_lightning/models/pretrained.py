@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +15,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -34,6 +37,21 @@ FAMILIES: dict[str, type[PreTrainedModel]] = {
     "hubert": HubertModel,
     "wav2vec2": Wav2Vec2Model,
 }
+
+NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
+
+# What broken folders were seen to raise in transformers and its readers.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    UnpicklingError,
+)
 
 # Used in pretraining only: no forward pass of ours reads it.
 UNUSED_KEYS = frozenset({"masked_spec_embed"})
@@ -103,7 +121,8 @@ def open_pretrained(name: str, revision: str | None = None) -> PretrainedSpeechM
     config = _found(name, revision, lambda: AutoConfig.from_pretrained(name, revision=revision))
     model_class = _model_class(name, config)
     options = {"config": config, "revision": revision, "dtype": torch.float32, "output_loading_info": True}
-    with torch.random.fork_rng(devices=[]):  # transformers draws some weights before it loads them
+    # transformers draws weights before it loads them, and asks a server to convert what is no safetensors.
+    with torch.random.fork_rng(devices=[]), _without_conversion_requests():
         model, report = _found(name, revision, lambda: model_class.from_pretrained(name, **options))
     missing = sorted(key for key in report["missing_keys"] if not _unused(key))
     if missing:
@@ -111,7 +130,7 @@ def open_pretrained(name: str, revision: str | None = None) -> PretrainedSpeechM
             f"backbone={name!r} lacks {len(missing)} weights ({', '.join(missing[:3])}, ...), which would "
             "stay random; give a folder or revision with complete weights"
         )
-    return PretrainedSpeechModel(model, name, revision, **_preprocessing(name, revision))
+    return PretrainedSpeechModel(model, name, revision, **_preprocessing(name, revision, config))
 
 
 def _unused(key: str) -> bool:
@@ -128,39 +147,61 @@ def _model_class(name: str, config: PretrainedConfig) -> type[PreTrainedModel]:
     return model_class
 
 
-def _preprocessing(name: str, revision: str | None) -> dict[str, Any]:
-    """Sampling rate and normalisation as the feature extractor has them; wav2vec2's defaults without one."""
-    settings = _found(name, revision, lambda: _extractor_settings(name, revision))
-    if not settings:
+def _preprocessing(name: str, revision: str | None, config: PretrainedConfig) -> dict[str, Any]:
+    """Sampling rate and normalisation as the feature extractor has them."""
+    usual = {"do_normalize": _usually_normalised(config), "sampling_rate": 16_000}
+    found = _found(name, revision, lambda: _extractor_settings(name, revision))
+    if not found:
         warnings.warn(
-            f"backbone={name!r} has no preprocessor_config.json: waveforms are taken at 16000 Hz and "
-            "normalised, which WavLM Base does not want; add the file that belongs to the weights",
+            f"backbone={name!r} has no preprocessor_config.json; assuming {usual}, as published models of "
+            "its kind have; add the file if that is wrong",
             stacklevel=4,
         )
-    return {
-        "normalise": bool(settings.get("do_normalize", True)),
-        "sample_rate": int(settings.get("sampling_rate", 16_000)),
-    }
+    settings = usual | found
+    return {"normalise": bool(settings["do_normalize"]), "sample_rate": int(settings["sampling_rate"])}
+
+
+def _usually_normalised(config: PretrainedConfig) -> bool:
+    """Of the published models only WavLM Base and Base+ take waveforms as they are."""
+    return not (config.model_type == "wavlm" and config.feat_extract_norm == "group")
 
 
 def _extractor_settings(name: str, revision: str | None) -> dict[str, Any]:
     """A model saved together with its processor keeps them in the processor's file."""
-    nested: dict[str, Any] = _read_json(name, "processor_config.json", revision).get("feature_extractor", {})
-    return nested or _read_json(name, "preprocessor_config.json", revision)
+    nested = _read_json(name, "processor_config.json", revision).get("feature_extractor", {})
+    settings = nested or _read_json(name, "preprocessor_config.json", revision)
+    return {key: settings[key] for key in ("do_normalize", "sampling_rate") if settings.get(key) is not None}
 
 
 def _read_json(name: str, file: str, revision: str | None) -> dict[str, Any]:
     path = cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
-    return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    content = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    if not isinstance(content, dict):
+        raise TypeError(f"{file} holds a {type(content).__name__} where settings by name are needed")
+    return content
 
 
 def _found(name: str, revision: str | None, load: Callable[[], Any]) -> Any:  # noqa: ANN401
     try:
         return load()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
+    except UNREADABLE as error:
         at = f" at revision={revision!r}" if revision else ""
         reason, remedy = _reason(error), _remedy(name, revision)
         raise ModelError(f"backbone={name!r}{at} could not be opened: {reason}; {remedy}") from error
+
+
+@contextmanager
+def _without_conversion_requests() -> Iterator[None]:
+    """Keep transformers from posting the model's name to a conversion service."""
+    before = os.environ.get(NO_CONVERSION)
+    os.environ[NO_CONVERSION] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[NO_CONVERSION]
+        else:
+            os.environ[NO_CONVERSION] = before
 
 
 def _remedy(name: str, revision: str | None) -> str:

@@ -1,0 +1,295 @@
+"""Every configuration that comes with the project: it parses, it builds, it says where its corpus is had."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wavshap_lightning.cli import train
+from wavshap_lightning.corpora.catalogue import CORPORA, corpus_named
+from wavshap_lightning.models import backbone
+from wavshap_lightning.models.pretrained import PretrainedSpeechModel
+from wavshap_lightning.models.tiny import build_tiny_model
+from wavshap_lightning.training.preparation import choose_protocol, list_clips
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
+FRAGMENTS = {path.stem: path for path in sorted((ROOT / "configs/backbones").glob("*.yaml"))}
+OF_CORPUS = {name: path for name, path in CONFIGS.items() if name != "demo"}
+SHARING = {"meld"}
+
+# Lightning calls its parser's old names.
+pytestmark = pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
+
+each_config = pytest.mark.parametrize("name", CONFIGS)
+each_corpus_config = pytest.mark.parametrize("name", OF_CORPUS)
+each_fragment = pytest.mark.parametrize("fragment", FRAGMENTS)
+
+
+# Small trees: what lies below each corpus's root, as file names with their text
+
+
+def named(template, **choices):
+    """The template filled with every combination of the choices."""
+    return {
+        template.format(**dict(zip(choices, values, strict=True))): ""
+        for values in product(*choices.values())
+    }
+
+
+def numbers(first, last, width):
+    return [f"{number:0{width}d}" for number in range(first, last + 1)]
+
+
+def iemocap():
+    turn = "[{i}.0 - {i}.9]\tSes0{s}F_impro01_{w}00{i}\t{label}\t[2.5, 2.5, 2.5]\nC-E2:\tNeutral;\t()\n"
+    labels = ("neu", "hap", "exc", "ang", "sad", "xxx")
+    return {
+        f"Session{s}/dialog/EmoEvaluation/Ses0{s}F_impro01.txt": "\n".join(
+            turn.format(s=s, w=w, i=i, label=label) for w in "FM" for i, label in enumerate(labels)
+        )
+        for s in range(1, 6)
+    } | named("Session{s}/dialog/wav/Ses0{s}F_impro01.wav", s=range(1, 6))
+
+
+def meld():
+    folders = {
+        "train": "train_splits",
+        "dev": "dev_splits_complete",
+        "test": "output_repeated_splits_test",
+    }
+    emotions = ("neutral", "joy", "sadness", "anger", "fear", "disgust", "surprise")
+    table = "Utterance,Speaker,Emotion,Dialogue_ID,Utterance_ID\n" + "".join(
+        f"Hi,Monica,{emotion},0,{i}\n" for i, emotion in enumerate(emotions)
+    )
+    tables = {f"{split}_sent_emo.csv": table for split in folders}
+    return tables | named("{folder}/dia0_utt{i}.wav", folder=folders.values(), i=range(7))
+
+
+def msp_podcast():
+    splits = {"Train": 1, "Development": 2, "Test1": 3, "Test2": 4}
+    table = "FileName,EmoClass,SpkrID,Split_Set\n" + "".join(
+        f"MSP-PODCAST_000{who}_{label}.wav,{label},{who},{split}\n"
+        for (split, who), label in product(splits.items(), "AHSUFDCNOX")
+    )
+    recordings = named("Audios/MSP-PODCAST_000{who}_{label}.wav", who=splits.values(), label="AHSUFDCNOX")
+    return {"Labels/labels_consensus.csv": table} | recordings
+
+
+def esd():
+    emotions = ("Neutral", "Happy", "Sad", "Angry", "Surprise")
+    return {f"{a}/{e}/{a}_00000{i}.wav": "" for a in numbers(1, 20, 4) for i, e in enumerate(emotions)}
+
+
+def manifest():
+    rows = "".join(f"{who}_{label}.wav,{label},{who}\n" for who, label in product("abcde", ("happy", "sad")))
+    return {"manifest.csv": "path,label,speaker\n" + rows} | named(
+        "{w}_{l}.wav", w="abcde", l=("happy", "sad")
+    )
+
+
+TREES = {
+    "ravdess": named("Actor_{a}/03-01-{e}-01-01-01-{a}.wav", a=numbers(1, 24, 2), e=numbers(1, 8, 2)),
+    "crema_d": named(
+        "AudioWAV/{a}_DFA_{e}_XX.wav",
+        a=numbers(1001, 1091, 4),
+        e=("ANG", "DIS", "FEA", "HAP", "NEU", "SAD"),
+    ),
+    "emodb": named("wav/{a}a01{e}a.wav", a=("03", *numbers(8, 16, 2)), e="WLEAFTN"),
+    "tess": named(
+        "{a}_{e}/{a}_{text}_{e}.wav",
+        a=("OAF", "YAF"),
+        e=("angry", "disgust", "fear", "happy", "neutral", "ps", "sad"),
+        text=("back", "bar", "base"),
+    ),
+    "savee": named("{a}/{e}01.wav", a=("DC", "JE", "JK", "KL"), e=("a", "d", "f", "h", "n", "sa", "su")),
+    "jl_corpus": named(
+        "{a}_{e}_10a_1.wav",
+        a=("female1", "female2", "male1", "male2"),
+        e=CORPORA["jl-corpus"].labels,
+    ),
+    "iemocap": iemocap(),
+    "meld": meld(),
+    "msp_podcast": msp_podcast(),
+    "esd": esd(),
+    "manifest": manifest(),
+    "folders": named("{e}/{a}_01.wav", a=("anna", "ben", "cleo"), e=("happy", "sad")),
+    "flat": named("{a}_{e}_01.wav", a=("anna", "ben", "cleo"), e=("happy", "sad")),
+}
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory):
+    """A small tree of every corpus, by the name of its configuration."""
+    folder = tmp_path_factory.mktemp("corpora")
+    for name, files in TREES.items():
+        for file, text in files.items():
+            path = folder / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    return {name: folder / name for name in TREES}
+
+
+# The command line without its run, and without the Hub
+
+
+@pytest.fixture(scope="module")
+def offline():
+    """No command runs, and every backbone is the tiny one under the name asked for."""
+
+    def open_pretrained(name, revision=None):
+        return PretrainedSpeechModel(build_tiny_model(), name=name, revision=revision)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backbone, "open_pretrained", open_pretrained)
+        patch.setattr(train.EmotionCLI, "_run_subcommand", lambda _cli, _command: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def build(offline, roots, tmp_path_factory):
+    """`(*configurations) -> EmotionCLI` with everything instantiated and nothing run; made once each."""
+    runs = tmp_path_factory.mktemp("runs")
+    few_clips = "--data.options={num_speakers: 3, clips_per_speaker_and_label: 1}"
+
+    @cache
+    def build(*paths):
+        configs = [f"--config={path}" for path in paths]
+        root = [f"--data.root={roots[paths[0].stem]}"] if paths[0].stem in roots else [few_clips]
+        here = [f"--run.directory={runs}", f"--data.cache_dir={runs}", "--run.wandb=off"]
+        return train.EmotionCLI(["fit", *configs, *root, *here, "--trainer.accelerator=cpu"])
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def parse(build):
+    """`(*configurations, flags=()) -> Namespace` with one parser of `fit` for all, which is slow to make."""
+    parser = build(OF_CORPUS["ravdess"])._parser("fit")
+
+    @cache
+    def parse(*paths, flags=()):
+        return parser.parse_args([*(f"--config={path}" for path in paths), *flags])
+
+    return lambda *paths, flags=(): parse(*paths, flags=flags).clone()
+
+
+# Laws
+
+
+def test_every_corpus_has_a_configuration():
+    configured = {
+        corpus_named(yaml.safe_load(path.read_text())["data"]["corpus"]).name for path in CONFIGS.values()
+    }
+    assert configured == set(CORPORA)
+    assert set(TREES) == set(OF_CORPUS)
+
+
+@each_config
+def test_a_configuration_builds_what_it_names(name, build):
+    cli = build(CONFIGS[name])
+    wanted = yaml.safe_load(CONFIGS[name].read_text())
+    settings = cli.model.classifier.backbone.settings
+    assert {key: getattr(settings, key) for key in wanted["model"]["backbone"]} == wanted["model"]["backbone"]
+    assert cli.datamodule.corpus.name == wanted["data"]["corpus"]
+    assert cli.trainer.max_epochs == wanted["trainer"]["max_epochs"]
+    assert Path(cli.trainer.log_dir).parent.name == wanted["run"]["name"]
+    expected = corpus_named(wanted["data"]["corpus"]).labels
+    assert cli.model.classifier.labels == tuple(cli.datamodule.labels)
+    assert not expected or cli.model.classifier.labels == expected
+
+
+@each_corpus_config
+def test_the_first_fold_has_clips_in_every_part(name, build, tmp_path):
+    settings = build(CONFIGS[name]).datamodule.corpus
+    clips = list_clips(settings, tmp_path)
+    parts = dict(choose_protocol(settings, clips).split(clips, settings.fold).items())
+    speakers = {part: {clip.speaker for clip in members} for part, members in parts.items()}
+    assert all(parts.values())
+    assert settings.allow_shared_speakers == (name in SHARING)
+    assert speakers["test"].isdisjoint(speakers["train"]) == (name not in SHARING)
+
+
+@each_corpus_config
+@each_fragment
+def test_a_backbone_stacks_on_every_corpus(name, fragment, parse):
+    stacked, plain = parse(OF_CORPUS[name], FRAGMENTS[fragment]), parse(OF_CORPUS[name])
+    wanted = yaml.safe_load(FRAGMENTS[fragment].read_text())["model"]["backbone"]
+    found = {key: stacked.model.backbone[key] for key in wanted}
+    assert found == wanted
+    stacked.model.backbone = plain.model.backbone
+    del stacked["config"], plain["config"]
+    assert stacked == plain
+
+
+def test_a_stacked_backbone_is_the_one_opened(build):
+    settings = build(OF_CORPUS["emodb"], FRAGMENTS["tiny"]).model.classifier.backbone.settings
+    assert (settings.name, settings.revision) == ("tiny", None)
+
+
+@each_fragment
+def test_a_fragment_holds_a_pinned_backbone_and_nothing_else(fragment):
+    content = yaml.safe_load(FRAGMENTS[fragment].read_text())
+    assert list(content) == ["model"]
+    assert list(content["model"]) == ["backbone"]
+    assert set(content["model"]["backbone"]) == {"name", "revision"}
+    assert_pinned(content["model"]["backbone"])
+
+
+@each_config
+def test_a_configuration_pins_its_backbone(name):
+    assert_pinned(yaml.safe_load(CONFIGS[name].read_text())["model"]["backbone"])
+
+
+def assert_pinned(settings):
+    """The embedded backbone has no revision; one of the Hub has a commit."""
+    if settings["name"] == "tiny":
+        assert settings.get("revision") is None
+    else:
+        assert re.fullmatch(r"[0-9a-f]{40}", settings["revision"])
+
+
+@pytest.mark.parametrize(
+    "key", ["data.corpuss", "model.backbone.reversion", "trainer.max_epoch", "runs.name"]
+)
+def test_an_unknown_key_is_refused(key, parse, tmp_path, capsys):
+    *groups, last = key.split(".")
+    content = {last: "x"}
+    for group in reversed(groups):
+        content = {group: content}
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(SystemExit) as stopped:
+        parse(OF_CORPUS["ravdess"], path)
+    assert stopped.value.code == 2
+    assert last in capsys.readouterr().err
+
+
+@each_corpus_config
+def test_the_header_says_licence_source_and_command(name):
+    corpus = corpus_named(yaml.safe_load(CONFIGS[name].read_text())["data"]["corpus"])
+    header = [line for line in CONFIGS[name].read_text().splitlines() if line.startswith("# ")]
+    text = "\n".join(header)
+    licence, source = re.split(r"[ ,]", corpus.licence)[0], corpus.homepage.split()[0]
+    assert licence.lower() in text.lower()
+    assert source.lower() in text.lower()
+    words = shlex.split(header[-1].removeprefix("# "))
+    assert words[:5] == ["python", "train.py", "fit", "--config", f"configs/{name}.yaml"]
+    assert words[5] == "--data.root"
+
+
+@pytest.mark.parametrize("name", ["msp_podcast", "esd"])
+def test_the_option_in_a_header_changes_the_clips(name, parse, build, roots, tmp_path):
+    (option,) = re.findall(r"--data\.options '(.+)'", OF_CORPUS[name].read_text())
+    options = parse(OF_CORPUS[name], flags=(f"--data.options={option}",)).data.options
+    plain = build(OF_CORPUS[name]).datamodule.corpus
+    changed = list_clips(replace(plain, options=options), tmp_path)
+    assert changed
+    assert changed != list_clips(plain, tmp_path)
