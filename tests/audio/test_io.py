@@ -1,12 +1,12 @@
-"""Reading and writing sound, against closed forms, against soundfile, and against files gone wrong."""
+"""Reading and writing sound, against closed forms and against soundfile."""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
+import os
 import re
-import struct
 import tracemalloc
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,6 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavshap_lightning.audio import decode, io
 from wavshap_lightning.audio.decode import BLOCK_SAMPLES
 from wavshap_lightning.audio.io import (
     AUDIO_SUFFIXES,
@@ -30,63 +29,6 @@ from wavshap_lightning.errors import AudioError, SettingError
 
 RECORDINGS = Path(__file__).parents[2].parent / "shared/data"
 
-FORMATS = {
-    "u8.wav": ("WAV", "PCM_U8", 0.01),
-    "s16.wav": ("WAV", "PCM_16", 1e-4),
-    "s24.wav": ("WAV", "PCM_24", 1e-4),
-    "s32.wav": ("WAV", "PCM_32", 1e-4),
-    "float.wav": ("WAV", "FLOAT", 1e-4),
-    "double.wav": ("WAV", "DOUBLE", 1e-4),
-    "extensible.wav": ("WAVEX", "PCM_16", 1e-4),
-    "rf64.wav": ("RF64", "PCM_16", 1e-4),
-    "s16.flac": ("FLAC", "PCM_16", 1e-4),
-    "s24.flac": ("FLAC", "PCM_24", 1e-4),
-    "vorbis.ogg": ("OGG", "VORBIS", 0.05),
-    "opus.opus": ("OGG", "OPUS", 0.05),
-    "opus.ogg": ("OGG", "OPUS", 0.05),
-    "lame.mp3": ("MP3", "MPEG_LAYER_III", 0.05),
-    "s16.aiff": ("AIFF", "PCM_16", 1e-4),
-    "s16.aif": ("AIFF", "PCM_16", 1e-4),
-}
-TONES = ((211.0, 0.3), (523.0, 0.2), (1_187.0, 0.1))
-
-
-class MuteDecoderError(soundfile.LibsndfileError):
-    """What libsndfile raises where it knows an error's number but no words for it."""
-
-    error_string = ""
-
-
-def tones(num_samples: int, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Three sines well below every Nyquist frequency: the same sound at any sample rate."""
-    time_s = np.arange(num_samples) / sample_rate
-    return sum(level * np.sin(2 * np.pi * frequency_hz * time_s) for frequency_hz, level in TONES)
-
-
-def write(path: Path, samples: np.ndarray, sample_rate: int = SAMPLE_RATE, subtype: str = "PCM_16") -> Path:
-    soundfile.write(path, samples, sample_rate, subtype=subtype)
-    return path
-
-
-def write_format(folder: Path, name: str, num_samples: int = 48_000) -> Path:
-    file_format, subtype, _ = FORMATS[name]
-    soundfile.write(folder / name, tones(num_samples, 48_000), 48_000, format=file_format, subtype=subtype)
-    return folder / name
-
-
-def cut(path: Path, share: float) -> Path:
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * share)])
-    return path
-
-
-def with_flac_length(path: Path, num_samples: int) -> Path:
-    """Changes the 36 bits of a FLAC header that say how many samples follow; 0 is unknown."""
-    content = bytearray(path.read_bytes())
-    content[21:26] = ((content[21] >> 4 << 36) + num_samples).to_bytes(5, "big")
-    path.write_bytes(content)
-    return path
-
 
 def middle_error(waveform: np.ndarray, expected: np.ndarray) -> float:
     """Largest difference away from the edges, where a resampler hears the silence outside."""
@@ -95,59 +37,58 @@ def middle_error(waveform: np.ndarray, expected: np.ndarray) -> float:
 
 
 class TestSound:
-    @pytest.mark.parametrize("name", FORMATS)
-    def test_every_format_holds_the_same_sound(self, tmp_path, name):
-        waveform = load_audio(write_format(tmp_path, name))
+    def test_every_format_holds_the_same_sound(self, tmp_path, format_name, tones, write_format, formats):
+        waveform = load_audio(write_format(tmp_path, format_name))
         assert (waveform.shape, waveform.dtype) == ((16_000,), np.float32)
-        assert middle_error(waveform, tones(16_000)) < FORMATS[name][2]
+        assert middle_error(waveform, tones(16_000)) < formats[format_name][2]
 
-    def test_the_formats_tried_are_all_the_formats_read(self):
-        assert {Path(name).suffix for name in FORMATS} == set(AUDIO_SUFFIXES)
+    def test_the_formats_tried_are_all_the_formats_read(self, formats):
+        assert {Path(name).suffix for name in formats} == set(AUDIO_SUFFIXES)
 
-    def test_a_suffix_may_be_written_in_capitals(self, tmp_path):
+    def test_a_suffix_may_be_written_in_capitals(self, tmp_path, tones, write):
         assert len(load_audio(write(tmp_path / "A.WAV", tones(800)))) == 800
 
     @pytest.mark.parametrize("sample_rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000, 192_000])
-    def test_every_rate_gives_the_same_waveform(self, tmp_path, sample_rate):
+    def test_every_rate_gives_the_same_waveform(self, tmp_path, sample_rate, tones, write):
         path = write(tmp_path / "a.wav", tones(sample_rate, sample_rate), sample_rate, "FLOAT")
         waveform = load_audio(path)
         assert waveform.shape == (16_000,)
         assert middle_error(waveform, tones(16_000)) < 2e-4
 
-    def test_any_rate_can_be_asked_for(self, tmp_path):
+    def test_any_rate_can_be_asked_for(self, tmp_path, tones, write):
         path = write(tmp_path / "a.wav", tones(16_000), subtype="FLOAT")
         assert np.abs(load_audio(path, sample_rate=24_000) - tones(24_000, 24_000))[999:-999].max() < 2e-4
 
     @pytest.mark.parametrize("num_channels", [1, 2, 5, 8])
-    def test_channels_are_averaged(self, tmp_path, num_channels):
+    def test_channels_are_averaged(self, tmp_path, num_channels, tones, write):
         weights = np.linspace(-0.2, 1.0, num_channels)
         path = write(tmp_path / "a.wav", np.outer(tones(4_000), weights), subtype="FLOAT")
         np.testing.assert_allclose(load_audio(path), tones(4_000) * weights.mean(), atol=1e-6)
 
-    def test_opposite_channels_cancel_before_they_are_resampled(self, tmp_path):
+    def test_opposite_channels_cancel_before_they_are_resampled(self, tmp_path, write):
         noise = np.random.default_rng(0).uniform(-1, 1, 44_100)
         path = write(tmp_path / "a.wav", np.stack([noise, -noise], axis=1), 44_100, "FLOAT")
         assert not load_audio(path).any()
 
-    def test_silence_is_sound(self, tmp_path):
+    def test_silence_is_sound(self, tmp_path, write):
         assert not load_audio(write(tmp_path / "a.flac", np.zeros(500))).any()
 
-    def test_a_single_sample_is_sound(self, tmp_path):
+    def test_a_single_sample_is_sound(self, tmp_path, write):
         assert load_audio(write(tmp_path / "a.wav", np.array([0.5]), 192_000)).shape == (1,)
 
-    def test_a_full_scale_square_stays_within_full_scale(self, tmp_path):
+    def test_a_full_scale_square_stays_within_full_scale(self, tmp_path, write):
         square = np.sign(np.sin(2 * np.pi * 100 * np.arange(48_000) / 48_000) + 1e-9)
         waveform = load_audio(write(tmp_path / "a.wav", square, 48_000, "FLOAT"))
         assert np.abs(waveform).max() == 1.0
 
-    def test_a_little_overshoot_is_clipped(self, tmp_path):
+    def test_a_little_overshoot_is_clipped(self, tmp_path, tones, write):
         path = write(tmp_path / "a.wav", 1.5 * tones(4_000) / np.abs(tones(4_000)).max(), subtype="FLOAT")
         expected = np.clip(1.5 * tones(4_000) / np.abs(tones(4_000)).max(), -1, 1)
         np.testing.assert_allclose(read_native(path).waveform, expected, atol=1e-6)
         np.testing.assert_allclose(load_audio(path), expected, atol=1e-6)
 
     @pytest.mark.parametrize("name", ["s16.wav", "s16.flac", "vorbis.ogg", "opus.opus", "lame.mp3"])
-    def test_blocks_join_without_a_seam(self, tmp_path, name):
+    def test_blocks_join_without_a_seam(self, tmp_path, name, write_format):
         path = write_format(tmp_path, name, num_samples=2 * BLOCK_SAMPLES + 77)
         whole, sample_rate = soundfile.read(path, dtype="float32")
         native = read_native(path)
@@ -156,7 +97,7 @@ class TestSound:
 
     @pytest.mark.parametrize("sample_rate", [8_000, 11_025, 22_050, 44_100, 48_000])
     @pytest.mark.parametrize("num_samples", [1, 441, 1_001, 9_999])
-    def test_the_length_after_resampling_is_known_before(self, tmp_path, sample_rate, num_samples):
+    def test_the_length_after_resampling_is_known_before(self, tmp_path, sample_rate, num_samples, write):
         path = write(tmp_path / "a.wav", np.zeros(num_samples), sample_rate)
         native = NativeAudio(np.zeros(num_samples, np.float32), sample_rate)
         assert native.num_samples_at(SAMPLE_RATE) == len(load_audio(path))
@@ -180,190 +121,8 @@ class TestSound:
         np.testing.assert_array_equal(load_audio(path, sample_rate=sample_rate), expected)
 
 
-class TestSpans:
-    @pytest.mark.parametrize(
-        "name", ["s16.wav", "s24.flac", "vorbis.ogg", "opus.opus", "lame.mp3", "s16.aiff"]
-    )
-    @pytest.mark.parametrize(
-        ("start_s", "end_s"), [(0.0, 0.5), (0.25, None), (0.123, 0.457), (None, 0.9), (None, 1.0)]
-    )
-    def test_a_span_is_a_slice_of_the_whole(self, tmp_path, name, start_s, end_s):
-        path = write_format(tmp_path, name)
-        whole = read_native(path).waveform
-        first, last = (None if time_s is None else round(time_s * 48_000) for time_s in (start_s, end_s))
-        span = read_native(path, start_s=start_s, end_s=end_s).waveform
-        np.testing.assert_allclose(span, whole[first:last], atol=1e-6)
-
-    @given(st.lists(st.integers(1, 15_999), min_size=1, max_size=6, unique=True))
-    @settings(max_examples=25)
-    def test_neighbouring_spans_join_to_the_whole(self, tmp_path_factory, cuts):
-        path = write(tmp_path_factory.mktemp("spans") / "a.wav", tones(16_000))
-        times_s = [None, *(sample / 16_000 for sample in sorted(cuts)), None]
-        spans = [load_audio(path, start_s=a, end_s=b) for a, b in pairwise(times_s)]
-        np.testing.assert_array_equal(np.concatenate(spans), load_audio(path))
-
-    def test_what_lies_outside_the_span_is_not_read(self, tmp_path):
-        path = cut(write(tmp_path / "a.flac", np.random.default_rng(0).uniform(-1, 1, 160_000)), 0.5)
-        assert len(load_audio(path, start_s=1.0, end_s=2.0)) == 16_000
-        with pytest.raises(AudioError):
-            load_audio(path, start_s=8.0, end_s=9.0)
-
-    def test_an_end_rounded_up_in_the_corpus_table_is_the_end_of_the_file(self, tmp_path):
-        path = write(tmp_path / "a.wav", tones(15_950))
-        np.testing.assert_array_equal(load_audio(path, end_s=1.0), load_audio(path))
-
-    @pytest.mark.parametrize(
-        ("start_s", "end_s"),
-        [
-            (1.0, None),
-            (5.0, 6.0),
-            (0.5, 0.5),
-            (0.5, 0.2),
-            (-0.1, 0.5),
-            (0.0, 1.02),
-            (float("nan"), None),
-            (None, float("inf")),
-        ],
-    )
-    def test_a_span_outside_the_file_is_refused(self, tmp_path, start_s, end_s):
-        path = write(tmp_path / "a.wav", tones(16_000))
-        with pytest.raises(
-            AudioError, match=rf"start_s={start_s}, end_s={end_s} .* the file's 1.000 s; correct"
-        ):
-            load_audio(path, start_s=start_s, end_s=end_s)
-
-    def test_a_span_between_two_samples_is_refused(self, tmp_path):
-        path = write(tmp_path / "a.wav", tones(16_000))
-        with pytest.raises(AudioError, match="at least one sample"):
-            load_audio(path, start_s=0.5, end_s=0.500001)
-
-
-class TestBadFiles:
-    """Every refusal names the path, says what is wrong and what to do, and never leaves the reason empty."""
-
-    def refusal(self, path: Path, **span: float) -> str:
-        with pytest.raises(AudioError, match=rf"^path={re.escape(str(path))}: ") as caught:
-            load_audio(path, **span)
-        assert "()" not in str(caught.value)
-        return str(caught.value)
-
-    @pytest.mark.parametrize(
-        ("name", "content", "message"),
-        [
-            ("a.wav", b"", r"empty \(0 bytes\); copy"),
-            ("a.wav", b"<html>404 Not Found</html>" * 9, "cannot be read as audio .*Format not recognised"),
-            ("a.flac", b"fLaC" + bytes(range(256)), "cannot be read as audio"),
-            ("a.ogg", b"OggS" + bytes(range(256)), "cannot be read as audio"),
-            ("a.mp3", bytes(range(256)) * 9, "it holds no whole MP3 frame"),
-            (
-                "a.m4a",
-                b"....ftypM4A ",
-                r"'\.m4a' must be wav, flac, .* or aif; convert .* ffmpeg -i a.m4a a.wav",
-            ),
-            ("a.raw", b"0123", r"suffix='\.raw' must be"),
-            ("README", b"text", "suffix='' must be"),
-        ],
-    )
-    def test_what_is_not_audio_is_refused(self, tmp_path, name, content, message):
-        (tmp_path / name).write_bytes(content)
-        assert re.search(message, self.refusal(tmp_path / name))
-
-    def test_a_missing_file_is_refused(self, tmp_path):
-        assert "no such file; check the path" in self.refusal(tmp_path / "a.wav")
-
-    def test_a_folder_is_refused(self, tmp_path):
-        assert "is a folder; name an audio file" in self.refusal(tmp_path)
-
-    def test_a_name_too_long_for_the_disk_is_refused(self, tmp_path):
-        assert "name too long" in self.refusal(tmp_path / ("a" * 300 + ".wav"))
-
-    @pytest.mark.parametrize("name", ["a.wav", "a.aiff"])
-    def test_a_file_without_samples_is_refused(self, tmp_path, name):
-        assert "holds no sound (0 samples)" in self.refusal(write(tmp_path / name, np.zeros(0)))
-
-    @pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.97])
-    @pytest.mark.parametrize("name", FORMATS)
-    def test_a_file_cut_in_the_middle_is_refused(self, tmp_path, name, share):
-        message = self.refusal(cut(write_format(tmp_path, name, num_samples=192_000), share))
-        assert "truncated" in message
-
-    def test_a_wav_of_which_only_the_header_came_is_truncated(self, tmp_path):
-        path = write(tmp_path / "a.wav", tones(16_000))
-        path.write_bytes(path.read_bytes()[:44])
-        assert "holds 0 of the 32000 bytes of sound its header promises" in self.refusal(path)
-
-    def test_a_truncated_mp3_is_not_filled_with_what_lies_in_memory(self, tmp_path):
-        path = cut(write_format(tmp_path, "lame.mp3", num_samples=192_000), 0.5)
-        assert re.search(r"ends after [12]\.\d+ of the 4\.000 s its header promises", self.refusal(path))
-
-    def test_a_flac_with_a_changed_byte_is_refused(self, tmp_path):
-        path = write(tmp_path / "a.flac", tones(96_000))
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 0xFF
-        path.write_bytes(content)
-        assert "flac decoder" in self.refusal(path)
-
-    def test_a_flac_that_does_not_know_its_length_is_refused(self, tmp_path):
-        path = with_flac_length(write(tmp_path / "a.flac", tones(16_000)), 0)
-        assert "does not say how long it is; convert it again" in self.refusal(path)
-
-    @pytest.mark.parametrize("num_samples", [16_001, 2**36 - 1])
-    def test_a_flac_that_promises_more_than_it_holds_is_refused(self, tmp_path, num_samples):
-        path = with_flac_length(write(tmp_path / "a.flac", tones(16_000)), num_samples)
-        assert "ends after 1.000 of the " in self.refusal(path)
-
-    @pytest.mark.parametrize("promised", [0xFFFFFFFF, 0x7FFFF000, 32_000 + 44])
-    def test_a_wav_from_a_pipe_or_a_sloppy_writer_is_read(self, tmp_path, promised):
-        path = write(tmp_path / "a.wav", tones(16_000))
-        content = bytearray(path.read_bytes())
-        content[40:44] = struct.pack("<I", promised)
-        path.write_bytes(content)
-        assert len(load_audio(path)) == 16_000
-
-    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
-    def test_the_first_value_that_is_no_number_is_located(self, tmp_path, value):
-        samples = np.zeros((BLOCK_SAMPLES + 32_000, 2))
-        samples[BLOCK_SAMPLES + 16_000, 1] = value
-        samples[BLOCK_SAMPLES + 16_001 :, 0] = np.nan
-        path = write(tmp_path / "a.wav", samples, subtype="DOUBLE")
-        for start_s in (0.0, 2.5):
-            message = self.refusal(path, start_s=start_s)
-            assert f"the sample at {BLOCK_SAMPLES / 16_000 + 1:.4f} s is NaN or infinite" in message
-
-    def test_opposite_infinities_do_not_cancel(self, tmp_path):
-        samples = np.full((100, 2), [np.inf, -np.inf])
-        assert "NaN or infinite" in self.refusal(write(tmp_path / "a.wav", samples, subtype="FLOAT"))
-
-    def test_integers_stored_as_floats_are_refused(self, tmp_path):
-        path = write(tmp_path / "a.wav", 32_768 * tones(4_000), subtype="FLOAT")
-        assert re.search(r"peak=\d+\.\d+, and samples must lie in \[-1, 1\]; divide", self.refusal(path))
-
-    @pytest.mark.parametrize(
-        ("error", "reason"),
-        [
-            (MuteDecoderError(29), "the decoder gives no reason"),
-            (soundfile.LibsndfileError(2), "System error"),
-            (ValueError("array is too big"), "array is too big"),
-            (ValueError(), "ValueError"),
-            (PermissionError(13, "Permission denied"), "Permission denied"),
-        ],
-    )
-    def test_the_decoder_never_fails_without_a_reason(self, tmp_path, monkeypatch, error, reason):
-        def fail(path):
-            raise error
-
-        path = write(tmp_path / "a.wav", tones(100))
-        monkeypatch.setattr(decode.soundfile, "SoundFile", fail)
-        assert reason in self.refusal(path)
-
-    @pytest.mark.parametrize("sample_rate", [0, -16_000])
-    def test_a_sample_rate_below_one_is_refused(self, tmp_path, sample_rate):
-        with pytest.raises(SettingError, match=f"sample_rate={sample_rate} must be at least 1"):
-            load_audio(tmp_path / "a.wav", sample_rate=sample_rate)
-
-
 class TestHash:
-    def test_the_hash_is_that_of_the_bytes(self, tmp_path):
+    def test_the_hash_is_that_of_the_bytes(self, tmp_path, tones, write):
         path = write(tmp_path / "a.wav", tones(300_000))
         assert hash_audio_file(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -380,13 +139,11 @@ class TestSaving:
         save_audio(path, waveform, sample_rate=22_050)
         info = soundfile.info(path)
         assert (info.subtype, info.samplerate, info.channels) == ("PCM_16", 22_050, 1)
-        np.testing.assert_allclose(
-            read_native(path).waveform, waveform, atol=0.5001 / 32_768 + 1 / 32_768 * (suffix is None)
-        )
+        np.testing.assert_allclose(read_native(path).waveform, waveform, atol=0.5001 / 32_768)
         assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
     @given(st.lists(st.integers(-32_768, 32_767), min_size=1, max_size=200))
-    @settings(max_examples=25)
+    @settings(max_examples=25, derandomize=True, deadline=None)
     def test_saving_what_was_read_changes_nothing(self, tmp_path_factory, steps):
         path = tmp_path_factory.mktemp("saved") / "a.flac"
         waveform = np.array(steps, dtype=np.float32) / 32_768
@@ -413,15 +170,14 @@ class TestSaving:
             save_audio(tmp_path / name, waveform)
         assert not list(tmp_path.iterdir())
 
-    def test_a_write_that_breaks_off_leaves_the_old_file(self, tmp_path, monkeypatch):
-        def break_off(path, *args, **kwargs):
-            Path(path).write_bytes(b"half")
+    def test_a_write_that_breaks_off_leaves_the_old_file(self, tmp_path, monkeypatch, tones):
+        def break_off(*args):
             raise OSError(28, "No space left on device")
 
         path = tmp_path / "a.wav"
         save_audio(path, tones(100))
         before = path.read_bytes()
-        monkeypatch.setattr(io.soundfile, "write", break_off)
+        monkeypatch.setattr(os, "fsync", break_off)
         with pytest.raises(
             AudioError, match=r"cannot be written .*No space left on device.*check the folder"
         ):
@@ -429,7 +185,22 @@ class TestSaving:
         assert path.read_bytes() == before
         assert list(tmp_path.iterdir()) == [path]
 
-    def test_a_folder_that_is_a_file_is_refused(self, tmp_path):
+    @pytest.mark.parametrize("shape", [(9, 2), (2, 9), (1, 9), ()])
+    def test_an_array_with_channels_is_not_written_as_stereo(self, tmp_path, shape):
+        unchecked = inspect.unwrap(save_audio)  # where no tests run, nobody checks the shape before
+        with pytest.raises(
+            AudioError, match=rf"shape={re.escape(str(shape))} must be .* average the channels"
+        ):
+            unchecked(tmp_path / "a.wav", np.zeros(shape))
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("sample_rate", [0, -16_000])
+    def test_a_sample_rate_below_one_is_refused(self, tmp_path, sample_rate):
+        with pytest.raises(SettingError, match=f"sample_rate={sample_rate} must be at least 1"):
+            save_audio(tmp_path / "a.wav", np.zeros(9), sample_rate=sample_rate)
+        assert not list(tmp_path.iterdir())
+
+    def test_a_folder_that_is_a_file_is_refused(self, tmp_path, tones):
         (tmp_path / "file").write_bytes(b"x")
         with pytest.raises(AudioError, match="cannot be written"):
             save_audio(tmp_path / "file/a.wav", tones(100))

@@ -108,11 +108,38 @@ def test_options_are_passed_on_and_unknown_ones_refused(tmp_path):
     clips = load_corpus("flat", tmp_path, label_pattern=r"(?P<speaker>\w+)_(?P<label>\w+)")
     assert (clips[0].speaker, clips[0].label) == ("anna", "sad")
     with pytest.raises(
-        SettingError, match=r"corpus='flat' options=\[\].*label_pattern.*its options are \['label_pattern'"
+        SettingError,
+        match=r"corpus='flat' options=\[\].*missing=\['label_pattern'\]; its options are \['label",
     ):
         load_corpus("flat", tmp_path)
     with pytest.raises(SettingError, match=r"options=\['language'\].*its options are \[\]"):
         load_corpus("ravdess", tmp_path, language="english")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_pattern": 3}, "option label_pattern=3 must be text; put it in quotes"),
+        ({"label_pattern": None}, "option label_pattern=None must be text"),
+        (
+            {"label_pattern": "(?P<label>.)", "speaker_pattern": ["x"]},
+            r"speaker_pattern=\['x'\] must be text",
+        ),
+        ({"label_pattern": "(?P<label>.)", "name": "x"}, r"unknown=\['name'\]"),
+        ({"label_pattern": "(?P<label>.)", "root": "x"}, r"unknown=\['root'\]"),
+        ({"label_pattern": "(?P<label>.)", "max_samples": 2, "seed": -1}, "seed=-1 must be at least 0"),
+    ],
+)
+def test_options_and_settings_that_cannot_be_used_are_refused(tmp_path, options, message):
+    (tmp_path / "anna_sad.wav").touch()
+    with pytest.raises(SettingError, match=message):
+        load_corpus("flat", tmp_path, **options)
+
+
+def test_an_option_that_may_be_left_out_may_be_null(tmp_path):
+    (tmp_path / "sad").mkdir()
+    (tmp_path / "sad/a.wav").touch()
+    assert len(load_corpus("folders", tmp_path, speaker_pattern=None)) == 1
 
 
 def test_planted_speech_is_read_from_its_manifest(tmp_path):

@@ -82,6 +82,13 @@ def test_crema_d_reads_one_of_its_two_copies(tmp_path):
         load_crema_d(tmp_path)
 
 
+def test_the_two_broken_clips_of_crema_d_are_left_out(tmp_path):
+    build(
+        tmp_path, "1076_MTI_SAD_XX.wav", "1064_IEO_DIS_MD.wav", "1064_IEO_DIS_HI.wav", "1075_MTI_SAD_XX.wav"
+    )
+    assert [clip.name for clip in load_crema_d(tmp_path)] == ["1064_IEO_DIS_HI", "1075_MTI_SAD_XX"]
+
+
 def test_savee_names_may_repeat_among_speakers(tmp_path):
     build(tmp_path, "DC/a01.wav", "JE/a01.wav")
     assert [clip.speaker for clip in load_savee(tmp_path)] == ["DC", "JE"]

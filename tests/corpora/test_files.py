@@ -4,7 +4,14 @@ import pytest
 
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.files import Layout, audio_by_stem, check_unique, find_audio, listed
+from wavshap_lightning.corpora.files import (
+    Layout,
+    audio_by_stem,
+    check_unique,
+    entries_of,
+    find_audio,
+    listed,
+)
 from wavshap_lightning.errors import CorpusError
 
 LAYOUT = Layout("toy", "a/b.wav", "https://example.org")
@@ -39,6 +46,22 @@ def test_linked_folders_are_followed_once(tmp_path):
     assert find_audio(root) == [root / "link/x.wav"]
 
 
+def test_links_back_to_a_folder_above_are_not_followed(tmp_path):
+    touch(tmp_path / "x.wav")
+    clip = touch(tmp_path / "a/b/y.wav")
+    (tmp_path / "a/b/up").symlink_to(tmp_path)
+    assert find_audio(tmp_path / "a/b") == [clip]
+
+
+def test_entries_are_what_lies_right_below(tmp_path):
+    for name in ("b/x.wav", "a.txt", ".hidden/x.wav", "._a.txt"):
+        touch(tmp_path / name)
+    (tmp_path / "c").symlink_to(tmp_path / "b")
+    assert [path.name for path in entries_of(tmp_path)] == ["a.txt", "b", "c"]
+    with pytest.raises(CorpusError, match=r"none' cannot be read \(No such file or directory\)"):
+        entries_of(tmp_path / "none")
+
+
 def test_a_complaint_says_what_was_expected_and_where_to_get_it(tmp_path):
     for root, reason in ((tmp_path / "none", "no such folder"), (touch(tmp_path / "f"), "this is a file")):
         with pytest.raises(
@@ -64,3 +87,4 @@ def test_the_same_recording_twice_is_refused():
 def test_lists_are_cut_after_five():
     assert listed("abcde") == "a, b, c, d, e"
     assert listed("abcdef") == "a, b, c, d, e and 1 more"
+    assert listed("abc", limit=2, separator=" = ") == "a = b and 1 more"

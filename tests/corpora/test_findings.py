@@ -28,22 +28,43 @@ def test_bad_clips_are_those_with_an_error_of_their_own_each_once():
     assert AuditReport((SILENT[1], SILENT[0], short, clipped, SPEAKER)).bad_clips == (CLIPS[1], CLIPS[0])
 
 
+def test_clips_that_clash_with_each_other_are_not_bad_by_themselves():
+    duplicate = Finding("error", "duplicate audio", "a = b", "the same sound", CLIPS[:2])
+    assert AuditReport((duplicate, SILENT[2])).bad_clips == (CLIPS[2],)
+
+
+def test_the_error_lists_every_bad_clip_by_its_whole_path():
+    """Names repeat among folders, and sixty truncated files are sixty files to repair."""
+    clips = [Clip(Path(f"actor-{index:02}/take.wav"), "angry", start_s=0.5) for index in range(60)]
+    findings = [Finding("error", "too short", clip.name, "9 samples", (clip,)) for clip in clips]
+    pair = Finding("error", "duplicate audio", "a = b", "the same sound", (CLIPS[0], CLIPS[1]))
+    with pytest.raises(AuditError) as caught:
+        AuditReport((*findings, pair, SPEAKER, COUNT)).raise_for_errors()
+    lines = str(caught.value).partition("Every error\n")[2].splitlines()
+    assert lines == [
+        *(f"- too short: actor-{index:02}/take.wav from 0.500 s: 9 samples" for index in range(60)),
+        "- duplicate audio: clip-00.wav and clip-01.wav: the same sound",
+        "- shared speaker: ann: 3 clips in train and 2 clips in test",
+    ]
+
+
 def test_the_table_puts_errors_first_and_folds_what_is_alike():
     assert AuditReport((COUNT, *SILENT, SPEAKER)).table().splitlines() == [
-        "severity  check            finding",
-        "error     silent           12 clips: clip-00, clip-01, clip-02, clip-03, clip-04, clip-05, ...",
-        "                           For example",
-        "                           clip-00: level -inf dBFS",
-        "                           clip-01: level -inf dBFS",
-        "                           clip-02: level -inf dBFS",
-        "error     shared speaker   ann: 3 clips in train and 2 clips in test",
-        "warning   count            all parts: 9 clips, expected 10",
+        "severity  check              finding",
+        "error     silent             12 clips: clip-00, clip-01, clip-02, clip-03, clip-04, clip-05 and 6",
+        "                             more",
+        "                             For example",
+        "                             clip-00: level -inf dBFS",
+        "                             clip-01: level -inf dBFS",
+        "                             clip-02: level -inf dBFS",
+        "error     shared speaker     ann: 3 clips in train and 2 clips in test",
+        "warning   count              all parts: 9 clips, expected 10",
     ]
 
 
 def test_a_few_alike_are_told_one_by_one():
     table = AuditReport(SILENT[:3]).table()
-    assert [line[27:36] for line in table.splitlines()[1:]] == ["clip-00: ", "clip-01: ", "clip-02: "]
+    assert [line[29:38] for line in table.splitlines()[1:]] == ["clip-00: ", "clip-01: ", "clip-02: "]
 
 
 @pytest.mark.parametrize("check", REMEDIES)

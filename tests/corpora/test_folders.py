@@ -1,6 +1,7 @@
 import pytest
 
 from wavshap_lightning.corpora.folders import load_flat, load_folders
+from wavshap_lightning.corpora.protocols import default_protocol
 from wavshap_lightning.errors import CorpusError
 
 
@@ -80,9 +81,56 @@ def test_a_pattern_that_cannot_work_is_refused(tmp_path, pattern, message):
         load_flat(build(tmp_path, "a.wav"), label_pattern=pattern)
 
 
-def test_roots_without_clips_are_refused(tmp_path):
-    with pytest.raises(CorpusError, match=r"no audio file below it.*happy/anna_01\.wav"):
+def test_a_class_whose_folder_holds_nothing_that_is_read_does_not_vanish(tmp_path):
+    build(tmp_path, "happy/a.wav", "sad/b.m4a", "sad/deep/c.M4A", "sad/notes", "angry/c.wav")
+    (tmp_path / "bored").mkdir()
+    with pytest.raises(
+        CorpusError,
+        match=r"2 of 4 classes' folders hold no audio that.*\('bored' holds no file at all, "
+        r"'sad' holds 2 \.m4a, 1 without suffix\); convert",
+    ):
         load_folders(tmp_path)
+
+
+def test_a_class_that_is_a_link_to_another_does_not_vanish(tmp_path):
+    build(tmp_path, "mad/a.wav", "sad/b.wav")
+    (tmp_path / "angry").symlink_to(tmp_path / "mad")
+    assert [clip.label for clip in load_folders(tmp_path)] == ["angry", "mad", "sad"]
+
+
+def test_a_link_back_to_the_root_makes_no_clips(tmp_path):
+    build(tmp_path, "mad/a.wav", "sad/b.wav")
+    (tmp_path / "sad/all").symlink_to(tmp_path)
+    assert len(load_folders(tmp_path)) == 2
+
+
+def test_texts_may_be_read_too(tmp_path):
+    build(tmp_path, "sad/anna_kids.wav", "sad/bob_dogs.wav")
+    pattern = r"(?P<speaker>[a-z]+)_(?P<text>[a-z]+)\."
+    expected = [("anna", "kids"), ("bob", "dogs")]
+    clips = load_folders(tmp_path, speaker_pattern=pattern)
+    assert [(clip.speaker, clip.text) for clip in clips] == expected
+    flat = load_flat(tmp_path, label_pattern=r"(?P<speaker>[a-z]+)_(?P<label>(?P<text>[a-z]+))\.")
+    assert [(clip.speaker, clip.text) for clip in flat] == expected
+    flat = load_flat(tmp_path, label_pattern="(?P<label>[a-z]+)_", speaker_pattern=pattern)
+    assert [(clip.label, clip.text) for clip in flat] == expected
+    with pytest.raises(CorpusError, match=r"speaker_pattern='.*' finds no text in 1 of 2 names"):
+        load_folders(tmp_path, speaker_pattern="(?P<speaker>[a-z]+)_(?P<text>kids)?")
+
+
+def test_two_speakers_with_texts_have_a_default_protocol(tmp_path):
+    build(tmp_path, *(f"sad/{who}_{text}.wav" for who in ("anna", "bob") for text in ("kids", "dogs")))
+    clips = load_folders(tmp_path, speaker_pattern=r"(?P<speaker>[a-z]+)_(?P<text>[a-z]+)\.")
+    assert [len(part) for _, part in default_protocol(clips).split(clips, 0).items()] == [1, 1, 2]
+    with pytest.raises(CorpusError, match=r'text=None.*protocol="random-clips"'):
+        default_protocol(load_folders(tmp_path, speaker_pattern="(?P<speaker>[a-z]+)_"))
+
+
+def test_roots_without_clips_are_refused(tmp_path):
+    with pytest.raises(CorpusError, match=r"no audio file below it, only no file.*happy/anna_01\.wav"):
+        load_folders(tmp_path)
+    with pytest.raises(CorpusError, match=r"no audio file below it, only 2 \.m4a"):
+        load_flat(build(tmp_path / "phone", "a.m4a", "b.m4a"), label_pattern="(?P<label>.)")
     with pytest.raises(CorpusError, match="no such folder"):
         load_flat(tmp_path / "none", label_pattern="(?P<label>.)")
     with pytest.raises(CorpusError, match=r"1 audio files lie in no class's folder .*stray\.wav"):

@@ -1,4 +1,5 @@
 from collections import Counter
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -103,6 +104,38 @@ def test_two_speakers_take_turns_and_share_validation():
     assert [len(part) for _, part in protocol.split(clips, 1).items()] == [18, 2, 20]
     with pytest.raises(CorpusError, match=r"speakers=\['a', 'b', 'c'\] must be exactly two"):
         two_speaker_folds(clips_of(dict.fromkeys("abc", 1)))
+
+
+@pytest.mark.parametrize(
+    ("texts", "fault"),
+    [
+        ({"ann": (None,), "bob": ("x", "y")}, "some clips have text=None"),
+        ({"ann": ("x", "y"), "bob": (None, "y")}, "some clips have text=None"),
+        ({"ann": ("x", "y"), "bob": ("z", "z")}, "every clip has text='z'"),
+    ],
+)
+def test_two_speakers_whose_texts_cannot_be_held_out_are_shown_the_ways_out(texts, fault):
+    clips = [
+        Clip(Path(f"{who}/{index}.wav"), "sad", speaker=who, text=text)
+        for who, said in texts.items()
+        for index, text in enumerate(said)
+    ]
+    with pytest.raises(
+        CorpusError, match=rf'{fault}.*column text.*\(\?P<text>\.\.\.\).*protocol="random-clips"'
+    ):
+        two_speaker_folds(clips)
+
+
+@pytest.mark.parametrize(
+    "build", [leave_one_speaker_out, partial(balanced_speaker_folds, num_folds=5, seed=0)]
+)
+def test_too_few_speakers_are_shown_the_ways_out(build):
+    with pytest.raises(
+        CorpusError, match=r"speakers=\['ann'\] are 1, .* at least 3; .* choose protocol=\"random-clips\" and"
+    ):
+        build(clips_of({"ann": 9}))
+    with pytest.raises(CorpusError, match='choose protocol="two-speakers" or protocol="random-clips"'):
+        build(clips_of({"ann": 9, "bob": 9}))
 
 
 def test_a_missing_speaker_or_split_is_counted():

@@ -15,7 +15,8 @@ from wavshap_lightning.errors import CorpusError
 
 FIXED = settings(derandomize=True, deadline=None)
 
-words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+# White space around a text is not kept, by design.
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).map(str.strip).filter(bool)
 seconds = st.floats(0, 1e6, allow_nan=False)
 
 
@@ -112,6 +113,32 @@ def test_a_table_from_a_spreadsheet_is_read(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "path, label, speaker, split, start_s, end_s\na.wav, angry, ann , train, 0.5,\t \n"),
+        ("t.csv", 'path,label,speaker,split,start_s\n a.wav," angry ",\tann,train\u00a0, 0.5 \n'),
+        (
+            "t.jsonl",
+            '{"path": " a.wav", "label": "angry ", "speaker": "\\tann", "split": " train", "start_s": 0.5}',
+        ),
+    ],
+)
+def test_white_space_makes_no_class_and_hides_no_speaker(tmp_path, name, text):
+    assert read_manifest(write(tmp_path, text, name)) == [
+        Clip(tmp_path / "a.wav", "angry", "ann", split="train", start_s=0.5)
+    ]
+
+
+def test_votes_and_kinds_lose_their_white_space_too(tmp_path):
+    text = (
+        '{"path": "a.wav", "label": "sad", "votes": [[" sad", 2]], '
+        '"evidence": [{"start_s": 0, "end_s": 1, "kind": "word "}]}'
+    )
+    (clip,) = read_manifest(write(tmp_path, text, "t.jsonl"))
+    assert (clip.votes, clip.evidence) == ((("sad", 2.0),), (Span(0.0, 1.0, "word"),))
+
+
 def test_null_and_missing_cells_are_empty_fields(tmp_path):
     table = write(
         tmp_path, '\n{"path": "a.wav", "label": "sad", "speaker": null, "evidence": null}\r\n\n', "t.jsonl"
@@ -131,6 +158,7 @@ CSV_FAULTS = {
     "path,label\na.wav,sad,really\n": "line=2: cells=3 but",
     'path,label\na.wav,"sad\n': "line=2: not a row of a CSV file",
     "path,label\na.wav,\n": r"line=2: missing=\['label'\], found=\['path'\]",
+    "path,label\na.wav, \n": r"line=2: missing=\['label'\], found=\['path'\]",
     "path,label,start_s\na.wav,sad,soon\n": "line=2: start_s='soon' must be a number of seconds",
     "path,label,start_s,end_s\na.wav,sad,2,1\n": "line=2: end_s=1.0 must be a finite time after start_s=2.0",
     "path,label,start_s\na.wav,sad,nan\n": "line=2: start_s=nan must be a finite time",
@@ -155,6 +183,7 @@ JSON_FAULTS = {
     '{"path": "a.wav", "label": "sad"}\n{"path": \n': "line=2: not JSON",
     "[1]\n": r"line=1: '\[1\]' must be a JSON object",
     '{"path": "a.wav"}': r"line=1: missing=\['label'\], found=\['path'\]",
+    '{"path": "a.wav", "label": " "}': r"line=1: missing=\['label'\], found=",
     '{"path": "a.wav", "label": 3}': "line=1: label=3 must be text",
     '{"path": "a.wav", "label": "sad", "start_s": "1"}': "line=1: start_s='1' must be a number",
     '{"path": "a.wav", "label": "sad", "start_s": true}': "line=1: start_s=True must be a number",
@@ -175,12 +204,18 @@ def test_files_that_are_no_manifest_are_explained(tmp_path):
     with pytest.raises(CorpusError, match="there is no such file"):
         read_manifest(tmp_path / "none.csv")
     with pytest.raises(CorpusError, match=r"suffix='\.tsv' must be one of \.csv, \.jsonl"):
-        read_manifest(tmp_path / "table.tsv")
+        read_manifest(write(tmp_path, "path\tlabel\n", "table.tsv"))
     with pytest.raises(CorpusError, match="is not UTF-8"):
         read_manifest(write(tmp_path, "path,label\na.wav,m\xfcde\n".encode("latin-1")))
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(CorpusError, match="cannot be read"):
         read_manifest(tmp_path / "folder.csv")
+
+
+@pytest.mark.parametrize("name", ["gone", "gone.csv", "gone.tsv"])
+def test_a_root_that_is_not_there_is_said_to_be_missing(tmp_path, name):
+    with pytest.raises(CorpusError, match=rf"{name}: there is no such file or folder; check the path"):
+        load_manifest(tmp_path / name)
 
 
 def test_missing_audio_is_counted_and_five_are_listed(tmp_path):

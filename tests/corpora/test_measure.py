@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import tracemalloc
 from math import inf
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from wavshap_lightning.audio.io import load_audio
+from wavshap_lightning.audio.io import NativeAudio, load_audio
+from wavshap_lightning.corpora import measure as measure_module
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.measure import ClipFacts, measure_clip, measure_clips
+from wavshap_lightning.corpora.measure import BLOCK_SAMPLES, ClipFacts, measure_clip, measure_clips
 
 RECORDINGS = Path(__file__).parents[2].parent / "shared/data"
 
@@ -72,6 +74,36 @@ def test_the_length_is_that_of_the_waveform_a_model_gets(tmp_path, sample_rate):
 def test_the_hash_is_that_of_the_whole_file_for_every_span(tmp_path):
     facts = facts_of(tmp_path / "a.wav", np.zeros(800), start_s=0.01, end_s=0.02)
     assert facts.sha256 == hashlib.sha256((tmp_path / "a.wav").read_bytes()).hexdigest()
+
+
+def test_the_sound_is_that_of_the_samples_and_their_rate(tmp_path):
+    samples = np.random.default_rng(0).integers(-(2**15), 2**15, 800)
+    expected = hashlib.sha256(b"16000" + samples.astype("<i2").tobytes()).hexdigest()
+    assert facts_of(tmp_path / "a.wav", samples / 2**15).sound == expected
+    assert facts_of(tmp_path / "b.wav", samples / 2**15, 8_000).sound != expected
+    assert facts_of(tmp_path / "c.wav", samples / 2**15, start_s=0.0, end_s=0.05).sound == expected
+    assert facts_of(tmp_path / "d.wav", samples / 2**15, start_s=0.01).sound != expected
+
+
+@pytest.mark.parametrize("block_samples", [1, 2, 3, 7, 64, 1_000])
+def test_blocks_leave_no_seam(tmp_path, monkeypatch, block_samples):
+    rng = np.random.default_rng(1)
+    samples = np.clip(rng.normal(0, 1.2, 500).repeat(rng.integers(1, 5, 500)), -1, 1)
+    whole = facts_of(tmp_path / "a.wav", samples)
+    assert 0.1 < whole.clipped_share < 0.5
+    monkeypatch.setattr(measure_module, "BLOCK_SAMPLES", block_samples)
+    parts = facts_of(tmp_path / "a.wav", samples)
+    assert parts.rms_db == pytest.approx(whole.rms_db, abs=1e-5)
+    assert (parts.sound, parts.peak, parts.clipped_share) == (whole.sound, whole.peak, whole.clipped_share)
+
+
+def test_measuring_needs_no_second_copy_of_a_long_recording():
+    native = NativeAudio(np.ones(20 * BLOCK_SAMPLES, np.float32), 16_000)
+    tracemalloc.start()
+    measure_module._facts(native, "", 16_000)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 5 * BLOCK_SAMPLES * native.waveform.itemsize
 
 
 @pytest.mark.parametrize(

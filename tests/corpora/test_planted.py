@@ -156,6 +156,31 @@ def test_a_lost_file_is_written_again(tmp_path, lost):
     assert bytes_below(tmp_path) == whole
 
 
+DAMAGES = {
+    "planted.json": b"\xff\xfe\x00",
+    "manifest.jsonl": b"\xff\xfe\x00",
+    "s01-male/s01-male_happy_02.flac": None,
+}
+
+
+@pytest.mark.parametrize(("damaged", "content"), DAMAGES.items(), ids=list(DAMAGES))
+def test_a_damaged_file_is_written_again(tmp_path, damaged, content):
+    write_planted_speech(tmp_path, SMALL)
+    whole = bytes_below(tmp_path)
+    (tmp_path / damaged).write_bytes(whole[damaged][:500] if content is None else content)
+    ensure_planted_speech(tmp_path, SMALL)
+    assert bytes_below(tmp_path) == whole
+
+
+def test_a_manifest_that_lost_its_last_lines_is_written_again(tmp_path):
+    write_planted_speech(tmp_path, SMALL)
+    whole = bytes_below(tmp_path)
+    lines = whole["manifest.jsonl"].splitlines(keepends=True)
+    (tmp_path / "manifest.jsonl").write_bytes(b"".join(lines[:-2]))
+    assert len(ensure_planted_speech(tmp_path, SMALL)) == 12
+    assert bytes_below(tmp_path) == whole
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [

@@ -90,8 +90,12 @@ def test_shared_validation_holds_out_whole_texts_of_the_training_speaker():
 
 def test_shared_validation_needs_texts_and_the_same_speakers():
     protocol = Protocol("toy", "toy", (Fold("f", ("ann",), ("ann",), ("bob",)),), shared_validation=True)
-    with pytest.raises(CorpusError, match="text=None; give every clip its text"):
+    with pytest.raises(CorpusError, match=r"text=None, and two texts.* Give every clip its text"):
         protocol.split([Clip(Path("a.wav"), "sad", speaker="ann"), *clips_of("bob")], 0)
+    with pytest.raises(CorpusError, match="every clip has text='one', and two texts at least"):
+        protocol.split(clips_of("ann", "bob"), 0)
+    with pytest.raises(CorpusError, match="train is empty"):
+        protocol.split(clips_of("bob"), 0)
     with pytest.raises(CorpusError, match="needs the same speakers in train"):
         replace(protocol, folds=(FOLD,)).split(clips_of("ann", "cat", "dan"), 0)
 
@@ -130,12 +134,37 @@ def test_the_hash_covers_every_field():
     assert len({PROTOCOL.hash, *(protocol.hash for protocol in changed)}) == 1 + len(changed)
 
 
+OFFICIAL = Protocol("official", "toy", (Fold("f", ("train",), ("validation",), ("test",)),), unit="split")
+
+
+def test_one_rule_over_other_clips_is_another_split():
+    """Two test sets of one corpus, or two manifests that name no corpus, share a protocol's hash."""
+    parts = ("train", "validation", "test")
+    clips = [clip for part in parts for clip in clips_of(part, texts=("one", "two"), split=part)]
+    first = OFFICIAL.split(clips, 0)
+    others = [
+        Split(first.train, first.validation, first.test[:1]),
+        Split(first.train, first.test, first.validation),
+        replace(first, test=(first.test[0], replace(first.test[1], path=Path("other/x.wav")))),
+        replace(first, test=(first.test[0], replace(first.test[1], end_s=1.0))),
+        replace(first, test=(first.test[0], replace(first.test[1], corpus="other"))),
+    ]
+    assert len({first.digest, *(split.digest for split in others)}) == 1 + len(others)
+
+
+def test_the_digest_depends_neither_on_the_order_nor_on_where_the_corpus_lies():
+    clips = clips_of("ann", "bob", "cat", "dan", texts=("one", "two"))
+    moved = [replace(clip, path=Path("/data/toy") / clip.path) for clip in clips[::-1]]
+    assert PROTOCOL.split(clips, 0).digest == PROTOCOL.split(moved, 0).digest
+    assert len(PROTOCOL.split(clips, 0).digest) == 64
+
+
 def test_the_hash_is_the_same_in_another_process():
     code = (
         "from wavshap_lightning.corpora.splits import Fold, Protocol;"
         "print(Protocol('toy-1-fold', 'toy', (Fold('fold-0', ('ann', 'bob'), ('cat',), ('dan',)),)).hash)"
     )
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == PROTOCOL.hash
     assert len(PROTOCOL.hash) == 64
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from hashlib import file_digest
+from io import BytesIO
 from pathlib import Path
-from uuid import uuid4
 
 import librosa
 import numpy as np
@@ -22,6 +22,7 @@ from wavshap_lightning.audio.decode import (
     read_native,
 )
 from wavshap_lightning.errors import AudioError, SettingError
+from wavshap_lightning.files import write_atomically
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -61,8 +62,7 @@ def load_audio(
             or values far outside [-1, 1], or the span lies outside it.
         SettingError: If `sample_rate` is below 1.
     """
-    if sample_rate < 1:
-        raise SettingError(f"sample_rate={sample_rate} must be at least 1 sample per second, such as 16000")
+    _check_sample_rate(sample_rate)
     native = read_native(path, start_s=start_s, end_s=end_s)
     waveform = librosa.resample(native.waveform, orig_sr=native.sample_rate, target_sr=sample_rate)
     return np.clip(waveform, -1.0, 1.0, out=waveform)
@@ -89,7 +89,7 @@ def save_audio(
 ) -> None:
     """Write a waveform as 16-bit FLAC or WAV, whichever the suffix says, making folders as needed.
 
-    The file appears whole or not at all: it is written beside its place and then renamed.
+    The file appears whole or not at all.
 
     Args:
         path: Where to write; an existing file is replaced.
@@ -97,20 +97,25 @@ def save_audio(
         sample_rate: Samples per second.
 
     Raises:
-        AudioError: If the suffix is neither, the waveform is empty, not finite or outside [-1, 1], or the
-            disk refuses.
+        AudioError: If the suffix is neither, the waveform has channels, is empty, not finite or outside
+            [-1, 1], or the disk refuses.
+        SettingError: If `sample_rate` is below 1.
     """
+    _check_sample_rate(sample_rate)
     path = Path(path)
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     with explained(path, "written", "check the folder, its permissions and the free space"):
         file_format = _written_format(path)
+        if waveform.ndim != 1:
+            raise AudioError(f"shape={waveform.shape} must be (num_samples,); average the channels first")
         _check_writable(waveform, sample_rate)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            soundfile.write(part, _to_int16(waveform), sample_rate, subtype="PCM_16", format=file_format)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        content = BytesIO()
+        soundfile.write(content, _to_int16(waveform), sample_rate, subtype="PCM_16", format=file_format)
+        write_atomically(path, content.getvalue())
+
+
+def _check_sample_rate(sample_rate: int) -> None:
+    if sample_rate < 1:
+        raise SettingError(f"sample_rate={sample_rate} must be at least 1 sample per second, such as 16000")
 
 
 def _written_format(path: Path) -> str:

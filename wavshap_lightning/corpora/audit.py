@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from wavshap_lightning.audio.decode import SPAN_SLACK_S
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.findings import AuditReport, Finding, Severity, listed
+from wavshap_lightning.corpora.files import listed
+from wavshap_lightning.corpora.findings import MOST_NAMES, AuditReport, Finding, Severity
 from wavshap_lightning.corpora.measure import ClipFacts, measure_clip, measure_clips
 from wavshap_lightning.corpora.splits import Split
 from wavshap_lightning.errors import SettingError
@@ -68,6 +70,16 @@ class _Case:
                 yield part, clip
 
 
+@dataclass(frozen=True, slots=True)
+class _Interval:
+    """Where a clip lies in its file, and in which part it is."""
+
+    start_s: float
+    end_s: float
+    part: str
+    clip: Clip
+
+
 def _shared_speakers(case: _Case) -> Iterator[Finding]:
     return _crossings(case, "shared speaker", lambda clip: clip.speaker, set(case.may_share_speakers))
 
@@ -91,21 +103,45 @@ def _crossings(
 
 
 def _duplicates(case: _Case) -> Iterator[Finding]:
-    copies: dict[tuple[str, float, float], list[tuple[str, Clip]]] = defaultdict(list)
+    copies: dict[str, list[tuple[str, Clip]]] = defaultdict(list)
     for part, clip in case.members():
-        facts, start_s = case.facts[clip], clip.start_s or 0.0
-        if facts.sha256:
-            copies[facts.sha256, round(start_s, 3), round(start_s + facts.duration_s, 3)].append((part, clip))
+        if sound := case.facts[clip].sound:
+            copies[sound].append((part, clip))
     return (_duplicate(group) for group in copies.values() if len(group) > 1)
 
 
 def _duplicate(group: Sequence[tuple[str, Clip]]) -> Finding:
     parts = dict.fromkeys(part for part, _ in group)
     labels = dict.fromkeys(clip.label for _, clip in group)
-    where = listed([clip.name for _, clip in group], separator=" = ")
+    clips = tuple(clip for _, clip in group)
+    where = listed((clip.name for clip in clips), limit=MOST_NAMES, separator=" = ")
     detail = f"the same sound, in {' and '.join(parts)}, labelled {' and '.join(labels)}"
     harmless = len(parts) == len(labels) == 1
-    return Finding("warning" if harmless else "error", "duplicate audio", where, detail)
+    return Finding("warning" if harmless else "error", "duplicate audio", where, detail, clips)
+
+
+def _overlapping_spans(case: _Case) -> Iterator[Finding]:
+    spans: dict[str, list[_Interval]] = defaultdict(list)
+    for part, clip in case.members():
+        facts, start_s = case.facts[clip], clip.start_s or 0.0
+        if facts.sha256:
+            spans[facts.sha256].append(_Interval(start_s, start_s + facts.duration_s, part, clip))
+    return (finding for intervals in spans.values() for finding in _overlaps(case, intervals))
+
+
+def _overlaps(case: _Case, intervals: Sequence[_Interval]) -> Iterator[Finding]:
+    """Where a span of one file begins before one of another part has ended; equal spans are duplicates."""
+    latest: dict[str, _Interval] = {}
+    for later in sorted(intervals, key=lambda interval: (interval.start_s, interval.end_s)):
+        for part, earlier in latest.items():
+            shared_s = min(earlier.end_s, later.end_s) - later.start_s
+            is_copy = case.facts[earlier.clip].sound == case.facts[later.clip].sound
+            if part != later.part and shared_s > SPAN_SLACK_S and not is_copy:
+                where = f"{earlier.clip.name} and {later.clip.name}"
+                detail = f"{shared_s:.2f} s of one file, in {part} and {later.part}"
+                yield Finding("error", "overlapping spans", where, detail, (earlier.clip, later.clip))
+        if later.part not in latest or later.end_s > latest[later.part].end_s:
+            latest[later.part] = later
 
 
 def _single_clips(case: _Case) -> Iterator[Finding]:
@@ -116,8 +152,8 @@ def _single_clips(case: _Case) -> Iterator[Finding]:
                 yield Finding(severity, check, clip.name, detail, (clip,))
 
 
-def _unreadable(_clip: Clip, facts: ClipFacts, _case: _Case) -> str | None:
-    return facts.error
+def _unreadable(clip: Clip, facts: ClipFacts, _case: _Case) -> str | None:
+    return None if facts.error is None else facts.error.removeprefix(f"path={clip.path}: ")
 
 
 def _empty(_clip: Clip, facts: ClipFacts, _case: _Case) -> str | None:
@@ -179,6 +215,7 @@ _CHECKS: tuple[Callable[[_Case], Iterator[Finding]], ...] = (
     _shared_speakers,
     _shared_dialogues,
     _duplicates,
+    _overlapping_spans,
     _single_clips,
     _absent_classes,
     _count,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +112,7 @@ _TABLE = (
         filenames.CREMA_D.layout.homepage,
         protocol=_crema_d_folds,
         label_map=_unchanged(filenames.CREMA_D.labels),
-        expected_clips=7442,
+        expected_clips=7440,
     ),
     Corpus(
         "emo-db",
@@ -198,6 +198,7 @@ CORPORA: Mapping[str, Corpus] = {corpus.name: corpus for corpus in _TABLE}
 def load_corpus(
     name: str,
     root: Path | str,
+    /,
     *,
     label_map: Mapping[str, str | None] | None = None,
     labels: Sequence[str] | None = None,
@@ -219,10 +220,13 @@ def load_corpus(
 
     Raises:
         CorpusError: If the name is unknown, or the corpus, the map and the labels do not fit together.
-        SettingError: If the corpus has no such option or needs one, or `max_samples` is too small.
+        SettingError: If the corpus has no such option or needs one, an option is no text, `max_samples` is
+            too small or `seed` is negative.
     """
     corpus = corpus_named(name)
     _check_options(corpus, options)
+    if seed < 0:
+        raise SettingError(f"seed={seed} must be at least 0")
     clips = corpus.load(root, **options)
     label_map = corpus.label_map if label_map is None else label_map
     if label_map is not None:
@@ -256,10 +260,17 @@ def _key(name: str) -> str:
 
 
 def _check_options(corpus: Corpus, options: Mapping[str, object]) -> None:
-    try:
-        signature(corpus.load).bind(".", **options)
-    except TypeError as error:
-        known = list(signature(corpus.load).parameters)[1:]
+    parameters = signature(corpus.load).parameters
+    known = list(parameters)[1:]
+    required = [name for name in known if parameters[name].default is Parameter.empty]
+    unknown, missing = sorted(set(options) - set(known)), sorted(set(required) - set(options))
+    if unknown or missing:
         raise SettingError(
-            f"corpus={corpus.name!r} options={sorted(options)}: {error}; its options are {known}"
-        ) from error
+            f"corpus={corpus.name!r} options={sorted(options)}: unknown={unknown}, missing={missing}; its "
+            f"options are {known}"
+        )
+    for name, value in options.items():
+        if not isinstance(value, str) and (value is not None or name in required):
+            raise SettingError(
+                f"corpus={corpus.name!r}: option {name}={value!r} must be text; put it in quotes"
+            )

@@ -35,10 +35,12 @@ def clip_to_cells(clip: Clip, base: Path) -> dict[str, Any]:
 def cells_to_clip(cells: Mapping[str, Any], base: Path) -> Clip:
     """The clip that `clip_to_cells` described; cells that are missing or null are empty fields.
 
+    White space around a text is no part of it: another class or speaker would hide behind it.
+
     Raises:
         CorpusError: If the path or the label is missing, or a cell is of the wrong kind or out of range.
     """
-    missing = [name for name in REQUIRED if not cells.get(name)]
+    missing = [name for name in REQUIRED if not _text(cells, name)]
     if missing:
         raise CorpusError(f"missing={missing}, found={sorted(cells)}; every clip needs a path and a label")
     return Clip(
@@ -65,7 +67,7 @@ def _text(cells: Mapping[str, Any], name: str) -> str:
     value = cells.get(name)
     if value is not None and not isinstance(value, str):
         raise CorpusError(f"{name}={value!r} must be text; put it in double quotes")
-    return value or ""
+    return (value or "").strip()
 
 
 def _seconds(cells: Mapping[str, Any], name: str) -> float | None:
@@ -97,4 +99,4 @@ def _span(item: object) -> Span:
 def _vote(item: object) -> tuple[str, float]:
     if not isinstance(item, list) or len(item) != 2 or not isinstance(item[0], str):
         raise CorpusError(f'votes={item!r} must be a list of pairs like ["angry", 2]')
-    return item[0], _number(item[1], "votes")
+    return item[0].strip(), _number(item[1], "votes")

@@ -66,8 +66,10 @@ class Clip:
     dialogue: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.label:
-            raise CorpusError(f"path={self.path}: label='' is empty; give every clip a label or leave it out")
+        if not self.label.strip():
+            raise CorpusError(
+                f"path={self.path}: label={self.label!r} is empty; give every clip a label or leave it out"
+            )
         if self.split is not None and self.split not in SPLITS:
             raise CorpusError(f"path={self.path}: split={self.split!r} must be one of {', '.join(SPLITS)}")
         if self.start_s is not None or self.end_s is not None:

@@ -52,7 +52,8 @@ class Layout:
 def find_files(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
     """Every wanted file below a folder, sorted by path; hidden files and folders are skipped.
 
-    Links to folders are followed, each folder once. A folder that does not exist has no files.
+    Links to folders are followed, each folder once, and never back to a folder above. A folder that does
+    not exist has no files.
 
     Raises:
         CorpusError: If a folder cannot be read.
@@ -60,7 +61,8 @@ def find_files(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
     if not folder.exists():
         return []
     found: list[Path] = []
-    seen = {os.path.realpath(folder)}
+    real = Path(os.path.realpath(folder))
+    seen = {str(place) for place in (real, *real.parents)}
     for here, subfolders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
         subfolders[:] = [name for name in sorted(subfolders) if _is_new(Path(here, name), seen)]
         found += [Path(here, name) for name in names if _is_visible(name) and wanted(Path(name))]
@@ -69,7 +71,24 @@ def find_files(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
 
 def find_audio(folder: Path) -> list[Path]:
     """Every audio file below a folder, sorted by path; hidden files and folders are skipped."""
-    return find_files(folder, lambda path: path.suffix.lower() in AUDIO_SUFFIXES)
+    return find_files(folder, is_audio)
+
+
+def is_audio(path: Path) -> bool:
+    """Whether a file is audio by its suffix."""
+    return path.suffix.lower() in AUDIO_SUFFIXES
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """What lies right below a folder, sorted by name, whatever it is; what is hidden is skipped.
+
+    Raises:
+        CorpusError: If the folder cannot be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if _is_visible(path.name))
+    except OSError as error:
+        _refuse_unreadable(error)
 
 
 def audio_by_stem(folder: Path) -> dict[str, Path]:
@@ -93,7 +112,7 @@ def check_unique(clips: Sequence[Clip]) -> None:
             )
 
 
-def listed(items: Iterable[object], *, limit: int = 5) -> str:
+def listed(items: Iterable[object], *, limit: int = 5, separator: str = ", ") -> str:
     """The first few items, and how many more there are.
 
     >>> listed(range(7))
@@ -101,7 +120,7 @@ def listed(items: Iterable[object], *, limit: int = 5) -> str:
     """
     words = [str(item) for item in items]
     more = f" and {len(words) - limit} more" if len(words) > limit else ""
-    return ", ".join(words[:limit]) + more
+    return separator.join(words[:limit]) + more
 
 
 def _is_visible(name: str) -> bool:

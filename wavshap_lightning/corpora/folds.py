@@ -42,7 +42,7 @@ def balanced_speaker_folds(
     Raises:
         CorpusError: If a clip has no speaker, or there are fewer speakers than folds or than three.
     """
-    counts = _count_speakers(clips)
+    counts = _count_speakers(clips, at_least=3)
     corpus = _corpus_of(clips)
     if not 3 <= num_folds <= len(counts):
         raise CorpusError(
@@ -66,7 +66,7 @@ def leave_one_speaker_out(clips: Sequence[Clip], *, name: str | None = None) -> 
     Raises:
         CorpusError: If a clip has no speaker or there are fewer than three speakers.
     """
-    speakers = sorted(_count_speakers(clips))
+    speakers = sorted(_count_speakers(clips, at_least=3))
     corpus = _corpus_of(clips)
     return speaker_folds(name or f"{corpus}-leave-one-speaker-out", corpus, [[who] for who in speakers])
 
@@ -75,16 +75,19 @@ def two_speaker_folds(clips: Sequence[Clip], *, seed: int = 0, name: str | None 
     """Two folds for a corpus of two speakers: train on one, test on the other, validate on held-out texts.
 
     Raises:
-        CorpusError: If a clip has no speaker, or there are not exactly two.
+        CorpusError: If a clip has no speaker, there are not exactly two, or their texts cannot be held out.
     """
-    speakers = sorted(_count_speakers(clips))
+    speakers = sorted(_count_speakers(clips, at_least=2))
     corpus = _corpus_of(clips)
     if len(speakers) != 2:
         raise CorpusError(f"corpus={corpus!r}: speakers={speakers} must be exactly two; use speaker folds")
     folds = tuple(
         Fold(f"test-{test}", (train,), (train,), (test,)) for train, test in (speakers, speakers[::-1])
     )
-    return Protocol(name or f"{corpus}-2-speakers", corpus, folds, shared_validation=True, seed=seed)
+    protocol = Protocol(name or f"{corpus}-2-speakers", corpus, folds, shared_validation=True, seed=seed)
+    for index in range(len(folds)):
+        protocol.split(clips, index)  # whatever is amiss with the texts is said here, not in fold 1
+    return protocol
 
 
 def official_split(clips: Sequence[Clip], *, name: str | None = None) -> Protocol:
@@ -132,14 +135,22 @@ def _cyclic_fold(groups: Sequence[tuple[str, ...]], index: int) -> Fold:
     return Fold(f"fold-{index}", tuple(chain.from_iterable(rest)), groups[following], groups[index])
 
 
-def _count_speakers(clips: Sequence[Clip]) -> Counter[str]:
+def _count_speakers(clips: Sequence[Clip], *, at_least: int) -> Counter[str]:
     unknown = [clip for clip in clips if not clip.speaker]
     if unknown:
         raise CorpusError(
             f"{len(unknown)} of {len(clips)} clips have no speaker, the first is path={unknown[0].path}; "
             "name every clip's speaker, or split at random and accept scores that are too high"
         )
-    return Counter(clip.speaker for clip in clips)
+    counts = Counter(clip.speaker for clip in clips)
+    if len(counts) < at_least:
+        two = 'protocol="two-speakers" or ' if len(counts) == 2 else ""
+        raise CorpusError(
+            f"corpus={_corpus_of(clips)!r}: speakers={sorted(counts)} are {len(counts)}, and this split by "
+            f'speaker needs at least {at_least}; add speakers, or choose {two}protocol="random-clips" and '
+            "accept scores that are too high"
+        )
+    return counts
 
 
 def _corpus_of(clips: Sequence[Clip]) -> str:

@@ -47,8 +47,8 @@ FOUR_CLASSES: dict[str, str | None] = {
 
 # A turn: [6.2901 - 8.2357]<tab>Ses01F_impro01_F000<tab>neu<tab>[2.5000, 2.5000, 2.5000]
 _TURN = re.compile(r"\[(?P<start>[\d.]+) - (?P<end>[\d.]+)\]\s+(?P<name>Ses\d\d\w+)\s+(?P<label>[a-z]{3})\b")
-# A vote: C-E2:<tab>Neutral; Frustration;<tab>()
-_VOTE = re.compile(r"C-\w+:\s*(?P<emotions>[^(]*)")
+# An annotator's vote: C-E2:<tab>Neutral; Frustration;<tab>(). Lines C-F1 and C-M1 are the actors' own words.
+_VOTE = re.compile(r"C-E\d+:\s*(?P<emotions>[^(]*)")
 # A line of a transcript: Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.
 _TRANSCRIPT = re.compile(r"(?P<name>Ses\d\d\w+)\s+\[[^\]]*\]:\s*(?P<text>.+)")
 
@@ -62,7 +62,8 @@ class Turn:
         label: The code that most annotators agreed on.
         start_s: Where it begins in the recording of the dialogue, in seconds.
         end_s: Where it ends.
-        votes: How many annotators named each emotion, in the corpus's own words.
+        votes: How many annotators named each emotion, in the corpus's own words; what the actors said
+            of themselves is not among them.
     """
 
     name: str

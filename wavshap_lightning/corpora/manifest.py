@@ -1,7 +1,8 @@
 """Manifests: clips as a table, one row per clip, in CSV or JSON Lines.
 
 `path` and `label` are required; the other columns are the other fields of a clip. Relative paths start at
-the manifest's folder. In CSV, `evidence` and `votes` are JSON inside their cells.
+the manifest's folder. In CSV, `evidence` and `votes` are JSON inside their cells. White space around a
+path, a name or a text is no part of it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from wavshap_lightning.corpora.cells import COLUMNS, NESTED, REQUIRED, TIMES, cells_to_clip, clip_to_cells
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.files import listed
-from wavshap_lightning.corpora.tables import Row, format_csv, read_csv, read_json_lines, write_atomically
+from wavshap_lightning.corpora.tables import Row, format_csv, read_csv, read_json_lines, write_table
 from wavshap_lightning.errors import CorpusError
 
 SUFFIXES = (".csv", ".jsonl")
@@ -39,6 +40,11 @@ def read_manifest(path: Path | str) -> list[Clip]:
             the line.
     """
     table = Path(path).expanduser()
+    if not table.exists():
+        raise CorpusError(
+            f"manifest={table}: there is no such file or folder; check the path, which starts at "
+            f"{Path.cwd()} if it is relative"
+        )
     rows = _read_csv(table) if _is_csv(table) else read_json_lines(table)
     _check_spelling(table, {name: None for row in rows for name in row.cells})
     clips = [_read_clip(table, row) for row in rows]
@@ -52,7 +58,8 @@ def load_manifest(root: Path | str) -> list[Clip]:
     """The clips of a manifest: the file itself, or the one in a folder that has `manifest.csv` or `.jsonl`.
 
     Raises:
-        CorpusError: If the folder holds neither or both, or the manifest does not hold together.
+        CorpusError: If there is nothing of that name, the folder holds neither or both, or the manifest
+            does not hold together.
     """
     path = Path(root).expanduser()
     if not path.is_dir():
@@ -70,7 +77,8 @@ def save_manifest(path: Path | str, clips: Sequence[Clip]) -> None:
     """Write clips so that `read_manifest` gives them back equal.
 
     Paths below the manifest's folder become relative, so that the folder can be moved; others become
-    absolute. An empty text or dialogue is stored like none. The file appears complete or not at all.
+    absolute. An empty text or dialogue is stored like none, and white space around a text is lost. The
+    file appears complete or not at all.
 
     Args:
         path: A `.csv` or `.jsonl` file; its folder is made.
@@ -84,7 +92,7 @@ def save_manifest(path: Path | str, clips: Sequence[Clip]) -> None:
         raise CorpusError(f"manifest={table}: clips=[] is empty; there is nothing to save")
     _check_distinct(table, clips, [f"clip {index}" for index in range(len(clips))])
     rows = [clip_to_cells(clip, table.parent) for clip in clips]
-    write_atomically(table, _format_csv(rows) if _is_csv(table) else _format_json_lines(rows))
+    write_table(table, _format_csv(rows) if _is_csv(table) else _format_json_lines(rows))
 
 
 def _is_csv(table: Path) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from math import inf, log10
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float32
 from scipy.ndimage import binary_opening
 
 from wavshap_lightning.audio.io import NativeAudio, hash_audio_file, read_native
@@ -19,7 +20,7 @@ from wavshap_lightning.errors import AudioError
 FULL_SCALE = 1.0 - 2.0**-15
 FLAT_TOP_SAMPLES = 3
 
-PIECE_SAMPLES = 1 << 16
+BLOCK_SAMPLES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class ClipFacts:
 
     Args:
         sha256: Hash of the whole file's bytes, in hexadecimal.
+        sound: Hash of the clip's sample rate and samples, as 16-bit numbers: the same for one recording
+            in two lossless formats, or beside other notes in the file.
         num_samples: Length at the sample rate asked for.
         duration_s: Length in seconds.
         peak: Largest absolute sample, at most 1.
@@ -39,6 +42,7 @@ class ClipFacts:
     """
 
     sha256: str = ""
+    sound: str = ""
     num_samples: int = 0
     duration_s: float = 0.0
     peak: float = 0.0
@@ -87,25 +91,33 @@ def measure_clips(
     return tuple(facts)
 
 
-def _facts(native: NativeAudio, sha256: str, sample_rate: int) -> ClipFacts:
-    level = np.abs(native.waveform)
-    power = _energy(level) / len(level)
+def _facts(native: NativeAudio, file_hash: str, sample_rate: int) -> ClipFacts:
+    num_samples = len(native.waveform)
+    sound = sha256(str(native.sample_rate).encode())
+    peak, energy, num_clipped = 0.0, 0.0, 0
+    # Block by block: an hour of sound needs no second copy, and its sum of squares loses no precision.
+    for start in range(0, num_samples, BLOCK_SAMPLES):
+        block = native.waveform[start : start + BLOCK_SAMPLES]
+        sound.update(np.clip(np.rint(block * 2.0**15), -(2**15), 2**15 - 1).astype("<i2").tobytes())
+        peak = max(peak, float(block.max()), -float(block.min()))
+        energy += float(np.dot(block, block))
+        num_clipped += _num_clipped(native.waveform, start, start + len(block))
     return ClipFacts(
-        sha256=sha256,
+        sha256=file_hash,
+        sound=sound.hexdigest(),
         num_samples=native.num_samples_at(sample_rate),
-        duration_s=len(level) / native.sample_rate,
-        peak=float(level.max()),
-        rms_db=10.0 * log10(power) if power > 0.0 else -inf,
-        clipped_share=_clipped_share(level),
+        duration_s=num_samples / native.sample_rate,
+        peak=peak,
+        rms_db=10.0 * log10(energy / num_samples) if energy > 0.0 else -inf,
+        clipped_share=num_clipped / num_samples,
     )
 
 
-def _energy(level: Float[np.ndarray, " num_samples"]) -> float:
-    """The sum of squares, by pieces: an hour needs no second copy and loses no precision."""
-    pieces = np.array_split(level, 1 + len(level) // PIECE_SAMPLES)
-    return sum(float(np.dot(piece, piece)) for piece in pieces)
-
-
-def _clipped_share(level: Float[np.ndarray, " num_samples"]) -> float:
-    flat_tops = binary_opening(level >= FULL_SCALE, np.ones(FLAT_TOP_SAMPLES, dtype=bool))
-    return float(flat_tops.mean())
+def _num_clipped(waveform: Float32[np.ndarray, " num_samples"], start: int, stop: int) -> int:
+    """How many samples from `start` to before `stop` lie in flat tops, which may reach beyond either."""
+    first = max(0, start - FLAT_TOP_SAMPLES)
+    loud = np.abs(waveform[first : stop + FLAT_TOP_SAMPLES]) >= FULL_SCALE
+    if not loud.any():
+        return 0
+    flat_tops = binary_opening(loud, np.ones(FLAT_TOP_SAMPLES, dtype=bool))
+    return int(np.count_nonzero(flat_tops[start - first : stop - first]))

@@ -23,6 +23,7 @@ class NamingScheme:
         speakers: Name of each speaker code, in lower case; a code that is not here is the name itself.
         texts: What is said under each text code, in lower case; without any, the code is the text.
         keep: Values that groups must have for a clip to belong to the corpus; others are left out.
+        broken: Names without suffix, in lower case, of files in the release that are no clips; left out.
         audio_folder: Folder below the root that holds the audio, where others hold copies of it.
     """
 
@@ -32,6 +33,7 @@ class NamingScheme:
     speakers: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     keep: Mapping[str, str] = field(default_factory=dict)
+    broken: frozenset[str] = frozenset()
     audio_folder: str = "."
 
     def parse(self, path: Path) -> dict[str, str] | None:
@@ -43,9 +45,10 @@ class NamingScheme:
         groups = match.groupdict()
         return groups if not self.texts or groups["text"].lower() in self.texts else None
 
-    def keeps(self, groups: Mapping[str, str]) -> bool:
-        """Whether a clip with these groups belongs to the corpus."""
-        return all(groups[name] == value for name, value in self.keep.items())
+    def keeps(self, path: Path, groups: Mapping[str, str]) -> bool:
+        """Whether a file with these groups is a clip of the corpus."""
+        wanted = all(groups[name] == value for name, value in self.keep.items())
+        return wanted and path.stem.lower() not in self.broken
 
     def clip(self, path: Path, groups: Mapping[str, str]) -> Clip:
         """The clip that the groups of its file name describe."""
@@ -78,7 +81,9 @@ def load_by_name(root: Path | str, scheme: NamingScheme) -> list[Clip]:
             f"{len(strangers)} of {len(parsed)} audio files have names that the corpus does not use "
             f"({listed(strangers)}); move them elsewhere",
         )
-    clips = [scheme.clip(path, groups) for path, groups in parsed.items() if groups and scheme.keeps(groups)]
+    clips = [
+        scheme.clip(path, groups) for path, groups in parsed.items() if groups and scheme.keeps(path, groups)
+    ]
     if not clips:
         raise scheme.layout.complaint(root, f"none of its {len(parsed)} audio files is a clip of the corpus")
     check_unique(clips)

@@ -10,9 +10,10 @@ anything else in the clip gives the class away.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.manifest import read_manifest, save_manifest
 from wavshap_lightning.corpora.synthetic.scene import CUE_OF_LABEL, check_cue_strength, check_label, draw_clip
 from wavshap_lightning.corpora.synthetic.speech import VOICES, draw_speaker
-from wavshap_lightning.corpora.tables import write_atomically
+from wavshap_lightning.corpora.tables import write_table
 from wavshap_lightning.errors import CorpusError, SettingError
 
 FORMAT_VERSION = 1
@@ -95,20 +96,22 @@ def write_planted_speech(
         if on_progress is not None:
             on_progress(len(clips), num_clips)
     save_manifest(_manifest_path(root), clips)
-    write_atomically(_settings_path(root), _settings_text(settings))
+    write_table(_settings_path(root), _record(root, settings, clips))
     return clips
 
 
 def ensure_planted_speech(root: Path | str, settings: PlantedSettings) -> list[Clip]:
     """The clips of the corpus below `root`, which is written unless it is there, complete and just so.
 
-    The settings are stored last: a corpus without them, or with others, is written anew.
+    Settings and a hash of all files are stored last: a corpus without them, with others, or with a file
+    that has changed since is written anew.
     """
     root = Path(root).expanduser()
-    stored = _settings_path(root)
-    if stored.is_file() and stored.read_text("utf-8") == _settings_text(settings):
-        with suppress(CorpusError):  # a file is gone, so the corpus is not complete
-            return read_manifest(_manifest_path(root))
+    with suppress(CorpusError, OSError):  # a file is gone or damaged, so the corpus is not complete
+        stored = _settings_path(root).read_bytes()
+        clips = read_manifest(_manifest_path(root))
+        if stored == _record(root, settings, clips).encode():
+            return clips
     return write_planted_speech(root, settings)
 
 
@@ -120,8 +123,17 @@ def _settings_path(root: Path) -> Path:
     return root / "planted.json"
 
 
-def _settings_text(settings: PlantedSettings) -> str:
-    return json.dumps({"format_version": FORMAT_VERSION, **asdict(settings)}, indent=2) + "\n"
+def _record(root: Path, settings: PlantedSettings, clips: Sequence[Clip]) -> str:
+    fields = {"format_version": FORMAT_VERSION, **asdict(settings), "sha256": _hash_files(root, clips)}
+    return json.dumps(fields, indent=2) + "\n"
+
+
+def _hash_files(root: Path, clips: Sequence[Clip]) -> str:
+    """One hash of the bytes of the manifest and of every clip."""
+    hashes = sha256()
+    for path in (_manifest_path(root), *(clip.path for clip in clips)):
+        hashes.update(sha256(path.read_bytes()).digest())
+    return hashes.hexdigest()
 
 
 def _draw_corpus(root: Path, settings: PlantedSettings) -> Iterator[tuple[Clip, Float[np.ndarray, " time"]]]:

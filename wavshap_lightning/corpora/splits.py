@@ -31,6 +31,16 @@ class Split:
         for part in SPLITS:
             yield part, getattr(self, part)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of which clips are in which part, in hexadecimal: equal digests, equal splits.
+
+        A clip counts by its corpus, the last two parts of its path and its span, so that neither their
+        order nor the folder above plays a part.
+        """
+        members = sorted([part, *_clip_key(clip)] for part, clips in self.items() for clip in clips)
+        return sha256(json.dumps(members).encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Fold:
@@ -86,7 +96,11 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the canonical JSON of every field, in hexadecimal: equal hashes, equal splits."""
+        """SHA-256 of the canonical JSON of every field, in hexadecimal: equal hashes, equal rules.
+
+        The rule divides equal clips equally. Where it follows the clips themselves (by their official
+        `split`, or one by one) other clips under the same rule are another split: see `Split.digest`.
+        """
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return sha256(canonical.encode()).hexdigest()
 
@@ -190,10 +204,13 @@ class Protocol:
         if not self.shared_validation:
             return frozenset()
         texts = {clip.text for clip in clips if clip.speaker in fold.train}
-        if None in texts:
+        if None in texts or len(texts) == 1:
+            fault = "some clips have text=None" if None in texts else f"every clip has text={texts.pop()!r}"
             raise CorpusError(
                 f"protocol={self.name!r}: shared_validation=True chooses validation clips by what is said, "
-                "but some clips have text=None; give every clip its text"
+                f"but {fault}, and two texts at least are needed. Give every clip its text (a manifest's "
+                "column text, or a group (?P<text>...) in the pattern that reads the names), add a third "
+                'speaker, or choose protocol="random-clips" and accept scores that are too high'
             )
         ranked = sorted(texts, key=lambda text: stable_hash(self.seed, str(text)))
         return frozenset(ranked[: max(1, round(SHARED_VALIDATION_SHARE * len(ranked)))])

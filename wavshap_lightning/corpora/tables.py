@@ -1,17 +1,17 @@
-"""Tables on disk: rows of CSV and JSON Lines, each with the line it stands on, and atomic writing."""
+"""Tables on disk: rows of CSV and JSON Lines, each with the line it stands on, and their writing."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wavshap_lightning.errors import CorpusError
+from wavshap_lightning.files import write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class Row:
 
 def read_csv(path: Path, *, required: Sequence[str]) -> list[Row]:
     """Every row of a comma-separated table with a header, as text.
+
+    White space around a name or a cell is no part of it: `a.wav, angry` says what `a.wav,angry` says.
 
     Raises:
         CorpusError: If the file is missing, not UTF-8 or empty, a required column is missing, or a row
@@ -55,21 +57,16 @@ def read_json_lines(path: Path) -> list[Row]:
     return _refuse_empty(path, [_json_row(path, line, text) for line, text in lines if text.strip()])
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_table(path: Path, text: str) -> None:
     """Write a whole UTF-8 file or nothing: readers see the old file until the new one is complete.
 
     Raises:
         CorpusError: If it cannot be written.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(text.encode())
-        draft.replace(path)
+        write_atomically(path, text.encode())
     except (OSError, UnicodeEncodeError) as error:
         raise CorpusError(f"table={path} cannot be written: {error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def format_csv(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -101,7 +98,7 @@ def _csv_row(path: Path, header: Sequence[str], line: int, cells: Sequence[str])
             f"table={path} line={line}: cells={len(cells)} but the header names {len(header)} columns; put "
             "text that contains commas in double quotes"
         )
-    return Row(line, dict(zip(header, cells, strict=True)))
+    return Row(line, dict(zip(header, (cell.strip() for cell in cells), strict=True)))
 
 
 def _json_row(path: Path, line: int, text: str) -> Row:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 
 from wavshap_lightning.audio.io import hash_audio_file
 from wavshap_lightning.corpora.audit import AuditReport, audit_split
@@ -21,7 +22,7 @@ from wavshap_lightning.corpora.measure import ClipFacts, measure_clip, measure_c
 from wavshap_lightning.corpora.planted import PlantedSettings, ensure_planted_speech
 from wavshap_lightning.corpora.protocols import build_protocol
 from wavshap_lightning.corpora.splits import Protocol, Split
-from wavshap_lightning.errors import AudioError, SettingError
+from wavshap_lightning.errors import AudioError, CorpusError, SettingError
 from wavshap_lightning.training.cache import TensorCache
 from wavshap_lightning.training.features import KeyedClip, clip_key
 from wavshap_lightning.training.progress import progress_bar
@@ -72,9 +73,10 @@ class PreparedCorpus:
     report: AuditReport
 
     def protocol_record(self) -> dict[str, Any]:
-        """Protocol, fold and number of clips of each part, in plain JSON types."""
+        """Protocol, fold, number of clips of each part and which they are, in plain JSON types."""
         counts = {part: len(clips) for part, clips in self.split.items()}
-        return {**self.protocol.to_dict(), "hash": self.protocol.hash, "fold": self.fold, "clips": counts}
+        record = {**self.protocol.to_dict(), "hash": self.protocol.hash, "fold": self.fold, "clips": counts}
+        return {**record, "digest": self.split.digest}
 
 
 def list_clips(settings: CorpusSettings, cache_directory: Path) -> list[Clip]:
@@ -117,12 +119,18 @@ def choose_protocol(settings: CorpusSettings, clips: Sequence[Clip]) -> Protocol
 
 
 def prepare_corpus(
-    settings: CorpusSettings, cache_directory: Path, *, min_samples: int, sample_rate: int
+    settings: CorpusSettings,
+    clips: Sequence[Clip],
+    cache_directory: Path,
+    *,
+    min_samples: int,
+    sample_rate: int,
 ) -> PreparedCorpus:
-    """List, split, measure and audit the clips.
+    """Split, measure and audit the clips; warn of what a run may live with.
 
     Args:
-        settings: Which clips.
+        settings: What is asked of them.
+        clips: Those of `list_clips`.
         cache_directory: Where measurements are kept from run to run.
         min_samples: A clip with fewer samples has no frame.
         sample_rate: Samples per second of the model.
@@ -130,32 +138,40 @@ def prepare_corpus(
     Raises:
         AuditError: If the audit found what no run must ignore; the message is the table.
         CorpusError: If the corpus, its labels and its protocol do not fit together.
+        SettingError: If clips would be cut to less than one frame.
     """
-    clips = list_clips(settings, cache_directory)
+    _check_longest(settings.max_duration_s, min_samples / sample_rate)
     labels, protocol = label_order(settings, clips), choose_protocol(settings, clips)
     split = protocol.split(clips, settings.fold)
     facts = _measure(split, cache_directory, sample_rate)
-
-    def audit(candidate: Split) -> AuditReport:
-        complete = settings.max_samples is None and settings.labels is None and settings.label_map is None
-        return audit_split(
-            candidate,
-            facts,
-            labels=labels,
-            min_samples=min_samples,
-            max_duration_s=settings.max_duration_s,
-            expected_clips=corpus_named(settings.name).expected_clips if complete else None,
-            may_share_speakers=_may_share_speakers(settings, protocol),
-        )
-
+    complete = settings.max_samples is None and settings.labels is None and settings.label_map is None
+    audit = partial(
+        audit_split,
+        facts=facts,
+        labels=labels,
+        min_samples=min_samples,
+        max_duration_s=settings.max_duration_s,
+        expected_clips=corpus_named(settings.name).expected_clips if complete else None,
+        may_share_speakers=_may_share_speakers(settings, protocol),
+    )
     report = audit(split)
     if settings.on_bad_clip == "skip" and report.bad_clips:
+        rank_zero_warn(f"{len(report.bad_clips)} bad clips are left out:\n{report.table()}", stacklevel=2)
         split = _without(split, report.bad_clips)
-        warnings.warn(f"{len(report.bad_clips)} bad clips are left out:\n{report.table()}", stacklevel=2)
         report = audit(split)
     report.raise_for_errors()
+    if report.warnings:
+        rank_zero_warn(f"the audit of the clips found:\n{report.table()}", stacklevel=2)
     split, keyed = _cut(split, facts, settings.max_duration_s)
     return PreparedCorpus(split, labels, protocol, settings.fold, keyed, report)
+
+
+def _check_longest(max_duration_s: float | None, frame_s: float) -> None:
+    if max_duration_s is not None and max_duration_s < frame_s:
+        raise SettingError(
+            f"max_duration_s={max_duration_s} is shorter than one frame of the backbone, {frame_s:.4f} s; "
+            "raise it, or set it to null to keep clips whole"
+        )
 
 
 def _may_share_speakers(settings: CorpusSettings, protocol: Protocol) -> tuple[str, ...]:
@@ -181,7 +197,7 @@ def _make_planted(options: Mapping[str, Any], cache_directory: Path) -> Path:
 def _measure(split: Split, cache_directory: Path, sample_rate: int) -> dict[Clip, ClipFacts]:
     """The facts of every clip; those of known content come from the cache."""
     clips = [clip for _, part in split.items() for clip in part]
-    cache = TensorCache(cache_directory / "facts" / f"v1-{sample_rate}")
+    cache = TensorCache(cache_directory / "facts" / f"v2-{sample_rate}")
     with progress_bar("Checking clips", len(clips)) as on_progress:
         facts = measure_clips(
             clips, sample_rate=sample_rate, measure=_remembering(cache), on_progress=on_progress
@@ -197,11 +213,9 @@ def _remembering(cache: TensorCache) -> Callable[..., ClipFacts]:
             key = clip_key(hash_audio_file(clip.path), clip)
         except AudioError as error:
             return ClipFacts(error=str(error))
-        return (
-            _from_tensor(cache.read(key)["facts"])
-            if key in cache
-            else measure_clip(clip, sample_rate=sample_rate)
-        )
+        if key in cache:
+            return _from_tensor(cache.read(key)["facts"])
+        return measure_clip(clip, sample_rate=sample_rate)
 
     return measure
 
@@ -216,7 +230,13 @@ def _from_tensor(tensor: torch.Tensor) -> ClipFacts:
 
 def _without(split: Split, bad: Sequence[Clip]) -> Split:
     left_out = set(bad)
-    return Split(*(tuple(clip for clip in part if clip not in left_out) for _, part in split.items()))
+    kept = {part: tuple(clip for clip in clips if clip not in left_out) for part, clips in split.items()}
+    emptied = [part for part, clips in kept.items() if not clips]
+    if emptied:
+        raise CorpusError(
+            f"on_bad_clip='skip' leaves no clip in {' and '.join(emptied)}; repair those that the audit lists"
+        )
+    return Split(**kept)
 
 
 def _cut(
