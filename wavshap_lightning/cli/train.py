@@ -13,43 +13,71 @@ import lightning as L  # noqa: N812
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins import CheckpointIO
 from rich.console import Console
 
 from wavshap_lightning.cli.configs import find_config
-from wavshap_lightning.errors import WavshapError
+from wavshap_lightning.cli.trainer import EmotionTrainer
+from wavshap_lightning.errors import SettingError, WavshapError
+from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.training.callbacks import default_callbacks
+from wavshap_lightning.training.checkpoints import WholeCheckpoints, find_checkpoint
 from wavshap_lightning.training.cross_validation import FoldResult, summarise_folds
 from wavshap_lightning.training.datamodule import EmotionDataModule
-from wavshap_lightning.training.loggers import RunSettings, build_loggers, finish_wandb
+from wavshap_lightning.training.loggers import (
+    RunSettings,
+    build_loggers,
+    claim_run_folder,
+    wandb_session,
+    where_on_wandb,
+)
 from wavshap_lightning.training.module import EmotionModule
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
-TRAINER_DEFAULTS = {"max_epochs": 30, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
+COMMANDS = ("fit", "validate", "test", "cv")
+DESCRIPTION = (
+    "Train speech-emotion heads on frozen speech models. Without arguments: the demo, which needs neither "
+    "data nor network."
+)
+USAGE = "%(prog)s [--config FILE] [--data.root DIR] [--SECTION.NAME VALUE ...]"
+TRAINER_DEFAULTS = {
+    "max_epochs": 30,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 1,
+    "enable_model_summary": False,
+}
 
 # What Lightning tells everybody and nobody can act on here.
-_NOISY_NOTES = ("GPU available", "TPU available", "💡 Tip", "Loading `train_dataloader`")
+_NOISY_NOTES = (
+    "GPU available",
+    "TPU available",
+    "💡 Tip",
+    "Loading `train_dataloader`",
+    "Seed set to",
+    "`Trainer.fit` stopped:",
+    "Restoring states from",
+    "Loaded model weights from",
+)
 _NOISY_WARNINGS = (
     ".*does not have many workers which may be a bottleneck.*",
     ".*module\\(s\\) in eval mode at the start of training.*",
-    ".*Experiment logs directory .* exists and is not empty.*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*LeafSpec.* is deprecated.*",
 )
 
 
-class EmotionTrainer(L.Trainer):
-    """Lightning's trainer, with the signature of one command more."""
-
-    def cv(self, model: EmotionModule, datamodule: EmotionDataModule) -> None:
-        """Train, choose and test on every fold, and summarise with a confidence interval."""
-        raise NotImplementedError("every fold has a trainer of its own; see EmotionCLI.cv")
-
-
 class EmotionCLI(LightningCLI):
-    """The command line of training: `fit`, `validate`, `test` and `cv`, from `--config` files and flags."""
+    """The command line of training: `fit`, `validate`, `test` and `cv`, from `--config` files and flags.
 
-    def __init__(self, args: list[str] | Namespace) -> None:
+    Args:
+        args: Flags, or a whole configuration.
+        folder: Where the run is written; the next free folder of its name if None.
+    """
+
+    def __init__(self, args: list[str] | Namespace, *, folder: Path | None = None) -> None:
+        self.folder = folder
         super().__init__(
             EmotionModule,
             EmotionDataModule,
@@ -59,31 +87,32 @@ class EmotionCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            parser_kwargs={"description": DESCRIPTION, **{name: {"usage": USAGE} for name in COMMANDS}},
             args=args,
         )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The commands, and which of their method's arguments are no flags."""
-        hidden = {
-            "model",
-            "datamodule",
-            "dataloaders",
-            "train_dataloaders",
-            "val_dataloaders",
-            "weights_only",
-        }
-        return dict.fromkeys(("fit", "validate", "test", "cv"), hidden)
+        return {name: {"model", "datamodule"} for name in COMMANDS}
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The run's own settings; labels go from the data to the model, the seed to the data."""
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Data, model and run first, then Lightning's trainer; labels go from the data to the model."""
+        parser.add_lightning_class_args(EmotionDataModule, "data")
+        parser.add_class_arguments(EmotionModule, "model", sub_configs=True, skip={"opened"})
         parser.add_class_arguments(RunSettings, "run")
+        parser.add_lightning_class_args(EmotionTrainer, "trainer")
+        parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
         parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse flags, or take a configuration made by the program."""
+        """Parse flags, or take a configuration made by the program; find the checkpoint it names."""
         self.config = parser.parse_args(args) if isinstance(args, list) else parser.parse_object(args)
+        command = self.config["subcommand"]
+        if command != "cv":
+            settings = self.config[command]
+            settings.ckpt_path = _checked_checkpoint(command, settings.run, settings.ckpt_path)
 
     def instantiate_classes(self) -> None:
         """Build everything, except for `cv`, whose folds each build their own."""
@@ -91,61 +120,66 @@ class EmotionCLI(LightningCLI):
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401 - Lightning's signature
-        """A trainer with the run's loggers and callbacks besides those of the configuration."""
-        run: RunSettings = self._get(self.config_init, "run")
-        configured = self._get(self.config_init, "trainer")
-        if configured.get("logger") is None:
-            kwargs["logger"] = build_loggers(run)
-        seed = int(self._get(self.config, "seed_everything"))
-        ours = default_callbacks(seed=seed, patience=run.patience)
-        kwargs["callbacks"] = [*(configured.get("callbacks") or []), *ours]
+        """A trainer with the run's loggers, callbacks and checkpoints besides those of the configuration."""
+        run, configured = self._get(self.config_init, "run"), self._get(self.config_init, "trainer")
+        folder = None
+        if configured.logger is None:
+            folder = self.folder or _run_folder(run, self._get(self.config, "ckpt_path"))
+            kwargs["logger"] = build_loggers(run, folder)
+        ours = default_callbacks(
+            seed=int(self._get(self.config, "seed_everything")),
+            patience=run.patience,
+            folder=folder,
+            progress=configured.enable_progress_bar is not False,
+        )
+        kwargs["callbacks"] = [*_listed(configured.callbacks), *ours]
+        plugins = _listed(configured.plugins)
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, WholeCheckpoints()]
         return super().instantiate_trainer(**kwargs)
 
     def _run_subcommand(self, subcommand: str) -> None:
         if subcommand == "cv":
             self.cv()
             return
-        try:
-            super()._run_subcommand(subcommand)
-        finally:
-            finish_wandb(self.trainer.loggers)
+        with wandb_session(self.trainer.loggers):
+            try:
+                super()._run_subcommand(subcommand)
+            except SystemExit as error:  # how Lightning ends when interrupted
+                if self.trainer.interrupted:
+                    raise KeyboardInterrupt from error
+                raise
 
-    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+    def before_fit(self) -> None:
+        """Store the configuration with the loggers that keep one."""
+        for logger in self.trainer.loggers:
+            logger.log_hyperparams(self.config["fit"].as_dict())
 
     def after_fit(self) -> None:
-        """Say where the run lies and how good it is; test the best checkpoint where asked for."""
-        run: RunSettings = self._get(self.config_init, "run")
+        """Test the best checkpoint where asked for; say where the run lies and how good it is."""
         best = _best_checkpoint(self.trainer)
-        if run.test and best and not self.trainer.interrupted:
-            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True)
+        if self._get(self.config_init, "run").test and best and best.best_model_path:
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best.best_model_path)
+        folder = self.trainer.log_dir  # asked for on every rank: it is broadcast
         if self.trainer.is_global_zero:
-            _print_summary(self.trainer, best)
+            _print_summary(best, folder, where_on_wandb(self.trainer.loggers))
 
     def cv(self) -> None:
         """Run every fold as a run of its own, then print and save the table."""
         config = self.config["cv"]
-        run = RunSettings(**config.run.as_dict())
-        folder = Path(build_loggers(RunSettings(run.name, run.directory, "off"))[0].log_dir or "")
+        home = claim_run_folder(RunSettings(**config.run.as_dict()).home)
         results: list[FoldResult] = []
         num_folds = 1
         while len(results) < num_folds:
-            cli = self._run_fold(config, folder, len(results))
+            cli = _run_fold(config, home, len(results))
             results.append(_fold_result(cli))
             num_folds = len(cli.datamodule.prepared.protocol.folds)
-        summary = summarise_folds(results, seed=int(config.seed_everything))
-        summary.save(folder)
-        console = Console()
-        console.print(summary.table())
-        console.print(f"Written to {folder}/cv.csv and cv.json", soft_wrap=True)
-
-    def _run_fold(self, config: Namespace, folder: Path, fold: int) -> EmotionCLI:
-        fold_config = config.clone()
-        fold_config.data.fold = fold
-        fold_config.run.name = folder.name
-        fold_config.run.directory = str(folder.parent)
-        fold_config.run.test = True
-        return EmotionCLI(Namespace(subcommand="fit", fit=fold_config))  # type: ignore[no-untyped-call]
+        if cli.trainer.is_global_zero:
+            summary = summarise_folds(results, seed=int(config.seed_everything))
+            summary.save(home)
+            console = Console()
+            console.print(summary.table())
+            console.print(f"{'Written to':<16} {home}/cv.json and cv.csv", soft_wrap=True, highlight=False)
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -153,18 +187,13 @@ def main(args: Sequence[str] | None = None) -> None:
 
     Exits with 2 and a message where the input is at fault, with 130 where interrupted.
     """
-    arguments = list(sys.argv[1:] if args is None else args) or [
-        "fit",
-        "--config",
-        str(find_config("demo.yaml")),
-    ]
+    arguments = list(sys.argv[1:] if args is None else args)
     _quieten()
     try:
-        EmotionCLI(arguments)
+        EmotionCLI(arguments or ["fit", "--config", str(find_config("demo.yaml"))])
     except WavshapError as error:
-        Console(stderr=True).print(
-            f"{type(error).__name__}: {error}", style="red", markup=False, soft_wrap=True
-        )
+        message = f"{type(error).__name__}: {error}"
+        Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
@@ -172,34 +201,80 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _quieten() -> None:
     """Leave out what nobody can act on; errors and warnings of ours stay."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: not record.getMessage().startswith(_NOISY_NOTES)
-    )
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_worth_telling)
+    logging.getLogger("lightning.fabric.utilities.seed").addFilter(_is_worth_telling)
     for message in _NOISY_WARNINGS:
         warnings.filterwarnings("ignore", message)
 
 
-def _best_checkpoint(trainer: L.Trainer) -> str:
-    """The path of the best checkpoint, or nothing before the first validation."""
-    monitored = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor]
-    return monitored[0].best_model_path if monitored else ""
+def _is_worth_telling(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_NOISY_NOTES)
+
+
+def _checked_checkpoint(command: str, run: Namespace, wanted: str | Path | None) -> str | None:
+    """The checkpoint's path, after a look into it: a wrong one is told before any work is done."""
+    if wanted is None and command == "fit":
+        return None
+    if wanted is None:
+        raise SettingError(
+            f"ckpt_path=None: say which checkpoint to {command}; give --ckpt_path a file, "
+            'or "best" for that of the latest run of this name'
+        )
+    path = find_checkpoint(RunSettings(**run.as_dict()).home, str(wanted))
+    read_checkpoint(path)
+    return str(path)
+
+
+def _run_folder(run: RunSettings, ckpt_path: str | None) -> Path:
+    """The folder of the run that is resumed, else a new one."""
+    origin = Path(ckpt_path).absolute().parents[1] if ckpt_path else None
+    if origin is not None and origin.parent == run.home.absolute():
+        return origin
+    return claim_run_folder(run.home)
+
+
+def _run_fold(config: Namespace, home: Path, fold: int) -> EmotionCLI:
+    fold_config = config.clone()
+    fold_config.data.fold = fold
+    fold_config.run.test = True
+    fold_config.ckpt_path = None
+    arguments = Namespace(subcommand="fit", fit=fold_config)  # type: ignore[no-untyped-call]
+    return EmotionCLI(arguments, folder=home / f"fold_{fold}")
 
 
 def _fold_result(cli: EmotionCLI) -> FoldResult:
-    predictions = cli.model.test_predictions
     speakers = tuple(clip.speaker for clip in cli.datamodule.clips("test"))
     fold = cli.datamodule.prepared.fold
-    return FoldResult(fold, predictions, speakers, cli.datamodule.protocol_record, str(cli.trainer.log_dir))
+    return FoldResult(
+        fold, cli.model.test_predictions, speakers, cli.datamodule.protocol_record, str(cli.folder)
+    )
 
 
-def _print_summary(trainer: L.Trainer, best: str) -> None:
-    console = Console()
+def _best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint | None:
     monitored = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor]
-    if best and monitored[0].best_model_score is not None:
-        console.print(f"Best val UAR {float(monitored[0].best_model_score):.3f}", markup=False)
-    console.print(f"Run folder   {trainer.log_dir}", markup=False, soft_wrap=True)
-    if best:
-        console.print(f"Next         python explain.py {best} CLIP.wav", markup=False, soft_wrap=True)
+    return monitored[0] if monitored else None
+
+
+def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - Lightning takes one or many
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _from_here(path: str) -> Path:
+    """The path as one would type it."""
+    return Path(path).relative_to(Path.cwd()) if Path(path).is_relative_to(Path.cwd()) else Path(path)
+
+
+def _print_summary(best: ModelCheckpoint | None, folder: str | None, wandb: str) -> None:
+    lines = {"Run folder": folder, "W&B": wandb}
+    if best is not None and best.best_model_score is not None:
+        lines = {"Best val UAR": f"{float(best.best_model_score):.3f}", **lines}
+        lines["Next"] = f"python explain.py {_from_here(best.best_model_path)} CLIP.wav"
+    console = Console()
+    for title, value in lines.items():
+        if value:
+            console.print(f"{title:<16} {value}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,21 @@ import hashlib
 import os
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from wavshap_lightning.errors import CacheError
+from wavshap_lightning.files import write_atomically
 
 SHARD_SUFFIX = ".safetensors"
-UNFINISHED_SUFFIX = ".unfinished"
+UNFINISHED_SUFFIX = ".unfinished"  # as write_atomically names what is not yet whole
 DAMAGED_SUFFIX = ".damaged"
 ABANDONED_AFTER_S = 24 * 3600
 
@@ -48,7 +52,7 @@ class TensorCache:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._shard_of: dict[str, Path] = {}
-        self._known_shards: set[Path] = set()
+        self._opened: dict[Path, _Shard] = {}
         try:
             directory.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(directory)
@@ -64,27 +68,24 @@ class TensorCache:
         return [key for key in dict.fromkeys(keys) if key not in self]
 
     def refresh(self) -> None:
-        """Take in the shards that were written since, by anyone; set damaged ones aside."""
+        """Take in the shards that were written since, by anyone; set damaged ones aside.
+
+        Raises:
+            CacheError: If the folder cannot be read.
+        """
         for path in sorted(self.directory.glob(f"*{SHARD_SUFFIX}")):
-            if path not in self._known_shards:
+            if path not in self._opened:
                 self._take_in(path)
 
     def read(self, key: str) -> dict[str, Tensor]:
         """The entry of `key`.
 
         Raises:
-            CacheError: If there is none, or its shard vanished.
+            CacheError: If there is none.
         """
         if key not in self:
             raise CacheError(f"key={key!r} is not in cache={self.directory}; refresh it or compute the entry")
-        try:
-            with safe_open(self._shard_of[key], framework="pt") as shard:
-                names = (name for name in shard.keys() if _key_of(name) == key)  # noqa: SIM118 - not a dict
-                return {name.rpartition("/")[2]: shard.get_tensor(name) for name in names}
-        except (OSError, SafetensorError) as error:
-            raise CacheError(
-                f"cache={self.directory} lost a shard while it was in use ({error}); run again"
-            ) from error
+        return self._opened[self._shard_of[key]].read(key)
 
     def write(self, entries: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Store entries as one shard.
@@ -94,48 +95,47 @@ class TensorCache:
         """
         if not entries:
             return
-        tensors = {
-            f"{key}/{name}": t.contiguous() for key, entry in entries.items() for name, t in entry.items()
-        }
-        content = save(tensors)
+        tensors = {f"{key}/{name}": t for key, entry in entries.items() for name, t in entry.items()}
+        content = save({name: tensor.contiguous() for name, tensor in tensors.items()})
         path = self.directory / (hashlib.sha256(content).hexdigest() + SHARD_SUFFIX)
         try:
-            _write_atomically(path, content)
+            write_atomically(path, content)
         except OSError as error:
             raise _cannot_use(self.directory, error, needed_bytes=len(content)) from error
-        self._known_shards.add(path)
-        self._shard_of.update(dict.fromkeys(entries, path))
+        self._take_in(path)
 
     def _take_in(self, path: Path) -> None:
         try:
-            with path.open("rb") as file:
-                whole = hashlib.file_digest(file, "sha256").hexdigest() == path.stem
+            if not _is_whole(path):
+                _set_aside(path)
+                return
+            shard = _Shard(path)
         except FileNotFoundError:
             return  # another run set it aside a moment ago
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise _cannot_use(self.directory, error) from error
-        if not whole:
-            _set_aside(path)
-            return
-        with safe_open(path, framework="pt") as shard:
-            self._shard_of.update({_key_of(name): path for name in shard.keys()})  # noqa: SIM118 - not a dict
-        self._known_shards.add(path)
+        self._opened[path] = shard
+        self._shard_of.update(dict.fromkeys(shard.names_of, path))
 
 
-def _key_of(name: str) -> str:
-    return name.rpartition("/")[0]
+class _Shard:
+    """One file of entries, mapped into memory: opened once, read by page."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: Any = safe_open(path, framework="pt")
+        self.names_of: dict[str, list[str]] = defaultdict(list)
+        for full_name in self._file.keys():  # type: ignore[no-untyped-call] # noqa: SIM118 - not a dict
+            key, _, name = full_name.rpartition("/")
+            self.names_of[key].append(name)
+
+    def read(self, key: str) -> dict[str, Tensor]:
+        return {name: self._file.get_tensor(f"{key}/{name}") for name in self.names_of[key]}
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f"{path.stem}-{os.getpid()}{UNFINISHED_SUFFIX}")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+def _is_whole(path: Path) -> bool:
+    """Whether the bytes are those the name promises."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == path.stem
 
 
 def _set_aside(path: Path) -> None:
@@ -144,22 +144,22 @@ def _set_aside(path: Path) -> None:
         "it held will be computed again",
         stacklevel=4,
     )
-    try:
+    with suppress(FileNotFoundError):  # another run was faster
         path.rename(path.with_suffix(DAMAGED_SUFFIX))
-    except FileNotFoundError:
-        return  # another run was faster
 
 
 def _remove_abandoned(directory: Path) -> None:
     """Remove what a killed run left unfinished long ago; younger files may still be in the making."""
     for path in directory.glob(f"*{UNFINISHED_SUFFIX}"):
-        if time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another run was faster, or has just finished it
+            if time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
+                path.unlink()
 
 
-def _cannot_use(directory: Path, error: OSError, needed_bytes: int = 0) -> CacheError:
+def _cannot_use(directory: Path, error: Exception, needed_bytes: int = 0) -> CacheError:
+    reason = getattr(error, "strerror", None) or error
     size = f" ({needed_bytes / 1e6:.1f} MB were to be written)" if needed_bytes else ""
     return CacheError(
-        f"cache_dir={directory} cannot be used: {error.strerror or error}{size}; free some space, or name "
+        f"cache_dir={directory} cannot be used: {reason}{size}; free some space, or name "
         "another folder with data.cache_dir or the variable WAVSHAP_CACHE. What was finished is kept"
     )

@@ -1,31 +1,21 @@
-"""Small callbacks that every run has: reproducible epochs, the protocol, the report of a test."""
+"""Small callbacks that every run has: reproducible epochs, checkpoints, what is written and said."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import astuple
 from pathlib import Path
 
 import lightning as L  # noqa: N812
-from lightning.pytorch.callbacks import (
-    Callback,
-    EarlyStopping,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    RichProgressBar,
-)
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from rich.console import Console
-from rich.table import Table
 
 from wavshap_lightning.training.datamodule import EmotionDataModule
-from wavshap_lightning.training.files import write_csv, write_json
+from wavshap_lightning.training.files import write_json
 from wavshap_lightning.training.module import EmotionModule
-from wavshap_lightning.training.scores import (
-    SpeakerScore,
-    confusion_counts,
-    score_predictions,
-    score_speakers,
-)
+from wavshap_lightning.training.progress import RunProgress
+from wavshap_lightning.training.report import Report
+from wavshap_lightning.training.scores import Predictions
 
 MONITORED = "val/uar"
 
@@ -40,11 +30,40 @@ class ReproducibleEpochs(Callback):
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_start(self, trainer: L.Trainer, *_: object) -> None:
         """Seed the global generators, which dropout draws from."""
-        L.seed_everything(
-            (self.seed + 1_000_003 * trainer.current_epoch + trainer.global_rank) % 2**32, verbose=False
-        )
+        words = np.random.SeedSequence((self.seed, trainer.current_epoch, trainer.global_rank))
+        L.seed_everything(int(words.generate_state(1)[0]), verbose=False)
+
+
+class OneThread(Callback):
+    """Trains on one thread where a head learns from cached means or moments on the CPU.
+
+    Work this small is not quicker on many threads, and much slower where other programs want them too.
+    """
+
+    def __init__(self) -> None:
+        self._before: int | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep to one thread where that is enough."""
+        datamodule = _datamodule(trainer)
+        if datamodule is None or not isinstance(pl_module, EmotionModule):
+            return
+        on_cpu = trainer.strategy.root_device.type == "cpu"
+        if on_cpu and datamodule.is_cached("train") and pl_module.classifier.head.statistic != "frames":
+            self._before = torch.get_num_threads()
+            torch.set_num_threads(1)
+
+    def on_train_end(self, *_: object) -> None:
+        """Give the other threads back."""
+        if self._before is not None:
+            torch.set_num_threads(self._before)
+            self._before = None
+
+    def on_exception(self, *_: object) -> None:
+        """Give the other threads back."""
+        self.on_train_end()
 
 
 class ProtocolWriter(Callback):
@@ -52,80 +71,104 @@ class ProtocolWriter(Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: ARG002
         """Write it on the first process."""
-        datamodule = getattr(trainer, "datamodule", None)
         folder = trainer.log_dir  # asked for on every rank: it is broadcast
-        if isinstance(datamodule, EmotionDataModule) and folder and trainer.is_global_zero:
+        datamodule = _datamodule(trainer)
+        if datamodule is not None and folder and trainer.is_global_zero:
             write_json(Path(folder) / "protocol.json", datamodule.protocol_record)
 
 
-class ReportWriter(Callback):
-    """After a test: scores, confusion matrix and speakers, on the screen and in the run's folder."""
+class Introduction(Callback):
+    """Says before training what is trained on what."""
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print two lines on the first process."""
+        datamodule = _datamodule(trainer)
+        if not trainer.is_global_zero or datamodule is None or not isinstance(pl_module, EmotionModule):
+            return
+        console = Console()
+        for title, text in {
+            "Clips": _describe_clips(datamodule),
+            "Model": _describe_model(pl_module),
+        }.items():
+            console.print(f"{title:<16} {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+class Reporter(Callback):
+    """Reports after a test, and after a validation outside training, in the run's folder and on screen."""
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Report on the validation clips."""
+        if trainer.state.fn == "validate" and isinstance(pl_module, EmotionModule):
+            _report(trainer, pl_module, "validation", pl_module.validation_predictions)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write `test.json`, `test_confusion.csv` and `test_speakers.csv`, and print the last two."""
-        datamodule, folder = getattr(trainer, "datamodule", None), trainer.log_dir
-        if not (isinstance(pl_module, EmotionModule) and isinstance(datamodule, EmotionDataModule)):
-            return
-        predictions, labels = pl_module.test_predictions, pl_module.classifier.labels
-        if predictions is None or not trainer.is_global_zero:
-            return
-        counts = confusion_counts(predictions).tolist()
-        speakers = score_speakers(predictions, [clip.speaker for clip in datamodule.clips("test")])
-        if folder:
-            scores = {name: float(value) for name, value in score_predictions(predictions).items()}
-            write_json(Path(folder) / "test.json", {**scores, "protocol": datamodule.protocol_record})
-            write_csv(Path(folder) / "test_confusion.csv", _confusion_rows(labels, counts))
-            write_csv(
-                Path(folder) / "test_speakers.csv", [list(SpeakerScore.__slots__), *map(astuple, speakers)]
-            )
-        console = Console()
-        console.print(_confusion_table(labels, counts))
-        console.print(_speaker_table(speakers))
+        """Report on the test clips."""
+        if isinstance(pl_module, EmotionModule):
+            _report(trainer, pl_module, "test", pl_module.test_predictions)
 
 
-def default_callbacks(*, seed: int = 0, patience: int = 0) -> list[Callback]:
+def default_callbacks(
+    *, seed: int = 0, patience: int = 0, folder: Path | None = None, progress: bool = True
+) -> list[Callback]:
     """What every run from the command line has.
 
     Args:
         seed: Decides every draw.
         patience: Stop once validation recall has not risen for so many epochs; 0 never does.
+        folder: The run's folder, for `checkpoints/`; that of the first logger if None.
+        progress: Whether to show progress bars.
     """
+    checkpoints = None if folder is None else folder / "checkpoints"
+    best = ModelCheckpoint(
+        checkpoints,
+        filename="best",
+        monitor=MONITORED,
+        mode="max",
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+    last = ModelCheckpoint(
+        checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+    )
     return [
         ReproducibleEpochs(seed),
+        OneThread(),
         ProtocolWriter(),
-        ReportWriter(),
-        LearningRateMonitor("epoch"),
-        RichProgressBar(leave=False),
-        ModelCheckpoint(
-            filename="best",
-            monitor=MONITORED,
-            mode="max",
-            save_weights_only=True,
-            enable_version_counter=False,
-        ),
-        ModelCheckpoint(filename="last", save_on_train_epoch_end=True, enable_version_counter=False),
+        Introduction(),
+        *([RunProgress()] if progress else []),
+        Reporter(),
         *([EarlyStopping(MONITORED, mode="max", patience=patience)] if patience else []),
+        best,
+        last,
     ]
 
 
-def _confusion_rows(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> list[list[object]]:
-    return [["label", *labels], *([label, *row] for label, row in zip(labels, counts, strict=True))]
+def _datamodule(trainer: L.Trainer) -> EmotionDataModule | None:
+    datamodule = getattr(trainer, "datamodule", None)
+    return datamodule if isinstance(datamodule, EmotionDataModule) else None
 
 
-def _confusion_table(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Table:
-    table = Table(title="Confusion on the test clips (rows: label, columns: prediction)")
-    for name in ("", *labels, "recall"):
-        table.add_column(name, justify="right")
-    for index, (label, row) in enumerate(zip(labels, counts, strict=True)):
-        recall = f"{row[index] / sum(row):.2f}" if sum(row) else "-"
-        table.add_row(label, *(str(count) if count else "." for count in row), recall)
-    return table
+def _report(trainer: L.Trainer, module: EmotionModule, part: str, predictions: Predictions | None) -> None:
+    datamodule, folder = _datamodule(trainer), trainer.log_dir
+    if datamodule is None or predictions is None or not trainer.is_global_zero:
+        return
+    speakers = tuple(clip.speaker for clip in datamodule.clips(part))
+    report = Report(part, module.classifier.labels, predictions, speakers, datamodule.protocol_record)
+    if folder:
+        report.save(Path(folder))
+    report.show(Console())
 
 
-def _speaker_table(speakers: Sequence[SpeakerScore]) -> Table:
-    table = Table(title="Test speakers, worst first")
-    for name in ("speaker", "clips", "UAR", "WA"):
-        table.add_column(name, justify="right")
-    for score in speakers:
-        table.add_row(score.speaker or "unknown", str(score.num_clips), f"{score.uar:.3f}", f"{score.wa:.3f}")
-    return table
+def _describe_clips(datamodule: EmotionDataModule) -> str:
+    prepared = datamodule.prepared
+    counts = ", ".join(f"{len(clips)} {part}" for part, clips in prepared.split.items())
+    folds = prepared.protocol.folds
+    which = f", {folds[prepared.fold].name} of {len(folds)}" if len(folds) > 1 else ""
+    return f"{counts} ({prepared.protocol.name}{which})"
+
+
+def _describe_model(module: EmotionModule) -> str:
+    settings = module.classifier.backbone.settings
+    num_trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    state = "frozen" if settings.frozen else "partly trained"
+    return f"{settings.name}, {state}: {num_trained:,} parameters are trained"

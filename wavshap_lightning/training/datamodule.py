@@ -25,7 +25,7 @@ from wavshap_lightning.training.dataset import (
     Transform,
     WaveformBatches,
 )
-from wavshap_lightning.training.features import extract_features, open_feature_cache
+from wavshap_lightning.training.features import live_difference, open_feature_cache
 from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.preparation import (
     CorpusSettings,
@@ -35,8 +35,8 @@ from wavshap_lightning.training.preparation import (
     list_clips,
     prepare_corpus,
 )
-from wavshap_lightning.training.progress import progress_bar
 from wavshap_lightning.training.sampler import BatchSampler, balancing_weights
+from wavshap_lightning.training.sharing import fill_cache
 
 PARTS_OF_STAGE = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
 MIN_SAMPLES = 400  # one receptive field of the usual geometry, where no model is there to ask
@@ -130,9 +130,7 @@ class EmotionDataModule(L.LightningDataModule):
     @cached_property
     def labels(self) -> list[str]:
         """The classes, in the order of the logits."""
-        if self._prepared is None:
-            return list(label_order(self.corpus, list_clips(self.corpus, self.cache_directory)))
-        return list(self._prepared.labels)
+        return list(label_order(self.corpus, self._listed))
 
     @property
     def prepared(self) -> PreparedCorpus:
@@ -166,9 +164,10 @@ class EmotionDataModule(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Audit the clips and, with a frozen backbone, make sure their features are there."""
         self._ensure_prepared()
+        self._feature_cache = None
         classifier = self._classifier()
         if classifier is not None and self.cached and classifier.backbone.settings.frozen:
-            self._fill_cache(classifier, PARTS_OF_STAGE[stage])
+            self._fill_cache(classifier, PARTS_OF_STAGE.get(stage, ()))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of the training clips, in an order that seed and epoch decide."""
@@ -182,6 +181,10 @@ class EmotionDataModule(L.LightningDataModule):
         """Batches of the test clips."""
         return self._loader("test", shuffle=False)
 
+    @cached_property
+    def _listed(self) -> list[Clip]:
+        return list_clips(self.corpus, self.cache_directory)
+
     def _ensure_prepared(self) -> None:
         if self._prepared is not None:
             return
@@ -189,6 +192,7 @@ class EmotionDataModule(L.LightningDataModule):
         grid = None if classifier is None else classifier.backbone.frame_grid
         self._prepared = prepare_corpus(
             self.corpus,
+            self._listed,
             self.cache_directory,
             min_samples=MIN_SAMPLES if grid is None else grid.receptive_field_samples,
             sample_rate=SAMPLE_RATE if grid is None else grid.sample_rate,
@@ -198,44 +202,27 @@ class EmotionDataModule(L.LightningDataModule):
         module = getattr(self.trainer, "lightning_module", None)
         return module.classifier if isinstance(module, EmotionModule) else None
 
-    def _is_cached(self, part: str) -> bool:
+    def is_cached(self, part: str) -> bool:
+        """Whether the clips of a part come as statistics from the cache; known after `setup`."""
         return self._feature_cache is not None and not (part == "train" and self.transform is not None)
 
     def _fill_cache(self, classifier: EmotionClassifier, parts: Sequence[str]) -> None:
-        """Each rank computes its share of what is missing; then all read everything."""
-        trainer = self.trainer
-        assert trainer is not None  # noqa: S101 - a classifier comes from a trainer
-        backbone, statistic = classifier.backbone, classifier.head.statistic
-        cache = open_feature_cache(self.cache_directory, backbone, statistic)
-        self._feature_cache = cache
-        wanted = [self.prepared.keyed[c] for part in parts if self._is_cached(part) for c in self.clips(part)]
-        missing = set(cache.missing(keyed.key for keyed in wanted))
-        trainer.strategy.barrier("before extraction")  # all ranks see the same cache before any adds to it
-        if missing:
-            shares = sorted((k for k in wanted if k.key in missing), key=lambda k: (k.duration_s, k.key))
-            share = shares[trainer.global_rank :: trainer.world_size]
-            backbone.to(trainer.strategy.root_device)
-            with progress_bar(f"Running {backbone.settings.name}", len(share)) as on_progress:
-                extract_features(backbone, share, statistic, cache, on_progress=on_progress)
-        trainer.strategy.barrier("after extraction")
-        cache.refresh()
-        if wanted:
-            self._check_against_live(classifier, [keyed.clip for keyed in wanted])
+        statistic = classifier.head.statistic
+        self._feature_cache = open_feature_cache(self.cache_directory, classifier.backbone, statistic)
+        clips = [clip for part in parts if self.is_cached(part) for clip in self.clips(part)]
+        keyed = [self.prepared.keyed[clip] for clip in clips]
+        fill_cache(self._trainer(), classifier, keyed, self._feature_cache)
+        if clips:
+            self._check_against_live(classifier, clips)
 
-    @torch.no_grad()
     def _check_against_live(self, classifier: EmotionClassifier, clips: Sequence[Clip]) -> None:
-        """Cached and live logits of a few clips must agree."""
         chosen = clips[:: max(1, len(clips) // CHECKED_CLIPS)][:CHECKED_CLIPS]
         requests = [ClipRequest(position, 0) for position in range(len(chosen))]
-        device = next(classifier.backbone.parameters()).device
-        was_training = classifier.training
-        classifier.to(device).eval()
-        live_batch = WaveformBatches(self._dataset(chosen))[requests]
-        live = classifier(live_batch.waveforms.to(device), live_batch.lengths.to(device))
-        statistics = self._statistics(chosen)[requests].statistics
-        cached = classifier.head.classify_statistics({k: v.to(device) for k, v in statistics.items()})
-        classifier.train(was_training)
-        difference = float((live - cached).abs().max() / live.abs().max().clamp(min=1.0))
+        difference = live_difference(
+            classifier.to(self._trainer().strategy.root_device),
+            WaveformBatches(self._dataset(chosen))[requests],
+            self._statistics(chosen)[requests],
+        )
         tolerance = LIVE_TOLERANCE[classifier.backbone.settings.precision]
         if not difference <= tolerance:
             raise CacheError(
@@ -245,7 +232,7 @@ class EmotionDataModule(L.LightningDataModule):
             )
 
     def _loader(self, part: str, *, shuffle: bool) -> DataLoader[Batch]:
-        clips, cached = self.clips(part), self._is_cached(part)
+        clips, cached = self.clips(part), self.is_cached(part)
         balanced = shuffle and self.balanced
         sampler = BatchSampler(
             [self.prepared.keyed[clip].duration_s for clip in clips],
@@ -271,10 +258,18 @@ class EmotionDataModule(L.LightningDataModule):
         return SpeechDataset(clips, self.labels, sample_rate=sample_rate, transform=transform)
 
     def _statistics(self, clips: Sequence[Clip]) -> StatisticsBatches:
-        if self._feature_cache is None:
-            raise SettingError("statistics: there is no cache before setup()")
         keys = [self.prepared.keyed[clip].key for clip in clips]
-        return StatisticsBatches(self._feature_cache, keys, self._indices(clips))
+        return StatisticsBatches(self._opened_cache(), keys, self._indices(clips))
+
+    def _opened_cache(self) -> TensorCache:
+        if self._feature_cache is None:
+            raise SettingError("cache: it is not open before setup(); hand the datamodule to a Trainer")
+        return self._feature_cache
+
+    def _trainer(self) -> L.Trainer:
+        if self.trainer is None:
+            raise SettingError("trainer=None: hand the datamodule to a Trainer")
+        return self.trainer
 
     def _indices(self, clips: Sequence[Clip]) -> list[int]:
         return [self.labels.index(clip.label) for clip in clips]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +16,13 @@ from torch.utils.data import Dataset
 
 from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models.statistics import LayerStatistics
 from wavshap_lightning.training.cache import TensorCache
 
-# Takes a waveform and its sample rate, gives a waveform: the calling convention of audiomentations.
-Transform = Callable[[np.ndarray, int], np.ndarray]
+# Called as transform(samples, sample_rate), gives a waveform: the convention of audiomentations. The command
+# line would take a stricter type for that of a factory of arrays.
+Transform = Callable[..., Any]
 
 
 class ClipRequest(NamedTuple):
@@ -97,7 +99,7 @@ class SpeechDataset(Dataset[LabelledWaveform]):
         labels: The classes, in the order of their indices.
         sample_rate: Samples per second to read at.
         transform: Applied to every waveform as `transform(samples, sample_rate)`. Whatever it draws from the
-            global generators of `random` and NumPy is decided by the seed of the request.
+            global generators of `random`, NumPy and torch is decided by the seed of the request.
     """
 
     def __init__(
@@ -120,13 +122,17 @@ class SpeechDataset(Dataset[LabelledWaveform]):
         return self.read(ClipRequest(index, index))
 
     def read(self, request: ClipRequest) -> LabelledWaveform:
-        """The clip asked for, transformed with the seed asked for."""
+        """The clip asked for, transformed with the seed asked for.
+
+        Raises:
+            AudioError: If the clip cannot be read.
+            SettingError: If the transform gives back anything but one waveform.
+        """
         clip = self.clips[request.position]
         waveform = read_waveform(clip, self.sample_rate)
         if self.transform is not None:
             with _seeded(request.seed):
-                changed = self.transform(waveform.numpy(), self.sample_rate)
-            waveform = torch.from_numpy(np.ascontiguousarray(changed, dtype=np.float32))
+                waveform = _as_waveform(self.transform(waveform.numpy(), self.sample_rate))
         return LabelledWaveform(waveform, self._index_of_label[clip.label], request.position)
 
 
@@ -188,14 +194,25 @@ def _padded_frames(layers: Sequence[Float[Tensor, "layer _ hidden"]]) -> LayerSt
     }
 
 
+def _as_waveform(transformed: Any) -> Float[Tensor, " time"]:  # noqa: ANN401 - whatever a transform returns
+    samples = np.asarray(transformed, dtype=np.float32)
+    if samples.ndim != 1:
+        raise SettingError(
+            f"transform: it returned shape={samples.shape} and must return one waveform, shape (samples,)"
+        )
+    return torch.from_numpy(np.ascontiguousarray(samples))
+
+
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Seed the global generators that augmentation libraries draw from, and put them back."""
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002

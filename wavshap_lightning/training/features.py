@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ from torch import Tensor
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.models.backbone import SpeechBackbone
+from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.statistics import LayerStatistics, Statistic, summarise_layers
 from wavshap_lightning.training.cache import TensorCache
-from wavshap_lightning.training.dataset import pad_waveforms, read_waveform
+from wavshap_lightning.training.dataset import StatisticsBatch, WaveformBatch, pad_waveforms, read_waveform
 
 FORMAT_VERSION = 1
-SHARD_BYTES = 32 * 2**20
+SHARD_BYTES, SHARD_S = 32 * 2**20, 60.0  # a shard is written once it is so large, or so much work
 CPU_BATCH_S, GPU_BATCH_S = 20.0, 240.0
 
 
@@ -68,7 +70,7 @@ def extract_features(
 ) -> None:
     """Compute what `cache` lacks of these clips, a shard at a time.
 
-    What is finished stays, whatever happens next: a killed run goes on where it was.
+    An interrupted run keeps what was finished, a killed one loses a minute's work at most.
 
     Args:
         backbone: On the device to compute on.
@@ -83,20 +85,36 @@ def extract_features(
     """
     by_key = {keyed.key: keyed for keyed in clips}
     todo = sorted((by_key[key] for key in cache.missing(by_key)), key=lambda keyed: -keyed.duration_s)
-    device = next(backbone.parameters()).device
-    limit_s = CPU_BATCH_S if device.type == "cpu" else GPU_BATCH_S
+    limit_s = CPU_BATCH_S if _device(backbone).type == "cpu" else GPU_BATCH_S
     pending: dict[str, LayerStatistics] = {}
-    done = len(by_key) - len(todo)
-    for batch, waveforms in _prefetched(list(_batches(todo, limit_s)), backbone.sample_rate):
-        pending |= zip(
-            (keyed.key for keyed in batch), _statistics(backbone, waveforms, statistic), strict=True
-        )
-        if _num_bytes(pending) > SHARD_BYTES:
-            cache.write(pending)
-            pending = {}
-        done += len(batch)
-        on_progress(done)
-    cache.write(pending)
+    done, written_at_s = len(by_key) - len(todo), time.monotonic()
+    try:
+        for batch, waveforms in _prefetched(list(_batches(todo, limit_s)), backbone.sample_rate):
+            entries = _statistics(backbone, waveforms, statistic)
+            pending |= zip((keyed.key for keyed in batch), entries, strict=True)
+            if _num_bytes(pending) > SHARD_BYTES or time.monotonic() - written_at_s > SHARD_S:
+                cache.write(pending)
+                pending, written_at_s = {}, time.monotonic()
+            done += len(batch)
+            on_progress(done)
+    finally:
+        cache.write(pending)
+
+
+@torch.no_grad()
+def live_difference(classifier: EmotionClassifier, live: WaveformBatch, cached: StatisticsBatch) -> float:
+    """How far the logits of the same clips lie apart, from their waveforms and from their cached statistics.
+
+    Returns:
+        The largest difference, relative to the largest logit where that exceeds one.
+    """
+    device, was_training = _device(classifier.backbone), classifier.training
+    classifier.eval()
+    expected = classifier(live.waveforms.to(device), live.lengths.to(device))
+    statistics = {name: values.to(device) for name, values in cached.statistics.items()}
+    found = classifier.head.classify_statistics(statistics)
+    classifier.train(was_training)
+    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1.0))
 
 
 def _batches(clips: Sequence[KeyedClip], limit_s: float) -> Iterator[list[KeyedClip]]:
@@ -121,38 +139,52 @@ def _prefetched(
 
     with ThreadPoolExecutor() as pool:
         waiting = submit(batches[0]) if batches else []
-        for batch, following in zip(batches, [*batches[1:], []], strict=True):
+        for batch, following in zip(batches, [*batches, []][1:], strict=True):
             futures, waiting = waiting, submit(following)
             yield batch, [future.result() for future in futures]
 
 
-@torch.no_grad()
 def _statistics(
     backbone: SpeechBackbone, waveforms: Sequence[Tensor], statistic: Statistic
 ) -> list[LayerStatistics]:
     """The statistics of each clip; a batch that does not fit into memory is halved."""
+    entries = _try_batch(backbone, waveforms, statistic)
+    if entries is not None:
+        return entries
+    torch.cuda.empty_cache()
+    half = len(waveforms) // 2
+    parts = waveforms[:half], waveforms[half:]
+    return [entry for part in parts for entry in _statistics(backbone, part, statistic)]
+
+
+def _try_batch(
+    backbone: SpeechBackbone, waveforms: Sequence[Tensor], statistic: Statistic
+) -> list[LayerStatistics] | None:
+    """The statistics of each clip, or None, with nothing left in memory, where the batch is too large."""
     try:
         return _batch_statistics(backbone, waveforms, statistic)
     except torch.OutOfMemoryError:
         if len(waveforms) == 1:
             raise
-        torch.cuda.empty_cache()
-        half = len(waveforms) // 2
-        parts = waveforms[:half], waveforms[half:]
-        return [entry for part in parts for entry in _statistics(backbone, part, statistic)]
+        return None
 
 
+@torch.no_grad()
 def _batch_statistics(
     backbone: SpeechBackbone, waveforms: Sequence[Tensor], statistic: Statistic
 ) -> list[LayerStatistics]:
-    device = next(backbone.parameters()).device
-    padded, lengths = (tensor.to(device) for tensor in pad_waveforms(waveforms))
+    padded, lengths = (tensor.to(_device(backbone)) for tensor in pad_waveforms(waveforms))
     num_frames = backbone.num_frames(lengths)
     batch = summarise_layers(backbone(padded, lengths), num_frames, statistic)
     if statistic == "frames":
         layers = batch["layers"].cpu()
-        return [{"layers": layers[i, :, :n].clone()} for i, n in enumerate(num_frames.tolist())]
-    return [{name: values[i].cpu() for name, values in batch.items()} for i in range(len(waveforms))]
+        return [{"layers": layers[i, :, :n]} for i, n in enumerate(num_frames.tolist())]
+    by_name = {name: values.cpu() for name, values in batch.items()}
+    return [{name: values[i] for name, values in by_name.items()} for i in range(len(waveforms))]
+
+
+def _device(backbone: SpeechBackbone) -> torch.device:
+    return next(backbone.parameters()).device
 
 
 def _num_bytes(entries: dict[str, LayerStatistics]) -> int:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import netrc
 import os
-import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from wavshap_lightning.errors import SettingError
+from wavshap_lightning.training.metrics_table import MetricsTable
+from wavshap_lightning.training.network import has_credentials, is_reachable
 
 WandbMode = Literal["auto", "online", "offline", "off"]
-WANDB_HOST = "https://api.wandb.ai"
-CONNECT_TIMEOUT_S = 2.0
+WANDB_URL = "https://api.wandb.ai"
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class RunSettings:
         tensorboard: Write TensorBoard event files too.
         patience: Stop once validation recall has not risen for so many epochs; 0 never does.
         test: After `fit`, test the best checkpoint.
+
+    Raises:
+        SettingError: If the name would leave the directory, or the patience is negative.
     """
 
     name: str = "emotion"
@@ -43,67 +46,137 @@ class RunSettings:
     patience: int = 0
     test: bool = False
 
+    def __post_init__(self) -> None:
+        parts = Path(self.name).parts
+        if not parts or Path(self.name).is_absolute() or ".." in parts:
+            raise SettingError(f"run.name={self.name!r} must be a folder name below run.directory")
+        if self.patience < 0:
+            raise SettingError(f"run.patience={self.patience} must be at least 0 (0 never stops early)")
 
-def build_loggers(settings: RunSettings, *, version: int | None = None) -> list[Logger]:
-    """The loggers of a run; the first is the CSV logger, whose folder is the run's.
+    @property
+    def home(self) -> Path:
+        """The folder of all runs of this name."""
+        return Path(self.directory) / self.name
+
+
+def claim_run_folder(home: Path) -> Path:
+    """Make the next free `version_N`; runs that start at the same moment get one each.
+
+    Only the first process makes it; the others are told by the trainer.
+
+    Raises:
+        SettingError: If the folder cannot be made.
+    """
+    taken = [int(path.name[8:]) for path in home.glob("version_*") if path.name[8:].isdigit()]
+    free = (home / f"version_{number}" for number in count(max(taken, default=-1) + 1))
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return next(free)
+    try:
+        return next(folder for folder in free if _was_made(folder))
+    except OSError as error:
+        raise SettingError(
+            f"run.directory: no folder can be made in {home} ({error.strerror}); name another"
+        ) from error
+
+
+def _was_made(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
+
+
+def build_loggers(settings: RunSettings, folder: Path) -> list[Logger]:
+    """The loggers of a run; the first is the table in the run's folder.
 
     Args:
         settings: Where to write.
-        version: Number of the run; the next free one if None.
+        folder: The run's folder.
 
     Raises:
-        SettingError: If the name would leave the directory, or TensorBoard is not installed.
+        SettingError: If TensorBoard is asked for but not installed.
     """
-    if not settings.name or Path(settings.name).is_absolute() or ".." in Path(settings.name).parts:
-        raise SettingError(f"run.name={settings.name!r} must be a folder name below run.directory")
-    csv = CSVLogger(settings.directory, settings.name, version)
-    folder = Path(csv.log_dir)
-    loggers: list[Logger] = [csv]
+    loggers: list[Logger] = [MetricsTable(folder)]
     if settings.tensorboard:
         loggers.append(_tensorboard(folder))
-    if settings.wandb != "off":
-        loggers.append(_wandb(settings, folder))
+    mode, reason = choose_wandb_mode(settings.wandb)
+    if reason:
+        rank_zero_info(f"W&B is {mode}: {reason}")
+    if mode != "off":
+        loggers.append(_wandb(settings, folder, mode))
     return loggers
 
 
-def choose_wandb_mode() -> tuple[Literal["online", "offline"], str]:
-    """Whether W&B can be reached, and why not."""
-    mode = os.environ.get("WANDB_MODE")
-    if mode in ("offline", "disabled", "dryrun"):
+def choose_wandb_mode(wanted: WandbMode) -> tuple[Literal["online", "offline", "off"], str]:
+    """What becomes of `"auto"`, and why it is not online; any other mode stays as it is."""
+    if wanted != "auto":
+        return wanted, ""
+    mode = os.environ.get("WANDB_MODE", "")
+    if mode in ("offline", "dryrun"):
         return "offline", f"WANDB_MODE={mode}"
-    url = urlsplit(os.environ.get("WANDB_BASE_URL", WANDB_HOST))
-    host = url.hostname or ""
-    if not _has_key(host):
+    if mode == "disabled":
+        return "off", f"WANDB_MODE={mode}"
+    url = os.environ.get("WANDB_BASE_URL", WANDB_URL)
+    if not (os.environ.get("WANDB_API_KEY") or has_credentials(url)):
         return "offline", "there is no API key (wandb login)"
-    if not _answers(host, url.port or 443):
-        return "offline", f"{host} cannot be reached"
+    if not is_reachable(url):
+        return "offline", f"{url} cannot be reached"
     return "online", ""
 
 
-def finish_wandb(loggers: Sequence[Logger]) -> None:
-    """End the W&B run, so that the next run of this process gets one of its own."""
-    if any(isinstance(logger, WandbLogger) for logger in loggers):
-        import wandb  # noqa: PLC0415 - slow, and needed only where it is used
+@contextmanager
+def wandb_session(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Ends the W&B run of the block with it, so that the next run of this process gets one of its own.
 
-        wandb.finish()
+    Raises:
+        SettingError: If W&B refuses the run.
+    """
+    if not any(isinstance(logger, WandbLogger) for logger in loggers):
+        yield
+        return
+    import wandb  # noqa: PLC0415 - slow, and needed only where it is used
+
+    exit_code = 1
+    try:
+        yield
+        exit_code = 0
+    except wandb.Error as error:
+        raise SettingError(
+            f"W&B refused the run: {error}; log in again (wandb login), or set run.wandb=offline"
+        ) from error
+    finally:
+        wandb.finish(exit_code=exit_code)
 
 
-def _wandb(settings: RunSettings, folder: Path) -> WandbLogger:
-    mode, reason = choose_wandb_mode() if settings.wandb == "auto" else (settings.wandb, "")
-    if reason:
-        rank_zero_info(
-            f"W&B is offline: {reason}. Upload later with: wandb sync {folder}/wandb/offline-run-*"
-        )
+def where_on_wandb(loggers: Sequence[Logger]) -> str:
+    """The address of the run, or how to upload it; nothing without W&B."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            return logger.experiment.url or f"wandb sync {logger.save_dir}/wandb/offline-run-*"
+    return ""
+
+
+def _wandb(settings: RunSettings, folder: Path, mode: Literal["online", "offline"]) -> WandbLogger:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # no telemetry
     os.environ.setdefault("WANDB_SILENT", "true")
-    folder.mkdir(parents=True, exist_ok=True)
+    _set_up_wandb()
     return WandbLogger(
         name=f"{settings.name}/{folder.name}",
         save_dir=str(folder),
         project=settings.project,
-        offline=mode == "offline",
         log_model=False,
+        settings={"console": "off"},
+        mode=mode,  # and not offline=True, which would put every later run of this process offline
     )
+
+
+@rank_zero_only
+def _set_up_wandb() -> None:
+    """Let W&B read its settings now: it complains of an argument of Lightning's before it has read them."""
+    import wandb  # noqa: PLC0415 - slow, and needed only where it is used
+
+    wandb.setup()
 
 
 def _tensorboard(folder: Path) -> TensorBoardLogger:
@@ -113,20 +186,3 @@ def _tensorboard(folder: Path) -> TensorBoardLogger:
         raise SettingError(
             "run.tensorboard=true needs tensorboard: pip install 'wavshap-lightning[tracking]'"
         ) from error
-
-
-def _has_key(host: str) -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def _answers(host: str, port: int) -> bool:
-    try:
-        with socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S):
-            return True
-    except OSError:
-        return False

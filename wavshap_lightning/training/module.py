@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -31,26 +32,16 @@ from wavshap_lightning.models.checkpoint import (
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.training.dataset import Batch, StatisticsBatch
+from wavshap_lightning.training.optimization import (
+    OptimizerSettings,
+    check_range,
+    learning_rates,
+    parameter_groups,
+    warmup_cosine,
+)
 from wavshap_lightning.training.scores import PredictionLog, Predictions, score_predictions
 
 RECORDED_PACKAGES = ("wavshap-lightning", "torch", "lightning", "transformers", "librosa")
-
-
-@dataclass(frozen=True)
-class OptimizerSettings:
-    """AdamW with a linear warm-up and a cosine to zero.
-
-    Args:
-        learning_rate: Peak learning rate of the head.
-        backbone_learning_rate: Peak learning rate of what is unfrozen of the backbone.
-        weight_decay: Of the head's and the backbone's matrices; biases and layer weights are spared.
-        warmup_share: Share of all steps that warm up.
-    """
-
-    learning_rate: float = 2e-3
-    backbone_learning_rate: float = 2e-5
-    weight_decay: float = 1e-2
-    warmup_share: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -60,10 +51,16 @@ class LossSettings:
     Args:
         class_weights: Weigh each class by the inverse of its frequency in training.
         label_smoothing: Probability mass spread over all classes.
+
+    Raises:
+        SettingError: If a number is out of range.
     """
 
     class_weights: bool = False
     label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_range("label_smoothing", self.label_smoothing, 1.0)
 
 
 class EmotionModule(L.LightningModule):
@@ -75,10 +72,11 @@ class EmotionModule(L.LightningModule):
 
     Args:
         labels: The classes, in the order of the logits.
-        backbone: Which backbone, and how it is run. A backbone already opened is taken as it is.
+        backbone: Which backbone, and how it is run.
         head: The head's shape.
         optimizer: How it is trained.
         loss: What is minimised.
+        opened: A backbone already opened; `backbone` is not looked at then.
     """
 
     class_weights: Tensor | None
@@ -86,18 +84,20 @@ class EmotionModule(L.LightningModule):
     def __init__(
         self,
         labels: Sequence[str],
-        backbone: BackboneSettings | SpeechBackbone = BackboneSettings(),  # noqa: B008 - frozen
+        backbone: BackboneSettings = BackboneSettings(),  # noqa: B008 - frozen
         head: HeadSettings = HeadSettings(),  # noqa: B008 - frozen
-        optimizer: OptimizerSettings = OptimizerSettings(),
+        optimizer: OptimizerSettings = OptimizerSettings(),  # noqa: B008 - frozen
         loss: LossSettings = LossSettings(),
+        *,
+        opened: SpeechBackbone | None = None,
     ) -> None:
         super().__init__()
-        opened = build_backbone(backbone) if isinstance(backbone, BackboneSettings) else backbone
-        self.classifier = EmotionClassifier(opened, labels, head)
+        self.classifier = EmotionClassifier(opened or build_backbone(backbone), labels, head)
         self.optimizer_settings = optimizer
         self.loss_settings = loss
         self.register_buffer("class_weights", None, persistent=False)
         self.validation_log, self.test_log = PredictionLog(), PredictionLog()
+        self.validation_predictions: Predictions | None = None
         self.test_predictions: Predictions | None = None
         self.strict_loading = False  # checkpoints lack the frozen backbone
 
@@ -120,20 +120,33 @@ class EmotionModule(L.LightningModule):
             weight=self.class_weights,
             label_smoothing=self.loss_settings.label_smoothing,
         )
+        count = len(batch.labels)
         self.log(
-            "train/loss", loss, on_epoch=True, on_step=False, prog_bar=True, batch_size=len(batch.labels)
+            "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=count, sync_dist=True
         )
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log where the learning rates stand."""
+        for part, rate in learning_rates(self.trainer.optimizers[0]).items():
+            self.log(f"learning_rate/{part}", rate, sync_dist=True)
+
+    def on_validation_start(self) -> None:
+        """Average batch norm's statistics over the ranks: each has seen clips of its own."""
+        if self.trainer.world_size > 1:
+            for buffer in self.classifier.head.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.trainer.strategy.reduce(buffer.clone(), reduce_op="mean"))
 
     def validation_step(self, batch: Batch) -> None:
         """Collect the predictions of one batch."""
         self.validation_log.update(self.logits(batch), batch.labels, batch.positions)
 
     def on_validation_epoch_end(self) -> None:
-        """Score all validation clips."""
-        scores = score_predictions(self.validation_log.predictions())
+        """Score all validation clips and keep the predictions for the report."""
+        self.validation_predictions = self.validation_log.predictions()
         self.validation_log.reset()
-        self._log_scores("val", scores)
+        self._log_scores("val", score_predictions(self.validation_predictions))
 
     def test_step(self, batch: Batch) -> None:
         """Collect the predictions of one batch."""
@@ -146,20 +159,27 @@ class EmotionModule(L.LightningModule):
         self._log_scores("test", score_predictions(self.test_predictions))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW over what is trained, warmed up and annealed step by step."""
-        optimizer = AdamW(self._parameter_groups())
-        shape = warmup_cosine(
-            int(self.trainer.estimated_stepping_batches), self.optimizer_settings.warmup_share
-        )
-        scheduler = LambdaLR(optimizer, shape)
+        """AdamW over what is trained, warmed up and annealed step by step.
+
+        Raises:
+            SettingError: If training has no end to anneal to.
+        """
+        num_steps = self.trainer.estimated_stepping_batches
+        if math.isinf(num_steps):
+            raise SettingError(
+                "max_epochs=-1: the learning rate falls to zero at the end, so there must be one; "
+                "set trainer.max_epochs or trainer.max_steps"
+            )
+        settings = self.optimizer_settings
+        optimizer = AdamW(parameter_groups(self.classifier, settings))
+        scheduler = LambdaLR(optimizer, warmup_cosine(int(num_steps), settings.warmup_share))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what is trained, and a record of everything else."""
         checkpoint["state_dict"] = trained_state(self)
         protocol = getattr(getattr(self.trainer, "datamodule", None), "protocol_record", {})
-        versions = {name: version(name) for name in RECORDED_PACKAGES} | {"python": platform.python_version()}
-        record = describe_classifier(self.classifier, protocol=protocol, versions=versions)
+        record = describe_classifier(self.classifier, protocol=protocol, versions=_versions())
         checkpoint[CLASSIFIER_KEY] = record.to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -175,22 +195,13 @@ class EmotionModule(L.LightningModule):
                 f"the checkpoint knows labels={record.labels}, this run has {list(self.classifier.labels)}; "
                 "use the corpus and label map it was trained with"
             )
+        _check_head(record.head, self.classifier.head.settings)
         load_trained_state(self, checkpoint["state_dict"])
 
     def _log_scores(self, split: str, scores: dict[str, Tensor]) -> None:
+        """Log scores that are the same on every rank."""
         for name, value in scores.items():
-            self.log(f"{split}/{name}", value, prog_bar=name == "uar", rank_zero_only=False, sync_dist=False)
-
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        settings = self.optimizer_settings
-        rates = {"head": settings.learning_rate, "backbone": settings.backbone_learning_rate}
-        groups = []
-        for part, rate in rates.items():
-            trained = [p for p in getattr(self.classifier, part).parameters() if p.requires_grad]
-            for decay, wanted in ((settings.weight_decay, True), (0.0, False)):
-                chosen = [parameter for parameter in trained if (parameter.ndim > 1) == wanted]
-                groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
-        return [group for group in groups if group["params"]]
+            self.log(f"{split}/{name}", value, prog_bar=name == "uar", sync_dist=True)
 
     def _class_counts(self) -> dict[str, int]:
         counts = getattr(getattr(self.trainer, "datamodule", None), "class_counts", None)
@@ -202,22 +213,17 @@ class EmotionModule(L.LightningModule):
         return {label: counts.get(label, 0) for label in self.classifier.labels}
 
 
-def warmup_cosine(num_steps: int, warmup_share: float) -> Any:  # noqa: ANN401 - a function of the step
-    """The learning rate's course, as a factor: a line up to one, then half a cosine down to zero.
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in RECORDED_PACKAGES} | {"python": platform.python_version()}
 
-    >>> shape = warmup_cosine(10, 0.2)
-    >>> [round(shape(step), 2) for step in (0, 1, 2, 6, 10)]
-    [0.5, 1.0, 1.0, 0.5, 0.0]
-    """
-    num_warmup = round(num_steps * warmup_share)
 
-    def factor(step: int) -> float:
-        if step < num_warmup:
-            return (step + 1) / num_warmup
-        progress = (step - num_warmup) / max(1, num_steps - num_warmup)
-        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
-
-    return factor
+def _check_head(recorded: HeadSettings, found: HeadSettings) -> None:
+    """Dropout may differ: it leaves no mark on the weights."""
+    if replace(recorded, dropout=0.0) != replace(found, dropout=0.0):
+        raise CheckpointError(
+            f"the checkpoint was trained with head={recorded}, this run has {found}; use the same head"
+        )
 
 
 def _inverse_frequencies(counts: dict[str, int]) -> Float[Tensor, " classes"]:

@@ -14,12 +14,12 @@ POOL_BATCHES = 32  # batches whose clips are sorted by length together: short pa
 
 
 class BatchSampler(DistributedSampler[list[ClipRequest]]):
-    """Batches of clips of like length, equal in number on every rank.
+    """Batches of clips of like length, equal in number and size on every rank.
 
-    Clips are repeated where ranks would differ in number; whoever evaluates recognises repeats by
-    their position. Batches are nearly equal in size, so that none is left with a single clip, on
-    which batch norm would fail. It is a `DistributedSampler` because Lightning leaves those as
-    they are, whatever the trainer's flags.
+    No batch is larger than asked for, and none holds a single clip, on which batch norm would fail;
+    where both cannot be had, a batch has a clip more. Clips are repeated where ranks would differ; whoever
+    evaluates recognises repeats by their position. It is a `DistributedSampler` because Lightning leaves
+    those as they are, whatever the trainer's flags.
 
     Args:
         durations_s: Length of each clip.
@@ -53,7 +53,8 @@ class BatchSampler(DistributedSampler[list[ClipRequest]]):
         return self.batch_size * self.num_replicas
 
     def __len__(self) -> int:
-        return max(1, round(len(self.durations_s) / self._global_batch))
+        num_clips = len(self.durations_s)
+        return max(1, min(-(-num_clips // self._global_batch), num_clips // (2 * self.num_replicas)))
 
     def __iter__(self) -> Iterator[list[ClipRequest]]:
         generator = np.random.default_rng((self.seed, self.epoch))
@@ -90,5 +91,5 @@ def balancing_weights(labels: Sequence[int]) -> Float[np.ndarray, " clips"]:
 
 
 def _even(batch: Int[np.ndarray, " clips"], num_replicas: int) -> Int[np.ndarray, " padded"]:
-    """The batch with its first clips repeated until every rank has equally many."""
-    return np.resize(batch, -(-len(batch) // num_replicas) * num_replicas)
+    """The batch with its first clips repeated until every rank has equally many, and at least two."""
+    return np.resize(batch, max(2, -(-len(batch) // num_replicas)) * num_replicas)

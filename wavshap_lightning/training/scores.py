@@ -19,6 +19,7 @@ from torchmetrics.functional.classification import (
 )
 
 CALIBRATION_BINS = 15
+ALMOST_CERTAIN = 1.0 - 2.0**-24  # torchmetrics would give a certainty of one a bin of its own
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,12 @@ def score_predictions(predictions: Predictions) -> dict[str, Tensor]:
         "uar": recalls[occurring].mean(),
         "wa": multiclass_accuracy(logits, labels, num_classes=num_classes, average="micro"),
         "macro_f1": f1_scores[occurring].mean(),
-        "ece": multiclass_calibration_error(logits, labels, num_classes=num_classes, n_bins=CALIBRATION_BINS),
+        "ece": multiclass_calibration_error(
+            logits.softmax(1).clamp(max=ALMOST_CERTAIN),
+            labels,
+            num_classes=num_classes,
+            n_bins=CALIBRATION_BINS,
+        ),
     }
 
 

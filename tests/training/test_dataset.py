@@ -1,0 +1,155 @@
+"""Laws of the datasets: padding is zero, augmentation is decided by its seed and leaves no trace."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from wavshap_lightning.audio.io import load_audio
+from wavshap_lightning.corpora.manifest import read_manifest
+from wavshap_lightning.errors import AudioError, SettingError
+from wavshap_lightning.training.cache import TensorCache
+from wavshap_lightning.training.dataset import (
+    ClipRequest,
+    SpeechDataset,
+    StatisticsBatches,
+    WaveformBatches,
+)
+from wavshap_lightning.training.sampler import BatchSampler
+
+LABELS = ("neutral", "happy", "sad")
+
+
+def draw_everywhere(samples, sample_rate):
+    """Adds what the three global generators give, as augmentation libraries do."""
+    noise = random.random() + np.random.rand() + float(torch.rand(()))  # noqa: NPY002, S311
+    return samples + np.float32(noise)
+
+
+def global_states():
+    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+
+
+@pytest.fixture(scope="module")
+def clips(corpus):
+    return read_manifest(corpus)[:7]
+
+
+@pytest.fixture
+def build_dataset(clips):
+    def build_dataset(transform=None):
+        return SpeechDataset(clips, LABELS, sample_rate=16_000, transform=transform)
+
+    return build_dataset
+
+
+def test_a_batch_holds_the_clips_padded_with_zeros(clips, build_dataset):
+    requests = [ClipRequest(position, 0) for position in (4, 0, 2)]
+    batch = WaveformBatches(build_dataset())[requests]
+    assert batch.positions.tolist() == [4, 0, 2]
+    for row, position in enumerate((4, 0, 2)):
+        waveform = torch.from_numpy(load_audio(clips[position].path))
+        length = len(waveform)
+        assert batch.lengths[row] == length
+        assert torch.equal(batch.waveforms[row, :length], waveform)
+        assert not batch.waveforms[row, length:].any()
+        assert LABELS[batch.labels[row]] == clips[position].label
+    assert batch.waveforms.shape[1] == batch.lengths.max()
+
+
+def test_a_dataset_counts_and_indexes_its_clips(clips, build_dataset):
+    dataset = build_dataset()
+    assert len(dataset) == len(WaveformBatches(dataset)) == len(clips)
+    assert dataset[3].position == 3
+
+
+def test_augmentation_is_decided_by_its_seed(build_dataset):
+    dataset = build_dataset(draw_everywhere)
+    first, again, other = (dataset.read(ClipRequest(2, seed)).waveform for seed in (5, 5, 6))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_augmentation_leaves_every_global_state_as_it_was(build_dataset, unchecked_types):
+    dataset = build_dataset(draw_everywhere)
+    before = global_states()
+    dataset.read(ClipRequest(0, 1))
+    assert global_states() == before
+
+
+def test_augmentation_leaves_no_trace_when_it_fails(build_dataset, unchecked_types):
+    def fail(samples, sample_rate):
+        draw_everywhere(samples, sample_rate)
+        raise ValueError("no")
+
+    dataset = build_dataset(fail)
+    before = global_states()
+    with pytest.raises(ValueError, match="no"):
+        dataset.read(ClipRequest(0, 1))
+    assert global_states() == before
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+def test_augmentation_does_not_depend_on_the_number_of_workers(build_dataset, clips):
+    def epoch(num_workers):
+        sampler = BatchSampler([0.5] * len(clips), batch_size=2, shuffle=True, seed=3)
+        batches = WaveformBatches(build_dataset(draw_everywhere))
+        return list(DataLoader(batches, sampler=sampler, batch_size=None, num_workers=num_workers))
+
+    for here, there in zip(epoch(0), epoch(2), strict=True):
+        assert torch.equal(here.waveforms, there.waveforms)
+        assert torch.equal(here.positions, there.positions)
+
+
+def test_another_epoch_is_augmented_otherwise(clips):
+    sampler = BatchSampler([0.5] * len(clips), batch_size=2, shuffle=True, seed=3)
+    seeds = []
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        seeds.append({request.position: request.seed for batch in sampler for request in batch})
+    assert seeds[0].keys() == seeds[1].keys()
+    assert all(seeds[0][position] != seeds[1][position] for position in seeds[0])
+
+
+@pytest.mark.parametrize("wrong", [lambda x, _: x[None], lambda x, _: x.sum()])
+def test_a_transform_must_give_a_waveform(build_dataset, wrong):
+    with pytest.raises(SettingError, match=r"transform: it returned shape=.*one waveform"):
+        build_dataset(wrong).read(ClipRequest(0, 0))
+
+
+def test_a_file_that_vanished_is_told(tmp_path, clips):
+    gone = replace(clips[0], path=tmp_path / "gone.wav")
+    with pytest.raises(AudioError, match=r"gone\.wav"):
+        SpeechDataset([gone], LABELS, sample_rate=16_000).read(ClipRequest(0, 0))
+
+
+def test_batches_of_statistics_hold_the_entries_asked_for(tmp_path):
+    cache = TensorCache(tmp_path)
+    stored = {
+        f"{i}": {"mean": torch.full((2, 3), float(i)), "covariance": torch.rand(3, 3)} for i in range(4)
+    }
+    cache.write(stored)
+    batches = StatisticsBatches(cache, ["3", "0", "2"], [2, 0, 1])
+    batch = batches[[ClipRequest(2, 0), ClipRequest(0, 0)]]
+    assert len(batches) == 3
+    assert batch.labels.tolist() == [1, 2]
+    assert batch.positions.tolist() == [2, 0]
+    for name in ("mean", "covariance"):
+        assert torch.equal(batch.statistics[name], torch.stack([stored["2"][name], stored["3"][name]]))
+
+
+def test_batches_of_frames_are_padded_with_zeros(tmp_path):
+    cache = TensorCache(tmp_path)
+    stored = {str(n): {"layers": torch.rand(2, n, 3)} for n in (4, 7)}
+    cache.write(stored)
+    batch = StatisticsBatches(cache, ["4", "7"], [0, 1])[[ClipRequest(0, 0), ClipRequest(1, 0)]]
+    layers = batch.statistics["layers"]
+    assert batch.statistics["num_frames"].tolist() == [4, 7]
+    assert torch.equal(layers[0, :, :4], stored["4"]["layers"])
+    assert torch.equal(layers[1], stored["7"]["layers"])
+    assert not layers[0, :, 4:].any()

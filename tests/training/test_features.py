@@ -1,0 +1,168 @@
+"""Laws of feature extraction: each clip as the backbone gives it, once, under a key that says all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import WavLMModel
+
+from wavshap_lightning.audio.io import hash_audio_file
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.manifest import read_manifest
+from wavshap_lightning.errors import AudioError
+from wavshap_lightning.models.backbone import SpeechBackbone
+from wavshap_lightning.models.pretrained import PretrainedSpeechModel
+from wavshap_lightning.models.statistics import summarise_layers
+from wavshap_lightning.training import features
+from wavshap_lightning.training.cache import TensorCache
+from wavshap_lightning.training.dataset import read_waveform
+from wavshap_lightning.training.features import (
+    KeyedClip,
+    clip_key,
+    extract_features,
+    open_feature_cache,
+)
+
+
+@pytest.fixture(scope="module")
+def keyed(corpus, opened):
+    clips = read_manifest(corpus)[:9]
+    return [
+        KeyedClip(clip, clip_key(hash_audio_file(clip.path), clip), len(read_waveform(clip, 16_000)) / 16_000)
+        for clip in clips
+    ]
+
+
+@pytest.fixture
+def short_batches(monkeypatch):
+    monkeypatch.setattr(features, "CPU_BATCH_S", 1.5)
+
+
+def one_by_one(backbone, clip, statistic):
+    waveform = read_waveform(clip, backbone.sample_rate)[None]
+    with torch.no_grad():
+        layers = backbone(waveform)
+    summary = summarise_layers(layers, torch.tensor([layers.shape[2]]), statistic)
+    return {name: values[0] for name, values in summary.items() if name != "num_frames"}
+
+
+@pytest.mark.parametrize("statistic", ["mean", "moments", "frames"])
+def test_features_are_those_of_the_clips_one_by_one(tmp_path, opened, keyed, statistic, short_batches):
+    cache = open_feature_cache(tmp_path, opened, statistic)
+    extract_features(opened, keyed, statistic, cache)
+    for one in keyed:
+        found, expected = cache.read(one.key), one_by_one(opened, one.clip, statistic)
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            torch.testing.assert_close(found[name], values, rtol=1e-4, atol=1e-5)
+
+
+def test_only_what_is_missing_is_computed_and_progress_counts_all(
+    tmp_path, opened, keyed, monkeypatch, short_batches
+):
+    cache = open_feature_cache(tmp_path, opened, "mean")
+    extract_features(opened, keyed[:4], "mean", cache)
+    computed, progress = [], []
+    run_batch = features._batch_statistics
+
+    def count(backbone, waveforms, statistic):
+        computed.append(len(waveforms))
+        return run_batch(backbone, waveforms, statistic)
+
+    monkeypatch.setattr(features, "_batch_statistics", count)
+    extract_features(opened, [*keyed, keyed[0]], "mean", cache, on_progress=progress.append)
+    assert sum(computed) == len(keyed) - 4
+    assert progress == sorted(progress)
+    assert progress[-1] == len(keyed)
+    computed.clear()
+    extract_features(opened, keyed, "mean", cache)
+    assert not computed
+
+
+@pytest.mark.parametrize("fits", [1, 2])
+def test_a_batch_too_large_for_memory_is_halved(tmp_path, opened, keyed, monkeypatch, fits):
+    run_batch, sizes = features._batch_statistics, []
+
+    def little_memory(backbone, waveforms, statistic):
+        sizes.append(len(waveforms))
+        if len(waveforms) > fits:
+            raise torch.OutOfMemoryError("out of memory")
+        return run_batch(backbone, waveforms, statistic)
+
+    whole = open_feature_cache(tmp_path / "whole", opened, "mean")
+    extract_features(opened, keyed, "mean", whole)
+    monkeypatch.setattr(features, "_batch_statistics", little_memory)
+    halved = open_feature_cache(tmp_path / "halved", opened, "mean")
+    extract_features(opened, keyed, "mean", halved)
+    assert max(sizes) == len(keyed)
+    for one in keyed:
+        torch.testing.assert_close(halved.read(one.key)["mean"], whole.read(one.key)["mean"])
+
+
+def test_a_clip_too_large_for_memory_is_an_error(tmp_path, opened, keyed, monkeypatch):
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(features, "_batch_statistics", no_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        extract_features(opened, keyed, "mean", open_feature_cache(tmp_path, opened, "mean"))
+
+
+def test_an_error_keeps_what_was_finished(tmp_path, opened, keyed, short_batches):
+    broken = KeyedClip(Clip(tmp_path / "missing.wav", "sad"), "missing", 0.01)  # shortest, so it comes last
+    cache = open_feature_cache(tmp_path, opened, "mean")
+    with pytest.raises(AudioError, match=r"missing\.wav"):
+        extract_features(opened, [*keyed, broken], "mean", cache)
+    assert len(cache.missing(one.key for one in keyed)) < len(keyed)
+
+
+def test_large_entries_go_into_several_shards(tmp_path, opened, keyed, monkeypatch, short_batches):
+    monkeypatch.setattr(features, "SHARD_BYTES", 1)
+    cache = open_feature_cache(tmp_path, opened, "mean")
+    extract_features(opened, keyed, "mean", cache)
+    assert len(list(cache.directory.glob("*.safetensors"))) > 1
+    assert not open_feature_cache(tmp_path, opened, "mean").missing(one.key for one in keyed)
+
+
+def test_the_batches_hold_neighbours_in_length_within_the_limit(keyed):
+    clips = sorted(keyed, key=lambda one: -one.duration_s)
+    batches = list(features._batches(clips, 1.5))
+    assert [one for batch in batches for one in batch] == clips
+    assert all(batch[0].duration_s * len(batch) <= 1.5 for batch in batches)
+    assert len(batches) > 1
+
+
+def test_a_clip_longer_than_the_limit_stands_alone(keyed):
+    assert [len(batch) for batch in features._batches(keyed, 0.01)] == [1] * len(keyed)
+
+
+def test_the_key_is_content_and_span_and_not_the_name(tmp_path, corpus):
+    clip = read_manifest(corpus)[0]
+    renamed = tmp_path / "other.wav"
+    renamed.write_bytes(clip.path.read_bytes())
+    sha256 = hash_audio_file(clip.path)
+    assert clip_key(hash_audio_file(renamed), replace(clip, path=renamed)) == clip_key(sha256, clip)
+    changed = bytearray(clip.path.read_bytes())
+    changed[-1] ^= 1
+    renamed.write_bytes(changed)
+    spans = [clip, replace(clip, end_s=0.2), replace(clip, start_s=0.1, end_s=0.2)]
+    keys = {clip_key(sha256, span) for span in spans} | {clip_key(hash_audio_file(renamed), clip)}
+    assert len(keys) == 4
+
+
+def test_whatever_decides_the_values_decides_the_folder(tmp_path, opened, backbone_folder):
+    other = WavLMModel.from_pretrained(backbone_folder)
+    with torch.no_grad():
+        next(iter(other.encoder.layers)).final_layer_norm.bias[0] += 1e-6
+    caches = [
+        open_feature_cache(tmp_path, opened, "mean"),
+        open_feature_cache(tmp_path, opened, "moments"),
+        open_feature_cache(tmp_path, SpeechBackbone(str(backbone_folder), precision="bf16"), "mean"),
+        open_feature_cache(tmp_path, SpeechBackbone(PretrainedSpeechModel(other, name="other")), "mean"),
+    ]
+    assert len({cache.directory for cache in caches}) == len(caches)
+    again = open_feature_cache(tmp_path, SpeechBackbone(str(backbone_folder)), "mean")
+    assert again.directory == caches[0].directory
+    assert isinstance(again, TensorCache)

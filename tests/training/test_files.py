@@ -1,0 +1,23 @@
+"""JSON and CSV as they are read back."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+from wavshap_lightning.training.files import write_csv, write_json
+
+
+def test_json_is_read_back(tmp_path):
+    content = {"name": "Grüße", "values": [1, 2.5, None]}
+    write_json(tmp_path / "deep" / "a.json", content)
+    text = (tmp_path / "deep" / "a.json").read_text("utf-8")
+    assert json.loads(text) == content
+    assert "Grüße" in text
+
+
+def test_csv_is_read_back(tmp_path):
+    rows = [["label", "a, b"], ["x", "1"], ["ü", ""]]
+    write_csv(tmp_path / "a.csv", rows)
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == rows

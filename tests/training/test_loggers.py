@@ -1,0 +1,176 @@
+"""Where a run is written: a folder of its own, and W&B without waiting, asking or telling tales."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.training import loggers as loggers_module
+from wavshap_lightning.training.loggers import (
+    RunSettings,
+    build_loggers,
+    choose_wandb_mode,
+    claim_run_folder,
+    wandb_session,
+    where_on_wandb,
+)
+from wavshap_lightning.training.metrics_table import MetricsTable
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch, tmp_path):
+    """No key, no network, and whatever is set is unset afterwards."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("WANDB_ERROR_REPORTING", "WANDB_SILENT"):
+        monkeypatch.setenv(name, "set")  # so that it is taken away again
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    monkeypatch.setattr(loggers_module, "is_reachable", lambda _: False)
+
+
+def test_the_table_is_always_there(tmp_path):
+    (table,) = build_loggers(RunSettings(wandb="off"), tmp_path)
+    assert isinstance(table, MetricsTable)
+    assert table.save_dir == str(tmp_path)
+
+
+def test_runs_of_one_name_are_numbered(tmp_path):
+    assert [claim_run_folder(tmp_path / "demo").name for _ in range(3)] == [
+        "version_0",
+        "version_1",
+        "version_2",
+    ]
+    (tmp_path / "demo" / "version_9").mkdir()
+    (tmp_path / "demo" / "version_old").mkdir()
+    assert claim_run_folder(tmp_path / "demo").name == "version_10"
+
+
+def test_runs_that_start_together_get_a_folder_each(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: claim_run_folder(tmp_path / "demo"), range(24)))
+    assert len(set(folders)) == 24
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "demo").write_text("")
+    with pytest.raises(SettingError, match=r"run\.directory: no folder can be made in"):
+        claim_run_folder(tmp_path / "demo")
+
+
+@pytest.mark.parametrize("name", ["", "../elsewhere", "/tmp/elsewhere", "a/../../b"])  # noqa: S108 - refused
+def test_a_name_that_leaves_the_directory_is_refused(name):
+    with pytest.raises(SettingError, match=r"run\.name=.*must be a folder name below"):
+        RunSettings(name=name)
+
+
+def test_a_negative_patience_is_refused():
+    with pytest.raises(SettingError, match=r"run\.patience=-1 must be at least 0"):
+        RunSettings(patience=-1)
+
+
+@pytest.mark.parametrize("mode", ["online", "offline", "off"])
+def test_a_mode_asked_for_is_kept(mode):
+    assert choose_wandb_mode(mode) == (mode, "")
+
+
+@pytest.mark.parametrize(
+    ("environment", "reachable", "mode", "reason"),
+    [
+        ({}, True, "offline", "there is no API key (wandb login)"),
+        ({"WANDB_API_KEY": "x"}, False, "offline", "https://api.wandb.ai cannot be reached"),
+        ({"WANDB_API_KEY": "x"}, True, "online", ""),
+        ({"WANDB_API_KEY": "x", "WANDB_MODE": "offline"}, True, "offline", "WANDB_MODE=offline"),
+        ({"WANDB_API_KEY": "x", "WANDB_MODE": "disabled"}, True, "off", "WANDB_MODE=disabled"),
+        (
+            {"WANDB_API_KEY": "x", "WANDB_BASE_URL": "https://w.example.org"},
+            False,
+            "offline",
+            "https://w.example.org cannot be reached",
+        ),
+    ],
+)
+def test_auto_goes_online_with_a_key_and_a_network(monkeypatch, environment, reachable, mode, reason):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(loggers_module, "is_reachable", lambda _: reachable)
+    assert choose_wandb_mode("auto") == (mode, reason)
+
+
+def test_a_key_of_wandb_login_counts(monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setattr(loggers_module, "is_reachable", lambda _: True)
+    assert choose_wandb_mode("auto") == ("online", "")
+
+
+def test_why_it_is_offline_is_said(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        build_loggers(RunSettings(), tmp_path)
+    assert "W&B is offline: there is no API key (wandb login)" in caplog.text
+
+
+def test_nothing_is_said_of_what_was_asked_for(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        build_loggers(RunSettings(wandb="offline"), tmp_path)
+    assert not caplog.text
+
+
+def log_a_run(settings, folder):
+    loggers = build_loggers(settings, folder)
+    with wandb_session(loggers):
+        for logger in loggers:
+            logger.log_metrics({"val/uar": 0.5}, step=1)
+            logger.save()
+        where = where_on_wandb(loggers)
+        return next(logger for logger in loggers if isinstance(logger, WandbLogger)).experiment.id, where
+
+
+def test_every_run_of_a_process_is_a_run_of_its_own_and_silent(tmp_path, capfd):
+    runs = [log_a_run(RunSettings("demo", wandb="offline"), tmp_path / str(number)) for number in range(2)]
+    assert runs[0][0] != runs[1][0]
+    for number, (run_id, where) in enumerate(runs):
+        assert where == f"wandb sync {tmp_path}/{number}/wandb/offline-run-*"
+        (folder,) = (tmp_path / str(number) / "wandb").glob("offline-run-*")
+        assert (folder / f"run-{run_id}.wandb").stat().st_size > 0
+    assert os.environ["WANDB_ERROR_REPORTING"] == "false"
+    assert "WANDB_MODE" not in os.environ
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_refusal_of_wandb_is_told(tmp_path):
+    import wandb
+
+    with pytest.raises(SettingError, match=r"W&B refused the run: bad key; .*run\.wandb=offline"):  # noqa: SIM117
+        with wandb_session([WandbLogger(save_dir=str(tmp_path), mode="offline")]):
+            raise wandb.errors.AuthenticationError("bad key")
+
+
+def test_other_errors_go_through(tmp_path):
+    with pytest.raises(ValueError, match="mine"), wandb_session(build_loggers(RunSettings(), tmp_path)):
+        raise ValueError("mine")
+
+
+def test_tensorboard_writes_event_files_into_the_runs_folder(tmp_path):
+    pytest.importorskip("tensorboard", reason="the tracking extra is not installed")
+    folder = tmp_path / "demo" / "version_0"
+    _, logger = build_loggers(RunSettings(wandb="off", tensorboard=True), folder)
+    logger.log_metrics({"val/uar": 0.5}, step=1)
+    logger.finalize("success")
+    assert list(folder.glob("events.out.tfevents.*"))
+
+
+def test_a_missing_tensorboard_is_told(tmp_path, monkeypatch):
+    def missing(*_, **__):
+        raise ModuleNotFoundError("tensorboard")
+
+    monkeypatch.setattr(loggers_module, "TensorBoardLogger", missing)
+    with pytest.raises(SettingError, match=r"needs tensorboard: pip install 'wavshap-lightning\[tracking\]'"):
+        build_loggers(RunSettings(wandb="off", tensorboard=True), tmp_path)
+    assert TensorBoardLogger is not missing

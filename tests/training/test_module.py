@@ -1,0 +1,232 @@
+"""The module: what is trained, minimised, stored and refused."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from wavshap_lightning.errors import CheckpointError, SettingError
+from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone
+from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, load_classifier
+from wavshap_lightning.models.head import HeadSettings
+from wavshap_lightning.training.checkpoints import WholeCheckpoints
+from wavshap_lightning.training.module import EmotionModule, LossSettings
+from wavshap_lightning.training.optimization import OptimizerSettings
+
+LABELS = ("neutral", "happy", "sad")
+
+
+@pytest.fixture
+def trained(build_datamodule, build_module, build_trainer, tmp_path):
+    """A module after an epoch, its datamodule, and its checkpoint."""
+    datamodule, module, trainer = build_datamodule(), build_module(), build_trainer()
+    trainer.fit(module, datamodule=datamodule)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    return module, datamodule, tmp_path / "a.ckpt"
+
+
+def first_batch(datamodule):
+    return next(iter(datamodule.val_dataloader()))
+
+
+def loss_of(module, batch):
+    module.log = lambda *_, **__: None
+    return module.eval().training_step(batch).detach()
+
+
+def test_the_backbone_is_the_one_of_the_settings(backbone_folder):
+    module = EmotionModule(LABELS, BackboneSettings(str(backbone_folder)))
+    assert module.classifier.backbone.settings.name == str(backbone_folder)
+    assert module.classifier.labels == LABELS
+
+
+def test_an_epoch_changes_the_head_and_nothing_else(build_datamodule, build_module, build_trainer):
+    module, trainer = build_module(), build_trainer()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    trainer.fit(module, datamodule=build_datamodule())
+    changed = {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    assert trained <= changed
+    assert all(name.startswith("classifier.head.") for name in changed)
+
+
+@pytest.mark.parametrize("change", [{"unfreeze_layers": 1}, {"lora_rank": 2}])
+def test_an_unfrozen_backbone_trains_where_it_should(
+    backbone_folder, build_datamodule, build_module, build_trainer, change
+):
+    if "lora_rank" in change:
+        pytest.importorskip("peft", reason="adapters need peft")
+    backbone = SpeechBackbone(str(backbone_folder), **change)
+    module, trainer, datamodule = build_module(opened=backbone), build_trainer(), build_datamodule()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    trainer.fit(module, datamodule=datamodule)
+    assert not datamodule.is_cached("train")
+    changed = {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    allowed = "encoder.layers.1." if "unfreeze_layers" in change else "lora_"
+    in_backbone = {name for name in changed if ".backbone." in name}
+    assert in_backbone
+    assert all(allowed in name for name in in_backbone)
+    assert changed - in_backbone == {name for name in changed if name.startswith("classifier.head.")}
+    # Adapters begin at zero on one side, which shields the other side from the first step's gradient alone.
+    assert trained <= changed
+
+
+def test_the_loss_is_cross_entropy(attach, build_datamodule):
+    datamodule = build_datamodule()
+    module = attach(datamodule)
+    batch = first_batch(datamodule)
+    expected = F.cross_entropy(module.eval().logits(batch), batch.labels)
+    torch.testing.assert_close(loss_of(module, batch), expected.detach())
+
+
+def test_label_smoothing_spreads_the_target(attach, build_datamodule):
+    datamodule = build_datamodule()
+    module = attach(datamodule, loss=LossSettings(label_smoothing=0.2))
+    batch = first_batch(datamodule)
+    log_probabilities = module.eval().logits(batch).log_softmax(1)
+    target = 0.8 * F.one_hot(batch.labels, 3) + 0.2 / 3
+    expected = -(target * log_probabilities).sum(1).mean()
+    torch.testing.assert_close(loss_of(module, batch), expected.detach())
+
+
+def test_class_weights_are_inverse_frequencies_with_a_mean_of_one(
+    tmp_path, write_corpus, build_datamodule, build_module, build_trainer
+):
+    speakers = {"cy": "train", "ann": "validation", "bob": "test"}  # cy has 3 neutral, 2 happy, 2 sad clips
+    corpus = write_corpus(tmp_path / "corpus", speakers=speakers)
+    module = build_module(loss=LossSettings(class_weights=True))
+    build_trainer().fit(module, datamodule=build_datamodule(root=str(corpus)))
+    weights = module.class_weights
+    torch.testing.assert_close(weights, torch.tensor([7 / 9, 7 / 6, 7 / 6]))
+    assert float((torch.tensor([3, 2, 2]) * weights).sum() / 7) == pytest.approx(1.0)
+    assert "class_weights" not in module.state_dict()
+
+
+def test_class_weights_need_a_datamodule_that_counts(build_module, build_trainer, build_datamodule, attach):
+    datamodule = build_datamodule()
+    attach(datamodule)
+    module = build_module(loss=LossSettings(class_weights=True))
+    with pytest.raises(SettingError, match="needs a datamodule that counts its classes"):
+        build_trainer().fit(module, datamodule.train_dataloader(), datamodule.val_dataloader())
+
+
+def test_a_training_without_end_is_refused(build_module, build_trainer, build_datamodule):
+    with pytest.raises(SettingError, match=r"max_epochs=-1.*set trainer\.max_epochs"):
+        build_trainer(max_epochs=-1).fit(build_module(), datamodule=build_datamodule())
+
+
+def test_a_training_may_end_by_steps(build_module, build_trainer, build_datamodule):
+    trainer = build_trainer(max_epochs=-1, max_steps=4)
+    trainer.fit(build_module(), datamodule=build_datamodule())
+    assert trainer.global_step == 4
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_all_scores_are_logged(build_module, build_trainer, build_datamodule):
+    trainer, module, datamodule = build_trainer(), build_module(), build_datamodule()
+    trainer.fit(module, datamodule=datamodule)
+    scores = {"loss", "uar", "wa", "macro_f1", "ece"}
+    assert trainer.callback_metrics.keys() == {
+        "train/loss",
+        "learning_rate/head",
+        *(f"val/{name}" for name in scores),
+    }
+    assert len(module.validation_predictions.labels) == 7
+    (found,) = trainer.test(module, datamodule=datamodule, verbose=False)
+    assert found.keys() == {f"test/{name}" for name in scores}
+    assert len(module.test_predictions.labels) == 6
+
+
+def test_a_checkpoint_is_small_and_opens_without_running_anything(trained, tmp_path):
+    module, _, path = trained
+    content = torch.load(path, weights_only=True)
+    assert not [name for name in content["state_dict"] if "backbone" in name]
+    head_bytes = sum(value.nbytes for value in module.classifier.head.state_dict().values())
+    # Weights, two moments of the optimiser, and less than 64 kB of everything else.
+    assert path.stat().st_size < 3 * head_bytes + 65_536
+    record = content[CLASSIFIER_KEY]
+    assert record["labels"] == list(LABELS)
+    assert record["protocol"]["hash"]
+    assert record["protocol"]["clips"] == {"train": 12, "validation": 7, "test": 6}
+    assert record["head"] == asdict(HeadSettings())
+    assert {"torch", "lightning", "transformers"} <= record["versions"].keys()
+
+
+def test_a_classifier_loaded_from_a_checkpoint_gives_the_same_logits(trained):
+    module, _, path = trained
+    classifier = load_classifier(path)
+    waveforms = 0.1 * torch.randn(3, 6000, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([6000, 5000, 4000])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            classifier(waveforms, lengths), module.eval().classifier(waveforms, lengths), rtol=0, atol=0
+        )
+
+
+def test_a_checkpoint_is_loaded_into_an_equal_module(trained, build_module, build_trainer):
+    module, datamodule, path = trained
+    other, trainer = build_module(), build_trainer(plugins=[WholeCheckpoints()])
+    trainer.validate(other, datamodule=datamodule, ckpt_path=str(path), weights_only=True, verbose=False)
+    for name, value in module.classifier.head.state_dict().items():
+        assert torch.equal(other.classifier.head.state_dict()[name], value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"labels": ("neutral", "sad", "happy")},
+            r"knows labels=\['neutral', 'happy', 'sad'\], this run has",
+        ),
+        ({"head": HeadSettings(layer=1)}, "was trained with head=.*layer='learned'.*this run has.*layer=1"),
+        ({"head": HeadSettings(pooling="attentive")}, "was trained with head=.*use the same head"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(
+    trained, build_module, build_trainer, build_datamodule, change, message
+):
+    path = trained[2]
+    datamodule = build_datamodule(labels=list(change.get("labels", LABELS)))
+    with pytest.raises(CheckpointError, match=message):
+        build_trainer(max_epochs=2).fit(
+            build_module(**change), datamodule=datamodule, ckpt_path=str(path), weights_only=True
+        )
+
+
+def test_dropout_may_differ_from_the_checkpoint(trained, build_module, build_trainer):
+    module = build_module(head=HeadSettings(dropout=0.5))
+    build_trainer().validate(
+        module, datamodule=trained[1], ckpt_path=str(trained[2]), weights_only=True, verbose=False
+    )
+
+
+def test_a_checkpoint_of_another_backbone_is_refused(trained, build_module, build_trainer, build_datamodule):
+    module = build_module(opened=None, backbone=BackboneSettings("tiny"))
+    with pytest.raises(CheckpointError, match=r"was trained on backbone=.*use the very same weights"):
+        build_trainer(max_epochs=2).fit(
+            module, datamodule=build_datamodule(), ckpt_path=str(trained[2]), weights_only=True
+        )
+
+
+def test_a_checkpoint_of_another_program_is_refused(trained, build_module, build_trainer, tmp_path):
+    content = torch.load(trained[2], weights_only=True)
+    del content[CLASSIFIER_KEY]
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match="was not written by wavshap-lightning"):
+        build_trainer().validate(
+            build_module(), datamodule=trained[1], ckpt_path=str(tmp_path / "other.ckpt"), weights_only=True
+        )
+
+
+def test_a_linear_head_trains_too(build_module, build_trainer, build_datamodule):
+    module = build_module(
+        head=HeadSettings(layer="last", pooling="mean", hidden_size=0),
+        optimizer=OptimizerSettings(warmup_share=0.0),
+    )
+    before = module.classifier.head.mlp[-1].weight.clone()
+    build_trainer().fit(module, datamodule=build_datamodule())
+    assert not torch.equal(module.classifier.head.mlp[-1].weight, before)

@@ -1,0 +1,83 @@
+"""Checkpoints of a run: stored so that a kill leaves the old one or the new one, and found by name."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins import CheckpointIO
+
+from wavshap_lightning.errors import CheckpointError, SettingError
+from wavshap_lightning.files import write_atomically
+from wavshap_lightning.models.checkpoint import read_checkpoint
+
+
+class WholeCheckpoints(CheckpointIO):
+    """Checkpoints appear whole or not at all, and nothing in them is ever run."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: Any = None,  # noqa: ANN401, ARG002 - Lightning's signature
+    ) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            CheckpointError: If the disk is full or read-only; the old checkpoint is as it was.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        try:
+            write_atomically(Path(path), content.getvalue())
+        except OSError as error:
+            size_mb = content.getbuffer().nbytes / 1e6
+            raise CheckpointError(
+                f"checkpoint={path} cannot be written: {error.strerror or error} ({size_mb:.1f} MB were to "
+                "be written); free some space, or name another folder with run.directory"
+            ) from error
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any = None,  # noqa: ANN401, ARG002 - Lightning's signature
+        weights_only: bool | None = None,  # noqa: ARG002, FBT001
+    ) -> dict[str, Any]:
+        """Read a checkpoint onto the CPU.
+
+        Raises:
+            CheckpointError: If it is missing, corrupt, or carries pickled code.
+        """
+        return read_checkpoint(path)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove a checkpoint if it is there."""
+        Path(path).unlink(missing_ok=True)
+
+
+def find_checkpoint(home: Path, wanted: str) -> Path:
+    """The checkpoint meant by `"best"`, `"last"` or a path.
+
+    Args:
+        home: The folder of all runs of one name.
+        wanted: A path, or which checkpoint of the latest run that has one.
+
+    Raises:
+        SettingError: If no run of that name has one.
+    """
+    if wanted not in ("best", "last"):
+        return Path(wanted)
+    found = {_number(path): path for path in home.glob(f"version_*/checkpoints/{wanted}.ckpt")}
+    if not found:
+        raise SettingError(
+            f"ckpt_path={wanted!r}: no run in {home} has a {wanted}.ckpt; give the path of a checkpoint, or "
+            "the name and directory of its run with run.name and run.directory"
+        )
+    return found[max(found)]
+
+
+def _number(checkpoint: Path) -> int:
+    digits = checkpoint.parents[1].name.removeprefix("version_")
+    return int(digits) if digits.isdigit() else -1
