@@ -1,0 +1,162 @@
+"""What the benchmarks share: their arguments, models of Base geometry, clips, fair timing."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import WavLMConfig, WavLMModel
+
+from wavshap_lightning.models.pretrained import TransformersModule
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+RAVDESS_VARIABLE = "WAVSHAP_RAVDESS"
+RAVDESS_BESIDE = ROOT.parent / "shared" / "data" / "ravdess"
+SAMPLE_RATE = 16_000
+
+GEOMETRIES: dict[str, dict[str, Any]] = {
+    "group norm": {"feat_extract_norm": "group", "do_stable_layer_norm": False},
+    "layer norm": {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True},
+}
+
+
+# Command line
+
+
+def read_arguments(doc: str | None, *, needs: Sequence[str] = ()) -> argparse.Namespace:
+    """The arguments of a benchmark.
+
+    Args:
+        doc: The script's docstring.
+        needs: Which of `repeats`, `device`, `root` and `cache_dir` it takes besides `--quick`.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="try it out on little; the numbers mean nothing")
+    if "repeats" in needs:
+        parser.add_argument("--repeats", type=int, default=5, help="repeats of each timing (default 5)")
+    if "device" in needs:
+        parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    if "root" in needs:
+        parser.add_argument(
+            "--root",
+            type=Path,
+            default=_ravdess_folder(),
+            help=f"folder of RAVDESS (default: the variable {RAVDESS_VARIABLE})",
+        )
+    if "cache_dir" in needs:
+        help_text = "where features are kept between benchmarks (default: benchmarks/results/cache)"
+        parser.add_argument("--cache-dir", type=Path, default=RESULTS / "cache", help=help_text)
+    arguments = parser.parse_args()
+    if "root" in needs and arguments.root is None:
+        parser.error(f"--root is needed: the folder of RAVDESS, here or in the variable {RAVDESS_VARIABLE}")
+    return arguments
+
+
+def _ravdess_folder() -> Path | None:
+    named = os.environ.get(RAVDESS_VARIABLE)
+    if named:
+        return Path(named)
+    return RAVDESS_BESIDE if RAVDESS_BESIDE.is_dir() else None
+
+
+# Models and clips
+
+
+def build_wavlm(geometry: str = "group norm", *, spread: bool = False, seed: int = 0) -> TransformersModule:
+    """A WavLM of Base size with random weights, in evaluation mode and frozen.
+
+    Args:
+        geometry: One of `GEOMETRIES`.
+        spread: Scale the weights to their fan-in and make no norm or bias trivial, so that attention
+            matters as in a trained model; else they are as transformers draws them.
+        seed: Decides the weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model: TransformersModule = WavLMModel(WavLMConfig(**GEOMETRIES[geometry]))
+        if spread:
+            _spread_weights(model)
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    return model.eval()
+
+
+@torch.no_grad()
+def _spread_weights(model: TransformersModule) -> None:
+    for parameter in model.parameters():
+        noise = torch.randn_like(parameter)
+        if parameter.dim() > 1:
+            parameter.copy_(noise * parameter[0].numel() ** -0.5)
+        else:
+            parameter.add_(0.2 * noise)
+
+
+def draw_waveforms(durations_s: Sequence[float], *, seed: int = 0) -> list[Tensor]:
+    """Noise with a slowly moving level and an offset, one waveform a duration."""
+    generator = np.random.default_rng(seed)
+    waveforms = []
+    for duration_s in durations_s:
+        time_s = np.arange(round(duration_s * SAMPLE_RATE)) / SAMPLE_RATE
+        level = 0.1 * (1.2 + np.sin(2 * np.pi * (3.0 * time_s + generator.random())))
+        waveform = 0.01 + level * generator.standard_normal(len(time_s))
+        waveforms.append(torch.from_numpy(np.clip(waveform, -1.0, 1.0).astype(np.float32)))
+    return waveforms
+
+
+def relative_difference(found: Tensor, expected: Tensor) -> float:
+    """Euclidean length of the difference, relative to that of what was expected."""
+    return float((found - expected).norm() / expected.norm())
+
+
+def bf16_refusal(device: str = "cpu") -> str:
+    """Why bf16 is not to be timed on this device; empty where it is."""
+    if device != "cpu":
+        return "" if torch.cuda.is_bf16_supported() else "this GPU has no bf16"
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    has_bf16 = supported is not None and bool(supported())
+    return "" if has_bf16 else "this CPU has no bf16 instructions"
+
+
+# Timing
+
+
+def time_interleaved(
+    functions: Mapping[str, Callable[[], object]], repeats: int, *, device: str = "cpu"
+) -> dict[str, list[float]]:
+    """Seconds of each function in each repeat.
+
+    Each runs once before the clock starts. Then every repeat runs all of them, each time beginning with
+    another one, so that a machine that slows down or speeds up does so for all.
+    """
+    names = list(functions)
+    for name in names:
+        _seconds(functions[name], device)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for repeat in range(repeats):
+        start = repeat % len(names)
+        for name in (*names[start:], *names[:start]):
+            seconds[name].append(_seconds(functions[name], device))
+    return seconds
+
+
+def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
+    """How many times longer `slow` took, repeat by repeat."""
+    return [a / b for a, b in zip(slow, fast, strict=True)]
+
+
+def _seconds(function: Callable[[], object], device: str) -> float:
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    function()
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
