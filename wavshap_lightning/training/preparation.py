@@ -91,6 +91,11 @@ def list_clips(settings: CorpusSettings, cache_directory: Path) -> list[Clip]:
         root, options = str(_make_planted(options, cache_directory)), {}
     if root is None:
         raise SettingError(f"root=None: say where corpus={name!r} lies, for example --data.root DIR")
+    taken = sorted(options.keys() & {"labels", "label_map", "max_samples", "seed"})
+    if taken:
+        raise SettingError(
+            f"options={taken} have settings of their own; give them beside options, not inside"
+        )
     return load_corpus(
         name,
         root,
