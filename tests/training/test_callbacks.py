@@ -58,12 +58,12 @@ def test_an_epoch_draws_the_same_whatever_came_before(build_trainer, build_modul
     assert len(set(three)) == len(three)
 
 
-def test_seed_epoch_and_rank_decide_the_draws(build_trainer):
+def test_seed_epoch_and_rank_decide_the_draws(build_trainer, build_module):
     def draw(seed, epoch, rank):
         trainer = build_trainer()
         trainer.strategy.global_rank = rank
         trainer.fit_loop.epoch_progress.current.completed = epoch
-        ReproducibleEpochs(seed).on_train_epoch_start(trainer)
+        ReproducibleEpochs(seed).on_train_batch_start(trainer, build_module(), None, 0)
         return float(torch.rand(()))
 
     cases = [(seed, epoch, rank) for seed in (0, 1) for epoch in (0, 1) for rank in (0, 1)]

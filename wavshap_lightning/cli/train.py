@@ -124,7 +124,8 @@ class EmotionCLI(LightningCLI):
         run, configured = self._get(self.config_init, "run"), self._get(self.config_init, "trainer")
         folder = None
         if configured.logger is None:
-            folder = self.folder or _run_folder(run, self._get(self.config, "ckpt_path"))
+            resumed = self._get(self.config, "ckpt_path") if self.subcommand == "fit" else None
+            folder = self.folder or _run_folder(run, resumed)
             kwargs["logger"] = build_loggers(run, folder)
         ours = default_callbacks(
             seed=int(self._get(self.config, "seed_everything")),
@@ -225,9 +226,9 @@ def _checked_checkpoint(command: str, run: Namespace, wanted: str | Path | None)
     return str(path)
 
 
-def _run_folder(run: RunSettings, ckpt_path: str | None) -> Path:
+def _run_folder(run: RunSettings, resumed: str | None) -> Path:
     """The folder of the run that is resumed, else a new one."""
-    origin = Path(ckpt_path).absolute().parents[1] if ckpt_path else None
+    origin = Path(resumed).absolute().parents[1] if resumed else None
     if origin is not None and origin.parent == run.home.absolute():
         return origin
     return claim_run_folder(run.home)

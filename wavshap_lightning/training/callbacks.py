@@ -30,10 +30,17 @@ class ReproducibleEpochs(Callback):
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: L.Trainer, *_: object) -> None:
-        """Seed the global generators, which dropout draws from."""
-        words = np.random.SeedSequence((self.seed, trainer.current_epoch, trainer.global_rank))
-        L.seed_everything(int(words.generate_state(1)[0]), verbose=False)
+    def on_train_batch_start(
+        self, trainer: L.Trainer, _module: object, _batch: object, batch_idx: int
+    ) -> None:
+        """Seed the global generators, which dropout draws from, before the first batch.
+
+        Not at the start of the epoch: a new iterator over the batches draws a number too, and whether it is
+        made before or after that depends on whether the run was resumed.
+        """
+        if batch_idx == 0:
+            words = np.random.SeedSequence((self.seed, trainer.current_epoch, trainer.global_rank))
+            L.seed_everything(int(words.generate_state(1)[0]), verbose=False)
 
 
 class OneThread(Callback):

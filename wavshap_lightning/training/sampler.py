@@ -54,7 +54,8 @@ class BatchSampler(DistributedSampler[list[ClipRequest]]):
 
     def __len__(self) -> int:
         num_clips = len(self.durations_s)
-        return max(1, min(-(-num_clips // self._global_batch), num_clips // (2 * self.num_replicas)))
+        most = num_clips // (self.num_replicas + 1)  # with so many clips each rank has two different ones
+        return max(1, min(-(-num_clips // self._global_batch), most))
 
     def __iter__(self) -> Iterator[list[ClipRequest]]:
         generator = np.random.default_rng((self.seed, self.epoch))
