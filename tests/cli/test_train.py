@@ -201,12 +201,30 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened():
     assert (killed / "metrics.csv").read_text() == (straight / "metrics.csv").read_text()
 
 
-def test_an_interrupted_run_says_so(monkeypatch):
+def test_an_interrupted_run_says_how_to_go_on(monkeypatch, capsys):
+    def interrupt(self, trainer, *_):
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ReproducibleEpochs, "on_train_batch_start", interrupt)
+        run_main(flags("fit", "--run.name", "other"), code=EXIT_INTERRUPTED)
+    shown = capsys.readouterr().err
+    (advice,) = [line.split(maxsplit=5)[5] for line in shown.splitlines() if line.startswith("Go on with")]
+    run = "runs/other/version_0"
+    assert advice == f"fit --config {run}/config.yaml --ckpt_path {run}/checkpoints/last.ckpt"
+    main(advice.split())
+    assert len(read_csv(f"{run}/metrics.csv")) == 3
+    assert not Path("runs/other/version_1").exists()
+
+
+def test_a_run_interrupted_at_once_has_nothing_to_go_on_from(monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ReproducibleEpochs, "on_train_batch_start", interrupt)
     run_main(flags(), code=EXIT_INTERRUPTED)
+    assert "Go on with" not in capsys.readouterr().err
 
 
 def test_a_run_can_be_watched_and_cut_down():

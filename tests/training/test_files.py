@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 
-from wavshap_lightning.training.files import write_csv, write_json
+from wavshap_lightning.training.files import from_here, write_csv, write_json
 
 
 def test_json_is_read_back(tmp_path):
@@ -21,3 +21,10 @@ def test_csv_is_read_back(tmp_path):
     write_csv(tmp_path / "a.csv", rows)
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == rows
+
+
+def test_a_path_is_named_as_one_would_type_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(from_here(tmp_path / "runs" / "demo")) == "runs/demo"
+    assert str(from_here("runs/demo")) == "runs/demo"
+    assert from_here(tmp_path.parent) == tmp_path.parent

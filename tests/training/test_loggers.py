@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
@@ -142,6 +143,17 @@ def test_every_run_of_a_process_is_a_run_of_its_own_and_silent(tmp_path, capfd):
     assert os.environ["WANDB_ERROR_REPORTING"] == "false"
     assert "WANDB_MODE" not in os.environ
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_run_is_written_where_it_was_asked_for_whatever_folder_the_first_one_stood_in(
+    tmp_path, monkeypatch
+):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        run_id, where = log_a_run(RunSettings("demo", wandb="offline"), Path("runs/demo/version_0"))
+        assert where == "wandb sync runs/demo/version_0/wandb/offline-run-*"
+        assert list(Path().glob(f"runs/demo/version_0/wandb/offline-run-*/run-{run_id}.wandb"))
 
 
 def test_a_refusal_of_wandb_is_told(tmp_path):

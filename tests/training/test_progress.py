@@ -49,9 +49,10 @@ def test_a_bar_counts_what_is_done(screen):
     assert "3/3" in shown()
 
 
-def test_nothing_to_do_shows_nothing(screen):
-    shown = screen(is_terminal=True)
-    with progress_bar("Checking clips", 0):
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_nothing_to_do_shows_nothing(screen, is_terminal):
+    shown = screen(is_terminal=is_terminal)
+    with progress_bar("Making clips", 3):
         pass
     assert not shown()
 

@@ -53,6 +53,8 @@ def test_every_clip_comes_once_over_all_ranks_but_for_repeats_within_its_batch(
     for together in zip(*ranks, strict=True):
         assert len({len(batch) for batch in together}) == 1
         assert len(together[0]) >= 2
+        if num_clips > num_replicas:
+            assert min(len(set(batch)) for batch in together) >= 2
         seen += set().union(*together)
     assert Counter(seen) == Counter(range(num_clips))
 

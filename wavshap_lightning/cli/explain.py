@@ -6,6 +6,7 @@ This version gives the class scores of each clip.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,9 @@ def main(args: Sequence[str] | None = None) -> None:
     except WavshapError as error:
         _complain(error)
         sys.exit(EXIT_NOTHING_DONE)
+    except BrokenPipeError:  # whoever reads the lines, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_DONE)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
 
@@ -92,6 +96,7 @@ def _score_all(classifier: EmotionClassifier, paths: Sequence[Path]) -> int:
             continue
         num_scored += 1
         sys.stdout.write(f"{_ranked(probabilities)}  {path}\n")
+        sys.stdout.flush()
     if num_scored == len(paths):
         return EXIT_DONE
     return EXIT_SOME_FAILED if num_scored else EXIT_NOTHING_DONE

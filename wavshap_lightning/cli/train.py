@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from lightning.pytorch.plugins import CheckpointIO
 from rich.console import Console
 
 from wavshap_lightning.cli.configs import find_config
+from wavshap_lightning.cli.quiet import quiet
 from wavshap_lightning.cli.trainer import EmotionTrainer
 from wavshap_lightning.errors import SettingError, WavshapError
 from wavshap_lightning.models.checkpoint import read_checkpoint
@@ -24,6 +23,7 @@ from wavshap_lightning.training.callbacks import default_callbacks
 from wavshap_lightning.training.checkpoints import WholeCheckpoints, find_checkpoint
 from wavshap_lightning.training.cross_validation import FoldResult, summarise_folds
 from wavshap_lightning.training.datamodule import EmotionDataModule
+from wavshap_lightning.training.files import from_here
 from wavshap_lightning.training.loggers import (
     RunSettings,
     build_loggers,
@@ -48,24 +48,6 @@ TRAINER_DEFAULTS = {
     "log_every_n_steps": 1,
     "enable_model_summary": False,
 }
-
-# What Lightning tells everybody and nobody can act on here.
-_NOISY_NOTES = (
-    "GPU available",
-    "TPU available",
-    "💡 Tip",
-    "Loading `train_dataloader`",
-    "Seed set to",
-    "`Trainer.fit` stopped:",
-    "Restoring states from",
-    "Loaded model weights from",
-)
-_NOISY_WARNINGS = (
-    ".*does not have many workers which may be a bottleneck.*",
-    ".*module\\(s\\) in eval mode at the start of training.*",
-    ".*Checkpoint directory .* exists and is not empty.*",
-    ".*LeafSpec.* is deprecated.*",
-)
 
 
 class EmotionCLI(LightningCLI):
@@ -147,9 +129,10 @@ class EmotionCLI(LightningCLI):
             try:
                 super()._run_subcommand(subcommand)
             except SystemExit as error:  # how Lightning ends when interrupted
-                if self.trainer.interrupted:
-                    raise KeyboardInterrupt from error
-                raise
+                if not self.trainer.interrupted:
+                    raise
+                _print_how_to_go_on(self.trainer)
+                raise KeyboardInterrupt from error
 
     def before_fit(self) -> None:
         """Store the configuration with the loggers that keep one."""
@@ -178,9 +161,8 @@ class EmotionCLI(LightningCLI):
         if cli.trainer.is_global_zero:
             summary = summarise_folds(results, seed=int(config.seed_everything))
             summary.save(home)
-            console = Console()
-            console.print(summary.table())
-            console.print(f"{'Written to':<16} {home}/cv.json and cv.csv", soft_wrap=True, highlight=False)
+            Console().print(summary.table())
+            _print_line("Written to", f"{home}/cv.json and cv.csv", Console())
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -189,27 +171,15 @@ def main(args: Sequence[str] | None = None) -> None:
     Exits with 2 and a message where the input is at fault, with 130 where interrupted.
     """
     arguments = list(sys.argv[1:] if args is None else args)
-    _quieten()
     try:
-        EmotionCLI(arguments or ["fit", "--config", str(find_config("demo.yaml"))])
+        with quiet():
+            EmotionCLI(arguments or ["fit", "--config", str(find_config("demo.yaml"))])
     except WavshapError as error:
         message = f"{type(error).__name__}: {error}"
         Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
-
-
-def _quieten() -> None:
-    """Leave out what nobody can act on; errors and warnings of ours stay."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_worth_telling)
-    logging.getLogger("lightning.fabric.utilities.seed").addFilter(_is_worth_telling)
-    for message in _NOISY_WARNINGS:
-        warnings.filterwarnings("ignore", message)
-
-
-def _is_worth_telling(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_NOISY_NOTES)
 
 
 def _checked_checkpoint(command: str, run: Namespace, wanted: str | Path | None) -> str | None:
@@ -256,26 +226,33 @@ def _best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint | None:
     return monitored[0] if monitored else None
 
 
+def _print_how_to_go_on(trainer: L.Trainer) -> None:
+    """Before `fit` has finished an epoch there is nothing to go on from."""
+    best = _best_checkpoint(trainer)
+    last = Path(best.dirpath if best and best.dirpath else "", "last.ckpt")
+    if trainer.state.fn == "fit" and trainer.is_global_zero and last.is_file():
+        flags = f"--config {from_here(last.parents[1])}/config.yaml --ckpt_path {from_here(last)}"
+        _print_line("Go on with", f"python train.py fit {flags}", Console(stderr=True))
+
+
 def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - Lightning takes one or many
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _from_here(path: str) -> Path:
-    """The path as one would type it."""
-    return Path(path).relative_to(Path.cwd()) if Path(path).is_relative_to(Path.cwd()) else Path(path)
-
-
 def _print_summary(best: ModelCheckpoint | None, folder: str | None, wandb: str) -> None:
-    lines = {"Run folder": folder, "W&B": wandb}
+    lines = {"Run folder": folder and str(from_here(folder)), "W&B": wandb}
     if best is not None and best.best_model_score is not None:
         lines = {"Best val UAR": f"{float(best.best_model_score):.3f}", **lines}
-        lines["Next"] = f"python explain.py {_from_here(best.best_model_path)} CLIP.wav"
-    console = Console()
+        lines["Next"] = f"python explain.py {from_here(best.best_model_path)} CLIP.wav"
     for title, value in lines.items():
         if value:
-            console.print(f"{title:<16} {value}", markup=False, highlight=False, soft_wrap=True)
+            _print_line(title, value, Console())
+
+
+def _print_line(title: str, value: str, console: Console) -> None:
+    console.print(f"{title:<16} {value}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

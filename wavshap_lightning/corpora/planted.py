@@ -100,7 +100,9 @@ def write_planted_speech(
     return clips
 
 
-def ensure_planted_speech(root: Path | str, settings: PlantedSettings) -> list[Clip]:
+def ensure_planted_speech(
+    root: Path | str, settings: PlantedSettings, *, on_progress: Callable[[int, int], None] | None = None
+) -> list[Clip]:
     """The clips of the corpus below `root`, which is written unless it is there, complete and just so.
 
     Settings and a hash of all files are stored last: a corpus without them, with others, or with a file
@@ -112,7 +114,7 @@ def ensure_planted_speech(root: Path | str, settings: PlantedSettings) -> list[C
         clips = read_manifest(_manifest_path(root))
         if stored == _record(root, settings, clips).encode():
             return clips
-    return write_planted_speech(root, settings)
+    return write_planted_speech(root, settings, on_progress=on_progress)
 
 
 def _manifest_path(root: Path) -> Path:

@@ -12,6 +12,12 @@ from typing import Any
 from wavshap_lightning.files import write_atomically
 
 
+def from_here(path: Path | str) -> Path:
+    """The path as one would type it in the current folder."""
+    path, here = Path(path), Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file that people can read, making its folder."""
     write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from wavshap_lightning.errors import SettingError
+from wavshap_lightning.training.files import from_here
 from wavshap_lightning.training.metrics_table import MetricsTable
 from wavshap_lightning.training.network import has_credentials, is_reachable
 
@@ -153,7 +154,8 @@ def where_on_wandb(loggers: Sequence[Logger]) -> str:
     """The address of the run, or how to upload it; nothing without W&B."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            return logger.experiment.url or f"wandb sync {logger.save_dir}/wandb/offline-run-*"
+            folder = from_here(logger.save_dir or "")
+            return logger.experiment.url or f"wandb sync {folder}/wandb/offline-run-*"
     return ""
 
 
@@ -163,7 +165,7 @@ def _wandb(settings: RunSettings, folder: Path, mode: Literal["online", "offline
     _set_up_wandb()
     return WandbLogger(
         name=f"{settings.name}/{folder.name}",
-        save_dir=str(folder),
+        save_dir=folder.absolute(),  # W&B's own process may stand in another folder
         project=settings.project,
         log_model=False,
         settings={"console": "off"},

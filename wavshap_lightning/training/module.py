@@ -39,6 +39,7 @@ from wavshap_lightning.training.optimization import (
     parameter_groups,
     warmup_cosine,
 )
+from wavshap_lightning.training.provenance import check_same_training, check_unseen
 from wavshap_lightning.training.scores import PredictionLog, Predictions, score_predictions
 
 RECORDED_PACKAGES = ("wavshap-lightning", "torch", "lightning", "transformers", "librosa")
@@ -131,13 +132,6 @@ class EmotionModule(L.LightningModule):
         for part, rate in learning_rates(self.trainer.optimizers[0]).items():
             self.log(f"learning_rate/{part}", rate, sync_dist=True)
 
-    def on_validation_start(self) -> None:
-        """Average batch norm's statistics over the ranks: each has seen clips of its own."""
-        if self.trainer.world_size > 1:
-            for buffer in self.classifier.head.buffers():
-                if buffer.is_floating_point():
-                    buffer.copy_(self.trainer.strategy.reduce(buffer.clone(), reduce_op="mean"))
-
     def validation_step(self, batch: Batch) -> None:
         """Collect the predictions of one batch."""
         self.validation_log.update(self.logits(batch), batch.labels, batch.positions)
@@ -178,12 +172,11 @@ class EmotionModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what is trained, and a record of everything else."""
         checkpoint["state_dict"] = trained_state(self)
-        protocol = getattr(getattr(self.trainer, "datamodule", None), "protocol_record", {})
-        record = describe_classifier(self.classifier, protocol=protocol, versions=_versions())
+        record = describe_classifier(self.classifier, protocol=self._protocol(), versions=_versions())
         checkpoint[CLASSIFIER_KEY] = record.to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other labels, another backbone or another head."""
+        """Refuse a checkpoint of other labels, another backbone, another head or clips it should not know."""
         if CLASSIFIER_KEY not in checkpoint:
             raise CheckpointError(
                 f"the checkpoint was not written by wavshap-lightning: it has no {CLASSIFIER_KEY!r}"
@@ -196,12 +189,23 @@ class EmotionModule(L.LightningModule):
                 "use the corpus and label map it was trained with"
             )
         _check_head(record.head, self.classifier.head.settings)
+        self._check_data(record.protocol)
         load_trained_state(self, checkpoint["state_dict"])
 
     def _log_scores(self, split: str, scores: dict[str, Tensor]) -> None:
         """Log scores that are the same on every rank."""
         for name, value in scores.items():
             self.log(f"{split}/{name}", value, prog_bar=name == "uar", sync_dist=True)
+
+    def _protocol(self) -> dict[str, Any]:
+        return getattr(getattr(self.trainer, "datamodule", None), "protocol_record", {})
+
+    def _check_data(self, recorded: dict[str, Any]) -> None:
+        corpus = getattr(getattr(self.trainer, "datamodule", None), "corpus", None)
+        if self.trainer.state.fn == "fit":
+            check_same_training(recorded, self._protocol())
+        elif self.trainer.state.fn == "test" and not getattr(corpus, "allow_shared_speakers", False):
+            check_unseen(recorded, self._protocol())
 
     def _class_counts(self) -> dict[str, int]:
         counts = getattr(getattr(self.trainer, "datamodule", None), "class_counts", None)

@@ -195,7 +195,9 @@ def _make_planted(options: Mapping[str, Any], cache_directory: Path) -> Path:
         ) from error
     digest = sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()
     root = cache_directory / "planted" / digest[:16]
-    ensure_planted_speech(root, settings)
+    num_clips = settings.num_speakers * len(settings.labels) * settings.clips_per_speaker_and_label
+    with progress_bar("Making clips", num_clips) as on_progress:
+        ensure_planted_speech(root, settings, on_progress=lambda done, _total: on_progress(done))
     return root
 
 

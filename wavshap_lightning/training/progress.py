@@ -18,7 +18,7 @@ SHOWN_METRICS = {"train/loss": "loss", "val/uar": "val UAR"}
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar while the block runs, on the first process only.
+    """Show a bar from the first word of progress until the block ends, on the first process only.
 
     Args:
         title: What is being done.
@@ -27,9 +27,18 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     Yields:
         A function to call with the number of steps done so far.
     """
-    with _build_bar(hidden=getattr(rank_zero_only, "rank", 0) != 0 or total == 0) as bar:
-        task = bar.add_task(title, total=total, note=f"0/{total}")
-        yield lambda done: bar.update(task, completed=done, note=f"{done}/{total}")
+    bar = _build_bar(hidden=getattr(rank_zero_only, "rank", 0) != 0)
+    task = bar.add_task(title, total=total, note="")
+
+    def on_progress(done: int) -> None:
+        bar.update(task, completed=done, note=f"{done}/{total}")
+        bar.start()
+
+    try:
+        yield on_progress
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 class RunProgress(ProgressBar):

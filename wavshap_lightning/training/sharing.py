@@ -55,6 +55,7 @@ def _extract(
         _one_thread(when=small and device.type == "cpu"),
         progress_bar("Running backbone", len(clips)) as on_progress,
     ):
+        on_progress(0)  # the first batch may take a while
         extract_features(backbone, clips, classifier.head.statistic, cache, on_progress=on_progress)
 
 

@@ -1,0 +1,52 @@
+"""What a checkpoint was trained on, against what it is about to meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wavshap_lightning.errors import CheckpointError
+
+ProtocolRecord = Mapping[str, Any]
+"""What `PreparedCorpus.protocol_record` gives; empty where nobody knows."""
+
+
+def check_same_training(recorded: ProtocolRecord, found: ProtocolRecord) -> None:
+    """A run goes on only on the fold it began with.
+
+    Raises:
+        CheckpointError: If the checkpoint was trained on another protocol or fold.
+    """
+    if recorded and found and _identity(recorded) != _identity(found):
+        raise CheckpointError(
+            f"the checkpoint was trained on {_describe(recorded)}, this run has {_describe(found)}; "
+            "go on with the same data settings, or begin anew without a checkpoint"
+        )
+
+
+def check_unseen(recorded: ProtocolRecord, found: ProtocolRecord) -> None:
+    """No test clip may come from a speaker that trained the checkpoint or chose it.
+
+    Raises:
+        CheckpointError: If some do; the message names them.
+    """
+    if not recorded or not found or recorded["corpus"] != found["corpus"]:
+        return
+    if recorded["unit"] != found["unit"] or (found["unit"] == "clip" and recorded["hash"] != found["hash"]):
+        return  # groups of the same name are not the same groups
+    before, now = (record["folds"][record["fold"]] for record in (recorded, found))
+    seen = sorted({*before["train"], *before["validation"]} & {*now["test"]})
+    if seen:
+        raise CheckpointError(
+            f"the checkpoint was trained on {_describe(recorded)}, which holds {found['unit']}s={seen} that "
+            f"fold={found['fold']} tests; test it on its own fold with data.fold={recorded['fold']}, or "
+            "accept scores that are too high with data.allow_shared_speakers=true"
+        )
+
+
+def _identity(record: ProtocolRecord) -> tuple[str, int]:
+    return record["hash"], record["fold"]
+
+
+def _describe(record: ProtocolRecord) -> str:
+    return f"protocol={record['name']!r} (hash {record['hash'][:12]}) fold={record['fold']}"
