@@ -157,6 +157,10 @@ class EmotionDataModule(L.LightningDataModule):
         """The clips of `train`, `validation` or `test`."""
         return dict(self.prepared.split.items())[part]
 
+    def is_cached(self, part: str) -> bool:
+        """Whether the clips of a part come as statistics from the cache; known after `setup`."""
+        return self._feature_cache is not None and not (part == "train" and self.transform is not None)
+
     def prepare_data(self) -> None:
         """Make or find the clips and measure them, once on each node; the other ranks find it cached."""
         self._ensure_prepared()
@@ -201,10 +205,6 @@ class EmotionDataModule(L.LightningDataModule):
     def _classifier(self) -> EmotionClassifier | None:
         module = getattr(self.trainer, "lightning_module", None)
         return module.classifier if isinstance(module, EmotionModule) else None
-
-    def is_cached(self, part: str) -> bool:
-        """Whether the clips of a part come as statistics from the cache; known after `setup`."""
-        return self._feature_cache is not None and not (part == "train" and self.transform is not None)
 
     def _fill_cache(self, classifier: EmotionClassifier, parts: Sequence[str]) -> None:
         statistic = classifier.head.statistic
