@@ -41,7 +41,7 @@ def read_arguments(doc: str | None, *, needs: Sequence[str] = ()) -> argparse.Na
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="try it out on little; the numbers mean nothing")
     if "repeats" in needs:
-        parser.add_argument("--repeats", type=int, default=5, help="repeats of each timing (default 5)")
+        parser.add_argument("--repeats", type=int, default=3, help="repeats of each timing (default 3)")
     if "device" in needs:
         parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     if "root" in needs:
