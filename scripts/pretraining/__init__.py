@@ -1,0 +1,1 @@
+"""Pretraining of the embedded backbone: speech made on the spot, its targets, the objective."""
