@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -177,3 +178,9 @@ class TestFiles:
         assert f"{summary.uar.value:.3f} [{summary.uar.low:.3f}, {summary.uar.high:.3f}]" in shown
         assert "95% interval over speakers" in shown
         assert all(f"ann{fold} bob{fold} cat{fold}" in shown for fold in range(3))
+
+    def test_names_with_brackets_are_printed_as_they_are(self):
+        console = Console(file=io.StringIO(), width=140)
+        fold = replace(draw_fold(0, speakers=("[/ann]", "[red]")), protocol={"name": "[/] of mine"})
+        console.print(summarise_folds([fold]).table())
+        assert all(name in console.file.getvalue() for name in ("[/] of mine", "[/ann]0", "[red]0"))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from rich.table import Table
+from rich.text import Text
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.training.files import write_csv, write_json
@@ -86,12 +87,13 @@ class CrossValidation:
 
     def table(self) -> Table:
         """The folds and their mean, to print."""
-        table = Table(title=f"{self.folds[0].protocol.get('name', '')}: {len(self.folds)} folds")
+        name = self.folds[0].protocol.get("name", "")
+        table = Table(title=Text(f"{name}: {len(self.folds)} folds"))  # no markup in what others named
         for name in ("fold", "clips", "test speakers", "UAR", "WA", "macro F1"):
             table.add_column(name, justify="right")
         for row in (_fold_row(result) for result in self.folds):
             scores = (f"{row[name]:.3f}" for name in ("uar", "wa", "macro_f1"))
-            table.add_row(str(row["fold"]), str(row["clips"]), row["test_speakers"], *scores)
+            table.add_row(str(row["fold"]), str(row["clips"]), Text(row["test_speakers"]), *scores)
         table.add_section()
         interval = f"{self.uar.value:.3f} [{self.uar.low:.3f}, {self.uar.high:.3f}]"
         meaning = f"{CONFIDENCE:.0%} interval over speakers"
