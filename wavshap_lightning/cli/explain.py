@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES, load_audio
+from wavshap_lightning.cli.quiet import quiet
 from wavshap_lightning.corpora.files import find_audio
 from wavshap_lightning.errors import AudioError, SettingError, WavshapError
 from wavshap_lightning.models.checkpoint import load_classifier
@@ -31,9 +32,10 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     options = _build_parser().parse_args(args)
     try:
-        classifier = load_classifier(options.model).to(options.device)
-        paths = list_audio(options.audio)
-        sys.exit(_score_all(classifier, paths))
+        with quiet():
+            classifier = load_classifier(options.model).to(options.device)
+            paths = list_audio(options.audio)
+            sys.exit(_score_all(classifier, paths))
     except WavshapError as error:
         _complain(error)
         sys.exit(EXIT_NOTHING_DONE)
