@@ -20,7 +20,7 @@ from wavshap_lightning.cli.trainer import EmotionTrainer
 from wavshap_lightning.errors import SettingError, WavshapError
 from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.training.callbacks import default_callbacks
-from wavshap_lightning.training.checkpoints import WholeCheckpoints, find_checkpoint
+from wavshap_lightning.training.checkpoints import WholeCheckpoints, find_checkpoint, run_of_checkpoint
 from wavshap_lightning.training.cross_validation import FoldResult, summarise_folds
 from wavshap_lightning.training.datamodule import EmotionDataModule
 from wavshap_lightning.training.files import from_here
@@ -105,10 +105,10 @@ class EmotionCLI(LightningCLI):
         """A trainer with the run's loggers, callbacks and checkpoints besides those of the configuration."""
         run, configured = self._get(self.config_init, "run"), self._get(self.config_init, "trainer")
         folder = None
-        if configured.logger is None:
-            resumed = self._get(self.config, "ckpt_path") if self.subcommand == "fit" else None
-            folder = self.folder or _run_folder(run, resumed)
-            kwargs["logger"] = build_loggers(run, folder)
+        if configured.logger is None or isinstance(configured.logger, bool):
+            folder = self.folder or self._run_folder(run)
+            kwargs["logger"] = False if configured.logger is False else build_loggers(run, folder)
+            kwargs["default_root_dir"] = configured.default_root_dir or str(folder)
         ours = default_callbacks(
             seed=int(self._get(self.config, "seed_everything")),
             patience=run.patience,
@@ -120,6 +120,15 @@ class EmotionCLI(LightningCLI):
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, WholeCheckpoints()]
         return super().instantiate_trainer(**kwargs)
+
+    def _run_folder(self, run: RunSettings) -> Path:
+        """The folder of the run that goes on, else a new one."""
+        config = self.config[self.subcommand]
+        origin = run_of_checkpoint(run.home, config.ckpt_path) if self.subcommand == "fit" else None
+        if origin is None:
+            return claim_run_folder(run.home)
+        config.ckpt_path = None  # what is stored repeats the run from its start
+        return origin
 
     def _run_subcommand(self, subcommand: str) -> None:
         if subcommand == "cv":
@@ -192,16 +201,12 @@ def _checked_checkpoint(command: str, run: Namespace, wanted: str | Path | None)
             'or "best" for that of the latest run of this name'
         )
     path = find_checkpoint(RunSettings(**run.as_dict()).home, str(wanted))
-    read_checkpoint(path)
+    if "optimizer_states" not in read_checkpoint(path) and command == "fit":
+        raise SettingError(
+            f"ckpt_path={path} holds weights alone, for testing and explaining; go on from the last.ckpt "
+            "beside it"
+        )
     return str(path)
-
-
-def _run_folder(run: RunSettings, resumed: str | None) -> Path:
-    """The folder of the run that is resumed, else a new one."""
-    origin = Path(resumed).absolute().parents[1] if resumed else None
-    if origin is not None and origin.parent == run.home.absolute():
-        return origin
-    return claim_run_folder(run.home)
 
 
 def _run_fold(config: Namespace, home: Path, fold: int) -> EmotionCLI:
@@ -229,9 +234,11 @@ def _best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint | None:
 def _print_how_to_go_on(trainer: L.Trainer) -> None:
     """Before `fit` has finished an epoch there is nothing to go on from."""
     best = _best_checkpoint(trainer)
-    last = Path(best.dirpath if best and best.dirpath else "", "last.ckpt")
-    if trainer.state.fn == "fit" and trainer.is_global_zero and last.is_file():
-        flags = f"--config {from_here(last.parents[1])}/config.yaml --ckpt_path {from_here(last)}"
+    if best is None or best.dirpath is None or trainer.state.fn != "fit" or not trainer.is_global_zero:
+        return
+    last = from_here(Path(best.dirpath) / "last.ckpt")
+    if last.is_file():
+        flags = f"--config {last.parent.parent}/config.yaml --ckpt_path {last}"
         _print_line("Go on with", f"python train.py fit {flags}", Console(stderr=True))
 
 
