@@ -12,15 +12,15 @@ import pytest
 import torch
 from rich.console import Console
 
-from wavshap_lightning.errors import SettingError
+from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.training.cross_validation import (
     NUM_RESAMPLES,
-    FoldResult,
     Interval,
     bootstrap_uar,
     speaker_confusions,
     summarise_folds,
 )
+from wavshap_lightning.training.fold_result import FoldResult
 from wavshap_lightning.training.scores import Predictions, confusion_counts, score_predictions
 
 NUM_CLASSES = 3
@@ -38,7 +38,7 @@ def draw_fold(fold, speakers=("ann", "bob", "cat"), clips_each=12):
         fold,
         Predictions(logits, labels, torch.arange(num_clips)),
         tuple(f"{speakers[index % len(speakers)]}{fold}" for index in range(num_clips)),
-        {"name": "toy, by speaker", "fold": fold, "clips": num_clips, "hash": "abc"},
+        {"name": "toy, by speaker", "fold": fold, "clips": {"test": 36}, "hash": "abc"},
         f"runs/toy/fold_{fold}",
     )
 
@@ -76,6 +76,12 @@ class TestSummary:
         assert first.low < first.value < first.high
         assert first == again
         assert first != other
+
+    @pytest.mark.parametrize("change", [{"hash": "xyz"}, {"clips": {"test": 35}}])
+    def test_folds_of_another_corpus_are_refused(self, results, change):
+        strange = replace(results[1], protocol={**results[1].protocol, **change})
+        with pytest.raises(CorpusError, match=r"folds=\[1\] were run on another protocol or other clips"):
+            summarise_folds([results[0], strange, results[2]])
 
     def test_no_fold_is_refused(self):
         with pytest.raises(SettingError, match=r"folds=0.*at least one"):
@@ -227,6 +233,9 @@ class TestFiles:
 
     def test_names_with_brackets_are_printed_as_they_are(self):
         console = Console(file=io.StringIO(), width=140)
-        fold = replace(draw_fold(0, speakers=("[/ann]", "[red]")), protocol={"name": "[/] of mine"})
+        fold = replace(
+            draw_fold(0, speakers=("[/ann]", "[red]")),
+            protocol={**draw_fold(0).protocol, "name": "[/] of mine"},
+        )
         console.print(summarise_folds([fold]).table())
         assert all(name in console.file.getvalue() for name in ("[/] of mine", "[/ann]0", "[red]0"))

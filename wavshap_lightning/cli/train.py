@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,21 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from wavshap_lightning.cli.configs import find_config
+from wavshap_lightning.cli.folds import open_folder, run_folds
 from wavshap_lightning.cli.quiet import quiet
 from wavshap_lightning.cli.trainer import EmotionTrainer
 from wavshap_lightning.errors import SettingError, WavshapError
 from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.training.callbacks import default_callbacks
 from wavshap_lightning.training.checkpoints import WholeCheckpoints, find_checkpoint, run_of_checkpoint
-from wavshap_lightning.training.cross_validation import FoldResult, summarise_folds
+from wavshap_lightning.training.cross_validation import CrossValidation, summarise_folds
 from wavshap_lightning.training.datamodule import EmotionDataModule
 from wavshap_lightning.training.files import from_here
+from wavshap_lightning.training.fold_result import FoldResult
 from wavshap_lightning.training.loggers import (
     RunSettings,
     build_loggers,
@@ -140,7 +144,8 @@ class EmotionCLI(LightningCLI):
             except SystemExit as error:  # how Lightning ends when interrupted
                 if not self.trainer.interrupted:
                     raise
-                _print_how_to_go_on(self.trainer)
+                if self.folder is None:  # else this is a fold of a cross-validation, which has its own advice
+                    _print_how_to_go_on(self.trainer)
                 raise KeyboardInterrupt from error
 
     def before_fit(self) -> None:
@@ -160,18 +165,16 @@ class EmotionCLI(LightningCLI):
     def cv(self) -> None:
         """Run every fold as a run of its own, then print and save the table."""
         config = self.config["cv"]
-        home = claim_run_folder(RunSettings(**config.run.as_dict()).home)
-        results: list[FoldResult] = []
-        num_folds = 1
-        while len(results) < num_folds:
-            cli = _run_fold(config, home, len(results))
-            results.append(_fold_result(cli))
-            num_folds = len(cli.datamodule.prepared.protocol.folds)
-        if cli.trainer.is_global_zero:
-            summary = summarise_folds(results, seed=int(config.seed_everything))
-            summary.save(home)
-            Console().print(summary.table())
-            _print_line("Written to", f"{home}/cv.json and cv.csv", Console())
+        given, config.folder = config.folder, None
+        configuration = self._parser("cv").dump(config, skip_none=False)
+        folder = open_folder(given, RunSettings(**config.run.as_dict()).home, configuration)
+        try:
+            results = run_folds(folder, partial(_run_fold, config))
+        except KeyboardInterrupt:
+            flags = f"--config {folder}/config.yaml --folder {folder}"
+            _print_line("Go on with", f"python train.py cv {flags}", Console(stderr=True))
+            raise
+        _conclude(folder, summarise_folds(results, seed=int(config.seed_everything)))
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -209,21 +212,26 @@ def _checked_checkpoint(command: str, run: Namespace, wanted: str | Path | None)
     return str(path)
 
 
-def _run_fold(config: Namespace, home: Path, fold: int) -> EmotionCLI:
+def _run_fold(config: Namespace, folder: Path, fold: int) -> FoldResult:
+    """Run a fold from its start, whatever an earlier start may have left in its folder."""
+    (folder / "metrics.csv").unlink(missing_ok=True)
     fold_config = config.clone()
+    fold_config.pop("folder")
     fold_config.data.fold = fold
     fold_config.run.test = True
     fold_config.ckpt_path = None
     arguments = Namespace(subcommand="fit", fit=fold_config)  # type: ignore[no-untyped-call]
-    return EmotionCLI(arguments, folder=home / f"fold_{fold}")
+    cli = EmotionCLI(arguments, folder=folder)
+    data = cli.datamodule
+    speakers = tuple(clip.speaker for clip in data.clips("test"))
+    return FoldResult(fold, cli.model.test_predictions, speakers, data.protocol_record, str(folder))
 
 
-def _fold_result(cli: EmotionCLI) -> FoldResult:
-    speakers = tuple(clip.speaker for clip in cli.datamodule.clips("test"))
-    fold = cli.datamodule.prepared.fold
-    return FoldResult(
-        fold, cli.model.test_predictions, speakers, cli.datamodule.protocol_record, str(cli.folder)
-    )
+@rank_zero_only
+def _conclude(folder: Path, summary: CrossValidation) -> None:
+    summary.save(folder)
+    Console().print(summary.table())
+    _print_line("Written to", f"{folder}/cv.json and cv.csv", Console())
 
 
 def _best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint | None:

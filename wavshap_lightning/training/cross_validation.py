@@ -13,31 +13,13 @@ from jaxtyping import Float, Int
 from rich.table import Table
 from rich.text import Text
 
-from wavshap_lightning.errors import SettingError
+from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.training.files import write_csv, write_json
-from wavshap_lightning.training.scores import Predictions, confusion_counts, score_predictions
+from wavshap_lightning.training.fold_result import FoldResult
+from wavshap_lightning.training.scores import confusion_counts, score_predictions
 
 NUM_RESAMPLES = 2000
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """What one fold's best checkpoint said of the fold's test clips.
-
-    Args:
-        fold: Which fold.
-        predictions: Of its test clips.
-        speakers: The speaker of each of them.
-        protocol: The fold's protocol record.
-        folder: Where its run was written.
-    """
-
-    fold: int
-    predictions: Predictions
-    speakers: tuple[str, ...]
-    protocol: dict[str, Any]
-    folder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +102,26 @@ def summarise_folds(results: Sequence[FoldResult], *, seed: int = 0) -> CrossVal
 
     Raises:
         SettingError: If there is no fold.
+        CorpusError: If the folds are not of one protocol and the same number of clips.
     """
     if not results:
         raise SettingError("folds=0: a protocol needs at least one fold")
+    _check_alike(results)
     scores = [score_predictions(result.predictions) for result in results]
     mean = {name: float(torch.stack([fold[name] for fold in scores]).mean()) for name in scores[0]}
     uar = bootstrap_uar([speaker_confusions(result) for result in results], np.random.default_rng(seed))
     return CrossValidation(tuple(results), uar, mean["wa"], mean["macro_f1"])
+
+
+def _check_alike(results: Sequence[FoldResult]) -> None:
+    """Folds that were kept from an earlier start must have divided what the others did."""
+    first, *others = ((r.protocol["hash"], sum(r.protocol["clips"].values())) for r in results)
+    differing = [result.fold for result, other in zip(results[1:], others, strict=True) if other != first]
+    if differing:
+        raise CorpusError(
+            f"folds={differing} were run on another protocol or other clips than fold={results[0].fold}: the "
+            "corpus has changed since; run the cross-validation anew"
+        )
 
 
 def speaker_confusions(result: FoldResult) -> Int[np.ndarray, "speakers label prediction"]:
