@@ -21,7 +21,7 @@ def check_same_training(recorded: ProtocolRecord, found: ProtocolRecord) -> None
         return
     if _identity(recorded) == _identity(found) and recorded.get("digest") != found.get("digest"):
         raise CheckpointError(
-            f"the checkpoint was trained on clips={recorded.get('clips')}, this run has {found.get('clips')}, "
+            f"the checkpoint was trained on clips={recorded.get('clips')}, this run has {found.get('clips')} "
             "and not the same ones; go on with the same corpus and data settings, or begin anew without a "
             "checkpoint"
         )
@@ -55,8 +55,8 @@ def check_unseen(recorded: ProtocolRecord, found: ProtocolRecord, part: str = "t
     if seen:
         raise CheckpointError(
             f"the checkpoint was trained on {_describe(recorded)}, which holds {found['unit']}s={seen} of "
-            f"the {part} part of fold={found['fold']}; take its own fold with data.fold={recorded['fold']}, or "
-            "accept scores that are too high with data.allow_shared_speakers=true"
+            f"the {part} part of fold={found['fold']}; take its own fold with data.fold={recorded['fold']}, "
+            "or accept scores that are too high with data.allow_shared_speakers=true"
         )
 
 
