@@ -187,7 +187,7 @@ def main(args: Sequence[str] | None = None) -> None:
         with quiet():
             EmotionCLI(arguments or ["fit", "--config", str(find_config("demo.yaml"))])
     except WavshapError as error:
-        message = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
         Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
