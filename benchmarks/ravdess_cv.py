@@ -45,7 +45,7 @@ def fold_lines(summary: dict[str, Any]) -> list[Measurement]:
         )
         for fold in summary["folds"]
     ]
-    note = f"range: {summary['confidence']:.0%} interval over speakers; WA {summary['wa']:.3f}"
+    note = f"range: {summary['confidence']:.0%} interval over {summary['resampled']}; WA {summary['wa']:.3f}"
     mean = Measurement("mean UAR", summary["uar"], summary["uar_low"], summary["uar_high"], note=note)
     return [*folds, mean, Measurement("chance", 1 / len(CORPORA["ravdess"].labels))]
 

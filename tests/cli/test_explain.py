@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +70,16 @@ def test_a_bad_clip_is_named_and_the_rest_is_scored(checkpoint, clip, tmp_path, 
     printed = capsys.readouterr()
     assert str(clip) in printed.out
     assert "broken.wav" in printed.err
+
+
+def test_strange_names_spoil_neither_lines_nor_the_other_clips(checkpoint, clip, capsys):
+    """A line break, and bytes that are no text, as archives from elsewhere have them."""
+    shutil.copy(clip, clip.with_name(os.fsdecode(b"no text \xff.wav")))
+    clip.rename(clip.with_name("two\nlines.wav"))
+    assert run(checkpoint, clip.parent) in (0, 1)  # not every libsndfile opens them
+    shown = capsys.readouterr()
+    assert any(line.endswith(r"two\nlines.wav") for line in shown.out.splitlines())
+    assert r"no text \udcff.wav" in shown.out + shown.err
 
 
 def test_a_clip_without_a_single_frame_is_refused(checkpoint, tmp_path, capsys):

@@ -158,3 +158,20 @@ def save_model():
         return folder
 
     return save
+
+
+@pytest.fixture
+def model(variant, build_model):
+    """Each variant as transformers has it."""
+    return build_model(*variant)
+
+
+@pytest.fixture
+def backbone(variant, build_model, open_backbone):
+    """The same weights as ours."""
+    return open_backbone(build_model(*variant))
+
+
+@pytest.fixture
+def clip(generator):
+    return 0.05 + 0.2 * torch.randn(1, 1600, generator=generator)

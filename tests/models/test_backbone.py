@@ -10,8 +10,8 @@ import torch
 from transformers import Wav2Vec2FeatureExtractor
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
-from wavshap_lightning.errors import ModelError, SettingError
-from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone, build_backbone
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.normalisation import valid_mask
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 
@@ -30,23 +30,6 @@ def input_gradient(function, waveforms):
     layers = function(waveforms)
     probe = torch.randn(layers.shape, generator=torch.Generator().manual_seed(7))
     return torch.autograd.grad((layers * probe).sum(), waveforms)[0]
-
-
-@pytest.fixture
-def model(variant, build_model):
-    """Each variant as transformers has it."""
-    return build_model(*variant)
-
-
-@pytest.fixture
-def backbone(variant, build_model, open_backbone):
-    """The same weights as ours."""
-    return open_backbone(build_model(*variant))
-
-
-@pytest.fixture
-def clip(generator):
-    return 0.05 + 0.2 * torch.randn(1, 1600, generator=generator)
 
 
 # What it computes
@@ -209,92 +192,7 @@ def test_opening_leaves_another_copy_alone(variant, model, build_model, open_bac
     assert ((WavLMAttention, True) in kinds) == (variant[0] == "wavlm")
 
 
-# Precision
-
-
-def pretend_cpu(monkeypatch, *, bf16):
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: bf16, raising=False)
-
-
-def test_autocast_outside_has_no_effect(backbone, padded_batch):
-    expected = backbone(*padded_batch)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = backbone(*padded_batch)
-    assert found.dtype == torch.float32
-    assert torch.equal(found, expected)
-
-
-def test_bf16_is_close_and_comes_out_as_float32(
-    model, open_backbone, padded_batch, relative_error, monkeypatch
-):
-    pretend_cpu(monkeypatch, bf16=True)
-    expected = open_backbone(copy.deepcopy(model))(*padded_batch)
-    lowered = open_backbone(model, precision="bf16")
-    found = lowered(*padded_batch)
-    assert lowered.frontend(*padded_batch).dtype == found.dtype == torch.float32
-    assert 1e-4 < relative_error(found, expected) < 3e-2
-
-
-def test_bf16_warns_where_the_cpu_lacks_it(open_backbone, clip, monkeypatch):
-    pretend_cpu(monkeypatch, bf16=False)
-    with pytest.warns(UserWarning, match="precision='bf16': this CPU has no bf16.*'fp32'"):
-        open_backbone(precision="bf16").frontend(clip)
-
-
-def test_bf16_warns_where_torch_cannot_tell(open_backbone, clip, monkeypatch):
-    monkeypatch.setattr(torch.ops, "mkldnn", object())
-    with pytest.warns(UserWarning, match="precision='bf16'"):
-        open_backbone(precision="bf16").frontend(clip)
-
-
-def test_an_unknown_precision_is_refused(open_backbone, unchecked_types):
-    with pytest.raises(SettingError, match="precision='fp16' must be one of fp32, bf16"):
-        open_backbone(precision="fp16")
-
-
-# What it refuses, and what it says of itself
-
-
-@pytest.mark.parametrize(
-    ("family", "option"),
-    [("wavlm", "add_adapter"), ("wav2vec2", "add_adapter"), ("hubert", "conv_pos_batch_norm")],
-)
-def test_parts_that_mix_padding_in_are_refused(family, option, build_model, open_backbone):
-    with pytest.raises(ModelError, match=f"backbone='small' has {option}=True"):
-        open_backbone(build_model(family, **{option: True}))
-
-
-def test_settings_build_the_same_backbone(clip):
-    backbone = SpeechBackbone("tiny", revision="main", unfreeze_layers=1, lora_rank=0)
-    assert backbone.settings == BackboneSettings("tiny", None, unfreeze_layers=1)
-    again = build_backbone(backbone.settings)
-    assert again.settings == backbone.settings
-    assert again.fingerprint == backbone.fingerprint
-    assert torch.equal(again(clip), backbone(clip))
-
-
-@pytest.mark.parametrize(
-    ("settings", "frozen"),
-    [
-        (BackboneSettings(), True),
-        (BackboneSettings(precision="bf16"), True),
-        (BackboneSettings(unfreeze_layers=1), False),
-        (BackboneSettings(lora_rank=2), False),
-    ],
-)
-def test_frozen_says_whether_anything_is_trained(settings, frozen):
-    assert settings.frozen == frozen
-
-
-def test_build_passes_every_setting_on(monkeypatch, unchecked_types):
-    asked = {}
-    monkeypatch.setattr(
-        "wavshap_lightning.models.backbone.SpeechBackbone",
-        lambda source, **options: asked.update(name=source, **options),
-    )
-    settings = BackboneSettings("folder", "abc", "bf16", 2, 3)
-    build_backbone(settings)
-    assert BackboneSettings(**asked) == settings
+# Lengths, and opening again
 
 
 def test_lengths_beyond_the_waveforms_are_refused(open_backbone, padded_batch):

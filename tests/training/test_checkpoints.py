@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
 from wavshap_lightning.errors import CheckpointError, SettingError
 from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY
-from wavshap_lightning.training.checkpoints import WholeCheckpoints, find_checkpoint
+from wavshap_lightning.training.checkpoints import WholeCheckpoints, find_checkpoint, run_of_checkpoint
 
 CONTENT = {CLASSIFIER_KEY: {}, "state_dict": {"weight": torch.arange(3.0)}}
 
@@ -64,3 +65,13 @@ def test_names_mean_the_latest_run_that_has_one(tmp_path):
 def test_no_such_run_is_told(tmp_path):
     with pytest.raises(SettingError, match=r"ckpt_path='best': no run in .* has a best\.ckpt"):
         find_checkpoint(tmp_path, "best")
+
+
+def test_a_checkpoint_is_of_the_run_in_whose_folder_it_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    home = Path("runs/demo")
+    (tmp_path / "linked").symlink_to(tmp_path / "runs")
+    for path in ("runs/demo/version_2/checkpoints/a.ckpt", "linked/demo/version_2/checkpoints/a.ckpt"):
+        assert run_of_checkpoint(home, path) == run_of_checkpoint(home, tmp_path / path) == home / "version_2"
+    for path in (None, "runs/other/version_2/checkpoints/a.ckpt", "a.ckpt", "/a.ckpt"):
+        assert run_of_checkpoint(home, path) is None

@@ -5,20 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from wavshap_lightning.errors import SettingError
+from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.training.cross_validation import (
     NUM_RESAMPLES,
-    FoldResult,
+    Interval,
     bootstrap_uar,
     speaker_confusions,
     summarise_folds,
 )
+from wavshap_lightning.training.fold_result import FoldResult
 from wavshap_lightning.training.scores import Predictions, confusion_counts, score_predictions
 
 NUM_CLASSES = 3
@@ -36,7 +38,7 @@ def draw_fold(fold, speakers=("ann", "bob", "cat"), clips_each=12):
         fold,
         Predictions(logits, labels, torch.arange(num_clips)),
         tuple(f"{speakers[index % len(speakers)]}{fold}" for index in range(num_clips)),
-        {"name": "toy, by speaker", "fold": fold, "clips": num_clips, "hash": "abc"},
+        {"name": "toy, by speaker", "fold": fold, "clips": {"test": 36}, "hash": "abc"},
         f"runs/toy/fold_{fold}",
     )
 
@@ -75,6 +77,12 @@ class TestSummary:
         assert first == again
         assert first != other
 
+    @pytest.mark.parametrize("change", [{"hash": "xyz"}, {"clips": {"test": 35}}])
+    def test_folds_of_another_corpus_are_refused(self, results, change):
+        strange = replace(results[1], protocol={**results[1].protocol, **change})
+        with pytest.raises(CorpusError, match=r"folds=\[1\] were run on another protocol or other clips"):
+            summarise_folds([results[0], strange, results[2]])
+
     def test_no_fold_is_refused(self):
         with pytest.raises(SettingError, match=r"folds=0.*at least one"):
             summarise_folds([])
@@ -92,6 +100,18 @@ class TestSpeakerConfusions:
         np.testing.assert_array_equal(speaker_confusions(turned), speaker_confusions(results[0]))
 
 
+def ends(folds, seed=0):
+    interval = bootstrap_uar(folds, np.random.default_rng(seed))
+    return interval.low, interval.high
+
+
+def draw_speakers(generator, num_speakers, mean=0.7, num_clips=8):
+    """Confusion matrices of speakers with a recall of their own, some much better than others."""
+    recalls = generator.beta(10 * mean, 10 * (1 - mean), size=(num_speakers, 1))
+    correct = generator.binomial(num_clips, recalls, size=(num_speakers, 2))
+    return np.stack([np.diag(hits) + np.fliplr(np.diag(num_clips - hits)) for hits in correct])
+
+
 class TestBootstrap:
     def test_it_meets_a_direct_computation(self, results):
         folds = [speaker_confusions(result) for result in results[:2]]
@@ -99,46 +119,68 @@ class TestBootstrap:
         generator = np.random.default_rng(7)
         values = np.empty((2, NUM_RESAMPLES))
         for fold, matrices in enumerate(folds):
-            draws = generator.integers(len(matrices), size=(NUM_RESAMPLES, len(matrices)))
+            draws = generator.integers(len(matrices), size=(NUM_RESAMPLES, len(matrices) - 1))
             for index, draw in enumerate(draws):
                 values[fold, index] = recall_over_occurring(sum(matrices[speaker] for speaker in draw))
-        expected = np.quantile(values.mean(0), [0.025, 0.975])
-        assert bootstrap_uar(folds, np.random.default_rng(7)) == pytest.approx(expected)
+        found = bootstrap_uar(folds, np.random.default_rng(7))
+        assert (found.low, found.high) == pytest.approx(np.quantile(values.mean(0), [0.025, 0.975]))
+        assert found.value == pytest.approx(np.mean([recall_over_occurring(fold.sum(0)) for fold in folds]))
+        assert found.resampled == "speakers"
+
+    @pytest.mark.parametrize(("num_folds", "num_speakers"), [(6, 4), (10, 2), (1, 40)])
+    def test_its_width_is_that_of_the_standard_error(self, num_folds, num_speakers):
+        """Where all have the same clips, recall is a mean over speakers, whose variance has a closed form."""
+        generator = np.random.default_rng(0)
+        folds = [draw_speakers(generator, num_speakers) for _ in range(num_folds)]
+        recalls = np.array([[recall_over_occurring(matrix) for matrix in fold] for fold in folds])
+        standard_error = (recalls.var(axis=1, ddof=1) / num_speakers).sum() ** 0.5 / num_folds
+        low, high = ends(folds)
+        assert (high - low) / 2 == pytest.approx(1.96 * standard_error, rel=0.1)
 
     def test_with_two_speakers_the_ends_are_known(self):
         good, bad = np.diag([4, 4]), np.array([[0, 4], [4, 0]])
-        assert bootstrap_uar([np.stack([good, bad])], np.random.default_rng(0)) == (0.0, 1.0)
+        assert ends([np.stack([good, bad])]) == (0.0, 1.0)
 
-    def test_one_speaker_a_fold_leaves_no_width(self, results):
-        folds = [speaker_confusions(result)[:1] for result in results]
-        low, high = bootstrap_uar(folds, np.random.default_rng(0))
-        assert low == high == pytest.approx(np.mean([recall_over_occurring(fold[0]) for fold in folds]))
+    def test_folds_of_one_speaker_are_resampled_themselves(self):
+        """With equal clips of each label that is as if all speakers were tested in one fold."""
+        speakers = draw_speakers(np.random.default_rng(0), 24)
+        found = bootstrap_uar(list(speakers[:, None]), np.random.default_rng(1))
+        together = bootstrap_uar([speakers], np.random.default_rng(1))
+        assert (found.value, found.low, found.high) == pytest.approx(
+            (together.value, together.low, together.high)
+        )
+        assert (found.resampled, together.resampled) == ("folds", "speakers")
+
+    def test_one_fold_of_one_speaker_says_nothing_of_others(self, results):
+        fold = speaker_confusions(results[0])[:1]
+        found = bootstrap_uar([fold], np.random.default_rng(0))
+        assert found == Interval(found.value, None, None, "folds")
+        assert found.value == pytest.approx(recall_over_occurring(fold[0]))
 
     def test_a_class_that_a_resample_lacks_does_not_count(self):
         one, other = np.diag([4, 0]), np.array([[0, 0], [2, 2]])
-        low, high = bootstrap_uar([np.stack([one, other])], np.random.default_rng(0))
-        assert (low, high) == (0.5, 1.0)
+        assert ends([np.stack([one, other])]) == (0.5, 1.0)
 
     def test_speakers_that_differ_widen_it(self):
         alike = np.stack([np.array([[6, 4], [4, 6]])] * 10)
         apart = np.stack([np.diag([10, 10])] * 6 + [np.array([[0, 10], [10, 0]])] * 4)
-        low, high = bootstrap_uar([alike], np.random.default_rng(0))
+        low, high = ends([alike])
         assert low == high == pytest.approx(0.6)
-        low, high = bootstrap_uar([apart], np.random.default_rng(0))
+        low, high = ends([apart])
         assert high - low > 0.4
 
-    def test_it_covers_the_truth_about_as_often_as_it_says(self):
-        """Speakers with recalls of their own, some much better than others, eight clips of each class."""
+    @pytest.mark.parametrize(
+        ("num_folds", "num_speakers", "least"), [(1, 40, 0.9), (6, 4, 0.88), (24, 1, 0.9), (10, 1, 0.86)]
+    )
+    def test_it_covers_the_truth_about_as_often_as_it_says(self, num_folds, num_speakers, least):
         generator = np.random.default_rng(0)
-        num_trials, num_speakers, num_clips, mean = 200, 40, 8, 0.7
+        num_trials, mean = 200, 0.7
         covered = 0
         for _ in range(num_trials):
-            recalls = generator.beta(10 * mean, 10 * (1 - mean), size=(num_speakers, 1))
-            correct = generator.binomial(num_clips, recalls, size=(num_speakers, 2))
-            matrices = np.stack([np.diag(hits) + np.fliplr(np.diag(num_clips - hits)) for hits in correct])
-            low, high = bootstrap_uar([matrices], generator)
-            covered += low <= mean <= high
-        assert 0.90 <= covered / num_trials <= 0.98
+            folds = [draw_speakers(generator, num_speakers, mean) for _ in range(num_folds)]
+            interval = bootstrap_uar(folds, generator)
+            covered += interval.low <= mean <= interval.high
+        assert least <= covered / num_trials <= 0.98
 
 
 class TestFiles:
@@ -177,3 +219,23 @@ class TestFiles:
         assert f"{summary.uar.value:.3f} [{summary.uar.low:.3f}, {summary.uar.high:.3f}]" in shown
         assert "95% interval over speakers" in shown
         assert all(f"ann{fold} bob{fold} cat{fold}" in shown for fold in range(3))
+
+    @pytest.mark.parametrize(("num_folds", "told"), [(3, "95% interval over folds"), (1, "0.")])
+    def test_what_was_resampled_is_told(self, tmp_path, num_folds, told):
+        summary = summarise_folds([draw_fold(fold, speakers=("ann",)) for fold in range(num_folds)])
+        console = Console(file=io.StringIO(), width=140)
+        console.print(summary.table())
+        assert told in console.file.getvalue()
+        assert ("interval" in console.file.getvalue()) == (num_folds > 1)
+        summary.save(tmp_path)
+        read = json.loads((tmp_path / "cv.json").read_text(encoding="utf-8"))
+        assert (read["resampled"], read["uar_low"] is None) == ("folds", num_folds == 1)
+
+    def test_names_with_brackets_are_printed_as_they_are(self):
+        console = Console(file=io.StringIO(), width=140)
+        fold = replace(
+            draw_fold(0, speakers=("[/ann]", "[red]")),
+            protocol={**draw_fold(0).protocol, "name": "[/] of mine"},
+        )
+        console.print(summarise_folds([fold]).table())
+        assert all(name in console.file.getvalue() for name in ("[/] of mine", "[/ann]0", "[red]0"))

@@ -95,6 +95,7 @@ def test_augmentation_leaves_no_trace_when_it_fails(build_dataset, unchecked_typ
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # on a single processor
 def test_augmentation_does_not_depend_on_the_number_of_workers(build_dataset, clips):
     def epoch(num_workers):
         sampler = BatchSampler([0.5] * len(clips), batch_size=2, shuffle=True, seed=3)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 
+from lightning.pytorch.utilities import rank_zero_only
+
 from wavshap_lightning.training.metrics_table import MetricsTable
 
 
@@ -41,6 +43,35 @@ def test_a_resumed_run_goes_on_in_the_table(tmp_path):
         ("2", "0.9"),
         ("3", "1.0"),
     ]
+
+
+def test_rows_go_by_step_and_a_later_value_replaces_an_earlier(tmp_path):
+    table = MetricsTable(tmp_path)
+    for step, value in ((20, 1.0), (3, 2.0), (None, 3.0), (20, 4.0)):
+        table.log_metrics({"loss": value}, step=step)
+    table.save()
+    assert [(row["step"], row["loss"]) for row in read(tmp_path)] == [
+        ("0", "3.0"),
+        ("3", "2.0"),
+        ("20", "4.0"),
+    ]
+
+
+def test_numbers_keep_all_their_digits(tmp_path):
+    values = {"a": 0.1 + 0.2, "b": 1e-300, "c": float("inf")}
+    table = MetricsTable(tmp_path)
+    table.log_metrics(values, step=1)
+    table.save()
+    (row,) = read(tmp_path)
+    assert {name: float(row[name]) for name in values} == values
+
+
+def test_only_the_first_process_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    table = MetricsTable(tmp_path)
+    table.log_metrics({"loss": 1.0}, step=1)
+    table.save()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_without_metrics_has_no_table(tmp_path):

@@ -33,9 +33,18 @@ def test_a_checkpoint_is_tested_on_its_own_fold(speakers):
 def test_the_test_speakers_of_another_fold_have_trained_it(speakers):
     (tested,) = speakers.folds[1].test
     with pytest.raises(
-        CheckpointError, match=rf"holds speakers=\['{tested}'\] that fold=1 tests.*data\.fold=0"
+        CheckpointError, match=rf"holds speakers=\['{tested}'\] of the test part of fold=1; .*data\.fold=0"
     ):
         check_unseen(record(speakers, 0), record(speakers, 1))
+
+
+def test_validation_speakers_of_another_fold_may_have_trained_it_too(speakers):
+    (validated,) = speakers.folds[1].validation
+    assert validated in speakers.folds[0].train
+    with pytest.raises(CheckpointError, match=rf"holds speakers=\['{validated}'\] of the validation part"):
+        check_unseen(record(speakers, 0), record(speakers, 1), "validation")
+    for fold in range(4):
+        check_unseen(record(speakers, fold), record(speakers, fold), "validation")
 
 
 def test_buckets_of_another_draw_are_other_clips(buckets):
@@ -60,6 +69,22 @@ def test_a_run_goes_on_with_its_own_fold_alone(speakers, buckets):
             check_same_training(record(speakers, 2), other)
 
 
+def test_a_run_goes_on_with_its_own_clips_alone(speakers):
+    one, other = ({**record(speakers, 0), "digest": digest, "clips": {"train": 3}} for digest in "ab")
+    check_same_training(one, one)
+    with pytest.raises(CheckpointError, match=r"trained on clips={'train': 3}.*not the same ones"):
+        check_same_training(one, other)
+
+
+def test_a_run_does_not_go_on_with_shortened_clips(build_datamodule, build_module, build_trainer, checkpoint):
+    cut = build_datamodule(protocol="leave-one-speaker-out", max_duration_s=0.4)
+    with (
+        pytest.warns(UserWarning, match="the audit of the clips found"),
+        pytest.raises(CheckpointError, match="not the same ones"),
+    ):
+        build_trainer(max_epochs=2).fit(build_module(), datamodule=cut, **checkpoint)
+
+
 @pytest.fixture
 def checkpoint(build_datamodule, build_module, build_trainer, tmp_path):
     trainer = build_trainer()
@@ -71,8 +96,10 @@ def checkpoint(build_datamodule, build_module, build_trainer, tmp_path):
 def test_trainers_ask(build_datamodule, build_module, build_trainer, checkpoint):
     same, other = (build_datamodule(protocol="leave-one-speaker-out", fold=fold) for fold in (0, 1))
     build_trainer().test(build_module(), datamodule=same, verbose=False, **checkpoint)
-    with pytest.raises(CheckpointError, match="that fold=1 tests"):
+    with pytest.raises(CheckpointError, match="of the test part of fold=1"):
         build_trainer().test(build_module(), datamodule=other, verbose=False, **checkpoint)
+    with pytest.raises(CheckpointError, match="of the validation part of fold=1"):
+        build_trainer().validate(build_module(), datamodule=other, verbose=False, **checkpoint)
     with pytest.raises(CheckpointError, match="begin anew"):
         build_trainer(max_epochs=2).fit(build_module(), datamodule=other, **checkpoint)
     accepted = build_datamodule(protocol="leave-one-speaker-out", fold=1, allow_shared_speakers=True)

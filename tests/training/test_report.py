@@ -92,3 +92,11 @@ def test_the_screen_shows_scores_confusion_and_speakers(report):
     assert rows["unknown"] == ["unknown", "2", "1.000", "1.000"]
     assert lines[-1].startswith("Test ")
     assert "UAR 0.667  WA 0.667  macro F1 0.667  ECE 0." in lines[-1]
+
+
+def test_names_with_brackets_are_shown_as_they_are(report):
+    labels = ("[/]", "[red]happy", *LABELS[2:])
+    speakers = ("[bold]ann", "[/x]", "", "[bold]ann", "[/x]", "")
+    shown = shown_by(Report("test", labels, report.predictions, speakers, {}))
+    for name in (*labels, "[bold]ann", "[/x]"):
+        assert shown.count(name) >= 1, name

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +20,13 @@ def positions(durations_s, epoch=0, **changes):
     sampler = BatchSampler(list(durations_s), **{**defaults, **changes})
     sampler.set_epoch(epoch)
     return [[request.position for request in batch] for batch in sampler]
+
+
+def ranks_of(durations_s, num_replicas=1, **changes):
+    return [
+        positions(durations_s, num_replicas=num_replicas, rank=rank, **changes)
+        for rank in range(num_replicas)
+    ]
 
 
 def draw_durations(num_clips, seed=0):
@@ -34,41 +44,47 @@ sizes = {
 
 @settings(max_examples=60, deadline=None)
 @given(**sizes)
-def test_every_clip_comes_once_over_all_ranks_but_for_repeats_within_its_batch(
-    num_clips, batch_size, num_replicas, shuffle, epoch
-):
-    ranks = [
-        positions(
-            draw_durations(num_clips),
-            epoch,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            num_replicas=num_replicas,
-            rank=rank,
-        )
-        for rank in range(num_replicas)
-    ]
-    assert len({len(batches) for batches in ranks}) == 1
+def test_every_clip_comes_once_over_all_ranks_but_for_repeats_within_its_batch(num_clips, **options):
     seen = []
-    for together in zip(*ranks, strict=True):
-        assert len({len(batch) for batch in together}) == 1
-        assert len(together[0]) >= 2
-        if num_clips > num_replicas:
-            assert min(len(set(batch)) for batch in together) >= 2
+    for together in zip(*ranks_of(draw_durations(num_clips), **options), strict=True):
         seen += set().union(*together)
     assert Counter(seen) == Counter(range(num_clips))
 
 
 @settings(max_examples=60, deadline=None)
 @given(**sizes)
-def test_no_batch_is_larger_than_asked_for_unless_one_would_be_single(
-    num_clips, batch_size, num_replicas, shuffle, epoch
-):
-    batches = positions(
-        draw_durations(num_clips), epoch, batch_size=batch_size, shuffle=shuffle, num_replicas=num_replicas
-    )
-    assert max(map(len, batches)) <= max(batch_size, 3)
-    assert max(map(len, batches)) - min(map(len, batches)) <= 1
+def test_ranks_have_equally_many_batches_of_equally_many_clips(num_clips, **options):
+    ranks = ranks_of(draw_durations(num_clips), **options)
+    assert len({len(batches) for batches in ranks}) == 1
+    for together in zip(*ranks, strict=True):
+        assert len({len(batch) for batch in together}) == 1
+
+
+def test_batches_hold_two_clips_at_least_and_no_more_than_asked_for():
+    """But for twos of an odd number of clips on one rank, of which one batch has three."""
+    sizes = product(range(2, 6), range(1, 6), range(2, 60))
+    for batch_size, num_replicas, num_clips in sizes:
+        ranks = ranks_of([1.0] * num_clips, batch_size=batch_size, num_replicas=num_replicas)
+        batches = [batch for rank in ranks for batch in rank]
+        found = [len(batch) for batch in batches]
+        odd = batch_size == 2 and num_replicas == 1 and num_clips % 2 == 1
+        assert [size for size in found if size > batch_size] == [3] * odd, (
+            batch_size,
+            num_replicas,
+            num_clips,
+        )
+        assert all(len(set(batch)) == len(batch) >= 2 for batch in batches), (num_replicas, num_clips)
+        assert max(found) - min(found) <= 1
+
+
+def test_batches_are_as_few_as_can_be():
+    for batch_size, num_replicas, num_clips in product(range(4, 9), range(1, 5), range(8, 80)):
+        (first, *_) = ranks_of([1.0] * num_clips, batch_size=batch_size, num_replicas=num_replicas)
+        assert len(first) == math.ceil(num_clips / (batch_size * num_replicas))
+
+
+def test_a_single_clip_makes_a_batch_nonetheless():
+    assert ranks_of([1.0], num_replicas=2) == [[[0, 0]], [[0, 0]]]
 
 
 def test_the_number_of_batches_is_told():
@@ -82,6 +98,43 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert positions(durations_s, 1, seed=2) == positions(durations_s, 1, seed=2)
     orders = [positions(durations_s, epoch, seed=seed) for seed in (0, 1) for epoch in (0, 1)]
     assert all(a != b for i, a in enumerate(orders) for b in orders[:i])
+
+
+def test_earlier_epochs_and_global_random_states_do_not_matter():
+    durations_s = draw_durations(50)
+    expected = positions(durations_s, 3)
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002 - it must stay
+    sampler = BatchSampler(durations_s.tolist(), batch_size=4, shuffle=True)
+    list(sampler)
+    sampler.set_epoch(3)
+    for _ in range(2):
+        assert [[request.position for request in batch] for batch in sampler] == expected
+    assert torch.equal(torch.get_rng_state(), states[0])
+    np.testing.assert_array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002
+
+
+def seed_of_clip(num_replicas=1, **changes):
+    """The seed of every clip; a clip that is repeated has the same one."""
+    options = {"batch_size": 4, "shuffle": True, "num_replicas": num_replicas, **changes}
+    epoch = options.pop("epoch", 0)
+    requests = set()
+    for rank in range(num_replicas):
+        sampler = BatchSampler([1.0] * 50, rank=rank, **options)
+        sampler.set_epoch(epoch)
+        requests |= {request for batch in sampler for request in batch}
+    assert len(requests) == 50
+    return {request.position: request.seed for request in requests}
+
+
+def test_the_seed_of_a_clip_depends_on_neither_rank_nor_number_of_ranks():
+    assert seed_of_clip() == seed_of_clip(num_replicas=3) == seed_of_clip(num_replicas=4, batch_size=7)
+
+
+def test_seeds_differ_between_clips_epochs_and_seeds():
+    found = [
+        value for seed, epoch in np.ndindex(3, 3) for value in seed_of_clip(seed=seed, epoch=epoch).values()
+    ]
+    assert len(set(found)) == 50 * 9
 
 
 def test_an_evaluation_comes_in_one_order_of_length():

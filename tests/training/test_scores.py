@@ -80,6 +80,30 @@ def test_a_perfect_and_sure_classifier():
     }
 
 
+@pytest.mark.parametrize("shift", [0.0, -5.0])
+def test_small_logits_are_not_taken_for_probabilities(shift):
+    logits = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.5]]) + shift
+    predictions = predict(logits, [0, 1, 1])
+    assert float(score_predictions(predictions)["ece"]) == pytest.approx(
+        calibration_error(predictions), abs=1e-6
+    )
+
+
+def test_full_certainty_belongs_to_the_last_bin():
+    certain = torch.tensor([40.0] * 5 + [3.5] * 5)
+    predictions = predict(torch.stack([certain, torch.zeros(10)], dim=1), [1] + [0] * 9)
+    assert float(score_predictions(predictions)["ece"]) == pytest.approx(
+        calibration_error(predictions), abs=1e-6
+    )
+
+
+def test_the_order_of_the_clips_does_not_matter():
+    predictions = draw_predictions()
+    turned = score_predictions(predictions.select(torch.arange(60).flip(0)))
+    for name, value in score_predictions(predictions).items():
+        assert float(turned[name]) == pytest.approx(float(value), abs=1e-6), name
+
+
 def test_a_single_clip_can_be_scored():
     log = PredictionLog()
     log.update(torch.tensor([[0.0, 2.0]]), torch.tensor([1]), torch.tensor([0]))
@@ -110,10 +134,34 @@ def test_the_log_forgets_when_reset():
         assert torch.equal(log.predictions().logits, predictions.logits)
 
 
-def test_the_log_holds_no_graph():
+def test_the_log_may_be_looked_at_before_it_is_full():
+    whole, log = draw_predictions(num_clips=4), PredictionLog()
+    for chosen in ([0, 1], [2, 3]):
+        part = whole.select(torch.tensor(chosen))
+        log.update(part.logits, part.labels, part.positions)
+        assert log.predictions().positions.tolist() == list(range(chosen[-1] + 1))
+    assert torch.equal(log.predictions().logits, whole.logits)
+
+
+def test_the_log_puts_ranks_together_and_counts_shared_clips_once():
+    whole, here, there = draw_predictions(num_clips=7), PredictionLog(), PredictionLog()
+    for log, chosen in ((here, [0, 2, 4, 6]), (there, [1, 3, 5, 0])):
+        part = whole.select(torch.tensor(chosen))
+        log.update(part.logits, part.labels, part.positions)
+    of_the_other = iter([there.logits[0], there.labels[0], there.positions[0]])
+    here.dist_sync_fn = lambda state, group: [state, next(of_the_other)]
+    here.distributed_available_fn = lambda: True
+    found = here.predictions()
+    assert torch.equal(found.positions, whole.positions)
+    assert torch.equal(found.logits, whole.logits)
+
+
+def test_the_log_holds_neither_a_graph_nor_half_precision():
     log = PredictionLog()
-    log.update(torch.zeros(2, 3, requires_grad=True), torch.tensor([0, 1]), torch.tensor([0, 1]))
-    assert not log.predictions().logits.requires_grad
+    logits = torch.zeros(2, 3, dtype=torch.bfloat16, requires_grad=True)
+    log.update(logits, torch.tensor([0, 1]), torch.tensor([0, 1]))
+    found = log.predictions().logits
+    assert (found.requires_grad, found.dtype) == (False, torch.float32)
 
 
 def test_speakers_are_scored_alone_worst_first():

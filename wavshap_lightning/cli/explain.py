@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES, load_audio
+from wavshap_lightning.cli.quiet import quiet
 from wavshap_lightning.corpora.files import find_audio
 from wavshap_lightning.errors import AudioError, SettingError, WavshapError
 from wavshap_lightning.models.checkpoint import load_classifier
@@ -31,9 +32,10 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     options = _build_parser().parse_args(args)
     try:
-        classifier = load_classifier(options.model).to(options.device)
-        paths = list_audio(options.audio)
-        sys.exit(_score_all(classifier, paths))
+        with quiet():
+            classifier = load_classifier(options.model).to(options.device)
+            paths = list_audio(options.audio)
+            sys.exit(_score_all(classifier, paths))
     except WavshapError as error:
         _complain(error)
         sys.exit(EXIT_NOTHING_DONE)
@@ -95,11 +97,20 @@ def _score_all(classifier: EmotionClassifier, paths: Sequence[Path]) -> int:
             _complain(error)
             continue
         num_scored += 1
-        sys.stdout.write(f"{_ranked(probabilities)}  {path}\n")
+        sys.stdout.write(f"{_ranked(probabilities)}  {_on_one_line(path)}\n")
         sys.stdout.flush()
     if num_scored == len(paths):
         return EXIT_DONE
     return EXIT_SOME_FAILED if num_scored else EXIT_NOTHING_DONE
+
+
+def _on_one_line(path: Path) -> str:
+    r"""The path as it is written, but for line breaks and the like in its name.
+
+    >>> _on_one_line(Path("a\tname.wav"))
+    'a\\tname.wav'
+    """
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(path))
 
 
 def _ranked(probabilities: dict[str, float]) -> str:
@@ -133,7 +144,9 @@ def score_clip(classifier: EmotionClassifier, path: Path) -> dict[str, float]:
 
 
 def _complain(error: WavshapError) -> None:
-    message = f"{type(error).__name__}: {error}"
+    message = f"{type(error).__name__}: {error}".encode(
+        errors="backslashreplace"
+    ).decode()  # a path may be no text
     Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
 
 

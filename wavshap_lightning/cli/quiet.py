@@ -7,7 +7,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What Lightning tells everybody.
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+# What Lightning and transformers tell everybody; weights that are missing are an error of ours.
 NOTES = (
     "GPU available",
     "TPU available",
@@ -17,8 +20,13 @@ NOTES = (
     "`Trainer.fit` stopped:",
     "Restoring states from",
     "Loaded model weights from",
+    "LOAD REPORT",
 )
-LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
+LOGGERS = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.seed",
+    "transformers.modeling_utils",
+)
 WARNINGS = (
     ".*does not have many workers which may be a bottleneck.*",
     ".*module\\(s\\) in eval mode at the start of training.*",
@@ -29,10 +37,13 @@ WARNINGS = (
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within the block, notes and warnings that help nobody are dropped, and warnings come without code."""
+    """Within the block, what helps nobody is dropped: notes, warnings, and the code that comes with warnings.
+
+    So is the bar of transformers while it loads weights; that of a download stays.
+    """
     loggers = [logging.getLogger(name) for name in LOGGERS]
     formatwarning = warnings.formatwarning
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _without_loading_bars():
         for message in WARNINGS:
             warnings.filterwarnings("ignore", message)
         for logger in loggers:
@@ -44,6 +55,23 @@ def quiet() -> Iterator[None]:
             warnings.formatwarning = formatwarning
             for logger in loggers:
                 logger.removeFilter(_is_worth_telling)
+
+
+@contextmanager
+def _without_loading_bars() -> Iterator[None]:
+    """The switch of transformers turns the bars of downloads off too, so they are turned on again."""
+    were_shown, downloads_were_hidden = is_progress_bar_enabled(), are_progress_bars_disabled()
+    _show_bars(loading=False, downloads=not downloads_were_hidden)
+    try:
+        yield
+    finally:
+        _show_bars(loading=were_shown, downloads=not downloads_were_hidden)
+
+
+def _show_bars(*, loading: bool, downloads: bool) -> None:
+    (enable_progress_bar if loading else disable_progress_bar)()  # type: ignore[no-untyped-call]
+    if downloads == are_progress_bars_disabled():
+        (enable_progress_bars if downloads else disable_progress_bars)()
 
 
 def _is_worth_telling(record: logging.LogRecord) -> bool:

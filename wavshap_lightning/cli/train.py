@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,21 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from wavshap_lightning.cli.configs import find_config
+from wavshap_lightning.cli.folds import open_folder, run_folds
 from wavshap_lightning.cli.quiet import quiet
 from wavshap_lightning.cli.trainer import EmotionTrainer
 from wavshap_lightning.errors import SettingError, WavshapError
 from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.training.callbacks import default_callbacks
-from wavshap_lightning.training.checkpoints import WholeCheckpoints, find_checkpoint
-from wavshap_lightning.training.cross_validation import FoldResult, summarise_folds
+from wavshap_lightning.training.checkpoints import WholeCheckpoints, find_checkpoint, run_of_checkpoint
+from wavshap_lightning.training.cross_validation import CrossValidation, summarise_folds
 from wavshap_lightning.training.datamodule import EmotionDataModule
 from wavshap_lightning.training.files import from_here
+from wavshap_lightning.training.fold_result import FoldResult
 from wavshap_lightning.training.loggers import (
     RunSettings,
     build_loggers,
@@ -105,10 +109,10 @@ class EmotionCLI(LightningCLI):
         """A trainer with the run's loggers, callbacks and checkpoints besides those of the configuration."""
         run, configured = self._get(self.config_init, "run"), self._get(self.config_init, "trainer")
         folder = None
-        if configured.logger is None:
-            resumed = self._get(self.config, "ckpt_path") if self.subcommand == "fit" else None
-            folder = self.folder or _run_folder(run, resumed)
-            kwargs["logger"] = build_loggers(run, folder)
+        if configured.logger is None or isinstance(configured.logger, bool):
+            folder = self.folder or self._run_folder(run)
+            kwargs["logger"] = False if configured.logger is False else build_loggers(run, folder)
+            kwargs["default_root_dir"] = configured.default_root_dir or str(folder)
         ours = default_callbacks(
             seed=int(self._get(self.config, "seed_everything")),
             patience=run.patience,
@@ -121,6 +125,15 @@ class EmotionCLI(LightningCLI):
             kwargs["plugins"] = [*plugins, WholeCheckpoints()]
         return super().instantiate_trainer(**kwargs)
 
+    def _run_folder(self, run: RunSettings) -> Path:
+        """The folder of the run that goes on, else a new one."""
+        config = self.config[self.subcommand]
+        origin = run_of_checkpoint(run.home, config.ckpt_path) if self.subcommand == "fit" else None
+        if origin is None:
+            return claim_run_folder(run.home)
+        config.ckpt_path = None  # what is stored repeats the run from its start
+        return origin
+
     def _run_subcommand(self, subcommand: str) -> None:
         if subcommand == "cv":
             self.cv()
@@ -131,7 +144,8 @@ class EmotionCLI(LightningCLI):
             except SystemExit as error:  # how Lightning ends when interrupted
                 if not self.trainer.interrupted:
                     raise
-                _print_how_to_go_on(self.trainer)
+                if self.folder is None:  # else this is a fold of a cross-validation, which has its own advice
+                    _print_how_to_go_on(self.trainer)
                 raise KeyboardInterrupt from error
 
     def before_fit(self) -> None:
@@ -151,18 +165,16 @@ class EmotionCLI(LightningCLI):
     def cv(self) -> None:
         """Run every fold as a run of its own, then print and save the table."""
         config = self.config["cv"]
-        home = claim_run_folder(RunSettings(**config.run.as_dict()).home)
-        results: list[FoldResult] = []
-        num_folds = 1
-        while len(results) < num_folds:
-            cli = _run_fold(config, home, len(results))
-            results.append(_fold_result(cli))
-            num_folds = len(cli.datamodule.prepared.protocol.folds)
-        if cli.trainer.is_global_zero:
-            summary = summarise_folds(results, seed=int(config.seed_everything))
-            summary.save(home)
-            Console().print(summary.table())
-            _print_line("Written to", f"{home}/cv.json and cv.csv", Console())
+        given, config.folder = config.folder, None
+        configuration = self._parser("cv").dump(config, skip_none=False)
+        folder = open_folder(given, RunSettings(**config.run.as_dict()).home, configuration)
+        try:
+            results = run_folds(folder, partial(_run_fold, config))
+        except KeyboardInterrupt:
+            flags = f"--config {folder}/config.yaml --folder {folder}"
+            _print_line("Go on with", f"python train.py cv {flags}", Console(stderr=True))
+            raise
+        _conclude(folder, summarise_folds(results, seed=int(config.seed_everything)))
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -175,7 +187,7 @@ def main(args: Sequence[str] | None = None) -> None:
         with quiet():
             EmotionCLI(arguments or ["fit", "--config", str(find_config("demo.yaml"))])
     except WavshapError as error:
-        message = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
         Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
@@ -192,33 +204,34 @@ def _checked_checkpoint(command: str, run: Namespace, wanted: str | Path | None)
             'or "best" for that of the latest run of this name'
         )
     path = find_checkpoint(RunSettings(**run.as_dict()).home, str(wanted))
-    read_checkpoint(path)
+    if "optimizer_states" not in read_checkpoint(path) and command == "fit":
+        raise SettingError(
+            f"ckpt_path={path} holds weights alone, for testing and explaining; go on from the last.ckpt "
+            "beside it"
+        )
     return str(path)
 
 
-def _run_folder(run: RunSettings, resumed: str | None) -> Path:
-    """The folder of the run that is resumed, else a new one."""
-    origin = Path(resumed).absolute().parents[1] if resumed else None
-    if origin is not None and origin.parent == run.home.absolute():
-        return origin
-    return claim_run_folder(run.home)
-
-
-def _run_fold(config: Namespace, home: Path, fold: int) -> EmotionCLI:
+def _run_fold(config: Namespace, folder: Path, fold: int) -> FoldResult:
+    """Run a fold from its start, whatever an earlier start may have left in its folder."""
+    (folder / "metrics.csv").unlink(missing_ok=True)
     fold_config = config.clone()
+    fold_config.pop("folder")
     fold_config.data.fold = fold
     fold_config.run.test = True
     fold_config.ckpt_path = None
     arguments = Namespace(subcommand="fit", fit=fold_config)  # type: ignore[no-untyped-call]
-    return EmotionCLI(arguments, folder=home / f"fold_{fold}")
+    cli = EmotionCLI(arguments, folder=folder)
+    data = cli.datamodule
+    speakers = tuple(clip.speaker for clip in data.clips("test"))
+    return FoldResult(fold, cli.model.test_predictions, speakers, data.protocol_record, str(folder))
 
 
-def _fold_result(cli: EmotionCLI) -> FoldResult:
-    speakers = tuple(clip.speaker for clip in cli.datamodule.clips("test"))
-    fold = cli.datamodule.prepared.fold
-    return FoldResult(
-        fold, cli.model.test_predictions, speakers, cli.datamodule.protocol_record, str(cli.folder)
-    )
+@rank_zero_only
+def _conclude(folder: Path, summary: CrossValidation) -> None:
+    summary.save(folder)
+    Console().print(summary.table())
+    _print_line("Written to", f"{folder}/cv.json and cv.csv", Console())
 
 
 def _best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint | None:
@@ -229,9 +242,11 @@ def _best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint | None:
 def _print_how_to_go_on(trainer: L.Trainer) -> None:
     """Before `fit` has finished an epoch there is nothing to go on from."""
     best = _best_checkpoint(trainer)
-    last = Path(best.dirpath if best and best.dirpath else "", "last.ckpt")
-    if trainer.state.fn == "fit" and trainer.is_global_zero and last.is_file():
-        flags = f"--config {from_here(last.parents[1])}/config.yaml --ckpt_path {from_here(last)}"
+    if best is None or best.dirpath is None or trainer.state.fn != "fit" or not trainer.is_global_zero:
+        return
+    last = from_here(Path(best.dirpath) / "last.ckpt")
+    if last.is_file():
+        flags = f"--config {last.parent.parent}/config.yaml --ckpt_path {last}"
         _print_line("Go on with", f"python train.py fit {flags}", Console(stderr=True))
 
 

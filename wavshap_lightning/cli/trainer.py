@@ -48,6 +48,13 @@ class EmotionTrainer(L.Trainer):
         """
         super().test(model, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False, weights_only=True)
 
-    def cv(self, model: EmotionModule, datamodule: EmotionDataModule) -> None:
-        """Train, choose and test on every fold; report the mean with its confidence interval."""
+    def cv(self, model: EmotionModule, datamodule: EmotionDataModule, folder: str | None = None) -> None:
+        """Train, choose and test on every fold; report the mean with its confidence interval.
+
+        Args:
+            model: What to train, anew for every fold.
+            datamodule: On what.
+            folder: Go on in this folder of a cross-validation that was cut off, with its `config.yaml`; folds
+                that are finished are kept.
+        """
         raise NotImplementedError("every fold has a trainer of its own; see EmotionCLI.cv")

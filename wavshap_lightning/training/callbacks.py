@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L  # noqa: N812
 import numpy as np
@@ -41,6 +42,28 @@ class ReproducibleEpochs(Callback):
         if batch_idx == 0:
             words = np.random.SeedSequence((self.seed, trainer.current_epoch, trainer.global_rank))
             L.seed_everything(int(words.generate_state(1)[0]), verbose=False)
+
+
+class MovedRun(Callback):
+    """Lets a run go on as it was although its folder was moved or renamed.
+
+    A `ModelCheckpoint` knows its files by absolute path. Elsewhere it would forget how good the best one was,
+    and write the next epoch over it.
+    """
+
+    def on_load_checkpoint(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,  # noqa: ARG002 - Lightning's signature
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Name the files of the checkpoint's folder as they are called now."""
+        here = str(Path(trainer.ckpt_path or "").resolve().parent)
+        states = checkpoint.get("callbacks", {})
+        for callback in trainer.checkpoint_callbacks:
+            state = states.get(callback.state_key, {})
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath == here and state.get("dirpath"):
+                states[callback.state_key] = _moved(state, state["dirpath"], here)
 
 
 class OneThread(Callback):
@@ -139,6 +162,7 @@ def default_callbacks(
     )
     return [
         ReproducibleEpochs(seed),
+        MovedRun(),
         OneThread(),
         ProtocolWriter(),
         Introduction(),
@@ -148,6 +172,15 @@ def default_callbacks(
         best,
         last,
     ]
+
+
+def _moved(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 - a state is whatever its callback stores
+    """The state of a callback whose files have moved from one folder to another."""
+    if isinstance(value, dict):
+        return {_moved(key, old, new): _moved(item, old, new) for key, item in value.items()}
+    if isinstance(value, str) and Path(value).is_relative_to(old):
+        return str(new / Path(value).relative_to(old))
+    return value
 
 
 def _datamodule(trainer: L.Trainer) -> EmotionDataModule | None:

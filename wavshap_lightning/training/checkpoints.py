@@ -78,6 +78,14 @@ def find_checkpoint(home: Path, wanted: str) -> Path:
     return found[max(found)]
 
 
+def run_of_checkpoint(home: Path, checkpoint: str | Path | None) -> Path | None:
+    """The run below `home` whose checkpoint this is; None where it is of no such run."""
+    if checkpoint is None:
+        return None
+    folder = Path(checkpoint).resolve().parent.parent
+    return home / folder.name if folder.parent == home.resolve() else None
+
+
 def _number(checkpoint: Path) -> int:
     digits = checkpoint.parents[1].name.removeprefix("version_")
     return int(digits) if digits.isdigit() else -1

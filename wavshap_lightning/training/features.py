@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -77,17 +78,18 @@ def extract_features(
         clips: The clips wanted.
         statistic: What to keep of their layers.
         cache: Where to put it.
-        on_progress: Called with the number of clips done so far.
+        on_progress: Called with the number of clips done so far; clips of equal content are done together.
 
     Raises:
         AudioError: If a clip cannot be read.
         CacheError: If the cache cannot be written.
     """
     by_key = {keyed.key: keyed for keyed in clips}
+    num_clips = Counter(keyed.key for keyed in clips)
     todo = sorted((by_key[key] for key in cache.missing(by_key)), key=lambda keyed: -keyed.duration_s)
     limit_s = CPU_BATCH_S if _device(backbone).type == "cpu" else GPU_BATCH_S
     pending: dict[str, LayerStatistics] = {}
-    done, written_at_s = len(by_key) - len(todo), time.monotonic()
+    done, written_at_s = len(clips) - sum(num_clips[keyed.key] for keyed in todo), time.monotonic()
     try:
         for batch, waveforms in _prefetched(list(_batches(todo, limit_s)), backbone.sample_rate):
             entries = _statistics(backbone, waveforms, statistic)
@@ -95,7 +97,7 @@ def extract_features(
             if _num_bytes(pending) > SHARD_BYTES or time.monotonic() - written_at_s > SHARD_S:
                 cache.write(pending)
                 pending, written_at_s = {}, time.monotonic()
-            done += len(batch)
+            done += sum(num_clips[keyed.key] for keyed in batch)
             on_progress(done)
     finally:
         cache.write(pending)

@@ -204,8 +204,9 @@ class EmotionModule(L.LightningModule):
         corpus = getattr(getattr(self.trainer, "datamodule", None), "corpus", None)
         if self.trainer.state.fn == "fit":
             check_same_training(recorded, self._protocol())
-        elif self.trainer.state.fn == "test" and not getattr(corpus, "allow_shared_speakers", False):
-            check_unseen(recorded, self._protocol())
+        elif not getattr(corpus, "allow_shared_speakers", False):
+            part = "validation" if self.trainer.state.fn == "validate" else "test"
+            check_unseen(recorded, self._protocol(), part)
 
     def _class_counts(self) -> dict[str, int]:
         counts = getattr(getattr(self.trainer, "datamodule", None), "class_counts", None)

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from wavshap_lightning.training.files import write_csv, write_json
 from wavshap_lightning.training.scores import (
@@ -67,10 +68,10 @@ class Report:
 def _confusion_table(part: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Table:
     table = Table(title=f"{part.capitalize()} clips by label (row) and prediction (column)")
     for name in ("", *labels, "recall"):
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right")  # a Text, since brackets in a string would be markup
     for index, (label, row) in enumerate(zip(labels, counts, strict=True)):
         recall = f"{row[index] / sum(row):.2f}" if sum(row) else "-"
-        table.add_row(label, *(str(count) if count else "." for count in row), recall)
+        table.add_row(Text(label), *(str(count) if count else "." for count in row), recall)
     return table
 
 
@@ -79,5 +80,6 @@ def _speaker_table(part: str, speakers: Sequence[SpeakerScore]) -> Table:
     for name in ("speaker", "clips", "UAR", "WA"):
         table.add_column(name, justify="right")
     for score in speakers:
-        table.add_row(score.speaker or "unknown", str(score.num_clips), f"{score.uar:.3f}", f"{score.wa:.3f}")
+        speaker = Text(score.speaker or "unknown")
+        table.add_row(speaker, str(score.num_clips), f"{score.uar:.3f}", f"{score.wa:.3f}")
     return table

@@ -16,10 +16,11 @@ POOL_BATCHES = 32  # batches whose clips are sorted by length together: short pa
 class BatchSampler(DistributedSampler[list[ClipRequest]]):
     """Batches of clips of like length, equal in number and size on every rank.
 
-    No batch is larger than asked for, and none holds a single clip, on which batch norm would fail;
-    where both cannot be had, a batch has a clip more. Clips are repeated where ranks would differ; whoever
-    evaluates recognises repeats by their position. It is a `DistributedSampler` because Lightning leaves
-    those as they are, whatever the trainer's flags.
+    No batch is larger than asked for, and each holds two clips at least, since batch norm fails on one.
+    Both cannot be had of an odd number of clips in twos: on a single rank one batch has a clip more. On
+    several ranks clips are repeated instead, as they are wherever ranks would differ; whoever evaluates
+    recognises repeats by their position. It is a `DistributedSampler` because Lightning leaves those as
+    they are, whatever the trainer's flags.
 
     Args:
         durations_s: Length of each clip.
@@ -54,8 +55,7 @@ class BatchSampler(DistributedSampler[list[ClipRequest]]):
 
     def __len__(self) -> int:
         num_clips = len(self.durations_s)
-        most = num_clips // (self.num_replicas + 1)  # with so many clips each rank has two different ones
-        return max(1, min(-(-num_clips // self._global_batch), most))
+        return max(1, min(-(-num_clips // self._global_batch), num_clips // 2))
 
     def __iter__(self) -> Iterator[list[ClipRequest]]:
         generator = np.random.default_rng((self.seed, self.epoch))
@@ -65,7 +65,7 @@ class BatchSampler(DistributedSampler[list[ClipRequest]]):
         if self.shuffle:
             generator.shuffle(batches)
         for batch in batches:
-            mine = _even(batch, self.num_replicas)[self.rank :: self.num_replicas]
+            mine = _shares(batch, self.num_replicas)[self.rank]
             yield [ClipRequest(int(position), int(seeds[position])) for position in mine]
 
     def _drawn(self, generator: np.random.Generator) -> Int[np.ndarray, " clips"]:
@@ -91,6 +91,11 @@ def balancing_weights(labels: Sequence[int]) -> Float[np.ndarray, " clips"]:
     return 1.0 / (len(classes) * counts[positions])
 
 
-def _even(batch: Int[np.ndarray, " clips"], num_replicas: int) -> Int[np.ndarray, " padded"]:
-    """The batch with its first clips repeated until every rank has equally many, and at least two."""
-    return np.resize(batch, max(2, -(-len(batch) // num_replicas)) * num_replicas)
+def _shares(batch: Int[np.ndarray, " clips"], num_replicas: int) -> Int[np.ndarray, "{num_replicas} share"]:
+    """The batch cut into a share for each rank, its first clips repeated until all have equally many.
+
+    A share is at least two clips. They lie next to each other in the batch, so none is there twice unless it
+    is the only one.
+    """
+    size = max(2, -(-len(batch) // num_replicas))
+    return np.resize(batch, (num_replicas, size))

@@ -1,0 +1,103 @@
+"""What is typed, and a place to type it in that leaves nothing behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from wavshap_lightning.cli.configs import find_config
+
+REPOSITORY = Path(__file__).parents[2]
+OPTIONS = {"num_speakers": 3, "clips_per_speaker_and_label": 2, "labels": ["neutral", "happy"]}
+
+
+@pytest.fixture(scope="session")
+def cache_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def surroundings(monkeypatch, tmp_path, cache_folder):
+    """An empty folder to stand in, a cache of our own, and one thread; nothing is left behind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("WAVSHAP_CACHE", str(cache_folder))
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "WANDB_ERROR_REPORTING", "WANDB_SILENT"):
+        monkeypatch.setenv(name, "0")  # so that it is taken away again
+        monkeypatch.delenv(name)
+    interrupt = signal.getsignal(signal.SIGINT)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+    signal.signal(signal.SIGINT, interrupt)
+
+
+@pytest.fixture(scope="session")
+def flags():
+    """`(command="fit", *more, wandb="off", epochs=2, **options) -> flags` of a small run of the demo."""
+
+    def flags(command="fit", *more, wandb="off", epochs=2, **options):
+        settings = {
+            "config": find_config("demo.yaml"),
+            "data.options": json.dumps({**OPTIONS, **options}),
+            "data.batch_size": 4,
+            "run.wandb": wandb,
+            "trainer.max_epochs": epochs,
+        }
+        given = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+        return [command, *given, *map(str, more)]
+
+    return flags
+
+
+@pytest.fixture(scope="session")
+def read_csv():
+    """`(path) -> rows`, each by column."""
+
+    def read_csv(path):
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    return read_csv
+
+
+@pytest.fixture(scope="session")
+def run_main():
+    """`(arguments, code)`: the command line, which must end with that status."""
+    from wavshap_lightning.cli.train import main
+
+    def run_main(arguments, *, code):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == code
+
+    return run_main
+
+
+@pytest.fixture(scope="session")
+def run_program():
+    """`(program, *arguments)`: a fresh process; `program` is text, or None for `train.py` itself."""
+
+    def run_program(program, *arguments):
+        script = [str(REPOSITORY / "train.py")] if program is None else ["-c", textwrap.dedent(program)]
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+        command = [sys.executable, *script, *map(str, arguments)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    return run_program
+
+
+@pytest.fixture(scope="session")
+def weights():
+    """`(path) -> state dict` of a checkpoint."""
+    return lambda path: torch.load(path, weights_only=True)["state_dict"]
