@@ -56,7 +56,7 @@ def test_what_is_no_file_is_refused(name, tmp_path):
 def test_other_files_are_refused(content, tmp_path):
     path = tmp_path / "other.ckpt"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=f"checkpoint={path} is "):
+    with pytest.raises(CheckpointError, match=f"checkpoint={path} is not a checkpoint, or a damaged one"):
         read_checkpoint(path)
 
 

@@ -159,18 +159,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"checkpoint={path} is not a file; give a .ckpt such as runs/NAME/version_0/checkpoints/best.ckpt"
         )
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f"checkpoint={path} is not a checkpoint, or a damaged one; "
+            "give a .ckpt such as runs/NAME/version_0/checkpoints/best.ckpt"
+        )
     try:
         _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if zipfile.is_zipfile(path):
-            raise CheckpointError(
-                f"checkpoint={path} carries pickled code and was refused; "
-                "only tensors and plain values are ever read"
-            ) from error
         raise CheckpointError(
-            f"checkpoint={path} is not a checkpoint, or a damaged one; "
-            "give a .ckpt such as runs/NAME/version_0/checkpoints/best.ckpt"
+            f"checkpoint={path} carries pickled code and was refused; "
+            "only tensors and plain values are ever read"
         ) from error
     except UNREADABLE as error:
         raise CheckpointError(
@@ -231,11 +231,10 @@ def _build(record: ClassifierRecord) -> EmotionClassifier:
 
 def _check_sums(path: Path) -> None:
     """Compare the checksums inside the file, which torch does not."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise zipfile.BadZipFile(f"the checksum of {damaged} does not fit")
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"the checksum of {damaged} does not fit")
 
 
 def _of_backbone(name: str) -> bool:
