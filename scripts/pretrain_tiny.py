@@ -13,10 +13,11 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 import warnings
 from pathlib import Path
+from typing import get_args
 
-import lightning as L  # noqa: N812
 import torch
 from pretraining.corpus import CorpusSettings, make_corpus
 from pretraining.export import export_backbone
@@ -24,6 +25,8 @@ from pretraining.frontend import restore_frontend
 from pretraining.module import PretrainingData, PretrainingModule, Recipe, build_trainer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 from torch import Tensor
+
+from wavshap_lightning.training.loggers import RunSettings, WandbMode, build_loggers, wandb_session
 
 NUM_HELD_OUT = 250
 
@@ -35,19 +38,25 @@ def main() -> None:
     warnings.filterwarnings("ignore", ".*exists and is not empty|.*does not have many workers")
     recipe = Recipe(seed=arguments.seed, num_steps=arguments.steps)
     arguments.out.mkdir(parents=True, exist_ok=True)
+    write_recipe(recipe, arguments)
     corpus = open_corpus(CorpusSettings(0, arguments.utterances), arguments)
     held_out = open_corpus(CorpusSettings(0, NUM_HELD_OUT, held_out=True), arguments)
     data = PretrainingData(recipe, corpus, held_out, arguments.workers)
     module = PretrainingModule(recipe)
     module.objective.calibrate([data.steps(0, 16)[step].targets for step in range(16)])
+    loggers = build_loggers(RunSettings(name="pretraining", wandb=arguments.wandb), arguments.out)
     trainer = build_trainer(
-        recipe, arguments.out, stop_after=arguments.stop_after, accelerator=arguments.accelerator
+        recipe,
+        arguments.out,
+        loggers=loggers,
+        stop_after=arguments.stop_after,
+        accelerator=arguments.accelerator,
     )
     last = arguments.out / "last.ckpt"
-    trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+    with wandb_session(loggers):
+        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     restore_frontend(module.backbone)
     export_backbone(module.backbone, arguments.out / "tiny")
-    describe(recipe, trainer, arguments)
 
 
 def read_arguments() -> argparse.Namespace:
@@ -65,6 +74,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--utterances", type=int, default=6_000, help="size of the corpus, 3.2 s each")
     parser.add_argument("--threads", type=int, default=1, help="threads that compute")
     parser.add_argument("--workers", type=int, default=1, help="processes that prepare batches")
+    parser.add_argument("--wandb", default="offline", choices=get_args(WandbMode), help="as in train.py")
     parser.add_argument("--accelerator", default="auto", help="as in Lightning")
     return parser.parse_args()
 
@@ -87,14 +97,13 @@ def open_corpus(settings: CorpusSettings, arguments: argparse.Namespace) -> dict
         )
 
 
-def describe(recipe: Recipe, trainer: L.Trainer, arguments: argparse.Namespace) -> None:
-    """Write down the recipe beside the backbone."""
-    record = dataclasses.asdict(recipe) | {
-        "utterances": arguments.utterances,
-        "steps_done": trainer.global_step,
-        "losses": {name: float(value) for name, value in trainer.callback_metrics.items()},
-    }
-    (arguments.out / "recipe.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
+def write_recipe(recipe: Recipe, arguments: argparse.Namespace) -> None:
+    """Write down the recipe, or compare it with that of the run to go on with."""
+    path = arguments.out / "recipe.json"
+    text = json.dumps(dataclasses.asdict(recipe) | {"utterances": arguments.utterances}, indent=2)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        sys.exit(f"out={arguments.out} holds a run with another recipe ({path}); name another folder")
+    path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ def pooled(
 ) -> Float[np.ndarray, "clips layer features"]:
     """Mean and standard deviation over the frames of each layer."""
     parts = []
-    for batch in waveforms.split(BATCH_SIZE):
-        std, mean = torch.std_mean(layers(batch), dim=2)
+    for start in range(0, len(waveforms), BATCH_SIZE):
+        std, mean = torch.std_mean(layers(waveforms[start : start + BATCH_SIZE]), dim=2)
         parts.append(torch.cat([mean, std], dim=2))
     return torch.cat(parts).numpy()
 

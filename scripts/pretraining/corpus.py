@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,32 +79,35 @@ def make_corpus(
     """All utterances of a corpus, from the cache or made and put there.
 
     Each shard is made in a process of its own, since espeak-ng's noise depends on what it said before.
+
+    Args:
+        settings: Which corpus.
+        folder: The cache.
+        num_processes: How many shards are made at a time.
+        on_progress: Called with the number of utterances there are.
+
+    Returns:
+        The fields of [`Utterance`][pretraining.utterances.Utterance], stacked; waveforms as 16-bit integers.
     """
     paths = [
         folder / settings.name / f"{index:04d}.safetensors"
         for index in range(-(-settings.num_utterances // SHARD_SIZE))
     ]
     missing = [index for index, path in enumerate(paths) if not path.exists()]
+    num_found = len(paths) - len(missing)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(num_processes, context, max_tasks_per_child=1) as pool:
-        for done, index in enumerate(pool.map(_make_shard, *_shard_arguments(settings, paths, missing)), 1):
-            on_progress((len(paths) - len(missing) + done) * SHARD_SIZE)
-            del index
+        made = pool.map(_make_shard, repeat(settings), missing, [paths[index] for index in missing])
+        for num_made, _ in enumerate(made, 1):
+            on_progress((num_found + num_made) * SHARD_SIZE)
     shards = [load_file(path) for path in paths]
     return {key: torch.cat([shard[key] for shard in shards])[: settings.num_utterances] for key in shards[0]}
 
 
-def _shard_arguments(
-    settings: CorpusSettings, paths: list[Path], missing: list[int]
-) -> tuple[list[CorpusSettings], list[int], list[Path]]:
-    return [settings] * len(missing), missing, [paths[index] for index in missing]
-
-
-def _make_shard(settings: CorpusSettings, index: int, path: Path) -> int:
+def _make_shard(settings: CorpusSettings, index: int, path: Path) -> None:
     utterances = [draw_utterance(settings, index * SHARD_SIZE + i) for i in range(SHARD_SIZE)]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, save(collate(utterances)))
-    return index
 
 
 def draw_utterance(settings: CorpusSettings, index: int) -> Utterance:

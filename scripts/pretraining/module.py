@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import lightning as L  # noqa: N812
 import torch
 from jaxtyping import Float
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import AdamW
@@ -21,8 +23,6 @@ from pretraining.frontend import use_matrix_frontend
 from pretraining.initialisation import start_as_filter_bank
 from pretraining.objective import Objective
 from wavshap_lightning.models.tiny import tiny_config
-from wavshap_lightning.training.checkpoints import WholeCheckpoints
-from wavshap_lightning.training.metrics_table import MetricsTable
 from wavshap_lightning.training.optimization import warmup_cosine
 
 VALIDATION_SEED = 99
@@ -134,15 +134,17 @@ def build_trainer(
     recipe: Recipe,
     folder: Path,
     *,
+    loggers: Sequence[Logger],
     stop_after: int | None = None,
     accelerator: str = "auto",
     progress: bool = True,
 ) -> L.Trainer:
-    """Lightning's trainer: a validation, a row of `metrics.csv` and `last.ckpt` every epoch.
+    """Lightning's trainer: a validation, a row in the logs and `last.ckpt` every epoch.
 
     Args:
         recipe: How long to train.
-        folder: Where to write.
+        folder: Where to write the checkpoint.
+        loggers: Where to log.
         stop_after: Stop after so many steps, on the schedule of the whole run.
         accelerator: As in Lightning.
         progress: Show a bar.
@@ -156,8 +158,7 @@ def build_trainer(
         gradient_clip_val=2.0,
         log_every_n_steps=recipe.steps_per_epoch,
         callbacks=[newest],
-        plugins=[WholeCheckpoints()],
-        logger=MetricsTable(folder),
+        logger=list(loggers),
         enable_model_summary=False,
         enable_progress_bar=progress,
         num_sanity_val_steps=0,

@@ -63,9 +63,7 @@ def build_targets(
     voiced = f0_hz > 0
     energy = mel.exp().sum(2).log()
     speech = energy > energy.amax(1, keepdim=True) - _SPEECH_DB / 10 * 2.302585
-    prosody = torch.stack(
-        [energy, _tilt(mel), _flux(mel), periodicity, *_log_f0(f0_hz, voiced)], dim=2
-    )
+    prosody = torch.stack([energy, _tilt(mel), _flux(mel), periodicity, *_log_f0(f0_hz, voiced)], dim=2)
     nan = torch.tensor(float("nan"))
     prosody[:, :, 1:4] = torch.where(speech[:, :, None], prosody[:, :, 1:4], nan)
     groups = {

@@ -2,31 +2,63 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from transformers import AutoFeatureExtractor, WavLMModel
 
 from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.tiny import build_tiny_model
+from wavshap_lightning.models.tiny import TINY_FOLDER, build_tiny_model, open_tiny_model, tiny_config
 
 
 def weights_of(model):
     return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
 
 
-def test_it_is_the_same_whatever_the_global_random_state():
-    first = weights_of(build_tiny_model())
+def test_its_weights_are_those_of_the_package_in_single_precision():
+    assert torch.equal(weights_of(open_tiny_model()), weights_of(open_tiny_model()))
+    assert not torch.equal(weights_of(open_tiny_model()), weights_of(build_tiny_model(0)))
+    assert {parameter.dtype for parameter in open_tiny_model().parameters()} == {torch.float32}
+
+
+def test_random_weights_follow_from_the_seed_whatever_the_global_random_state():
+    first = weights_of(build_tiny_model(0))
     torch.rand(3)
-    assert torch.equal(weights_of(build_tiny_model()), first)
-    assert not torch.equal(weights_of(build_tiny_model(seed=1)), first)
+    assert torch.equal(weights_of(build_tiny_model(0)), first)
+    assert not torch.equal(weights_of(build_tiny_model(1)), first)
 
 
-def test_the_global_random_state_is_as_it_was(monkeypatch):
+@pytest.mark.parametrize("build", [open_tiny_model, lambda: build_tiny_model(0)])
+def test_the_global_random_state_is_as_it_was(build, monkeypatch):
     reseeded = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", reseeded.append)
     before = torch.get_rng_state()
-    build_tiny_model()
+    build()
     assert torch.equal(torch.get_rng_state(), before)
     assert not reseeded
+
+
+def test_transformers_opens_the_same_model_from_its_folder():
+    theirs = WavLMModel.from_pretrained(TINY_FOLDER, dtype=torch.float32)
+    assert torch.equal(weights_of(theirs), weights_of(open_tiny_model()))
+    extractor = AutoFeatureExtractor.from_pretrained(TINY_FOLDER)
+    assert (extractor.do_normalize, extractor.sampling_rate) == (False, 16_000)
+
+
+def test_its_configuration_is_the_one_in_the_code():
+    written = json.loads((TINY_FOLDER / "config.json").read_text(encoding="utf-8"))
+    expected = tiny_config().to_dict()
+    assert {
+        key: written[key] for key in written if key in expected and key not in ("dtype", "architectures")
+    } == {key: expected[key] for key in written if key in expected and key not in ("dtype", "architectures")}
+
+
+def test_it_fits_into_four_megabytes_and_has_a_model_card():
+    assert (TINY_FOLDER / "model.safetensors").stat().st_size <= 4_000_000
+    card = (TINY_FOLDER / "README.md").read_text(encoding="utf-8")
+    for heading in ("Data", "Recipe", "Results", "Limits", "Licence"):
+        assert f"## {heading}" in card
 
 
 def test_its_size_and_geometry():

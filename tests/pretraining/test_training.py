@@ -19,6 +19,8 @@ from pretraining.corpus import (
 from pretraining.module import PretrainingData, PretrainingModule, Recipe, build_trainer
 from pretraining.utterances import NUM_FRAMES
 
+from wavshap_lightning.training.metrics_table import MetricsTable
+
 SETTINGS = CorpusSettings(seed=0, num_utterances=6)
 RECIPE = Recipe(seed=0, num_steps=4, batch_size=4, steps_per_epoch=2)
 
@@ -77,26 +79,35 @@ def train(
 ) -> dict[str, torch.Tensor]:
     module, data = PretrainingModule(RECIPE), PretrainingData(RECIPE, corpus, corpus, num_workers=0)
     module.objective.calibrate([data.steps(0, 2)[step].targets for step in range(2)])
-    trainer = build_trainer(RECIPE, folder, stop_after=steps, accelerator="cpu", progress=False)
+    loggers = [MetricsTable(folder)]
+    trainer = build_trainer(
+        RECIPE, folder, loggers=loggers, stop_after=steps, accelerator="cpu", progress=False
+    )
     trainer.fit(
         module, datamodule=data, ckpt_path=folder / "last.ckpt" if resume else None, weights_only=True
     )
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
+@pytest.fixture(scope="module")
+def whole_run(corpus, tmp_path_factory) -> tuple[Path, dict[str, torch.Tensor]]:
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, train(corpus, folder, steps=4)
+
+
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
-def test_an_interrupted_run_ends_where_the_other_one_does(corpus, tmp_path):
-    whole = train(corpus, tmp_path / "whole", steps=4)
-    train(corpus, tmp_path / "parts", steps=2)
-    parts = train(corpus, tmp_path / "parts", steps=4, resume=True)
+def test_an_interrupted_run_ends_where_the_other_one_does(corpus, whole_run, tmp_path):
+    _, whole = whole_run
+    train(corpus, tmp_path, steps=2)
+    parts = train(corpus, tmp_path, steps=4, resume=True)
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
 
 
-def test_the_loss_is_written_down_every_epoch(corpus, tmp_path):
-    train(corpus, tmp_path, steps=4)
-    rows = (tmp_path / "metrics.csv").read_text().splitlines()
+def test_the_loss_is_written_down_every_epoch(whole_run):
+    folder, _ = whole_run
+    rows = (folder / "metrics.csv").read_text().splitlines()
     assert "train/total" in rows[0]
     assert "val/total" in rows[0]
     assert len(rows) == 3

@@ -28,7 +28,7 @@ from transformers import (
 from transformers.utils.hub import cached_file
 
 from wavshap_lightning.errors import ModelError
-from wavshap_lightning.models.tiny import build_tiny_model
+from wavshap_lightning.models.tiny import open_tiny_model
 
 TransformersModule = Any  # transformers' submodules are untyped
 
@@ -117,7 +117,7 @@ def open_pretrained(name: str, revision: str | None = None) -> PretrainedSpeechM
         ModelError: If it is not there, of another kind, or lacks weights.
     """
     if name == "tiny":
-        return PretrainedSpeechModel(build_tiny_model(), name="tiny")
+        return PretrainedSpeechModel(open_tiny_model(), name="tiny")
     config = _found(name, revision, lambda: AutoConfig.from_pretrained(name, revision=revision))
     model_class = _model_class(name, config)
     options = {"config": config, "revision": revision, "dtype": torch.float32, "output_loading_info": True}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file
 from transformers import WavLMConfig, WavLMModel
 
-TINY_SEED = 20_240_607
+TINY_FOLDER = Path(__file__).parent / "embedded" / "tiny"
+"""Weights, configuration and model card; transformers opens it too."""
 
 
 def tiny_config() -> WavLMConfig:
@@ -35,8 +39,15 @@ def tiny_config() -> WavLMConfig:
     )
 
 
-def build_tiny_model(seed: int = TINY_SEED) -> WavLMModel:
-    """A WavLM of the tiny geometry with weights drawn from `seed`.
+def open_tiny_model() -> WavLMModel:
+    """The embedded backbone with its pretrained weights, in single precision."""
+    model = build_tiny_model(seed=0)
+    model.load_state_dict(load_file(TINY_FOLDER / "model.safetensors"))
+    return model
+
+
+def build_tiny_model(seed: int) -> WavLMModel:
+    """A WavLM of the tiny geometry with random weights, drawn from `seed`.
 
     The global random state is as it was afterwards.
     """

@@ -1,0 +1,136 @@
+"""How good is the embedded backbone, and how fast?
+
+A head on frozen features through `train.py`: `cv` over six folds of actors on RAVDESS, and the demo's
+corpus, PlantedSpeech, whose test speakers are nobody's training speakers. First on random weights, then on
+each backbone given (pretrained from several seeds, say), with the layer and the pooling of
+`configs/backbones/tiny.yaml`, which were chosen on synthetic speech. Then size and speed.
+
+    python benchmarks/embedded_backbone.py --root DIR
+    python benchmarks/embedded_backbone.py --root DIR --backbones runs/seed{0,1,2}/tiny
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from _common import ROOT, draw_waveforms, read_arguments
+from _evidence import evidence_auc
+from _report import Measurement, over_repeats, report
+from _training import run_training
+from ravdess_epochs import ravdess_flags
+from transformers import Wav2Vec2FeatureExtractor
+
+from wavshap_lightning.corpora.manifest import read_manifest
+from wavshap_lightning.models.backbone import SpeechBackbone
+from wavshap_lightning.models.tiny import TINY_FOLDER, build_tiny_model
+
+BAR_RAVDESS, BAR_PLANTED, BAR_EVIDENCE = 0.55, 0.95, 0.9
+BAR_MB, BAR_PARAMETERS, BAR_SPEED = 4.0, 1.5e6, 50.0
+NUM_EXPLAINED = 60
+RANDOM = "random weights"
+
+
+def main() -> None:
+    """Measure every backbone on both corpora, then size and speed, and report."""
+    arguments = read_arguments(__doc__, needs=["root", "cache_dir", "backbones"])
+    with tempfile.TemporaryDirectory() as folder:
+        sources = {RANDOM: write_random(Path(folder) / "random")}
+        sources |= {str(source): source for source in arguments.backbones or [TINY_FOLDER]}
+        ravdess = [ravdess_line(name, source, arguments, Path(folder)) for name, source in sources.items()]
+        planted = [planted_lines(name, source, arguments, Path(folder)) for name, source in sources.items()]
+    measurements = [
+        *ravdess,
+        _mean("RAVDESS, pretrained, mean", ravdess[1:], BAR_RAVDESS),
+        *(line for lines in planted for line in lines),
+        _mean("PlantedSpeech, pretrained, mean", [recall for recall, _ in planted[1:]], BAR_PLANTED),
+        _mean("evidence AUC, pretrained, mean", [auc for _, auc in planted[1:]], BAR_EVIDENCE),
+        *size_lines(),
+        speed_line(),
+    ]
+    report("embedded_backbone", measurements, arguments)
+
+
+def write_random(folder: Path) -> Path:
+    """The same geometry with random weights, as transformers writes it."""
+    build_tiny_model(0).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True).save_pretrained(folder)
+    return folder
+
+
+def ravdess_line(name: str, source: Path, arguments: argparse.Namespace, folder: Path) -> Measurement:
+    """Mean recall of all folds of RAVDESS, and its interval over speakers."""
+    flags = ravdess_flags(arguments.root, arguments.cache_dir, quick=arguments.quick, command="cv")
+    here = folder / f"ravdess-{len(list(folder.iterdir()))}"
+    run_training([*flags, _source_flag(source), *_quick(arguments)], here)
+    summary = json.loads(next(here.glob("runs/**/cv.json")).read_text())
+    note = f"range: {summary['confidence']:.0%} interval over speakers; WA {summary['wa']:.3f}"
+    return Measurement(f"RAVDESS, {name}", summary["uar"], summary["uar_low"], summary["uar_high"], note=note)
+
+
+def planted_lines(name: str, source: Path, arguments: argparse.Namespace, folder: Path) -> list[Measurement]:
+    """The demo: recall on test speakers of PlantedSpeech, and whether its evidence is found."""
+    here = folder / f"planted-{len(list(folder.iterdir()))}"
+    flags = ["fit", f"--config={ROOT / 'configs/demo.yaml'}", _source_flag(source), *_quick(arguments)]
+    run_training(flags, here)
+    scores = json.loads(next(here.glob("runs/**/test.json")).read_text())
+    clips = read_manifest(next(here.glob("cache/planted/*/manifest.jsonl")))
+    auc = evidence_auc(
+        next(here.glob("runs/**/best.ckpt")), [clip for clip in clips if clip.split == "test"][:NUM_EXPLAINED]
+    )
+    return [
+        Measurement(f"PlantedSpeech, {name}", scores["uar"], note="speakers who did not train"),
+        Measurement(f"evidence AUC, {name}", auc, note=f"first {NUM_EXPLAINED} test clips, at the frames"),
+    ]
+
+
+def size_lines() -> list[Measurement]:
+    """What the embedded backbone weighs."""
+    size_mb = sum(path.stat().st_size for path in TINY_FOLDER.iterdir()) / 1e6
+    parameters = sum(parameter.numel() for parameter in SpeechBackbone().parameters())
+    return [
+        Measurement("size", size_mb, unit="MB", at_most=BAR_MB, note="the whole folder"),
+        Measurement("parameters", parameters, at_most=BAR_PARAMETERS),
+    ]
+
+
+@torch.no_grad()
+def speed_line() -> Measurement:
+    """Seconds of sound a second, one clip at a time, on one thread."""
+    backbone, threads = SpeechBackbone(), torch.get_num_threads()
+    waveforms = draw_waveforms([2.0, 3.0, 4.0, 5.0] * 3)
+    torch.set_num_threads(1)
+    rates = [_rate(backbone, waveforms) for _ in range(4)][1:]
+    torch.set_num_threads(threads)
+    return over_repeats("one core", rates, unit="s of sound per s", at_least=BAR_SPEED)
+
+
+def _rate(backbone: SpeechBackbone, waveforms: Sequence[torch.Tensor]) -> float:
+    start = time.perf_counter()
+    for waveform in waveforms:
+        backbone(waveform[None])
+    return sum(map(len, waveforms)) / backbone.sample_rate / (time.perf_counter() - start)
+
+
+def _mean(name: str, lines: Sequence[Measurement], bar: float) -> Measurement:
+    values = [line.value for line in lines if line.value is not None]
+    note = f"of {len(values)}; range: least and greatest"
+    return Measurement(name, statistics.fmean(values), min(values), max(values), at_least=bar, note=note)
+
+
+def _source_flag(source: Path) -> str:
+    return f"--model.backbone.name={source.absolute()}"
+
+
+def _quick(arguments: argparse.Namespace) -> list[str]:
+    return ["--trainer.max_epochs=1"] if arguments.quick else []
+
+
+if __name__ == "__main__":
+    main()
