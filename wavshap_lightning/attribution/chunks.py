@@ -57,10 +57,12 @@ class Chunks:
                     f"chunk_size=1: the memory of {self._device} does not hold a single draw; use a shorter "
                     "clip, a lower precision or a view that begins later in the model"
                 )
-            half = len(placed) // 2
-            self.size = min(self.size, half)
-            self.feed(placed[:half], evaluate, accept)
-            self.feed(placed[half:], evaluate, accept)
+            self.size = min(self.size, len(placed) // 2)
+            start = 0
+            while start < len(placed):  # the size may fall further on the way
+                part = placed[start : start + self.size]
+                self.feed(part, evaluate, accept)
+                start += len(part)
             return
         accept(found)
         if self._measure:
