@@ -35,5 +35,9 @@ class CacheError(WavshapError):
     """A feature cache that cannot be written, or whose content contradicts the model."""
 
 
+class AttributionError(WavshapError):
+    """A score, input or set of baselines that cannot be explained, or a record that cannot be read."""
+
+
 class SettingError(WavshapError):
     """An argument whose value cannot be used."""

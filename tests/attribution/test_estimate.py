@@ -1,0 +1,308 @@
+"""The estimator: chunks, stopping, memory, completeness."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+import torch
+
+from wavshap_lightning.attribution import estimate as estimate_module
+from wavshap_lightning.attribution.estimate import ViewEstimate
+from wavshap_lightning.attribution.gradient_shap import gradient_shap
+from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
+from wavshap_lightning.attribution.method import Options
+from wavshap_lightning.attribution.saliency import smooth_grad
+from wavshap_lightning.attribution.stopping import Stopping
+from wavshap_lightning.attribution.targets import Target, every_class
+from wavshap_lightning.attribution.views import View, elements, summed
+from wavshap_lightning.errors import AttributionError
+
+TARGET = Target("log_odds", (1,))
+FRAMES = summed(1, name="frames", neighbours=True)
+
+
+@pytest.fixture(params=["declared", "distribution"])
+def baselines(request):
+    return request.getfixturevalue(request.param)
+
+
+def run(
+    network, frames, baselines, *, generator=0, target=TARGET, chunk_size=64, views=(FRAMES,), **stopping
+):
+    options = Options(views=tuple(views), chunk_size=chunk_size)
+    rule = Stopping(**(stopping or {"num_draws": 64}))
+    return gradient_shap(
+        network, frames, baselines, target, generator=generator, stopping=rule, options=options
+    )
+
+
+@pytest.mark.parametrize("chunk_size", [1, 5, 64, 1000])
+def test_another_chunk_size_gives_the_same(chunk_size, network, frames, baselines):
+    one, other = (run(network, frames, baselines, chunk_size=size) for size in (16, chunk_size))
+    for name in ("values", "stderr"):
+        torch.testing.assert_close(
+            getattr(one.views["frames"], name), getattr(other.views["frames"], name), rtol=1e-5, atol=1e-6
+        )
+    assert one.gap == pytest.approx(other.gap, abs=1e-5)
+    assert one.seed == other.seed
+
+
+def test_sums_are_complete_after_the_correction(network, frames, baselines):
+    found = run(network, frames, baselines, target=every_class(4), views=(FRAMES, elements()))
+    expected = torch.tensor(found.score) - torch.tensor(found.mean_baseline_score)
+    for view in found.views:
+        torch.testing.assert_close(found.sums(view).float(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_gap_is_the_one_before_the_correction(network, frames, baselines):
+    """Of a view that keeps a part of the total only, the corrected sum does not give it away."""
+    plain = View("plain", lambda terms: terms.flatten(1).sum(1, keepdim=True))
+    found = run(network, frames, baselines, views=(plain, FRAMES), num_draws=16)
+    assert abs(found.gap[0]) > 1e-3
+    difference = found.score[0] - found.mean_baseline_score[0]
+    assert found.sums("plain").item() == pytest.approx(difference, abs=1e-5)
+    expected = abs(found.gap[0]) / max(abs(difference), found.baseline_score_std[0])
+    assert found.relative_gap[0] == pytest.approx(expected)
+
+
+def test_views_share_their_draws(network, frames, baselines):
+    together = run(network, frames, baselines, views=(FRAMES, elements()))
+    alone = run(network, frames, baselines, views=(FRAMES,))
+    assert torch.equal(together.views["frames"].values, alone.views["frames"].values)
+    summed_up = together.views["elements"].values.sum(2)
+    torch.testing.assert_close(summed_up, together.views["frames"].values, rtol=0.1, atol=0.05)
+
+
+def test_a_view_of_a_part_is_corrected_by_its_part(network, frames, baselines):
+    """The first half alone must not be given the whole gap."""
+    half = View("half", lambda terms: terms[:, :6].sum(2))
+    found = run(network, frames, baselines, views=(half, FRAMES), num_draws=16)
+    torch.testing.assert_close(
+        found.views["half"].values, found.views["frames"].values[:, :6], rtol=0.1, atol=0.05
+    )
+
+
+def test_the_correction_lowers_the_error(network, frames, declared, monkeypatch):
+    exact = (
+        integrated_gradients(network, frames, declared, TARGET, num_nodes=100).views["elements"].values.sum(2)
+    )
+
+    def mean_error():
+        runs = (run(network, frames, declared, generator=seed, num_draws=16) for seed in range(30))
+        return sum((found.views["frames"].values - exact).norm().item() for found in runs) / 30
+
+    corrected = mean_error()
+    monkeypatch.setattr(estimate_module, "_corrected", lambda summary, gap: ViewEstimate(summary.mean, None))
+    assert corrected < 0.97 * mean_error()
+
+
+# Memory
+
+
+def test_memory_does_not_grow_with_draws(network, frames, baselines):
+    """What the run holds between chunks is counted in numbers, not in draws."""
+    held = []
+
+    def counted(inputs):
+        alive = [o for o in _tensors() if o.numel() >= 100]
+        held.append(sum(tensor.numel() for tensor in alive))
+        return network(inputs)
+
+    run(counted, frames, baselines, num_draws=64, chunk_size=64)
+    few = max(held)
+    held.clear()
+    run(counted, frames, baselines, num_draws=512, chunk_size=64)
+    assert max(held) <= 1.05 * few + 3 * 512  # a few numbers a draw: alphas and indices
+
+
+def _tensors():
+    import gc
+
+    return [o for o in gc.get_objects() if type(o) is torch.Tensor]
+
+
+def test_the_chunk_is_halved_where_memory_runs_out_and_nothing_is_lost(network, frames, baselines):
+    too_large = []
+
+    def small_machine(inputs):
+        if len(inputs) > 6 and inputs.requires_grad:
+            too_large.append(len(inputs))
+            raise torch.OutOfMemoryError("out of memory")
+        return network(inputs)
+
+    found = run(small_machine, frames, baselines, chunk_size=32)
+    expected = run(network, frames, baselines, chunk_size=32)
+    torch.testing.assert_close(
+        found.views["frames"].values, expected.views["frames"].values, rtol=1e-5, atol=1e-6
+    )
+    assert found.num_draws == 64
+    assert len(too_large) <= 3  # from 32 or 16 down to 4, once: the lesson is kept
+
+
+def test_memory_for_not_even_one_draw_is_an_error(network, frames, declared):
+    def tiny_machine(inputs):
+        if inputs.requires_grad:
+            raise torch.OutOfMemoryError("out of memory")
+        return network(inputs)
+
+    with pytest.raises(AttributionError, match="chunk_size=1: the memory of cpu does not hold a single draw"):
+        run(tiny_machine, frames, declared)
+
+
+# Stopping
+
+
+def test_exactly_so_many_draws_are_taken(network, frames, baselines):
+    for num_draws in (1, 2, 3, 50, 64):
+        assert run(network, frames, baselines, num_draws=num_draws).num_draws == num_draws
+
+
+def test_a_tolerance_is_reached_by_doubling(network, frames, baselines):
+    found = run(network, frames, baselines, tolerance=0.2)
+    view = found.views["frames"]
+    assert found.resolved
+    assert found.draws_needed is None
+    assert found.num_draws in {64 * 2**k for k in range(7)}
+    assert (view.half_width() <= 0.2 * view.values.abs().max()).all()
+
+
+def test_a_tolerance_not_reached_says_where_and_how_many_draws_it_would_take(network, frames, baselines):
+    found = run(network, frames, baselines, tolerance=1e-4, num_draws=128)
+    view = found.views["frames"]
+    assert not found.resolved
+    assert torch.equal(found.unresolved, view.half_width() > 1e-4 * view.values.abs().max())
+    worst = (view.half_width() / (1e-4 * view.values.abs().max())).max().item()
+    assert found.draws_needed == pytest.approx(128 * worst**2, abs=1)
+
+
+def test_doubling_ends_where_drawing_at_once_ends(network, frames, declared):
+    """The same net, whichever way it was drawn: also its error."""
+    doubled = run(network, frames, declared, tolerance=1e-9, num_draws=256)
+    at_once = run(network, frames, declared, num_draws=256)
+    for name in ("values", "stderr"):
+        torch.testing.assert_close(
+            getattr(doubled.views["frames"], name),
+            getattr(at_once.views["frames"], name),
+            rtol=1e-3,
+            atol=1e-5,
+        )
+
+
+def test_the_tolerance_can_be_for_another_view(network, frames, declared):
+    found = run(network, frames, declared, views=(FRAMES, elements()), tolerance=0.3, view="elements")
+    assert found.unresolved.shape == found.views["elements"].values.shape
+    with pytest.raises(AttributionError, match=r"stopping.view='words' is not among views=\['frames'\]"):
+        run(network, frames, declared, tolerance=0.3, view="words")
+
+
+def test_the_clock_ends_it(network, frames, baselines):
+    begun = time.monotonic()
+    found = run(network, frames, baselines, max_seconds=0.3)
+    assert 0.25 < time.monotonic() - begun < 5
+    assert found.num_draws > 64
+    assert found.views["frames"].stderr.isfinite().all()
+
+
+def test_the_clock_may_end_it_anywhere(network, frames, baselines, monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
+    found = run(network, frames, baselines, chunk_size=4, max_seconds=5.5)
+    assert 4 <= found.num_draws < 64
+    assert found.views["frames"].stderr.isfinite().all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_draws": 0}, {"tolerance": -0.1}, {"max_seconds": 0.0}])
+def test_a_stopping_rule_that_stops_nothing_is_refused(settings):
+    with pytest.raises(AttributionError, match=r"must be greater than 0|give num_draws"):
+        Stopping(**settings)
+
+
+def test_progress_is_told(network, frames, declared):
+    told = []
+    options = Options(chunk_size=32, progress=lambda done, planned: told.append((done, planned)))
+    gradient_shap(
+        network,
+        frames,
+        declared,
+        TARGET,
+        generator=0,
+        stopping=Stopping(tolerance=1e-9, num_draws=128),
+        options=options,
+    )
+    assert told[0] == (16, 64)  # a block of the net
+    assert told[-1] == (128, 128)
+
+
+# Intervals
+
+
+def test_the_half_width_is_students():
+    view = ViewEstimate(torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64), 8.0)
+    assert view.half_width().item() == pytest.approx(2.306, abs=1e-3)
+    assert view.half_width(0.99).item() == pytest.approx(3.355, abs=1e-3)
+
+
+def test_methods_without_chance_have_no_interval(network, frames, declared):
+    found = integrated_gradients(network, frames, declared, TARGET)
+    assert found.views["elements"].stderr is None
+    with pytest.raises(AttributionError, match="no chance in it"):
+        found.views["elements"].half_width()
+
+
+@pytest.mark.parametrize(("num_draws", "kind"), [(16, "declared"), (64, "declared"), (64, "distribution")])
+def test_intervals_cover_what_they_promise(num_draws, kind, network, frames, by_frame, request):
+    baselines = request.getfixturevalue(kind)
+    exact_for = baselines if kind == "declared" else baselines.declare(4000, torch.Generator().manual_seed(6))
+    nodes = 64 if kind == "declared" else 6
+    exact = integrated_gradients(network, frames, exact_for, TARGET, num_nodes=nodes, options=by_frame).views
+    covered = {"frames": [], "elements": []}
+    for seed in range(40):
+        found = gradient_shap(
+            network,
+            frames,
+            baselines,
+            TARGET,
+            generator=seed,
+            stopping=Stopping(num_draws=num_draws),
+            options=by_frame,
+        )
+        for name, view in found.views.items():
+            covered[name].append(
+                ((view.values - exact[name].values).abs() <= view.half_width()).double().mean()
+            )
+    for name, shares in covered.items():
+        assert 0.90 <= torch.stack(shares).mean().item() <= 0.99, name
+
+
+def test_intervals_of_a_linear_score_cover(linear, linear_weights, frames, distribution):
+    many = distribution.declare(20_000, torch.Generator().manual_seed(6)).values.mean(0)
+    exact = ((frames - many) * linear_weights[..., 0]).sum(1)
+    shares = []
+    for seed in range(60):
+        view = run(
+            linear, frames, distribution, generator=seed, target=Target("logit", (0,)), num_draws=32
+        ).views["frames"]
+        shares.append(((view.values[0] - exact).abs() <= view.half_width()[0]).double().mean())
+    assert 0.90 <= torch.stack(shares).mean().item() <= 0.98
+
+
+def test_intervals_of_smooth_grad_cover(network, frames):
+    many = smooth_grad(
+        network,
+        frames,
+        TARGET,
+        generator=999,
+        stopping=Stopping(num_draws=6000),
+        options=Options(chunk_size=500),
+    )
+    shares = []
+    for seed in range(40):
+        view = smooth_grad(network, frames, TARGET, generator=seed, stopping=Stopping(num_draws=32)).views[
+            "elements"
+        ]
+        shares.append(
+            ((view.values - many.views["elements"].values).abs() <= view.half_width()).double().mean()
+        )
+    assert 0.90 <= torch.stack(shares).mean().item() <= 0.98

@@ -1,0 +1,148 @@
+"""Laws of the streaming sums, against the same formulas written out over all terms at once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wavshap_lightning.attribution.moments import PairMoments, WeightedSum, gap_share
+from wavshap_lightning.attribution.net_moments import NetMoments
+
+UNITS = 7
+
+
+@pytest.fixture
+def terms(generator):
+    return 3.0 + torch.randn(64, 2, UNITS, generator=generator, dtype=torch.float64).cumsum(2)
+
+
+def feed(moments, terms, blocks, chunk):
+    """Terms of some draws, in blocks of given sizes and in chunks."""
+    rows = terms.split(blocks)
+    for block in rows:
+        moments.open_block()
+        for part in block.split(chunk):
+            weights = torch.full((len(part),), 1 / len(terms), dtype=torch.float64)
+            moments.add(part, part.flatten(2).sum(2) if part.ndim > 2 else part, weights)
+    return moments.summarise()
+
+
+def summaries(terms, chunk):
+    count = len(terms)
+    return [
+        feed(WeightedSum(), terms, [count], chunk),
+        feed(PairMoments(), terms, [count], chunk),
+        feed(NetMoments(), terms, [count // 4] * 4, chunk),
+    ]
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 64])
+def test_the_mean_is_the_mean(chunk, terms):
+    for summary in summaries(terms, chunk):
+        torch.testing.assert_close(summary.mean, terms.mean(0))
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 16])
+def test_chunks_make_no_difference(chunk, terms):
+    for whole, parts in zip(summaries(terms, 64), summaries(terms, chunk), strict=True):
+        for one, other in zip(vars(whole).values(), vars(parts).values(), strict=True):
+            if isinstance(one, torch.Tensor):
+                torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_the_error_of_pairs_is_its_formula(terms):
+    summary = feed(PairMoments(), terms, [64], 10)
+    expected = (terms[::2] - terms[1::2]).square().sum(0).sqrt() / 64
+    torch.testing.assert_close(summary.stderr, expected)
+    assert summary.degrees_of_freedom == 32
+
+
+def test_an_unpaired_draw_counts_for_the_mean_alone(terms):
+    summary = feed(PairMoments(), terms[:9], [9], 2)
+    pairs = (terms[0:8:2] - terms[1:8:2]).square().sum(0) / 8
+    torch.testing.assert_close(summary.mean, terms[:9].mean(0))
+    torch.testing.assert_close(summary.stderr, (pairs / 9).sqrt())
+
+
+def test_pairs_do_not_reach_across_batches(terms):
+    """The draw left over by one batch is no neighbour of the first of the next."""
+    summary = feed(PairMoments(), terms[:10], [5, 5], 5)
+    assert summary.degrees_of_freedom == 4
+
+
+@pytest.mark.parametrize("neighbours", [False, True])
+def test_the_error_of_a_net_is_its_formula(neighbours, terms):
+    summary = feed(NetMoments(neighbours=neighbours), terms, [16] * 4, 10)
+    quarters = terms.reshape(4, 16, 2, UNITS).mean(1)
+    halves = terms.reshape(2, 32, 2, UNITS).mean(1)
+    s2 = (halves[0] - halves[1]).square() / 4
+    s4 = ((quarters[0] - quarters[1]).square() + (quarters[2] - quarters[3]).square()) / 16
+    v = terms.var(0) / 64
+    ratio = s4.sum(1) / s2.sum(1)
+    gain = ratio.clamp(1, 4)
+    local = (s2 + 2 * s4 / ratio[:, None]) / 3
+    if neighbours:
+        wide = torch.cat([local[:, :1], local[:, :1], local, local[:, -1:], local[:, -1:]], 1)
+        local = wide.unfold(1, 5, 1).mean(2)
+    kappa = (s2.sum(1) / v.sum(1))[:, None]
+    torch.testing.assert_close(summary.stderr, ((kappa * v + local) / (2 * gain[:, None])).sqrt())
+
+
+def test_a_net_that_doubled_has_four_blocks_again(terms):
+    doubled = feed(NetMoments(), terms, [8, 8, 8, 8, 16, 16], 8)
+    at_once = feed(NetMoments(), terms, [16] * 4, 8)
+    torch.testing.assert_close(doubled.stderr, at_once.stderr)
+
+
+@pytest.mark.parametrize("blocks", [[16, 16, 3], [16, 16, 16, 16, 5], [7], [1, 1, 2, 1], [9, 2]])
+def test_a_net_stopped_anywhere_has_an_error(blocks, terms):
+    summary = feed(NetMoments(), terms[: sum(blocks)].contiguous(), blocks, 4) if sum(blocks) <= 64 else None
+    if summary is not None:
+        assert (summary.stderr > 0).all()
+        assert summary.stderr.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [PairMoments, NetMoments])
+def test_one_draw_has_no_known_error(kind, terms):
+    summary = feed(kind(), terms[:1], [1], 1)
+    assert summary.stderr.isinf().all()
+    torch.testing.assert_close(summary.mean, terms[0])
+    assert not summary.gap_share.any()
+
+
+@pytest.mark.parametrize("kind", [PairMoments, NetMoments])
+def test_shares_of_a_view_that_keeps_the_total_sum_to_one(kind, terms):
+    summary = feed(kind(), terms, [16] * 4, 16)
+    torch.testing.assert_close(summary.gap_share.sum(1), torch.ones(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", [PairMoments, NetMoments])
+@pytest.mark.parametrize("offset", [0.0, 1e7])
+def test_equal_terms_have_no_error(kind, offset, terms):
+    equal = (terms[:1] + offset).expand(64, -1, -1)
+    summary = feed(kind(), equal, [16] * 4, 16)
+    assert not summary.stderr.any()
+    assert not summary.gap_share.any()
+
+
+@pytest.mark.parametrize("kind", [PairMoments, NetMoments])
+def test_a_large_offset_does_not_drown_the_error(kind, terms):
+    near, far = (feed(kind(), terms + offset, [16] * 4, 16).stderr for offset in (0.0, 1e6))
+    torch.testing.assert_close(near, far, rtol=1e-6, atol=0)
+
+
+def test_independent_pairs_state_the_standard_deviation_over_root_n(generator):
+    drawn = torch.randn(20_000, 1, 3, generator=generator, dtype=torch.float64)
+    stderr = feed(PairMoments(), drawn, [20_000], 5_000).stderr
+    torch.testing.assert_close(stderr, torch.full_like(stderr, 20_000**-0.5), rtol=0.03, atol=0)
+
+
+def test_the_share_leaves_the_variance_smallest_when_certain(generator):
+    """With full certainty it is the regression coefficient of each unit on the total."""
+    drawn = torch.randn(500, 1, 4, generator=generator, dtype=torch.float64).cumsum(2)
+    total = drawn.sum(2)
+    apart, total_apart = drawn - drawn.mean(0), total - total.mean(0)
+    covariance = (apart * total_apart[:, :, None]).mean(0)
+    share = gap_share(covariance, total_apart.square().mean(0), drawn.var(0), 1.0)
+    slopes = torch.linalg.lstsq(total_apart, apart[:, 0]).solution[0]
+    torch.testing.assert_close(share[0], slopes)

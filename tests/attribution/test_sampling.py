@@ -1,0 +1,150 @@
+"""Laws of points: weights that sum to one, evenness, no bias, no global state."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from wavshap_lightning.attribution.sampling import AlphaStrata, SobolNet, gauss_legendre, seeded
+from wavshap_lightning.errors import AttributionError
+
+
+def new(kind, seed=0, num_baselines=4):
+    generator = torch.Generator().manual_seed(seed)
+    return SobolNet(num_baselines, generator) if kind == "net" else AlphaStrata(generator)
+
+
+def strata_of(alphas, count):
+    return sorted((alphas * count).long().tolist())
+
+
+@pytest.mark.parametrize("kind", ["net", "strata"])
+@pytest.mark.parametrize("count", [1, 5, 64, 100])
+def test_weights_sum_to_one_and_alphas_lie_on_the_path(kind, count):
+    points = new(kind).draw(count)
+    assert points.weights.sum().item() == pytest.approx(1.0, abs=1e-12)
+    assert len(points) == count
+    assert ((points.alphas >= 0) & (points.alphas < 1)).all()
+
+
+@pytest.mark.parametrize("kind", ["net", "strata"])
+def test_every_stratum_of_alpha_holds_one_point_also_after_doubling(kind):
+    sampler = new(kind)
+    alphas = sampler.draw(32).alphas
+    assert strata_of(alphas, 32) == list(range(32))
+    for count in (32, 64):
+        alphas = torch.cat([alphas, sampler.draw(count).alphas])
+        assert strata_of(alphas, 2 * count) == list(range(2 * count))
+
+
+def test_strata_need_no_power_of_two():
+    sampler = new("strata")
+    alphas = torch.cat([sampler.draw(25).alphas, sampler.draw(25).alphas])
+    assert strata_of(alphas, 50) == list(range(50))
+
+
+def test_a_net_is_even_in_every_elementary_interval():
+    points = new("net", num_baselines=16).draw(64)
+    for alpha_parts, baseline_parts in ((64, 1), (16, 4), (8, 8), (4, 16)):
+        cells = (points.alphas * alpha_parts).long() * baseline_parts
+        cells = cells + points.baselines * baseline_parts // 16
+        assert torch.bincount(cells, minlength=64).tolist() == [1] * 64
+
+
+@pytest.mark.parametrize("num_baselines", [1, 3, 10, 100])
+def test_baselines_get_their_share_but_for_the_edges(num_baselines):
+    counts = torch.bincount(
+        new("net", num_baselines=num_baselines).draw(256).baselines, minlength=num_baselines
+    )
+    assert ((counts - 256 / num_baselines).abs() < 2).all()
+
+
+def test_a_net_drawn_in_parts_is_the_same_net():
+    whole, parts = new("net").draw(64), new("net")
+    assert torch.equal(whole.baselines, torch.cat([parts.draw(16).baselines, parts.draw(48).baselines]))
+
+
+@pytest.mark.parametrize("kind", ["net", "strata"])
+@pytest.mark.parametrize("position", [0, 3, 7])
+def test_each_single_point_is_uniform(kind, position):
+    drawn = torch.stack([new(kind, seed).draw(8).alphas[position] for seed in range(400)])
+    assert drawn.mean().item() == pytest.approx(1 / 2, abs=0.05)
+    assert drawn.var().item() == pytest.approx(1 / 12, abs=0.015)
+
+
+def test_neighbouring_strata_come_in_pairs():
+    drawn = (new("strata").draw(20).alphas * 20).long().reshape(10, 2)
+    strata = drawn.sort(1).values
+    assert not torch.equal(drawn, strata)
+    assert (strata[:, 1] - strata[:, 0] == 1).all()
+    assert (strata[:, 0] % 2 == 0).all()
+    assert strata[:, 0].tolist() != sorted(strata[:, 0].tolist())
+
+
+def test_strata_only_double():
+    sampler = new("strata")
+    sampler.draw(8)
+    with pytest.raises(AttributionError, match="count=5: strata double, so 8 more are possible"):
+        sampler.draw(5)
+
+
+@pytest.mark.parametrize("kind", ["net", "strata"])
+def test_the_generator_alone_decides(kind):
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    one, same, other = (new(kind, seed).draw(16).alphas for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()
+
+
+# Quadrature
+
+
+@pytest.mark.parametrize("num_nodes", [1, 2, 5, 50])
+def test_gauss_legendre_is_exact_for_polynomials(num_nodes):
+    points = gauss_legendre(num_nodes)
+    for degree in range(2 * num_nodes):
+        integral = (points.weights * points.alphas**degree).sum().item()
+        assert integral == pytest.approx(1 / (degree + 1), rel=1e-10)
+
+
+@pytest.mark.parametrize("decibels", [False, True])
+def test_weights_of_quadrature_sum_to_one_over_all_baselines(decibels):
+    points = gauss_legendre(7, 3, decibels=decibels)
+    assert points.weights.sum().item() == pytest.approx(1.0, abs=1e-12)
+    assert torch.bincount(points.baselines).tolist() == [7, 7, 7]
+
+
+def test_decibels_integrate_over_many_orders_of_magnitude():
+    """The integral of 1 / (alpha + 1e-4) is its logarithm; on a linear path 40 nodes miss a part of it."""
+    exact = np.log1p(1e4)
+    for decibels, error in ((True, 1e-3), (False, 1.0)):
+        points = gauss_legendre(40, decibels=decibels)
+        found = (points.weights / (points.alphas + 1e-4)).sum().item()
+        assert (abs(found - exact) < 1e-3) == (error == 1e-3)
+
+
+@pytest.mark.parametrize("num_nodes", [0, -1])
+def test_quadrature_needs_a_node(num_nodes):
+    with pytest.raises(AttributionError, match=f"num_nodes={num_nodes} must be at least 1"):
+        gauss_legendre(num_nodes)
+
+
+# Seeds
+
+
+def test_a_seed_reproduces_what_a_generator_gave():
+    seed, own = seeded(torch.Generator().manual_seed(5))
+    assert torch.equal(torch.rand(3, generator=own), torch.rand(3, generator=seeded(seed)[1]))
+
+
+def test_a_generator_moves_on():
+    generator = torch.Generator().manual_seed(5)
+    assert seeded(generator)[0] != seeded(generator)[0]
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(AttributionError, match="seed=-1 must lie in"):
+        seeded(-1)

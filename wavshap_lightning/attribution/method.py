@@ -1,0 +1,147 @@
+"""What every method does: freeze, check, run its design, write the record."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from wavshap_lightning.attribution.baselines import Baselines, BaselineSet
+from wavshap_lightning.attribution.chunks import Chunks
+from wavshap_lightning.attribution.designs import Design, like_input
+from wavshap_lightning.attribution.estimate import Outcome, Progress, estimate
+from wavshap_lightning.attribution.no_trace import leave_no_trace
+from wavshap_lightning.attribution.problem import Problem, Score, open_problem
+from wavshap_lightning.attribution.record import Attribution, Provenance, tensor_sha256
+from wavshap_lightning.attribution.stopping import Stopping
+from wavshap_lightning.attribution.targets import Target
+from wavshap_lightning.attribution.views import View, elements
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all methods have in common.
+
+    Args:
+        views: At what resolution attributions and errors are stated.
+        chunk_size: Draws that go through the model at once; found from input and memory if None.
+        modules: Modules, or callables that hold some, which the score reaches in a way that cannot be seen.
+        provenance: Clip and model, for the record.
+        progress: Told after every chunk.
+    """
+
+    views: tuple[View, ...] = field(default_factory=lambda: (elements(),))
+    chunk_size: int | None = None
+    modules: tuple[Callable[..., Any], ...] = ()
+    provenance: Provenance = field(default_factory=Provenance)
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to place draws.
+
+    Args:
+        name: Of the method.
+        design: Makes the plan of draws for an input.
+        stopping: When to stop.
+        baselines: Those the path starts from; None for methods without a path.
+        seed: Of the design's generator; None where there is no chance.
+        settings: What is particular to the method, in plain JSON types.
+    """
+
+    name: str
+    design: Callable[[Tensor], Design]
+    stopping: Stopping
+    baselines: Baselines | None = None
+    seed: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def explain(method: Method, score: Score, input: Tensor, target: Target, options: Options) -> Attribution:  # noqa: A002
+    """Run a method; errors and warnings are those of the parts."""
+    with leave_no_trace(score, *options.modules):
+        problem = open_problem(score, input, target)
+        chunks = Chunks(options.chunk_size, problem.input)
+        outcome = estimate(
+            problem,
+            method.design(problem.input),
+            options.views,
+            method.stopping,
+            chunks=chunks,
+            baseline_scores=_declared_scores(problem, method.baselines, chunks.size),
+            progress=options.progress,
+        )
+    _warn_of_no_influence(outcome, target)
+    return _record(method, problem, outcome, options)
+
+
+def _declared_scores(
+    problem: Problem, baselines: Baselines | None, chunk_size: int
+) -> Float64[Tensor, "baselines targets"] | None:
+    if not isinstance(baselines, BaselineSet):
+        return None
+    values = like_input(baselines.values, problem.input, baselines.name)
+    starts = range(0, len(values), chunk_size)
+    what = f"baselines={baselines.name!r}: baseline"
+    return torch.cat([problem.scores(values[start : start + chunk_size], what, start) for start in starts])
+
+
+def _warn_of_no_influence(outcome: Outcome, target: Target) -> None:
+    moved = [view.values.flatten(1).any(1) for view in outcome.views.values()]
+    still = [index for index, any_ in zip(target.classes, torch.stack(moved).any(0), strict=True) if not any_]
+    if still:
+        warnings.warn(
+            f"the input does not influence the {target.kind} of classes={still}: every gradient is 0 and "
+            "so is "
+            "every attribution",
+            stacklevel=4,
+        )
+
+
+def _record(method: Method, problem: Problem, outcome: Outcome, options: Options) -> Attribution:
+    settings = {
+        "stopping": asdict(method.stopping),
+        "baselines": method.baselines.name if method.baselines is not None else None,
+        "views": [view.name for view in options.views],
+        **method.settings,
+    }
+    return Attribution(
+        method=method.name,
+        estimand=_estimand(method.baselines),
+        views=outcome.views,
+        target=problem.target,
+        prediction=problem.prediction,
+        score=_floats(problem.score),
+        mean_baseline_score=_optional(outcome.mean_baseline_score),
+        baseline_score_std=_optional(outcome.baseline_score_std),
+        gap=_optional(outcome.gap),
+        num_draws=outcome.num_draws,
+        seed=method.seed,
+        settings=settings,
+        input_sha256=tensor_sha256(problem.input),
+        provenance=options.provenance,
+        unresolved=outcome.unresolved,
+        draws_needed=outcome.draws_needed,
+    )
+
+
+def _estimand(baselines: Baselines | None) -> str:
+    if baselines is None:
+        return "the gradient at or around the input"
+    if isinstance(baselines, BaselineSet):
+        return f"the mean over exactly {len(baselines)} declared baselines ({baselines.name})"
+    return f"the mean over the distribution of baselines ({baselines.name})"
+
+
+def _floats(values: Tensor) -> tuple[float, ...]:
+    return tuple(values.tolist())
+
+
+def _optional(values: Tensor | None) -> tuple[float, ...] | None:
+    return None if values is None else _floats(values)

@@ -1,0 +1,111 @@
+"""Looking at a model without changing it."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@contextmanager
+def leave_no_trace(*scores: Callable[..., Any]) -> Iterator[None]:
+    """Freeze the modules behind some callables, and put everything back, also when the call raises.
+
+    Inside, their parameters take no gradient and they are in evaluation mode; gradients are on, whatever
+    `no_grad` or `inference_mode` holds outside. Afterwards each parameter's gradient and
+    `requires_grad`, each module's `training` flag and the global generators of torch, CUDA, NumPy and
+    Python are as they were.
+
+    Args:
+        scores: The score and any further callables. Modules are found in modules, bound methods, partials,
+            closures and the globals a function names; give those that lie deeper besides.
+
+    Warns:
+        UserWarning: If a module was in training mode: what is explained is the model in evaluation mode.
+
+    >>> model = nn.Linear(2, 1)
+    >>> with torch.no_grad(), leave_no_trace(model.eval()):
+    ...     torch.is_grad_enabled(), model.weight.requires_grad
+    (True, False)
+    >>> model.weight.requires_grad
+    True
+    """
+    modules = _modules_of(*scores)
+    training = [(module, module.training) for module in modules]
+    if any(was_training for _, was_training in training):
+        warnings.warn(
+            f"the model was in training mode ({_first_in_training(modules)}.training=True): it is "
+            "explained in "
+            "evaluation mode and put back afterwards; call eval() first if that is meant",
+            stacklevel=4,
+        )
+    parameters = {parameter: None for module in modules for parameter in module.parameters(recurse=False)}
+    flags = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters]
+    with _generators_kept(), torch.inference_mode(mode=False), torch.enable_grad():
+        try:
+            for module in modules:
+                module.training = False
+            for parameter in parameters:
+                parameter.requires_grad_(False).grad = None  # noqa: FBT003 - torch's signature
+            yield
+        finally:
+            for module, was_training in training:
+                module.training = was_training
+            for parameter, required, gradient in flags:
+                parameter.requires_grad_(required).grad = gradient
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - to put it back
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def _modules_of(*holders: object) -> list[nn.Module]:
+    """Every module that can be seen from some callables, submodules included, each once."""
+    found: dict[nn.Module, None] = {}
+    seen: set[int] = set()
+    waiting = [*holders]
+    while waiting:
+        holder = waiting.pop()
+        if id(holder) in seen:
+            continue
+        seen.add(id(holder))
+        if isinstance(holder, nn.Module):
+            found.update(dict.fromkeys(holder.modules()))
+        elif callable(holder):
+            waiting.extend(_held_by(holder))
+    return list(found)
+
+
+def _held_by(function: Callable[..., Any]) -> list[Any]:
+    held = [getattr(function, "__self__", None)]
+    if isinstance(function, partial):
+        held += [function.func, *function.args, *function.keywords.values()]
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            held.append(cell.cell_contents)
+        except ValueError:  # not yet bound
+            continue
+    held += getattr(function, "__defaults__", None) or ()
+    held += (getattr(function, "__kwdefaults__", None) or {}).values()
+    names = getattr(getattr(function, "__code__", None), "co_names", ())
+    globals_ = getattr(function, "__globals__", {})
+    return held + [globals_[name] for name in names if isinstance(globals_.get(name), nn.Module)]
+
+
+def _first_in_training(modules: list[nn.Module]) -> str:
+    return next(type(module).__name__ for module in modules if module.training)

@@ -1,0 +1,139 @@
+"""The problem: a score bound to one input and one target, checked when opened, then asked for gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from wavshap_lightning.attribution.targets import Target
+from wavshap_lightning.errors import AttributionError
+
+Score = Callable[[Float[Tensor, "draws *input"]], Float[Tensor, "draws classes"]]
+
+SAME_TOLERANCE = 1e-2
+"""Two evaluations of one input differ by less, relative to the logits' size, in any precision."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is explained; made by [`open_problem`][wavshap_lightning.attribution.problem.open_problem].
+
+    Args:
+        logits_of: The score.
+        input: The input, without a batch axis.
+        target: What is computed from the logits.
+        prediction: The class with the largest logit.
+        score: The target's scores of the input.
+    """
+
+    logits_of: Score
+    input: Float[Tensor, " *input"]
+    target: Target
+    prediction: int
+    score: Float64[Tensor, " targets"]
+
+    def scores(
+        self, inputs: Float[Tensor, "draws *input"], what: str, start: int = 0
+    ) -> Float64[Tensor, "draws targets"]:
+        """The target's scores, without gradients.
+
+        Raises:
+            AttributionError: If one is not finite; `what` and the number, counted from `start`, name it.
+        """
+        with torch.no_grad():
+            scores = self.target(_check_logits(self.logits_of(inputs), inputs)).double()
+        bad = _first_not_finite(scores)
+        if bad is not None:
+            raise AttributionError(
+                f"{what}={start + bad}: its score is {scores[bad].tolist()}; every score must be finite. "
+                "Leave it out, or look for an overflow in the model"
+            )
+        return scores
+
+    def gradients(
+        self, positions: Float[Tensor, "draws *input"]
+    ) -> tuple[Float[Tensor, "draws targets"], Float[Tensor, "draws targets *input"]]:
+        """Each target's score and its gradient at each position, by one forward pass for all targets.
+
+        Nothing but the positions is differentiated, so nothing else collects a gradient.
+
+        Raises:
+            AttributionError: If the scores do not follow from the positions in a way that can be
+                differentiated.
+        """
+        positions = positions.clone().requires_grad_()
+        scores = self.target(_check_logits(self.logits_of(positions), positions))
+        if not scores.requires_grad:
+            raise _no_gradient()
+        totals = scores.sum(0).unbind()
+        gradients = [
+            torch.autograd.grad(total, positions, retain_graph=index + 1 < len(totals), allow_unused=True)[0]
+            for index, total in enumerate(totals)
+        ]
+        if any(gradient is None for gradient in gradients):
+            raise _no_gradient()
+        return scores.detach(), torch.stack(gradients, 1)
+
+
+def open_problem(score: Score, input: Tensor, target: Target) -> Problem:  # noqa: A002 - the word for it
+    """Check score, input and target against one another.
+
+    Raises:
+        AttributionError: If the input is empty or not finite, the score returns another shape than `(draws,
+            classes)` or is not the same when asked twice, or the target is not among its classes.
+    """
+    if not (input.is_floating_point() and input.numel()):
+        raise AttributionError(
+            f"input: dtype={input.dtype}, shape={tuple(input.shape)}; it must be floating point and hold "
+            "at least one number"
+        )
+    if not input.isfinite().all():
+        where = (~input.isfinite()).nonzero()[0].tolist()
+        raise AttributionError(
+            f"input: element {where} is {float(input[tuple(where)])}; every number must be finite"
+        )
+    input = input.detach().clone()  # noqa: A001 - an inference tensor has no gradient
+    twice = torch.stack([input, input])
+    with torch.no_grad():
+        logits = _check_logits(score(twice), twice)
+    target.check(logits.shape[1])
+    if not logits.isfinite().all():
+        raise AttributionError(f"the logits of the input are {logits[0].tolist()}; they must be finite")
+    difference = float((logits[0] - logits[1]).abs().max())
+    if difference > SAME_TOLERANCE * max(1.0, float(logits.abs().max())):
+        raise AttributionError(
+            f"the score gave the same input two values that differ by {difference:.3g}; it must depend on "
+            "each input alone and on no chance: put the model into evaluation mode"
+        )
+    return Problem(score, input, target, int(logits[0].argmax()), target(logits)[0].double())
+
+
+def _check_logits(logits: object, inputs: Tensor) -> Float[Tensor, "draws classes"]:
+    if not isinstance(logits, Tensor):
+        raise AttributionError(
+            f"the score returned a {type(logits).__name__}; it must return a tensor of logits"
+        )
+    if logits.ndim != 2 or len(logits) != len(inputs) or logits.shape[1] == 0:
+        raise AttributionError(
+            f"the score returned shape {tuple(logits.shape)} for inputs of shape {tuple(inputs.shape)}; it "
+            f"must return (draws, classes) = ({len(inputs)}, classes)"
+        )
+    if not logits.is_floating_point():
+        raise AttributionError(f"the score returned dtype={logits.dtype}; logits must be floating point")
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _first_not_finite(values: Tensor) -> int | None:
+    bad = (~values.isfinite().flatten(1).all(1)).nonzero()
+    return int(bad[0]) if len(bad) else None
+
+
+def _no_gradient() -> AttributionError:
+    return AttributionError(
+        "the score does not follow from its input: no gradient comes back. Look for detach(), no_grad, "
+        "NumPy or rounding on the way, or a part of the model that ignores the input"
+    )

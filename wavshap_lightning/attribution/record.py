@@ -1,0 +1,209 @@
+"""The record of an explanation: what was found, how sure it is, and what it was found with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from math import inf, isinf
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float64
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from wavshap_lightning.attribution.estimate import ViewEstimate
+from wavshap_lightning.attribution.targets import Target
+from wavshap_lightning.errors import AttributionError
+from wavshap_lightning.files import write_atomically
+
+FORMAT = 1
+METADATA_KEY = "attribution"
+VERSIONS: Mapping[str, str] = {
+    "wavshap-lightning": version("wavshap-lightning"),
+    "torch": torch.__version__,
+    "python": platform.python_version(),
+}
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What was explained, by the word of whoever asked.
+
+    Args:
+        clip_sha256: Digest of the clip's audio.
+        model_fingerprint: What identifies the model's weights.
+    """
+
+    clip_sha256: str = ""
+    model_fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """One explanation.
+
+    Numbers with one entry a target are in the order of `target.classes`.
+
+    Args:
+        method: What it was made with.
+        estimand: In words, what the values estimate: the mean over which baselines.
+        views: Attributions by view, after the correction.
+        target: What was explained.
+        prediction: The class with the largest logit.
+        score: The target's scores of the input.
+        mean_baseline_score: Mean score of the baselines; None for methods without.
+        baseline_score_std: How far their scores scatter.
+        gap: Completeness gap before the correction: sum of the attributions minus
+            (`score - mean_baseline_score`); None where completeness is not claimed.
+        num_draws: Gradient evaluations.
+        seed: Reproduces the draws, given as `generator`; None where there is no chance.
+        settings: What else it was made with, in plain JSON types.
+        input_sha256: Digest of the input tensor.
+        provenance: Clip and model.
+        versions: Of the software.
+        unresolved: Units, of the view the tolerance was for, whose interval is too wide; None without
+            tolerance.
+        draws_needed: How many draws would resolve them, estimated; None if all are.
+    """
+
+    method: str
+    estimand: str
+    views: Mapping[str, ViewEstimate]
+    target: Target
+    prediction: int
+    score: tuple[float, ...]
+    mean_baseline_score: tuple[float, ...] | None
+    baseline_score_std: tuple[float, ...] | None
+    gap: tuple[float, ...] | None
+    num_draws: int
+    seed: int | None
+    settings: Mapping[str, Any]
+    input_sha256: str
+    provenance: Provenance = field(default_factory=Provenance)
+    versions: Mapping[str, str] = field(default_factory=lambda: dict(VERSIONS))
+    unresolved: Bool[Tensor, "targets *units"] | None = None
+    draws_needed: int | None = None
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the tolerance was reached; true where none was asked for."""
+        return self.unresolved is None or not bool(self.unresolved.any())
+
+    @property
+    def relative_gap(self) -> tuple[float, ...] | None:
+        """`|gap| / max(|score - mean baseline score|, scatter of the baselines' scores)`, a target each."""
+        if self.gap is None or self.mean_baseline_score is None or self.baseline_score_std is None:
+            return None
+        rows = zip(self.gap, self.score, self.mean_baseline_score, self.baseline_score_std, strict=True)
+        return tuple(abs(gap) / max(abs(score - mean), std, 1e-12) for gap, score, mean, std in rows)
+
+    def sums(self, view: str) -> Float64[Tensor, " targets"]:
+        """Sum of a view's attributions for each target."""
+        return self.views[view].values.flatten(1).sum(1)
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file, all of it or nothing; numbers and words lie as JSON in its header.
+
+        The same record gives the same bytes.
+
+        Raises:
+            OSError: If the disk refuses.
+        """
+        tensors = {f"{name}/values": view.values for name, view in self.views.items()}
+        tensors |= {
+            f"{name}/stderr": view.stderr for name, view in self.views.items() if view.stderr is not None
+        }
+        if self.unresolved is not None:
+            tensors["unresolved"] = self.unresolved
+        content = save(
+            {name: t.cpu().contiguous() for name, t in tensors.items()}, {METADATA_KEY: self._header()}
+        )
+        write_atomically(path, content)
+
+    def _header(self) -> str:
+        plain = {name: getattr(self, name) for name in PLAIN_FIELDS}
+        degrees = {name: _without_infinity(view.degrees_of_freedom) for name, view in self.views.items()}
+        header = {
+            "format": FORMAT,
+            **plain,
+            "target": self.target.as_dict(),
+            "degrees_of_freedom": degrees,
+            "provenance": vars(self.provenance),
+        }
+        return json.dumps(header, sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def load(cls, path: Path) -> Attribution:
+        """Read what `save` wrote.
+
+        Raises:
+            AttributionError: If the file is missing, damaged, or not such a record.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = json.loads((file.metadata() or {})[METADATA_KEY])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            return cls._from_parts(header, tensors)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            reason = str(error).strip() or type(error).__name__
+            raise AttributionError(
+                f"path={path} is not a record of an attribution ({reason}); give a file that save() wrote"
+            ) from error
+
+    @classmethod
+    def _from_parts(cls, header: dict[str, Any], tensors: dict[str, Tensor]) -> Attribution:
+        if header["format"] != FORMAT:
+            raise ValueError(f"format={header['format']}, this version reads format={FORMAT}")
+        views = {
+            name: ViewEstimate(
+                tensors[f"{name}/values"], tensors.get(f"{name}/stderr"), inf if degrees is None else degrees
+            )
+            for name, degrees in header["degrees_of_freedom"].items()
+        }
+        plain = {name: _tuples(header[name]) for name in PLAIN_FIELDS}
+        return cls(
+            **plain,
+            views=views,
+            target=Target.from_dict(header["target"]),
+            provenance=Provenance(**header["provenance"]),
+            unresolved=tensors.get("unresolved"),
+        )
+
+
+PLAIN_FIELDS = (
+    "method",
+    "estimand",
+    "prediction",
+    "score",
+    "mean_baseline_score",
+    "baseline_score_std",
+    "gap",
+    "num_draws",
+    "seed",
+    "settings",
+    "input_sha256",
+    "versions",
+    "draws_needed",
+)
+
+
+def tensor_sha256(values: Tensor) -> str:
+    """Digest of a tensor's numbers, shape and precision."""
+    array = values.detach().cpu().contiguous()
+    described = f"{array.dtype} {tuple(array.shape)} ".encode()
+    return hashlib.sha256(described + array.view(torch.uint8).numpy().tobytes()).hexdigest()
+
+
+def _without_infinity(number: float) -> float | None:
+    return None if isinf(number) else number
+
+
+def _tuples(value: Any) -> Any:  # noqa: ANN401 - JSON has lists where the record has tuples
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,171 @@
+"""Where on which path to take the gradient: points, with weights that sum to one.
+
+Every sampler can go on: asked for more points, it fills the gaps that the earlier ones left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from wavshap_lightning.errors import AttributionError
+
+SEED_RANGE = 2**63 - 1
+SCRAMBLED_BITS = 16
+SOBOL_BITS = 30
+SILENT_DB = -120.0
+"""Where a path in decibels begins; below it alpha is taken to be 0."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Some draws.
+
+    Args:
+        alphas: Position on the path of each, 0 at the baseline and 1 at the input.
+        weights: What each counts for; they sum to one over the points asked for together.
+        baselines: Index of each draw's baseline in the declared set; None where every draw takes a fresh one.
+    """
+
+    alphas: Float[Tensor, " draws"]
+    weights: Float[Tensor, " draws"]
+    baselines: Int[Tensor, " draws"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.alphas)
+
+    def __getitem__(self, part: slice) -> Points:
+        chosen = None if self.baselines is None else self.baselines[part]
+        return Points(self.alphas[part], self.weights[part], chosen)
+
+
+def seeded(generator: torch.Generator | int) -> tuple[int, torch.Generator]:
+    """A seed and a new generator that begins with it.
+
+    Args:
+        generator: The seed itself, or a generator from which one is drawn; it moves on by that draw.
+
+    Raises:
+        AttributionError: If the seed is negative.
+    """
+    if isinstance(generator, torch.Generator):
+        drawn = torch.randint(SEED_RANGE, (), generator=generator, device=generator.device)
+        generator = int(drawn)
+    if not 0 <= generator <= SEED_RANGE:
+        raise AttributionError(f"seed={generator} must lie in 0 to 2^63 - 1")
+    return generator, torch.Generator().manual_seed(generator)
+
+
+class SobolNet:
+    """A scrambled Sobol sequence over (alpha, index of a baseline in a declared set).
+
+    The first `2^k` points are a net: each of `2^k` equal intervals of alpha holds one, every baseline gets
+    its share but for less than two draws, and pairs of both are spread as evenly. Each single point is
+    uniform, so any number of points is unbiased.
+
+    Source: the direction numbers are torch's (Joe and Kuo 2008), scrambled as in Owen (1995), Randomly
+    permuted (t,m,s)-nets. torch's own scrambling is linear (Matousek 1998): it gives the same error, but on
+    smooth scores the halves of a net then say little about the error, and intervals made from them cover
+    78-90 % where Owen's cover 97 %.
+
+    Args:
+        num_baselines: Size of the declared set.
+        generator: Where the scrambling comes from.
+    """
+
+    def __init__(self, num_baselines: int, generator: torch.Generator) -> None:
+        self._num_baselines = num_baselines
+        self._generator = generator
+        self._sequence = torch.quasirandom.SobolEngine(2)  # type: ignore[no-untyped-call]
+        self._flips = torch.randint(0, 2, (2, 2 << SCRAMBLED_BITS), generator=generator)
+
+    def draw(self, count: int) -> Points:
+        """The next `count` points of the sequence."""
+        coordinates = self._sequence.draw(count, dtype=torch.float64)
+        alphas, places = (self._scramble(coordinates[:, axis], axis) for axis in (0, 1))
+        baselines = (places * self._num_baselines).long().clamp(max=self._num_baselines - 1)
+        return Points(alphas, torch.full_like(alphas, 1 / count), baselines)
+
+    def _scramble(self, places: Float[Tensor, " draws"], axis: int) -> Float[Tensor, " draws"]:
+        """Flip each binary digit by a coin that belongs to the digits before it; the last ones are random."""
+        digits = (places * 2**SOBOL_BITS).long() >> (SOBOL_BITS - SCRAMBLED_BITS)
+        scrambled = torch.zeros_like(digits)
+        for position in range(SCRAMBLED_BITS):
+            before = digits >> (SCRAMBLED_BITS - position)
+            own = (digits >> (SCRAMBLED_BITS - 1 - position)) & 1
+            scrambled = 2 * scrambled + (own ^ self._flips[axis][(1 << position) + before])
+        below = torch.rand(len(digits), generator=self._generator, dtype=torch.float64)
+        return (scrambled + below) / 2**SCRAMBLED_BITS
+
+
+class AlphaStrata:
+    """One alpha in each of equally wide strata, neighbouring strata in pairs, all in random order.
+
+    Asked for as many again, it puts one into the half of each stratum that is still empty. Stopped
+    early, it leaves a random set of strata, so that any number of points is unbiased.
+
+    Args:
+        generator: Where positions and order come from.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator = generator
+        self._alphas = torch.empty(0, dtype=torch.float64)
+
+    def draw(self, count: int) -> Points:
+        """`count` points: the first ones, or as many as there are already.
+
+        Raises:
+            AttributionError: If it is another number, which could not be spread evenly.
+        """
+        if len(self._alphas) not in (0, count):
+            raise AttributionError(f"count={count}: strata double, so {len(self._alphas)} more are possible")
+        inside = torch.rand(count, generator=self._generator, dtype=torch.float64)
+        strata = torch.arange(count, dtype=torch.float64)
+        if len(self._alphas):
+            halves = (2 * count * self._alphas).long()
+            alphas = (halves.bitwise_xor(1) + inside) / (2 * count)
+        else:
+            alphas = (strata + inside) / count
+        self._alphas = torch.cat([self._alphas, alphas]).sort().values
+        ordered = alphas[self._pairs_in_random_order(count)]
+        return Points(ordered, torch.full_like(ordered, 1 / count))
+
+    def _pairs_in_random_order(self, count: int) -> Int[Tensor, " draws"]:
+        firsts = 2 * torch.randperm(count // 2, generator=self._generator)
+        swapped = torch.randint(0, 2, (count // 2,), generator=self._generator)
+        paired = torch.stack([firsts + swapped, firsts + 1 - swapped], 1).flatten()
+        return torch.cat([paired, torch.arange(2 * (count // 2), count)])
+
+
+def gauss_legendre(num_nodes: int, num_baselines: int = 1, *, decibels: bool = False) -> Points:
+    """Gauss-Legendre nodes on the path from each of a declared set of baselines.
+
+    Exact for gradients that are polynomials of alpha up to degree `2 num_nodes - 1`. In decibels the nodes
+    are spread evenly over `20 log10(alpha)` from -120 to 0: for scores that change with the order of
+    magnitude of alpha, as those that divide the level out do on the path from silence. The weights then
+    carry `d alpha / d log(alpha) = alpha`.
+
+    Raises:
+        AttributionError: If there is no node.
+
+    >>> gauss_legendre(2).alphas
+    tensor([0.2113, 0.7887], dtype=torch.float64)
+    """
+    if num_nodes < 1:
+        raise AttributionError(f"num_nodes={num_nodes} must be at least 1")
+    places, weights = (torch.from_numpy(numbers) for numbers in np.polynomial.legendre.leggauss(num_nodes))
+    alphas = (places + 1) / 2
+    if decibels:
+        span = -SILENT_DB / 20 * log(10)
+        alphas = torch.exp((alphas - 1) * span)
+        weights = weights / 2 * alphas * span
+        weights[0] += 1 - weights.sum()  # what lies below the range, all of it close to the first node
+    weights = weights / weights.sum() / num_baselines
+    baselines = torch.arange(num_baselines).repeat_interleave(num_nodes)
+    return Points(alphas.repeat(num_baselines), weights.repeat(num_baselines), baselines)

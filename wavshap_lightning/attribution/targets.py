@@ -1,0 +1,130 @@
+"""Targets: the scalars being explained, computed from logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wavshap_lightning.errors import AttributionError
+
+TargetKind = Literal["logit", "log_probability", "probability", "log_odds", "margin"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One score for each of some classes; all of them share the forward passes.
+
+    With logits `z` and probabilities `p = softmax(z)`, class `y` has
+
+    - `logit`: `z_y`;
+    - `log_probability`: `log p_y`;
+    - `probability`: `p_y`, which saturates: its gradient vanishes where the model is sure;
+    - `log_odds`: `log(p_y / (1 - p_y)) = z_y - log sum_{c != y} exp z_c`, which does not saturate and
+      does not change when a number is added to all logits;
+    - `margin`: `z_y - z_against`, likewise.
+
+    Args:
+        kind: Which of these.
+        classes: The classes, as indices of the logits.
+        against: The class a margin is taken against; None for every other kind.
+
+    Raises:
+        AttributionError: If there is no class, no such kind, or a margin lacks a second class.
+
+    >>> logits = torch.tensor([[2.0, 0.0, 1.0]])
+    >>> Target("margin", (0,), against=2)(logits)
+    tensor([[1.]])
+    >>> Target("logit", (2, 0))(logits)
+    tensor([[1., 2.]])
+    """
+
+    kind: TargetKind
+    classes: tuple[int, ...]
+    against: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(TargetKind):
+            raise AttributionError(f"kind={self.kind!r} must be one of {', '.join(get_args(TargetKind))}")
+        if not self.classes:
+            raise AttributionError("classes=() is empty; name at least one class to explain")
+        if (self.kind == "margin") != (self.against is not None):
+            raise AttributionError(
+                f"kind={self.kind!r}, against={self.against}: a margin, and nothing else, needs a class "
+                "to be measured against"
+            )
+        if self.against in self.classes:
+            raise AttributionError(
+                f"against={self.against} is also in classes={self.classes}, and its margin is always 0; "
+                "name two different classes"
+            )
+
+    @property
+    def num_targets(self) -> int:
+        """How many scores a draw has."""
+        return len(self.classes)
+
+    def check(self, num_classes: int) -> None:
+        """Compare with what the model has.
+
+        Raises:
+            AttributionError: If a class is not there, or the only one has nothing to be compared with.
+        """
+        asked = self.classes if self.against is None else (*self.classes, self.against)
+        missing = [index for index in asked if not 0 <= index < num_classes]
+        if missing:
+            raise AttributionError(
+                f"target={self.kind}: classes={missing} do not exist; the score has classes "
+                f"0 to {num_classes - 1}"
+            )
+        if num_classes == 1 and self.kind != "logit":
+            raise AttributionError(
+                f"target={self.kind} compares classes, but the score has only one; use kind='logit'"
+            )
+
+    def __call__(self, logits: Float[Tensor, "draws classes"]) -> Float[Tensor, "draws targets"]:
+        """The scores of each draw, one column for each class asked for."""
+        chosen = list(self.classes)
+        match self.kind:
+            case "logit":
+                return logits[:, chosen]
+            case "log_probability":
+                return logits.log_softmax(1)[:, chosen]
+            case "probability":
+                return logits.softmax(1)[:, chosen]
+            case "log_odds":
+                return _log_odds(logits, chosen)
+            case "margin":
+                assert self.against is not None  # noqa: S101 - checked when made; tells the type checker
+                return logits[:, chosen] - logits[:, [self.against]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {**asdict(self), "classes": list(self.classes)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Target:
+        """What `as_dict` gave."""
+        return cls(values["kind"], tuple(values["classes"]), values["against"])
+
+
+def every_class(num_classes: int, kind: TargetKind = "log_odds") -> Target:
+    """All classes at once, in the order of the logits.
+
+    >>> every_class(3).classes
+    (0, 1, 2)
+    """
+    return Target(kind, tuple(range(num_classes)))
+
+
+def _log_odds(
+    logits: Float[Tensor, "draws classes"], chosen: Sequence[int]
+) -> Float[Tensor, "draws targets"]:
+    """`log p - log(1 - p)` without ever forming `1 - p`, which is 0 where the model is sure."""
+    own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)[list(chosen)]
+    others = logits[:, None, :].masked_fill(own, -torch.inf).logsumexp(2)
+    return logits[:, list(chosen)] - others
