@@ -220,10 +220,8 @@ def test_the_first_fold_has_clips_in_every_part(name, build, tmp_path):
 def leaves(values, prefix=""):
     """The settings of a configuration as pairs of dotted key and value."""
     for name, value in values.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+        nested = isinstance(value, dict)
+        yield from leaves(value, f"{prefix}{name}.") if nested else [(prefix + name, value)]
 
 
 @each_corpus_config

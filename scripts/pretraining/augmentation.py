@@ -1,4 +1,8 @@
-"""What happens to clean speech on its way to the backbone: level, room, band, other voices, noise."""
+"""What happens to clean speech on its way to the backbone: level, room, band, other voices, noise.
+
+A batch at a time and from one generator, so that a step is the same whenever it is run; augmentation
+libraries draw clip by clip from global generators.
+"""
 
 from __future__ import annotations
 

@@ -50,7 +50,14 @@ class Recipe:
 
 
 class PretrainingData(L.LightningDataModule):
-    """Batches by step, a new stretch of steps every epoch."""
+    """Batches by step, a new stretch of steps every epoch.
+
+    Args:
+        recipe: Seed and sizes.
+        corpus: To train on, from `make_corpus`.
+        held_out: Voices to validate on, likewise.
+        num_workers: Processes that prepare batches.
+    """
 
     def __init__(
         self, recipe: Recipe, corpus: dict[str, Tensor], held_out: dict[str, Tensor], num_workers: int
@@ -82,7 +89,11 @@ class PretrainingData(L.LightningDataModule):
 
 
 class PretrainingModule(L.LightningModule):
-    """A WavLM of the tiny geometry, and the readings it is trained by."""
+    """A WavLM of the tiny geometry, and the readings it is trained by.
+
+    Args:
+        recipe: Seed and optimisation.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()

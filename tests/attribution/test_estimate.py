@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution import estimate as estimate_module
-from wavshap_lightning.attribution.estimate import ViewEstimate
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.method import Options
-from wavshap_lightning.attribution.saliency import smooth_grad
+from wavshap_lightning.attribution.outcome import ViewEstimate
 from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.attribution.views import View, elements, summed
@@ -249,60 +248,3 @@ def test_methods_without_chance_have_no_interval(network, frames, declared):
     assert found.views["elements"].stderr is None
     with pytest.raises(AttributionError, match="no chance in it"):
         found.views["elements"].half_width()
-
-
-@pytest.mark.parametrize(("num_draws", "kind"), [(16, "declared"), (64, "declared"), (64, "distribution")])
-def test_intervals_cover_what_they_promise(num_draws, kind, network, frames, by_frame, request):
-    baselines = request.getfixturevalue(kind)
-    exact_for = baselines if kind == "declared" else baselines.declare(4000, torch.Generator().manual_seed(6))
-    nodes = 64 if kind == "declared" else 6
-    exact = integrated_gradients(network, frames, exact_for, TARGET, num_nodes=nodes, options=by_frame).views
-    covered = {"frames": [], "elements": []}
-    for seed in range(40):
-        found = gradient_shap(
-            network,
-            frames,
-            baselines,
-            TARGET,
-            generator=seed,
-            stopping=Stopping(num_draws=num_draws),
-            options=by_frame,
-        )
-        for name, view in found.views.items():
-            covered[name].append(
-                ((view.values - exact[name].values).abs() <= view.half_width()).double().mean()
-            )
-    for name, shares in covered.items():
-        assert 0.90 <= torch.stack(shares).mean().item() <= 0.99, name
-
-
-def test_intervals_of_a_linear_score_cover(linear, linear_weights, frames, distribution):
-    many = distribution.declare(20_000, torch.Generator().manual_seed(6)).values.mean(0)
-    exact = ((frames - many) * linear_weights[..., 0]).sum(1)
-    shares = []
-    for seed in range(60):
-        view = run(
-            linear, frames, distribution, generator=seed, target=Target("logit", (0,)), num_draws=32
-        ).views["frames"]
-        shares.append(((view.values[0] - exact).abs() <= view.half_width()[0]).double().mean())
-    assert 0.90 <= torch.stack(shares).mean().item() <= 0.98
-
-
-def test_intervals_of_smooth_grad_cover(network, frames):
-    many = smooth_grad(
-        network,
-        frames,
-        TARGET,
-        generator=999,
-        stopping=Stopping(num_draws=6000),
-        options=Options(chunk_size=500),
-    )
-    shares = []
-    for seed in range(40):
-        view = smooth_grad(network, frames, TARGET, generator=seed, stopping=Stopping(num_draws=32)).views[
-            "elements"
-        ]
-        shares.append(
-            ((view.values - many.views["elements"].values).abs() <= view.half_width()).double().mean()
-        )
-    assert 0.90 <= torch.stack(shares).mean().item() <= 0.98

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import product
 
-import jaxtyping
 import pytest
 import torch
 from transformers import (
@@ -117,15 +116,6 @@ def relative_error():
         return float(((found - expected).norm() / expected.norm()).detach())
 
     return relative_error
-
-
-@pytest.fixture
-def unchecked_types():
-    """Let values of the wrong type through to the checks that users meet."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def _build_model(family="wavlm", norm="group", seed=0, **config):

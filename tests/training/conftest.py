@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from itertools import product
 
-import jaxtyping
 import lightning as L  # noqa: N812
 import numpy as np
 import pytest
@@ -159,15 +158,6 @@ def threads(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads[0])
     monkeypatch.setattr(torch, "set_num_threads", lambda number: threads.__setitem__(0, number))
     return threads
-
-
-@pytest.fixture
-def unchecked_types():
-    """Without the checks of types, which draw from the global generator of `random`."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def _write_corpus(folder, *, speakers=PART_OF_SPEAKER, labels=LABELS, takes=TAKES, seed=0, longest_s=0.6):

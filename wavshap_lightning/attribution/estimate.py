@@ -9,13 +9,13 @@ from functools import partial
 from math import ceil
 
 import torch
-from jaxtyping import Bool, Float, Float64
-from scipy import stats
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from wavshap_lightning.attribution.chunks import Chunks
 from wavshap_lightning.attribution.designs import Design, Placement
 from wavshap_lightning.attribution.moments import Summary, broadcast
+from wavshap_lightning.attribution.outcome import Outcome, ViewEstimate
 from wavshap_lightning.attribution.problem import Problem
 from wavshap_lightning.attribution.sampling import Points
 from wavshap_lightning.attribution.stopping import FIRST_DRAWS, Stopping
@@ -26,56 +26,6 @@ Progress = Callable[[int, int], None]
 """Called after every chunk with the draws done and those planned so far."""
 
 TOTAL = View("total", lambda terms: terms.flatten(1).sum(1))
-
-
-@dataclass(frozen=True)
-class ViewEstimate:
-    """The attributions of one view.
-
-    Args:
-        values: Attribution of each unit to each target, after the correction.
-        stderr: Standard error of each; None for methods without chance.
-        degrees_of_freedom: Of Student's t for intervals.
-    """
-
-    values: Float64[Tensor, "targets *units"]
-    stderr: Float64[Tensor, "targets *units"] | None
-    degrees_of_freedom: float = float("inf")
-
-    def half_width(self, level: float = 0.95) -> Float64[Tensor, "targets *units"]:
-        """Half the width of the interval that covers the estimated mean with this probability, unit by unit.
-
-        Raises:
-            AttributionError: If the method has no standard error.
-        """
-        if self.stderr is None:
-            raise AttributionError("stderr=None: this method has no chance in it, and so no interval")
-        return self.stderr * float(stats.t.ppf((1 + level) / 2, self.degrees_of_freedom))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run found.
-
-    Args:
-        views: The views' attributions by name.
-        num_draws: Gradient evaluations it took.
-        mean_baseline_score: Mean score of the baselines for each target; None for methods without baselines.
-        baseline_score_std: How far the baselines' scores scatter.
-        gap: Sum of the attributions before the correction, minus `score - mean_baseline_score`.
-        unresolved: Units of the view of the tolerance whose interval is still too wide; None without
-            tolerance.
-        draws_needed: How many draws would resolve them, if the error falls as that of independent draws does;
-            None if all are resolved.
-    """
-
-    views: dict[str, ViewEstimate]
-    num_draws: int
-    mean_baseline_score: Float64[Tensor, " targets"] | None
-    baseline_score_std: Float64[Tensor, " targets"] | None
-    gap: Float64[Tensor, " targets"] | None
-    unresolved: Bool[Tensor, "targets *units"] | None
-    draws_needed: int | None
 
 
 def estimate(

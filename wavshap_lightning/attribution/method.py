@@ -14,8 +14,9 @@ from torch import Tensor
 from wavshap_lightning.attribution.baselines import Baselines, BaselineSet
 from wavshap_lightning.attribution.chunks import Chunks
 from wavshap_lightning.attribution.designs import Design, like_input
-from wavshap_lightning.attribution.estimate import Outcome, Progress, estimate
+from wavshap_lightning.attribution.estimate import Progress, estimate
 from wavshap_lightning.attribution.no_trace import leave_no_trace
+from wavshap_lightning.attribution.outcome import Outcome
 from wavshap_lightning.attribution.problem import Problem, Score, open_problem
 from wavshap_lightning.attribution.record import Attribution, Provenance, tensor_sha256
 from wavshap_lightning.attribution.stopping import Stopping

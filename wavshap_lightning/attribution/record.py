@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from wavshap_lightning.attribution.estimate import ViewEstimate
+from wavshap_lightning.attribution.outcome import ViewEstimate
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.files import write_atomically
