@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from transformers import Wav2Vec2FeatureExtractor, WavLMModel
 
+from wavshap_lightning.models.pretrained import TransformersModule
 from wavshap_lightning.models.tiny import build_tiny_model
 
 
@@ -18,7 +19,7 @@ def export_backbone(model: WavLMModel, folder: Path) -> None:
         folder: Made where it is not there.
     """
     weights = {name: value for name, value in model.state_dict().items() if name != "masked_spec_embed"}
-    plain = build_tiny_model(0)
+    plain: TransformersModule = build_tiny_model(0)
     plain.load_state_dict(weights)
     plain.to(torch.float16).save_pretrained(folder)
     extractor = Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True)  # type: ignore[no-untyped-call]
