@@ -42,7 +42,7 @@ class Recipe:
     """
 
     seed: int = 0
-    num_steps: int = 4_000
+    num_steps: int = 8_000
     batch_size: int = 8
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2

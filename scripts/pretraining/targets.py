@@ -15,7 +15,9 @@ from wavshap_lightning.audio.io import SAMPLE_RATE
 NUM_MELS = 40
 _FLOOR = 1e-9
 _SPEECH_DB = 35.0
-PROSODY = ("energy", "tilt", "flux", "periodicity", "log_f0", "log_f0_slope")
+_SLOPE_FRAMES, _CHANGE_FRAMES = 2, 10  # to either side: 80 ms, 400 ms
+_MAX_SLOPE, _MAX_CHANGE = 0.7, 1.2  # octaves; more is an error of the octave
+PROSODY = ("energy", "tilt", "flux", "periodicity", "log_f0", "log_f0_slope", "log_f0_change")
 FRAME_GROUPS: dict[str, int] = {
     "mel": NUM_MELS,
     "prosody": len(PROSODY),
@@ -32,7 +34,11 @@ UTTERANCE = (
     "voiced_share",
     "speech_share",
     "rate",
+    "log_f0_change_min",
+    "log_f0_change_max",
+    *(f"{quality}_{statistic}" for statistic in ("mean", "max") for quality in QUALITIES),
 )
+"""What is told of the utterance: moments, shares, and what happened most strongly in it, however briefly."""
 
 
 class Targets(NamedTuple):
@@ -76,7 +82,10 @@ def build_targets(
     within = prosody.clone()
     within[:, :, 0] = torch.where(speech, energy, nan)
     shares = torch.stack([(voiced & speech).float().sum(1) / speech.sum(1), speech.float().mean(1), rate], 1)
-    return Targets(frames, torch.cat([*_moments(within), shares], dim=1), voice)
+    change = prosody[:, :, PROSODY.index("log_f0_change")]
+    extremes = torch.stack([-_max(-change), _max(change)], dim=1)
+    told = [*_moments(within), shares, extremes, qualities.nanmean(2), _max(qualities)]
+    return Targets(frames, torch.cat(told, dim=1), voice)
 
 
 def log_mel(clean: Float[Tensor, "batch time"]) -> Float[Tensor, "batch frames mels"]:
@@ -102,13 +111,26 @@ def _flux(log_mel: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch f
 
 def _log_f0(
     f0_hz: Float[Tensor, "batch frames"], voiced: Bool[Tensor, "batch frames"]
-) -> tuple[Float[Tensor, "batch frames"], Float[Tensor, "batch frames"]]:
-    """Log pitch in octaves and its slope over five frames; NaN where there is no voice."""
-    nan = torch.tensor(float("nan"))
-    log_f0 = torch.where(voiced, (f0_hz.clamp(min=1.0) / 100.0).log2(), nan)
-    slope = torch.full_like(log_f0, float("nan"))
-    slope[:, 2:-2] = log_f0[:, 4:] - log_f0[:, :-4]
-    return log_f0, torch.where(slope.abs() < 0.7, slope, nan)  # more in 80 ms is an error of the octave
+) -> list[Float[Tensor, "batch frames"]]:
+    """Log pitch in octaves, its slope over 80 ms and its change over 400 ms; NaN where there is no voice."""
+    log_f0 = torch.where(voiced, (f0_hz.clamp(min=1.0) / 100.0).log2(), torch.nan)
+    slope = _difference(log_f0, _SLOPE_FRAMES, _MAX_SLOPE)
+    return [log_f0, slope, _difference(log_f0, _CHANGE_FRAMES, _MAX_CHANGE)]
+
+
+def _difference(
+    values: Float[Tensor, "batch frames"], reach: int, most: float
+) -> Float[Tensor, "batch frames"]:
+    """From `reach` frames before to as many after each frame; NaN at the edges and beyond `most`."""
+    difference = torch.full_like(values, torch.nan)
+    difference[:, reach:-reach] = values[:, 2 * reach :] - values[:, : -2 * reach]
+    return torch.where(difference.abs() < most, difference, torch.nan)
+
+
+def _max(values: Float[Tensor, "*batch frames"]) -> Float[Tensor, " *batch"]:
+    """The largest value over the frames that have one."""
+    largest = torch.where(values.isfinite(), values, -torch.inf).amax(-1)
+    return torch.where(largest.isfinite(), largest, torch.nan)
 
 
 def _moments(prosody: Float[Tensor, "batch frames features"]) -> list[Float[Tensor, "batch features"]]:

@@ -25,9 +25,10 @@ def told(targets: Targets, name: str) -> torch.Tensor:
     return targets.utterance[:, UTTERANCE.index(name)]
 
 
-def of(clean: torch.Tensor, f0_hz: torch.Tensor) -> Targets:
+def of(clean: torch.Tensor, f0_hz: torch.Tensor, qualities: torch.Tensor | None = None) -> Targets:
     count = len(clean)
-    qualities = torch.full((count, len(QUALITIES), NUM_FRAMES), torch.nan)
+    if qualities is None:
+        qualities = torch.full((count, len(QUALITIES), NUM_FRAMES), torch.nan)
     periodicity = 0.5 + 0.4 * FLUTTER.expand(count, -1)
     return build_targets(
         clean,
@@ -73,6 +74,32 @@ def test_a_steady_rise_has_one_slope_and_known_moments(noise, rising):
         told(targets, "log_f0_std"), octaves.std(correction=0).expand(2), atol=1e-4, rtol=0
     )
     torch.testing.assert_close(told(targets, "voiced_share"), torch.ones(2))
+
+
+def test_a_brief_glide_is_the_extreme_and_steady_pitch_has_none(noise, rising):
+    steady = torch.full_like(rising, 200.0)
+    risen = (torch.arange(NUM_FRAMES) - 60).clamp(0, 20) / 20
+    glide = steady * 2 ** (0.6 * risen)
+    for pitch, least, most in ((steady, 0.0, 0.0), (glide, 0.0, 0.6), (40_000.0 / glide, -0.6, 0.0)):
+        targets = of(noise, pitch)
+        torch.testing.assert_close(
+            told(targets, "log_f0_change_min"), torch.full((2,), least), atol=1e-4, rtol=0
+        )
+        torch.testing.assert_close(
+            told(targets, "log_f0_change_max"), torch.full((2,), most), atol=1e-4, rtol=0
+        )
+
+
+def test_a_quality_is_told_by_its_mean_and_its_height_over_voiced_frames(noise, rising):
+    qualities = torch.full((2, len(QUALITIES), NUM_FRAMES), torch.nan)
+    qualities[0, :, 50:100] = 0.0
+    qualities[0, QUALITIES.index("tremor"), 60:70] = 0.8
+    targets = of(noise, rising, qualities)
+    torch.testing.assert_close(told(targets, "tremor_mean")[0], torch.tensor(0.16))
+    torch.testing.assert_close(told(targets, "tremor_max")[0], torch.tensor(0.8))
+    torch.testing.assert_close(told(targets, "roughness_max")[0], torch.tensor(0.0))
+    assert told(targets, "tremor_mean")[1].isnan()
+    assert told(targets, "tremor_max")[1].isnan()
 
 
 def test_nothing_is_said_of_the_pitch_where_there_is_no_voice(noise, rising):
