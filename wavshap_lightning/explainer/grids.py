@@ -1,0 +1,110 @@
+"""Where units lie in time and frequency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import librosa
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from wavshap_lightning.audio.frames import FrameGrid
+from wavshap_lightning.errors import SettingError
+
+STFT_WINDOW = 512
+STFT_HOP = 128
+SILENT_DB = -120.0
+
+
+@dataclass(frozen=True)
+class TimeGrid:
+    """Equally spaced spans of time.
+
+    Args:
+        count: How many.
+        hop_samples: Samples between the starts of two neighbours.
+        size_samples: Samples each one spans.
+        first_sample: Where the first begins.
+        sample_rate: Samples per second.
+    """
+
+    count: int
+    hop_samples: int
+    size_samples: int
+    first_sample: int
+    sample_rate: int
+
+    def start_s(self) -> Float[np.ndarray, " units"]:
+        """Where each begins, in seconds."""
+        return (np.arange(self.count) * self.hop_samples + self.first_sample) / self.sample_rate
+
+    def end_s(self) -> Float[np.ndarray, " units"]:
+        """Where each ends, in seconds."""
+        return self.start_s() + self.size_samples / self.sample_rate
+
+    def center_s(self) -> Float[np.ndarray, " units"]:
+        """Where each is centred, in seconds."""
+        return (self.start_s() + self.end_s()) / 2
+
+
+def frame_times(grid: FrameGrid, num_samples: int) -> TimeGrid:
+    """The backbone's frames of a clip: what each of them sees of it."""
+    count = grid.num_frames(num_samples)
+    return TimeGrid(count, grid.hop_samples, grid.receptive_field_samples, 0, grid.sample_rate)
+
+
+def span_times(grid: FrameGrid, num_samples: int) -> TimeGrid:
+    """Spans as long as the backbone's hop, from the first sample on; the last may be cut short by the end."""
+    count = -(-num_samples // grid.hop_samples)
+    return TimeGrid(count, grid.hop_samples, grid.hop_samples, 0, grid.sample_rate)
+
+
+def mel_band_edges(num_bands: int, sample_rate: int) -> Int[np.ndarray, " edges"]:
+    """Edges of bands from 0 to half the sample rate, evenly spaced in mel, in bins of the Fourier transform.
+
+    Low bands narrower than a bin are widened to one, so that there is something in each.
+
+    Raises:
+        SettingError: If there are more bands than bins.
+
+    >>> mel_band_edges(4, 16_000)
+    array([  0,  24,  54, 118, 257])
+    """
+    num_bins = STFT_WINDOW // 2 + 1
+    if num_bands > num_bins:
+        raise SettingError(f"num_bands={num_bands} must be at most {num_bins}, the bins there are")
+    hertz = librosa.mel_frequencies(num_bands + 1, fmin=0.0, fmax=sample_rate / 2)
+    edges = np.rint(hertz / bin_width_hz(sample_rate)).astype(int)
+    edges = np.maximum.accumulate(np.maximum(edges - np.arange(num_bands + 1), 0)) + np.arange(num_bands + 1)
+    edges[-1] = num_bins
+    return np.minimum(edges, num_bins - np.arange(num_bands, -1, -1))
+
+
+def bin_width_hz(sample_rate: int) -> float:
+    """Hertz from one bin of the Fourier transform to the next."""
+    return sample_rate / STFT_WINDOW
+
+
+def frame_level_db(waveform: Float[Tensor, " samples"], times: TimeGrid) -> Float[Tensor, " units"]:
+    """How loud each frame is, in decibels relative to full scale, not below -120."""
+    heard = waveform.unfold(0, times.size_samples, times.hop_samples)[: times.count]
+    return (10 * torch.log10(heard.square().mean(1))).clamp(min=SILENT_DB)
+
+
+def segment_membership(
+    times: TimeGrid, segments: tuple[tuple[float, float], ...]
+) -> Float[Tensor, "segments units"]:
+    """Which unit counts for which segment, by where it is centred; what is in none counts for the last row.
+
+    Each unit belongs to one row, so that sums are conserved.
+
+    >>> segment_membership(TimeGrid(3, 1, 1, 0, 1), ((0.0, 2.0),))
+    tensor([[1., 1., 0.],
+            [0., 0., 1.]])
+    """
+    centers_s = torch.from_numpy(times.center_s())
+    inside = [(centers_s >= start_s) & (centers_s < end_s) for start_s, end_s in segments]
+    elsewhere = ~torch.stack(inside).any(0)
+    return torch.stack([*inside, elsewhere]).float()
