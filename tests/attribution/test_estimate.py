@@ -74,6 +74,13 @@ def test_views_share_their_draws(network, frames, baselines):
     torch.testing.assert_close(summed_up, together.views["frames"].values, rtol=0.1, atol=0.05)
 
 
+def test_a_view_may_have_a_single_unit(network, frames, baselines):
+    found = run(network, frames, baselines, views=(summed(0, 1, name="all"),))
+    assert found.views["all"].values.shape == (1,)
+    expected = found.score[0] - found.mean_baseline_score[0]
+    assert found.sums("all").item() == pytest.approx(expected, abs=1e-5)
+
+
 def test_a_view_of_a_part_is_corrected_by_its_part(network, frames, baselines):
     """The first half alone must not be given the whole gap."""
     half = of_terms("half", lambda terms: terms[:, :, :6].sum(3))

@@ -15,7 +15,7 @@ from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
 from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target, every_class
-from wavshap_lightning.attribution.views import elements, grouped, summed
+from wavshap_lightning.attribution.views import View, elements, grouped, summed
 from wavshap_lightning.errors import AttributionError
 
 NUM_LAYERS = 5
@@ -119,12 +119,13 @@ def test_a_declared_set_goes_through_the_step_once(score, layers):
 
 
 def test_gradients_go_back_through_the_step_only_where_a_view_asks(score, layers):
-    forbidden = replace(MIX, adjoint=_Counted(MIX.adjoint))
-    inside = replace(summed(0, 1, name="all"), after_first=True, project=lambda g, d: g.sum((2, 3)))
-    gradient_shap(
-        score, layers, DECLARED, TARGET, generator=0, options=Options(views=(inside,), first=forbidden)
-    )
-    assert forbidden.adjoint.calls == 1  # the check
+    counted = _Counted(MIX.adjoint)
+    inside = View("inside", lambda gradients, directions: gradients.sum(2), after_first=True)
+    for views, calls in (((inside,), 0), ((inside, *VIEWS), 4)):
+        counted.calls = 0
+        options = Options(views=views, chunk_size=16, first=replace(MIX, adjoint=counted))
+        gradient_shap(score, layers, DECLARED, TARGET, generator=0, options=options)
+        assert counted.calls == 1 + calls  # the check, and once a chunk
 
 
 class _Counted:

@@ -100,13 +100,12 @@ def _declared_scores(
 
 
 def _warn_of_no_influence(outcome: Outcome, target: Target) -> None:
-    moved = [view.values.flatten(1).any(1) for view in outcome.views.values()]
+    moved = [view.values.reshape(len(view.values), -1).any(1) for view in outcome.views.values()]
     still = [index for index, any_ in zip(target.classes, torch.stack(moved).any(0), strict=True) if not any_]
     if still:
         warnings.warn(
             f"the input does not influence the {target.kind} of classes={still}: every gradient is 0 and "
-            "so is "
-            "every attribution",
+            "so is every attribution",
             stacklevel=4,
         )
 
