@@ -234,7 +234,7 @@ def tensor_sha256(values: Tensor) -> str:
     """Digest of a tensor's numbers, shape and precision."""
     array = values.detach().cpu().contiguous()
     described = f"{array.dtype} {tuple(array.shape)} ".encode()
-    return hashlib.sha256(described + array.view(torch.uint8).numpy().tobytes()).hexdigest()
+    return hashlib.sha256(described + array.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def _without_infinity(number: float) -> float | None:

@@ -31,7 +31,7 @@ DECLARED_FOR_QUADRATURE = 4
 
 
 def waveform_baselines(
-    settings: ExplainSettings, waveform: Waveform, others: Sequence[Waveform], score: Score | None
+    settings: ExplainSettings, waveform: Waveform, others: Sequence[Tensor], score: Score | None
 ) -> Baselines:
     """The baselines of a clip, as waveforms.
 
@@ -86,7 +86,7 @@ def _drawn(distribution: BaselineDistribution, settings: ExplainSettings) -> Bas
     return distribution.declare(count, torch.Generator().manual_seed(settings.seed))
 
 
-def _chosen(others: Sequence[Waveform], settings: ExplainSettings) -> list[Waveform]:
+def _chosen(others: Sequence[Tensor], settings: ExplainSettings) -> list[Tensor]:
     """All, or so many at random."""
     count = settings.num_baselines
     if count is None:

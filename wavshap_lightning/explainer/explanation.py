@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from wavshap_lightning.attribution.outcome import ViewEstimate
 from wavshap_lightning.attribution.record import Attribution, Parts, read_record, write_record
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.grids import TimeGrid
+from wavshap_lightning.explainer.plain import plain_path, plain_times, plain_view
 from wavshap_lightning.explainer.ranking import (
     Aggregation,
     FrameRank,
@@ -32,21 +33,33 @@ METADATA_KEY = "explanation"
 PLAIN_FIELDS = ("logits", "clip", "clip_sha256", "sample_rate", "num_samples", "labels", "band_edges_hz")
 
 
+UNITS_WITH_ONE_AXIS = (
+    ("waveform", "waveform", "frames"),
+    ("waveform", "bands", "bands"),
+    ("waveform", "segments", "segments"),
+    ("frames", "frames", "frames"),
+    ("frames", "segments", "segments"),
+    ("layers", "layers", "layers"),
+)
+"""Path, name among plain numbers, view; of two with one name the later stands."""
+
+
 @dataclass(frozen=True)
 class Explanation:
     """What `explain` found in one clip.
 
-    Attributions lie in `attributions[path].views[name].values`, `(targets, *units)`, with their standard errors
-    beside them:
+    Attributions lie in `attributions[path].views[name].values`, `(targets, *units)`, with their standard
+    errors beside them:
 
     | path | units |
     |---|---|
     | `"frames"` | `frames` |
-    | `"layers"` | `layers`, `layer_frame`, `layer_neuron`, and `layer_detail` (frames by neurons) of a layer asked for |
+    | `"layers"` | `layers`, `layer_frame`, `layer_neuron` |
     | `"waveform"` | `frames` (spans as long as the backbone's hop), `bands`, `band_frame` |
 
-    The first and the last also have `segments`, where some were asked for: one more than these, for what lies
-    elsewhere. The sum over each kind of units is the same: `score - mean_baseline_score`.
+    Where segments were asked for, the first and the last have `segments`: one more than these, for what lies
+    elsewhere. Where a layer was asked for in full, the second has `layer_detail`, its frames by neurons.
+    Apart from that one, all kinds of units have the same sum: `score - mean_baseline_score`.
 
     Args:
         attributions: A record for each path.
@@ -117,9 +130,7 @@ class Explanation:
         """
         return self._view(path, view).values[self._target_index(target)]
 
-    def half_widths(
-        self, path: str, view: str, target: str | None = None
-    ) -> Float[Tensor, " *units"] | None:
+    def half_widths(self, path: str, view: str, target: str | None = None) -> Float[Tensor, " *units"] | None:
         """Half the widths of the 95 % intervals that go with `values`; None for methods without an error."""
         found = self._view(path, view)
         return None if found.stderr is None else found.half_width()[self._target_index(target)]
@@ -141,7 +152,7 @@ class Explanation:
             ranked = self._largest("layers", "layer_frame", k, target, layer)
             path = "layers"
         starts_s, ends_s = self.times[path].start_s(), self.times[path].end_s()
-        return [FrameRank(float(starts_s[i]), float(ends_s[i]), *found) for i, *found in ranked]
+        return [FrameRank(float(starts_s[i]), float(ends_s[i]), value, half) for i, value, half in ranked]
 
     def top_layers(self, k: int = 5, *, target: str | None = None) -> list[LayerRank]:
         """The layers with the largest attributions, whatever their sign, largest first."""
@@ -173,9 +184,45 @@ class Explanation:
         """How much of the attribution's magnitude, over frames, lies in speech, in pauses and at the edges.
 
         Where an explanation dwells on edges or pauses, the classifier may have learned the recordings
-        instead of the voices. See [`attribution_shares`][wavshap_lightning.explainer.shares.attribution_shares].
+        instead of the voices. See
+        [`attribution_shares`][wavshap_lightning.explainer.shares.attribution_shares].
         """
         return attribution_shares(self.values("frames", "frames", target), self.frame_level_db)
+
+    def to_dict(self, *, target: str | None = None) -> dict[str, Any]:
+        """The explanation of one target in plain JSON types."""
+        index = self._target_index(target)
+        plain: dict[str, Any] = {
+            "clip": self.clip,
+            "sha256": self.clip_sha256,
+            "sample_rate": self.sample_rate,
+            "duration_s": self.duration_s,
+            "labels": list(self.labels),
+            "probabilities": self.probabilities,
+            "prediction": self.prediction,
+            "target": self.targets[index],
+            "score": self._any.score[index],
+            "settings": self.settings.to_dict(),
+            "paths": {path: plain_path(found, index) for path, found in self.attributions.items()},
+        }
+        return {**plain, **self._plain_units(index), **self._plain_shares(target)}
+
+    def _plain_units(self, index: int) -> dict[str, Any]:
+        """What has one axis; the maps, frames by layers and the like, are for arrays."""
+        plain: dict[str, Any] = {}
+        for path, name, view in UNITS_WITH_ONE_AXIS:
+            if path in self.attributions and view in self.attributions[path].views:
+                plain[name] = plain_view(self.attributions[path].views[view], index)
+        for name in plain.keys() & self.times.keys() - {"layers"}:
+            plain[name] |= plain_times(self.times[name])
+        if "bands" in plain:
+            plain["bands"] |= {"low_hz": self.band_edges_hz[:-1], "high_hz": self.band_edges_hz[1:]}
+        if "segments" in plain:
+            plain["segments"]["span_s"] = [*map(list, self.settings.segments), None]
+        return plain
+
+    def _plain_shares(self, target: str | None) -> dict[str, Any]:
+        return {"shares": self.shares(target=target)} if "frames" in self.attributions else {}
 
     def _largest(
         self, path: str, view: str, k: int, target: str | None, layer: int | None = None
@@ -183,7 +230,9 @@ class Explanation:
         values, half_widths = self.values(path, view, target), self.half_widths(path, view, target)
         if layer is not None:
             if not 0 <= layer < len(values):
-                raise AttributionError(f"layer={layer} does not exist; there are layers 0 to {len(values) - 1}")
+                raise AttributionError(
+                    f"layer={layer} does not exist; there are layers 0 to {len(values) - 1}"
+                )
             values, half_widths = values[layer], None if half_widths is None else half_widths[layer]
         return largest(values, half_widths, k)
 
@@ -245,9 +294,9 @@ class Explanation:
     def _from_parts(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Explanation:
         if header["format"] != FORMAT:
             raise ValueError(f"format={header['format']}, this version reads format={FORMAT}")
-        plain = {name: header[name] for name in PLAIN_FIELDS}
+        plain: dict[str, Any] = {name: _tuple(header[name]) for name in PLAIN_FIELDS}
         return cls(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()},
+            **plain,
             attributions={
                 path: Attribution.from_parts(held, _below(path, tensors))
                 for path, held in header["attributions"]
@@ -256,6 +305,10 @@ class Explanation:
             times={path: TimeGrid(**times) for path, times in header["times"].items()},
             frame_level_db=tensors["frame_level_db"],
         )
+
+
+def _tuple(value: Any) -> Any:  # noqa: ANN401 - JSON has lists where the record has tuples
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _below(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -49,16 +49,16 @@ class TimeGrid:
         return (self.start_s() + self.end_s()) / 2
 
 
-def frame_times(grid: FrameGrid, num_samples: int) -> TimeGrid:
-    """The backbone's frames of a clip: what each of them sees of it."""
-    count = grid.num_frames(num_samples)
-    return TimeGrid(count, grid.hop_samples, grid.receptive_field_samples, 0, grid.sample_rate)
+def times_of(grid: FrameGrid, num_samples: int) -> dict[str, TimeGrid]:
+    """Where units lie in time, by path, and `"stft"` for the columns of `band_frame`.
 
-
-def span_times(grid: FrameGrid, num_samples: int) -> TimeGrid:
-    """Spans as long as the backbone's hop, from the first sample on; the last may be cut short by the end."""
-    count = -(-num_samples // grid.hop_samples)
-    return TimeGrid(count, grid.hop_samples, grid.hop_samples, 0, grid.sample_rate)
+    A frame of the paths that begin at frames or layers spans what the backbone sees in it; one of the
+    waveform's path spans the backbone's hop, from the first sample on, the last one perhaps cut short.
+    """
+    hop = grid.hop_samples
+    seen = TimeGrid(grid.num_frames(num_samples), hop, grid.receptive_field_samples, 0, grid.sample_rate)
+    hops = TimeGrid(-(-num_samples // hop), hop, hop, 0, grid.sample_rate)
+    return {"frames": seen, "layers": seen, "waveform": hops}
 
 
 def mel_band_edges(num_bands: int, sample_rate: int) -> Int[np.ndarray, " edges"]:
@@ -76,21 +76,26 @@ def mel_band_edges(num_bands: int, sample_rate: int) -> Int[np.ndarray, " edges"
     if num_bands > num_bins:
         raise SettingError(f"num_bands={num_bands} must be at most {num_bins}, the bins there are")
     hertz = librosa.mel_frequencies(num_bands + 1, fmin=0.0, fmax=sample_rate / 2)
-    edges = np.rint(hertz / bin_width_hz(sample_rate)).astype(int)
+    edges = np.rint(hertz * STFT_WINDOW / sample_rate).astype(int)
     edges = np.maximum.accumulate(np.maximum(edges - np.arange(num_bands + 1), 0)) + np.arange(num_bands + 1)
     edges[-1] = num_bins
     return np.minimum(edges, num_bins - np.arange(num_bands, -1, -1))
 
 
-def bin_width_hz(sample_rate: int) -> float:
-    """Hertz from one bin of the Fourier transform to the next."""
-    return sample_rate / STFT_WINDOW
+def band_edges_hz(num_bands: int, sample_rate: int) -> list[float]:
+    """The same edges in hertz.
+
+    >>> band_edges_hz(4, 16_000)
+    [0.0, 750.0, 1687.5, 3687.5, 8000.0]
+    """
+    edges = mel_band_edges(num_bands, sample_rate) * sample_rate / STFT_WINDOW
+    return np.minimum(edges, sample_rate / 2).tolist()
 
 
-def frame_level_db(waveform: Float[Tensor, " samples"], times: TimeGrid) -> Float[Tensor, " units"]:
-    """How loud each frame is, in decibels relative to full scale, not below -120."""
-    heard = waveform.unfold(0, times.size_samples, times.hop_samples)[: times.count]
-    return (10 * torch.log10(heard.square().mean(1))).clamp(min=SILENT_DB)
+def frame_level_db(waveform: Float[Tensor, " samples"], grid: FrameGrid) -> Float[Tensor, " frames"]:
+    """How loud what each frame sees is, in decibels relative to full scale, not below -120."""
+    seen = waveform.unfold(0, grid.receptive_field_samples, grid.hop_samples)
+    return (10 * torch.log10(seen.square().mean(1))).clamp(min=SILENT_DB)
 
 
 def segment_membership(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -53,6 +52,7 @@ def largest(
     Raises:
         SettingError: If none is asked for.
 
+    >>> import torch
     >>> largest(torch.tensor([1.0, -3.0, 2.0]), None, 2)
     [(1, -3.0, None), (2, 2.0, None)]
     """
@@ -68,6 +68,7 @@ def largest(
 def peaks(detail: Float[Tensor, "time hidden"]) -> Float[Tensor, " hidden"]:
     """Each neuron's attribution in the frame where its magnitude is largest, with its sign.
 
+    >>> import torch
     >>> peaks(torch.tensor([[1.0, -1.0], [-2.0, 0.5]]))
     tensor([-2., -1.])
     """

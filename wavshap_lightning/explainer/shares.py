@@ -16,8 +16,8 @@ def attribution_shares(
 
     Args:
         values: The attribution of each frame.
-        level_db: How loud each is; a pause is 35 dB below the loudest, an edge a pause before the first or after
-            the last frame of speech.
+        level_db: How loud each is. A frame 35 dB below the loudest is a pause, and an edge before the first
+            or after the last frame of speech.
 
     >>> import torch
     >>> attribution_shares(torch.tensor([1.0, 2.0, -1.0, 4.0]), torch.tensor([-90.0, -20.0, -80.0, -25.0]))

@@ -1,0 +1,69 @@
+"""At what resolution each path's attributions and errors are stated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from jaxtyping import Float
+from torch import Tensor
+
+from wavshap_lightning.attribution.layer_views import layer_frame, layer_neuron
+from wavshap_lightning.attribution.views import View, grouped, summed
+from wavshap_lightning.explainer.grids import TimeGrid, segment_membership
+from wavshap_lightning.explainer.settings import ExplainSettings, Path
+
+Map = Callable[[Float[Tensor, "draws targets *units"]], Float[Tensor, "draws targets *coarser"]]
+
+
+def units_of(
+    path: Path,
+    settings: ExplainSettings,
+    mix_weights: Float[Tensor, " layer"],
+    times: Mapping[str, TimeGrid],
+) -> tuple[View, ...]:
+    """The views of a path; a tolerance is meant for the first.
+
+    Args:
+        path: Which.
+        settings: What was asked for.
+        mix_weights: What the head weighs layers with.
+        times: Where units lie in time, by path.
+    """
+    match path:
+        case "frames":
+            return _with_segments(summed(1, name="frames", neighbours=True), settings, times[path])
+        case "layers":
+            return _layer_units(settings, mix_weights)
+        case "waveform":
+            frames = grouped(times[path].hop_samples, name="frames")
+            return _with_segments(frames, settings, times[path])
+
+
+def _layer_units(settings: ExplainSettings, mix_weights: Float[Tensor, " layer"]) -> tuple[View, ...]:
+    by_frame = layer_frame(mix_weights)
+    layers = coarser(by_frame, "layers", lambda units: units.sum(3))
+    return (by_frame, layer_neuron(mix_weights), layers)
+
+
+def coarser(view: View, name: str, add_up: Map, *, neighbours: bool = False) -> View:
+    """Sums of a view's units, with errors of their own.
+
+    Args:
+        view: Whose units.
+        name: What the sums are.
+        add_up: The sums; linear.
+        neighbours: As in [`View`][wavshap_lightning.attribution.views.View].
+    """
+    return View(
+        name,
+        lambda gradients, directions: add_up(view.project(gradients, directions)),
+        neighbours,
+        view.after_first,
+    )
+
+
+def _with_segments(frames: View, settings: ExplainSettings, times: TimeGrid) -> tuple[View, ...]:
+    if not settings.segments:
+        return (frames,)
+    membership = segment_membership(times, tuple((start_s, end_s) for start_s, end_s in settings.segments))
+    return (frames, coarser(frames, "segments", lambda units: units @ membership.to(units).T))
