@@ -1,11 +1,8 @@
-"""The one-liner and its promises: targets, determinism, devices and modes, methods, baselines, time limits."""
+"""The one-liner and its promises: targets, determinism, modes, methods, baselines, limits."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,7 +121,9 @@ def test_the_prediction_is_explained_unless_a_label_is_named(classifier, clip):
 
 
 def test_an_unknown_label_is_refused_with_the_labels(classifier, clip):
-    with pytest.raises(AttributionError, match=r"target='joy' .* knows angry, happy, sad; .* 'angry-vs-happy'"):
+    with pytest.raises(
+        AttributionError, match=r"target='joy' .* knows angry, happy, sad; .* 'angry-vs-happy'"
+    ):
         explain(classifier, clip, "joy")
 
 
@@ -141,7 +140,7 @@ def test_every_method_takes_every_path(method, classifier, clip):
 
 
 def test_integrated_gradients_share_the_draws_among_declared_baselines(classifier, clip):
-    found = explain(classifier, clip, method="integrated_gradients", num_draws=32, **{"views": ["layers"]})
+    found = explain(classifier, clip, method="integrated_gradients", num_draws=32, views=["layers"])
     attribution = found.attributions["layers"]
     assert attribution.num_draws == 32
     assert "exactly 4 declared" in attribution.estimand
@@ -176,22 +175,23 @@ def test_recordings_that_are_missing_too_few_or_of_no_use(classifier, clip):
 def test_silence_is_refused_where_the_level_is_divided_out_and_taken_in_decibels_on_request(
     build_classifier, clip
 ):
-    classifier = build_classifier(normalise=True)
+    classifier = build_classifier(norm="group")
     settings = {"views": ["waveform"], "baselines": "silence"}
     with pytest.raises(AttributionError, match=r"baselines='silence' is ill-posed for this score"):
         explain(classifier, clip, **settings)
-    found = explain(
-        classifier, clip, method="integrated_gradients", decibels=True, num_draws=256, **settings
-    )
-    assert found.attributions["waveform"].relative_gap[0] < 0.05
+    found = explain(classifier, clip, method="integrated_gradients", decibels=True, num_draws=256, **settings)
+    assert found.attributions["waveform"].relative_gap[0] < 1e-3
 
 
 def test_a_tolerance_is_reached_or_said_not_to_be(classifier, clip):
     found = explain(classifier, clip, views=["layers"], tolerance=0.2)
     assert found.attributions["layers"].resolved
-    assert explain(classifier, clip, views=["layers"], tolerance=1e-6, num_draws=64).attributions[
-        "layers"
-    ].draws_needed > 64
+    assert (
+        explain(classifier, clip, views=["layers"], tolerance=1e-6, num_draws=64)
+        .attributions["layers"]
+        .draws_needed
+        > 64
+    )
 
 
 def test_a_time_limit_is_for_all_paths_together(classifier, clip):

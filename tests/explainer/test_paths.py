@@ -67,7 +67,9 @@ def test_the_layer_path_equals_the_path_through_the_unmixed_stack(pooling, layer
         found.attributions["layers"].target,
         generator=0,
         stopping=None,
-        options=Options(views=(summed(2, name="layer_frame", neighbours=True), summed(1, name="layer_neuron"))),
+        options=Options(
+            views=(summed(2, name="layer_frame", neighbours=True), summed(1, name="layer_neuron"))
+        ),
     )
     again = explain(classifier, clip, "happy", views=["layers"], num_baselines=4)
     for view in ("layer_frame", "layer_neuron"):
@@ -94,7 +96,7 @@ def test_the_normalisation_is_inside_the_graph(build_classifier, clip):
 
 
 def test_one_layer_in_full_adds_up_to_that_layer(three_paths):
-    detail = three_paths.values("layers", "layer_detail")
+    detail = three_paths.values("layers", "layer_1")
     assert detail.shape == (three_paths.times["layers"].count, 16)
     whole = three_paths.values("layers", "layers")[1]
     assert float(detail.sum()) == pytest.approx(float(whole), rel=0.02, abs=1e-3)
@@ -118,12 +120,9 @@ def test_a_margin_is_the_difference_of_two_logits(classifier, clip):
     happy, sad = (explain(classifier, clip, label, **settings) for label in ("happy", "sad"))
     assert margin.targets == ("happy-vs-sad",)
     assert margin.score["happy-vs-sad"] == pytest.approx(happy.score["happy"] - sad.score["sad"], abs=1e-5)
-    torch.testing.assert_close(
-        margin.values("frames", "frames"),
-        happy.values("frames", "frames") - sad.values("frames", "frames"),
-        rtol=1e-3,
-        atol=1e-4,
-    )
+    found = margin.values("frames", "frames")
+    expected = happy.values("frames", "frames") - sad.values("frames", "frames")
+    assert (found - expected).abs().max() < 0.02 * expected.abs().max()  # each has its own correction
 
 
 def test_a_remembering_stage_asks_once_for_a_row_and_never_where_gradients_flow():
@@ -136,7 +135,9 @@ def test_a_remembering_stage_asks_once_for_a_row_and_never_where_gradients_flow(
     remembering, rows = Remembering(stage), torch.arange(6.0).reshape(3, 2)
     with torch.no_grad():
         assert torch.equal(remembering(rows), 2 * rows)
-        assert torch.equal(remembering(torch.cat([rows[1:], rows[:1] + 9])), 2 * torch.cat([rows[1:], rows[:1] + 9]))
+        assert torch.equal(
+            remembering(torch.cat([rows[1:], rows[:1] + 9])), 2 * torch.cat([rows[1:], rows[:1] + 9])
+        )
     assert asked == [3, 1]
     followed = rows.clone().requires_grad_()
     assert remembering(followed).requires_grad

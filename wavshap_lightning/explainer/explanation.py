@@ -58,7 +58,7 @@ class Explanation:
     | `"waveform"` | `frames` (spans as long as the backbone's hop), `bands`, `band_frame` |
 
     Where segments were asked for, the first and the last have `segments`: one more than these, for what lies
-    elsewhere. Where a layer was asked for in full, the second has `layer_detail`, its frames by neurons.
+    elsewhere. Where layer 3 was asked for in full, the second has `layer_3`, its frames by neurons.
     Apart from that one, all kinds of units have the same sum: `score - mean_baseline_score`.
 
     Args:
@@ -171,8 +171,7 @@ class Explanation:
             target: As in `values`.
         """
         if by == "max":
-            detail = self.values("layers", "layer_detail", target)
-            self._check_detailed(layer)
+            detail = self.values("layers", f"layer_{layer}", target)
             return [NeuronRank(*found) for found in largest(peaks(detail), None, k)]
         count = self.times["layers"].count if by == "mean" else 1
         return [
@@ -253,13 +252,6 @@ class Explanation:
         if wanted not in names:
             raise AttributionError(f"target={wanted!r} was not explained; use one of {', '.join(names)}")
         return names.index(wanted)
-
-    def _check_detailed(self, layer: int) -> None:
-        if layer != self.settings.layer:
-            raise AttributionError(
-                f"layer={layer} was not stated in full, layer={self.settings.layer} was; explain the clip "
-                f"again with layer={layer}"
-            )
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, all of it or nothing; the same explanation gives the same bytes.

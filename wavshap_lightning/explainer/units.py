@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from jaxtyping import Float
 from torch import Tensor
 
-from wavshap_lightning.attribution.layer_views import layer_frame, layer_neuron
+from wavshap_lightning.attribution.layer_views import layer_detail, layer_frame, layer_neuron
 from wavshap_lightning.attribution.views import View, grouped, summed
 from wavshap_lightning.explainer.grids import TimeGrid, segment_membership
 from wavshap_lightning.explainer.settings import ExplainSettings, Path
@@ -42,7 +42,8 @@ def units_of(
 def _layer_units(settings: ExplainSettings, mix_weights: Float[Tensor, " layer"]) -> tuple[View, ...]:
     by_frame = layer_frame(mix_weights)
     layers = coarser(by_frame, "layers", lambda units: units.sum(3))
-    return (by_frame, layer_neuron(mix_weights), layers)
+    in_full = () if settings.layer is None else (layer_detail(mix_weights, settings.layer),)
+    return (by_frame, layer_neuron(mix_weights), layers, *in_full)
 
 
 def coarser(view: View, name: str, add_up: Map, *, neighbours: bool = False) -> View:
