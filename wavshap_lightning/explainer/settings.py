@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Any, Literal, get_args
 
 from wavshap_lightning.errors import SettingError
+from wavshap_lightning.explainer.grids import STFT
 from wavshap_lightning.models.backbone import Precision
 
 Path = Literal["frames", "layers", "waveform"]
@@ -133,6 +134,10 @@ def _check_ranges(settings: ExplainSettings) -> None:
         whole = isinstance(value, int) and not isinstance(value, bool)
         if value is not None and not (whole and value >= smallest):
             raise SettingError(f"{name}={value!r} must be a whole number of at least {smallest}")
+    if settings.num_bands > STFT.num_bins:
+        raise SettingError(
+            f"num_bands={settings.num_bands} must be at most {STFT.num_bins}, the bins there are"
+        )
     for name in ("tolerance", "max_seconds"):
         value = getattr(settings, name)
         if value is not None and not (value > 0 and isfinite(value)):

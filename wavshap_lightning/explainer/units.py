@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.attribution.layer_views import layer_detail, layer_frame, layer_neuron
+from wavshap_lightning.attribution.spectral_views import band_frame
 from wavshap_lightning.attribution.views import View, grouped, summed
-from wavshap_lightning.explainer.grids import TimeGrid, segment_membership
+from wavshap_lightning.explainer.grids import STFT, TimeGrid, mel_band_edges, segment_membership
 from wavshap_lightning.explainer.settings import ExplainSettings, Path
 
 Map = Callable[[Float[Tensor, "draws targets *units"]], Float[Tensor, "draws targets *coarser"]]
@@ -20,6 +21,7 @@ def units_of(
     settings: ExplainSettings,
     mix_weights: Float[Tensor, " layer"],
     times: Mapping[str, TimeGrid],
+    num_samples: int,
 ) -> tuple[View, ...]:
     """The views of a path; a tolerance is meant for the first.
 
@@ -28,6 +30,7 @@ def units_of(
         settings: What was asked for.
         mix_weights: What the head weighs layers with.
         times: Where units lie in time, by path.
+        num_samples: Length of the clip.
     """
     match path:
         case "frames":
@@ -36,7 +39,16 @@ def units_of(
             return _layer_units(settings, mix_weights)
         case "waveform":
             frames = grouped(times[path].hop_samples, name="frames")
-            return _with_segments(frames, settings, times[path])
+            return (
+                *_with_segments(frames, settings, times[path]),
+                *_band_units(settings, num_samples, times[path].sample_rate),
+            )
+
+
+def _band_units(settings: ExplainSettings, num_samples: int, sample_rate: int) -> tuple[View, ...]:
+    edges = mel_band_edges(settings.num_bands, sample_rate).tolist()
+    by_frame = band_frame(num_samples, window=STFT.window, hop=STFT.hop, band_edges=edges)
+    return (by_frame, coarser(by_frame, "bands", lambda units: units.sum(3)))
 
 
 def _layer_units(settings: ExplainSettings, mix_weights: Float[Tensor, " layer"]) -> tuple[View, ...]:
