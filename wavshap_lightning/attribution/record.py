@@ -136,7 +136,7 @@ class Attribution:
 
     def to_parts(self) -> Parts:
         """Plain JSON types and tensors, of which a file is made."""
-        degrees = {name: _without_infinity(view.degrees_of_freedom) for name, view in self.views.items()}
+        degrees = [(name, _without_infinity(view.degrees_of_freedom)) for name, view in self.views.items()]
         header = {
             "format": FORMAT,
             **{name: getattr(self, name) for name in PLAIN_FIELDS},
@@ -164,7 +164,7 @@ class Attribution:
             name: ViewEstimate(
                 tensors[f"{name}/values"], tensors.get(f"{name}/stderr"), inf if degrees is None else degrees
             )
-            for name, degrees in header["degrees_of_freedom"].items()
+            for name, degrees in header["degrees_of_freedom"]
         }
         plain = {name: _tuples(header[name]) for name in PLAIN_FIELDS}
         return cls(

@@ -11,19 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from wavshap_lightning.attribution.aggregate import Reduction, Sign, over_frames, top
 from wavshap_lightning.attribution.outcome import ViewEstimate
 from wavshap_lightning.attribution.record import Attribution, Parts, read_record, write_record
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.grids import TimeGrid
-from wavshap_lightning.explainer.plain import plain_path, plain_times, plain_view
-from wavshap_lightning.explainer.ranking import (
-    Aggregation,
-    FrameRank,
-    LayerRank,
-    NeuronRank,
-    largest,
-    peaks,
-)
+from wavshap_lightning.explainer.plain import plain_path, plain_units
+from wavshap_lightning.explainer.ranking import FrameRank, LayerRank, NeuronRank
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.shares import attribution_shares
 from wavshap_lightning.explainer.targets import target_names
@@ -31,17 +25,6 @@ from wavshap_lightning.explainer.targets import target_names
 FORMAT = 1
 METADATA_KEY = "explanation"
 PLAIN_FIELDS = ("logits", "clip", "clip_sha256", "sample_rate", "num_samples", "labels", "band_edges_hz")
-
-
-UNITS_WITH_ONE_AXIS = (
-    ("waveform", "waveform", "frames"),
-    ("waveform", "bands", "bands"),
-    ("waveform", "segments", "segments"),
-    ("frames", "frames", "frames"),
-    ("frames", "segments", "segments"),
-    ("layers", "layers", "layers"),
-)
-"""Path, name among plain numbers, view; of two with one name the later stands."""
 
 
 @dataclass(frozen=True)
@@ -136,47 +119,68 @@ class Explanation:
         return None if found.stderr is None else found.half_width()[self._target_index(target)]
 
     def top_frames(
-        self, k: int = 5, *, path: str = "frames", layer: int | None = None, target: str | None = None
+        self,
+        k: int = 5,
+        *,
+        path: str = "frames",
+        layer: int | None = None,
+        sign: Sign = "any",
+        target: str | None = None,
     ) -> list[FrameRank]:
-        """The frames with the largest attributions, whatever their sign, largest first.
+        """The frames that matter most, the strongest first.
 
         Args:
             k: How many at most.
             path: `"frames"` or `"waveform"`.
             layer: A layer whose frames are meant instead.
+            sign: Whether both signs count, only what speaks for the target, or only what speaks against it.
             target: As in `values`.
+
+        Raises:
+            AttributionError: As in `values`, or if `k`, `layer` or `sign` is out of range.
         """
-        if layer is None:
-            ranked = self._largest(path, "frames", k, target)
-        else:
-            ranked = self._largest("layers", "layer_frame", k, target, layer)
-            path = "layers"
+        path = path if layer is None else "layers"
+        ranked = self._top(
+            path, "frames" if layer is None else "layer_frame", k, sign, target=target, layer=layer
+        )
         starts_s, ends_s = self.times[path].start_s(), self.times[path].end_s()
         return [FrameRank(float(starts_s[i]), float(ends_s[i]), value, half) for i, value, half in ranked]
 
-    def top_layers(self, k: int = 5, *, target: str | None = None) -> list[LayerRank]:
-        """The layers with the largest attributions, whatever their sign, largest first."""
-        return [LayerRank(*found) for found in self._largest("layers", "layers", k, target)]
+    def top_layers(self, k: int = 5, *, sign: Sign = "any", target: str | None = None) -> list[LayerRank]:
+        """The layers that matter most; arguments and errors as in `top_frames`."""
+        return [LayerRank(*found) for found in self._top("layers", "layers", k, sign, target=target)]
 
     def top_neurons(
-        self, layer: int, k: int = 5, *, by: Aggregation = "sum", target: str | None = None
+        self,
+        layer: int,
+        k: int = 5,
+        *,
+        by: Reduction = "sum",
+        sign: Sign = "any",
+        target: str | None = None,
     ) -> list[NeuronRank]:
-        """The neurons of a layer with the largest attributions, whatever their sign, largest first.
+        """The neurons of a layer that matter most.
 
         Args:
             layer: Which layer; 0 is the projected frames.
-            k: How many at most.
-            by: Over frames, take the sum, the mean, or the attribution of the largest magnitude; of that no
-                error is known, and the layer must have been stated in full (`ExplainSettings.layer`).
-            target: As in `values`.
+            k: As in `top_frames`, like `sign` and `target`.
+            by: Which number stands for all frames: the sum of their attributions, the mean, or the largest;
+                the last has no error and needs the layer stated in full (`ExplainSettings.layer`).
+            sign: See there.
+            target: See there.
+
+        Raises:
+            AttributionError: As in `top_frames`, or if the layer was not stated in full.
         """
         if by == "max":
-            detail = self.values("layers", f"layer_{layer}", target)
-            return [NeuronRank(*found) for found in largest(peaks(detail), None, k)]
+            largest = over_frames(self.values("layers", f"layer_{layer}", target), by, axis=0)
+            return [NeuronRank(unit.index[0], unit.value, None) for unit in top(largest, k, sign=sign)]
         count = self.times["layers"].count if by == "mean" else 1
         return [
             NeuronRank(neuron, value / count, None if half is None else half / count)
-            for neuron, value, half in self._largest("layers", "layer_neuron", k, target, layer)
+            for neuron, value, half in self._top(
+                "layers", "layer_neuron", k, sign, target=target, layer=layer
+            )
         ]
 
     def shares(self, *, target: str | None = None) -> dict[str, float]:
@@ -204,36 +208,20 @@ class Explanation:
             "settings": self.settings.to_dict(),
             "paths": {path: plain_path(found, index) for path, found in self.attributions.items()},
         }
-        return {**plain, **self._plain_units(index), **self._plain_shares(target)}
+        plain |= plain_units(self.attributions, index, self.times, self.band_edges_hz, self.settings.segments)
+        return plain | ({"shares": self.shares(target=target)} if "frames" in self.attributions else {})
 
-    def _plain_units(self, index: int) -> dict[str, Any]:
-        """What has one axis; the maps, frames by layers and the like, are for arrays."""
-        plain: dict[str, Any] = {}
-        for path, name, view in UNITS_WITH_ONE_AXIS:
-            if path in self.attributions and view in self.attributions[path].views:
-                plain[name] = plain_view(self.attributions[path].views[view], index)
-        for name in plain.keys() & self.times.keys() - {"layers"}:
-            plain[name] |= plain_times(self.times[name])
-        if "bands" in plain:
-            plain["bands"] |= {"low_hz": self.band_edges_hz[:-1], "high_hz": self.band_edges_hz[1:]}
-        if "segments" in plain:
-            plain["segments"]["span_s"] = [*map(list, self.settings.segments), None]
-        return plain
-
-    def _plain_shares(self, target: str | None) -> dict[str, Any]:
-        return {"shares": self.shares(target=target)} if "frames" in self.attributions else {}
-
-    def _largest(
-        self, path: str, view: str, k: int, target: str | None, layer: int | None = None
+    def _top(
+        self, path: str, view: str, k: int, sign: Sign, *, target: str | None, layer: int | None = None
     ) -> list[tuple[int, float, float | None]]:
+        """Place, attribution and half-width of the strongest units, of one layer if there is one."""
         values, half_widths = self.values(path, view, target), self.half_widths(path, view, target)
         if layer is not None:
             if not 0 <= layer < len(values):
-                raise AttributionError(
-                    f"layer={layer} does not exist; there are layers 0 to {len(values) - 1}"
-                )
+                raise AttributionError(f"layer={layer} does not exist; use 0 to {len(values) - 1}")
             values, half_widths = values[layer], None if half_widths is None else half_widths[layer]
-        return largest(values, half_widths, k)
+        ranked = top(values, k, stderr=half_widths, sign=sign)
+        return [(unit.index[0], unit.value, unit.stderr) for unit in ranked]
 
     def _view(self, path: str, view: str) -> ViewEstimate:
         if path not in self.attributions:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from wavshap_lightning.attribution.aggregate import with_rest
 from wavshap_lightning.attribution.spectral_views import TightFrame
 from wavshap_lightning.audio.frames import FrameGrid
 
@@ -98,7 +99,7 @@ def frame_level_db(waveform: Float[Tensor, " samples"], grid: FrameGrid) -> Floa
 
 def segment_membership(
     times: TimeGrid, segments: tuple[tuple[float, float], ...]
-) -> Float[Tensor, "segments units"]:
+) -> Float[Tensor, "segments_and_rest units"]:
     """Which unit counts for which segment, by where it is centred; what is in none counts for the last row.
 
     Each unit belongs to one row, so that sums are conserved.
@@ -109,5 +110,4 @@ def segment_membership(
     """
     centers_s = torch.from_numpy(times.center_s())
     inside = [(centers_s >= start_s) & (centers_s < end_s) for start_s, end_s in segments]
-    elsewhere = ~torch.stack(inside).any(0)
-    return torch.stack([*inside, elsewhere]).float()
+    return with_rest(torch.stack(inside).float())

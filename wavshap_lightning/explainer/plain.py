@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wavshap_lightning.attribution.outcome import ViewEstimate
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.explainer.grids import TimeGrid
+
+UNITS_WITH_ONE_AXIS = (
+    ("waveform", "waveform", "frames"),
+    ("waveform", "bands", "bands"),
+    ("waveform", "segments", "segments"),
+    ("frames", "frames", "frames"),
+    ("frames", "segments", "segments"),
+    ("layers", "layers", "layers"),
+)
+"""Path, name among plain numbers, view; of two with one name the later stands."""
 
 
 def plain_view(view: ViewEstimate, target: int) -> dict[str, list[float] | None]:
@@ -35,6 +46,27 @@ def plain_path(found: Attribution, target: int) -> dict[str, Any]:
 def plain_times(times: TimeGrid) -> dict[str, list[float]]:
     """Beginnings and ends in seconds."""
     return {"start_s": times.start_s().tolist(), "end_s": times.end_s().tolist()}
+
+
+def plain_units(
+    attributions: Mapping[str, Attribution],
+    target: int,
+    times: Mapping[str, TimeGrid],
+    band_edges_hz: Sequence[float],
+    segments: Sequence[Sequence[float]],
+) -> dict[str, Any]:
+    """What has one axis; the maps, layers by frames and the like, are for arrays."""
+    plain: dict[str, Any] = {}
+    for path, name, view in UNITS_WITH_ONE_AXIS:
+        if path in attributions and view in attributions[path].views:
+            plain[name] = plain_view(attributions[path].views[view], target)
+    for name in plain.keys() & {"frames", "waveform"}:
+        plain[name] |= plain_times(times[name])
+    if "bands" in plain:
+        plain["bands"] |= {"low_hz": list(band_edges_hz[:-1]), "high_hz": list(band_edges_hz[1:])}
+    if "segments" in plain:
+        plain["segments"]["span_s"] = [*map(list, segments), None]
+    return plain
 
 
 def _of(values: tuple[float, ...] | None, target: int) -> float | None:

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
-
-from jaxtyping import Float
-from torch import Tensor
-
-from wavshap_lightning.errors import SettingError
-
-Aggregation = Literal["sum", "mean", "max"]
+from typing import NamedTuple
 
 
 class FrameRank(NamedTuple):
@@ -42,34 +35,3 @@ class NeuronRank(NamedTuple):
     neuron: int
     attribution: float
     half_width: float | None
-
-
-def largest(
-    values: Float[Tensor, " units"], half_widths: Float[Tensor, " units"] | None, count: int
-) -> list[tuple[int, float, float | None]]:
-    """Index, attribution and half-width of the units with the largest magnitudes, largest first.
-
-    Raises:
-        SettingError: If none is asked for.
-
-    >>> import torch
-    >>> largest(torch.tensor([1.0, -3.0, 2.0]), None, 2)
-    [(1, -3.0, None), (2, 2.0, None)]
-    """
-    if count < 1:
-        raise SettingError(f"k={count} must be at least 1")
-    order = values.abs().argsort(descending=True, stable=True)[:count].tolist()
-    return [
-        (index, float(values[index]), None if half_widths is None else float(half_widths[index]))
-        for index in order
-    ]
-
-
-def peaks(detail: Float[Tensor, "time hidden"]) -> Float[Tensor, " hidden"]:
-    """Each neuron's attribution in the frame where its magnitude is largest, with its sign.
-
-    >>> import torch
-    >>> peaks(torch.tensor([[1.0, -1.0], [-2.0, 0.5]]))
-    tensor([-2., -1.])
-    """
-    return detail.gather(0, detail.abs().argmax(0, keepdim=True))[0]

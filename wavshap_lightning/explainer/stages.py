@@ -8,11 +8,15 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from wavshap_lightning.attribution.pooled_score import PooledScore
+from wavshap_lightning.attribution.problem import Score
 from wavshap_lightning.models.backbone import Precision, SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.head import EmotionHead
+from wavshap_lightning.models.pooling import VARIANCE_FLOOR
 
 Stage = Callable[[Tensor], Tensor]
 
@@ -37,7 +41,7 @@ class Stages:
     frontend: Stage
     encoder: Stage
     mix_weights: Float[Tensor, " layer"]
-    classify_mixed: Stage
+    classify_mixed: Score
 
     def mix(self, layers: Float[Tensor, "draws layer time hidden"]) -> Float[Tensor, "draws time hidden"]:
         """The head's first step."""
@@ -65,20 +69,35 @@ def open_stages(classifier: EmotionClassifier, precision: Precision | None = Non
         classifier: Whose.
         precision: How its backbone runs; as it always does if None.
     """
-    backbone, head = classifier.backbone, classifier.head
+    backbone = classifier.backbone
     if precision is not None and precision != backbone.settings.precision:
         backbone = _at_precision(backbone, precision)
-
-    def classify_mixed(mixed: Float[Tensor, "draws time hidden"]) -> Float[Tensor, "draws classes"]:
-        everywhere = torch.ones(mixed.shape[:2], dtype=torch.bool, device=mixed.device)
-        return head.mlp(head.pooling(mixed, everywhere))
-
     return Stages(
         Remembering(backbone.frontend),
         Remembering(backbone.encoder),
-        head.mix.weights().detach(),
-        classify_mixed,
+        classifier.head.mix.weights().detach(),
+        _after_mix(classifier.head),
     )
+
+
+def _after_mix(head: EmotionHead) -> Score:
+    """What a head does with mixed layers; the engine is told where it sees but their mean and variance."""
+    match head.statistic:
+        case "mean":
+            return PooledScore(lambda pooled: head.mlp(pooled[:, 0]))
+        case "moments":
+            return PooledScore(lambda pooled: head.mlp(_mean_and_deviation(pooled)))
+        case "frames":
+            return lambda mixed: head.mlp(head.pooling(mixed, _everywhere(mixed)))
+
+
+def _mean_and_deviation(pooled: Float[Tensor, "draws 2 hidden"]) -> Float[Tensor, "draws twice_hidden"]:
+    mean, variance = pooled.unbind(1)
+    return torch.cat([mean, (variance + VARIANCE_FLOOR).sqrt()], 1)
+
+
+def _everywhere(mixed: Float[Tensor, "draws time hidden"]) -> Bool[Tensor, "draws time"]:
+    return torch.ones(mixed.shape[:2], dtype=torch.bool, device=mixed.device)
 
 
 def _at_precision(backbone: SpeechBackbone, precision: Precision) -> SpeechBackbone:
