@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines
 from wavshap_lightning.attribution.estimate import Progress
+from wavshap_lightning.attribution.outcome import ViewEstimate
 from wavshap_lightning.attribution.record import Attribution, Provenance
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.explainer.grids import TimeGrid
@@ -58,7 +59,12 @@ class Run:
             for path, max_seconds in self._time_shares():
                 attribution = self._attribute(path, stages, self.settings, max_seconds, bar(path))
                 precision = self._precision(path, stages)
-                found[path] = replace(attribution, settings={**attribution.settings, **precision})
+                found[path] = replace(
+                    attribution,
+                    views={name: _on_cpu(view) for name, view in attribution.views.items()},
+                    unresolved=None if attribution.unresolved is None else attribution.unresolved.cpu(),
+                    settings={**attribution.settings, **precision},
+                )
         return found
 
     def _time_shares(self) -> Iterator[tuple[Path, float | None]]:
@@ -95,6 +101,12 @@ class Run:
         lowered = self._attribute(path, stages, few)
         exact = self._attribute(path, open_stages(self.classifier, "fp32"), few)
         return {"precision": precision, "precision_error": _differences(lowered, exact)}
+
+
+def _on_cpu(view: ViewEstimate) -> ViewEstimate:
+    """What was found does not hold memory of a GPU, and is the same when loaded again."""
+    stderr = None if view.stderr is None else view.stderr.cpu()
+    return replace(view, values=view.values.cpu(), stderr=stderr)
 
 
 def _differences(found: Attribution, exact: Attribution) -> dict[str, float]:
