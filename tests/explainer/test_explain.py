@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import wavshap_lightning
 from wavshap_lightning.audio.io import hash_audio_file, save_audio
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AttributionError, AudioError, SettingError
+from wavshap_lightning.explainer import run
 from wavshap_lightning.explainer.explain import Explainer, explain
 from wavshap_lightning.explainer.fingerprint import fingerprint
 from wavshap_lightning.explainer.settings import ExplainSettings
@@ -199,6 +201,21 @@ def test_a_time_limit_is_for_all_paths_together(classifier, clip):
     draws = [found.attributions[path].num_draws for path in ("frames", "layers")]
     assert all(count >= 1 for count in draws)
     assert list(found.attributions) == ["frames", "layers"]
+
+
+def test_each_path_gets_its_share_of_the_time_that_is_left(classifier, clip, monkeypatch):
+    clock, shares, real = iter([0.0, 0.0, 1.0, 3.5]), [], run.attribute
+
+    def recording(*args, max_seconds, **options):
+        shares.append(max_seconds)
+        return real(*args, max_seconds=None, **options)
+
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(run, "attribute", recording)
+    views = ["waveform", "frames", "layers"]
+    found = explain(classifier, clip, views=views, max_seconds=6.0, num_draws=4)
+    assert shares == [2.0, 2.5, 2.5]
+    assert list(found.attributions) == views
 
 
 @pytest.mark.filterwarnings("ignore:precision='bf16'. this CPU has no bf16 instructions")

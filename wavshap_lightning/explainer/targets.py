@@ -35,7 +35,7 @@ def target_named(name: str, labels: Sequence[str], prediction: int, kind: ScoreK
         return every_class(len(labels), kind)
     for label in labels:  # a label may hold the word between the two itself
         against = name.removeprefix(f"{label}{VERSUS}")
-        if against != name and against in labels:
+        if against in labels:
             return Target("margin", (labels.index(label),), against=labels.index(against))
     first = list(labels[:2])
     raise AttributionError(
