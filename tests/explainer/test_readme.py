@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from wavshap_lightning.corpora.planted import PlantedSettings, write_planted_speech
+from wavshap_lightning.explainer.explain import explain
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.checkpoint import describe_classifier, trained_state
@@ -44,3 +45,8 @@ def test_the_example_of_the_readme(workplace, capsys):
     assert len(lines) == 8
     assert lines[0].startswith(("happy {", "sad {"))
     assert Explanation.load(workplace / "clip.explanation").clip == "clip.flac"
+
+
+def test_a_checkpoint_by_its_path(workplace):
+    found = explain(CHECKPOINT, "clip.flac", "sad", views=["layers"], num_draws=4)
+    assert found.targets == ("sad",)
