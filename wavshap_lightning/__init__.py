@@ -10,10 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wavshap_lightning.attribution.record import Attribution
     from wavshap_lightning.audio.io import load_audio
     from wavshap_lightning.corpora.catalogue import load_corpus
     from wavshap_lightning.corpora.clip import Clip, Span
     from wavshap_lightning.errors import WavshapError
+    from wavshap_lightning.explainer.explain import Explainer, explain
+    from wavshap_lightning.explainer.explanation import Explanation
+    from wavshap_lightning.explainer.settings import ExplainSettings
     from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone
     from wavshap_lightning.models.checkpoint import load_classifier
     from wavshap_lightning.models.classifier import EmotionClassifier
@@ -24,32 +28,42 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Attribution": "attribution.record",
     "BackboneSettings": "models.backbone",
     "Clip": "corpora.clip",
     "EmotionClassifier": "models.classifier",
     "EmotionDataModule": "training.datamodule",
     "EmotionHead": "models.head",
     "EmotionModule": "training.module",
+    "ExplainSettings": "explainer.settings",
+    "Explainer": "explainer.explain",
+    "Explanation": "explainer.explanation",
     "HeadSettings": "models.head",
     "Span": "corpora.clip",
     "SpeechBackbone": "models.backbone",
     "WavshapError": "errors",
+    "explain": "explainer.explain",
     "load_audio": "audio.io",
     "load_classifier": "models.checkpoint",
     "load_corpus": "corpora.catalogue",
 }
 
 __all__ = [
+    "Attribution",
     "BackboneSettings",
     "Clip",
     "EmotionClassifier",
     "EmotionDataModule",
     "EmotionHead",
     "EmotionModule",
+    "ExplainSettings",
+    "Explainer",
+    "Explanation",
     "HeadSettings",
     "Span",
     "SpeechBackbone",
     "WavshapError",
+    "explain",
     "load_audio",
     "load_classifier",
     "load_corpus",

@@ -16,16 +16,17 @@ from wavshap_lightning.attribution.chunks import Chunks
 from wavshap_lightning.attribution.designs import Design, Placement
 from wavshap_lightning.attribution.moments import Summary, broadcast
 from wavshap_lightning.attribution.outcome import Outcome, ViewEstimate
-from wavshap_lightning.attribution.problem import Problem
+from wavshap_lightning.attribution.pooled_score import Gradients, dense, numbers, totals
+from wavshap_lightning.attribution.problem import Problem, first_not_finite
 from wavshap_lightning.attribution.sampling import Points
 from wavshap_lightning.attribution.stopping import FIRST_DRAWS, Stopping
-from wavshap_lightning.attribution.views import View
+from wavshap_lightning.attribution.views import View, of_terms
 from wavshap_lightning.errors import AttributionError
 
 Progress = Callable[[int, int], None]
 """Called after every chunk with the draws done and those planned so far."""
 
-TOTAL = View("total", lambda terms: terms.flatten(1).sum(1))
+TOTAL = of_terms("total", lambda terms: terms.flatten(2).sum(2))
 
 
 def estimate(
@@ -138,14 +139,23 @@ class _Run:
         scores, gradients = self._problem.gradients(placed.positions)
         self._check_finite(points, scores, gradients)
         fresh = placed.fresh
-        terms = gradients * placed.directions[:, None]
-        totals = terms.reshape(*terms.shape[:2], -1).sum(2, dtype=torch.float64)
+        with torch.no_grad():  # a view or a step may hold tensors that would be differentiated
+            sums = totals(gradients, placed.directions_after)
+            units = self._units(gradients, placed.directions)
         return _Evaluated(
-            [*(_project(view, terms).double() for view in self._views[:-1]), totals],
-            totals,
-            points.weights.to(totals),
+            [*units, sums],
+            sums,
+            points.weights.to(sums),
             None if fresh is None else self._problem.scores(fresh, "baseline of draw", self.num_draws),
         )
+
+    def _units(self, gradients: Gradients, directions: Float[Tensor, "draws *input"]) -> list[Tensor]:
+        """What every view but the total makes of some draws; gradients go back through the step once."""
+        views, first = self._views[:-1], self._problem.first
+        before = gradients
+        if not all(view.after_first for view in views):
+            before = dense(gradients) if first is None else first.adjoint(dense(gradients))
+        return [_project(view, gradients if view.after_first else before, directions) for view in views]
 
     def _accept(self, found: _Evaluated) -> None:
         for moments, units in zip(self._moments, found.units, strict=True):
@@ -154,11 +164,10 @@ class _Run:
             self._baseline_scores = self._baseline_scores.plus(found.fresh_scores)
         self.num_draws += len(found.totals)
 
-    def _check_finite(self, points: Points, scores: Tensor, gradients: Tensor) -> None:
-        for what, values in (("score", scores), ("gradient", gradients)):
-            bad = (~values.isfinite()).flatten(1).any(1).nonzero()
-            if len(bad):
-                index = int(bad[0])
+    def _check_finite(self, points: Points, scores: Tensor, gradients: Gradients) -> None:
+        for what, values in (("score", scores), ("gradient", numbers(gradients))):
+            index = first_not_finite(values)
+            if index is not None:
                 raise AttributionError(
                     f"draw={self.num_draws + index} ({self._design.name_draw(points, index)}): the {what} "
                     "is not finite; look for an overflow, a division by zero or a square root of zero in the "
@@ -233,16 +242,16 @@ def _unresolved(found: ViewEstimate, tolerance: float, num_draws: int) -> tuple[
 
 
 def _project(
-    view: View, terms: Float[Tensor, "draws targets *input"]
-) -> Float[Tensor, "draws targets *units"]:
-    """The view of every target's terms at once: both leading axes are one to it."""
-    units = view.project(terms.flatten(0, 1))
-    if len(units) != terms.shape[0] * terms.shape[1]:
+    view: View, gradients: Gradients, directions: Float[Tensor, "draws *input"]
+) -> Float64[Tensor, "draws targets *units"]:
+    units = view.project(gradients, directions)
+    expected = numbers(gradients).shape[:2]
+    if units.shape[:2] != expected:
         raise AttributionError(
-            f"view={view.name!r} turned {terms.shape[0] * terms.shape[1]} terms into {len(units)}; it must "
-            "keep the first axis and map the others, (terms, *input) to (terms, *units)"
+            f"view={view.name!r} turned gradients of (draws, targets)={(*expected,)} into "
+            f"shape {tuple(units.shape)}; it must keep both axes and give (draws, targets, *units)"
         )
-    return units.reshape(*terms.shape[:2], *units.shape[1:])
+    return units.double()
 
 
 def _check_views(views: Sequence[View], stopping: Stopping) -> None:

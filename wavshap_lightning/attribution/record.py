@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from math import inf, isinf
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float64
@@ -18,13 +18,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from wavshap_lightning.attribution.moments import unit_sum
 from wavshap_lightning.attribution.outcome import ViewEstimate
 from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.errors import AttributionError
+from wavshap_lightning.errors import AttributionError, WavshapError
 from wavshap_lightning.files import write_atomically
 
 FORMAT = 1
+MAX_NAMED = 10
 METADATA_KEY = "attribution"
+
+Parts = tuple[dict[str, Any], dict[str, Tensor]]
+"""Of a record: plain JSON types, and tensors by name."""
+
+T = TypeVar("T")
+
 VERSIONS: Mapping[str, str] = {
     "wavshap-lightning": version("wavshap-lightning"),
     "torch": torch.__version__,
@@ -96,6 +104,24 @@ class Attribution:
         """Whether the tolerance was reached; true where none was asked for."""
         return self.unresolved is None or not bool(self.unresolved.any())
 
+    def unresolved_in_words(self) -> str:
+        """Which units are not resolved, and how many draws it would take; empty if all are.
+
+        The first ten are named by target and place, as in `class 1: 3, 4`; a place is one number an axis.
+        """
+        if self.unresolved is None or not self.unresolved.any():
+            return ""
+        places = self.unresolved.nonzero().tolist()
+        named = [
+            f"class {self.target.classes[first]}: {', '.join(map(str, rest)) or 'all'}"
+            for first, *rest in places[:MAX_NAMED]
+        ]
+        more = "; ..." if len(places) > MAX_NAMED else ""
+        return (
+            f"{len(places)} of {self.unresolved.numel()} units are not resolved after {self.num_draws} draws "
+            f"({'; '.join(named)}{more}); about {self.draws_needed} draws would resolve them"
+        )
+
     @property
     def relative_gap(self) -> tuple[float, ...] | None:
         """`|gap| / max(|score - mean baseline score|, scatter of the baselines' scores)`, a target each."""
@@ -106,7 +132,7 @@ class Attribution:
 
     def sums(self, view: str) -> Float64[Tensor, " targets"]:
         """Sum of a view's attributions for each target."""
-        return self.views[view].values.flatten(1).sum(1)
+        return unit_sum(self.views[view].values)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, all of it or nothing; numbers and words lie as JSON in its header.
@@ -116,28 +142,7 @@ class Attribution:
         Raises:
             OSError: If the disk refuses.
         """
-        tensors = {f"{name}/values": view.values for name, view in self.views.items()}
-        tensors |= {
-            f"{name}/stderr": view.stderr for name, view in self.views.items() if view.stderr is not None
-        }
-        if self.unresolved is not None:
-            tensors["unresolved"] = self.unresolved
-        content = save(
-            {name: t.cpu().contiguous() for name, t in tensors.items()}, {METADATA_KEY: self._header()}
-        )
-        write_atomically(path, content)
-
-    def _header(self) -> str:
-        plain = {name: getattr(self, name) for name in PLAIN_FIELDS}
-        degrees = {name: _without_infinity(view.degrees_of_freedom) for name, view in self.views.items()}
-        header = {
-            "format": FORMAT,
-            **plain,
-            "target": self.target.as_dict(),
-            "degrees_of_freedom": degrees,
-            "provenance": vars(self.provenance),
-        }
-        return json.dumps(header, sort_keys=True, allow_nan=False)
+        write_record(path, METADATA_KEY, self.to_parts())
 
     @classmethod
     def load(cls, path: Path) -> Attribution:
@@ -146,26 +151,39 @@ class Attribution:
         Raises:
             AttributionError: If the file is missing, damaged, or not such a record.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {})[METADATA_KEY])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            return cls._from_parts(header, tensors)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            reason = str(error).strip() or type(error).__name__
-            raise AttributionError(
-                f"path={path} is not a record of an attribution ({reason}); give a file that save() wrote"
-            ) from error
+        return read_record(path, METADATA_KEY, cls.from_parts)
+
+    def to_parts(self) -> Parts:
+        """Plain JSON types and tensors, of which a file is made."""
+        degrees = [(name, _without_infinity(view.degrees_of_freedom)) for name, view in self.views.items()]
+        header = {
+            "format": FORMAT,
+            **{name: getattr(self, name) for name in PLAIN_FIELDS},
+            "target": self.target.as_dict(),
+            "degrees_of_freedom": degrees,
+            "provenance": vars(self.provenance),
+        }
+        tensors = {f"{name}/values": view.values for name, view in self.views.items()}
+        tensors |= {
+            f"{name}/stderr": view.stderr for name, view in self.views.items() if view.stderr is not None
+        }
+        return header, tensors if self.unresolved is None else {**tensors, "unresolved": self.unresolved}
 
     @classmethod
-    def _from_parts(cls, header: dict[str, Any], tensors: dict[str, Tensor]) -> Attribution:
+    def from_parts(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Attribution:
+        """What `to_parts` gave.
+
+        Raises:
+            KeyError: If something is missing.
+            ValueError: If it is of another format.
+        """
         if header["format"] != FORMAT:
             raise ValueError(f"format={header['format']}, this version reads format={FORMAT}")
         views = {
             name: ViewEstimate(
                 tensors[f"{name}/values"], tensors.get(f"{name}/stderr"), inf if degrees is None else degrees
             )
-            for name, degrees in header["degrees_of_freedom"].items()
+            for name, degrees in header["degrees_of_freedom"]
         }
         plain = {name: _tuples(header[name]) for name in PLAIN_FIELDS}
         return cls(
@@ -194,11 +212,48 @@ PLAIN_FIELDS = (
 )
 
 
+def write_record(path: Path, key: str, parts: Parts) -> None:
+    """Write a record as one safetensors file, whole or not at all, its plain part under `key` in the header.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    header, tensors = parts
+    plain = json.dumps(header, sort_keys=True, allow_nan=False)
+    write_atomically(path, save({name: t.cpu().contiguous() for name, t in tensors.items()}, {key: plain}))
+
+
+def read_record(path: Path, key: str, from_parts: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:
+    """Read what `write_record` wrote.
+
+    Raises:
+        AttributionError: If the file is missing, damaged, or not such a record.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[key])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        return from_parts(header, tensors)
+    except (
+        OSError,
+        SafetensorError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        WavshapError,
+    ) as error:
+        reason = str(error).strip() or type(error).__name__
+        raise AttributionError(
+            f"path={path} is not a record of an {key} ({reason}); give a file that save() wrote"
+        ) from error
+
+
 def tensor_sha256(values: Tensor) -> str:
     """Digest of a tensor's numbers, shape and precision."""
     array = values.detach().cpu().contiguous()
     described = f"{array.dtype} {tuple(array.shape)} ".encode()
-    return hashlib.sha256(described + array.view(torch.uint8).numpy().tobytes()).hexdigest()
+    return hashlib.sha256(described + array.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def _without_infinity(number: float) -> float | None:

@@ -1,0 +1,265 @@
+"""The one-liner and its promises: targets, determinism, modes, methods, baselines, limits."""
+
+from __future__ import annotations
+
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import wavshap_lightning
+from wavshap_lightning.audio.io import hash_audio_file, save_audio
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.errors import AttributionError, AudioError, SettingError
+from wavshap_lightning.explainer import run
+from wavshap_lightning.explainer.explain import Explainer, explain
+from wavshap_lightning.explainer.fingerprint import fingerprint
+from wavshap_lightning.explainer.settings import ExplainSettings
+
+FEW = {"views": ["frames"], "num_draws": 8}
+
+
+def saved(explanation, folder):
+    explanation.save(folder / "found.safetensors")
+    return (folder / "found.safetensors").read_bytes()
+
+
+@pytest.fixture
+def recording(clip, tmp_path):
+    """The clip as a file, at twice the rate."""
+    path = tmp_path / "clip.wav"
+    save_audio(path, np.repeat(clip.clamp(-1, 1).numpy(), 2), sample_rate=32_000)
+    return path
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(classifier, clip, tmp_path):
+    first, second, other = (
+        saved(explain(classifier, clip, num_draws=8, seed=seed), tmp_path) for seed in (5, 5, 6)
+    )
+    assert first == second != other
+
+
+def test_another_chunk_size_changes_nothing_beyond_rounding(classifier, clip):
+    found = [explain(classifier, clip, num_draws=16, chunk_size=size) for size in (1, 7)]
+    for path, view in (("frames", "frames"), ("layers", "layer_neuron")):
+        torch.testing.assert_close(*(one.values(path, view) for one in found), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_works_where_gradients_are_off(mode, classifier, clip):
+    expected = explain(classifier, clip, **FEW)
+    with mode():
+        found = explain(classifier, clip.clone(), **FEW)
+    assert torch.equal(found.values("frames", "frames"), expected.values("frames", "frames"))
+
+
+def test_nothing_is_left_behind(build_classifier, clip):
+    classifier = build_classifier()
+    classifier(clip[None]).sum().backward()
+    gradients = [parameter.grad for parameter in classifier.parameters()]
+    required = [parameter.requires_grad for parameter in classifier.parameters()]
+    values = {name: value.clone() for name, value in classifier.state_dict().items()}
+    training, torch_state = [m.training for m in classifier.modules()], torch.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002 - the global one is looked at, not used
+    given = clip.clone()
+    explain(classifier, given, "all", views=["frames", "layers", "waveform"], num_draws=8, precision="fp32")
+    assert all(p.grad is g for p, g in zip(classifier.parameters(), gradients, strict=True))
+    assert [parameter.requires_grad for parameter in classifier.parameters()] == required
+    assert all(torch.equal(values[name], value) for name, value in classifier.state_dict().items())
+    assert [m.training for m in classifier.modules()] == training
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
+    assert torch.equal(given, clip)
+
+
+def test_a_classifier_in_training_mode_is_warned_about_and_put_back(build_classifier, clip):
+    classifier = build_classifier().train()
+    with pytest.warns(UserWarning, match=r"in training mode \(EmotionClassifier.training=True\)"):
+        found = explain(classifier, clip, **FEW)
+    assert classifier.training
+    assert classifier.head.training
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = explain(classifier.eval(), clip, **FEW)
+    assert torch.equal(found.values("frames", "frames"), expected.values("frames", "frames"))
+
+
+def test_a_file_is_decoded_resampled_and_named(classifier, recording):
+    found = explain(classifier, recording, **FEW)
+    assert found.clip == str(recording)
+    assert found.clip_sha256 == hash_audio_file(recording)
+    assert found.attributions["frames"].provenance.clip_sha256 == found.clip_sha256
+    assert found.attributions["frames"].provenance.model_fingerprint == fingerprint(classifier)
+    assert (found.num_samples, found.sample_rate) == (1900, 16_000)
+    assert found.duration_s == 1900 / 16_000
+    span = explain(classifier, Clip(recording, "happy", start_s=0.05, end_s=0.1), **FEW)
+    assert span.num_samples == 800
+
+
+def test_the_fingerprint_is_that_of_the_weights(build_classifier):
+    classifier, same = build_classifier(), build_classifier()
+    assert fingerprint(classifier) == fingerprint(same)
+    with torch.no_grad():
+        same.head.mlp[-1].bias[0] += 1
+    assert fingerprint(classifier) != fingerprint(same)
+
+
+def test_arrays_and_tensors_are_alike(classifier, clip):
+    found = [explain(classifier, given, **FEW) for given in (clip, clip.numpy(), clip.double())]
+    assert len({one.clip_sha256 for one in found}) == 1
+    assert all(one.top_frames(3) == found[0].top_frames(3) for one in found)
+
+
+def test_the_prediction_is_explained_unless_a_label_is_named(classifier, clip):
+    found = explain(classifier, clip, **FEW)
+    logits = classifier(clip[None])[0]
+    assert found.prediction == classifier.labels[int(logits.argmax())]
+    assert found.targets == (found.prediction,)
+    assert list(found.probabilities.values()) == pytest.approx(logits.softmax(0).tolist(), abs=1e-5)
+    odds = torch.tensor(found.probabilities[found.prediction]).logit()
+    assert found.score[found.prediction] == pytest.approx(float(odds), abs=1e-4)
+
+
+def test_an_unknown_label_is_refused_with_the_labels(classifier, clip):
+    with pytest.raises(
+        AttributionError, match=r"target='joy' .* knows angry, happy, sad; .* 'angry-vs-happy'"
+    ):
+        explain(classifier, clip, "joy")
+
+
+@pytest.mark.parametrize("method", ["saliency", "input_x_gradient", "smooth_grad", "integrated_gradients"])
+def test_every_method_takes_every_path(method, classifier, clip):
+    views = ["frames", "layers", "waveform"]
+    found = explain(classifier, clip, "sad", method=method, views=views, num_draws=16)
+    for path in views:
+        values = found.values(path, "layers" if path == "layers" else "frames")
+        assert values.isfinite().all()
+        assert values.any()
+        assert found.attributions[path].method == method
+    assert found.top_frames(1)[0].half_width is None or method == "smooth_grad"
+
+
+def test_integrated_gradients_share_the_draws_among_declared_baselines(classifier, clip):
+    found = explain(classifier, clip, method="integrated_gradients", num_draws=32, views=["layers"])
+    attribution = found.attributions["layers"]
+    assert attribution.num_draws == 32
+    assert "exactly 4 declared" in attribution.estimand
+    assert attribution.relative_gap[0] < 1e-3
+
+
+@pytest.mark.parametrize("family", ["spectral_noise", "time_shifted"])
+def test_drawn_families(family, classifier, clip):
+    found = explain(classifier, clip, baselines=family, **FEW)
+    assert family in found.attributions["frames"].estimand
+
+
+def test_recordings_as_baselines(classifier, clip, recording):
+    others = [recording, clip.flip(0)[:700], clip.roll(300).numpy()]
+    found = explain(classifier, clip, baselines="other_clips", recordings=others, **FEW)
+    assert found.attributions["frames"].estimand == "the mean over exactly 3 declared baselines (other_clips)"
+    two = explain(classifier, clip, baselines="another_class", num_baselines=2, recordings=others, **FEW)
+    assert "exactly 2 declared baselines (another_class)" in two.attributions["frames"].estimand
+
+
+def test_recordings_that_are_missing_too_few_or_of_no_use(classifier, clip):
+    with pytest.raises(SettingError, match=r"baselines='other_clips' needs recordings; give some"):
+        explain(classifier, clip, baselines="other_clips")
+    with pytest.raises(SettingError, match=r"num_baselines=5, but there are only 1 recordings"):
+        explain(classifier, clip, baselines="other_clips", num_baselines=5, recordings=[clip])
+    with pytest.raises(SettingError, match=r"recordings: 1 were given, but baselines='noise' takes none"):
+        explain(classifier, clip, recordings=[clip])
+    with pytest.raises(AudioError, match=r"recordings\[1\]: peak=0, .* silent"):
+        explain(classifier, clip, baselines="other_clips", recordings=[clip, torch.zeros(900)])
+
+
+def test_silence_is_refused_where_the_level_is_divided_out_and_taken_in_decibels_on_request(
+    build_classifier, clip
+):
+    classifier = build_classifier(norm="group")
+    settings = {"views": ["waveform"], "baselines": "silence"}
+    with pytest.raises(AttributionError, match=r"baselines='silence' is ill-posed for this score"):
+        explain(classifier, clip, **settings)
+    found = explain(classifier, clip, method="integrated_gradients", decibels=True, num_draws=256, **settings)
+    assert found.attributions["waveform"].relative_gap[0] < 1e-3
+
+
+def test_a_tolerance_is_reached_or_said_not_to_be(classifier, clip):
+    found = explain(classifier, clip, views=["layers"], tolerance=0.2)
+    assert found.attributions["layers"].resolved
+    assert (
+        explain(classifier, clip, views=["layers"], tolerance=1e-6, num_draws=64)
+        .attributions["layers"]
+        .draws_needed
+        > 64
+    )
+
+
+def test_a_time_limit_is_for_all_paths_together(classifier, clip):
+    found = explain(classifier, clip, views=["frames", "layers"], max_seconds=0.3)
+    draws = [found.attributions[path].num_draws for path in ("frames", "layers")]
+    assert all(count >= 1 for count in draws)
+    assert list(found.attributions) == ["frames", "layers"]
+
+
+def test_each_path_gets_its_share_of_the_time_that_is_left(classifier, clip, monkeypatch):
+    clock, shares, real = iter([0.0, 0.0, 1.0, 3.5]), [], run.attribute
+
+    def recording(*args, max_seconds, **options):
+        shares.append(max_seconds)
+        return real(*args, max_seconds=None, **options)
+
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(run, "attribute", recording)
+    views = ["waveform", "frames", "layers"]
+    found = explain(classifier, clip, views=views, max_seconds=6.0, num_draws=4)
+    assert shares == [2.0, 2.5, 2.5]
+    assert list(found.attributions) == views
+
+
+@pytest.mark.filterwarnings("ignore:precision='bf16'. this CPU has no bf16 instructions")
+def test_a_lower_precision_states_its_error(classifier, clip):
+    found = explain(classifier, clip, precision="bf16", num_draws=8)
+    for path, view in (("frames", "frames"), ("layers", "layer_frame")):
+        settings = found.attributions[path].settings
+        assert settings["precision"] == "bf16"
+        assert 0 < settings["precision_error"]["score"] < 0.1
+        assert 0 < settings["precision_error"][view] < 0.5
+    exact = explain(classifier, clip, num_draws=8).attributions["frames"].settings
+    assert exact["precision"] == "fp32"
+    assert "precision_error" not in exact
+
+
+def test_a_layer_the_classifier_lacks(classifier):
+    with pytest.raises(SettingError, match=r"layer=3 does not exist; use 0 to 2"):
+        Explainer(classifier, ExplainSettings(layer=3))
+
+
+def test_an_unknown_setting(classifier, clip):
+    with pytest.raises(SettingError, match=r"draws=8: there is no such setting; use views, method"):
+        explain(classifier, clip, draws=8)
+
+
+def test_the_public_names_are_those_of_the_ring():
+    assert wavshap_lightning.explain is explain
+    assert wavshap_lightning.Explainer is Explainer
+
+
+def test_nothing_is_shown_without_a_terminal(classifier, clip, monkeypatch, capfd):
+    monkeypatch.setattr("wavshap_lightning.explainer.progress.SHOWN_AFTER_S", 0.0)
+    explain(classifier, clip, **FEW)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_on_a_terminal_a_bar_shows_once_it_takes_long(classifier, clip, monkeypatch, capfd):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    explain(classifier, clip, **FEW)
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setattr("wavshap_lightning.explainer.progress.SHOWN_AFTER_S", 0.0)
+    explain(classifier, clip, **FEW)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "frames" in err
+    assert "draws" in err

@@ -1,0 +1,160 @@
+"""The record: what it answers, and that it survives being saved."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from wavshap_lightning.attribution.record import Attribution
+from wavshap_lightning.errors import AttributionError
+from wavshap_lightning.explainer.explain import explain
+from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.explainer.shares import attribution_shares
+
+
+@pytest.fixture(scope="session")
+def all_classes(classifier, clip):
+    return explain(classifier, clip, "all", num_draws=16)
+
+
+def test_save_and_load(three_paths, tmp_path):
+    three_paths.save(tmp_path / "found.safetensors")
+    again = Explanation.load(tmp_path / "found.safetensors")
+    again.save(tmp_path / "again.safetensors")
+    first, second = ((tmp_path / f"{name}.safetensors").read_bytes() for name in ("found", "again"))
+    assert first == second
+    assert again.settings == three_paths.settings
+    assert again.times == three_paths.times
+    assert list(again.attributions) == list(three_paths.attributions)
+    assert again.to_dict() == three_paths.to_dict()
+    assert torch.equal(again.values("layers", "layer_neuron"), three_paths.values("layers", "layer_neuron"))
+
+
+def test_a_damaged_or_foreign_file(three_paths, all_classes, tmp_path):
+    path = tmp_path / "found.safetensors"
+    three_paths.save(path)
+    whole = path.read_bytes()
+    all_classes.attributions["frames"].save(tmp_path / "other.safetensors")
+    foreign = (tmp_path / "other.safetensors").read_bytes()
+    for content in (
+        whole[:-9],
+        whole[:100],
+        b"",
+        b"not a record",
+        foreign,
+        whole.replace(b"gradient_shap", b"gradient_sham"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(
+            AttributionError, match=r"path=.*found.safetensors is not a record of an explanation"
+        ):
+            Explanation.load(path)
+    with pytest.raises(AttributionError, match="nowhere is not a record of an explanation"):
+        Explanation.load(tmp_path / "nowhere")
+    path.write_bytes(whole)
+    with pytest.raises(AttributionError, match="is not a record of an attribution"):
+        Attribution.load(path)
+
+
+def test_top_frames_are_the_strongest_with_their_times_and_intervals(three_paths):
+    values, half_widths = three_paths.values("frames", "frames"), three_paths.half_widths("frames", "frames")
+    first, second = three_paths.top_frames(2)
+    index = int(values.abs().argmax())
+    times = three_paths.times["frames"]
+    assert first == (
+        times.start_s()[index],
+        times.end_s()[index],
+        float(values[index]),
+        float(half_widths[index]),
+    )
+    assert abs(first.attribution) >= abs(second.attribution)
+    assert first.end_s - first.start_s == pytest.approx(80 / 16_000)
+    span = three_paths.top_frames(1, path="waveform")[0]
+    assert span.end_s - span.start_s == pytest.approx(40 / 16_000)
+    assert len(three_paths.top_frames(1000)) == times.count
+
+
+def test_signs(three_paths):
+    assert all(frame.attribution > 0 for frame in three_paths.top_frames(50, sign="positive"))
+    assert all(frame.attribution < 0 for frame in three_paths.top_frames(50, sign="negative"))
+
+
+def test_frames_and_neurons_of_a_layer(three_paths):
+    frame = three_paths.top_frames(1, layer=2)[0]
+    assert abs(frame.attribution) == float(three_paths.values("layers", "layer_frame")[2].abs().max())
+    by_sum = three_paths.top_neurons(1, 3)
+    by_mean = three_paths.top_neurons(1, 3, by="mean")
+    count = three_paths.times["layers"].count
+    assert [neuron.neuron for neuron in by_sum] == [neuron.neuron for neuron in by_mean]
+    assert by_mean[0].attribution * count == pytest.approx(by_sum[0].attribution)
+    assert by_mean[0].half_width * count == pytest.approx(by_sum[0].half_width)
+    peak = three_paths.top_neurons(1, 1, by="max", sign="positive")[0]
+    assert peak.half_width is None
+    assert peak.attribution == float(three_paths.values("layers", "layer_1").max())
+
+
+def test_top_layers(three_paths):
+    layers = three_paths.top_layers(10)
+    assert sorted(layer.layer for layer in layers) == [0, 1, 2]
+    assert sum(layer.attribution for layer in layers) == pytest.approx(
+        float(three_paths.attributions["layers"].sums("layers"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("ask", "complaint"),
+    [
+        (lambda found: found.top_frames(0), r"k=0 must be at least 1"),
+        (
+            lambda found: found.top_frames(1, path="waveform"),
+            r"path='waveform' was not taken; .* frames, layers",
+        ),
+        (lambda found: found.top_frames(1, layer=3), r"layer=3 does not exist; use 0 to 2"),
+        (
+            lambda found: found.top_neurons(1, by="max"),
+            r"view='layer_1' is not there; path='layers' has layer_fr",
+        ),
+        (
+            lambda found: found.top_frames(1, target="joy"),
+            r"target='joy' was not explained; use one of angry",
+        ),
+    ],
+)
+def test_what_was_not_explained(ask, complaint, all_classes):
+    with pytest.raises(AttributionError, match=complaint):
+        ask(all_classes)
+
+
+def test_of_several_targets_the_prediction_is_meant_unless_another_is_named(all_classes):
+    values = all_classes.values("frames", "frames", all_classes.prediction)
+    assert torch.equal(all_classes.values("frames", "frames"), values)
+    other = next(label for label in all_classes.labels if label != all_classes.prediction)
+    assert not torch.equal(all_classes.values("frames", "frames", other), values)
+
+
+def test_plain_numbers(three_paths):
+    plain = json.loads(json.dumps(three_paths.to_dict(), allow_nan=False))
+    assert plain["target"] == "happy"
+    assert plain["prediction"] == three_paths.prediction
+    assert sum(plain["probabilities"].values()) == pytest.approx(1)
+    assert (
+        len(plain["frames"]["start_s"])
+        == len(plain["frames"]["attribution"])
+        == len(plain["frames"]["stderr"])
+    )
+    assert sum(plain["layers"]["attribution"]) == pytest.approx(plain["paths"]["layers"]["attribution_sum"])
+    assert plain["bands"]["high_hz"][-1] == 8000.0
+    assert len(plain["bands"]["low_hz"]) == len(plain["bands"]["attribution"]) == 24
+    assert plain["segments"]["span_s"] == [[0.0, 0.05], None]
+    assert plain["paths"]["frames"]["relative_gap"] < 0.05
+    assert sum(plain["shares"].values()) == pytest.approx(1)
+    assert plain["settings"]["num_baselines"] == 8
+
+
+def test_shares_tell_speech_pauses_and_edges_apart():
+    level_db = torch.tensor([-80.0, -20.0, -60.0, -25.0, -90.0, -91.0])
+    shares = attribution_shares(torch.tensor([1.0, -2.0, 3.0, 2.0, 1.0, -1.0]), level_db)
+    assert shares == {"speech": 0.4, "pause": 0.3, "edges": 0.3}
+    assert attribution_shares(torch.zeros(6), level_db) == {"speech": 0.0, "pause": 0.0, "edges": 0.0}

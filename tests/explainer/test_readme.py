@@ -1,0 +1,52 @@
+"""The example of the README runs as it stands, on a clip of PlantedSpeech."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from wavshap_lightning.corpora.planted import PlantedSettings, write_planted_speech
+from wavshap_lightning.explainer.explain import explain
+from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.models.backbone import SpeechBackbone
+from wavshap_lightning.models.checkpoint import describe_classifier, trained_state
+from wavshap_lightning.models.classifier import EmotionClassifier
+
+README = Path(__file__).parents[2] / "README.md"
+CHECKPOINT = "runs/demo/version_0/checkpoints/best.ckpt"
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with a clip and the checkpoint of a classifier with a random head."""
+    settings = PlantedSettings(num_speakers=3, clips_per_speaker_and_label=1, labels=("happy", "sad"))
+    clip = write_planted_speech(tmp_path / "corpus", settings)[0]
+    shutil.copy(clip.path, tmp_path / "clip.flac")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        classifier = EmotionClassifier(SpeechBackbone("tiny"), settings.labels)
+    record = describe_classifier(classifier, protocol={}, versions={}).to_dict()
+    state = {f"classifier.{name}": value for name, value in trained_state(classifier).items()}
+    (tmp_path / CHECKPOINT).parent.mkdir(parents=True)
+    torch.save({"wavshap_classifier": record, "state_dict": state}, tmp_path / CHECKPOINT)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_example_of_the_readme(workplace, capsys):
+    section = README.read_text(encoding="utf-8").split("## Explain a clip from Python")[1]
+    example = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    exec(compile(example, "README.md", "exec"), {})  # noqa: S102 - our own words
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8
+    assert lines[0].startswith(("happy {", "sad {"))
+    assert Explanation.load(workplace / "clip.explanation").clip == "clip.flac"
+
+
+def test_a_checkpoint_by_its_path(workplace):
+    found = explain(CHECKPOINT, "clip.flac", "sad", views=["layers"], num_draws=4)
+    assert found.targets == ("sad",)

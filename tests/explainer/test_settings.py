@@ -1,0 +1,105 @@
+"""Settings are plain, checked, and survive JSON and YAML."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from wavshap_lightning.errors import AttributionError, SettingError
+from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.explainer.targets import target_named, target_names
+
+pytestmark = pytest.mark.usefixtures("unchecked_types")
+
+
+def test_they_survive_json():
+    settings = ExplainSettings(
+        views=["waveform"], tolerance=0.1, segments=[[0.0, 0.5], [0.5, 1.0]], precision="bf16", layer=None
+    )
+    assert ExplainSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+    assert settings.views == ("waveform",)
+    assert hash(settings) == hash(ExplainSettings.from_dict(settings.to_dict()))
+
+
+def test_one_view_may_be_named_without_a_list():
+    assert ExplainSettings(views="layers").views == ("layers",)
+
+
+def test_the_defaults():
+    settings = ExplainSettings()
+    assert (settings.views, settings.baselines, settings.score) == (("frames", "layers"), "noise", "log_odds")
+    assert settings.num_baselines is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"views": []}, r"views=\(\) must name at least one of frames, layers, waveform"),
+        ({"views": ["frames", "when"]}, r"views='when' must be one of frames, layers, waveform"),
+        ({"views": ["frames", "frames"]}, r"views=\['frames', 'frames'\] names a view twice"),
+        ({"method": "lime"}, r"method='lime' must be one of gradient_shap, .*, smooth_grad"),
+        ({"score": "margin"}, r"score='margin' must be one of log_odds, logit"),
+        ({"baselines": "zeros"}, r"baselines='zeros' must be one of noise, .*, silence, other_clips"),
+        ({"precision": "fp16"}, r"precision='fp16' must be one of None, fp32, bf16"),
+        ({"num_draws": 0}, r"num_draws=0 must be a whole number of at least 1"),
+        ({"num_draws": 6.5}, r"num_draws=6.5 must be a whole number"),
+        ({"num_baselines": -1}, r"num_baselines=-1 must be a whole number of at least 1"),
+        ({"chunk_size": 0}, r"chunk_size=0 must be"),
+        ({"seed": -1}, r"seed=-1 must be a whole number of at least 0"),
+        ({"seed": True}, r"seed=True must be a whole number"),
+        ({"layer": -1}, r"layer=-1 must be a whole number of at least 0"),
+        ({"num_bands": 300}, r"num_bands=300 must be at most 257"),
+        ({"tolerance": 0.0}, r"tolerance=0.0 must be a number greater than 0"),
+        ({"max_seconds": float("nan")}, r"max_seconds=nan must be a number greater than 0"),
+        ({"segments": [(0.5, 0.2)]}, r"segments=\[0.5, 0.2\] must be \(start_s, end_s\)"),
+        ({"segments": [(0.0, 1.0, 2.0)]}, r"segments=\[0.0, 1.0, 2.0\] must be \(start_s, end_s\)"),
+        ({"segments": [(0.0, 1.0), (0.5, 2.0)]}, r"segments=\[0.0, 1.0\] and \[0.5, 2.0\] must be in order"),
+        ({"decibels": True}, r"decibels=True does not go with method='gradient_shap'"),
+        ({"layer": 1, "views": ["frames"]}, r"layer=1 needs 'layers' among views=\['frames'\]"),
+        ({"method": "saliency", "tolerance": 0.1}, r"method='saliency' draws nothing by chance"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_the_remedy(wrong, complaint):
+    with pytest.raises(SettingError, match=complaint):
+        ExplainSettings(**wrong)
+
+
+def test_an_unknown_name_is_refused_with_those_there_are():
+    with pytest.raises(SettingError, match=r"steps=3: there is no such setting; use views, method, score"):
+        ExplainSettings.from_dict({"steps": 3})
+
+
+LABELS = ["angry", "happy", "sad", "happy-vs-sad", "all"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "classes", "against"),
+    [
+        ("predicted", "logit", (2,), None),
+        ("angry", "logit", (0,), None),
+        ("angry-vs-happy", "margin", (0,), 1),
+        ("happy-vs-sad", "logit", (3,), None),
+        ("all", "logit", (4,), None),
+        ("happy-vs-sad-vs-angry", "margin", (3,), 0),
+    ],
+)
+def test_targets_by_name(name, kind, classes, against):
+    target = target_named(name, LABELS, 2, "logit")
+    assert (target.kind, target.classes, target.against) == (kind, classes, against)
+
+
+def test_all_classes_where_no_label_reads_so():
+    target = target_named("all", ["a", "b"], 0, "log_odds")
+    assert target_names(target, ["a", "b"]) == ("a", "b")
+
+
+@pytest.mark.parametrize("name", ["", "Angry", "angry-vs-", "angry-vs-joy", "angry-vs-angry-vs-sad"])
+def test_no_target(name):
+    with pytest.raises(AttributionError, match="is no label of this classifier, which knows angry, happy"):
+        target_named(name, LABELS, 0, "logit")
+
+
+def test_a_margin_against_itself():
+    with pytest.raises(AttributionError, match="its margin is always 0"):
+        target_named("sad-vs-sad", LABELS, 0, "logit")

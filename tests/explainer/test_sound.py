@@ -1,0 +1,62 @@
+"""Clips that cannot be explained are refused in words for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wavshap_lightning.audio.io import save_audio
+from wavshap_lightning.errors import AudioError
+from wavshap_lightning.explainer.sound import open_sound
+
+RATE, SHORTEST = 16_000, 400
+GOOD = torch.linspace(-0.5, 0.5, 800)
+
+
+def with_sample(value):
+    waveform = GOOD.clone()
+    waveform[160] = value
+    return waveform
+
+
+@pytest.mark.parametrize(
+    ("recording", "complaint"),
+    [
+        (GOOD[:399], r"clip has 399 samples at 16000 Hz, one frame needs 400; give a longer clip"),
+        (torch.zeros(0), r"clip has 0 samples"),
+        (torch.zeros(800), r"clip: peak=0, all 800 samples are silent"),
+        (with_sample(torch.nan), r"clip: the sample at 0.0100 s is not finite"),
+        (with_sample(torch.inf), r"clip: the sample at 0.0100 s is not finite"),
+        (1000 * GOOD, r"clip: peak=500, and samples must lie in \[-1, 1\]; divide them"),
+        (GOOD[None], r"clip: shape=\(1, 800\) must be \(num_samples,\); explain clips one by one"),
+        (GOOD.reshape(2, 400).numpy(), r"clip: shape=\(2, 400\)"),
+        (np.zeros(800, np.int16), r"clip: dtype=torch.int16 must be floating point .* 32768 for 16 bits"),
+        (Path("nowhere.wav"), r"path=nowhere.wav: there is no such file"),
+        ("notes.txt", r"path=notes.txt: there is no such file"),
+    ],
+)
+def test_refused(recording, complaint):
+    with pytest.raises(AudioError, match=complaint):
+        open_sound(recording, RATE, SHORTEST)
+
+
+def test_a_file_that_is_too_short_or_silent_is_named(tmp_path):
+    for name, waveform, complaint in (
+        ("short.wav", GOOD[:100].numpy(), "has 100 samples"),
+        ("still.wav", np.zeros(800, np.float32), "peak=0"),
+    ):
+        save_audio(tmp_path / name, waveform)
+        with pytest.raises(AudioError, match=f"path=.*{name}.*{complaint}"):
+            open_sound(tmp_path / name, RATE, SHORTEST)
+
+
+def test_what_is_given_is_copied():
+    given = GOOD.clone()
+    opened = open_sound(given, RATE, SHORTEST)
+    opened.waveform.zero_()
+    assert torch.equal(given, GOOD)
+    assert open_sound(GOOD.numpy(), RATE, SHORTEST).sha256 == open_sound(given, RATE, SHORTEST).sha256
+    assert (opened.path, opened.name) == ("", "clip")

@@ -1,0 +1,1 @@
+"""Where sound, model and attribution meet: a classifier and a clip in, an explanation out."""

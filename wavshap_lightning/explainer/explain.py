@@ -1,0 +1,146 @@
+"""The explainer: a classifier bound to its stages, baselines and views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wavshap_lightning.attribution.baselines import Baselines
+from wavshap_lightning.attribution.no_trace import leave_no_trace
+from wavshap_lightning.attribution.record import Provenance
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.explainer.baselines import waveform_baselines
+from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.explainer.fingerprint import fingerprint
+from wavshap_lightning.explainer.grids import band_edges_hz, frame_level_db, times_of
+from wavshap_lightning.explainer.run import Run
+from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.explainer.sound import Recording, Sound, open_sound
+from wavshap_lightning.explainer.stages import Stages, open_stages
+from wavshap_lightning.explainer.targets import PREDICTED, target_named
+from wavshap_lightning.models.checkpoint import load_classifier
+from wavshap_lightning.models.classifier import EmotionClassifier
+
+
+class Explainer:
+    """Explains clips with one classifier and one way to explain.
+
+    The classifier is as it was afterwards: weights, gradients, training flags, random states.
+
+    Args:
+        classifier: The classifier, on any device, or a checkpoint's path.
+        settings: How to explain.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be opened.
+        SettingError: If the settings name a layer that the classifier lacks.
+    """
+
+    def __init__(
+        self, classifier: EmotionClassifier | str | PathLike[str], settings: ExplainSettings | None = None
+    ) -> None:
+        self.classifier = (
+            classifier if isinstance(classifier, EmotionClassifier) else load_classifier(str(classifier))
+        )
+        self.settings = settings or ExplainSettings()
+        num_layers = self.classifier.backbone.num_layers
+        if self.settings.layer is not None and self.settings.layer >= num_layers:
+            raise SettingError(f"layer={self.settings.layer} does not exist; use 0 to {num_layers - 1}")
+
+    def explain(
+        self, clip: Recording, target: str = PREDICTED, *, recordings: Sequence[Recording] = ()
+    ) -> Explanation:
+        """Explain one clip.
+
+        Args:
+            clip: A file, a clip of a corpus, or a waveform `(num_samples,)` at the classifier's sample rate.
+            target: What is explained: a label, `"predicted"`, `"all"` classes at once (they share the forward
+                passes), or a margin such as `"happy-vs-sad"`.
+            recordings: Baselines, where `settings.baselines` names a family of recordings.
+
+        Raises:
+            AudioError: If the clip or a recording cannot be read, or is too short, silent or not finite.
+            AttributionError: If there is no such target, or clip, baselines and classifier do not go
+                together.
+            SettingError: If recordings are missing or of no use.
+
+        Warns:
+            UserWarning: If the classifier is in training mode, or the clip does not influence the score.
+        """
+        sound = self._open(clip, "clip")
+        others = [self._open(other, f"recordings[{index}]") for index, other in enumerate(recordings)]
+        provenance = Provenance(sound.sha256, fingerprint(self.classifier))
+        grid = self.classifier.backbone.frame_grid
+        times = times_of(grid, len(sound.waveform))
+        with leave_no_trace(self.classifier):
+            waveform = sound.waveform.to(next(self.classifier.parameters()).device)
+            stages = open_stages(self.classifier, self.settings.precision)
+            with torch.no_grad():
+                logits = stages.from_waveforms(waveform[None])[0]
+            named = target_named(target, self.classifier.labels, int(logits.argmax()), self.settings.score)
+            baselines = self._baselines(stages, sound, others)
+            run = Run(self.classifier, self.settings, waveform, baselines, named, times, provenance)
+            attributions = run.every_path(stages)
+        return Explanation(
+            attributions={path: attributions[path] for path in self.settings.views},
+            labels=self.classifier.labels,
+            logits=tuple(logits.tolist()),
+            clip=sound.path,
+            clip_sha256=sound.sha256,
+            sample_rate=self.classifier.sample_rate,
+            num_samples=len(sound.waveform),
+            times=times,
+            band_edges_hz=self._band_edges_hz(),
+            frame_level_db=frame_level_db(sound.waveform, grid),
+            settings=self.settings,
+        )
+
+    def _band_edges_hz(self) -> tuple[float, ...]:
+        if "waveform" not in self.settings.views:
+            return ()
+        return tuple(band_edges_hz(self.settings.num_bands, self.classifier.sample_rate))
+
+    def _open(self, recording: Recording, what: str) -> Sound:
+        shortest = self.classifier.backbone.frame_grid.receptive_field_samples
+        return open_sound(recording, self.classifier.sample_rate, shortest, what)
+
+    def _baselines(self, stages: Stages, sound: Sound, others: Sequence[Sound]) -> Baselines:
+        """On the CPU, where the same seed gives the same ones on every device."""
+        device = stages.mix_weights.device
+        checked = "waveform" in self.settings.views and not self.settings.decibels
+
+        def score(waveforms: Float[Tensor, "clips samples"]) -> Float[Tensor, "clips classes"]:
+            return stages.from_waveforms(waveforms.to(device)).cpu()
+
+        waveforms = [other.waveform for other in others]
+        return waveform_baselines(self.settings, sound.waveform, waveforms, score if checked else None)
+
+
+def explain(
+    classifier: EmotionClassifier | str | PathLike[str],
+    clip: Recording,
+    target: str = PREDICTED,
+    *,
+    recordings: Sequence[Recording] = (),
+    **settings: Any,  # noqa: ANN401 - each setting has a type of its own
+) -> Explanation:
+    """Explain one clip: [`Explainer`][] in one line.
+
+    Args:
+        classifier: A classifier or a checkpoint's path.
+        clip: As in [`Explainer.explain`][], like `target` and `recordings`.
+        target: See there.
+        recordings: See there.
+        settings: The fields of [`ExplainSettings`][wavshap_lightning.explainer.settings.ExplainSettings].
+
+    Raises:
+        WavshapError: As these say.
+    """
+    return Explainer(classifier, ExplainSettings.from_dict(settings)).explain(
+        clip, target, recordings=recordings
+    )

@@ -1,0 +1,296 @@
+"""The explanation of one clip: what was found on each path, and what it was found in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wavshap_lightning.attribution.aggregate import Reduction, Sign, over_frames, top
+from wavshap_lightning.attribution.outcome import ViewEstimate
+from wavshap_lightning.attribution.record import Attribution, Parts, read_record, write_record
+from wavshap_lightning.errors import AttributionError
+from wavshap_lightning.explainer.grids import TimeGrid
+from wavshap_lightning.explainer.plain import plain_path, plain_units
+from wavshap_lightning.explainer.ranking import FrameRank, LayerRank, NeuronRank
+from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.explainer.shares import attribution_shares
+from wavshap_lightning.explainer.targets import target_names
+
+FORMAT = 1
+METADATA_KEY = "explanation"
+PLAIN_FIELDS = ("logits", "clip", "clip_sha256", "sample_rate", "num_samples", "labels", "band_edges_hz")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `explain` found in one clip.
+
+    Attributions lie in `attributions[path].views[name].values`, `(targets, *units)`, with their standard
+    errors beside them:
+
+    | path | units |
+    |---|---|
+    | `"frames"` | `frames` |
+    | `"layers"` | `layers`, `layer_frame`, `layer_neuron` |
+    | `"waveform"` | `frames` (spans as long as the backbone's hop), `bands`, `band_frame` |
+
+    Where segments were asked for, the first and the last have `segments`: one more than these, for what lies
+    elsewhere. Where layer 3 was asked for in full, the second has `layer_3`, its frames by neurons.
+    Apart from that one, all kinds of units have the same sum: `score - mean_baseline_score`.
+
+    Args:
+        attributions: A record for each path.
+        labels: The classes, in the order of the logits.
+        logits: The classifier's.
+        clip: The clip's file; empty if it came as numbers.
+        clip_sha256: Digest of the file's bytes, or of the numbers.
+        sample_rate: Samples per second of the waveform.
+        num_samples: Its length.
+        times: Where the frames of the path lie, by path.
+        band_edges_hz: Edges of the bands, one more than there are; empty without them.
+        frame_level_db: How loud each frame is, relative to full scale.
+        settings: How it was explained.
+    """
+
+    attributions: Mapping[str, Attribution]
+    labels: tuple[str, ...]
+    logits: tuple[float, ...]
+    clip: str
+    clip_sha256: str
+    sample_rate: int
+    num_samples: int
+    times: Mapping[str, TimeGrid]
+    band_edges_hz: tuple[float, ...]
+    frame_level_db: Float[Tensor, " frames"]
+    settings: ExplainSettings
+
+    @property
+    def duration_s(self) -> float:
+        """How long the clip is, in seconds."""
+        return self.num_samples / self.sample_rate
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """The probability of each class."""
+        values = torch.tensor(self.logits, dtype=torch.float64).softmax(0).tolist()
+        return dict(zip(self.labels, values, strict=True))
+
+    @property
+    def prediction(self) -> str:
+        """The class with the largest logit."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What is explained: labels, or a margin."""
+        return target_names(self._any.target, self.labels)
+
+    @property
+    def score(self) -> dict[str, float]:
+        """The clip's score for each target."""
+        return dict(zip(self.targets, self._any.score, strict=True))
+
+    @property
+    def _any(self) -> Attribution:
+        return next(iter(self.attributions.values()))
+
+    def values(self, path: str, view: str, target: str | None = None) -> Float[Tensor, " *units"]:
+        """The attributions of one view to one target.
+
+        Args:
+            path: Which path.
+            view: Which kind of units.
+            target: One of `targets`; None for the only one, or the prediction.
+
+        Raises:
+            AttributionError: If there is no such path, view or target; the message says what there is.
+        """
+        return self._view(path, view).values[self._target_index(target)]
+
+    def half_widths(self, path: str, view: str, target: str | None = None) -> Float[Tensor, " *units"] | None:
+        """Half the widths of the 95 % intervals that go with `values`; None for methods without an error."""
+        found = self._view(path, view)
+        return None if found.stderr is None else found.half_width()[self._target_index(target)]
+
+    def top_frames(
+        self,
+        k: int = 5,
+        *,
+        path: str = "frames",
+        layer: int | None = None,
+        sign: Sign = "any",
+        target: str | None = None,
+    ) -> list[FrameRank]:
+        """The frames that matter most, the strongest first.
+
+        Args:
+            k: How many at most.
+            path: `"frames"` or `"waveform"`.
+            layer: A layer whose frames are meant instead.
+            sign: Whether both signs count, only what speaks for the target, or only what speaks against it.
+            target: As in `values`.
+
+        Raises:
+            AttributionError: As in `values`, or if `k`, `layer` or `sign` is out of range.
+        """
+        path = path if layer is None else "layers"
+        ranked = self._top(
+            path, "frames" if layer is None else "layer_frame", k, sign, target=target, layer=layer
+        )
+        starts_s, ends_s = self.times[path].start_s(), self.times[path].end_s()
+        return [FrameRank(float(starts_s[i]), float(ends_s[i]), value, half) for i, value, half in ranked]
+
+    def top_layers(self, k: int = 5, *, sign: Sign = "any", target: str | None = None) -> list[LayerRank]:
+        """The layers that matter most; arguments and errors as in `top_frames`."""
+        return [LayerRank(*found) for found in self._top("layers", "layers", k, sign, target=target)]
+
+    def top_neurons(
+        self,
+        layer: int,
+        k: int = 5,
+        *,
+        by: Reduction = "sum",
+        sign: Sign = "any",
+        target: str | None = None,
+    ) -> list[NeuronRank]:
+        """The neurons of a layer that matter most.
+
+        Args:
+            layer: Which layer; 0 is the projected frames.
+            k: As in `top_frames`, like `sign` and `target`.
+            by: Which number stands for all frames: the sum of their attributions, the mean, or the largest;
+                the last has no error and needs the layer stated in full (`ExplainSettings.layer`).
+            sign: See there.
+            target: See there.
+
+        Raises:
+            AttributionError: As in `top_frames`, or if the layer was not stated in full.
+        """
+        if by == "max":
+            largest = over_frames(self.values("layers", f"layer_{layer}", target), by, axis=0)
+            return [NeuronRank(unit.index[0], unit.value, None) for unit in top(largest, k, sign=sign)]
+        count = self.times["layers"].count if by == "mean" else 1
+        return [
+            NeuronRank(neuron, value / count, None if half is None else half / count)
+            for neuron, value, half in self._top(
+                "layers", "layer_neuron", k, sign, target=target, layer=layer
+            )
+        ]
+
+    def shares(self, *, target: str | None = None) -> dict[str, float]:
+        """How much of the attribution's magnitude, over frames, lies in speech, in pauses and at the edges.
+
+        Where an explanation dwells on edges or pauses, the classifier may have learned the recordings
+        instead of the voices. See
+        [`attribution_shares`][wavshap_lightning.explainer.shares.attribution_shares].
+        """
+        return attribution_shares(self.values("frames", "frames", target), self.frame_level_db)
+
+    def to_dict(self, *, target: str | None = None) -> dict[str, Any]:
+        """The explanation of one target in plain JSON types."""
+        index = self._target_index(target)
+        plain: dict[str, Any] = {
+            "clip": self.clip,
+            "sha256": self.clip_sha256,
+            "sample_rate": self.sample_rate,
+            "duration_s": self.duration_s,
+            "labels": list(self.labels),
+            "probabilities": self.probabilities,
+            "prediction": self.prediction,
+            "target": self.targets[index],
+            "score": self._any.score[index],
+            "settings": self.settings.to_dict(),
+            "paths": {path: plain_path(found, index) for path, found in self.attributions.items()},
+        }
+        plain |= plain_units(self.attributions, index, self.times, self.band_edges_hz, self.settings.segments)
+        return plain | ({"shares": self.shares(target=target)} if "frames" in self.attributions else {})
+
+    def _top(
+        self, path: str, view: str, k: int, sign: Sign, *, target: str | None, layer: int | None = None
+    ) -> list[tuple[int, float, float | None]]:
+        """Place, attribution and half-width of the strongest units, of one layer if there is one."""
+        values, half_widths = self.values(path, view, target), self.half_widths(path, view, target)
+        if layer is not None:
+            if not 0 <= layer < len(values):
+                raise AttributionError(f"layer={layer} does not exist; use 0 to {len(values) - 1}")
+            values, half_widths = values[layer], None if half_widths is None else half_widths[layer]
+        ranked = top(values, k, stderr=half_widths, sign=sign)
+        return [(unit.index[0], unit.value, unit.stderr) for unit in ranked]
+
+    def _view(self, path: str, view: str) -> ViewEstimate:
+        if path not in self.attributions:
+            raise AttributionError(
+                f"path={path!r} was not taken; this explanation has {', '.join(self.attributions)}. Explain "
+                f"the clip again with it among views=[...]"
+            )
+        views = self.attributions[path].views
+        if view not in views:
+            raise AttributionError(f"view={view!r} is not there; path={path!r} has {', '.join(views)}")
+        return views[view]
+
+    def _target_index(self, target: str | None) -> int:
+        names = self.targets
+        wanted = target or (names[0] if len(names) == 1 else self.prediction)
+        if wanted not in names:
+            raise AttributionError(f"target={wanted!r} was not explained; use one of {', '.join(names)}")
+        return names.index(wanted)
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file, all of it or nothing; the same explanation gives the same bytes.
+
+        Raises:
+            OSError: If the disk refuses.
+        """
+        write_record(Path(path), METADATA_KEY, self._to_parts())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Explanation:
+        """Read what `save` wrote.
+
+        Raises:
+            AttributionError: If the file is missing, damaged, or not an explanation.
+        """
+        return read_record(Path(path), METADATA_KEY, cls._from_parts)
+
+    def _to_parts(self) -> Parts:
+        parts = {path: found.to_parts() for path, found in self.attributions.items()}
+        tensors = {f"{path}/{name}": t for path, (_, held) in parts.items() for name, t in held.items()}
+        header = {
+            "format": FORMAT,
+            **{name: getattr(self, name) for name in PLAIN_FIELDS},
+            "settings": self.settings.to_dict(),
+            "times": {path: asdict(times) for path, times in self.times.items()},
+            "attributions": [[path, plain] for path, (plain, _) in parts.items()],
+        }
+        return header, {**tensors, "frame_level_db": self.frame_level_db}
+
+    @classmethod
+    def _from_parts(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Explanation:
+        if header["format"] != FORMAT:
+            raise ValueError(f"format={header['format']}, this version reads format={FORMAT}")
+        plain: dict[str, Any] = {name: _tuple(header[name]) for name in PLAIN_FIELDS}
+        return cls(
+            **plain,
+            attributions={
+                path: Attribution.from_parts(held, _below(path, tensors))
+                for path, held in header["attributions"]
+            },
+            settings=ExplainSettings.from_dict(header["settings"]),
+            times={path: TimeGrid(**times) for path, times in header["times"].items()},
+            frame_level_db=tensors["frame_level_db"],
+        )
+
+
+def _tuple(value: Any) -> Any:  # noqa: ANN401 - JSON has lists where the record has tuples
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _below(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{path}/"
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

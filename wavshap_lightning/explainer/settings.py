@@ -1,0 +1,171 @@
+"""How a clip is explained, in plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from math import isfinite
+from typing import Any, Literal, get_args
+
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.explainer.grids import STFT
+from wavshap_lightning.models.backbone import Precision
+
+Path = Literal["frames", "layers", "waveform"]
+"""Where a path from the baselines to the clip is taken: at which stage's input."""
+
+MethodName = Literal["gradient_shap", "integrated_gradients", "saliency", "input_x_gradient", "smooth_grad"]
+ScoreKind = Literal["log_odds", "logit", "log_probability", "probability"]
+RecordedFamily = Literal["other_clips", "same_speaker_neutral", "another_class"]
+Family = Literal["noise", "spectral_noise", "time_shifted", "silence"] | RecordedFamily
+
+PATHS: tuple[Path, ...] = get_args(Path)
+RECORDED_FAMILIES: tuple[str, ...] = get_args(RecordedFamily)
+FAMILIES: tuple[str, ...] = tuple(name for part in get_args(Family) for name in get_args(part))
+
+DEFAULT_DRAWS = 64
+
+
+@dataclass(frozen=True)
+class ExplainSettings:
+    """How to explain; the defaults suit a first look.
+
+    Args:
+        views: Where paths are taken: `"frames"` (when), `"layers"` (which layer, which neuron), `"waveform"`
+            (when and which band; the dearest). All have the same baselines and the same total.
+        method: `"gradient_shap"`, `"integrated_gradients"`, or for comparison, without completeness,
+            `"saliency"`, `"input_x_gradient"`, `"smooth_grad"`.
+        score: Which score of a class is explained; see
+            [`Target`][wavshap_lightning.attribution.targets.Target].
+        baselines: What the clip is compared with, as loud as it: `"noise"`, `"spectral_noise"` (with the
+            clip's long-term spectrum), `"time_shifted"` (the clip itself), `"silence"`, or recordings,
+            given besides: `"other_clips"`, `"same_speaker_neutral"`, `"another_class"`.
+        num_baselines: How many to draw and declare; None to draw a fresh one every time (recordings: to
+            declare all of them; integrated gradients: 4).
+        num_draws: Gradient evaluations for each view; integrated gradients share them among the baselines.
+            None: 64, or, with a tolerance or a time limit, as many as it takes. With one of these a
+            number is the most that are taken.
+        tolerance: Half-width of the 95 % interval to reach in every unit of each view's first kind of units,
+            relative to the largest attribution.
+        max_seconds: Time limit for all draws of a clip. What comes out then depends on the machine.
+        seed: Seed of everything drawn.
+        precision: `"fp32"`, or `"bf16"` for autocast, whose error is measured and recorded; None for the
+            backbone's own.
+        chunk_size: Draws that go through the model at once; found if None.
+        layer: A layer to be stated in full, frames by neurons.
+        segments: Spans `(start_s, end_s)` to add frames up over, in order and apart from one another.
+        decibels: Take integrated gradients on the waveform evenly in decibels of alpha: for silence.
+        num_bands: Bands of frequency, evenly spaced in mel.
+
+    Raises:
+        SettingError: If a value is out of range or two do not go together.
+    """
+
+    views: Sequence[Path] = ("frames", "layers")
+    method: MethodName = "gradient_shap"
+    score: ScoreKind = "log_odds"
+    baselines: Family = "noise"
+    num_baselines: int | None = None
+    num_draws: int | None = None
+    tolerance: float | None = None
+    max_seconds: float | None = None
+    seed: int = 0
+    precision: Precision | None = None
+    chunk_size: int | None = None
+    layer: int | None = None
+    segments: Sequence[Sequence[float]] = ()
+    decibels: bool = False
+    num_bands: int = 24
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "views", _tuple_of_names(self.views))
+        object.__setattr__(self, "segments", tuple(tuple(span) for span in self.segments))
+        _check_choices(self)
+        _check_ranges(self)
+        _check_segments(self.segments)
+        _check_together(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings in plain JSON types."""
+        return {**asdict(self), "views": list(self.views), "segments": [list(span) for span in self.segments]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ExplainSettings:
+        """What `to_dict` gave.
+
+        Raises:
+            SettingError: If a name is unknown.
+        """
+        unknown = sorted(values.keys() - cls.__dataclass_fields__.keys())
+        if unknown:
+            known = ", ".join(cls.__dataclass_fields__)
+            raise SettingError(f"{unknown[0]}={values[unknown[0]]!r}: there is no such setting; use {known}")
+        return cls(**values)
+
+
+def _tuple_of_names(views: Sequence[str]) -> tuple[str, ...]:
+    return (views,) if isinstance(views, str) else tuple(views)
+
+
+def _check_choices(settings: ExplainSettings) -> None:
+    if not settings.views:
+        raise SettingError(f"views=() must name at least one of {', '.join(PATHS)}")
+    if len({*settings.views}) < len(settings.views):
+        raise SettingError(f"views={list(settings.views)} names a view twice; name each once")
+    choices = {
+        "views": PATHS,
+        "method": get_args(MethodName),
+        "score": get_args(ScoreKind),
+        "baselines": FAMILIES,
+        "precision": (None, *get_args(Precision)),
+    }
+    for name, allowed in choices.items():
+        chosen = settings.views if name == "views" else (getattr(settings, name),)
+        for value in chosen:
+            if value not in allowed:
+                raise SettingError(f"{name}={value!r} must be one of {', '.join(map(str, allowed))}")
+
+
+def _check_ranges(settings: ExplainSettings) -> None:
+    at_least = {"num_baselines": 1, "num_draws": 1, "chunk_size": 1, "layer": 0, "seed": 0, "num_bands": 1}
+    for name, smallest in at_least.items():
+        value = getattr(settings, name)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if value is not None and not (whole and value >= smallest):
+            raise SettingError(f"{name}={value!r} must be a whole number of at least {smallest}")
+    if settings.num_bands > STFT.num_bins:
+        raise SettingError(
+            f"num_bands={settings.num_bands} must be at most {STFT.num_bins}, the bins there are"
+        )
+    for name in ("tolerance", "max_seconds"):
+        value = getattr(settings, name)
+        if value is not None and not (value > 0 and isfinite(value)):
+            raise SettingError(f"{name}={value!r} must be a number greater than 0; leave it out for none")
+
+
+def _check_segments(segments: Sequence[Sequence[float]]) -> None:
+    for span in segments:
+        if len(span) != 2 or not all(map(isfinite, span)) or not 0 <= span[0] < span[1]:
+            raise SettingError(f"segments={list(span)} must be (start_s, end_s) with 0 <= start_s < end_s")
+    for before, after in pairwise(segments):
+        if after[0] < before[1]:
+            raise SettingError(
+                f"segments={list(before)} and {list(after)} must be in order and not overlap, so that no "
+                "frame counts twice; sort or cut them"
+            )
+
+
+def _check_together(settings: ExplainSettings) -> None:
+    if settings.decibels and settings.method != "integrated_gradients":
+        raise SettingError(
+            f"decibels=True does not go with method={settings.method!r}; use method='integrated_gradients'"
+        )
+    if settings.layer is not None and "layers" not in settings.views:
+        raise SettingError(f"layer={settings.layer} needs 'layers' among views={list(settings.views)}")
+    without_chance = settings.method not in ("gradient_shap", "smooth_grad")
+    if without_chance and (settings.tolerance or settings.max_seconds):
+        raise SettingError(
+            f"tolerance={settings.tolerance}, max_seconds={settings.max_seconds}: "
+            f"method={settings.method!r} draws nothing by chance and has no error to lower; leave both out"
+        )

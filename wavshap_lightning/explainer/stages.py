@@ -1,0 +1,150 @@
+"""A classifier's stages as the engine takes them: functions of one tensor, at a precision of one's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from wavshap_lightning.attribution.pooled_score import PooledScore
+from wavshap_lightning.attribution.problem import Score
+from wavshap_lightning.models.backbone import Precision, SpeechBackbone
+from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.head import EmotionHead
+from wavshap_lightning.models.pooling import VARIANCE_FLOOR
+
+Stage = Callable[[Tensor], Tensor]
+
+MAX_REMEMBERED = 72
+"""Rows a stage remembers: as many baselines as there are draws by default, and the clip."""
+
+MAX_REMEMBERED_BYTES = 2**29
+ENCODED_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The three stages, the last one in two parts.
+
+    Args:
+        frontend: Waveforms to frames.
+        encoder: Frames to layers.
+        mix_weights: What the head weighs the layers with: its first step, which is linear.
+        classify_mixed: Mixed layers to logits: the rest of the head.
+    """
+
+    frontend: Stage
+    encoder: Stage
+    mix_weights: Float[Tensor, " layer"]
+    classify_mixed: Score
+
+    def mix(self, layers: Float[Tensor, "draws layer time hidden"]) -> Float[Tensor, "draws time hidden"]:
+        """The head's first step."""
+        return torch.einsum("l,dlth->dth", self.mix_weights, layers)
+
+    def from_layers(self, layers: Float[Tensor, "draws layer time hidden"]) -> Float[Tensor, "draws classes"]:
+        """Logits from layers."""
+        return self.classify_mixed(self.mix(layers))
+
+    def from_frames(self, frames: Float[Tensor, "draws time channels"]) -> Float[Tensor, "draws classes"]:
+        """Logits from frames."""
+        return self.from_layers(self.encoder(frames))
+
+    def from_waveforms(self, waveforms: Float[Tensor, "draws samples"]) -> Float[Tensor, "draws classes"]:
+        """Logits from waveforms."""
+        return self.from_frames(self.frontend(waveforms))
+
+
+def open_stages(classifier: EmotionClassifier, precision: Precision | None = None) -> Stages:
+    """The stages of a classifier, which stays as it is.
+
+    Baselines go through frontend and encoder once, however many paths begin at them.
+
+    Args:
+        classifier: Whose.
+        precision: How its backbone runs; as it always does if None.
+    """
+    backbone = classifier.backbone
+    if precision is not None and precision != backbone.settings.precision:
+        backbone = _at_precision(backbone, precision)
+    return Stages(
+        Remembering(backbone.frontend),
+        Remembering(backbone.encoder),
+        classifier.head.mix.weights().detach(),
+        _after_mix(classifier.head),
+    )
+
+
+def _after_mix(head: EmotionHead) -> Score:
+    """What a head does with mixed layers; the engine is told where it sees but their mean and variance."""
+    match head.statistic:
+        case "mean":
+            return PooledScore(lambda pooled: head.mlp(pooled[:, 0]))
+        case "moments":
+            return PooledScore(lambda pooled: head.mlp(_mean_and_deviation(pooled)))
+        case "frames":
+            return lambda mixed: head.mlp(head.pooling(mixed, _everywhere(mixed)))
+
+
+def _mean_and_deviation(pooled: Float[Tensor, "draws 2 hidden"]) -> Float[Tensor, "draws twice_hidden"]:
+    mean, variance = pooled.unbind(1)
+    return torch.cat([mean, (variance + VARIANCE_FLOOR).sqrt()], 1)
+
+
+def _everywhere(mixed: Float[Tensor, "draws time hidden"]) -> Bool[Tensor, "draws time"]:
+    return torch.ones(mixed.shape[:2], dtype=torch.bool, device=mixed.device)
+
+
+def _at_precision(backbone: SpeechBackbone, precision: Precision) -> SpeechBackbone:
+    """The same weights, run at another precision; the given backbone is not touched."""
+    other = copy(backbone)
+    other.settings = replace(backbone.settings, precision=precision)
+    return other
+
+
+class Remembering:
+    """A stage that remembers what it gave without gradients, for rows that come again.
+
+    Args:
+        stage: Each row of its result must depend on that row of its argument alone.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._known: dict[bytes, Tensor] = {}
+        self._num_bytes = 0
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """What the stage gives."""
+        if rows.requires_grad and torch.is_grad_enabled():
+            return self._stage(rows)
+        keys = [_digest(row) for row in rows]
+        found = {key: self._known[key] for key in keys if key in self._known}
+        unknown = {key: row for key, row in zip(keys, rows, strict=True) if key not in found}
+        found |= self._compute(unknown)
+        return torch.stack([found[key] for key in keys])
+
+    def _compute(self, unknown: dict[bytes, Tensor]) -> dict[bytes, Tensor]:
+        keys, rows = list(unknown), list(unknown.values())
+        results: dict[bytes, Tensor] = {}
+        for start in range(0, len(keys), ENCODED_AT_ONCE):
+            part = slice(start, start + ENCODED_AT_ONCE)
+            results |= dict(zip(keys[part], self._stage(torch.stack(rows[part])), strict=True))
+        for key, result in results.items():
+            self._remember(key, result)
+        return results
+
+    def _remember(self, key: bytes, result: Tensor) -> None:
+        size = result.numel() * result.element_size()
+        if len(self._known) < MAX_REMEMBERED and self._num_bytes + size <= MAX_REMEMBERED_BYTES:
+            self._known[key] = result.clone()
+            self._num_bytes += size
+
+
+def _digest(row: Tensor) -> bytes:
+    return blake2b(row.detach().cpu().contiguous().view(torch.uint8).numpy().data, digest_size=16).digest()
