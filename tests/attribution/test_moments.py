@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.moments import PairMoments, WeightedSum, gap_share
-from wavshap_lightning.attribution.net_moments import NetMoments
+from wavshap_lightning.attribution.net_moments import LATTICE, NET, NetMoments
 
 UNITS = 7
 
@@ -70,22 +70,35 @@ def test_pairs_do_not_reach_across_batches(terms):
     assert summary.degrees_of_freedom == 4
 
 
+@pytest.mark.parametrize("credit", [NET, LATTICE])
 @pytest.mark.parametrize("neighbours", [False, True])
-def test_the_error_of_a_net_is_its_formula(neighbours, terms):
-    summary = feed(NetMoments(neighbours=neighbours), terms, [16] * 4, 10)
+def test_the_error_of_a_net_is_its_formula(neighbours, credit, terms):
+    summary = feed(NetMoments(neighbours=neighbours, credit=credit), terms, [16] * 4, 10)
     quarters = terms.reshape(4, 16, 2, UNITS).mean(1)
     halves = terms.reshape(2, 32, 2, UNITS).mean(1)
     s2 = (halves[0] - halves[1]).square() / 4
     s4 = ((quarters[0] - quarters[1]).square() + (quarters[2] - quarters[3]).square()) / 16
     v = terms.var(0) / 64
     ratio = s4.sum(1) / s2.sum(1)
-    gain = ratio.clamp(1, 4)
+    gain = ratio.clamp(1, 4) if credit is NET else (2 * ratio.clamp(min=1)).clamp(max=16)
     local = (s2 + 2 * s4 / ratio[:, None]) / 3
     if neighbours:
         wide = torch.cat([local[:, :1], local[:, :1], local, local[:, -1:], local[:, -1:]], 1)
         local = wide.unfold(1, 5, 1).mean(2)
     kappa = (s2.sum(1) / v.sum(1))[:, None]
     torch.testing.assert_close(summary.stderr, ((kappa * v + local) / (2 * gain[:, None])).sqrt())
+
+
+def test_weights_weigh(terms, generator):
+    """A draw of weight two is two draws, to the mean and to its share in the gap."""
+    weights = torch.rand(64, generator=generator, dtype=torch.float64)
+    moments = NetMoments()
+    for part in range(0, 64, 16):
+        moments.open_block()
+        chosen = slice(part, part + 16)
+        moments.add(terms[chosen], terms[chosen].sum(2), weights[chosen])
+    mean = (weights[:, None, None] * terms).sum(0) / weights.sum()
+    torch.testing.assert_close(moments.summarise().mean, mean)
 
 
 def test_a_net_that_doubled_has_four_blocks_again(terms):

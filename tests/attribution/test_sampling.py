@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
-from wavshap_lightning.attribution.sampling import AlphaStrata, SobolNet, gauss_legendre, seeded
+from wavshap_lightning.attribution.sampling import (
+    AlphaStrata,
+    BaselineLattice,
+    SobolNet,
+    gauss_legendre,
+    seeded,
+)
 from wavshap_lightning.errors import AttributionError
 
 
@@ -148,3 +157,79 @@ def test_a_generator_moves_on():
 def test_a_negative_seed_is_refused():
     with pytest.raises(AttributionError, match="seed=-1 must lie in"):
         seeded(-1)
+
+
+def lattice(num_baselines=16, seed=0):
+    return BaselineLattice(num_baselines, torch.Generator().manual_seed(seed))
+
+
+def places_of(alphas):
+    """`t` of `alpha = t^2 (3 - 2 t)`."""
+    return 0.5 - torch.sin(torch.asin(1 - 2 * alphas) / 3)
+
+
+@pytest.mark.parametrize(("num_baselines", "count"), [(1, 4), (3, 24), (16, 64), (16, 256)])
+def test_a_lattice_is_evenly_spaced_on_every_path_also_after_doubling(num_baselines, count):
+    sampler = lattice(num_baselines)
+    drawn = [sampler.draw(count), sampler.draw(count), sampler.draw(2 * count)]
+    for number in (1, 2, 3):
+        alphas = torch.cat([points.alphas for points in drawn[:number]])
+        baselines = torch.cat([points.baselines for points in drawn[:number]])
+        for baseline in range(num_baselines):
+            steps = places_of(alphas[baselines == baseline]).sort().values.diff()
+            torch.testing.assert_close(steps, torch.full_like(steps, num_baselines / len(alphas)))
+
+
+def test_a_lattice_is_even_over_all_paths_together_and_in_each_quarter():
+    points = lattice().draw(64)
+    places = places_of(points.alphas)
+    assert sorted((places * 64).long().tolist()) == list(range(64))
+    for quarter in range(4):
+        part = slice(16 * quarter, 16 * quarter + 16)
+        assert sorted(points.baselines[part].tolist()) == list(range(16))
+        assert sorted((places[part] * 16).long().tolist()) == list(range(16))
+
+
+def test_the_halves_of_a_lattice_are_lattices_too():
+    points = lattice().draw(64)
+    for half in (slice(0, 32), slice(32, 64)):
+        places, baselines = places_of(points.alphas[half]), points.baselines[half]
+        for baseline in range(16):
+            first, second = places[baselines == baseline].sort().values
+            assert second - first == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("num_baselines", "count"), [(1, 4), (3, 24), (16, 64)])
+def test_every_baseline_of_a_lattice_weighs_the_same(num_baselines, count):
+    sampler = lattice(num_baselines)
+    for _ in range(2):
+        points = sampler.draw(count)
+        shares = torch.zeros(num_baselines, dtype=torch.float64).index_add(
+            0, points.baselines, points.weights
+        )
+        torch.testing.assert_close(shares, torch.full_like(shares, 1 / num_baselines))
+
+
+def test_the_error_of_a_lattice_falls_by_four_or_more_where_draws_double():
+    def error(count):
+        found = torch.tensor(
+            [
+                float((points.weights * points.alphas.mul(3).exp()).sum())
+                for points in (lattice(1, seed).draw(count) for seed in range(200))
+            ]
+        )
+        exact = (math.exp(3) - 1) / 3
+        assert abs(found.mean().item() - exact) < found.std().item()
+        return (found - exact).square().mean().sqrt().item()
+
+    errors = [error(count) for count in (4, 8, 16, 32)]
+    assert all(few > 3.9 * many for few, many in pairwise(errors))
+
+
+@pytest.mark.parametrize(("first", "second"), [(63, 0), (32, 0), (64, 128), (64, 60)])
+def test_a_lattice_takes_four_a_baseline_and_doubles(first, second):
+    sampler = lattice()
+    if second:
+        sampler.draw(first)
+    with pytest.raises(AttributionError, match=f"count={second or first} must be a multiple of 64"):
+        sampler.draw(second or first)

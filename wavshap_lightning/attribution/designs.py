@@ -14,11 +14,20 @@ from torch import Tensor
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet, take
 from wavshap_lightning.attribution.linear_step import image
 from wavshap_lightning.attribution.moments import Moments, PairMoments, WeightedSum
-from wavshap_lightning.attribution.net_moments import NetMoments
+from wavshap_lightning.attribution.net_moments import LATTICE, NET, NetMoments
 from wavshap_lightning.attribution.problem import Problem, first_not_finite
-from wavshap_lightning.attribution.sampling import AlphaStrata, Points, SobolNet
+from wavshap_lightning.attribution.sampling import (
+    LATTICE_PARTS,
+    AlphaStrata,
+    BaselineLattice,
+    Points,
+    SobolNet,
+)
 from wavshap_lightning.attribution.views import View
 from wavshap_lightning.errors import AttributionError
+
+LATTICE_BASELINES = 4
+"""From so many on, the shifts of a lattice are many enough for its error to be told more closely."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +79,26 @@ class Design(Protocol):
         ...
 
 
-class DeclaredNet:
-    """One Sobol net over alpha and the baselines of a declared set."""
+class DeclaredSpread:
+    """Draws spread evenly over alpha and the baselines of a declared set.
 
-    def __init__(self, problem: Problem, baselines: BaselineSet, generator: torch.Generator) -> None:
+    A lattice where every baseline gets the same multiple of four draws at first; a Sobol net, which serves
+    any number, where not.
+    """
+
+    def __init__(
+        self, problem: Problem, baselines: BaselineSet, generator: torch.Generator, first_draws: int
+    ) -> None:
         self._paths = _DeclaredPaths(problem, baselines)
-        self._net = SobolNet(len(baselines), generator)
+        on_lattice = first_draws % (LATTICE_PARTS * len(baselines)) == 0
+        self._sampler = (BaselineLattice if on_lattice else SobolNet)(len(baselines), generator)
+        self._credit = LATTICE if on_lattice and len(baselines) >= LATTICE_BASELINES else NET
         self._started = False
 
     def extend(self, count: int) -> list[Points]:
         """Four quarters first, then halves of as many again."""
-        points, parts = self._net.draw(count), 2 if self._started else 4
+        points, parts = self._sampler.draw(count), 2 if self._started else 4
+        points = replace(points, weights=points.weights * count)  # twice as many draws weigh twice as much
         self._started = True
         edges = [count * part // parts for part in range(parts + 1)]
         return [points[slice(*pair)] for pair in pairwise(edges) if pair[0] < pair[1]]
@@ -90,8 +108,8 @@ class DeclaredNet:
         return self._paths.place(points)
 
     def moments_for(self, view: View) -> Moments:
-        """The parts of the net are compared."""
-        return NetMoments(neighbours=view.neighbours)
+        """The parts are compared."""
+        return NetMoments(neighbours=view.neighbours, credit=self._credit)
 
     def name_draw(self, points: Points, index: int) -> str:
         """With its baseline and alpha."""

@@ -19,7 +19,7 @@ from wavshap_lightning.attribution.outcome import Outcome, ViewEstimate
 from wavshap_lightning.attribution.pooled_score import Gradients, dense, numbers, totals
 from wavshap_lightning.attribution.problem import Problem, first_not_finite
 from wavshap_lightning.attribution.sampling import Points
-from wavshap_lightning.attribution.stopping import FIRST_DRAWS, Stopping
+from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.views import View, of_terms
 from wavshap_lightning.errors import AttributionError
 
@@ -61,7 +61,7 @@ def estimate(
     _check_views(views, stopping)
     run = _Run(problem, design, views, chunks, baseline_scores)
     deadline = None if stopping.max_seconds is None else time.monotonic() + stopping.max_seconds
-    wanted = min(FIRST_DRAWS, stopping.max_draws) if stopping.doubles else stopping.max_draws
+    wanted = stopping.first_draws
     while True:
         planned = run.num_draws + wanted
         run.draw(wanted, deadline, None if progress is None else partial(_report, progress, planned))

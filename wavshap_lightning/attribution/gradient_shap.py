@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines, check_kind
-from wavshap_lightning.attribution.designs import DeclaredNet, Design, FreshStrata
+from wavshap_lightning.attribution.designs import DeclaredSpread, Design, FreshStrata
 from wavshap_lightning.attribution.method import Method, Options, explain
 from wavshap_lightning.attribution.problem import Problem, Score
 from wavshap_lightning.attribution.record import Attribution
@@ -33,10 +33,10 @@ def gradient_shap(
     `phi_i = E_{b, alpha} [(x_i - b_i) d_i f(b + alpha (x - b))]`, `sum phi = f(x) - E_b f(b)`,
     with alpha uniform in [0, 1]. Sources: Lundberg and Lee (2017), the GradientExplainer of SHAP; Erion et
     al. (2021), expected gradients. Where we depart: alphas and baselines are not independent but spread
-    evenly (nets for a declared set, strata for a distribution); what is missing to completeness is shared
+    evenly (a lattice for a declared set, strata for a distribution); what is missing to completeness is shared
     out, and reported as it was before; the error of every unit is stated.
 
-    Powers of two of draws serve a declared set best. With a single baseline, integrated gradients are as
+    Four draws for each baseline of a declared set, or a multiple of it, serve best. With a single baseline, integrated gradients are as
     good and cheaper.
 
     Args:
@@ -69,7 +69,7 @@ def gradient_shap(
     def design(problem: Problem) -> Design:
         if isinstance(baselines, BaselineDistribution):
             return FreshStrata(problem, baselines, own)
-        return DeclaredNet(problem, baselines, own)
+        return DeclaredSpread(problem, baselines, own, stopping.first_draws)
 
     method = Method("gradient_shap", design, stopping, baselines, seed)
     return explain(method, score, input, target, options or Options())

@@ -16,6 +16,7 @@ from torch import Tensor
 from wavshap_lightning.errors import AttributionError
 
 SEED_RANGE = 2**63 - 1
+LATTICE_PARTS = 4
 SCRAMBLED_BITS = 16
 SOBOL_BITS = 30
 SILENT_DB = -120.0
@@ -101,6 +102,61 @@ class SobolNet:
             scrambled = 2 * scrambled + (own ^ self._flips[axis][(1 << position) + before])
         below = torch.rand(len(digits), generator=self._generator, dtype=torch.float64)
         return (scrambled + below) / 2**SCRAMBLED_BITS
+
+
+class BaselineLattice:
+    """Evenly spaced points on the path from each baseline of a declared set, each path shifted at random.
+
+    With `m` draws a baseline, baseline `b` has `t = (k + u_b) / m mod 1`, `k = 0 .. m - 1`, and takes them
+    at `alpha = t^2 (3 - 2 t)` with weight `d alpha / d t = 6 t (1 - t)`, divided by these weights' mean. The
+    weight takes the integrand to 0 at both ends, so that it goes on periodically, and evenly spaced points
+    sum a smooth periodic function with an error that falls with the square of their distance. The shifts
+    are spread evenly over the baselines, so that what all paths have in common is summed as finely as
+    if it were one path.
+
+    Sources: random shifts of lattices, Cranley and Patterson (1976); the transformation, Korobov (1963). The
+    spread of the shifts over baselines is our own. Without the division the rule would be unbiased; with it
+    constants are exact, and weights change by 6 % at most.
+
+    Args:
+        num_baselines: Size of the declared set.
+        generator: Where the shifts come from.
+    """
+
+    def __init__(self, num_baselines: int, generator: torch.Generator) -> None:
+        self._ranks = torch.randperm(num_baselines, generator=generator)
+        within = torch.rand(num_baselines, generator=generator, dtype=torch.float64)
+        self._shifts = (self._ranks + within) / num_baselines
+        self._num_each = self._first_each = 0
+
+    def draw(self, count: int) -> Points:
+        """The first draws, or as many as there are already, between these.
+
+        They come in four parts, with as many draws of each baseline in each part, and each part spread
+        evenly over the path.
+
+        Raises:
+            AttributionError: If it is another number, or not four draws a baseline or a multiple of it.
+        """
+        num_baselines = len(self._shifts)
+        num_each, rest = divmod(count, num_baselines)
+        if rest or num_each % LATTICE_PARTS or self._num_each not in (0, num_each):
+            raise AttributionError(
+                f"count={count} must be a multiple of {LATTICE_PARTS * num_baselines}, "
+                f"{LATTICE_PARTS} for each of {num_baselines} baselines, and double what there is"
+            )
+        step = torch.arange(num_each)[:, None].expand(-1, num_baselines)
+        self._first_each = self._first_each or num_each
+        halfway = 1 / (2 * num_each) if self._num_each else 0.0  # the points then are a lattice twice as fine
+        self._num_each += num_each
+        places = (step / num_each + self._shifts / self._first_each + halfway) % 1
+        weights = 6 * places * (1 - places)
+        weights = weights / weights.sum(0) / num_baselines
+        part = (step + self._ranks) % LATTICE_PARTS
+        order = torch.cat([(part == which).flatten().nonzero()[:, 0] for which in (0, 2, 1, 3)])
+        baselines = torch.arange(num_baselines).expand_as(step)
+        alphas = places.square() * (3 - 2 * places)
+        return Points(*(values.flatten()[order] for values in (alphas, weights, baselines)))
 
 
 class AlphaStrata:

@@ -47,6 +47,11 @@ class Stopping:
         return self.tolerance is not None or self.max_seconds is not None
 
     @property
+    def first_draws(self) -> int:
+        """How many before it is first looked at."""
+        return min(FIRST_DRAWS, self.max_draws) if self.doubles else self.max_draws
+
+    @property
     def max_draws(self) -> int:
         """No more than these: `num_draws`, else 4096 for a tolerance, else without end."""
         if self.num_draws is not None:
