@@ -13,7 +13,7 @@ from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.saliency import saliency, smooth_grad
 from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.attribution.views import View, elements
+from wavshap_lightning.attribution.views import elements, of_terms
 from wavshap_lightning.errors import AttributionError
 
 TARGET = Target("logit", (1,))
@@ -193,6 +193,7 @@ def test_views_without_a_name_of_their_own(views):
 
 def test_a_view_that_mixes_draws():
     with pytest.raises(
-        AttributionError, match=r"view='odd' turned \d+ terms into 1; it must keep the first axis"
+        AttributionError,
+        match=r"view='odd' turned gradients of \(draws, targets\)=\(\d+, 1\) into shape \(1, 1, 4\)",
     ):
-        explain(options=Options(views=(View("odd", lambda terms: terms.sum(0, keepdim=True)),)))
+        explain(options=Options(views=(of_terms("odd", lambda terms: terms.sum(0, keepdim=True)),)))

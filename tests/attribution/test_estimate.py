@@ -15,7 +15,7 @@ from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.outcome import ViewEstimate
 from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target, every_class
-from wavshap_lightning.attribution.views import View, elements, summed
+from wavshap_lightning.attribution.views import elements, of_terms, summed
 from wavshap_lightning.errors import AttributionError
 
 TARGET = Target("log_odds", (1,))
@@ -57,7 +57,7 @@ def test_sums_are_complete_after_the_correction(network, frames, baselines):
 
 def test_the_gap_is_the_one_before_the_correction(network, frames, baselines):
     """Of a view that keeps a part of the total only, the corrected sum does not give it away."""
-    plain = View("plain", lambda terms: terms.flatten(1).sum(1, keepdim=True))
+    plain = of_terms("plain", lambda terms: terms.flatten(2).sum(2, keepdim=True))
     found = run(network, frames, baselines, views=(plain, FRAMES), num_draws=16)
     assert abs(found.gap[0]) > 1e-3
     difference = found.score[0] - found.mean_baseline_score[0]
@@ -74,9 +74,16 @@ def test_views_share_their_draws(network, frames, baselines):
     torch.testing.assert_close(summed_up, together.views["frames"].values, rtol=0.1, atol=0.05)
 
 
+def test_a_view_may_have_a_single_unit(network, frames, baselines):
+    found = run(network, frames, baselines, views=(summed(0, 1, name="all"),))
+    assert found.views["all"].values.shape == (1,)
+    expected = found.score[0] - found.mean_baseline_score[0]
+    assert found.sums("all").item() == pytest.approx(expected, abs=1e-5)
+
+
 def test_a_view_of_a_part_is_corrected_by_its_part(network, frames, baselines):
     """The first half alone must not be given the whole gap."""
-    half = View("half", lambda terms: terms[:, :6].sum(2))
+    half = of_terms("half", lambda terms: terms[:, :, :6].sum(3))
     found = run(network, frames, baselines, views=(half, FRAMES), num_draws=16)
     torch.testing.assert_close(
         found.views["half"].values, found.views["frames"].values[:, :6], rtol=0.1, atol=0.05

@@ -125,8 +125,8 @@ def test_a_record_is_resolved_unless_told_otherwise(network, frames):
     "view", [summed(0, name="a"), summed(0, 1, name="b"), summed(-1, name="c"), grouped(2, name="d")]
 )
 def test_views_keep_the_total(view, generator):
-    terms = torch.randn(3, 4, 5, generator=generator, dtype=torch.float64)
-    torch.testing.assert_close(
-        view.project(terms).flatten(1).sum(1) if view.project(terms).ndim > 1 else view.project(terms),
-        terms.sum((1, 2)),
-    )
+    gradients = torch.randn(3, 2, 4, 5, generator=generator, dtype=torch.float64)
+    directions = torch.randn(3, 4, 5, generator=generator, dtype=torch.float64)
+    units = view.project(gradients, directions)
+    totals = torch.einsum("dkij,dij->dk", gradients, directions)
+    torch.testing.assert_close(units.flatten(2).sum(2) if units.ndim > 2 else units, totals)

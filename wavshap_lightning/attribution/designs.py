@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
@@ -12,8 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet, take
+from wavshap_lightning.attribution.linear_step import image
 from wavshap_lightning.attribution.moments import Moments, PairMoments, WeightedSum
 from wavshap_lightning.attribution.net_moments import NetMoments
+from wavshap_lightning.attribution.problem import Problem
 from wavshap_lightning.attribution.sampling import AlphaStrata, Points, SobolNet
 from wavshap_lightning.attribution.views import View
 from wavshap_lightning.errors import AttributionError
@@ -24,21 +26,23 @@ class Placement:
     """Some draws, ready to be evaluated.
 
     Args:
-        positions: Where the gradient is taken.
-        directions: What it is multiplied with.
-        fresh: The baselines of these draws, where each took its own.
+        positions: Where the gradient is taken: after the score's first step, where there is one.
+        directions: What it is multiplied with: before that step.
+        directions_after: The directions after that step.
+        fresh: The baselines of these draws after that step, where each took its own.
     """
 
-    positions: Float[Tensor, "draws *input"]
+    positions: Float[Tensor, "draws *path"]
     directions: Float[Tensor, "draws *input"]
-    fresh: Float[Tensor, "draws *input"] | None = None
+    directions_after: Float[Tensor, "draws *path"]
+    fresh: Float[Tensor, "draws *path"] | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def __getitem__(self, part: slice) -> Placement:
         fresh = None if self.fresh is None else self.fresh[part]
-        return Placement(self.positions[part], self.directions[part], fresh)
+        return Placement(self.positions[part], self.directions[part], self.directions_after[part], fresh)
 
 
 @runtime_checkable
@@ -61,13 +65,16 @@ class Design(Protocol):
         """Words for one of these draws, for a message."""
         ...
 
+    def declared(self) -> Float[Tensor, "baselines *path"] | None:
+        """The baselines of a declared set after the score's first step; None without such a set."""
+        ...
+
 
 class DeclaredNet:
     """One Sobol net over alpha and the baselines of a declared set."""
 
-    def __init__(self, input: Tensor, baselines: BaselineSet, generator: torch.Generator) -> None:  # noqa: A002
-        self._input = input
-        self._values = like_input(baselines.values, input, baselines.name)
+    def __init__(self, problem: Problem, baselines: BaselineSet, generator: torch.Generator) -> None:
+        self._paths = _DeclaredPaths(problem, baselines)
         self._net = SobolNet(len(baselines), generator)
         self._started = False
 
@@ -80,8 +87,7 @@ class DeclaredNet:
 
     def place(self, points: Points) -> Placement:
         """On the straight path from each draw's baseline."""
-        assert points.baselines is not None  # noqa: S101 - a net has them; tells the type checker
-        return along_path(self._input, self._values[points.baselines.to(self._values.device)], points)
+        return self._paths.place(points)
 
     def moments_for(self, view: View) -> Moments:
         """The parts of the net are compared."""
@@ -91,13 +97,16 @@ class DeclaredNet:
         """With its baseline and alpha."""
         return _named(points, index)
 
+    def declared(self) -> Float[Tensor, "baselines *path"]:
+        """The set after the score's first step."""
+        return self._paths.after
+
 
 class Quadrature:
     """Every baseline of a declared set with the same nodes; there is no chance in it."""
 
-    def __init__(self, input: Tensor, baselines: BaselineSet, points: Points) -> None:  # noqa: A002
-        self._input = input
-        self._values = like_input(baselines.values, input, baselines.name)
+    def __init__(self, problem: Problem, baselines: BaselineSet, points: Points) -> None:
+        self._paths = _DeclaredPaths(problem, baselines)
         self._points = points
 
     def extend(self, count: int) -> list[Points]:
@@ -106,8 +115,7 @@ class Quadrature:
 
     def place(self, points: Points) -> Placement:
         """On the straight path from each draw's baseline."""
-        assert points.baselines is not None  # noqa: S101 - quadrature has them; tells the type checker
-        return along_path(self._input, self._values[points.baselines.to(self._values.device)], points)
+        return self._paths.place(points)
 
     def moments_for(self, view: View) -> Moments:  # noqa: ARG002 - all views alike
         """A weighted sum."""
@@ -117,17 +125,16 @@ class Quadrature:
         """With its baseline and alpha."""
         return _named(points, index)
 
+    def declared(self) -> Float[Tensor, "baselines *path"]:
+        """The set after the score's first step."""
+        return self._paths.after
+
 
 class FreshStrata:
     """Strata of alpha, each draw with a baseline of its own from a distribution."""
 
-    def __init__(
-        self,
-        input: Tensor,  # noqa: A002 - the word for it
-        baselines: BaselineDistribution,
-        generator: torch.Generator,
-    ) -> None:
-        self._input = input
+    def __init__(self, problem: Problem, baselines: BaselineDistribution, generator: torch.Generator) -> None:
+        self._problem = problem
         self._baselines = baselines
         self._strata = AlphaStrata(generator)
         self._stream: Iterator[Tensor] = baselines.stream(generator)
@@ -140,9 +147,9 @@ class FreshStrata:
     def place(self, points: Points) -> Placement:
         """On the straight path from the next baselines of the stream."""
         drawn = take(self._stream, len(points), self._baselines.name)
-        fresh = like_input(self._baselines.encoded(drawn), self._input, self._baselines.name)
-        placed = along_path(self._input, fresh, points)
-        return Placement(placed.positions, placed.directions, fresh)
+        fresh = like_input(self._baselines.encoded(drawn), self._problem.input, self._baselines.name)
+        after = image(self._problem.first, fresh)
+        return replace(along_path(self._problem, fresh, after, points), fresh=after)
 
     def moments_for(self, view: View) -> Moments:  # noqa: ARG002 - all views alike
         """Pairs of neighbouring strata are compared."""
@@ -152,16 +159,44 @@ class FreshStrata:
         """With its alpha; its baseline is its own."""
         return _named(points, index)
 
+    def declared(self) -> None:
+        """There is no such set."""
+
+
+class _DeclaredPaths:
+    """The straight paths from a declared set, which goes through the score's first step once."""
+
+    def __init__(self, problem: Problem, baselines: BaselineSet) -> None:
+        self._problem = problem
+        self._values = like_input(baselines.values, problem.input, baselines.name)
+        self.after = image(problem.first, self._values)
+
+    def place(self, points: Points) -> Placement:
+        assert points.baselines is not None  # noqa: S101 - draws of a set have them; tells the type checker
+        chosen = points.baselines.to(self._values.device)
+        values = self._values[chosen]
+        after = values if self._problem.first is None else self.after[chosen]
+        return along_path(self._problem, values, after, points)
+
 
 def along_path(
-    input: Float[Tensor, " *input"],  # noqa: A002 - the word for it
+    problem: Problem,
     baselines: Float[Tensor, "draws *input"],
+    after: Float[Tensor, "draws *path"],
     points: Points,
 ) -> Placement:
-    """`b + alpha (x - b)`, and `x - b`."""
-    directions = input - baselines
-    alphas = points.alphas.to(input).reshape(-1, *(1,) * input.ndim)
-    return Placement(baselines + alphas * directions, directions)
+    """`A b + alpha A (x - b)`, `x - b` and `A (x - b)`, with `A` the score's first step.
+
+    Args:
+        problem: Holds the input, before and after the step.
+        baselines: The draws' baselines.
+        after: They after the step.
+        points: The draws.
+    """
+    directions = problem.input - baselines
+    directions_after = directions if problem.first is None else problem.input_after - after
+    alphas = points.alphas.to(after).reshape(-1, *(1,) * (after.ndim - 1))
+    return Placement(after + alphas * directions_after, directions, directions_after)
 
 
 def like_input(values: Tensor, input: Tensor, name: str) -> Float[Tensor, "draws *input"]:  # noqa: A002

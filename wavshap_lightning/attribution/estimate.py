@@ -19,13 +19,13 @@ from wavshap_lightning.attribution.outcome import Outcome, ViewEstimate
 from wavshap_lightning.attribution.problem import Problem
 from wavshap_lightning.attribution.sampling import Points
 from wavshap_lightning.attribution.stopping import FIRST_DRAWS, Stopping
-from wavshap_lightning.attribution.views import View
+from wavshap_lightning.attribution.views import View, of_terms
 from wavshap_lightning.errors import AttributionError
 
 Progress = Callable[[int, int], None]
 """Called after every chunk with the draws done and those planned so far."""
 
-TOTAL = View("total", lambda terms: terms.flatten(1).sum(1))
+TOTAL = of_terms("total", lambda terms: terms.flatten(2).sum(2))
 
 
 def estimate(
@@ -138,14 +138,28 @@ class _Run:
         scores, gradients = self._problem.gradients(placed.positions)
         self._check_finite(points, scores, gradients)
         fresh = placed.fresh
-        terms = gradients * placed.directions[:, None]
-        totals = terms.reshape(*terms.shape[:2], -1).sum(2, dtype=torch.float64)
+        with torch.no_grad():  # a view or a step may hold tensors that would be differentiated
+            terms = gradients * placed.directions_after[:, None]
+            totals = terms.reshape(*terms.shape[:2], -1).sum(2, dtype=torch.float64)
+            units = self._units(gradients, placed.directions)
         return _Evaluated(
-            [*(_project(view, terms).double() for view in self._views[:-1]), totals],
+            [*units, totals],
             totals,
             points.weights.to(totals),
             None if fresh is None else self._problem.scores(fresh, "baseline of draw", self.num_draws),
         )
+
+    def _units(
+        self, gradients: Float[Tensor, "draws targets *path"], directions: Float[Tensor, "draws *input"]
+    ) -> list[Tensor]:
+        """What every view but the total makes of some draws; gradients go back through the step once."""
+        before = gradients
+        first = self._problem.first
+        if first is not None and not all(view.after_first for view in self._views[:-1]):
+            before = first.adjoint(gradients)
+        return [
+            _project(view, gradients if view.after_first else before, directions) for view in self._views[:-1]
+        ]
 
     def _accept(self, found: _Evaluated) -> None:
         for moments, units in zip(self._moments, found.units, strict=True):
@@ -233,16 +247,17 @@ def _unresolved(found: ViewEstimate, tolerance: float, num_draws: int) -> tuple[
 
 
 def _project(
-    view: View, terms: Float[Tensor, "draws targets *input"]
-) -> Float[Tensor, "draws targets *units"]:
-    """The view of every target's terms at once: both leading axes are one to it."""
-    units = view.project(terms.flatten(0, 1))
-    if len(units) != terms.shape[0] * terms.shape[1]:
+    view: View,
+    gradients: Float[Tensor, "draws targets *path"],
+    directions: Float[Tensor, "draws *input"],
+) -> Float64[Tensor, "draws targets *units"]:
+    units = view.project(gradients, directions)
+    if units.shape[:2] != gradients.shape[:2]:
         raise AttributionError(
-            f"view={view.name!r} turned {terms.shape[0] * terms.shape[1]} terms into {len(units)}; it must "
-            "keep the first axis and map the others, (terms, *input) to (terms, *units)"
+            f"view={view.name!r} turned gradients of (draws, targets)={tuple(gradients.shape[:2])} into "
+            f"shape {tuple(units.shape)}; it must keep both axes and give (draws, targets, *units)"
         )
-    return units.reshape(*terms.shape[:2], *units.shape[1:])
+    return units.double()
 
 
 def _check_views(views: Sequence[View], stopping: Stopping) -> None:

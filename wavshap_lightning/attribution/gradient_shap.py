@@ -10,7 +10,7 @@ from torch import Tensor
 from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines
 from wavshap_lightning.attribution.designs import DeclaredNet, Design, FreshStrata
 from wavshap_lightning.attribution.method import Method, Options, explain
-from wavshap_lightning.attribution.problem import Score
+from wavshap_lightning.attribution.problem import Problem, Score
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.sampling import seeded
 from wavshap_lightning.attribution.stopping import FIRST_DRAWS, Stopping
@@ -65,10 +65,10 @@ def gradient_shap(
     if isinstance(baselines, BaselineDistribution):
         stopping = _within_capacity(stopping, baselines)
 
-    def design(checked: Tensor) -> Design:
+    def design(problem: Problem) -> Design:
         if isinstance(baselines, BaselineDistribution):
-            return FreshStrata(checked, baselines, own)
-        return DeclaredNet(checked, baselines, own)
+            return FreshStrata(problem, baselines, own)
+        return DeclaredNet(problem, baselines, own)
 
     method = Method("gradient_shap", design, stopping, baselines, seed)
     return explain(method, score, input, target, options or Options())

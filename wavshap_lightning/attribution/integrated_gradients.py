@@ -53,7 +53,7 @@ def integrated_gradients(
     points = gauss_legendre(num_nodes, len(baselines), decibels=decibels)
     method = Method(
         "integrated_gradients",
-        lambda checked: Quadrature(checked, baselines, points),
+        lambda problem: Quadrature(problem, baselines, points),
         Stopping(num_draws=len(points)),
         baselines,
         settings={"num_nodes": num_nodes, "decibels": decibels},

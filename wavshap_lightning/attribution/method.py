@@ -13,8 +13,9 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines, BaselineSet
 from wavshap_lightning.attribution.chunks import Chunks
-from wavshap_lightning.attribution.designs import Design, like_input
+from wavshap_lightning.attribution.designs import Design
 from wavshap_lightning.attribution.estimate import Progress, estimate
+from wavshap_lightning.attribution.linear_step import LinearStep
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.outcome import Outcome
 from wavshap_lightning.attribution.problem import Problem, Score, open_problem
@@ -34,6 +35,8 @@ class Options:
         modules: Modules, or callables that hold some, which the score reaches in a way that cannot be seen.
         provenance: Clip and model, for the record.
         progress: Told after every chunk.
+        first: The score's first, linear step, done outside of it: input, baselines and attributions are as
+            they are before the step, `score` takes what comes after it.
     """
 
     views: tuple[View, ...] = field(default_factory=lambda: (elements(),))
@@ -41,6 +44,7 @@ class Options:
     modules: tuple[Callable[..., Any], ...] = ()
     provenance: Provenance = field(default_factory=Provenance)
     progress: Progress | None = None
+    first: LinearStep | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Method:
 
     Args:
         name: Of the method.
-        design: Makes the plan of draws for an input.
+        design: Makes the plan of draws for a problem.
         stopping: When to stop.
         baselines: Those the path starts from; None for methods without a path.
         seed: Of the design's generator; None where there is no chance.
@@ -57,7 +61,7 @@ class Method:
     """
 
     name: str
-    design: Callable[[Tensor], Design]
+    design: Callable[[Problem], Design]
     stopping: Stopping
     baselines: Baselines | None = None
     seed: int | None = None
@@ -66,16 +70,18 @@ class Method:
 
 def explain(method: Method, score: Score, input: Tensor, target: Target, options: Options) -> Attribution:  # noqa: A002
     """Run a method; errors and warnings are those of the parts."""
-    with leave_no_trace(score, *options.modules):
-        problem = open_problem(score, input, target)
+    steps = () if options.first is None else (options.first.apply, options.first.adjoint)
+    with leave_no_trace(score, *options.modules, *steps):
+        problem = open_problem(score, input, target, options.first)
+        design = method.design(problem)
         chunks = Chunks(options.chunk_size, problem.input)
         outcome = estimate(
             problem,
-            method.design(problem.input),
+            design,
             options.views,
             method.stopping,
             chunks=chunks,
-            baseline_scores=_declared_scores(problem, method.baselines, chunks.size),
+            baseline_scores=_declared_scores(problem, design, method.baselines, chunks.size),
             progress=options.progress,
         )
     _warn_of_no_influence(outcome, target)
@@ -83,24 +89,23 @@ def explain(method: Method, score: Score, input: Tensor, target: Target, options
 
 
 def _declared_scores(
-    problem: Problem, baselines: Baselines | None, chunk_size: int
+    problem: Problem, design: Design, baselines: Baselines | None, chunk_size: int
 ) -> Float64[Tensor, "baselines targets"] | None:
-    if not isinstance(baselines, BaselineSet):
+    declared = design.declared()
+    if declared is None or baselines is None:
         return None
-    values = like_input(baselines.values, problem.input, baselines.name)
-    starts = range(0, len(values), chunk_size)
+    starts = range(0, len(declared), chunk_size)
     what = f"baselines={baselines.name!r}: baseline"
-    return torch.cat([problem.scores(values[start : start + chunk_size], what, start) for start in starts])
+    return torch.cat([problem.scores(declared[start : start + chunk_size], what, start) for start in starts])
 
 
 def _warn_of_no_influence(outcome: Outcome, target: Target) -> None:
-    moved = [view.values.flatten(1).any(1) for view in outcome.views.values()]
+    moved = [view.values.reshape(len(view.values), -1).any(1) for view in outcome.views.values()]
     still = [index for index, any_ in zip(target.classes, torch.stack(moved).any(0), strict=True) if not any_]
     if still:
         warnings.warn(
             f"the input does not influence the {target.kind} of classes={still}: every gradient is 0 and "
-            "so is "
-            "every attribution",
+            "so is every attribution",
             stacklevel=4,
         )
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from wavshap_lightning.attribution.linear_step import LinearStep, check_adjoint, image
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
 
@@ -25,6 +26,8 @@ class Problem:
     Args:
         logits_of: The score.
         input: The input, without a batch axis.
+        input_after: The same after the score's first step, where there is one.
+        first: That step, which the score leaves to us.
         target: What is computed from the logits.
         prediction: The class with the largest logit.
         score: The target's scores of the input.
@@ -32,14 +35,16 @@ class Problem:
 
     logits_of: Score
     input: Float[Tensor, " *input"]
+    input_after: Float[Tensor, " *path"]
+    first: LinearStep | None
     target: Target
     prediction: int
     score: Float64[Tensor, " targets"]
 
     def scores(
-        self, inputs: Float[Tensor, "draws *input"], what: str, start: int = 0
+        self, inputs: Float[Tensor, "draws *path"], what: str, start: int = 0
     ) -> Float64[Tensor, "draws targets"]:
-        """The target's scores, without gradients.
+        """The target's scores of what lies after the first step, without gradients.
 
         Raises:
             AttributionError: If one is not finite; `what` and the number, counted from `start`, name it.
@@ -55,8 +60,8 @@ class Problem:
         return scores
 
     def gradients(
-        self, positions: Float[Tensor, "draws *input"]
-    ) -> tuple[Float[Tensor, "draws targets"], Float[Tensor, "draws targets *input"]]:
+        self, positions: Float[Tensor, "draws *path"]
+    ) -> tuple[Float[Tensor, "draws targets"], Float[Tensor, "draws targets *path"]]:
         """Each target's score and its gradient at each position, by one forward pass for all targets.
 
         Nothing but the positions is differentiated, so nothing else collects a gradient.
@@ -79,12 +84,24 @@ class Problem:
         return scores.detach(), torch.stack(gradients, 1)
 
 
-def open_problem(score: Score, input: Tensor, target: Target) -> Problem:  # noqa: A002 - the word for it
+def open_problem(
+    score: Score,
+    input: Tensor,  # noqa: A002 - the word for it
+    target: Target,
+    first: LinearStep | None = None,
+) -> Problem:
     """Check score, input and target against one another.
+
+    Args:
+        score: From what lies after the first step, where there is one, to logits.
+        input: What is explained.
+        target: Which scalars.
+        first: The score's first, linear step, if it is left to us.
 
     Raises:
         AttributionError: If the input is empty or not finite, the score returns another shape than `(draws,
-            classes)` or is not the same when asked twice, or the target is not among its classes.
+            classes)` or is not the same when asked twice, the target is not among its classes, or the first
+            step and its adjoint do not belong together.
     """
     if not (input.is_floating_point() and input.numel()):
         raise AttributionError(
@@ -97,7 +114,10 @@ def open_problem(score: Score, input: Tensor, target: Target) -> Problem:  # noq
             f"input: element {where} is {float(input[tuple(where)])}; every number must be finite"
         )
     input = input.detach().clone()  # noqa: A001 - an inference tensor has no gradient
-    twice = torch.stack([input, input])
+    if first is not None:
+        check_adjoint(first, input)
+    after = image(first, input[None])[0]
+    twice = torch.stack([after, after])
     with torch.no_grad():
         logits = _check_logits(score(twice), twice)
     target.check(logits.shape[1])
@@ -109,7 +129,8 @@ def open_problem(score: Score, input: Tensor, target: Target) -> Problem:  # noq
             f"the score gave the same input two values that differ by {difference:.3g}; it must depend on "
             "each input alone and on no chance: put the model into evaluation mode"
         )
-    return Problem(score, input, target, int(logits[0].argmax()), target(logits)[0].double())
+    prediction, own = int(logits[0].argmax()), target(logits)[0].double()
+    return Problem(score, input, after, first, target, prediction, own)
 
 
 def _check_logits(logits: object, inputs: Tensor) -> Float[Tensor, "draws classes"]:

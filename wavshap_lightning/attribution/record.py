@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from wavshap_lightning.attribution.moments import unit_sum
 from wavshap_lightning.attribution.outcome import ViewEstimate
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
@@ -106,7 +107,7 @@ class Attribution:
 
     def sums(self, view: str) -> Float64[Tensor, " targets"]:
         """Sum of a view's attributions for each target."""
-        return self.views[view].values.flatten(1).sum(1)
+        return unit_sum(self.views[view].values)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, all of it or nothing; numbers and words lie as JSON in its header.

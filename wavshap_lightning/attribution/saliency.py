@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wavshap_lightning.attribution.designs import Placement
+from wavshap_lightning.attribution.designs import Design, Placement
+from wavshap_lightning.attribution.linear_step import image
 from wavshap_lightning.attribution.method import Method, Options, explain
 from wavshap_lightning.attribution.moments import Moments, PairMoments, WeightedSum
-from wavshap_lightning.attribution.problem import Score
+from wavshap_lightning.attribution.problem import Problem, Score
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.sampling import Points, seeded
 from wavshap_lightning.attribution.stopping import FIRST_DRAWS, Stopping
@@ -40,7 +41,7 @@ def saliency(
     Raises:
         AttributionError: If anything does not fit together.
     """
-    method = Method("saliency", lambda x: _AroundInput(x, torch.ones_like(x)), Stopping(num_draws=1))
+    method = Method("saliency", _gradient_there, Stopping(num_draws=1))
     return explain(method, score, input, target, options or Options())
 
 
@@ -55,7 +56,7 @@ def input_x_gradient(
 
     Source: Shrikumar et al. (2016). Arguments and errors as in [`saliency`][].
     """
-    method = Method("input_x_gradient", lambda x: _AroundInput(x, x), Stopping(num_draws=1))
+    method = Method("input_x_gradient", lambda p: _AroundInput(p, p.input), Stopping(num_draws=1))
     return explain(method, score, input, target, options or Options())
 
 
@@ -90,7 +91,7 @@ def smooth_grad(
     seed, own = seeded(generator)
     method = Method(
         "smooth_grad",
-        lambda x: _AroundInput(x, torch.ones_like(x), float(x.max() - x.min()) * relative_noise, own),
+        lambda problem: _in_a_cloud(problem, relative_noise, own),
         stopping or Stopping(num_draws=FIRST_DRAWS),
         seed=seed,
         settings={"relative_noise": relative_noise},
@@ -98,18 +99,28 @@ def smooth_grad(
     return explain(method, score, input, target, options or Options())
 
 
+def _gradient_there(problem: Problem) -> Design:
+    return _AroundInput(problem, torch.ones_like(problem.input))
+
+
+def _in_a_cloud(problem: Problem, relative_noise: float, generator: torch.Generator) -> Design:
+    span = float(problem.input.max() - problem.input.min())
+    return _AroundInput(problem, torch.ones_like(problem.input), span * relative_noise, generator)
+
+
 class _AroundInput:
     """Draws at the input itself or, with a generator, in a cloud around it."""
 
     def __init__(
         self,
-        input: Float[Tensor, " *input"],  # noqa: A002 - the word for it
+        problem: Problem,
         direction: Float[Tensor, " *input"],
         noise_std: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
-        self._input = input
+        self._problem = problem
         self._direction = direction
+        self._direction_after = image(problem.first, direction[None])[0]
         self._noise_std = noise_std
         self._generator = generator
 
@@ -121,13 +132,15 @@ class _AroundInput:
     def place(self, points: Points) -> Placement:
         """At the input, plus noise."""
         positions = torch.stack([self._position() for _ in range(len(points))])
-        return Placement(positions, self._direction.expand_as(positions))
+        directions = self._direction.expand(len(points), *self._direction.shape)
+        return Placement(positions, directions, self._direction_after.expand_as(positions))
 
-    def _position(self) -> Float[Tensor, " *input"]:
+    def _position(self) -> Float[Tensor, " *path"]:
         if self._generator is None:
-            return self._input
-        drawn = torch.randn(self._input.shape, generator=self._generator)
-        return self._input + self._noise_std * drawn.to(self._input)
+            return self._problem.input_after
+        there = self._problem.input
+        drawn = torch.randn(there.shape, generator=self._generator)
+        return image(self._problem.first, (there + self._noise_std * drawn.to(there))[None])[0]
 
     def moments_for(self, view: View) -> Moments:  # noqa: ARG002 - all views alike
         """Pairs of independent draws, or the single value."""
@@ -136,3 +149,6 @@ class _AroundInput:
     def name_draw(self, points: Points, index: int) -> str:  # noqa: ARG002 - all draws alike
         """Where it lies."""
         return "at the input" if self._generator is None else "near the input"
+
+    def declared(self) -> None:
+        """There are no baselines."""
