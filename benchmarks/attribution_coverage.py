@@ -27,7 +27,7 @@ from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views import summed
 
 NUM_DRAWS = 64
-NUM_CLIPS, NUM_SEEDS, SIMPLE_SEEDS = 4, 24, 200
+NUM_CLIPS, NUM_SEEDS, SIMPLE_SEEDS = 3, 24, 200
 LOW, HIGH = 0.90, 0.98
 NUM_POPULATION = 20_000
 ROUNDING = 1e-6
