@@ -8,14 +8,14 @@ from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet, take
 from wavshap_lightning.attribution.linear_step import image
 from wavshap_lightning.attribution.moments import Moments, PairMoments, WeightedSum
 from wavshap_lightning.attribution.net_moments import NetMoments
-from wavshap_lightning.attribution.problem import Problem
+from wavshap_lightning.attribution.problem import Problem, first_not_finite
 from wavshap_lightning.attribution.sampling import AlphaStrata, Points, SobolNet
 from wavshap_lightning.attribution.views import View
 from wavshap_lightning.errors import AttributionError
@@ -173,10 +173,14 @@ class _DeclaredPaths:
 
     def place(self, points: Points) -> Placement:
         assert points.baselines is not None  # noqa: S101 - draws of a set have them; tells the type checker
-        chosen = points.baselines.to(self._values.device)
-        values = self._values[chosen]
-        after = values if self._problem.first is None else self.after[chosen]
+        values = _rows(self._values, points.baselines)
+        after = values if self._problem.first is None else _rows(self.after, points.baselines)
         return along_path(self._problem, values, after, points)
+
+
+def _rows(values: Tensor, chosen: Int[Tensor, " draws"]) -> Tensor:
+    """Those rows; a single one without a copy, which a large input would feel."""
+    return values[int(chosen) :][:1] if len(chosen) == 1 else values[chosen.to(values.device)]
 
 
 def along_path(
@@ -211,7 +215,7 @@ def like_input(values: Tensor, input: Tensor, name: str) -> Float[Tensor, "draws
             "they must agree. Crop or repeat recordings to the clip's length, and take both through the same "
             "stages"
         )
-    if not values.isfinite().all():
+    if first_not_finite(values) is not None:
         raise AttributionError(f"baselines={name!r}: one that was drawn holds NaN or infinity")
     return values.detach().to(input)
 

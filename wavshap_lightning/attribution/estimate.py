@@ -16,7 +16,7 @@ from wavshap_lightning.attribution.chunks import Chunks
 from wavshap_lightning.attribution.designs import Design, Placement
 from wavshap_lightning.attribution.moments import Summary, broadcast
 from wavshap_lightning.attribution.outcome import Outcome, ViewEstimate
-from wavshap_lightning.attribution.problem import Problem
+from wavshap_lightning.attribution.problem import Problem, first_not_finite
 from wavshap_lightning.attribution.sampling import Points
 from wavshap_lightning.attribution.stopping import FIRST_DRAWS, Stopping
 from wavshap_lightning.attribution.views import View, of_terms
@@ -170,9 +170,8 @@ class _Run:
 
     def _check_finite(self, points: Points, scores: Tensor, gradients: Tensor) -> None:
         for what, values in (("score", scores), ("gradient", gradients)):
-            bad = (~values.isfinite()).flatten(1).any(1).nonzero()
-            if len(bad):
-                index = int(bad[0])
+            index = first_not_finite(values)
+            if index is not None:
                 raise AttributionError(
                     f"draw={self.num_draws + index} ({self._design.name_draw(points, index)}): the {what} "
                     "is not finite; look for an overflow, a division by zero or a square root of zero in the "

@@ -61,9 +61,9 @@ def check_adjoint(first: LinearStep, like: Float[Tensor, " *input"]) -> None:
         AttributionError: If they differ, or the adjoint gives another shape than the input's.
     """
     generator = torch.Generator().manual_seed(CHECK_SEED)
-    direction = torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like)[None]
+    direction = torch.randn(like.shape, generator=generator).to(like)[None]
     after = image(first, direction)
-    drawn = torch.randn(after.shape, generator=generator, dtype=torch.float64).to(after)
+    drawn = torch.randn(after.shape, generator=generator).to(after)
     gradient = after + drawn * after.square().mean().sqrt()  # not at right angles: an error cannot hide
     with torch.no_grad():
         back = first.adjoint(gradient[:, None])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -37,6 +37,8 @@ class Options:
         progress: Told after every chunk.
         first: The score's first, linear step, done outside of it: input, baselines and attributions are as
             they are before the step, `score` takes what comes after it.
+        targets_at_once: Differentiate all targets in one vectorised backward pass: faster where the score is
+            small, as a head is, and takes the memory of all of them; slower for deep networks.
     """
 
     views: tuple[View, ...] = field(default_factory=lambda: (elements(),))
@@ -45,6 +47,7 @@ class Options:
     provenance: Provenance = field(default_factory=Provenance)
     progress: Progress | None = None
     first: LinearStep | None = None
+    targets_at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def explain(method: Method, score: Score, input: Tensor, target: Target, options
     steps = () if options.first is None else (options.first.apply, options.first.adjoint)
     with leave_no_trace(score, *options.modules, *steps):
         problem = open_problem(score, input, target, options.first)
+        problem = replace(problem, targets_at_once=options.targets_at_once)
         design = method.design(problem)
         chunks = Chunks(options.chunk_size, problem.input)
         outcome = estimate(

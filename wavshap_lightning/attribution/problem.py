@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +31,7 @@ class Problem:
         target: What is computed from the logits.
         prediction: The class with the largest logit.
         score: The target's scores of the input.
+        targets_at_once: Whether one vectorised backward pass serves all targets, instead of one for each.
     """
 
     logits_of: Score
@@ -40,6 +41,7 @@ class Problem:
     target: Target
     prediction: int
     score: Float64[Tensor, " targets"]
+    targets_at_once: bool = False
 
     def scores(
         self, inputs: Float[Tensor, "draws *path"], what: str, start: int = 0
@@ -51,7 +53,7 @@ class Problem:
         """
         with torch.no_grad():
             scores = self.target(_check_logits(self.logits_of(inputs), inputs)).double()
-        bad = _first_not_finite(scores)
+        bad = first_not_finite(scores)
         if bad is not None:
             raise AttributionError(
                 f"{what}={start + bad}: its score is {scores[bad].tolist()}; every score must be finite. "
@@ -70,18 +72,16 @@ class Problem:
             AttributionError: If the scores do not follow from the positions in a way that can be
                 differentiated.
         """
-        positions = positions.clone().requires_grad_()
+        positions = positions.detach().requires_grad_()
         scores = self.target(_check_logits(self.logits_of(positions), positions))
         if not scores.requires_grad:
             raise _no_gradient()
-        totals = scores.sum(0).unbind()
-        gradients = [
-            torch.autograd.grad(total, positions, retain_graph=index + 1 < len(totals), allow_unused=True)[0]
-            for index, total in enumerate(totals)
-        ]
-        if any(gradient is None for gradient in gradients):
+        differentiate = _all_at_once if self.targets_at_once else _one_by_one
+        gradients = differentiate(scores.sum(0), positions)
+        known = [gradient for gradient in gradients if gradient is not None]
+        if len(known) < len(gradients):
             raise _no_gradient()
-        return scores.detach(), torch.stack(gradients, 1)
+        return scores.detach(), torch.stack(known, 1)
 
 
 def open_problem(
@@ -133,6 +133,20 @@ def open_problem(
     return Problem(score, input, after, first, target, prediction, own)
 
 
+def _one_by_one(totals: Tensor, positions: Tensor) -> Sequence[Tensor | None]:
+    last = len(totals) - 1
+    return [
+        torch.autograd.grad(total, positions, retain_graph=index < last, allow_unused=True)[0]
+        for index, total in enumerate(totals.unbind())
+    ]
+
+
+def _all_at_once(totals: Tensor, positions: Tensor) -> Sequence[Tensor | None]:
+    own = torch.eye(len(totals), dtype=totals.dtype, device=totals.device)
+    found = torch.autograd.grad(totals, positions, own, allow_unused=True, is_grads_batched=True)[0]
+    return [None] if found is None else found.unbind()
+
+
 def _check_logits(logits: object, inputs: Tensor) -> Float[Tensor, "draws classes"]:
     if not isinstance(logits, Tensor):
         raise AttributionError(
@@ -148,8 +162,14 @@ def _check_logits(logits: object, inputs: Tensor) -> Float[Tensor, "draws classe
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def _first_not_finite(values: Tensor) -> int | None:
-    bad = (~values.isfinite().flatten(1).all(1)).nonzero()
+def first_not_finite(values: Float[Tensor, "draws *any"]) -> int | None:
+    """The first draw with a number that is not finite; None if all are.
+
+    A sum is finite only if every number is, and takes a fifth of the time.
+    """
+    if values.sum().isfinite():
+        return None
+    bad = (~values.isfinite()).reshape(len(values), -1).any(1).nonzero()
     return int(bad[0]) if len(bad) else None
 
 

@@ -1,0 +1,125 @@
+"""Views of a layer stack are sums of its elements, without the elements."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wavshap_lightning.attribution.baselines import BaselineDistribution
+from wavshap_lightning.attribution.gradient_shap import gradient_shap
+from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
+from wavshap_lightning.attribution.layer_views import layer_detail, layer_frame, layer_mix, layer_neuron
+from wavshap_lightning.attribution.method import Options
+from wavshap_lightning.attribution.saliency import saliency
+from wavshap_lightning.attribution.targets import Target, every_class
+from wavshap_lightning.attribution.views import elements, summed
+from wavshap_lightning.errors import AttributionError
+
+SHAPE = (5, 12, 3)
+WEIGHTS = torch.tensor([0.1, 0.3, 0.05, 0.35, 0.2])
+VIEWS = (layer_frame(WEIGHTS), layer_neuron(WEIGHTS), layer_detail(WEIGHTS, 3))
+SUMS = (summed(2, name="layer_frame", neighbours=True), summed(1, name="layer_neuron"))
+
+
+def _stream(generator):
+    while True:
+        yield torch.randn(SHAPE, generator=generator)
+
+
+DISTRIBUTION = BaselineDistribution(_stream)
+
+
+@pytest.fixture
+def layers():
+    return next(_stream(torch.Generator().manual_seed(7)))
+
+
+@pytest.fixture(params=["declared", "distribution"])
+def baselines(request):
+    return DISTRIBUTION if request.param == "distribution" else DISTRIBUTION.declare(6, torch.Generator())
+
+
+def explain(network, layers, baselines, target, views, **settings):
+    options = Options(views=views, first=layer_mix(WEIGHTS), **settings)
+    return gradient_shap(network, layers, baselines, target, generator=0, options=options)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 64])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_they_are_sums_of_the_elements(chunk_size, at_once, network, layers, baselines):
+    target = every_class(4)
+    fast = explain(
+        network, layers, baselines, target, VIEWS, chunk_size=chunk_size, targets_at_once=at_once
+    ).views
+    plain = explain(network, layers, baselines, target, SUMS).views
+    for name in ("layer_frame", "layer_neuron"):
+        assert fast[name].values.shape == plain[name].values.shape
+        torch.testing.assert_close(fast[name].values, plain[name].values, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(fast[name].stderr, plain[name].stderr, rtol=1e-4, atol=1e-6)
+
+
+def test_one_layer_in_full_is_that_layer_of_the_elements(network, layers):
+    """By quadrature: a part's share in the gap is another guess than the whole's, up to its error."""
+    declared = DISTRIBUTION.declare(6, torch.Generator())
+    options = Options(views=(VIEWS[2], elements()), first=layer_mix(WEIGHTS))
+    found = integrated_gradients(
+        network, layers, declared, every_class(4), num_nodes=4, options=options
+    ).views
+    torch.testing.assert_close(found["layer_3"].values, found["elements"].values[:, 3], rtol=1e-5, atol=1e-8)
+
+
+def test_all_classes_at_once_are_each_class_alone(network, layers, baselines):
+    together = explain(network, layers, baselines, every_class(4), VIEWS, targets_at_once=True)
+    for index in range(4):
+        alone = explain(network, layers, baselines, Target("log_odds", (index,)), VIEWS)
+        for name, view in alone.views.items():
+            torch.testing.assert_close(
+                together.views[name].values[index], view.values[0], rtol=1e-4, atol=1e-6
+            )
+
+
+def test_they_share_one_total(network, layers, baselines):
+    found = explain(network, layers, baselines, every_class(4), VIEWS)
+    torch.testing.assert_close(found.sums("layer_frame"), found.sums("layer_neuron"), rtol=1e-6, atol=1e-6)
+    expected = torch.tensor(found.score) - torch.tensor(found.mean_baseline_score)
+    torch.testing.assert_close(found.sums("layer_frame").float(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_without_weight_is_given_nothing(network, layers, baselines):
+    weights = WEIGHTS * torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0])
+    options = Options(views=(layer_neuron(weights),), first=layer_mix(weights))
+    found = gradient_shap(network, layers, baselines, every_class(4), generator=0, options=options)
+    assert not found.views["layer_neuron"].values[:, 1].any()
+
+
+def test_all_at_once_says_too_that_nothing_comes_back(network, layers):
+    options = Options(first=layer_mix(WEIGHTS), targets_at_once=True)
+    with pytest.raises(AttributionError, match="no gradient comes back"):
+        saliency(
+            lambda frames: network(torch.zeros_like(frames).requires_grad_()),
+            layers,
+            every_class(4),
+            options=options,
+        )
+
+
+@pytest.mark.parametrize("layer", [-1, 5])
+def test_a_layer_that_is_not_there(layer):
+    with pytest.raises(AttributionError, match=f"layer={layer} must lie between 0 and 4"):
+        layer_detail(WEIGHTS, layer)
+
+
+def test_a_stack_without_its_mix(network, layers):
+    def whole(stacks):
+        return network(torch.einsum("l,dlth->dth", WEIGHTS, stacks))
+
+    with pytest.raises(
+        AttributionError, match=r"view='layer_frame': .*explain the stack with first=layer_mix"
+    ):
+        saliency(whole, layers, Target("logit", (0,)), options=Options(views=VIEWS[:1]))
+
+
+def test_another_number_of_weights(network, layers):
+    options = Options(views=(layer_frame(WEIGHTS[:4]),), first=layer_mix(WEIGHTS))
+    with pytest.raises(AttributionError, match=r"view='layer_frame': the input has shape \(5, 12, 3\)"):
+        saliency(network, layers, Target("logit", (0,)), options=options)
