@@ -13,8 +13,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines
-from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
-from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.record import tensor_sha256
 from wavshap_lightning.attribution.targets import Target
 
@@ -59,15 +57,8 @@ class Case:
             draws = 128 if quick else FRESH_DRAWS
             found = self.stage.estimate(self.baselines, self.target, REFERENCE_SEED, draws)
             return found.values[0].contiguous()
-        exact = integrated_gradients(
-            self.stage.score,
-            self.stage.input,
-            self.stage.bring(self.baselines),
-            self.target,
-            num_nodes=8 if quick else NUM_NODES[self.stage.name],
-            options=Options(views=(self.stage.view,)),
-        )
-        return exact.views[self.stage.view.name].values[0].contiguous()
+        nodes = 8 if quick else NUM_NODES[self.stage.name]
+        return self.stage.quadrature(self.baselines, self.target, nodes)
 
     def _key(self, *, quick: bool) -> str:
         """Of everything that decides the reference; the logits stand for the weights."""
@@ -78,7 +69,8 @@ class Case:
         else:
             drawn = self.baselines.values
         tensors = [tensor_sha256(tensor) for tensor in (logits, self.stage.input, drawn)]
-        named = f"{tensors} {self.stage.name} {self.kind} {self.target} {NUM_NODES[self.stage.name]} {FRESH_DRAWS} {quick}"
+        sizes = (NUM_NODES[self.stage.name], FRESH_DRAWS, quick)
+        named = f"{tensors} {self.stage.name} {self.kind} {self.target} {sizes}"
         return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 

@@ -11,6 +11,9 @@ from torch.nn.functional import pad
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines, BaselineSet
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
+from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
+from wavshap_lightning.attribution.layer_views import layer_frame, layer_mix
+from wavshap_lightning.attribution.linear_step import LinearStep
 from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.outcome import ViewEstimate
 from wavshap_lightning.attribution.record import Attribution
@@ -35,6 +38,8 @@ class Stage:
         encode: What brings a waveform there; None for the waveform itself.
         view: 20 ms frames, or layers x frames.
         sum_units: The same sums as the view's, for attributions that others made.
+        first: The linear step that `score` begins with, where it does.
+        after_first: What follows that step.
     """
 
     name: str
@@ -43,18 +48,42 @@ class Stage:
     encode: Callable[[Tensor], Tensor] | None
     view: View
     sum_units: Callable[[Tensor], Tensor]
+    first: LinearStep | None = None
+    after_first: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def explained(self) -> Callable[[Tensor], Tensor]:
+        """What the methods are given for a score: what follows the first step, where there is one."""
+        return self.after_first or self.score
+
+    @property
+    def options(self) -> Options:
+        """The view, the first step, and all targets at once where only a head follows."""
+        return Options(views=(self.view,), first=self.first, targets_at_once=self.first is not None)
 
     def explain(self, baselines: Baselines, target: Target, seed: int, stopping: Stopping) -> Attribution:
         """GradientSHAP of waveform baselines, which are brought to this stage."""
         return gradient_shap(
-            self.score,
+            self.explained,
             self.input,
             self.bring(baselines),
             target,
             generator=seed,
             stopping=stopping,
-            options=Options(views=(self.view,)),
+            options=self.options,
         )
+
+    def quadrature(self, baselines: BaselineSet, target: Target, num_nodes: int) -> Tensor:
+        """The view by Gauss-Legendre quadrature from every baseline, `(*units)`."""
+        found = integrated_gradients(
+            self.explained,
+            self.input,
+            self.bring(baselines),
+            target,
+            num_nodes=num_nodes,
+            options=self.options,
+        )
+        return found.views[self.view.name].values[0].contiguous()
 
     def estimate(self, baselines: Baselines, target: Target, seed: int, num_draws: int) -> ViewEstimate:
         """The view alone, after so many draws."""
@@ -69,9 +98,15 @@ class Stage:
 @torch.no_grad()
 def stages_of(classifier: EmotionClassifier, waveform: Tensor) -> dict[str, Stage]:
     """All three, by name."""
+    head, weights = classifier.head, classifier.head.mix.weights()
 
     def frames_to_logits(frames: Tensor) -> Tensor:
         return classifier.head(classifier.encoder(frames))
+
+    def mixed_to_logits(mixed: Tensor) -> Tensor:
+        return head.mlp(
+            head.pooling(mixed, torch.ones(mixed.shape[:2], dtype=torch.bool, device=mixed.device))
+        )
 
     def to_layers(waveforms: Tensor) -> Tensor:
         return classifier.encoder(classifier.frontend(waveforms))
@@ -99,8 +134,10 @@ def stages_of(classifier: EmotionClassifier, waveform: Tensor) -> dict[str, Stag
             classifier.head,
             layers,
             to_layers,
-            summed(2, name="layer_frame", neighbours=True),
+            layer_frame(weights),
             _sum_last,
+            layer_mix(weights),
+            mixed_to_logits,
         ),
     }
 

@@ -24,8 +24,6 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import BaselineSet
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
-from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
-from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views import elements
@@ -109,14 +107,7 @@ def wavlm_lines(sizes: Sizes) -> list[Measurement]:
 def compare(name: str, stage: Stage, baselines: BaselineSet, sizes: Sizes) -> list[Measurement]:
     """Against both references; Captum's is one long run, ours is repeated with other seeds."""
     brought = stage.bring(baselines)
-    exact = integrated_gradients(
-        stage.score,
-        stage.input,
-        brought,
-        TARGET,
-        num_nodes=sizes.nodes,
-        options=Options(views=(stage.view,)),
-    ).views[stage.view.name]
+    exact = stage.quadrature(baselines, TARGET, sizes.nodes)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         theirs, their_error = captum_mean(
@@ -129,8 +120,8 @@ def compare(name: str, stage: Stage, baselines: BaselineSet, sizes: Sizes) -> li
         )
     runs = [stage.estimate(baselines, TARGET, seed, sizes.ours) for seed in range(sizes.seeds)]
     against_captum = (runs[0].values[0] - theirs) / (runs[0].stderr[0].square() + their_error.square()).sqrt()
-    against_nodes = torch.stack([(run.values[0] - exact.values[0]) / run.stderr[0] for run in runs])
-    same = (exact.values[0] - theirs) / their_error
+    against_nodes = torch.stack([(run.values[0] - exact) / run.stderr[0] for run in runs])
+    same = (exact - theirs) / their_error
     freedom = runs[0].degrees_of_freedom
     return [
         _line(f"{name}: against Captum, {sizes.captum} draws", against_captum, CAPTUM_CALLS - 1),
