@@ -1,0 +1,177 @@
+"""The short-time Fourier transform of attributions: a tight frame, and what follows from it."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from wavshap_lightning.attribution.baselines import BaselineDistribution
+from wavshap_lightning.attribution.gradient_shap import gradient_shap
+from wavshap_lightning.attribution.method import Options
+from wavshap_lightning.attribution.spectral_views import TightFrame, band_frame
+from wavshap_lightning.attribution.targets import Target, every_class
+from wavshap_lightning.attribution.views import elements
+from wavshap_lightning.errors import AttributionError
+
+FRAMES = [TightFrame(), TightFrame(64, 16), TightFrame(60, 20), TightFrame(45, 15), TightFrame(32, 1)]
+LENGTHS = [1, 7, 63, 64, 65, 511, 1000, 1537]
+
+
+def _drawn(seed, *shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("num_samples", LENGTHS)
+@pytest.mark.parametrize("frame", FRAMES, ids=str)
+def test_inner_products_are_kept(frame, num_samples):
+    one, other = _drawn(1, num_samples), _drawn(2, num_samples)
+    spectra = frame.analyse(one), frame.analyse(other)
+    assert spectra[0].shape == (frame.num_frames(num_samples), frame.num_bins)
+    torch.testing.assert_close(
+        (spectra[0].conj() * spectra[1]).real.sum(), one @ other, rtol=1e-10, atol=1e-10
+    )
+    single = frame.analyse(one.float()).abs().double().square().sum()
+    assert single.item() == pytest.approx((one @ one).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=str)
+def test_centres_lie_where_an_impulse_is_strongest(frame):
+    num_samples = 700
+    centres = frame.centres(num_samples)
+    assert len(centres) == frame.num_frames(num_samples)
+    for place in (0, 333, 699):
+        impulse = torch.zeros(num_samples, dtype=torch.float64)
+        impulse[place] = 1.0
+        energy = frame.analyse(impulse).abs().square().sum(1)
+        assert (energy @ torch.tensor(centres, dtype=torch.float64)).item() == pytest.approx(place, abs=1.0)
+
+
+@pytest.mark.parametrize("num_samples", LENGTHS)
+@pytest.mark.parametrize("edges", [None, (0, 1, 5, 20, 33), (0, 33)])
+def test_bands_keep_the_total_of_every_draw_and_target(num_samples, edges):
+    gradients, directions = _drawn(3, 4, 3, num_samples).float(), _drawn(4, 4, num_samples).float()
+    frame = TightFrame(64, 16)
+    units = band_frame(num_samples, window=64, hop=16, band_edges=edges).project(gradients, directions)
+    assert units.shape == (4, 3, 33 if edges is None else len(edges) - 1, frame.num_frames(num_samples))
+    totals = (gradients * directions[:, None]).double().sum(2)
+    allowed = 1e-6 * (gradients.norm(dim=2) * directions.norm(dim=1)[:, None])
+    assert ((units.double().sum((2, 3)) - totals).abs() <= allowed).all()
+
+
+def test_bands_are_sums_of_bins():
+    gradients, directions = _drawn(3, 2, 1, 300), _drawn(4, 2, 300)
+    edges = (0, 2, 3, 30, 33)
+    bins = band_frame(300, window=64, hop=16).project(gradients, directions)
+    bands = band_frame(300, window=64, hop=16, band_edges=edges).project(gradients, directions)
+    for band, (low, high) in enumerate(pairwise(edges)):
+        torch.testing.assert_close(bands[:, :, band], bins[:, :, low:high].sum(2))
+
+
+def test_it_is_what_autograd_gives_for_the_coefficients():
+    """The waveform as a function of its coefficients by torch's own synthesis, and a curved score of it."""
+    frame, num_samples = TightFrame(64, 16), 250
+    x, baseline = _drawn(5, num_samples), _drawn(6, num_samples)
+    before = 64 - 16
+    padded_length = (frame.num_frames(num_samples) - 1) * 16 + 64
+    window = torch.hann_window(64, dtype=torch.float64)
+
+    def transform(waveform):
+        padded = torch.nn.functional.pad(waveform, (before, padded_length - before - num_samples))
+        return torch.stft(padded, 64, 16, window=window, center=False, return_complex=True)
+
+    def synthesise(coefficients):  # overlap and add the adjoint, scaled: the frame is tight up to a constant
+        spans = torch.fft.irfft(coefficients, 64, dim=0) * window[:, None]
+        folded = torch.nn.functional.fold(spans[None], (1, padded_length), (1, 64), stride=(1, 16))
+        return folded.flatten()[before : before + num_samples] / (3 / 8 * 64 / 16)
+
+    torch.testing.assert_close(synthesise(transform(x)), x)
+
+    def score(waveform):
+        return torch.tanh(waveform[1:] * waveform[:-1]).sum() + waveform.pow(3).mean()
+
+    parts = torch.view_as_real(transform((x + baseline) / 2)).clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(score(synthesise(torch.view_as_complex(parts))), parts)
+    expected = (gradient * torch.view_as_real(transform(x - baseline))).sum(2)
+
+    position = ((x + baseline) / 2).requires_grad_()
+    (own,) = torch.autograd.grad(score(position), position)
+    found = band_frame(num_samples, window=64, hop=16).project(own[None, None], (x - baseline)[None])[0, 0]
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+
+
+def _tone_score(frequency):
+    def score(waveforms):
+        time_s = torch.arange(waveforms.shape[1]) / 16_000
+        phases = 2 * math.pi * frequency * time_s
+        heard = (waveforms @ phases.cos()).square() + (waveforms @ phases.sin()).square()
+        return torch.stack([heard.sqrt(), waveforms.square().sum(1)], 1) / 100
+
+    return score
+
+
+@pytest.mark.parametrize("frequency", [500.0, 2000.0, 6000.0])
+def test_a_tone_that_is_listened_for_lies_in_its_band(frequency):
+    time_s = torch.arange(4000) / 16_000
+    others = [f for f in (500.0, 2000.0, 6000.0) if f != frequency]
+    clip = sum(torch.sin(2 * math.pi * f * time_s) for f in (frequency, *others))
+
+    def stream(generator):
+        while True:
+            yield torch.randn(4000, generator=generator)
+
+    edges = (0, 32, 96, 257)  # 0-1, 1-3 and 3-8 kHz
+    views = (band_frame(4000, band_edges=edges), elements())
+    found = gradient_shap(
+        _tone_score(frequency),
+        clip,
+        BaselineDistribution(stream).declare(8, torch.Generator().manual_seed(0)),
+        Target("logit", (0,)),
+        generator=0,
+        options=Options(views=views),
+    )
+    bands = found.views["band_frame"].values[0].sum(1)
+    own = (500.0, 2000.0, 6000.0).index(frequency)
+    assert bands[own] > 0.98 * bands.sum()
+    torch.testing.assert_close(found.sums("band_frame"), found.sums("elements"), rtol=1e-6, atol=1e-6)
+
+
+def test_all_views_share_one_total(generator):
+    weights = torch.randn(300, 3, generator=generator)
+    clip = torch.randn(300, generator=generator)
+
+    def stream(own):
+        while True:
+            yield torch.randn(300, generator=own)
+
+    found = gradient_shap(
+        lambda waveforms: torch.tanh(waveforms @ weights / 10),
+        clip,
+        BaselineDistribution(stream),
+        every_class(3),
+        generator=0,
+        options=Options(views=(band_frame(300, window=64, hop=16), elements())),
+    )
+    expected = torch.tensor(found.score) - torch.tensor(found.mean_baseline_score)
+    torch.testing.assert_close(found.sums("band_frame").float(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("window", "hop"), [(512, 256), (512, 100), (512, 0), (10, 20)])
+def test_windows_that_do_not_make_a_tight_frame(window, hop):
+    with pytest.raises(AttributionError, match=f"window={window}, hop={hop}: the hop must"):
+        TightFrame(window, hop)
+
+
+@pytest.mark.parametrize("edges", [(), (0,), (0, 10), (1, 257), (0, 9, 9, 257), (0, 20, 10, 257)])
+def test_edges_that_leave_bins_out(edges):
+    with pytest.raises(
+        AttributionError, match=r"band_edges=\(.*\) must rise from 0 to the number of bins, 257"
+    ):
+        band_frame(1000, band_edges=edges)
+
+
+def test_a_waveform_of_another_length():
+    with pytest.raises(AttributionError, match=r"num_samples=1000, but the input has shape \(999,\)"):
+        band_frame(1000).project(torch.ones(1, 1, 999), torch.ones(1, 999))
