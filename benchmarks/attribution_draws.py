@@ -34,11 +34,11 @@ from _stages import independent_draws
 from _trained import trained_classifier
 
 NUM_DRAWS = 64
-POOL, GROUPS = 1024, (16, 64, 256)
+POOL, GROUPS = 512, (16, 64, 256)
 OUR_DRAWS = (16, 32, 64, 128, 256)
 GOAL = 0.1
 CAPTUM_DRAWS = 5
-NUM_CLIPS, NUM_SEEDS = 3, 12
+NUM_CLIPS, NUM_SEEDS = 3, 8
 TIMED = ("declared noise", "distribution of noise")
 BARS = {
     ("waveform", "declared noise"): 4.0,
@@ -125,7 +125,7 @@ def measure(case: Case, arguments: argparse.Namespace) -> Errors:
 
 def _seeds(case: Case, count: int) -> int:
     """More of the number that is compared, and where a draw is cheap."""
-    return NUM_SEEDS if count == NUM_DRAWS or case.stage.name == "layers" else NUM_SEEDS // 3
+    return NUM_SEEDS if count == NUM_DRAWS or case.stage.name == "layers" else NUM_SEEDS // 4
 
 
 def pooled(errors: list[Errors]) -> Errors:
