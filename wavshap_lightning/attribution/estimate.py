@@ -16,6 +16,7 @@ from wavshap_lightning.attribution.chunks import Chunks
 from wavshap_lightning.attribution.designs import Design, Placement
 from wavshap_lightning.attribution.moments import Summary, broadcast
 from wavshap_lightning.attribution.outcome import Outcome, ViewEstimate
+from wavshap_lightning.attribution.pooled_score import Gradients, dense, numbers, totals
 from wavshap_lightning.attribution.problem import Problem, first_not_finite
 from wavshap_lightning.attribution.sampling import Points
 from wavshap_lightning.attribution.stopping import FIRST_DRAWS, Stopping
@@ -139,27 +140,22 @@ class _Run:
         self._check_finite(points, scores, gradients)
         fresh = placed.fresh
         with torch.no_grad():  # a view or a step may hold tensors that would be differentiated
-            terms = gradients * placed.directions_after[:, None]
-            totals = terms.reshape(*terms.shape[:2], -1).sum(2, dtype=torch.float64)
+            sums = totals(gradients, placed.directions_after)
             units = self._units(gradients, placed.directions)
         return _Evaluated(
-            [*units, totals],
-            totals,
-            points.weights.to(totals),
+            [*units, sums],
+            sums,
+            points.weights.to(sums),
             None if fresh is None else self._problem.scores(fresh, "baseline of draw", self.num_draws),
         )
 
-    def _units(
-        self, gradients: Float[Tensor, "draws targets *path"], directions: Float[Tensor, "draws *input"]
-    ) -> list[Tensor]:
+    def _units(self, gradients: Gradients, directions: Float[Tensor, "draws *input"]) -> list[Tensor]:
         """What every view but the total makes of some draws; gradients go back through the step once."""
+        views, first = self._views[:-1], self._problem.first
         before = gradients
-        first = self._problem.first
-        if first is not None and not all(view.after_first for view in self._views[:-1]):
-            before = first.adjoint(gradients)
-        return [
-            _project(view, gradients if view.after_first else before, directions) for view in self._views[:-1]
-        ]
+        if not all(view.after_first for view in views):
+            before = dense(gradients) if first is None else first.adjoint(dense(gradients))
+        return [_project(view, gradients if view.after_first else before, directions) for view in views]
 
     def _accept(self, found: _Evaluated) -> None:
         for moments, units in zip(self._moments, found.units, strict=True):
@@ -168,8 +164,8 @@ class _Run:
             self._baseline_scores = self._baseline_scores.plus(found.fresh_scores)
         self.num_draws += len(found.totals)
 
-    def _check_finite(self, points: Points, scores: Tensor, gradients: Tensor) -> None:
-        for what, values in (("score", scores), ("gradient", gradients)):
+    def _check_finite(self, points: Points, scores: Tensor, gradients: Gradients) -> None:
+        for what, values in (("score", scores), ("gradient", numbers(gradients))):
             index = first_not_finite(values)
             if index is not None:
                 raise AttributionError(
@@ -246,14 +242,13 @@ def _unresolved(found: ViewEstimate, tolerance: float, num_draws: int) -> tuple[
 
 
 def _project(
-    view: View,
-    gradients: Float[Tensor, "draws targets *path"],
-    directions: Float[Tensor, "draws *input"],
+    view: View, gradients: Gradients, directions: Float[Tensor, "draws *input"]
 ) -> Float64[Tensor, "draws targets *units"]:
     units = view.project(gradients, directions)
-    if units.shape[:2] != gradients.shape[:2]:
+    expected = numbers(gradients).shape[:2]
+    if units.shape[:2] != expected:
         raise AttributionError(
-            f"view={view.name!r} turned gradients of (draws, targets)={tuple(gradients.shape[:2])} into "
+            f"view={view.name!r} turned gradients of (draws, targets)={(*expected,)} into "
             f"shape {tuple(units.shape)}; it must keep both axes and give (draws, targets, *units)"
         )
     return units.double()

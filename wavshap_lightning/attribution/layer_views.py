@@ -1,8 +1,9 @@
 """Views of a stack of layers under a linear mix: which layer, which neuron, when.
 
 The mix `sum_l w_l h_l` is the first step of the score, so gradients are those of the mixed frames, and
-a layer's terms are `w_l g_th d_lth`. These views are matrix products of both that never hold the terms; the
-directions are read once for all targets.
+a layer's terms are `w_l g_th d_lth`. These views are products of both that never hold all terms. Of a
+[`PooledScore`][wavshap_lightning.attribution.pooled_score.PooledScore] what is large is done once for all
+targets.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.attribution.linear_step import LinearStep
+from wavshap_lightning.attribution.pooled_score import PooledGradients, dense
 from wavshap_lightning.attribution.views import View
 from wavshap_lightning.errors import AttributionError
 
 LayerWeights = Float[Tensor, " layer"]
 Gradients = Float[Tensor, "targets time hidden"]
 Directions = Float[Tensor, "layer time hidden"]
+Frames = Float[Tensor, "time hidden"]
+Pooled = Float[Tensor, "targets hidden"]
 
 
 def layer_mix(weights: LayerWeights) -> LinearStep:
@@ -40,10 +44,14 @@ def layer_frame(weights: LayerWeights) -> View:
     """Layers by frames, `w_l sum_h g_th d_lth`."""
 
     def of_draw(gradients: Gradients, directions: Directions) -> Float[Tensor, "targets layer time"]:
-        products = directions.transpose(0, 1) @ gradients.permute(1, 2, 0)
-        return products.permute(2, 1, 0)
+        return (directions.transpose(0, 1) @ gradients.permute(1, 2, 0)).permute(2, 1, 0)
 
-    return _layer_view("layer_frame", weights, of_draw, weights[:, None], neighbours=True)
+    def of_pooled(
+        level: Pooled, slope: Pooled, apart: Frames, layer: Frames
+    ) -> Float[Tensor, "targets time"]:
+        return torch.addmm(level @ layer.T, slope, (layer * apart).T)
+
+    return _layer_view("layer_frame", weights, of_draw, of_pooled, neighbours=True)
 
 
 def layer_neuron(weights: LayerWeights) -> View:
@@ -51,10 +59,14 @@ def layer_neuron(weights: LayerWeights) -> View:
 
     def of_draw(gradients: Gradients, directions: Directions) -> Float[Tensor, "targets layer hidden"]:
         terms = torch.empty_like(gradients)  # of one layer at a time: more would leave a processor's cache
-        units = [torch.mul(gradients, layer, out=terms).sum(1) for layer in directions]
-        return torch.stack(units, 1)
+        return torch.stack([torch.mul(gradients, layer, out=terms).sum(1) for layer in directions], 1)
 
-    return _layer_view("layer_neuron", weights, of_draw, weights[:, None])
+    def of_pooled(
+        level: Pooled, slope: Pooled, apart: Frames, layer: Frames
+    ) -> Float[Tensor, "targets hidden"]:
+        return torch.addcmul(level * layer.sum(0), slope, (layer * apart).sum(0))
+
+    return _layer_view("layer_neuron", weights, of_draw, of_pooled)
 
 
 def layer_detail(weights: LayerWeights, layer: int) -> View:
@@ -65,36 +77,51 @@ def layer_detail(weights: LayerWeights, layer: int) -> View:
     """
     if not 0 <= layer < len(weights):
         raise AttributionError(f"layer={layer} must lie between 0 and {len(weights) - 1}")
+    name = f"layer_{layer}"
 
-    def of_draw(gradients: Gradients, directions: Directions) -> Float[Tensor, "targets time hidden"]:
-        return gradients * directions[layer]
+    def project(
+        gradients: Tensor | PooledGradients, directions: Tensor
+    ) -> Float[Tensor, "draws targets time hidden"]:
+        each = dense(gradients)
+        _check(name, weights, each.shape[2:], directions)
+        return each * directions[:, layer, None] * weights[layer].to(each)
 
-    return _layer_view(f"layer_{layer}", weights, of_draw, weights[layer])
+    return View(name, project, after_first=True)
 
 
 def _layer_view(
     name: str,
     weights: LayerWeights,
-    of_draw: Callable[[Gradients, Directions], Float[Tensor, "targets *units"]],
-    scale: Tensor,
+    of_draw: Callable[[Gradients, Directions], Float[Tensor, "targets layer units"]],
+    of_pooled: Callable[[Pooled, Pooled, Frames, Frames], Float[Tensor, "targets units"]],
     *,
     neighbours: bool = False,
 ) -> View:
-    """A view from what it does with a single draw, which is where a processor's cache serves best."""
+    """A view from what it does with a single draw, or layer of a draw: a processor's cache holds that."""
 
-    def project(gradients: Tensor, directions: Tensor) -> Float[Tensor, "draws targets *units"]:
-        _check(name, weights, gradients, directions)
-        units = torch.stack([of_draw(*draw) for draw in zip(gradients, directions, strict=True)])
-        return units * scale.to(units)
+    def project(
+        gradients: Tensor | PooledGradients, directions: Tensor
+    ) -> Float[Tensor, "draws targets layer units"]:
+        if isinstance(gradients, PooledGradients):
+            _check(name, weights, gradients.apart.shape[1:], directions)
+            parts = zip(gradients.level, gradients.slope, gradients.apart, directions, strict=True)
+            draws = [
+                torch.stack([of_pooled(level, slope, apart, layer) for layer in layers], 1)
+                for level, slope, apart, layers in parts
+            ]
+        else:
+            _check(name, weights, gradients.shape[2:], directions)
+            draws = [of_draw(*draw) for draw in zip(gradients, directions, strict=True)]
+        units = torch.stack(draws)
+        return units * weights[:, None].to(units)
 
     return View(name, project, neighbours, after_first=True)
 
 
-def _check(name: str, weights: LayerWeights, gradients: Tensor, directions: Tensor) -> None:
-    expected = (len(directions), len(weights), *gradients.shape[2:])
-    if gradients.ndim != 4 or directions.shape != expected:
+def _check(name: str, weights: LayerWeights, path: torch.Size, directions: Tensor) -> None:
+    if len(path) != 2 or directions.shape[1:] != (len(weights), *path):
         raise AttributionError(
             f"view={name!r}: the input has shape {tuple(directions.shape[1:])} and the score begins at shape "
-            f"{tuple(gradients.shape[2:])}; they must be ({len(weights)}, time, hidden), one layer for each "
-            "weight, and (time, hidden): explain the stack with first=layer_mix(weights)"
+            f"{tuple(path)}; they must be ({len(weights)}, time, hidden), one layer for each weight, and "
+            "(time, hidden): explain the stack with first=layer_mix(weights)"
         )

@@ -25,7 +25,7 @@ def leave_no_trace(*scores: Callable[..., Any]) -> Iterator[None]:
 
     Args:
         scores: The score and any further callables. Modules are found in modules, bound methods, partials,
-            closures and the globals a function names; give those that lie deeper besides.
+            dataclasses, closures and the globals a function names; give those that lie deeper besides.
 
     Warns:
         UserWarning: If a module was in training mode: what is explained is the model in evaluation mode.
@@ -100,6 +100,7 @@ def _held_by(function: Callable[..., Any]) -> list[Any]:
             held.append(cell.cell_contents)
         except ValueError:  # not yet bound
             continue
+    held += [getattr(function, name, None) for name in getattr(function, "__dataclass_fields__", ())]
     held += getattr(function, "__defaults__", None) or ()
     held += (getattr(function, "__kwdefaults__", None) or {}).values()
     names = getattr(getattr(function, "__code__", None), "co_names", ())

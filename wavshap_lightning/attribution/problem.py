@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from wavshap_lightning.attribution.linear_step import LinearStep, check_adjoint, image
+from wavshap_lightning.attribution.pooled_score import Gradients, PooledScore, pool, unpool
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
 
@@ -63,17 +64,26 @@ class Problem:
 
     def gradients(
         self, positions: Float[Tensor, "draws *path"]
-    ) -> tuple[Float[Tensor, "draws targets"], Float[Tensor, "draws targets *path"]]:
+    ) -> tuple[Float[Tensor, "draws targets"], Gradients]:
         """Each target's score and its gradient at each position, by one forward pass for all targets.
 
-        Nothing but the positions is differentiated, so nothing else collects a gradient.
+        Nothing but the positions is differentiated, so nothing else collects a gradient; of a pooled score
+        only what comes after the pooling is.
 
         Raises:
             AttributionError: If the scores do not follow from the positions in a way that can be
                 differentiated.
         """
+        if isinstance(self.logits_of, PooledScore):
+            scores, of_pooled = self._differentiate(self.logits_of.tail, pool(positions))
+            return scores, unpool(positions, of_pooled)
+        return self._differentiate(self.logits_of, positions)
+
+    def _differentiate(
+        self, logits_of: Score, positions: Float[Tensor, "draws *any"]
+    ) -> tuple[Float[Tensor, "draws targets"], Float[Tensor, "draws targets *any"]]:
         positions = positions.detach().requires_grad_()
-        scores = self.target(_check_logits(self.logits_of(positions), positions))
+        scores = self.target(_check_logits(logits_of(positions), positions))
         if not scores.requires_grad:
             raise _no_gradient()
         differentiate = _all_at_once if self.targets_at_once else _one_by_one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -26,7 +27,8 @@ class View:
         neighbours: Whether neighbours along the last axis resemble one another, as frames do; their
             variances are then smoothed.
         after_first: Whether the gradients it takes are those after the score's first step, where there is
-            one, `(draws, targets, *path)`: such a view goes back through the step itself.
+            one, `(draws, targets, *path)`, or of a pooled score as they come: such a view goes back through
+            the step itself.
 
     >>> frames = summed(1, name="frames", neighbours=True)
     >>> frames.project(torch.ones(1, 1, 2, 3), 2 * torch.ones(1, 2, 3))
@@ -35,7 +37,7 @@ class View:
 
     name: str
     project: Callable[
-        [Float[Tensor, "draws targets *path"], Float[Tensor, "draws *input"]],
+        [Any, Float[Tensor, "draws *input"]],  # the first a tensor or, if after_first, any kind of gradients
         Float[Tensor, "draws targets *units"],
     ]
     neighbours: bool = False
@@ -84,4 +86,10 @@ def of_terms(
         add_up: The map, which leaves the first two axes as they are.
         neighbours: See there.
     """
-    return View(name, lambda gradients, directions: add_up(gradients * directions[:, None]), neighbours)
+
+    def project(
+        gradients: Float[Tensor, "draws targets *input"], directions: Float[Tensor, "draws *input"]
+    ) -> Float[Tensor, "draws targets *units"]:
+        return add_up(gradients * directions[:, None])
+
+    return View(name, project, neighbours)
