@@ -16,12 +16,14 @@ from wavshap_lightning.attribution.layer_views import layer_frame, layer_mix
 from wavshap_lightning.attribution.linear_step import LinearStep
 from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.outcome import ViewEstimate
+from wavshap_lightning.attribution.pooled_score import PooledScore
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views import View, grouped, summed
 from wavshap_lightning.attribution.waveform_baselines import noise, recordings
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.pooling import VARIANCE_FLOOR
 
 HOP_SAMPLES = 320
 NUM_DECLARED = 16
@@ -97,16 +99,15 @@ class Stage:
 
 @torch.no_grad()
 def stages_of(classifier: EmotionClassifier, waveform: Tensor) -> dict[str, Stage]:
-    """All three, by name."""
+    """All three, by name, of a head that pools mean and deviation."""
     head, weights = classifier.head, classifier.head.mix.weights()
 
     def frames_to_logits(frames: Tensor) -> Tensor:
         return classifier.head(classifier.encoder(frames))
 
-    def mixed_to_logits(mixed: Tensor) -> Tensor:
-        return head.mlp(
-            head.pooling(mixed, torch.ones(mixed.shape[:2], dtype=torch.bool, device=mixed.device))
-        )
+    def pooled_to_logits(pooled: Tensor) -> Tensor:
+        mean, variance = pooled.unbind(1)
+        return head.mlp(torch.cat([mean, (variance + VARIANCE_FLOOR).sqrt()], 1))
 
     def to_layers(waveforms: Tensor) -> Tensor:
         return classifier.encoder(classifier.frontend(waveforms))
@@ -137,7 +138,7 @@ def stages_of(classifier: EmotionClassifier, waveform: Tensor) -> dict[str, Stag
             layer_frame(weights),
             _sum_last,
             layer_mix(weights),
-            mixed_to_logits,
+            PooledScore(pooled_to_logits),
         ),
     }
 
