@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.saliency import saliency, smooth_grad
 from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.attribution.views import elements, of_terms
+from wavshap_lightning.attribution.views import View, elements, grouped, summed
 from wavshap_lightning.errors import AttributionError
 
 TARGET = Target("logit", (1,))
@@ -23,6 +25,11 @@ ZERO = BaselineSet(torch.zeros(1, 4))
 
 def two_logits(inputs):
     return torch.stack([inputs.sum(1), inputs.square().sum(1)], 1)
+
+
+def unchecked(function):
+    """Without the tests' own check of arguments, which comes first."""
+    return getattr(function, "__wrapped__", function)
 
 
 def explain(score=two_logits, x=INPUT, baselines=ZERO, target=TARGET, **settings):
@@ -167,6 +174,49 @@ def test_draws_below_one(num_draws):
         explain(stopping=Stopping(num_draws=num_draws))
 
 
+@pytest.mark.parametrize("method", [gradient_shap, integrated_gradients])
+def test_baselines_that_do_not_say_what_they_are(method):
+    settings = {"generator": 0} if method is gradient_shap else {}
+    with pytest.raises(
+        AttributionError, match=r"baselines are a Tensor; say what is meant: BaselineSet\(values\)"
+    ):
+        unchecked(method)(two_logits, INPUT, torch.zeros(3, 4), TARGET, **settings)
+
+
+def test_empty_baselines():
+    with pytest.raises(AttributionError, match="baselines='mine' is empty"):
+        BaselineSet(torch.zeros(0, 4), "mine")
+
+
+def test_a_group_of_nothing():
+    with pytest.raises(AttributionError, match="size=0 must be at least 1"):
+        grouped(0, name="none")
+
+
+def test_a_tolerance_that_is_not_reached_is_put_into_words():
+    rule = Stopping(tolerance=1e-9, num_draws=64)
+    found = explain(
+        baselines=BaselineSet(torch.randn(3, 4, generator=torch.Generator().manual_seed(0))), stopping=rule
+    )
+    assert re.fullmatch(
+        r"4 of 4 units are not resolved after 64 draws \(class 1: 0; class 1: 1; class 1: 2; class 1: 3\); "
+        r"about \d+ draws would resolve them",
+        found.unresolved_in_words(),
+    )
+    assert explain().unresolved_in_words() == ""
+
+
+def test_a_single_unit_has_no_neighbours():
+    one = summed(0, name="all", neighbours=True)
+    target, baselines = (
+        Target("logit", (0, 1)),
+        BaselineSet(torch.randn(3, 4, generator=torch.Generator().manual_seed(0))),
+    )
+    found = explain(target=target, baselines=baselines, options=Options(views=(one, elements())))
+    alone = explain(target=target, baselines=baselines, options=Options(views=(summed(0, name="all"),)))
+    assert torch.equal(found.views["all"].stderr, alone.views["all"].stderr)
+
+
 def test_a_chunk_below_one():
     with pytest.raises(AttributionError, match="chunk_size=0 must be at least 1"):
         explain(options=Options(chunk_size=0))
@@ -196,4 +246,8 @@ def test_a_view_that_mixes_draws():
         AttributionError,
         match=r"view='odd' turned gradients of \(draws, targets\)=\(\d+, 1\) into shape \(1, 1, 4\)",
     ):
-        explain(options=Options(views=(of_terms("odd", lambda terms: terms.sum(0, keepdim=True)),)))
+        explain(
+            options=Options(
+                views=(View("odd", lambda gradients, directions: gradients.sum(0, keepdim=True)),)
+            )
+        )

@@ -112,6 +112,19 @@ class BaselineDistribution:
 Baselines = BaselineSet | BaselineDistribution
 
 
+def check_kind(baselines: object) -> None:
+    """Refuse what says neither of itself.
+
+    Raises:
+        AttributionError: If these are neither a declared set nor a distribution.
+    """
+    if not isinstance(baselines, BaselineSet | BaselineDistribution):
+        raise AttributionError(
+            f"baselines are a {type(baselines).__name__}; say what is meant: BaselineSet(values) for the "
+            "mean over exactly these, BaselineDistribution(stream) for the mean over all that could be drawn"
+        )
+
+
 def take(stream: Iterator[Tensor], count: int, name: str) -> Float[Tensor, "count *input"]:
     """The next `count` baselines of a stream.
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines
+from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines, check_kind
 from wavshap_lightning.attribution.designs import DeclaredNet, Design, FreshStrata
 from wavshap_lightning.attribution.method import Method, Options, explain
 from wavshap_lightning.attribution.problem import Problem, Score
@@ -60,6 +60,7 @@ def gradient_shap(
     >>> found.views["elements"].values
     tensor([[0.5000, 1.0000, 0.0000]], dtype=torch.float64)
     """
+    check_kind(baselines)
     seed, own = seeded(generator)
     stopping = stopping or Stopping(num_draws=FIRST_DRAWS)
     if isinstance(baselines, BaselineDistribution):

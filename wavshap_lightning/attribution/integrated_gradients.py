@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from wavshap_lightning.attribution.baselines import Baselines, BaselineSet
+from wavshap_lightning.attribution.baselines import Baselines, BaselineSet, check_kind
 from wavshap_lightning.attribution.designs import Quadrature
 from wavshap_lightning.attribution.method import Method, Options, explain
 from wavshap_lightning.attribution.problem import Score
@@ -45,6 +45,7 @@ def integrated_gradients(
     Raises:
         AttributionError: If the baselines are a distribution, or anything does not fit together.
     """
+    check_kind(baselines)
     if not isinstance(baselines, BaselineSet):
         raise AttributionError(
             f"baselines={baselines.name!r} is a distribution; integrated gradients start from declared "

@@ -144,6 +144,8 @@ def _refined(blocks: list[Block], of_halves: Tensor) -> tuple[Tensor, Float64[Te
 
 
 def _smooth(values: Float64[Tensor, "targets *units"]) -> Float64[Tensor, "targets *units"]:
+    if values.ndim < 2:
+        return values  # a single unit has no neighbours
     rows = values.reshape(1, -1, values.shape[-1])
     half = SMOOTHED_NEIGHBOURS // 2
     padded = pad(rows, (half, half), mode="replicate")

@@ -42,9 +42,8 @@ def leave_no_trace(*scores: Callable[..., Any]) -> Iterator[None]:
     if any(was_training for _, was_training in training):
         warnings.warn(
             f"the model was in training mode ({_first_in_training(modules)}.training=True): it is "
-            "explained in "
-            "evaluation mode and put back afterwards; call eval() first if that is meant",
-            stacklevel=4,
+            "explained in evaluation mode and put back afterwards; call eval() first if that is meant",
+            stacklevel=5,  # past contextlib, explain() and the method: whoever called that
         )
     parameters = {parameter: None for module in modules for parameter in module.parameters(recurse=False)}
     flags = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters]

@@ -25,6 +25,7 @@ from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.files import write_atomically
 
 FORMAT = 1
+MAX_NAMED = 10
 METADATA_KEY = "attribution"
 VERSIONS: Mapping[str, str] = {
     "wavshap-lightning": version("wavshap-lightning"),
@@ -96,6 +97,24 @@ class Attribution:
     def resolved(self) -> bool:
         """Whether the tolerance was reached; true where none was asked for."""
         return self.unresolved is None or not bool(self.unresolved.any())
+
+    def unresolved_in_words(self) -> str:
+        """Which units are not resolved, and how many draws it would take; empty if all are.
+
+        The first ten are named by target and place, as in `class 1: 3, 4`; a place is one number an axis.
+        """
+        if self.unresolved is None or not self.unresolved.any():
+            return ""
+        places = self.unresolved.nonzero().tolist()
+        named = [
+            f"class {self.target.classes[first]}: {', '.join(map(str, rest)) or 'all'}"
+            for first, *rest in places[:MAX_NAMED]
+        ]
+        more = "; ..." if len(places) > MAX_NAMED else ""
+        return (
+            f"{len(places)} of {self.unresolved.numel()} units are not resolved after {self.num_draws} draws "
+            f"({'; '.join(named)}{more}); about {self.draws_needed} draws would resolve them"
+        )
 
     @property
     def relative_gap(self) -> tuple[float, ...] | None:

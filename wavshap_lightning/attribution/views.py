@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from wavshap_lightning.errors import AttributionError
+
 
 @dataclass(frozen=True)
 class View:
@@ -64,7 +66,12 @@ def grouped(size: int, *, name: str) -> View:
 
     >>> grouped(2, name="spans").project(torch.arange(5.0)[None, None], torch.ones(1, 5))
     tensor([[[1., 5., 4.]]])
+
+    Raises:
+        AttributionError: If a group would be empty.
     """
+    if size < 1:
+        raise AttributionError(f"size={size} must be at least 1")
 
     def add_up(terms: Float[Tensor, "draws targets *input"]) -> Float[Tensor, "draws targets *units"]:
         missing = -terms.shape[-1] % size
