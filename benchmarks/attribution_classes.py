@@ -1,0 +1,72 @@
+"""What do explanations of all classes at once cost against one class?
+
+Base geometry (random weights), eight classes, 3 s of sound, declared noise. On the waveform every class needs
+a backward pass of its own through the whole network, the forward pass is shared: (1 + 8) / (1 + 1) = 4.5 by
+the arithmetic. In the layers the mix is a linear step outside of the score. Baselines are brought to the
+layers before the clock starts: they would cost either the same.
+
+    python benchmarks/attribution_classes.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from _base import LABELS, TARGET, Pair, base_pair
+from _common import ratios, read_arguments, time_interleaved
+from _report import Measurement, over_repeats, report
+from _stages import stages_of
+
+from wavshap_lightning.attribution.gradient_shap import gradient_shap
+from wavshap_lightning.attribution.stopping import Stopping
+from wavshap_lightning.attribution.targets import Target, every_class
+from wavshap_lightning.attribution.waveform_baselines import noise
+
+DRAWS = {"waveform": 16, "layers": 64}
+BARS = {"waveform": 5.0, "layers": 1.5}
+TARGETS = {"one class": TARGET, "all classes": every_class(len(LABELS))}
+
+
+def main() -> None:
+    """Measure and report."""
+    arguments = read_arguments(__doc__, needs=["repeats"])
+    pair = base_pair(quick=arguments.quick)
+    repeats = 1 if arguments.quick else arguments.repeats
+    measurements: list[Measurement] = []
+    for stage, bar in BARS.items():
+        draws = 4 if arguments.quick else DRAWS[stage]
+        calls = {name: call_of(pair, stage, target, draws) for name, target in TARGETS.items()}
+        seconds = time_interleaved(calls, repeats)
+        costs = ratios(seconds["all classes"], seconds["one class"])
+        measurements += [
+            over_repeats(f"{stage}, {name}", values, unit="s", note=f"{draws} draws")
+            for name, values in seconds.items()
+        ]
+        name = f"{stage}, {len(LABELS)} classes / one"
+        measurements.append(over_repeats(name, costs, unit="x", at_most=bar))
+    report("attribution_classes", measurements, arguments)
+
+
+def call_of(pair: Pair, name: str, target: Target, num_draws: int) -> Callable[[], object]:
+    """GradientSHAP of one stage, from one declared baseline on the waveform and sixteen in the layers."""
+    stage = stages_of(pair.ours, pair.waveform)[name]
+    count = 1 if name == "waveform" else 16
+    baselines = stage.bring(noise(pair.waveform).declare(count, torch.Generator().manual_seed(0)))
+
+    def call() -> object:
+        return gradient_shap(
+            stage.explained,
+            stage.input,
+            baselines,
+            target,
+            generator=0,
+            stopping=Stopping(num_draws=num_draws),
+            options=stage.options,
+        )
+
+    return call
+
+
+if __name__ == "__main__":
+    main()
