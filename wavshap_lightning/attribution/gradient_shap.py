@@ -33,11 +33,11 @@ def gradient_shap(
     `phi_i = E_{b, alpha} [(x_i - b_i) d_i f(b + alpha (x - b))]`, `sum phi = f(x) - E_b f(b)`,
     with alpha uniform in [0, 1]. Sources: Lundberg and Lee (2017), the GradientExplainer of SHAP; Erion et
     al. (2021), expected gradients. Where we depart: alphas and baselines are not independent but spread
-    evenly (a lattice for a declared set, strata for a distribution); what is missing to completeness is shared
-    out, and reported as it was before; the error of every unit is stated.
+    evenly (a lattice over a declared set, strata for a distribution); what is missing to completeness is
+    shared out, and reported as it was before; the error of every unit is stated.
 
-    Four draws for each baseline of a declared set, or a multiple of it, serve best. With a single baseline, integrated gradients are as
-    good and cheaper.
+    Four draws for each baseline of a declared set, or a multiple of that, serve best. With a single
+    baseline, integrated gradients are as good and cheaper.
 
     Args:
         score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone.
