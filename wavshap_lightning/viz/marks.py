@@ -1,0 +1,161 @@
+"""Marks that run through all panels over time, and the key that explains colours and marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, HPacker, TextArea
+from matplotlib.patches import Rectangle
+
+from wavshap_lightning.corpora.clip import Span
+from wavshap_lightning.explainer.ranking import FrameRank
+from wavshap_lightning.viz.theme import (
+    AGAINST,
+    AGAINST_PALE,
+    FOR,
+    FOR_PALE,
+    INK,
+    MARK,
+    MARK_EDGE,
+    QUIET,
+    SIGNED,
+    SMALL_PT,
+    UNRESOLVED,
+)
+from wavshap_lightning.viz.words import literal
+
+MARK_GID, EVIDENCE_GID = "strongest frame", "evidence"
+DIGIT_PX = 7
+"""Room a digit needs, generously."""
+
+
+def mark_frames(axes: Sequence[Axes], frames: Sequence[FrameRank]) -> None:
+    """Mark frames by the span each one hears, in all panels; their ranks stand in the topmost.
+
+    The mark lies behind everything; where frames that overlap are marked, it is one.
+    """
+    for one in axes:
+        for frame in frames:
+            span = one.axvspan(frame.start_s, frame.end_s, color=MARK, linewidth=0, zorder=0.5)
+            span.set_gid(MARK_GID)
+        for start_s, end_s in united([(frame.start_s, frame.end_s) for frame in frames]):
+            for edge_s in (start_s, end_s):
+                one.axvline(edge_s, color=MARK_EDGE, linewidth=0.9, zorder=4.5)
+    if axes:
+        _write_ranks(axes[0], frames)
+
+
+def united(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Spans that touch, as one.
+
+    >>> united([(3, 4), (0, 1), (0.5, 2)])
+    [(0, 2), (3, 4)]
+    """
+    whole: list[tuple[float, float]] = []
+    for start, end in sorted(spans):
+        if whole and start <= whole[-1][1]:
+            whole[-1] = (whole[-1][0], max(end, whole[-1][1]))
+        else:
+            whole.append((start, end))
+    return whole
+
+
+def _write_ranks(axes: Axes, frames: Sequence[FrameRank]) -> None:
+    """Neighbours share a line of text, so that no two overlap."""
+    width_px = axes.get_window_extent().width
+    low_s, high_s = axes.get_xlim()
+    digit_s = DIGIT_PX * (high_s - low_s) / width_px
+    groups: list[list[tuple[float, int]]] = []
+    for center_s, rank in sorted(((f.start_s + f.end_s) / 2, rank) for rank, f in enumerate(frames, 1)):
+        room_s = digit_s * (1 + (len(groups[-1]) if groups else 0))
+        if groups and center_s - float(np.mean([c for c, _ in groups[-1]])) < room_s:
+            groups[-1].append((center_s, rank))
+        else:
+            groups.append([(center_s, rank)])
+    for group in groups:
+        words = "\N{THIN SPACE}".join(str(rank) for rank in sorted(rank for _, rank in group))
+        axes.text(
+            float(np.mean([center_s for center_s, _ in group])), 0.99, words, ha="center", va="top",
+            fontsize=SMALL_PT, weight="bold", transform=axes.get_xaxis_transform(),
+        )  # fmt: skip
+
+
+def mark_evidence(axes: Sequence[Axes], spans: Sequence[Span]) -> None:
+    """A bracket at the foot of the topmost panel over what is known to carry the label, and lines down."""
+    for span in spans:
+        for one in axes:
+            for edge_s in (span.start_s, span.end_s):
+                line = one.axvline(edge_s, color=INK, linewidth=0.8, linestyle=(0, (2, 3)), zorder=5)
+                line.set_gid(EVIDENCE_GID)
+        for one in axes[:1]:
+            transform = one.get_xaxis_transform()
+            ends, heights = [span.start_s, span.start_s, span.end_s, span.end_s], [0.09, 0.03, 0.03, 0.09]
+            one.plot(ends, heights, color=INK, linewidth=1.4, transform=transform, gid=EVIDENCE_GID)
+            one.text(
+                (span.start_s + span.end_s) / 2, 0.07, literal(span.kind or "evidence", 24), ha="center",
+                va="bottom", fontsize=SMALL_PT, transform=transform,
+            )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class KeyEntries:
+    """What there is to explain.
+
+    Args:
+        target: What speaks for and against it.
+        intervals: Whether intervals are drawn.
+        unresolved: Whether something may be unresolved: whether there are intervals at all.
+        marks: What the marked frames are; empty if none are.
+    """
+
+    target: str
+    intervals: bool
+    unresolved: bool
+    marks: str
+
+
+def plot_key(axes: Axes, entries: KeyEntries) -> None:
+    """The key: signed colours, grey, interval and marks, on one line."""
+    groups = [[_words("against"), _gradient(), _words(f"for {entries.target}")]]
+    if entries.intervals:
+        groups.append([_swatches(AGAINST_PALE, AGAINST, FOR, FOR_PALE), _words("95 % interval")])
+    if entries.unresolved:
+        groups.append([_swatches(UNRESOLVED), _words("interval contains 0")])
+    if entries.marks:
+        groups.append([_swatches(MARK, edge=MARK_EDGE), _words(entries.marks)])
+    packed = HPacker(
+        children=[HPacker(children=group, align="center", pad=0, sep=5) for group in groups],
+        align="center", pad=0, sep=20,
+    )  # fmt: skip
+    axes.add_artist(
+        AnchoredOffsetbox(
+            "center left", child=packed, pad=0, borderpad=0, frameon=False,
+            bbox_to_anchor=(0, 0.5), bbox_transform=axes.transAxes,
+        )
+    )  # fmt: skip
+    axes.set_axis_off()
+
+
+def _words(text: str) -> TextArea:
+    return TextArea(text, textprops={"fontsize": SMALL_PT, "color": QUIET})
+
+
+def _swatches(*colours: str, edge: str = "none") -> DrawingArea:
+    area = DrawingArea(7 * (1 + len(colours)), 9)
+    width = area.width / len(colours)
+    for place, color in enumerate(colours):
+        area.add_artist(
+            Rectangle((width * place, 0), width, 9, facecolor=color, edgecolor=edge, linewidth=0.8)
+        )
+    return area
+
+
+def _gradient() -> DrawingArea:
+    area = DrawingArea(90, 9)
+    count = 61
+    for place, color in enumerate(SIGNED(np.linspace(0, 1, count))):
+        area.add_artist(Rectangle((90 * place / count, 0), 90 / count + 0.5, 9, facecolor=color, linewidth=0))
+    return area
