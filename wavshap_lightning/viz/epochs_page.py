@@ -110,12 +110,12 @@ def plot_layers_of_epochs(axes: Axes, layers: Sequence[Estimates], norm: Normali
 
 
 def _lines(explanations: Mapping[int, Explanation], target: str) -> list[str]:
-    last = next(reversed(explanations.values()))
+    last = list(explanations.values())[-1]
     path = when_path(last) or ""
     gaps = [one.attributions[path].relative_gap for one in explanations.values()]
     known = [gap[last.targets.index(target)] for gap in gaps if gap is not None]
     lines = [
-        "All epochs on one scale; score and classes above are the last one's. Hollow dot: another was predicted."
+        "All epochs on one scale; score and classes above are the last one's. Hollow: another was predicted."
     ]
     if known:
         lines.append(f"Completeness gap before the correction: {100 * max(known):.2g} % at most ({path}).")

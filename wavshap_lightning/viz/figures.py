@@ -56,8 +56,10 @@ def plot(
     if target is None and len(explanation.targets) > 1:
         with theme():
             return plot_targets(request)
+    named = target or explanation.targets[0]
+    _check_target(explanation, named)
     with theme():
-        return plot_clip(request, target or explanation.targets[0])
+        return plot_clip(request, named)
 
 
 def plot_epochs(
@@ -72,8 +74,8 @@ def plot_epochs(
     """One clip through the epochs of a training, on one signed scale.
 
     Args:
-        explanations: By epoch, all of one clip; drawn in order. The sound, the classes and the strongest frames
-            are those of the last.
+        explanations: By epoch, all of one clip; drawn in order. The classes and the strongest frames are
+            those of the last.
         waveform: As in [`plot`][], like the rest.
         target: See there; None for the only one, or what the last epoch predicts.
         label: See there.
@@ -87,7 +89,7 @@ def plot_epochs(
     """
     ordered = {epoch: explanations[epoch] for epoch in sorted(explanations)}
     named = _common_target(ordered, target)
-    last = next(reversed(ordered.values()))
+    last = list(ordered.values())[-1]
     request = _request(last, waveform, label, evidence, num_top)
     with theme():
         return plot_epochs_of(request, ordered, named)
@@ -141,10 +143,10 @@ def _common_target(explanations: Mapping[Any, Explanation], target: str | None) 
     """The target to draw, which all must have; and all must be of one clip."""
     if not explanations:
         raise SettingError("explanations={} is empty; give at least one")
-    last = list(explanations.values())[-1]
+    first, last = next(iter(explanations.values())), list(explanations.values())[-1]
     named = target or (last.targets[0] if len(last.targets) == 1 else last.prediction)
     for name, one in explanations.items():
-        if one.clip_sha256 != last.clip_sha256 or one.times != last.times:
+        if one.clip_sha256 != first.clip_sha256 or one.times != first.times:
             raise SettingError(
                 f"explanations: {name!r} is of another clip or backbone; give those of one clip"
             )
@@ -153,5 +155,10 @@ def _common_target(explanations: Mapping[Any, Explanation], target: str | None) 
                 f"explanations: {name!r} has path={', '.join(one.attributions)}, which does not say when; "
                 "explain with 'frames' or 'waveform' among views"
             )
-        one.values(when_path(one) or "", "frames", named)
+        _check_target(one, named)
     return named
+
+
+def _check_target(explanation: Explanation, target: str) -> None:
+    path, found = next(iter(explanation.attributions.items()))
+    explanation.values(path, next(iter(found.views)), target)  # says what there is, if it is not there

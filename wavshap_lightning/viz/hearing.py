@@ -13,7 +13,6 @@ from wavshap_lightning.audio.io import hash_audio_file, load_audio
 from wavshap_lightning.errors import AudioError
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.grids import TimeGrid
-from wavshap_lightning.viz.words import clip_name
 
 Samples = Float[np.ndarray, " samples"]
 GivenWaveform = Tensor | Shaped[np.ndarray, "..."] | None
@@ -28,7 +27,7 @@ class Sound:
 
     Args:
         waveform: Its samples; None where they are not to be had.
-        missing: Why not, for people; empty where they are there.
+        missing: Why not, and what to do, for people; empty where they are there.
     """
 
     waveform: Samples | None
@@ -48,15 +47,17 @@ def find_sound(explanation: Explanation, waveform: GivenWaveform) -> Sound:
     if waveform is not None:
         return Sound(_checked(explanation, np.asarray(waveform, dtype=np.float64)))
     if not explanation.clip:
-        return Sound(None, "the clip came as numbers; give them as waveform=...")
+        return Sound(None, "the clip was given as numbers. Give them again, as waveform=[...]")
     try:
         if hash_audio_file(explanation.clip) != explanation.clip_sha256:
-            return Sound(None, f"{clip_name(explanation)} has changed since; give the waveform explained")
+            return Sound(
+                None, "the file has changed since it was explained. Give its waveform, as waveform=[...]"
+            )
         read = load_audio(explanation.clip, sample_rate=explanation.sample_rate).astype(np.float64)
     except AudioError:
-        return Sound(None, f"{clip_name(explanation)} cannot be read; give the waveform as waveform=...")
+        return Sound(None, "the file cannot be read. Give its waveform, as waveform=[...]")
     if len(read) != explanation.num_samples:
-        return Sound(None, f"a part of {clip_name(explanation)} was explained; give it as waveform=...")
+        return Sound(None, "a part of the file was explained. Give that part, as waveform=[...]")
     return Sound(read)
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from wavshap_lightning.viz.estimates import Estimates
 from wavshap_lightning.viz.hearing import hz_to_mel
-from wavshap_lightning.viz.page import ticks_between
+from wavshap_lightning.viz.page import ticks_between, without_axes
 from wavshap_lightning.viz.shapes import Places, boxes, colours_of
 from wavshap_lightning.viz.theme import INK, QUIET, RULE, SMALL_PT
 from wavshap_lightning.viz.words import LABEL_WIDTH, LABELLED, PREDICTED, TARGET, literal, number
@@ -99,7 +99,7 @@ def plot_classes(
     axes.vlines(bars_at, -0.5, len(shown) - 0.5, color=RULE, linewidth=0.8)
     axes.set_xlim(0, 1)
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_axis_off()
+    without_axes(axes)
     more = len(probabilities) - len(shown)
     axes.set_title("Probability of each class" + (f" ({more} more)" if more else ""))
 
@@ -122,7 +122,7 @@ def plot_shares(axes: Axes, shares: Mapping[str, float]) -> None:
     axes.vlines(0.26, -0.5, len(shares) - 0.5, color=RULE, linewidth=0.8)
     axes.set_xlim(0, 1)
     axes.set_ylim(len(shares) - 0.5, -0.5)
-    axes.set_axis_off()
+    without_axes(axes)
     axes.set_title("Share of the magnitude in")
 
 
@@ -132,4 +132,4 @@ def plot_text(axes: Axes, lines: Sequence[str], *, size_pt: float = SMALL_PT, co
         0, 1, "\n".join(lines), va="top", fontsize=size_pt, color=color, linespacing=1.45,
         transform=axes.transAxes,
     )  # fmt: skip
-    axes.set_axis_off()
+    without_axes(axes)

@@ -6,12 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, HPacker, TextArea
 from matplotlib.patches import Rectangle
 
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.ranking import FrameRank
+from wavshap_lightning.viz.page import without_axes
+from wavshap_lightning.viz.shapes import boxes
 from wavshap_lightning.viz.theme import (
     AGAINST,
     AGAINST_PALE,
@@ -30,6 +34,8 @@ from wavshap_lightning.viz.words import literal
 MARK_GID, EVIDENCE_GID = "strongest frame", "evidence"
 DIGIT_PX = 7
 """Room a digit needs, generously."""
+
+GRADIENT_PX = 90
 
 
 def mark_frames(axes: Sequence[Axes], frames: Sequence[FrameRank]) -> None:
@@ -51,8 +57,8 @@ def mark_frames(axes: Sequence[Axes], frames: Sequence[FrameRank]) -> None:
 def united(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """Spans that touch, as one.
 
-    >>> united([(3, 4), (0, 1), (0.5, 2)])
-    [(0, 2), (3, 4)]
+    >>> united([(3.0, 4.0), (0.0, 1.0), (0.5, 2.0)])
+    [(0.0, 2.0), (3.0, 4.0)]
     """
     whole: list[tuple[float, float]] = []
     for start, end in sorted(spans):
@@ -119,24 +125,22 @@ class KeyEntries:
 
 def plot_key(axes: Axes, entries: KeyEntries) -> None:
     """The key: signed colours, grey, interval and marks, on one line."""
-    groups = [[_words("against"), _gradient(), _words(f"for {entries.target}")]]
+    groups: list[list[Artist]] = [[_words("against"), _gradient(), _words(f"for {entries.target}")]]
     if entries.intervals:
         groups.append([_swatches(AGAINST_PALE, AGAINST, FOR, FOR_PALE), _words("95 % interval")])
     if entries.unresolved:
         groups.append([_swatches(UNRESOLVED), _words("interval contains 0")])
     if entries.marks:
         groups.append([_swatches(MARK, edge=MARK_EDGE), _words(entries.marks)])
-    packed = HPacker(
-        children=[HPacker(children=group, align="center", pad=0, sep=5) for group in groups],
-        align="center", pad=0, sep=20,
-    )  # fmt: skip
+    packs: list[Artist] = [HPacker(children=group, align="center", pad=0, sep=5) for group in groups]
+    packed = HPacker(children=packs, align="center", pad=0, sep=20)
     axes.add_artist(
         AnchoredOffsetbox(
             "center left", child=packed, pad=0, borderpad=0, frameon=False,
             bbox_to_anchor=(0, 0.5), bbox_transform=axes.transAxes,
         )
     )  # fmt: skip
-    axes.set_axis_off()
+    without_axes(axes)
 
 
 def _words(text: str) -> TextArea:
@@ -154,8 +158,8 @@ def _swatches(*colours: str, edge: str = "none") -> DrawingArea:
 
 
 def _gradient() -> DrawingArea:
-    area = DrawingArea(90, 9)
-    count = 61
-    for place, color in enumerate(SIGNED(np.linspace(0, 1, count))):
-        area.add_artist(Rectangle((90 * place / count, 0), 90 / count + 0.5, 9, facecolor=color, linewidth=0))
+    area = DrawingArea(GRADIENT_PX, 9)
+    left = np.arange(GRADIENT_PX, dtype=np.float64)
+    colours = [to_hex(color) for color in SIGNED(np.linspace(0, 1, GRADIENT_PX))]
+    area.add_artist(boxes(left, left + 1.0, np.zeros_like(left), np.full_like(left, 9.0), colours))
     return area

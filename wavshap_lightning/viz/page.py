@@ -79,7 +79,7 @@ def build_page(rows: Sequence[Row], duration_s: float) -> Page:
         if row.kind == "time":
             timed.append(row.name)
         else:
-            panels[row.name].set_axis_off()
+            without_axes(panels[row.name])
         panels |= _place_sides(figure, row, bottom)
     _draw_time_axis([panels[name] for name in timed], duration_s)
     return Page(figure, panels, tuple(timed))
@@ -110,20 +110,28 @@ def _draw_time_axis(axes: Sequence[Axes], duration_s: float) -> None:
     if not axes:
         return
     axes[0].set_xlim(0, duration_s)
-    ticks = ticks_between(0, duration_s, 10)
+    ticks = ticks_between(0.0, duration_s, 10)
     axes[0].set_xticks(ticks, [number(tick) for tick in ticks])
     for one in axes[:-1]:
         one.tick_params(axis="x", labelbottom=False, length=0)
         one.spines["bottom"].set_visible(False)
+    axes[-1].xaxis.get_major_ticks(len(ticks))  # made here, not when the figure is shown in another style
     axes[-1].set_xlabel("time (s)", loc="right", labelpad=1)
 
 
 def ticks_between(low: float, high: float, most: int) -> list[float]:
     """Round numbers from `low` to `high`.
 
-    >>> ticks_between(0, 1.05, 3)
+    >>> ticks_between(0.0, 1.05, 3)
     [0.0, 0.5, 1.0]
     """
     values = MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high)
     slack = 1e-9 * (high - low)
     return [float(np.round(tick, 12)) for tick in values if low - slack <= tick <= high + slack]
+
+
+def without_axes(axes: Axes) -> None:
+    """Leave nothing of a panel but what is drawn on it."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_axis_off()

@@ -1,7 +1,6 @@
 """Panels over time: each draws one thing on the Axes it is given.
 
-Positions in time come from the explanation's grids. Where something is drawn on top of something else, the
-order of calls does not matter.
+Positions in time come from the explanation's grids.
 """
 
 from __future__ import annotations
@@ -38,7 +37,12 @@ from wavshap_lightning.viz.words import MINUS, number
 
 ENVELOPE_POINTS = 1400
 HEADROOM = 1.28
-STRIP = 0.07
+MOST_RULED = 16
+"""Epochs that have a line between them, and a number each."""
+
+STRIP, STRIP_GAP = 0.09, 0.02
+"""Shares of the panel's height."""
+
 TICKS_HZ = (0.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16_000.0)
 
 
@@ -79,10 +83,12 @@ def plot_bands_over_time(
 
 
 def plot_strip(axes: Axes, frames: Estimates, times: TimeGrid, norm: Normalize) -> QuadMesh:
-    """Attributions of frames as a strip of colour along the foot of a panel; grey where unresolved."""
+    """Attributions of frames as a strip of colour below what a panel holds already; grey where unresolved."""
     low, high = axes.get_ylim()
-    edges = np.array([low, low + STRIP * (high - low)])
-    return _plot_map(axes, frames.resolved_values[None], cell_edges_s(times), edges, norm)
+    top = low - STRIP_GAP * (high - low)
+    bottom = top - STRIP * (high - low)
+    axes.set_ylim(bottom, high)
+    return _plot_map(axes, frames.resolved_values[None], cell_edges_s(times), np.array([bottom, top]), norm)
 
 
 def plot_frames(axes: Axes, frames: Estimates, times: TimeGrid) -> PolyCollection:
@@ -95,7 +101,7 @@ def plot_frames(axes: Axes, frames: Estimates, times: TimeGrid) -> PolyCollectio
     full = colours_of(frames, FOR, AGAINST, UNRESOLVED)
     bars = boxes(edges_s[:-1], edges_s[1:], np.zeros_like(frames.values), frames.values, pale)
     axes.add_collection(bars)
-    axes.add_collection(boxes(edges_s[:-1], edges_s[1:], frames.low, frames.high, full, zorder=3))
+    axes.add_collection(boxes(edges_s[:-1], edges_s[1:], frames.low, frames.high, full, zorder=3.0))
     axes.stairs(frames.values, edges_s, baseline=None, color=INK, linewidth=0.9, zorder=4)
     axes.axhline(0, color=RULE, linewidth=0.8, zorder=1)
     set_signed_limits(axes, [frames])
@@ -117,7 +123,7 @@ def plot_layers_over_time(axes: Axes, layers: Estimates, times: TimeGrid, norm: 
     count = len(layers.values)
     mesh = _plot_map(axes, layers.resolved_values, cell_edges_s(times), np.arange(count + 1) - 0.5, norm)
     _draw_layer_ticks(axes, count)
-    axes.set_title("Attribution of each layer and frame (0: what enters the transformer)")
+    axes.set_title("Attribution of each layer and frame (layer 0: what enters the transformer)")
     return mesh
 
 
@@ -128,8 +134,14 @@ def plot_epochs_over_time(
     count = len(epochs)
     values = np.stack([epoch.resolved_values for epoch in epochs])
     mesh = _plot_map(axes, values, cell_edges_s(times), np.arange(count + 1) - 0.5, norm)
-    axes.hlines(np.arange(1, count) - 0.5, *axes.get_xlim(), color="white", linewidth=1.2, zorder=3)
-    every = -(-count // 16)
+    axes.hlines(
+        np.arange(1, count) - 0.5,
+        *axes.get_xlim(),
+        color="white",
+        linewidth=1.2 if count <= MOST_RULED else 0,
+        zorder=3,
+    )
+    every = -(-count // MOST_RULED)
     axes.set_yticks(range(0, count, every), names[::every])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(count - 0.5, -0.5)

@@ -15,7 +15,7 @@ Places = Float[np.ndarray, " bars"]
 
 
 def boxes(
-    left: Places, right: Places, low: Places, high: Places, colours: Sequence[str], *, zorder: float = 2
+    left: Places, right: Places, low: Places, high: Places, colours: Sequence[str], *, zorder: float = 2.0
 ) -> PolyCollection:
     """A rectangle for each, to be added to Axes.
 

@@ -1,17 +1,20 @@
 """The one home of colours, sizes and fonts.
 
-Orange speaks for the target and blue against it, a pair that no common kind of colour blindness confuses. White
-is zero, grey is unresolved, and nothing else has a hue but the marks.
+Orange speaks for the target and blue against it, a pair that no common kind of colour blindness confuses.
+White is zero, grey is unresolved, and nothing else has a hue but the marks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Shaped
+from matplotlib import font_manager
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, to_rgba
 
 FOR, AGAINST = "#d55e00", "#0072b2"
@@ -78,18 +81,24 @@ def signed_norm(*values: Shaped[np.ndarray, "..."], quantile: float = 1.0) -> No
     return Normalize(-(limit or 1.0), limit or 1.0)
 
 
+@cache
+def font_families() -> tuple[str, ...]:
+    """The font, and those installed that have what it lacks."""
+    installed = set(font_manager.get_font_names())
+    return (FONT, *(family for family in OTHER_SCRIPTS if family in installed))
+
+
 @contextmanager
 def theme() -> Iterator[None]:
     """Draw in this style inside; the user's style is as it was afterwards.
 
     What is drawn keeps the style, whatever holds when it is shown or saved.
     """
-    with mpl.rc_context(_PARAMETERS):
+    with mpl.rc_context({**_PARAMETERS, "font.family": list(font_families())}):
         yield
 
 
-_PARAMETERS = {
-    "font.family": [FONT],
+_PARAMETERS: dict[Any, Any] = {
     "font.size": TEXT_PT,
     "text.color": INK,
     "text.usetex": False,

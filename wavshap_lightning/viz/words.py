@@ -9,7 +9,7 @@ from matplotlib import font_manager
 
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.viz.theme import FONT, OTHER_SCRIPTS
+from wavshap_lightning.viz.theme import font_families
 
 MINUS = "\N{MINUS SIGN}"
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
@@ -32,14 +32,16 @@ SCORES = {
 
 
 def literal(text: str, width: int = 40) -> str:
-    r"""A name on one line, as it is written; signs that no font has are spelled out, the middle may be left out.
+    r"""A name on one line, as it is written.
+
+    Signs that no font has are spelled out; of a long name the middle is left out.
 
     Args:
         text: Any text: a label, a file's name.
         width: Signs there is room for.
 
     >>> print(literal("two\nlines"), literal("a_very_long_$name$.wav", 12))
-    two\nlines a_very…e$.wav
+    two\nlines a_very…$.wav
     """
     shown = "".join(sign if _can_be_drawn(sign) else ascii(sign)[1:-1] for sign in text)
     if len(shown) <= width:
@@ -48,18 +50,11 @@ def literal(text: str, width: int = 40) -> str:
     return f"{shown[: width - 1 - tail]}{ELLIPSIS}{shown[len(shown) - tail :]}"
 
 
-@cache
-def font_families() -> tuple[str, ...]:
-    """The font, and those installed that have what it lacks."""
-    installed = set(font_manager.get_font_names())
-    return (FONT, *(family for family in OTHER_SCRIPTS if family in installed))
-
-
 def number(value: float, *, signed: bool = False) -> str:
     """Three digits that count, with a true minus.
 
-    >>> number(-0.01234), number(3.0, signed=True), number(31.4)
-    ('−0.0123', '+3', '31.4')
+    >>> number(0.01234), number(3.0, signed=True), number(-31.41) == f"{MINUS}31.4"
+    ('0.0123', '+3', True)
     """
     return f"{value:{'+' if signed else ''}.3g}".replace("-", MINUS)
 
