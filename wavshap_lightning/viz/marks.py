@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.lines import Line2D
 from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, HPacker, TextArea
 from matplotlib.patches import Rectangle
 
@@ -17,25 +18,24 @@ from wavshap_lightning.explainer.ranking import FrameRank
 from wavshap_lightning.viz.page import without_axes
 from wavshap_lightning.viz.shapes import boxes
 from wavshap_lightning.viz.theme import (
-    AGAINST,
-    AGAINST_PALE,
     FOR,
     FOR_PALE,
     INK,
     MARK,
     MARK_EDGE,
+    PAPER,
     QUIET,
     SIGNED,
     SMALL_PT,
     UNRESOLVED,
 )
-from wavshap_lightning.viz.words import literal
+from wavshap_lightning.viz.words import LABEL_WIDTH, literal
 
 MARK_GID, EVIDENCE_GID = "strongest frame", "evidence"
 DIGIT_PX = 7
 """Room a digit needs, generously."""
 
-GRADIENT_PX = 90
+LINE_PX, BRACKET_PX, GRADIENT_PX = 14, 8, 90
 
 
 def mark_frames(axes: Sequence[Axes], frames: Sequence[FrameRank]) -> None:
@@ -50,7 +50,8 @@ def mark_frames(axes: Sequence[Axes], frames: Sequence[FrameRank]) -> None:
         for start_s, end_s in united([(frame.start_s, frame.end_s) for frame in frames]):
             for edge_s in (start_s, end_s):
                 one.axvline(edge_s, color=MARK_EDGE, linewidth=0.9, zorder=4.5)
-    if axes:
+    if axes and frames:
+        _make_room(axes[0], above_px=LINE_PX)
         _write_ranks(axes[0], frames)
 
 
@@ -84,26 +85,50 @@ def _write_ranks(axes: Axes, frames: Sequence[FrameRank]) -> None:
     for group in groups:
         words = "\N{THIN SPACE}".join(str(rank) for rank in sorted(rank for _, rank in group))
         axes.text(
-            float(np.mean([center_s for center_s, _ in group])), 0.99, words, ha="center", va="top",
-            fontsize=SMALL_PT, weight="bold", transform=axes.get_xaxis_transform(),
+            float(np.mean([center_s for center_s, _ in group])), 0.995, words, ha="center", va="top",
+            fontsize=SMALL_PT, weight="bold", transform=axes.get_xaxis_transform(), zorder=6,
         )  # fmt: skip
 
 
 def mark_evidence(axes: Sequence[Axes], spans: Sequence[Span]) -> None:
     """A bracket at the foot of the topmost panel over what is known to carry the label, and lines down."""
-    for span in spans:
-        for one in axes:
-            for edge_s in (span.start_s, span.end_s):
-                line = one.axvline(edge_s, color=INK, linewidth=0.8, linestyle=(0, (2, 3)), zorder=5)
-                line.set_gid(EVIDENCE_GID)
-        for one in axes[:1]:
-            transform = one.get_xaxis_transform()
-            ends, heights = [span.start_s, span.start_s, span.end_s, span.end_s], [0.09, 0.03, 0.03, 0.09]
-            one.plot(ends, heights, color=INK, linewidth=1.4, transform=transform, gid=EVIDENCE_GID)
-            one.text(
-                (span.start_s + span.end_s) / 2, 0.07, literal(span.kind or "evidence", 24), ha="center",
-                va="bottom", fontsize=SMALL_PT, transform=transform,
-            )  # fmt: skip
+    for one in axes:
+        for edge_s in [edge_s for span in spans for edge_s in (span.start_s, span.end_s)]:
+            one.axvline(edge_s, color=INK, linewidth=0.8, linestyle=(0, (2, 3)), zorder=5).set_gid(
+                EVIDENCE_GID
+            )
+    if axes and spans:
+        _make_room(axes[0], below_px=BRACKET_PX + LINE_PX)
+        for span in spans:
+            _draw_bracket(axes[0], span)
+
+
+def _draw_bracket(axes: Axes, span: Span) -> None:
+    height_px, transform = axes.get_window_extent().height, axes.get_xaxis_transform()
+    low, high = 2 / height_px, BRACKET_PX / height_px
+    ends_s = [span.start_s, span.start_s, span.end_s, span.end_s]
+    axes.plot(
+        ends_s,
+        [high, low, low, high],
+        color=INK,
+        linewidth=1.4,
+        transform=transform,
+        gid=EVIDENCE_GID,
+        zorder=5,
+    )
+    axes.text(
+        (span.start_s + span.end_s) / 2, high, literal(span.kind or "evidence", LABEL_WIDTH), ha="center",
+        va="bottom", fontsize=SMALL_PT, transform=transform, zorder=6,
+        bbox={"facecolor": PAPER, "alpha": 0.8, "linewidth": 0, "pad": 0.5},
+    )  # fmt: skip
+
+
+def _make_room(axes: Axes, *, above_px: int = 0, below_px: int = 0) -> None:
+    """Widen the vertical axis so that nothing that is drawn lies in the first or last pixels."""
+    bottom, top = axes.get_ylim()
+    height_px = axes.get_window_extent().height
+    pixel = (top - bottom) / (height_px - above_px - below_px)
+    axes.set_ylim(bottom - below_px * pixel, top + above_px * pixel)
 
 
 @dataclass(frozen=True)
@@ -127,11 +152,11 @@ def plot_key(axes: Axes, entries: KeyEntries) -> None:
     """The key: signed colours, grey, interval and marks, on one line."""
     groups: list[list[Artist]] = [[_words("against"), _gradient(), _words(f"for {entries.target}")]]
     if entries.intervals:
-        groups.append([_swatches(AGAINST_PALE, AGAINST, FOR, FOR_PALE), _words("95 % interval")])
+        groups.append([_bar(), _words("95 % interval")])
     if entries.unresolved:
-        groups.append([_swatches(UNRESOLVED), _words("interval contains 0")])
+        groups.append([_swatch(UNRESOLVED), _words("interval contains 0")])
     if entries.marks:
-        groups.append([_swatches(MARK, edge=MARK_EDGE), _words(entries.marks)])
+        groups.append([_swatch(MARK, edge=MARK_EDGE), _words(entries.marks)])
     packs: list[Artist] = [HPacker(children=group, align="center", pad=0, sep=5) for group in groups]
     packed = HPacker(children=packs, align="center", pad=0, sep=20)
     axes.add_artist(
@@ -147,13 +172,18 @@ def _words(text: str) -> TextArea:
     return TextArea(text, textprops={"fontsize": SMALL_PT, "color": QUIET})
 
 
-def _swatches(*colours: str, edge: str = "none") -> DrawingArea:
-    area = DrawingArea(7 * (1 + len(colours)), 9)
-    width = area.width / len(colours)
-    for place, color in enumerate(colours):
-        area.add_artist(
-            Rectangle((width * place, 0), width, 9, facecolor=color, edgecolor=edge, linewidth=0.8)
-        )
+def _swatch(color: str, edge: str = "none") -> DrawingArea:
+    area = DrawingArea(14, 9)
+    area.add_artist(Rectangle((0, 0), 14, 9, facecolor=color, edgecolor=edge, linewidth=0.8))
+    return area
+
+
+def _bar() -> DrawingArea:
+    """A bar with its interval, as among the frames."""
+    area = DrawingArea(14, 12)
+    area.add_artist(Rectangle((0, 0), 14, 9, facecolor=FOR_PALE, linewidth=0))
+    area.add_artist(Rectangle((0, 6), 14, 6, facecolor=FOR, linewidth=0))
+    area.add_artist(Line2D([0, 14], [9, 9], color=INK, linewidth=0.9))
     return area
 
 

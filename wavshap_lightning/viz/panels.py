@@ -36,7 +36,7 @@ from wavshap_lightning.viz.theme import (
 from wavshap_lightning.viz.words import MINUS, number
 
 ENVELOPE_POINTS = 1400
-HEADROOM = 1.28
+HEADROOM = 1.06
 MOST_RULED = 16
 """Epochs that have a line between them, and a number each."""
 

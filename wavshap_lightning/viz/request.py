@@ -17,7 +17,7 @@ from wavshap_lightning.viz.theme import INK, TEXT_PT, TITLE_PT
 from wavshap_lightning.viz.words import LABEL_WIDTH, clip_name, decision, literal, target_class
 
 CLASS_PX, LINE_PX = 15, 17
-LEAST_WAVEFORM_PX, SPECTROGRAM_PX = 90, 230
+LEAST_WAVEFORM_PX, SPECTROGRAM_PX = 110, 230
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from wavshap_lightning.viz.request import (
     rows_above,
     rows_below,
 )
-from wavshap_lightning.viz.theme import INK, TEXT_PT
+from wavshap_lightning.viz.theme import INK, SMALL_PT, TEXT_PT
 from wavshap_lightning.viz.words import LABEL_WIDTH, caption, gap_words, how, literal, number, score_name
 
-ALL_ROWS_PX, LEAST_ROW_PX, MOST_ROW_PX, ROW_GAP_PX = 420, 44, 110, 8
+ALL_ROWS_PX, LEAST_ROW_PX, MOST_ROW_PX, ROW_GAP_PX = 420, 44, 110, 12
 ROWS_SPECTROGRAM_PX = 150
 
 
@@ -131,10 +131,12 @@ def name_row(axes: Axes, name: str) -> None:
 def _draw_layers(axes: Sequence[Axes], layers: Sequence[Estimates]) -> None:
     for one, estimates in zip(axes, layers, strict=True):
         plot_layers_upright(one, estimates, name_layers=one is axes[-1])
-        set_signed_limits(one, layers, 3)
-        one.yaxis.tick_right()
+        set_signed_limits(one, layers)
+        one.set_yticks([])
         one.spines["left"].set_visible(False)
-    axes[0].set_title("Sum of each layer")
+        total = number(float(estimates.values.sum()), signed=True)
+        one.text(1, 0.97, total, ha="right", va="top", fontsize=SMALL_PT, transform=one.transAxes)
+    axes[0].set_title("Sum of each layer, and of all")
 
 
 def _is_complete(explanation: Explanation) -> bool:
