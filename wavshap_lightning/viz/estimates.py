@@ -60,8 +60,8 @@ def estimates_of(explanation: Explanation, path: str, view: str, target: str | N
     """
     half_widths = explanation.half_widths(path, view, target)
     return Estimates(
-        explanation.values(path, view, target).double().numpy(),
-        None if half_widths is None else half_widths.double().numpy(),
+        explanation.values(path, view, target).double().cpu().numpy(),
+        None if half_widths is None else half_widths.double().cpu().numpy(),
     )
 
 

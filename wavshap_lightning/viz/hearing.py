@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import librosa
 import numpy as np
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
@@ -45,7 +46,7 @@ def find_sound(explanation: Explanation, waveform: GivenWaveform) -> Sound:
         AudioError: If the waveform given is not as long as the one explained.
     """
     if waveform is not None:
-        return Sound(_checked(explanation, np.asarray(waveform, dtype=np.float64)))
+        return Sound(_checked(explanation, torch.as_tensor(waveform).detach().cpu().double().numpy()))
     if not explanation.clip:
         return Sound(None, "the clip was given as numbers. Give them again, as waveform=[...]")
     try:

@@ -37,6 +37,9 @@ from wavshap_lightning.viz.words import MINUS, number
 
 ENVELOPE_POINTS = 1400
 HEADROOM = 1.06
+LINE_PT, MOST_FRAMES_APART = 0.9, 250
+"""Of the line over frames, which thins out where there are more of them than can be told apart."""
+
 MOST_RULED = 16
 """Epochs that have a line between them, and a number each."""
 
@@ -102,7 +105,8 @@ def plot_frames(axes: Axes, frames: Estimates, times: TimeGrid) -> PolyCollectio
     bars = boxes(edges_s[:-1], edges_s[1:], np.zeros_like(frames.values), frames.values, pale)
     axes.add_collection(bars)
     axes.add_collection(boxes(edges_s[:-1], edges_s[1:], frames.low, frames.high, full, zorder=3.0))
-    axes.stairs(frames.values, edges_s, baseline=None, color=INK, linewidth=0.9, zorder=4)
+    thin = min(LINE_PT, LINE_PT * MOST_FRAMES_APART / times.count)
+    axes.stairs(frames.values, edges_s, baseline=None, color=INK, linewidth=thin, zorder=4)
     axes.axhline(0, color=RULE, linewidth=0.8, zorder=1)
     set_signed_limits(axes, [frames])
     return bars
