@@ -227,11 +227,22 @@ def test_odd_names_are_drawn_as_they_are_written(name, build_explanation, wavefo
     assert sum("\n" in text for text in words(figure)) == 1  # the caption
 
 
-def test_no_two_texts_overlap(explanation, waveform):
-    figure = plot(explanation, waveform, label="sad", evidence=[Span(0.1, 0.3, "tremor")])
+@pytest.mark.parametrize("kind", ["clip", "targets", "epochs", "methods"])
+def test_no_two_texts_overlap_and_none_leaves_the_page(kind, build_explanation, waveform):
+    marks = {"label": "sad", "evidence": [Span(0.1, 0.3, "tremor")], "num_top": 5}
+    epochs = {epoch: build_explanation(seed=epoch) for epoch in range(12)}
+    figure = {
+        "clip": lambda: plot(epochs[0], waveform, **marks),
+        "targets": lambda: plot(build_explanation(classes=(0, 1, 2, 3)), waveform, **marks),
+        "epochs": lambda: plot_epochs(epochs, waveform, **marks),
+        "methods": lambda: plot_methods({"a": epochs[0], "a long name": epochs[1]}, waveform, **marks),
+    }[kind]()
     png(figure)
+    page = figure.get_window_extent()
     boxes = [(text.get_text(), text.get_window_extent().padded(-1.5)) for text in texts(figure)]
     for place, (first, one) in enumerate(boxes):
+        assert page.x0 <= one.x0 < one.x1 <= page.x1, first
+        assert page.y0 <= one.y0 < one.y1 <= page.y1, first
         for second, other in boxes[place + 1 :]:
             assert not one.overlaps(other), (first, second)
 

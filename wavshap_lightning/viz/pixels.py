@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,6 +18,6 @@ def figure_pixels(figure: Figure) -> UInt8[np.ndarray, "height width 3"]:
     >>> figure_pixels(Figure(figsize=(0.2, 0.1), dpi=100)).shape
     (10, 20, 3)
     """
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)  # matplotlib has no types for what follows
     canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3]
