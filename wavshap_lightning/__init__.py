@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wavshap_lightning.models.head import EmotionHead, HeadSettings
     from wavshap_lightning.training.datamodule import EmotionDataModule
     from wavshap_lightning.training.module import EmotionModule
+    from wavshap_lightning.viz.figures import plot
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ _HOME = {
     "load_audio": "audio.io",
     "load_classifier": "models.checkpoint",
     "load_corpus": "corpora.catalogue",
+    "plot": "viz.figures",
 }
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "load_audio",
     "load_classifier",
     "load_corpus",
+    "plot",
 ]
 
 

@@ -1,0 +1,98 @@
+"""The clip's sound for a figure: its waveform, if it can be had, and its mel spectrogram."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import librosa
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from wavshap_lightning.audio.io import hash_audio_file, load_audio
+from wavshap_lightning.errors import AudioError
+from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.explainer.grids import TimeGrid
+
+Samples = Float[np.ndarray, " samples"]
+GivenWaveform = Tensor | Shaped[np.ndarray, "..."] | None
+
+NUM_MELS = 80
+DYNAMIC_RANGE_DB = 70.0
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What can be heard of a clip.
+
+    Args:
+        waveform: Its samples; None where they are not to be had.
+        missing: Why not, and what to do, for people; empty where they are there.
+    """
+
+    waveform: Samples | None
+    missing: str = ""
+
+
+def find_sound(explanation: Explanation, waveform: GivenWaveform) -> Sound:
+    """The clip's waveform: the one given, or its file's if that is still the one explained.
+
+    Args:
+        explanation: Of which clip.
+        waveform: The clip as it was explained, or None.
+
+    Raises:
+        AudioError: If the waveform given is not as long as the one explained.
+    """
+    if waveform is not None:
+        return Sound(_checked(explanation, torch.as_tensor(waveform).detach().cpu().double().numpy()))
+    if not explanation.clip:
+        return Sound(None, "the clip was given as numbers. Give them again, as waveform=[...]")
+    try:
+        if hash_audio_file(explanation.clip) != explanation.clip_sha256:
+            return Sound(
+                None, "the file has changed since it was explained. Give its waveform, as waveform=[...]"
+            )
+        read = load_audio(explanation.clip, sample_rate=explanation.sample_rate).astype(np.float64)
+    except AudioError:
+        return Sound(None, "the file cannot be read. Give its waveform, as waveform=[...]")
+    if len(read) != explanation.num_samples:
+        return Sound(None, "a part of the file was explained. Give that part, as waveform=[...]")
+    return Sound(read)
+
+
+def _checked(explanation: Explanation, waveform: Shaped[np.ndarray, "..."]) -> Samples:
+    if waveform.shape != (explanation.num_samples,):
+        raise AudioError(
+            f"waveform: shape={waveform.shape} must be ({explanation.num_samples},), the clip that was "
+            "explained; give that one at the classifier's sample rate, or leave it out"
+        )
+    return waveform
+
+
+def log_mel(waveform: Samples, times: TimeGrid) -> Float[np.ndarray, "mels columns"]:
+    """The level in bands of equal width in mel, in decibels below the loudest.
+
+    Args:
+        waveform: The clip.
+        times: Where the windows lie: one column each.
+    """
+    size = 2 * times.size_samples  # zeros around each window, so that there are bins in the lowest bands
+    before = (size - times.size_samples) // 2 - times.first_sample
+    after = (times.count - 1) * times.hop_samples + size - before - len(waveform)
+    power = librosa.feature.melspectrogram(
+        y=np.pad(waveform, (before, max(after, 0))),
+        sr=times.sample_rate,
+        n_fft=size,
+        win_length=times.size_samples,
+        hop_length=times.hop_samples,
+        center=False,
+        n_mels=NUM_MELS,
+    )
+    return librosa.power_to_db(power[:, : times.count], ref=np.max, top_db=DYNAMIC_RANGE_DB)
+
+
+def hz_to_mel(hertz: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Where frequencies lie on the vertical axis."""
+    return np.asarray(librosa.hz_to_mel(hertz), dtype=np.float64)
