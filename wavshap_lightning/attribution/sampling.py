@@ -116,7 +116,7 @@ class BaselineLattice:
 
     Sources: random shifts of lattices, Cranley and Patterson (1976); the transformation, Korobov (1963). The
     spread of the shifts over baselines is our own. Without the division the rule would be unbiased; with it
-    constants are exact, and weights change by 6 % at most.
+    constants are exact, and weights change by 7 % at most.
 
     Args:
         num_baselines: Size of the declared set.

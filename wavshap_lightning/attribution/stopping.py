@@ -21,7 +21,7 @@ class Stopping:
     Args:
         num_draws: Take exactly so many. With a tolerance or seconds: at most so many.
         tolerance: Relative half-width to reach.
-        max_seconds: Stop after the draw during which these are over. What came out depends on the machine.
+        max_seconds: Stop after the chunk during which these are over. What came out depends on the machine.
         view: Which view the tolerance is for; the first if empty.
 
     Raises:
