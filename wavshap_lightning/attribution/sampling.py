@@ -52,11 +52,13 @@ def seeded(generator: torch.Generator | int) -> tuple[int, torch.Generator]:
         generator: The seed itself, or a generator from which one is drawn; it moves on by that draw.
 
     Raises:
-        AttributionError: If the seed is negative.
+        AttributionError: If the seed is negative, too large or no whole number.
     """
     if isinstance(generator, torch.Generator):
         drawn = torch.randint(SEED_RANGE, (), generator=generator, device=generator.device)
         generator = int(drawn)
+    if not isinstance(generator, int):
+        raise AttributionError(f"generator={generator!r} must be a torch.Generator, or a seed")
     if not 0 <= generator <= SEED_RANGE:
         raise AttributionError(f"seed={generator} must lie in 0 to 2^63 - 1")
     return generator, torch.Generator().manual_seed(generator)
