@@ -13,6 +13,7 @@ from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.saliency import saliency, smooth_grad
+from wavshap_lightning.attribution.sampling import seeded
 from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views import View, elements, grouped, summed
@@ -100,8 +101,19 @@ def test_a_fresh_baseline_that_breaks_the_score_is_named_by_its_draw():
 
 
 def test_a_drawn_baseline_that_is_not_finite():
-    baselines = BaselineDistribution(lambda generator: iter([torch.full((4,), torch.nan)] * 64), "broken")
-    with pytest.raises(AttributionError, match="baselines='broken': one that was drawn holds NaN"):
+    drawn = [torch.ones(4)] * 5 + [torch.full((4,), torch.nan)] * 64
+    baselines = BaselineDistribution(lambda generator: iter(drawn), "broken")
+    for chunk_size in (2, 64):
+        with pytest.raises(AttributionError, match="baselines='broken': that of draw=5 holds NaN"):
+            explain(baselines=baselines, options=Options(chunk_size=chunk_size))
+
+
+@pytest.mark.parametrize(
+    ("drawn", "what"), [([torch.zeros(4), torch.zeros(5)], r"\(\d,\), \(\d,\)"), ([[0.0] * 4], "list")]
+)
+def test_a_stream_of_something_else(drawn, what):
+    baselines = BaselineDistribution(lambda generator: iter(64 * drawn), "mixed")
+    with pytest.raises(AttributionError, match=f"baselines='mixed': the stream gave {what}; it must give"):
         explain(baselines=baselines)
 
 
@@ -181,6 +193,33 @@ def test_baselines_that_do_not_say_what_they_are(method):
         AttributionError, match=r"baselines are a Tensor; say what is meant: BaselineSet\(values\)"
     ):
         unchecked(method)(two_logits, INPUT, torch.zeros(3, 4), TARGET, **settings)
+
+
+@pytest.mark.usefixtures("unchecked_types")
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: BaselineSet([[0.0] * 4]), "are a list without rows; give a tensor"),
+        (lambda: BaselineSet(torch.tensor(0.0)), "are a Tensor without rows"),
+        (lambda: Target("logit", 1), r"classes=1 must be a tuple of indices, even of one"),
+        (lambda: Target("logit", (1.0,)), r"classes=\(1.0,\) must be a tuple of indices"),
+        (lambda: Stopping(num_draws=2.5), "num_draws=2.5 must be a whole number"),
+        (lambda: Stopping(num_draws="4"), "num_draws='4' must be greater than 0"),
+        (lambda: Stopping(tolerance="0.1"), "tolerance='0.1' must be greater than 0"),
+        (lambda: seeded(None), "generator=None must be a torch.Generator, or a seed"),
+        (lambda: seeded(1.5), "generator=1.5 must be a torch.Generator, or a seed"),
+        (lambda: seeded(2**63), r"seed=9223372036854775808 must lie in 0 to 2\^63 - 1"),
+    ],
+)
+def test_arguments_of_another_kind(make, complaint):
+    with pytest.raises(AttributionError, match=complaint):
+        make()
+
+
+def test_a_tolerance_no_number_of_draws_would_reach():
+    baselines = BaselineSet(torch.randn(3, 4, generator=torch.Generator().manual_seed(0)))
+    found = explain(baselines=baselines, stopping=Stopping(tolerance=1e-200, num_draws=8))
+    assert found.draws_needed == 2**62
 
 
 def test_empty_baselines():

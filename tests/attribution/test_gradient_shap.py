@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from wavshap_lightning.attribution import designs
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
@@ -222,3 +223,20 @@ def test_a_generator_and_its_recorded_seed_give_the_same_bytes(network, frames, 
         record.save(tmp_path / name)
     assert (tmp_path / "first").read_bytes() == (tmp_path / "again").read_bytes()
     assert (tmp_path / "first").read_bytes() != (tmp_path / "other").read_bytes()
+
+
+def test_the_error_of_a_lattice_is_told_more_closely_from_four_baselines_on(
+    network, frames, declared, by_frame, monkeypatch
+):
+    def stderr(num_baselines):
+        baselines = BaselineSet(declared.values[:num_baselines])
+        stopping = Stopping(num_draws=8 * num_baselines)
+        found = gradient_shap(
+            network, frames, baselines, LOG_ODDS, generator=0, stopping=stopping, options=by_frame
+        )
+        return found.views["frames"].stderr
+
+    few, many = stderr(3), stderr(16)
+    monkeypatch.setattr(designs, "LATTICE_BASELINES", 1000)
+    assert torch.equal(stderr(3), few)
+    assert (many * 1.4 < stderr(16)).all()

@@ -101,6 +101,24 @@ def test_weights_weigh(terms, generator):
     torch.testing.assert_close(moments.summarise().mean, mean)
 
 
+def weighed(terms, weights):
+    """One block, whose error follows from the scatter of its draws alone."""
+    moments = NetMoments()
+    moments.open_block()
+    moments.add(terms, terms.flatten(2).sum(2), weights)
+    return moments.summarise()
+
+
+def test_draws_of_unequal_weight_scatter_about_their_mean_whichever_comes_first(terms, generator):
+    weights = torch.rand(64, generator=generator, dtype=torch.float64)
+    summary, turned = weighed(terms, weights), weighed(terms.flip(0), weights.flip(0))
+    mean = torch.tensordot(weights, terms, 1) / weights.sum()
+    squares = torch.tensordot(weights.square(), (terms - mean).square(), 1)
+    torch.testing.assert_close(summary.stderr, (squares / weights.sum() ** 2 * 64 / 63).sqrt())
+    torch.testing.assert_close(summary.stderr, turned.stderr)
+    torch.testing.assert_close(summary.gap_share, turned.gap_share)
+
+
 def test_a_net_that_doubled_has_four_blocks_again(terms):
     doubled = feed(NetMoments(), terms, [8, 8, 8, 8, 16, 16], 8)
     at_once = feed(NetMoments(), terms, [16] * 4, 8)

@@ -104,6 +104,16 @@ def _flags_inside(score):
         }
 
 
+class Holder:
+    """A score that is an object with a model."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __call__(self, inputs):
+        return self.model(inputs)
+
+
 MODES = {"plain": nullcontext, "no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
 
 
@@ -144,6 +154,17 @@ def test_everything_is_as_before_when_the_call_raises(model, set_of):
     assert_same(before, state_of(model))
 
 
+def test_a_model_made_in_inference_mode_is_refused_and_left_alone():
+    with torch.inference_mode():
+        model = nn.Linear(6, 3).eval()
+    with (
+        pytest.raises(AttributionError, match=r"made or loaded inside torch.inference_mode\(\)"),
+        leave_no_trace(model),
+    ):
+        raise NotImplementedError
+    assert model.weight.requires_grad
+
+
 def test_the_result_is_the_same_in_every_mode(model, set_of):
     model.eval()
     baselines = set_of(torch.zeros(6))
@@ -172,8 +193,9 @@ def test_baselines_encoded_in_inference_mode_can_be_used(model, set_of):
         lambda model: lambda inputs, inner=model: inner(inputs),
         lambda model: lambda inputs, *, inner=model: inner(inputs),
         lambda model: partial(lambda inputs: model(inputs) + 1.0),
+        Holder,
     ],
-    ids=["module", "method", "partial", "closure", "default", "keyword default", "nested"],
+    ids=["module", "method", "partial", "closure", "default", "keyword default", "nested", "attribute"],
 )
 def test_modules_are_found_behind_callables(hide, model):
     with pytest.warns(UserWarning, match=r"the model was in training mode \(Dropout.training=True\)"):
@@ -196,10 +218,11 @@ def test_a_model_in_training_mode_is_explained_in_evaluation_mode(model, set_of)
 def test_training_mode_that_cannot_be_seen_is_noticed_by_what_it_does(model, set_of):
     class Hidden:
         def __init__(self):
-            self.model = model.train()
+            self.models = [model.train()]
 
         def __call__(self, inputs):
-            return self.model.last(self.model.dropout(self.model.first(inputs)))
+            (model,) = self.models
+            return model.last(model.dropout(model.first(inputs)))
 
     complaint = r"two values that differ by .* put the model into evaluation mode"
     with torch.random.fork_rng(devices=[]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -163,6 +164,7 @@ def test_recordings_as_baselines(classifier, clip, recording):
     assert "exactly 2 declared baselines (another_class)" in two.attributions["frames"].estimand
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_recordings_that_are_missing_too_few_or_of_no_use(classifier, clip):
     with pytest.raises(SettingError, match=r"baselines='other_clips' needs recordings; give some"):
         explain(classifier, clip, baselines="other_clips")
@@ -170,6 +172,9 @@ def test_recordings_that_are_missing_too_few_or_of_no_use(classifier, clip):
         explain(classifier, clip, baselines="other_clips", num_baselines=5, recordings=[clip])
     with pytest.raises(SettingError, match=r"recordings: 1 were given, but baselines='noise' takes none"):
         explain(classifier, clip, recordings=[clip])
+    for single in ("other.wav", Path("other.wav"), clip):
+        with pytest.raises(SettingError, match=r"recordings is a single .*give a list, even of one"):
+            explain(classifier, clip, baselines="other_clips", recordings=single)
     with pytest.raises(AudioError, match=r"recordings\[1\]: peak=0, .* silent"):
         explain(classifier, clip, baselines="other_clips", recordings=[clip, torch.zeros(900)])
 

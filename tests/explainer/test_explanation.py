@@ -116,12 +116,14 @@ def test_top_layers(three_paths):
             lambda found: found.top_neurons(1, by="max"),
             r"view='layer_1' is not there; path='layers' has layer_fr",
         ),
+        (lambda found: found.top_neurons(1, by="median"), r"by='median' must be one of mean, sum, max"),
         (
             lambda found: found.top_frames(1, target="joy"),
             r"target='joy' was not explained; use one of angry",
         ),
     ],
 )
+@pytest.mark.usefixtures("unchecked_types")
 def test_what_was_not_explained(ask, complaint, all_classes):
     with pytest.raises(AttributionError, match=complaint):
         ask(all_classes)
@@ -151,6 +153,12 @@ def test_plain_numbers(three_paths):
     assert plain["paths"]["frames"]["relative_gap"] < 0.05
     assert sum(plain["shares"].values()) == pytest.approx(1)
     assert plain["settings"]["num_baselines"] == 8
+
+
+def test_what_is_not_known_after_one_draw_is_none_among_plain_numbers(classifier, clip):
+    plain = explain(classifier, clip, views=("frames",), num_draws=1).to_dict()
+    assert set(plain["frames"]["stderr"]) == {None}
+    json.dumps(plain, allow_nan=False)
 
 
 def test_shares_tell_speech_pauses_and_edges_apart():

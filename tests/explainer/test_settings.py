@@ -52,6 +52,14 @@ def test_the_defaults():
         ({"num_bands": 300}, r"num_bands=300 must be at most 257"),
         ({"tolerance": 0.0}, r"tolerance=0.0 must be a number greater than 0"),
         ({"max_seconds": float("nan")}, r"max_seconds=nan must be a number greater than 0"),
+        ({"views": None}, r"views=None must be a list of some of frames, layers, waveform"),
+        ({"seed": None}, r"seed=None must be a whole number of at least 0"),
+        ({"seed": 2**63}, r"seed=9223372036854775808 must be at most 2\^63 - 1"),
+        ({"num_bands": None}, r"num_bands=None must be a whole number"),
+        ({"tolerance": "0.05"}, r"tolerance='0.05' must be a number greater than 0"),
+        ({"segments": (0.0, 0.5)}, r"segments=\(0.0, 0.5\) must be a list of spans .* even of one"),
+        ({"segments": 3}, r"segments=3 must be a list of spans"),
+        ({"segments": ["ab"]}, r"segments=\['ab'\] must be a list of spans"),
         ({"segments": [(0.5, 0.2)]}, r"segments=\[0.5, 0.2\] must be \(start_s, end_s\)"),
         ({"segments": [(0.0, 1.0, 2.0)]}, r"segments=\[0.0, 1.0, 2.0\] must be \(start_s, end_s\)"),
         ({"segments": [(0.0, 1.0), (0.5, 2.0)]}, r"segments=\[0.0, 1.0\] and \[0.5, 2.0\] must be in order"),
@@ -97,6 +105,12 @@ def test_all_classes_where_no_label_reads_so():
 @pytest.mark.parametrize("name", ["", "Angry", "angry-vs-", "angry-vs-joy", "angry-vs-angry-vs-sad"])
 def test_no_target(name):
     with pytest.raises(AttributionError, match="is no label of this classifier, which knows angry, happy"):
+        target_named(name, LABELS, 0, "logit")
+
+
+@pytest.mark.parametrize("name", [1, None])
+def test_a_target_that_is_not_a_name(name):
+    with pytest.raises(AttributionError, match=f"target={name} must be a name: one of angry, happy, sad"):
         target_named(name, LABELS, 0, "logit")
 
 

@@ -53,6 +53,21 @@ def test_a_file_that_is_too_short_or_silent_is_named(tmp_path):
             open_sound(tmp_path / name, RATE, SHORTEST)
 
 
+@pytest.mark.usefixtures("unchecked_types")
+@pytest.mark.parametrize("recording", [None, [0.1, 0.2], 7])
+def test_what_is_no_recording(recording):
+    with pytest.raises(AudioError, match=f"clip is a {type(recording).__name__}; give a file"):
+        open_sound(recording, RATE, SHORTEST)
+
+
+def test_arrays_that_torch_does_not_take_as_they_are():
+    still = GOOD.numpy().copy()
+    still.setflags(write=False)
+    for array in (GOOD.numpy()[::-1], still):
+        opened = open_sound(array, RATE, SHORTEST)
+        assert opened.waveform.tolist() == array.tolist()
+
+
 def test_what_is_given_is_copied():
     given = GOOD.clone()
     opened = open_sound(given, RATE, SHORTEST)

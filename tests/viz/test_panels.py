@@ -163,3 +163,11 @@ def test_nothing_is_unresolved_without_errors():
         True,
         False,
     ]
+
+
+def test_intervals_without_end_are_grey_and_leave_the_axis_alone(axes):
+    endless = Estimates(np.array([1.0, -2.0]), np.full(2, np.inf))
+    assert endless.unresolved.all()
+    plot_frames(axes, endless, TimeGrid(2, 1, 1, 0, 1))
+    low, high = axes.get_ylim()
+    assert (low, high) == pytest.approx((-2.18, 1.18))

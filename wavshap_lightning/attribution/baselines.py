@@ -31,13 +31,18 @@ class BaselineSet:
         name: Which family they are of.
 
     Raises:
-        AttributionError: If there is none, or one is not finite.
+        AttributionError: If they are no rows of a tensor, there is none, or one is not finite.
     """
 
     values: Float[Tensor, "baselines *input"]
     name: str = "declared"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.values, Tensor) or self.values.ndim == 0:
+            raise AttributionError(
+                f"baselines={self.name!r} are a {type(self.values).__name__} without rows; give a tensor "
+                "(baselines, *input), one baseline a row"
+            )
         if len(self.values) == 0:
             raise AttributionError(f"baselines={self.name!r} is empty; declare at least one baseline")
         bad = _rows_not_finite(self.values)
@@ -129,13 +134,19 @@ def take(stream: Iterator[Tensor], count: int, name: str) -> Float[Tensor, "coun
     """The next `count` baselines of a stream.
 
     Raises:
-        AttributionError: If the stream ends before.
+        AttributionError: If the stream ends before, or what it gives is not of one shape.
     """
     drawn = list(islice(stream, count))
     if len(drawn) < count:
         raise AttributionError(
             f"baselines={name!r} ended: {count} more were asked for, {len(drawn)} came; a distribution gives "
             "every draw a fresh baseline, so take fewer draws, give more recordings, or declare them as a set"
+        )
+    kinds = {tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__ for one in drawn}
+    if len(kinds) > 1 or not isinstance(drawn[0], Tensor):
+        raise AttributionError(
+            f"baselines={name!r}: the stream gave {', '.join(map(str, kinds))}; it must give tensors of the "
+            "input's shape"
         )
     return torch.stack(drawn)
 

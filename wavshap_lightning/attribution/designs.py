@@ -156,7 +156,7 @@ class FreshStrata:
         self._baselines = baselines
         self._strata = AlphaStrata(generator)
         self._stream: Iterator[Tensor] = baselines.stream(generator)
-        self._generator = generator
+        self._num_placed = 0
 
     def extend(self, count: int) -> list[Points]:
         """One block of pairs."""
@@ -165,7 +165,9 @@ class FreshStrata:
     def place(self, points: Points) -> Placement:
         """On the straight path from the next baselines of the stream."""
         drawn = take(self._stream, len(points), self._baselines.name)
-        fresh = like_input(self._baselines.encoded(drawn), self._problem.input, self._baselines.name)
+        encoded = self._baselines.encoded(drawn)
+        fresh = like_input(encoded, self._problem.input, self._baselines.name, self._num_placed)
+        self._num_placed += len(points)
         after = image(self._problem.first, fresh)
         return replace(along_path(self._problem, fresh, after, points), fresh=after)
 
@@ -221,8 +223,13 @@ def along_path(
     return Placement(after + alphas * directions_after, directions, directions_after)
 
 
-def like_input(values: Tensor, input: Tensor, name: str) -> Float[Tensor, "draws *input"]:  # noqa: A002
-    """Baselines on the input's device and in its precision.
+def like_input(
+    values: Tensor,
+    input: Tensor,  # noqa: A002 - the word for it
+    name: str,
+    start: int = 0,
+) -> Float[Tensor, "draws *input"]:
+    """Baselines on the input's device and in its precision; counted from `start` in messages.
 
     Raises:
         AttributionError: If they have another shape, or one is not finite.
@@ -233,8 +240,12 @@ def like_input(values: Tensor, input: Tensor, name: str) -> Float[Tensor, "draws
             "they must agree. Crop or repeat recordings to the clip's length, and take both through the same "
             "stages"
         )
-    if first_not_finite(values) is not None:
-        raise AttributionError(f"baselines={name!r}: one that was drawn holds NaN or infinity")
+    bad = first_not_finite(values)
+    if bad is not None:
+        raise AttributionError(
+            f"baselines={name!r}: that of draw={start + bad} holds NaN or infinity; look at what draws or "
+            "encodes them"
+        )
     return values.detach().to(input)
 
 

@@ -238,7 +238,7 @@ def _unresolved(found: ViewEstimate, tolerance: float, num_draws: int) -> tuple[
     if not unresolved.any():
         return unresolved, None
     excess = float((half_width / allowed)[unresolved].max())
-    return unresolved, ceil(min(num_draws * excess**2, 2.0**62))
+    return unresolved, ceil(min(num_draws * excess * excess, 2.0**62))
 
 
 def _project(

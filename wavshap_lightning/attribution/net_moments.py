@@ -76,6 +76,7 @@ class Block:
 class NetMoments:
     """The error of draws that are spread evenly follows from how far their parts disagree.
 
+    `v` is `sum w^2 (y - mean)^2 / (sum w)^2` for weights `w`, times `n / (n - 1)`; covariances likewise.
     With the halves' means `h1, h2` and the quarters' `q1 .. q4`, `s2 = (h1 - h2)^2 / 4` and
     `s4 = mean((q1 - q2)^2, (q3 - q4)^2) / 8` are the variances of the whole, were the halves, or the quarters
     of each half, independent. Their sums over units are `S2` and `S4`; `kappa = S2 / sum v` is what the net
@@ -105,6 +106,8 @@ class NetMoments:
         self._blocks: list[Block] = []
         self._first: tuple[Tensor, Tensor] | None = None
         self._squares = self._products = self._total_squares = torch.zeros(())
+        self._weight_squares = 0.0
+        self._twice_weighted = self._totals_twice_weighted = torch.zeros(())
 
     def open_block(self) -> None:
         """Begin a block; four that are full become two, so that there are never more than four."""
@@ -121,6 +124,9 @@ class NetMoments:
         terms = (terms - self._first[0]) * weights.reshape(-1, *(1,) * (terms.ndim - 1))
         totals = (totals - self._first[1]) * weights[:, None]
         self._blocks[-1] += Block(len(terms), float(weights.sum()), terms.sum(0), totals.sum(0))
+        self._weight_squares += float(weights.square().sum())
+        self._twice_weighted = self._twice_weighted + torch.tensordot(weights, terms, 1)
+        self._totals_twice_weighted = self._totals_twice_weighted + weights @ totals
         self._squares = self._squares + terms.square().sum(0)
         self._products = self._products + (terms * broadcast(totals, terms)).sum(0)
         self._total_squares = self._total_squares + totals.square().sum(0)
@@ -129,11 +135,15 @@ class NetMoments:
         """Mean, error and correction."""
         blocks = [block for block in self._blocks if block.count]
         whole = sum(blocks, Block())
-        count, mean_term, mean_total = whole.count, whole.sums / whole.count, whole.totals / whole.count
-        scale = (count / whole.weight) ** 2  # of weighted terms, whose sum is the mean
-        variance = (self._squares / count - mean_term.square()).clamp(min=0) / max(count - 1, 1) * scale
-        covariance = self._products / count - mean_term * broadcast(mean_total, mean_term)
-        total_variance = self._total_squares / count - mean_total.square()
+        count, squares = whole.count, self._weight_squares
+        means = (self._twice_weighted / squares, whole.mean)
+        of_totals = (self._totals_twice_weighted / squares, whole.totals / whole.weight)
+        scale = squares / whole.weight**2 * count / max(count - 1, 1)
+        variance = _scatter(self._squares / squares, means, means).clamp(min=0) * scale
+        covariance = _scatter(
+            self._products / squares, means, tuple(broadcast(mean, variance) for mean in of_totals)
+        )
+        total_variance = _scatter(self._total_squares / squares, of_totals, of_totals)
         share = gap_share(covariance, total_variance, variance, count / (count + SHRINKAGE))
         first = 0.0 if self._first is None else self._first[0]
         return Summary(whole.mean + first, self._stderr(blocks, variance), DEGREES_OF_FREEDOM, share)
@@ -149,6 +159,17 @@ class NetMoments:
             gain = (self._credit.factor * seen.clamp(min=1.0)).clamp(1.0, self._credit.most)
         local = _smooth(local) if self._neighbours else local
         return ((broadcast(kappa, variance) * variance + local) / (2 * broadcast(gain, variance))).sqrt()
+
+
+def _scatter(products: Tensor, one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> Tensor:
+    """Mean of `(y - mean y) (s - mean s)` under squared weights, from that of `y s`.
+
+    Args:
+        products: Mean of `y s` under squared weights.
+        one: Mean of `y` under squared weights, and its mean.
+        other: The same of `s`.
+    """
+    return products - one[0] * other[0] + (one[0] - one[1]) * (other[0] - other[1])
 
 
 def _disagreement(one: Block, other: Block) -> Float64[Tensor, "targets *units"]:

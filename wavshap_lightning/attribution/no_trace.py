@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from wavshap_lightning.errors import AttributionError
+
 
 @contextmanager
 def leave_no_trace(*scores: Callable[..., Any]) -> Iterator[None]:
@@ -25,7 +27,11 @@ def leave_no_trace(*scores: Callable[..., Any]) -> Iterator[None]:
 
     Args:
         scores: The score and any further callables. Modules are found in modules, bound methods, partials,
-            dataclasses, closures and the globals a function names; give those that lie deeper besides.
+            attributes of callable objects, closures and the globals a function names; give those that lie
+            deeper besides.
+
+    Raises:
+        AttributionError: If a parameter was made in inference mode, through which there is no gradient.
 
     Warns:
         UserWarning: If a module was in training mode: what is explained is the model in evaluation mode.
@@ -46,6 +52,11 @@ def leave_no_trace(*scores: Callable[..., Any]) -> Iterator[None]:
             stacklevel=5,  # past contextlib, explain() and the method: whoever called that
         )
     parameters = {parameter: None for module in modules for parameter in module.parameters(recurse=False)}
+    if any(parameter.is_inference() for parameter in parameters):
+        raise AttributionError(
+            "the model was made or loaded inside torch.inference_mode(), so that no gradient passes through "
+            "it; make it outside (explaining inside is fine)"
+        )
     flags = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters]
     with _generators_kept(), torch.inference_mode(mode=False), torch.enable_grad():
         try:
@@ -100,6 +111,7 @@ def _held_by(function: Callable[..., Any]) -> list[Any]:
         except ValueError:  # not yet bound
             continue
     held += [getattr(function, name, None) for name in getattr(function, "__dataclass_fields__", ())]
+    held += [] if isinstance(function, type) else getattr(function, "__dict__", {}).values()
     held += getattr(function, "__defaults__", None) or ()
     held += (getattr(function, "__kwdefaults__", None) or {}).values()
     names = getattr(getattr(function, "__code__", None), "co_names", ())

@@ -134,7 +134,7 @@ class Attribution:
         """Sum of a view's attributions for each target."""
         return unit_sum(self.views[view].values)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write one safetensors file, all of it or nothing; numbers and words lie as JSON in its header.
 
         The same record gives the same bytes.
@@ -142,16 +142,16 @@ class Attribution:
         Raises:
             OSError: If the disk refuses.
         """
-        write_record(path, METADATA_KEY, self.to_parts())
+        write_record(Path(path), METADATA_KEY, self.to_parts())
 
     @classmethod
-    def load(cls, path: Path) -> Attribution:
+    def load(cls, path: str | Path) -> Attribution:
         """Read what `save` wrote.
 
         Raises:
             AttributionError: If the file is missing, damaged, or not such a record.
         """
-        return read_record(path, METADATA_KEY, cls.from_parts)
+        return read_record(Path(path), METADATA_KEY, cls.from_parts)
 
     def to_parts(self) -> Parts:
         """Plain JSON types and tensors, of which a file is made."""

@@ -21,7 +21,7 @@ class Stopping:
     Args:
         num_draws: Take exactly so many. With a tolerance or seconds: at most so many.
         tolerance: Relative half-width to reach.
-        max_seconds: Stop after the draw during which these are over. What came out depends on the machine.
+        max_seconds: Stop after the chunk during which these are over. What came out depends on the machine.
         view: Which view the tolerance is for; the first if empty.
 
     Raises:
@@ -38,8 +38,10 @@ class Stopping:
         if all(value is None for value in given.values()):
             raise AttributionError("stopping: give num_draws, tolerance or max_seconds")
         for name, value in given.items():
-            if value is not None and not value > 0:
-                raise AttributionError(f"{name}={value} must be greater than 0")
+            if value is not None and not (isinstance(value, int | float) and value > 0):
+                raise AttributionError(f"{name}={value!r} must be greater than 0")
+        if self.num_draws is not None and not isinstance(self.num_draws, int):
+            raise AttributionError(f"num_draws={self.num_draws!r} must be a whole number")
 
     @property
     def doubles(self) -> bool:

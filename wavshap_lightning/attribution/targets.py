@@ -50,6 +50,8 @@ class Target:
     def __post_init__(self) -> None:
         if self.kind not in get_args(TargetKind):
             raise AttributionError(f"kind={self.kind!r} must be one of {', '.join(get_args(TargetKind))}")
+        if not (isinstance(self.classes, tuple) and all(isinstance(index, int) for index in self.classes)):
+            raise AttributionError(f"classes={self.classes!r} must be a tuple of indices, even of one: (1,)")
         if not self.classes:
             raise AttributionError("classes=() is empty; name at least one class to explain")
         if (self.kind == "margin") != (self.against is not None):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from wavshap_lightning.attribution.baselines import Baselines
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.record import Provenance
+from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.baselines import waveform_baselines
 from wavshap_lightning.explainer.explanation import Explanation
@@ -73,6 +75,11 @@ class Explainer:
             UserWarning: If the classifier is in training mode, or the clip does not influence the score.
         """
         sound = self._open(clip, "clip")
+        if isinstance(recordings, str | PathLike | Clip | Tensor | np.ndarray):
+            raise SettingError(
+                f"recordings is a single {type(recordings).__name__}; give a list, even of one: "
+                "recordings=[...]"
+            )
         others = [self._open(other, f"recordings[{index}]") for index, other in enumerate(recordings)]
         provenance = Provenance(sound.sha256, fingerprint(self.classifier))
         grid = self.classifier.backbone.frame_grid

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
@@ -170,8 +170,10 @@ class Explanation:
             target: See there.
 
         Raises:
-            AttributionError: As in `top_frames`, or if the layer was not stated in full.
+            AttributionError: As in `top_frames`, if `by` is none of these, or the layer not stated in full.
         """
+        if by not in get_args(Reduction):
+            raise AttributionError(f"by={by!r} must be one of {', '.join(get_args(Reduction))}")
         if by == "max":
             largest = over_frames(self.values("layers", f"layer_{layer}", target), by, axis=0)
             return [NeuronRank(unit.index[0], unit.value, None) for unit in top(largest, k, sign=sign)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from wavshap_lightning.attribution.outcome import ViewEstimate
@@ -20,10 +21,14 @@ UNITS_WITH_ONE_AXIS = (
 """Path, name among plain numbers, view; of two with one name the later stands."""
 
 
-def plain_view(view: ViewEstimate, target: int) -> dict[str, list[float] | None]:
-    """Attributions and standard errors of one target."""
-    stderr = None if view.stderr is None else view.stderr[target].tolist()
+def plain_view(view: ViewEstimate, target: int) -> dict[str, list[float] | list[float | None] | None]:
+    """Attributions and standard errors of one target; an error of which nothing is known yet is None."""
+    stderr = None if view.stderr is None else [_known(error) for error in view.stderr[target].tolist()]
     return {"attribution": view.values[target].tolist(), "stderr": stderr}
+
+
+def _known(error: float) -> float | None:
+    return error if isfinite(error) else None
 
 
 def plain_path(found: Attribution, target: int) -> dict[str, Any]:

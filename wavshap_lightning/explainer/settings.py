@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from math import isfinite
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from wavshap_lightning.errors import SettingError
@@ -25,6 +26,7 @@ RECORDED_FAMILIES: tuple[str, ...] = get_args(RecordedFamily)
 FAMILIES: tuple[str, ...] = tuple(name for part in get_args(Family) for name in get_args(part))
 
 DEFAULT_DRAWS = 64
+MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class ExplainSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "views", _tuple_of_names(self.views))
-        object.__setattr__(self, "segments", tuple(tuple(span) for span in self.segments))
+        object.__setattr__(self, "segments", _tuple_of_spans(self.segments))
         _check_choices(self)
         _check_ranges(self)
         _check_segments(self.segments)
@@ -105,7 +107,24 @@ class ExplainSettings:
 
 
 def _tuple_of_names(views: Sequence[str]) -> tuple[str, ...]:
-    return (views,) if isinstance(views, str) else tuple(views)
+    if isinstance(views, str):
+        return (views,)
+    if not isinstance(views, Iterable):
+        raise SettingError(f"views={views!r} must be a list of some of {', '.join(PATHS)}")
+    return tuple(views)
+
+
+def _tuple_of_spans(segments: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
+    if not isinstance(segments, Iterable) or not all(map(_is_numbers, segments)):
+        raise SettingError(
+            f"segments={segments!r} must be a list of spans (start_s, end_s), even of one: "
+            "segments=[(0.0, 0.5)]"
+        )
+    return tuple(tuple(span) for span in segments)
+
+
+def _is_numbers(span: object) -> bool:
+    return isinstance(span, Iterable) and all(isinstance(number, Real) for number in span)
 
 
 def _check_choices(settings: ExplainSettings) -> None:
@@ -132,15 +151,18 @@ def _check_ranges(settings: ExplainSettings) -> None:
     for name, smallest in at_least.items():
         value = getattr(settings, name)
         whole = isinstance(value, int) and not isinstance(value, bool)
-        if value is not None and not (whole and value >= smallest):
+        may_be_left_out = ExplainSettings.__dataclass_fields__[name].default is None
+        if not (value is None and may_be_left_out) and not (whole and value >= smallest):
             raise SettingError(f"{name}={value!r} must be a whole number of at least {smallest}")
+    if settings.seed > MAX_SEED:
+        raise SettingError(f"seed={settings.seed} must be at most 2^63 - 1")
     if settings.num_bands > STFT.num_bins:
         raise SettingError(
             f"num_bands={settings.num_bands} must be at most {STFT.num_bins}, the bins there are"
         )
     for name in ("tolerance", "max_seconds"):
         value = getattr(settings, name)
-        if value is not None and not (value > 0 and isfinite(value)):
+        if value is not None and not (isinstance(value, int | float) and value > 0 and isfinite(value)):
             raise SettingError(f"{name}={value!r} must be a number greater than 0; leave it out for none")
 
 

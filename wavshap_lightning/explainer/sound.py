@@ -54,8 +54,8 @@ def open_sound(recording: Recording, sample_rate: int, shortest: int, what: str 
         what: What it is for, for messages.
 
     Raises:
-        AudioError: If it cannot be read, has channels, is shorter than one frame, silent, not finite or not
-            in [-1, 1].
+        AudioError: If it is no recording, cannot be read, has channels, is shorter than one frame, silent,
+            not finite or not in [-1, 1].
     """
     sound = _opened(recording, sample_rate, what)
     _check(sound, sample_rate, shortest)
@@ -66,6 +66,11 @@ def _opened(recording: Recording, sample_rate: int, what: str) -> Sound:
     if isinstance(recording, Tensor | np.ndarray):
         waveform = _from_numbers(recording, what)
         return Sound(waveform, "", tensor_sha256(waveform), what)
+    if not isinstance(recording, str | PathLike | Clip):
+        raise AudioError(
+            f"{what} is a {type(recording).__name__}; give a file, a clip of a corpus, or a waveform as a "
+            "tensor or an array"
+        )
     start_s, end_s = (recording.start_s, recording.end_s) if isinstance(recording, Clip) else (None, None)
     path = recording.path if isinstance(recording, Clip) else recording
     waveform = torch.from_numpy(load_audio(path, sample_rate=sample_rate, start_s=start_s, end_s=end_s))
@@ -73,6 +78,8 @@ def _opened(recording: Recording, sample_rate: int, what: str) -> Sound:
 
 
 def _from_numbers(numbers: Tensor | Shaped[np.ndarray, "..."], what: str) -> Float32[Tensor, " samples"]:
+    if isinstance(numbers, np.ndarray):
+        numbers = np.array(numbers)  # torch takes neither reversed nor read-only arrays as they are
     waveform = torch.as_tensor(numbers).detach()
     if waveform.ndim != 1:
         raise AudioError(

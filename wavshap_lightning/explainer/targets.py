@@ -22,11 +22,15 @@ def target_named(name: str, labels: Sequence[str], prediction: int, kind: ScoreK
         kind: Which score of a class; a margin is always the difference of two logits.
 
     Raises:
-        AttributionError: If no label is meant; the message lists them.
+        AttributionError: If no label is meant, or it is not a name; the message lists them.
 
     >>> target_named("sad-vs-happy", ["happy", "sad"], 0, "log_odds")
     Target(kind='margin', classes=(1,), against=0)
     """
+    if not isinstance(name, str):
+        raise AttributionError(
+            f"target={name!r} must be a name: one of {', '.join(labels)}, or {PREDICTED!r}, {ALL!r}"
+        )
     if name in labels:
         return Target(kind, (labels.index(name),))
     if name == PREDICTED:

@@ -32,13 +32,19 @@ class Estimates:
 
     @property
     def low(self) -> Float[np.ndarray, "*units"]:
-        """Lower ends of the intervals."""
-        return self.values if self.half_widths is None else self.values - self.half_widths
+        """Lower ends of the intervals; the values where these have no end, as after a single draw."""
+        return self.values - self._room
 
     @property
     def high(self) -> Float[np.ndarray, "*units"]:
         """Upper ends."""
-        return self.values if self.half_widths is None else self.values + self.half_widths
+        return self.values + self._room
+
+    @property
+    def _room(self) -> Float[np.ndarray, "*units"]:
+        if self.half_widths is None:
+            return np.zeros_like(self.values)
+        return np.where(np.isfinite(self.half_widths), self.half_widths, 0.0)
 
     @property
     def resolved_values(self) -> Float[np.ndarray, "*units"]:
