@@ -137,6 +137,17 @@ def test_silence_is_refused_where_the_level_is_divided_out(clip):
         silence(clip, of_any_level)
 
 
+def test_silence_is_refused_where_most_happens_where_nothing_is_left_to_hear(clip):
+    """A third of the change of this score, which levels out 60 dB below the clip, lies above alpha = 0.1."""
+
+    def compressing(inputs):
+        power = inputs.square().mean(1) / clip.square().mean()
+        return torch.stack([(power + 1e-6).log(), inputs[:, 0]], 1)
+
+    with pytest.raises(AttributionError, match="most of the change lies where nothing is left to hear"):
+        silence(clip, compressing)
+
+
 def test_silence_is_fine_where_the_level_counts(clip):
     found = silence(clip, of_this_level)
     assert found.values.shape == (1, NUM_SAMPLES)

@@ -19,7 +19,7 @@ from wavshap_lightning.errors import AttributionError
 
 SPECTRUM_WINDOW = 512
 QUIET = (1.0, 0.1)
-MIN_CHANGE_SHARE = 0.1
+MIN_CHANGE_SHARE = 0.5
 
 Waveform = Float[Tensor, " samples"]
 
@@ -95,7 +95,7 @@ def silence(clip: Waveform, score: Score | None) -> BaselineSet:
 
     Ill-posed where the model divides the level out: on the path from silence such a score stays constant
     until alpha is almost 0, where everything happens at once, and sums over the path miss it. The score is
-    asked at the clip, at a tenth of it and at silence: if less than a tenth of the change lies in the upper
+    asked at the clip, at a tenth of it and at silence: if less than half of the change lies in the upper
     nine tenths of the path, silence is refused.
 
     Args:
@@ -103,7 +103,7 @@ def silence(clip: Waveform, score: Score | None) -> BaselineSet:
         score: The score to check; None to go without, when the path is taken in decibels.
 
     Raises:
-        AttributionError: If the score hardly changes before alpha is 0.1.
+        AttributionError: If less than half of the score's change lies above alpha = 0.1.
     """
     _level(clip)
     silent = torch.zeros_like(clip)
@@ -115,7 +115,7 @@ def silence(clip: Waveform, score: Score | None) -> BaselineSet:
             raise AttributionError(
                 f"baselines='silence' is ill-posed for this score: at alpha={QUIET[1]} of the path from "
                 f"silence its logits differ by {early:.3g} from the clip's, at silence by {whole:.3g}: it "
-                "divides the level out, and all of the change lies where nothing is left to hear. Use "
+                "divides the level out, and most of the change lies where nothing is left to hear. Use "
                 "noise at the clip's level, or integrated gradients in decibels with silence(clip, None)"
             )
     return BaselineSet(silent[None], "silence")
