@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
+from wavshap_lightning.attribution.gradient_shap import gradient_shap
+from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.method import Options
+from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
+from wavshap_lightning.attribution.targets import every_class
 from wavshap_lightning.attribution.views import elements, summed
 
 NUM_FRAMES, NUM_CHANNELS, NUM_CLASSES = 12, 3, 4
@@ -81,3 +87,45 @@ def linear(linear_weights):
 @pytest.fixture
 def set_of():
     return lambda *rows: BaselineSet(torch.stack([torch.as_tensor(row) for row in rows]))
+
+
+# Stacks of layers, which a score sees through a linear mix
+
+
+STACK_SHAPE = (5, NUM_FRAMES, NUM_CHANNELS)
+STACK_TARGET = every_class(NUM_CLASSES)
+
+
+def _draw_stacks(generator):
+    while True:
+        yield torch.randn(STACK_SHAPE, generator=generator, dtype=torch.float64)
+
+
+STACKS = BaselineDistribution(_draw_stacks)
+DECLARED_STACKS = STACKS.declare(6, torch.Generator().manual_seed(1))
+SEEDED = partial(gradient_shap, target=STACK_TARGET, generator=1)
+METHODS = {
+    "declared": partial(SEEDED, baselines=DECLARED_STACKS),
+    "distribution": partial(SEEDED, baselines=STACKS),
+    "integrated_gradients": partial(integrated_gradients, baselines=DECLARED_STACKS, target=STACK_TARGET),
+    "saliency": partial(saliency, target=STACK_TARGET),
+    "input_x_gradient": partial(input_x_gradient, target=STACK_TARGET),
+    "smooth_grad": partial(smooth_grad, target=STACK_TARGET, generator=1),
+}
+
+
+@pytest.fixture
+def layers():
+    """A stack to explain, `(layer, time, hidden)`."""
+    return next(_draw_stacks(torch.Generator().manual_seed(7)))
+
+
+@pytest.fixture(scope="session")
+def declared_stacks():
+    return DECLARED_STACKS
+
+
+@pytest.fixture(params=METHODS.values(), ids=METHODS)
+def method(request):
+    """Every method on stacks, `(score, layers, options=)`."""
+    return request.param

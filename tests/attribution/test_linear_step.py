@@ -7,19 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wavshap_lightning.attribution.baselines import BaselineDistribution
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
-from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.linear_step import LinearStep
 from wavshap_lightning.attribution.method import Options
-from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
+from wavshap_lightning.attribution.saliency import saliency
 from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.attribution.views import View, elements, grouped, summed
 from wavshap_lightning.errors import AttributionError
 
-NUM_LAYERS = 5
-SHAPE = (NUM_LAYERS, 12, 3)
 TARGET = every_class(4)
 WEIGHTS = torch.tensor([0.1, 0.3, 0.05, 0.35, 0.2], dtype=torch.float64)
 MIX = LinearStep(
@@ -34,23 +30,6 @@ VIEWS = (
 )
 
 
-def _stream(generator):
-    while True:
-        yield torch.randn(SHAPE, generator=generator, dtype=torch.float64)
-
-
-DISTRIBUTION = BaselineDistribution(_stream)
-DECLARED = DISTRIBUTION.declare(6, torch.Generator().manual_seed(1))
-METHODS = {
-    "declared": lambda f, x, o: gradient_shap(f, x, DECLARED, TARGET, generator=1, options=o),
-    "distribution": lambda f, x, o: gradient_shap(f, x, DISTRIBUTION, TARGET, generator=1, options=o),
-    "integrated_gradients": lambda f, x, o: integrated_gradients(f, x, DECLARED, TARGET, options=o),
-    "saliency": lambda f, x, o: saliency(f, x, TARGET, options=o),
-    "input_x_gradient": lambda f, x, o: input_x_gradient(f, x, TARGET, options=o),
-    "smooth_grad": lambda f, x, o: smooth_grad(f, x, TARGET, generator=1, options=o),
-}
-
-
 @pytest.fixture(scope="module")
 def score(network):
     import copy
@@ -58,16 +37,10 @@ def score(network):
     return copy.deepcopy(network).double()
 
 
-@pytest.fixture
-def layers():
-    return next(_stream(torch.Generator().manual_seed(7)))
-
-
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_the_step_outside_of_the_score_gives_what_it_gives_inside(method, score, layers):
     options = Options(views=VIEWS, chunk_size=10)
-    inside = method(lambda x: score(MIX.apply(x)), layers, options)
-    outside = method(score, layers, replace(options, first=MIX))
+    inside = method(lambda x: score(MIX.apply(x)), layers, options=options)
+    outside = method(score, layers, options=replace(options, first=MIX))
     for name, view in inside.views.items():
         for number in ("values", "stderr"):
             one, other = getattr(view, number), getattr(outside.views[name], number)
@@ -81,20 +54,21 @@ def test_the_step_outside_of_the_score_gives_what_it_gives_inside(method, score,
     assert outside.prediction == inside.prediction
 
 
-def test_it_meets_captum_on_the_composition(score, layers):
+def test_it_meets_captum_on_the_composition(score, layers, declared_stacks):
     attr = pytest.importorskip("captum.attr", reason="captum is not installed")
     target = Target("log_odds", (2,))
     method = attr.GradientShap(lambda x: target(score(MIX.apply(x)))[:, 0])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         draws = [
-            method.attribute(layers[None], DECLARED.values, n_samples=500)[0].detach() for _ in range(20)
+            method.attribute(layers[None], declared_stacks.values, n_samples=500)[0].detach()
+            for _ in range(20)
         ]
     runs = torch.stack(draws).sum(-1)
     found = gradient_shap(
         score,
         layers,
-        DECLARED,
+        declared_stacks,
         target,
         generator=0,
         stopping=Stopping(num_draws=512),
@@ -105,7 +79,7 @@ def test_it_meets_captum_on_the_composition(score, layers):
     assert ((found.values[0] - runs.mean(0)).abs() <= 3 * error).double().mean() > 0.97
 
 
-def test_a_declared_set_goes_through_the_step_once(score, layers):
+def test_a_declared_set_goes_through_the_step_once(score, layers, declared_stacks):
     seen = []
 
     def apply(values):
@@ -113,18 +87,23 @@ def test_a_declared_set_goes_through_the_step_once(score, layers):
         return MIX.apply(values)
 
     gradient_shap(
-        score, layers, DECLARED, TARGET, generator=0, options=Options(first=LinearStep(apply, MIX.adjoint))
+        score,
+        layers,
+        declared_stacks,
+        TARGET,
+        generator=0,
+        options=Options(first=LinearStep(apply, MIX.adjoint)),
     )
-    assert sum(seen) == len(DECLARED) + 2  # the input, and the pair that checks the adjoint
+    assert sum(seen) == len(declared_stacks) + 2  # the input, and the pair that checks the adjoint
 
 
-def test_gradients_go_back_through_the_step_only_where_a_view_asks(score, layers):
+def test_gradients_go_back_through_the_step_only_where_a_view_asks(score, layers, declared_stacks):
     counted = _Counted(MIX.adjoint)
     inside = View("inside", lambda gradients, directions: gradients.sum(2), after_first=True)
     for views, calls in (((inside,), 0), ((inside, *VIEWS), 4)):
         counted.calls = 0
         options = Options(views=views, chunk_size=16, first=replace(MIX, adjoint=counted))
-        gradient_shap(score, layers, DECLARED, TARGET, generator=0, options=options)
+        gradient_shap(score, layers, declared_stacks, TARGET, generator=0, options=options)
         assert counted.calls == 1 + calls  # the check, and once a chunk
 
 
@@ -172,11 +151,11 @@ def test_a_step_that_loses_the_first_axis_is_refused(score, layers):
         saliency(score, layers, TARGET, options=Options(first=step))
 
 
-def test_weights_that_ask_for_a_gradient_leave_no_graph_behind(score, layers):
+def test_weights_that_ask_for_a_gradient_leave_no_graph_behind(score, layers, declared_stacks):
     weights = WEIGHTS.clone().requires_grad_()
     step = LinearStep(
         lambda x: torch.einsum("l,dlth->dth", weights, x), lambda g: torch.einsum("l,dkth->dklth", weights, g)
     )
-    found = gradient_shap(score, layers, DECLARED, TARGET, generator=0, options=Options(first=step))
+    found = gradient_shap(score, layers, declared_stacks, TARGET, generator=0, options=Options(first=step))
     assert not found.views["elements"].values.requires_grad
     assert weights.grad is None

@@ -6,38 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from wavshap_lightning.attribution.baselines import BaselineDistribution
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
-from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.layer_views import layer_detail, layer_frame, layer_mix, layer_neuron
 from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.pooled_score import PooledScore, pool, totals, unpool
-from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
+from wavshap_lightning.attribution.saliency import saliency
 from wavshap_lightning.attribution.targets import every_class
 from wavshap_lightning.attribution.views import elements, summed
 from wavshap_lightning.errors import AttributionError
 
-SHAPE = (5, 12, 3)
 WEIGHTS = torch.tensor([0.1, 0.3, 0.05, 0.35, 0.2], dtype=torch.float64)
 VIEWS = (layer_frame(WEIGHTS), layer_neuron(WEIGHTS), layer_detail(WEIGHTS, 3), elements())
 TARGET = every_class(4)
-
-
-def _stream(generator):
-    while True:
-        yield torch.randn(SHAPE, generator=generator, dtype=torch.float64)
-
-
-DISTRIBUTION = BaselineDistribution(_stream)
-DECLARED = DISTRIBUTION.declare(6, torch.Generator().manual_seed(1))
-METHODS = {
-    "declared": lambda f, x, o: gradient_shap(f, x, DECLARED, TARGET, generator=1, options=o),
-    "distribution": lambda f, x, o: gradient_shap(f, x, DISTRIBUTION, TARGET, generator=1, options=o),
-    "integrated_gradients": lambda f, x, o: integrated_gradients(f, x, DECLARED, TARGET, options=o),
-    "saliency": lambda f, x, o: saliency(f, x, TARGET, options=o),
-    "input_x_gradient": lambda f, x, o: input_x_gradient(f, x, TARGET, options=o),
-    "smooth_grad": lambda f, x, o: smooth_grad(f, x, TARGET, generator=1, options=o),
-}
 
 
 class Tail(nn.Module):
@@ -56,17 +36,11 @@ def tail():
         return Tail().double().eval()
 
 
-@pytest.fixture
-def layers():
-    return next(_stream(torch.Generator().manual_seed(7)))
-
-
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 @pytest.mark.parametrize("at_once", [False, True])
 def test_saying_so_changes_nothing(method, at_once, tail, layers):
     pooled = PooledScore(tail)
     options = Options(views=VIEWS, chunk_size=10, first=layer_mix(WEIGHTS), targets_at_once=at_once)
-    plain, fast = method(pooled.__call__, layers, options), method(pooled, layers, options)
+    plain, fast = method(pooled.__call__, layers, options=options), method(pooled, layers, options=options)
     for name, view in plain.views.items():
         torch.testing.assert_close(fast.views[name].values, view.values, rtol=1e-9, atol=1e-11)
         if view.stderr is not None:
@@ -76,9 +50,9 @@ def test_saying_so_changes_nothing(method, at_once, tail, layers):
         assert fast.gap == pytest.approx(plain.gap, abs=1e-12)
 
 
-def test_it_needs_no_first_step(tail, layers):
+def test_it_needs_no_first_step(tail, layers, declared_stacks):
     pooled, frames = PooledScore(tail), layers[0]
-    baselines = DECLARED.through(lambda values: values[:, 0])
+    baselines = declared_stacks.through(lambda values: values[:, 0])
     options = Options(views=(summed(1, name="frames"), elements()))
     plain, fast = (
         gradient_shap(score, frames, baselines, TARGET, generator=0, options=options)
