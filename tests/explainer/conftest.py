@@ -31,15 +31,6 @@ SHAPE = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Networks this small spend their time on handing work to threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def build_classifier():
     """`(norm="layer", normalise=False, precision="fp32", **head) -> EmotionClassifier`, curved on purpose."""

@@ -47,15 +47,6 @@ SHAPE = {
 SHAPE_OF_FAMILY = {"wavlm": {"num_buckets": 16, "max_bucket_distance": 20}, "wav2vec2": {}, "hubert": {}}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Networks this small spend their time on handing work to threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(params=product(FAMILIES, ("group", "layer")), ids="-".join)
 def variant(request):
     """A family and where its feature extractor normalises."""

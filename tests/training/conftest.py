@@ -24,15 +24,6 @@ PART_OF_SPEAKER = {"ann": "train", "bob": "train", "cy": "validation", "di": "te
 TAKES = 2
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    """Networks this small spend their time on handing work to threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def backbone_folder(tmp_path_factory):
     """A WavLM of two layers of 32, hop 320 samples, saved as transformers saves it."""
