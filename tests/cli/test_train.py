@@ -60,6 +60,25 @@ def test_a_configuration_that_was_stored_runs_again(flags, read_csv, weights):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_without_validation_all_others_train_and_the_last_epoch_is_kept(flags, read_csv, weights, capsys):
+    main(flags("fit", "--data.validation", "false"))
+    run = Path("runs/demo/version_0")
+    protocol = json.loads((run / "protocol.json").read_text())
+    assert protocol["name"] == "planted-official-no-validation"
+    assert protocol["clips"] == {"train": 8, "validation": 0, "test": 4}
+    rows = read_csv(run / "metrics.csv")
+    assert not any(name.startswith("val/") for name in rows[0])
+    assert 0 <= float(rows[2]["test/uar"]) <= 1
+    best, last = (weights(run / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
+    assert all(torch.equal(best[name], last[name]) for name in last)
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1].endswith(
+        "explain.py runs/demo/version_0/checkpoints/best.ckpt CLIP.wav"
+    )
+    assert "Best val UAR" not in shown.out
+    assert "WARNING" not in shown.err
+
+
 def test_another_seed_gives_another_run(flags, read_csv):
     main(flags())
     main(flags("fit", "--seed_everything", 1))

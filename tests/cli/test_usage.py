@@ -31,6 +31,10 @@ pytestmark = [
         (["--ckpt_path", "last"], "SettingError: ckpt_path='last': no run in runs/demo has a last.ckpt"),
         (["--ckpt_path", "missing.ckpt"], "CheckpointError: checkpoint=missing.ckpt is not a file"),
         (["--data.labels", "[happy, nothing]"], "CorpusError: "),
+        (
+            ["--data.validation", "false", "--run.patience", "3"],
+            "SettingError: run.patience=3 watches validation recall",
+        ),
     ],
 )
 def test_what_is_at_fault_is_told_without_a_traceback(flags, run_main, capsys, more, message):
@@ -44,6 +48,12 @@ def test_what_is_at_fault_is_told_without_a_traceback(flags, run_main, capsys, m
 def test_an_evaluation_needs_a_checkpoint(flags, run_main, capsys, command):
     run_main(flags(command), code=EXIT_USAGE)
     assert f"ckpt_path=None: say which checkpoint to {command}" in capsys.readouterr().err
+
+
+def test_what_does_without_validation_cannot_be_validated(flags, run_main, capsys):
+    main(flags("fit", "--data.validation", "false"))
+    run_main(flags("validate", "--data.validation", "false", "--ckpt_path", "best"), code=EXIT_USAGE)
+    assert "data.validation=false: no clip validates" in capsys.readouterr().err
 
 
 def test_weights_alone_are_nothing_to_go_on_from(flags, run_main, capsys):

@@ -73,6 +73,23 @@ def test_an_empty_part_is_named(speakers, part):
         PROTOCOL.split(clips_of(*speakers.split()), 0)
 
 
+def test_without_validation_those_who_would_choose_train():
+    protocol = PROTOCOL.without_validation()
+    split = protocol.split(clips_of("ann", "bob", "cat", "dan"), 0)
+    assert [clip.speaker for clip in split.train] == ["ann", "bob", "cat"]
+    assert split.validation == ()
+    assert [clip.speaker for clip in split.test] == ["dan"]
+    assert protocol.hash != PROTOCOL.hash
+    assert Protocol.from_dict(protocol.to_dict()) == protocol
+
+
+def test_without_validation_no_text_is_held_out():
+    shared = Protocol("two", "toy", (Fold("f", ("ann",), ("ann",), ("bob",)),), shared_validation=True)
+    clips = clips_of("ann", "bob", texts=("one", "two"))
+    split = shared.without_validation().split(clips, 0)
+    assert [len(part) for _, part in split.items()] == [2, 0, 2]
+
+
 def test_shared_validation_holds_out_whole_texts_of_the_training_speaker():
     texts = [f"word{index}" for index in range(30)]
     clips = clips_of("ann", "bob", texts=texts)

@@ -118,11 +118,14 @@ class EmotionCLI(LightningCLI):
             patience=run.patience,
             folder=folder,
             progress=configured.enable_progress_bar is not False,
+            validation=self.datamodule.corpus.validation,
         )
         kwargs["callbacks"] = [*_listed(configured.callbacks), *ours]
         plugins = _listed(configured.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, WholeCheckpoints()]
+        if not self.datamodule.corpus.validation:
+            kwargs["limit_val_batches"] = 0
         return super().instantiate_trainer(**kwargs)
 
     def _run_folder(self, run: RunSettings) -> Path:
@@ -235,8 +238,8 @@ def _conclude(folder: Path, summary: CrossValidation) -> None:
 
 
 def _best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint | None:
-    monitored = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor]
-    return monitored[0] if monitored else None
+    saved = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    return next((c for c in saved if c.monitor or c.filename == "best"), None)
 
 
 def _print_how_to_go_on(trainer: L.Trainer) -> None:
@@ -260,6 +263,7 @@ def _print_summary(best: ModelCheckpoint | None, folder: str | None, wandb: str)
     lines = {"Run folder": folder and str(from_here(folder)), "W&B": wandb}
     if best is not None and best.best_model_score is not None:
         lines = {"Best val UAR": f"{float(best.best_model_score):.3f}", **lines}
+    if best is not None and best.best_model_path:
         lines["Next"] = f"python explain.py {from_here(best.best_model_path)} CLIP.wav"
     for title, value in lines.items():
         if value:

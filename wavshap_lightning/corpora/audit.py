@@ -186,7 +186,7 @@ def _unknown_speaker(clip: Clip, _facts: ClipFacts, _case: _Case) -> str | None:
 
 
 def _absent_classes(case: _Case) -> Iterator[Finding]:
-    present = {part: {clip.label for clip in clips} for part, clips in case.split.items()}
+    present = {part: {clip.label for clip in clips} for part, clips in case.split.items() if clips}
     for label in case.labels:
         absent = [part for part, labels in present.items() if label not in labels]
         if "train" in absent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -49,7 +49,7 @@ class Fold:
     Args:
         name: What to call it in tables and folders.
         train: Groups that train.
-        validation: Groups that choose the checkpoint.
+        validation: Groups that choose the checkpoint; none where nothing is to be chosen.
         test: Groups that judge it.
     """
 
@@ -137,6 +137,19 @@ class Protocol:
             )
         return protocol
 
+    def without_validation(self) -> Protocol:
+        """The same folds, where those who would choose the checkpoint train as well.
+
+        >>> fold = Fold("fold-0", train=("cat",), validation=("bob",), test=("ann",))
+        >>> Protocol("demo", "toy", (fold,)).without_validation().folds[0]
+        Fold(name='fold-0', train=('cat', 'bob'), validation=(), test=('ann',))
+        """
+        folds = tuple(
+            replace(fold, train=tuple(dict.fromkeys(fold.train + fold.validation)), validation=())
+            for fold in self.folds
+        )
+        return replace(self, name=f"{self.name}-no-validation", folds=folds, shared_validation=False)
+
     def split(self, clips: Sequence[Clip], fold: int) -> Split:
         """The clips of one fold, each part in the order given.
 
@@ -146,7 +159,7 @@ class Protocol:
 
         Raises:
             CorpusError: If the fold is out of range or has a group in two parts, a clip belongs to no
-                group of the fold, or a part ends up empty.
+                group of the fold, or a part with groups ends up empty.
         """
         chosen = self._checked_fold(fold)
         part_of_group = {group: part for part, groups in chosen.items() for group in groups}
@@ -217,7 +230,7 @@ class Protocol:
 
     def _check_filled(self, fold: Fold, parts: Mapping[str, Sequence[Clip]]) -> None:
         for part, groups in fold.items():
-            if not parts[part]:
+            if groups and not parts[part]:
                 raise CorpusError(
                     f"fold={fold.name!r} of protocol={self.name!r}: {part} is empty, since no clip belongs "
                     f"to its {self.unit}s={list(groups)}; use more clips or another protocol"

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from rich.console import Console
 
+from wavshap_lightning.errors import SettingError
 from wavshap_lightning.training.datamodule import EmotionDataModule
 from wavshap_lightning.training.files import write_json
 from wavshap_lightning.training.module import EmotionModule
@@ -138,7 +139,12 @@ class Reporter(Callback):
 
 
 def default_callbacks(
-    *, seed: int = 0, patience: int = 0, folder: Path | None = None, progress: bool = True
+    *,
+    seed: int = 0,
+    patience: int = 0,
+    folder: Path | None = None,
+    progress: bool = True,
+    validation: bool = True,
 ) -> list[Callback]:
     """What every run from the command line has.
 
@@ -147,12 +153,21 @@ def default_callbacks(
         patience: Stop once validation recall has not risen for so many epochs; 0 never does.
         folder: The run's folder, for `checkpoints/`; that of the first logger if None.
         progress: Whether to show progress bars.
+        validation: Whether validation recall chooses `best.ckpt`; without, it holds the last epoch's weights.
+
+    Raises:
+        SettingError: If there is patience but nothing to watch.
     """
+    if patience and not validation:
+        raise SettingError(
+            f"run.patience={patience} watches validation recall, which data.validation=false does without; "
+            "set run.patience=0 or keep the validation"
+        )
     checkpoints = None if folder is None else folder / "checkpoints"
     best = ModelCheckpoint(
         checkpoints,
         filename="best",
-        monitor=MONITORED,
+        monitor=MONITORED if validation else None,
         mode="max",
         save_weights_only=True,
         enable_version_counter=False,
@@ -201,7 +216,7 @@ def _report(trainer: L.Trainer, module: EmotionModule, part: str, predictions: P
 
 def _describe_clips(datamodule: EmotionDataModule) -> str:
     prepared = datamodule.prepared
-    counts = ", ".join(f"{len(clips)} {part}" for part, clips in prepared.split.items())
+    counts = ", ".join(f"{len(clips)} {part}" for part, clips in prepared.split.items() if clips)
     folds = prepared.protocol.folds
     which = f", {folds[prepared.fold].name} of {len(folds)}" if len(folds) > 1 else ""
     return f"{counts} ({prepared.protocol.name}{which})"

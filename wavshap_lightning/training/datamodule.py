@@ -60,6 +60,8 @@ class EmotionDataModule(L.LightningDataModule):
             map if None.
         protocol: `"default"` for the corpus's own protocol, or the name of a general one.
         fold: Which fold of the protocol, from 0.
+        validation: Whether some speakers choose the checkpoint. Without, they train too, and the weights of
+            the last epoch are kept.
         allow_shared_speakers: Accept a protocol that shares speakers between its parts (MELD's official
             split does); scores are then higher than for new speakers.
         max_samples: At most so many clips, drawn class by class; all if None.
@@ -89,6 +91,7 @@ class EmotionDataModule(L.LightningDataModule):
         label_map: dict[str, str | None] | None = None,
         protocol: str = "default",
         fold: int = 0,
+        validation: bool = True,
         allow_shared_speakers: bool = False,
         max_samples: int | None = None,
         max_duration_s: float | None = 30.0,
@@ -114,6 +117,7 @@ class EmotionDataModule(L.LightningDataModule):
             label_map=label_map,
             protocol=protocol,
             fold=fold,
+            validation=validation,
             allow_shared_speakers=allow_shared_speakers,
             max_samples=max_samples,
             max_duration_s=max_duration_s,
@@ -166,7 +170,13 @@ class EmotionDataModule(L.LightningDataModule):
         self._ensure_prepared()
 
     def setup(self, stage: str) -> None:
-        """Audit the clips and, with a frozen backbone, make sure their features are there."""
+        """Audit the clips and, with a frozen backbone, make sure their features are there.
+
+        Raises:
+            SettingError: If a validation is asked for where no clip validates.
+        """
+        if stage == "validate" and not self.corpus.validation:
+            raise SettingError("data.validation=false: no clip validates; test the checkpoint instead")
         self._ensure_prepared()
         self._feature_cache = None
         classifier = self._classifier()
@@ -177,9 +187,9 @@ class EmotionDataModule(L.LightningDataModule):
         """Shuffled batches of the training clips, in an order that seed and epoch decide."""
         return self._loader("train", shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the validation clips."""
-        return self._loader("validation", shuffle=False)
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """Batches of the validation clips; none where no clip validates."""
+        return self._loader("validation", shuffle=False) if self.clips("validation") else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Batches of the test clips."""

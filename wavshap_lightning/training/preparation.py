@@ -45,6 +45,7 @@ class CorpusSettings:
     label_map: dict[str, str | None] | None = None
     protocol: str = "default"
     fold: int = 0
+    validation: bool = True
     allow_shared_speakers: bool = False
     max_samples: int | None = None
     max_duration_s: float | None = 30.0
@@ -119,8 +120,10 @@ def choose_protocol(settings: CorpusSettings, clips: Sequence[Clip]) -> Protocol
         CorpusError: If its name is unknown or the clips do not allow it.
     """
     if settings.protocol == "default":
-        return corpus_named(settings.name).protocol(clips)
-    return build_protocol(settings.protocol, clips, seed=settings.seed)
+        protocol = corpus_named(settings.name).protocol(clips)
+    else:
+        protocol = build_protocol(settings.protocol, clips, seed=settings.seed)
+    return protocol if settings.validation else protocol.without_validation()
 
 
 def prepare_corpus(
@@ -238,7 +241,7 @@ def _from_tensor(tensor: torch.Tensor) -> ClipFacts:
 def _without(split: Split, bad: Sequence[Clip]) -> Split:
     left_out = set(bad)
     kept = {part: tuple(clip for clip in clips if clip not in left_out) for part, clips in split.items()}
-    emptied = [part for part, clips in kept.items() if not clips]
+    emptied = [part for part, clips in split.items() if clips and not kept[part]]
     if emptied:
         raise CorpusError(
             f"on_bad_clip='skip' leaves no clip in {' and '.join(emptied)}; repair those that the audit lists"
