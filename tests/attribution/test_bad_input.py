@@ -218,8 +218,29 @@ def test_arguments_of_another_kind(make, complaint):
 
 def test_a_tolerance_no_number_of_draws_would_reach():
     baselines = BaselineSet(torch.randn(3, 4, generator=torch.Generator().manual_seed(0)))
-    found = explain(baselines=baselines, stopping=Stopping(tolerance=1e-200, num_draws=8))
+    with pytest.warns(UserWarning, match="tolerance=1e-200: 4 of 4 units are not resolved after 8 draws"):
+        found = explain(baselines=baselines, stopping=Stopping(tolerance=1e-200, num_draws=8))
     assert found.draws_needed == 2**62
+
+
+def test_a_score_that_looks_at_the_whole_batch():
+    def centred(inputs):
+        return (inputs - inputs.mean(0)) @ torch.eye(4)
+
+    with pytest.raises(AttributionError, match="neither on the rest of its batch nor on chance"):
+        explain(score=centred)
+
+
+def test_a_class_named_twice():
+    with pytest.raises(AttributionError, match=r"classes=\(1, 1\) names a class twice"):
+        Target("logit", (1, 1))
+
+
+def test_numbers_of_numpy_are_numbers():
+    rule = Stopping(num_draws=8)
+    object.__setattr__(rule, "num_draws", np.int64(8))  # the tests' own check of arguments wants an int
+    rule.__post_init__()
+    assert type(rule.num_draws) is int
 
 
 def test_empty_baselines():
@@ -234,12 +255,12 @@ def test_a_group_of_nothing():
 
 def test_a_tolerance_that_is_not_reached_is_put_into_words():
     rule = Stopping(tolerance=1e-9, num_draws=64)
-    found = explain(
-        baselines=BaselineSet(torch.randn(3, 4, generator=torch.Generator().manual_seed(0))), stopping=rule
-    )
+    baselines = BaselineSet(torch.randn(3, 4, generator=torch.Generator().manual_seed(0)))
+    with pytest.warns(UserWarning, match="tolerance=1e-09: 4 of 4 units are not resolved"):
+        found = explain(baselines=baselines, stopping=rule)
     assert re.fullmatch(
-        r"4 of 4 units are not resolved after 64 draws \(class 1: 0; class 1: 1; class 1: 2; class 1: 3\); "
-        r"about \d+ draws would resolve them",
+        r"4 of 4 units are not resolved after 64 draws \(class 1: 0, 1, 2, 3\); "
+        r"about \d\.\de\+\d+ draws would resolve them",
         found.unresolved_in_words(),
     )
     assert explain().unresolved_in_words() == ""

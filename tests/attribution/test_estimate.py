@@ -148,6 +148,29 @@ def test_the_chunk_is_halved_where_memory_runs_out_and_nothing_is_lost(network, 
     assert len(too_large) <= 3  # from 32 or 16 down to 4, once: the lesson is kept
 
 
+def test_running_out_of_memory_halves_what_is_encoded(network, frames, baselines):
+    def encode(values):
+        if len(values) > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return values
+
+    encoded, plain = baselines.through(encode), baselines.through(lambda values: values)
+    found, expected = (run(network, frames, kind, num_draws=16) for kind in (encoded, plain))
+    torch.testing.assert_close(found.views["frames"].values, expected.views["frames"].values)
+
+
+def test_running_out_of_memory_halves_the_scores_of_declared_baselines(network, frames, declared):
+    def small_machine(inputs):
+        if len(inputs) > 4 and not inputs.requires_grad:
+            raise torch.OutOfMemoryError("out of memory")
+        return network(inputs)
+
+    found, expected = (
+        run(score, frames, declared, chunk_size=16).mean_baseline_score for score in (small_machine, network)
+    )
+    assert found == pytest.approx(expected)
+
+
 def test_memory_for_not_even_one_draw_is_an_error(network, frames, declared):
     def tiny_machine(inputs):
         if inputs.requires_grad:
@@ -166,6 +189,12 @@ def test_exactly_so_many_draws_are_taken(network, frames, baselines):
         assert run(network, frames, baselines, num_draws=num_draws).num_draws == num_draws
 
 
+def test_doublings_come_near_the_most_that_may_be_taken(network, frames, baselines):
+    assert run(network, frames, baselines, tolerance=1.0, num_draws=100).num_draws == 50
+    with pytest.warns(UserWarning, match="not resolved after 100 draws"):
+        assert run(network, frames, baselines, tolerance=1e-9, num_draws=100).num_draws == 100
+
+
 def test_a_tolerance_is_reached_by_doubling(network, frames, baselines):
     found = run(network, frames, baselines, tolerance=0.2)
     view = found.views["frames"]
@@ -175,6 +204,7 @@ def test_a_tolerance_is_reached_by_doubling(network, frames, baselines):
     assert (view.half_width() <= 0.2 * view.values.abs().max()).all()
 
 
+@pytest.mark.filterwarnings("ignore:.*units are not resolved")
 def test_a_tolerance_not_reached_says_where_and_how_many_draws_it_would_take(network, frames, baselines):
     found = run(network, frames, baselines, tolerance=1e-4, num_draws=128)
     view = found.views["frames"]
@@ -184,6 +214,7 @@ def test_a_tolerance_not_reached_says_where_and_how_many_draws_it_would_take(net
     assert found.draws_needed == pytest.approx(128 * worst**2, abs=1)
 
 
+@pytest.mark.filterwarnings("ignore:.*units are not resolved")
 def test_doubling_ends_where_drawing_at_once_ends(network, frames, declared):
     """The same net, whichever way it was drawn: also its error."""
     seven = BaselineSet(declared.values[:7])  # 64 draws are no multiple of theirs, so there is no lattice
@@ -232,6 +263,7 @@ def test_a_stopping_rule_that_stops_nothing_is_refused(settings):
         Stopping(**settings)
 
 
+@pytest.mark.filterwarnings("ignore:.*units are not resolved")
 def test_progress_is_told(network, frames, declared):
     told = []
     options = Options(chunk_size=32, progress=lambda done, planned: told.append((done, planned)))

@@ -182,6 +182,7 @@ def test_all_classes_at_once_are_each_class_alone(network, frames, declared):
         )
 
 
+@pytest.mark.filterwarnings("ignore:.*units are not resolved")
 def test_a_distribution_with_an_end_is_not_drawn_beyond_it(network, frames, declared):
     population = as_distribution(declared)
     with pytest.raises(AttributionError, match=r"num_draws=17: .* has only 16; take fewer draws, or declare"):

@@ -19,6 +19,8 @@ from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.attribution.views import elements, grouped, summed
 from wavshap_lightning.errors import AttributionError
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*units are not resolved")
+
 OPTIONS = Options(
     views=(summed(1, name="frames", neighbours=True), elements()),
     provenance=Provenance("c" * 64, "m" * 64),

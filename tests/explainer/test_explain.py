@@ -97,6 +97,20 @@ def test_a_file_is_decoded_resampled_and_named(classifier, recording):
     assert found.duration_s == 1900 / 16_000
     span = explain(classifier, Clip(recording, "happy", start_s=0.05, end_s=0.1), **FEW)
     assert span.num_samples == 800
+    assert (span.clip, span.clip_sha256) == (found.clip, found.clip_sha256)
+    assert (span.clip_start_s, span.clip_end_s) == (0.05, 0.1)
+
+
+def test_a_segment_beyond_the_end_is_refused(classifier, clip):
+    with pytest.raises(SettingError, match=r"segments=\[0\.12, 0\.2\] begins after .* end at 0\.119 s"):
+        explain(classifier, clip, segments=[(0.0, 0.1), (0.12, 0.2)], **FEW)
+    assert explain(classifier, clip, segments=[(0.1, 0.2)], **FEW).values("frames", "segments").shape == (2,)
+
+
+@pytest.mark.parametrize("wrong", [torch.nn.Linear(2, 2), None, 3])
+def test_what_is_no_classifier(wrong, clip):
+    with pytest.raises(SettingError, match="give an EmotionClassifier or the path of a checkpoint"):
+        Explainer.__init__.__wrapped__(object.__new__(Explainer), wrong)
 
 
 def test_the_fingerprint_is_that_of_the_weights(build_classifier):
@@ -192,13 +206,11 @@ def test_silence_is_refused_where_the_level_is_divided_out_and_taken_in_decibels
 
 def test_a_tolerance_is_reached_or_said_not_to_be(classifier, clip):
     found = explain(classifier, clip, views=["layers"], tolerance=0.2)
-    assert found.attributions["layers"].resolved
-    assert (
-        explain(classifier, clip, views=["layers"], tolerance=1e-6, num_draws=64)
-        .attributions["layers"]
-        .draws_needed
-        > 64
-    )
+    assert found.resolved
+    with pytest.warns(UserWarning, match="tolerance=1e-06: .* units are not resolved after 64 draws"):
+        found = explain(classifier, clip, views=["layers"], tolerance=1e-6, num_draws=64)
+    assert not found.resolved
+    assert found.attributions["layers"].draws_needed > 64
 
 
 def test_a_time_limit_is_for_all_paths_together(classifier, clip):

@@ -136,6 +136,27 @@ def test_of_several_targets_the_prediction_is_meant_unless_another_is_named(all_
     assert not torch.equal(all_classes.values("frames", "frames", other), values)
 
 
+def test_the_prediction_may_be_asked_for_by_that_word(all_classes):
+    expected = all_classes.values("frames", "frames", all_classes.prediction)
+    assert torch.equal(all_classes.values("frames", "frames", "predicted"), expected)
+
+
+def test_the_gap_of_each_path(three_paths):
+    gaps = three_paths.relative_gap()
+    assert gaps.keys() == three_paths.attributions.keys()
+    for path, found in three_paths.attributions.items():
+        explained = max(abs(found.score[0] - found.mean_baseline_score[0]), found.baseline_score_std[0])
+        assert gaps[path] == pytest.approx(abs(found.gap[0]) / explained)
+
+
+def test_it_is_told_in_a_line(three_paths):
+    assert repr(three_paths) == (
+        f"Explanation(clip='', duration_s=0.119, prediction={three_paths.prediction!r} "
+        f"({three_paths.probabilities[three_paths.prediction]:.0%}), targets=('happy',), "
+        "paths=('frames', 'layers', 'waveform'), resolved=True)"
+    )
+
+
 def test_plain_numbers(three_paths):
     plain = json.loads(json.dumps(three_paths.to_dict(), allow_nan=False))
     assert plain["target"] == "happy"

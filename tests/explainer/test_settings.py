@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from wavshap_lightning.errors import AttributionError, SettingError
@@ -71,6 +72,13 @@ def test_the_defaults():
 def test_what_cannot_be_used_is_refused_with_the_remedy(wrong, complaint):
     with pytest.raises(SettingError, match=complaint):
         ExplainSettings(**wrong)
+
+
+def test_numbers_of_numpy_are_numbers():
+    settings = ExplainSettings()
+    object.__setattr__(settings, "num_draws", np.int64(8))  # the tests' own check of arguments wants an int
+    settings.__post_init__()
+    assert type(settings.num_draws) is int
 
 
 def test_an_unknown_name_is_refused_with_those_there_are():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from matplotlib._pylab_helpers import Gcf
 
+from wavshap_lightning.audio.io import hash_audio_file, load_audio, save_audio
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.errors import AttributionError, AudioError, SettingError
 from wavshap_lightning.viz.figures import plot, plot_epochs, plot_methods
@@ -115,13 +116,23 @@ def test_the_clips_file_is_read(on_disk):
     assert "clip.flac" in words(figure)
 
 
+def test_of_a_part_of_a_file_that_part_is_read(build_explanation, waveform, tmp_path):
+    path = tmp_path / "long.flac"
+    save_audio(path, np.concatenate([np.ones(1600), waveform]).clip(-1, 1))
+    found = replace(build_explanation(), clip=str(path), clip_sha256=hash_audio_file(path), clip_start_s=0.1)
+    assert png(plot(found)) == png(plot(found, load_audio(path)[1600:]))
+
+
 @pytest.mark.parametrize(
     ("change", "words_for_it"),
     [
         (lambda found: replace(found, clip=""), "given as numbers"),
         (lambda found: replace(found, clip="/nowhere/clip.flac"), "cannot be read"),
         (lambda found: replace(found, clip_sha256="other"), "has changed since"),
-        (lambda found: replace(found, num_samples=found.num_samples - 1), "a part of the file"),
+        (
+            lambda found: replace(found, num_samples=found.num_samples - 1),
+            "is read as another length",
+        ),
     ],
 )
 def test_without_sound_the_figure_says_so(change, words_for_it, on_disk):

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from wavshap_lightning.attribution.memory import in_parts
 from wavshap_lightning.errors import AttributionError
 
 Encode = Callable[[Float[Tensor, "clips *input"]], Float[Tensor, "clips *encoded"]]
@@ -58,10 +59,9 @@ class BaselineSet:
         """These baselines one stage further on, for an input that went through the same stage.
 
         Args:
-            encode: The stage; called once, on all of them, without gradients.
+            encode: The stage; called without gradients, once, or in parts where memory runs out.
         """
-        with torch.no_grad():
-            return replace(self, values=encode(self.values))
+        return replace(self, values=_encoded(encode, self.values))
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,7 @@ class BaselineDistribution:
 
     def encoded(self, values: Float[Tensor, "count *input"]) -> Float[Tensor, "count *encoded"]:
         """What was drawn, after the stage."""
-        if self.encode is None:
-            return values
-        with torch.no_grad():
-            return self.encode(values)
+        return values if self.encode is None else _encoded(self.encode, values)
 
     def declare(self, count: int, generator: torch.Generator) -> BaselineSet:
         """Draw some and declare them: from here on the mean over exactly these is meant."""
@@ -112,6 +109,11 @@ class BaselineDistribution:
         before = self.encode
         chained = encode if before is None else (lambda values: encode(before(values)))
         return replace(self, encode=chained)
+
+
+def _encoded(encode: Encode, values: Tensor) -> Tensor:
+    with torch.no_grad():
+        return in_parts(lambda part, _: encode(part), values)
 
 
 Baselines = BaselineSet | BaselineDistribution

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wavshap_lightning.attribution.designs import Placement
+from wavshap_lightning.attribution.memory import attempt, too_little_memory
 from wavshap_lightning.errors import AttributionError
 
 CPU_ELEMENTS = 2**18
@@ -50,13 +51,10 @@ class Chunks:
             AttributionError: If the memory does not even hold one draw.
         """
         before = torch.cuda.memory_allocated(self._device) if self._measure else 0
-        found = _attempt(evaluate, placed)
+        found = attempt(evaluate, placed)
         if found is None:
             if len(placed) == 1:
-                raise AttributionError(
-                    f"chunk_size=1: the memory of {self._device} does not hold a single draw; use a shorter "
-                    "clip, a lower precision or a view that begins later in the model"
-                )
+                raise too_little_memory(self._device)
             self.size = min(self.size, len(placed) // 2)
             start = 0
             while start < len(placed):  # the size may fall further on the way
@@ -76,11 +74,3 @@ class Chunks:
         free = torch.cuda.mem_get_info(self._device)[0] + reserved
         affordable = max(1, min(MAX_CUDA_CHUNK, int(MEMORY_SHARE * free / one)))
         return 1 << (affordable.bit_length() - 1)
-
-
-def _attempt(evaluate: Callable[[Placement], T], placed: Placement) -> T | None:
-    """None if memory ran out; leaving the handler frees what the failed attempt still held."""
-    try:
-        return evaluate(placed)
-    except torch.OutOfMemoryError:
-        return None

@@ -16,6 +16,7 @@ from wavshap_lightning.attribution.chunks import Chunks
 from wavshap_lightning.attribution.designs import Design
 from wavshap_lightning.attribution.estimate import Progress, estimate
 from wavshap_lightning.attribution.linear_step import LinearStep
+from wavshap_lightning.attribution.memory import in_parts
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.outcome import Outcome
 from wavshap_lightning.attribution.problem import Problem, Score, open_problem
@@ -89,7 +90,10 @@ def explain(method: Method, score: Score, input: Tensor, target: Target, options
             progress=options.progress,
         )
     _warn_of_no_influence(outcome, target)
-    return _record(method, problem, outcome, options)
+    found = _record(method, problem, outcome, options)
+    if not found.resolved:
+        warnings.warn(f"tolerance={method.stopping.tolerance}: {found.unresolved_in_words()}", stacklevel=3)
+    return found
 
 
 def _declared_scores(
@@ -98,9 +102,8 @@ def _declared_scores(
     declared = design.declared()
     if declared is None or baselines is None:
         return None
-    starts = range(0, len(declared), chunk_size)
     what = f"baselines={baselines.name!r}: baseline"
-    return torch.cat([problem.scores(declared[start : start + chunk_size], what, start) for start in starts])
+    return in_parts(lambda part, start: problem.scores(part, what, start), declared, chunk_size)
 
 
 def _warn_of_no_influence(outcome: Outcome, target: Target) -> None:

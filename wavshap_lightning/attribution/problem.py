@@ -110,8 +110,8 @@ def open_problem(
 
     Raises:
         AttributionError: If the input is empty or not finite, the score returns another shape than `(draws,
-            classes)` or is not the same when asked twice, the target is not among its classes, or the first
-            step and its adjoint do not belong together.
+            classes)` or is not the same when asked twice or beside another input, the target is not among its
+            classes, or the first step and its adjoint do not belong together.
     """
     if not (input.is_floating_point() and input.numel()):
         raise AttributionError(
@@ -127,20 +127,27 @@ def open_problem(
     if first is not None:
         check_adjoint(first, input)
     after = image(first, input[None])[0]
-    twice = torch.stack([after, after])
-    with torch.no_grad():
-        logits = _check_logits(score(twice), twice)
+    logits = _same_logits(score, after)
     target.check(logits.shape[1])
-    if not logits.isfinite().all():
-        raise AttributionError(f"the logits of the input are {logits[0].tolist()}; they must be finite")
-    difference = float((logits[0] - logits[1]).abs().max())
-    if difference > SAME_TOLERANCE * max(1.0, float(logits.abs().max())):
-        raise AttributionError(
-            f"the score gave the same input two values that differ by {difference:.3g}; it must depend on "
-            "each input alone and on no chance: put the model into evaluation mode"
-        )
     prediction, own = int(logits[0].argmax()), target(logits)[0].double()
     return Problem(score, input, after, first, target, prediction, own)
+
+
+def _same_logits(score: Score, after: Float[Tensor, " *path"]) -> Float[Tensor, "1 classes"]:
+    """The input's logits, after it was asked for thrice: twice in one batch, and beside another input."""
+    batches = torch.stack([after, after]), torch.stack([after, after / 2])
+    with torch.no_grad():
+        twice, beside = (_check_logits(score(batch), batch) for batch in batches)
+    logits = torch.cat([twice, beside[:1]])
+    if not logits.isfinite().all():
+        raise AttributionError(f"the logits of the input are {logits[0].tolist()}; they must be finite")
+    difference = float((logits - logits[0]).abs().max())
+    if difference > SAME_TOLERANCE * max(1.0, float(logits.abs().max())):
+        raise AttributionError(
+            f"the score gave the same input values that differ by {difference:.3g}; it must depend on each "
+            "input alone, neither on the rest of its batch nor on chance: put the model into evaluation mode"
+        )
+    return logits[:1]
 
 
 def _one_by_one(totals: Tensor, positions: Tensor) -> Sequence[Tensor | None]:

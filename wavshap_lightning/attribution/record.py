@@ -107,19 +107,20 @@ class Attribution:
     def unresolved_in_words(self) -> str:
         """Which units are not resolved, and how many draws it would take; empty if all are.
 
-        The first ten are named by target and place, as in `class 1: 3, 4`; a place is one number an axis.
+        The first ten are named by target and place, as in `class 1: 3, 4`, or `class 1: (3, 0), (3, 1)`.
         """
-        if self.unresolved is None or not self.unresolved.any():
+        if self.unresolved is None or self.draws_needed is None or not self.unresolved.any():
             return ""
         places = self.unresolved.nonzero().tolist()
-        named = [
-            f"class {self.target.classes[first]}: {', '.join(map(str, rest)) or 'all'}"
-            for first, *rest in places[:MAX_NAMED]
-        ]
-        more = "; ..." if len(places) > MAX_NAMED else ""
+        named: dict[int, list[str]] = {}
+        for first, *rest in places[:MAX_NAMED]:
+            place = "all" if not rest else str(rest[0]) if len(rest) == 1 else str((*rest,))
+            named.setdefault(self.target.classes[first], []).append(place)
+        words = "; ".join(f"class {index}: {', '.join(found)}" for index, found in named.items())
+        more = ", ..." if len(places) > MAX_NAMED else ""
         return (
             f"{len(places)} of {self.unresolved.numel()} units are not resolved after {self.num_draws} draws "
-            f"({'; '.join(named)}{more}); about {self.draws_needed} draws would resolve them"
+            f"({words}{more}); about {self.draws_needed:.2g} draws would resolve them"
         )
 
     @property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, SupportsFloat
 
 from wavshap_lightning.errors import AttributionError
 
@@ -15,11 +17,12 @@ class Stopping:
     """A number of draws, a tolerance, seconds, or several: what comes first ends it.
 
     A tolerance is reached when the half-width of the 95 % interval of every unit is at most `tolerance`
-    times the largest absolute attribution of the view, for each target. It is looked at after 64 draws
-    and whenever their number has doubled.
+    times the largest absolute attribution of the view, for each target. It is looked at after at most 64
+    draws and whenever their number has doubled.
 
     Args:
-        num_draws: Take exactly so many. With a tolerance or seconds: at most so many.
+        num_draws: Take exactly so many. With a tolerance or seconds: at most so many, in doublings (of 100
+            that are 50 and 100).
         tolerance: Relative half-width to reach.
         max_seconds: Stop after the chunk during which these are over. What came out depends on the machine.
         view: Which view the tolerance is for; the first if empty.
@@ -38,10 +41,13 @@ class Stopping:
         if all(value is None for value in given.values()):
             raise AttributionError("stopping: give num_draws, tolerance or max_seconds")
         for name, value in given.items():
-            if value is not None and not (isinstance(value, int | float) and value > 0):
+            if value is not None and not (isinstance(value, SupportsFloat) and float(value) > 0):
                 raise AttributionError(f"{name}={value!r} must be greater than 0")
-        if self.num_draws is not None and not isinstance(self.num_draws, int):
-            raise AttributionError(f"num_draws={self.num_draws!r} must be a whole number")
+        num_draws: Any = self.num_draws
+        if num_draws is not None and not isinstance(num_draws, Integral):
+            raise AttributionError(f"num_draws={num_draws!r} must be a whole number")
+        if num_draws is not None:
+            object.__setattr__(self, "num_draws", int(num_draws))  # NumPy's numbers are no JSON
 
     @property
     def doubles(self) -> bool:
@@ -50,8 +56,15 @@ class Stopping:
 
     @property
     def first_draws(self) -> int:
-        """How many before it is first looked at."""
-        return min(FIRST_DRAWS, self.max_draws) if self.doubles else self.max_draws
+        """How many before it is first looked at: what doubles to the most, or nearly.
+
+        >>> Stopping(100, tolerance=0.1).first_draws, Stopping(tolerance=0.1).first_draws
+        (50, 64)
+        """
+        first = self.max_draws
+        while self.doubles and first > FIRST_DRAWS:
+            first //= 2
+        return first
 
     @property
     def max_draws(self) -> int:

@@ -34,7 +34,8 @@ class Target:
         against: The class a margin is taken against; None for every other kind.
 
     Raises:
-        AttributionError: If there is no class, no such kind, or a margin lacks a second class.
+        AttributionError: If there is no class or one comes twice, no such kind, or a margin lacks a second
+            class.
 
     >>> logits = torch.tensor([[2.0, 0.0, 1.0]])
     >>> Target("margin", (0,), against=2)(logits)
@@ -54,6 +55,8 @@ class Target:
             raise AttributionError(f"classes={self.classes!r} must be a tuple of indices, even of one: (1,)")
         if not self.classes:
             raise AttributionError("classes=() is empty; name at least one class to explain")
+        if len({*self.classes}) < len(self.classes):
+            raise AttributionError(f"classes={self.classes} names a class twice; name each once")
         if (self.kind == "margin") != (self.against is not None):
             raise AttributionError(
                 f"kind={self.kind!r}, against={self.against}: a margin, and nothing else, needs a class "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.fingerprint import fingerprint
 from wavshap_lightning.explainer.grids import band_edges_hz, frame_level_db, times_of
 from wavshap_lightning.explainer.run import Run
-from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.explainer.settings import ExplainSettings, check_within
 from wavshap_lightning.explainer.sound import Recording, Sound, open_sound
 from wavshap_lightning.explainer.stages import Stages, open_stages
 from wavshap_lightning.explainer.targets import PREDICTED, target_named
@@ -46,9 +46,7 @@ class Explainer:
     def __init__(
         self, classifier: EmotionClassifier | str | PathLike[str], settings: ExplainSettings | None = None
     ) -> None:
-        self.classifier = (
-            classifier if isinstance(classifier, EmotionClassifier) else load_classifier(str(classifier))
-        )
+        self.classifier = _opened(classifier)
         self.settings = settings or ExplainSettings()
         num_layers = self.classifier.backbone.num_layers
         if self.settings.layer is not None and self.settings.layer >= num_layers:
@@ -69,10 +67,11 @@ class Explainer:
             AudioError: If the clip or a recording cannot be read, or is too short, silent or not finite.
             AttributionError: If there is no such target, or clip, baselines and classifier do not go
                 together.
-            SettingError: If recordings are missing or of no use.
+            SettingError: If recordings are missing or of no use, or a segment lies beyond the clip's end.
 
         Warns:
-            UserWarning: If the classifier is in training mode, or the clip does not influence the score.
+            UserWarning: If the classifier is in training mode, the clip does not influence the score, or the
+                tolerance is not reached.
         """
         sound = self._open(clip, "clip")
         if isinstance(recordings, str | PathLike | Clip | Tensor | np.ndarray):
@@ -80,6 +79,7 @@ class Explainer:
                 f"recordings is a single {type(recordings).__name__}; give a list, even of one: "
                 "recordings=[...]"
             )
+        check_within(self.settings.segments, len(sound.waveform) / self.classifier.sample_rate)
         others = [self._open(other, f"recordings[{index}]") for index, other in enumerate(recordings)]
         provenance = Provenance(sound.sha256, fingerprint(self.classifier))
         grid = self.classifier.backbone.frame_grid
@@ -99,6 +99,8 @@ class Explainer:
             logits=tuple(logits.tolist()),
             clip=sound.path,
             clip_sha256=sound.sha256,
+            clip_start_s=sound.start_s,
+            clip_end_s=sound.end_s,
             sample_rate=self.classifier.sample_rate,
             num_samples=len(sound.waveform),
             times=times,
@@ -126,6 +128,16 @@ class Explainer:
 
         waveforms = [other.waveform for other in others]
         return waveform_baselines(self.settings, sound.waveform, waveforms, score if checked else None)
+
+
+def _opened(classifier: object) -> EmotionClassifier:
+    if isinstance(classifier, EmotionClassifier):
+        return classifier
+    if isinstance(classifier, str | PathLike):
+        return load_classifier(fspath(classifier))
+    raise SettingError(
+        f"classifier is a {type(classifier).__name__}; give an EmotionClassifier or the path of a checkpoint"
+    )
 
 
 def explain(

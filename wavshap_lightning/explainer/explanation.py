@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,11 +20,10 @@ from wavshap_lightning.explainer.plain import plain_path, plain_units
 from wavshap_lightning.explainer.ranking import FrameRank, LayerRank, NeuronRank
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.shares import attribution_shares
-from wavshap_lightning.explainer.targets import target_names
+from wavshap_lightning.explainer.storage import pack, unpack
+from wavshap_lightning.explainer.targets import PREDICTED, target_names
 
-FORMAT = 1
 METADATA_KEY = "explanation"
-PLAIN_FIELDS = ("logits", "clip", "clip_sha256", "sample_rate", "num_samples", "labels", "band_edges_hz")
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,8 @@ class Explanation:
         band_edges_hz: Edges of the bands, one more than there are; empty without them.
         frame_level_db: How loud each frame is, relative to full scale.
         settings: How it was explained.
+        clip_start_s: Where in its file the clip begins, in seconds; None for the start.
+        clip_end_s: Where in its file it ends; None for the end.
     """
 
     attributions: Mapping[str, Attribution]
@@ -69,6 +70,17 @@ class Explanation:
     band_edges_hz: tuple[float, ...]
     frame_level_db: Float[Tensor, " frames"]
     settings: ExplainSettings
+    clip_start_s: float | None = None
+    clip_end_s: float | None = None
+
+    def __repr__(self) -> str:
+        """One line; the numbers are asked for by name."""
+        share = self.probabilities[self.prediction]
+        return (
+            f"Explanation(clip={self.clip!r}, duration_s={self.duration_s:.3f}, "
+            f"prediction={self.prediction!r} ({share:.0%}), targets={self.targets}, "
+            f"paths={(*self.attributions,)}, resolved={self.resolved})"
+        )
 
     @property
     def duration_s(self) -> float:
@@ -97,6 +109,21 @@ class Explanation:
         return dict(zip(self.targets, self._any.score, strict=True))
 
     @property
+    def resolved(self) -> bool:
+        """Whether every path reached the tolerance; true where none was asked for."""
+        return all(found.resolved for found in self.attributions.values())
+
+    def relative_gap(self, target: str | None = None) -> dict[str, float | None]:
+        """What was missing to completeness on each path before the correction, relative to what is explained.
+
+        That is `score - mean_baseline_score`, or the scatter of the baselines' scores where it is larger.
+        Much of it says that more draws are needed. None for methods that do not claim completeness.
+        """
+        index = self._target_index(target)
+        gaps = {path: found.relative_gap for path, found in self.attributions.items()}
+        return {path: None if gap is None else gap[index] for path, gap in gaps.items()}
+
+    @property
     def _any(self) -> Attribution:
         return next(iter(self.attributions.values()))
 
@@ -106,7 +133,7 @@ class Explanation:
         Args:
             path: Which path.
             view: Which kind of units.
-            target: One of `targets`; None for the only one, or the prediction.
+            target: One of `targets`; None for the only one, or the prediction; `"predicted"` for the latter.
 
         Raises:
             AttributionError: If there is no such path, view or target; the message says what there is.
@@ -200,6 +227,8 @@ class Explanation:
         plain: dict[str, Any] = {
             "clip": self.clip,
             "sha256": self.clip_sha256,
+            "start_s": self.clip_start_s,
+            "end_s": self.clip_end_s,
             "sample_rate": self.sample_rate,
             "duration_s": self.duration_s,
             "labels": list(self.labels),
@@ -238,7 +267,8 @@ class Explanation:
 
     def _target_index(self, target: str | None) -> int:
         names = self.targets
-        wanted = target or (names[0] if len(names) == 1 else self.prediction)
+        asked = self.prediction if target == PREDICTED and PREDICTED not in names else target
+        wanted = asked or (names[0] if len(names) == 1 else self.prediction)
         if wanted not in names:
             raise AttributionError(f"target={wanted!r} was not explained; use one of {', '.join(names)}")
         return names.index(wanted)
@@ -261,38 +291,8 @@ class Explanation:
         return read_record(Path(path), METADATA_KEY, cls._from_parts)
 
     def _to_parts(self) -> Parts:
-        parts = {path: found.to_parts() for path, found in self.attributions.items()}
-        tensors = {f"{path}/{name}": t for path, (_, held) in parts.items() for name, t in held.items()}
-        header = {
-            "format": FORMAT,
-            **{name: getattr(self, name) for name in PLAIN_FIELDS},
-            "settings": self.settings.to_dict(),
-            "times": {path: asdict(times) for path, times in self.times.items()},
-            "attributions": [[path, plain] for path, (plain, _) in parts.items()],
-        }
-        return header, {**tensors, "frame_level_db": self.frame_level_db}
+        return pack(vars(self))
 
     @classmethod
     def _from_parts(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Explanation:
-        if header["format"] != FORMAT:
-            raise ValueError(f"format={header['format']}, this version reads format={FORMAT}")
-        plain: dict[str, Any] = {name: _tuple(header[name]) for name in PLAIN_FIELDS}
-        return cls(
-            **plain,
-            attributions={
-                path: Attribution.from_parts(held, _below(path, tensors))
-                for path, held in header["attributions"]
-            },
-            settings=ExplainSettings.from_dict(header["settings"]),
-            times={path: TimeGrid(**times) for path, times in header["times"].items()},
-            frame_level_db=tensors["frame_level_db"],
-        )
-
-
-def _tuple(value: Any) -> Any:  # noqa: ANN401 - JSON has lists where the record has tuples
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _below(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{path}/"
-    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+        return cls(**unpack(header, tensors))

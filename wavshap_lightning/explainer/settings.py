@@ -9,6 +9,8 @@ from math import isfinite
 from numbers import Real
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.grids import STFT
 from wavshap_lightning.models.backbone import Precision
@@ -27,6 +29,8 @@ FAMILIES: tuple[str, ...] = tuple(name for part in get_args(Family) for name in 
 
 DEFAULT_DRAWS = 64
 MAX_SEED = 2**63 - 1
+AT_LEAST = {"num_baselines": 1, "num_draws": 1, "chunk_size": 1, "layer": 0, "seed": 0, "num_bands": 1}
+"""The smallest value of each whole number."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,10 @@ class ExplainSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "views", _tuple_of_names(self.views))
         object.__setattr__(self, "segments", _tuple_of_spans(self.segments))
+        for name in AT_LEAST:
+            value = getattr(self, name)
+            if isinstance(value, np.integer):
+                object.__setattr__(self, name, int(value))  # NumPy's numbers are no JSON
         _check_choices(self)
         _check_ranges(self)
         _check_segments(self.segments)
@@ -147,8 +155,7 @@ def _check_choices(settings: ExplainSettings) -> None:
 
 
 def _check_ranges(settings: ExplainSettings) -> None:
-    at_least = {"num_baselines": 1, "num_draws": 1, "chunk_size": 1, "layer": 0, "seed": 0, "num_bands": 1}
-    for name, smallest in at_least.items():
+    for name, smallest in AT_LEAST.items():
         value = getattr(settings, name)
         whole = isinstance(value, int) and not isinstance(value, bool)
         may_be_left_out = ExplainSettings.__dataclass_fields__[name].default is None
@@ -164,6 +171,20 @@ def _check_ranges(settings: ExplainSettings) -> None:
         value = getattr(settings, name)
         if value is not None and not (isinstance(value, int | float) and value > 0 and isfinite(value)):
             raise SettingError(f"{name}={value!r} must be a number greater than 0; leave it out for none")
+
+
+def check_within(segments: Sequence[Sequence[float]], duration_s: float) -> None:
+    """Refuse a segment that begins where the clip has ended.
+
+    Raises:
+        SettingError: For the first of them.
+    """
+    for start_s, end_s in segments:
+        if start_s >= duration_s:
+            raise SettingError(
+                f"segments=[{start_s:g}, {end_s:g}] begins after the clip's end at {duration_s:.3f} s; leave "
+                "it out, or give spans in seconds from the clip's start"
+            )
 
 
 def _check_segments(segments: Sequence[Sequence[float]]) -> None:

@@ -31,12 +31,16 @@ class Sound:
         path: Its file; empty if it came as numbers.
         sha256: Digest of the file's bytes, or of the numbers.
         what: What it is for, for messages.
+        start_s: Where in the file it begins; None for the start.
+        end_s: Where in the file it ends; None for the end.
     """
 
     waveform: Float32[Tensor, " samples"]
     path: str
     sha256: str
     what: str = "clip"
+    start_s: float | None = None
+    end_s: float | None = None
 
     @property
     def name(self) -> str:
@@ -74,7 +78,7 @@ def _opened(recording: Recording, sample_rate: int, what: str) -> Sound:
     start_s, end_s = (recording.start_s, recording.end_s) if isinstance(recording, Clip) else (None, None)
     path = recording.path if isinstance(recording, Clip) else recording
     waveform = torch.from_numpy(load_audio(path, sample_rate=sample_rate, start_s=start_s, end_s=end_s))
-    return Sound(waveform, fspath(path), hash_audio_file(path), what)
+    return Sound(waveform, fspath(path), hash_audio_file(path), what, start_s, end_s)
 
 
 def _from_numbers(numbers: Tensor | Shaped[np.ndarray, "..."], what: str) -> Float32[Tensor, " samples"]:

@@ -54,12 +54,17 @@ def find_sound(explanation: Explanation, waveform: GivenWaveform) -> Sound:
             return Sound(
                 None, "the file has changed since it was explained. Give its waveform, as waveform=[...]"
             )
-        read = load_audio(explanation.clip, sample_rate=explanation.sample_rate).astype(np.float64)
+        read = load_audio(
+            explanation.clip,
+            sample_rate=explanation.sample_rate,
+            start_s=explanation.clip_start_s,
+            end_s=explanation.clip_end_s,
+        )
     except AudioError:
         return Sound(None, "the file cannot be read. Give its waveform, as waveform=[...]")
     if len(read) != explanation.num_samples:
-        return Sound(None, "a part of the file was explained. Give that part, as waveform=[...]")
-    return Sound(read)
+        return Sound(None, "the file is read as another length now. Give its waveform, as waveform=[...]")
+    return Sound(read.astype(np.float64))
 
 
 def _checked(explanation: Explanation, waveform: Shaped[np.ndarray, "..."]) -> Samples:
