@@ -23,7 +23,7 @@ from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.attribution.waveform_baselines import noise
 
-DRAWS = {"waveform": 16, "layers": 64}
+DRAWS = {"waveform": 4, "layers": 64}
 BARS = {"waveform": 5.0, "layers": 1.5}
 TARGETS = {"one class": TARGET, "all classes": every_class(len(LABELS))}
 

@@ -34,7 +34,7 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 DRAWS = (1, 2, 3, 7, 16, 50, 64, 256)
 CAPTUM_DRAWS, CAPTUM_CALLS = 20_000, 100
 OUR_DRAWS, NODES = 1024, 128
-SEEDS = 20
+SEEDS = 8
 BAR_LINEAR, BAR_ERRORS = 1e-5, 3.0
 TARGET = Target("log_odds", (1,))
 DURATION_S = 0.6
