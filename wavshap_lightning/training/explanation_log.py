@@ -1,0 +1,110 @@
+"""Where explanations go while a model learns: the run's folder, W&B, TensorBoard."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from PIL import Image
+from torch import Tensor
+
+from wavshap_lightning.audio.io import save_audio
+from wavshap_lightning.files import write_atomically
+from wavshap_lightning.training.notes import Notes
+
+Pixels = UInt8[np.ndarray, "height width 3"]
+
+FIGURES, SOUNDS = "figures", "sounds"
+
+
+@dataclass(frozen=True)
+class ExplanationLog:
+    """Writes what was found, to wherever the run is written.
+
+    What one place refuses is noted, and goes to the others all the same.
+
+    Args:
+        folder: The run's folder; None if it has none.
+        loggers: Those of the trainer; W&B and TensorBoard take figures and sounds.
+        step: The trainer's.
+        notes: Where to note what went wrong.
+    """
+
+    folder: Path | None
+    loggers: Sequence[Logger]
+    step: int
+    notes: Notes = field(default_factory=Notes)
+
+    def figure(self, name: str, moment: str, pixels: Pixels, caption: str = "") -> None:
+        """One figure.
+
+        Args:
+            name: Of the clip, as a file's name.
+            moment: The subfolder: `epoch_003`, `test`, ...
+            pixels: What is seen.
+            caption: For W&B.
+        """
+        if self.folder is not None:
+            with self.notes.instead_of_raising(f"{name}, its figure"):
+                write_atomically(self.folder / FIGURES / moment / f"{name}.png", _png(pixels))
+        key = f"explain_figures/{name}"
+        for logger in self.loggers:
+            with self.notes.instead_of_raising(f"{name}, its figure in {type(logger).__name__}"):
+                if isinstance(logger, WandbLogger):
+                    logger.log_image(key, [pixels], self.step, caption=[caption])
+                elif isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_image(key, pixels, self.step, dataformats="HWC")
+
+    def sound(self, name: str, waveform: Float[Tensor, " samples"], sample_rate: int) -> None:
+        """What is heard; the same in every epoch, so once is enough."""
+        if self.folder is not None:
+            with self.notes.instead_of_raising(f"{name}, its sound"):
+                path = self.folder / SOUNDS / f"{name}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_audio(path, waveform.numpy(), sample_rate=sample_rate)
+        key = f"explain_sounds/{name}"
+        for logger in self.loggers:
+            with self.notes.instead_of_raising(f"{name}, its sound in {type(logger).__name__}"):
+                if isinstance(logger, WandbLogger):
+                    logger.log_audio(key, [waveform.numpy()], self.step, sample_rate=[sample_rate])
+                elif isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_audio(key, waveform[None], self.step, sample_rate=sample_rate)
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A W&B table: a row a clip.
+
+        Args:
+            name: What it is called.
+            rows: By column.
+        """
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        data = [[row.get(column) for column in columns] for row in rows]
+        for logger in self.loggers:
+            if data and isinstance(logger, WandbLogger):
+                with self.notes.instead_of_raising(f"the table in {type(logger).__name__}"):
+                    logger.log_table(name, columns, data, step=self.step)
+
+
+def _png(pixels: Pixels) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "png", compress_level=4)
+    return content.getvalue()
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """Names of clips as names of files, each different.
+
+    >>> file_names(["a/b", "a_b", "c d"])
+    ['a_b', 'a_b-2', 'c_d']
+    """
+    plain = ["".join(sign if sign.isalnum() or sign in "-_.@" else "_" for sign in name) for name in names]
+    return [
+        name if plain.index(name) == place else f"{name}-{plain[: place + 1].count(name)}"
+        for place, name in enumerate(plain)
+    ]
