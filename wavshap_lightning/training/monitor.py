@@ -110,8 +110,8 @@ class ExplanationMonitor(Callback):
         datamodule = getattr(trainer, "datamodule", None)
         if not isinstance(pl_module, EmotionModule) or not isinstance(datamodule, EmotionDataModule):
             raise SettingError(
-                f"module={type(pl_module).__name__}, datamodule={type(datamodule).__name__}: what is explained "
-                "is an EmotionModule on an EmotionDataModule; use these, or leave ExplanationMonitor out"
+                f"module={type(pl_module).__name__}, datamodule={type(datamodule).__name__}: the monitor needs "
+                "an EmotionModule and an EmotionDataModule; use these, or leave it out"
             )
         self._watch.begin()
 

@@ -21,7 +21,7 @@ from wavshap_lightning.training.explanation_log import ExplanationLog, file_name
 from wavshap_lightning.training.explanation_table import ExplanationTable
 from wavshap_lightning.training.probes import Probe, choose_probes, find_probes
 from wavshap_lightning.training.scores import Predictions, score_predictions
-from wavshap_lightning.training.shortcut import Glance, sound_alarm
+from wavshap_lightning.training.shortcut import Glance, suspects, words
 from wavshap_lightning.training.watch_memory import WatchMemory
 from wavshap_lightning.training.watch_pages import log_clip, log_probes, save_record
 from wavshap_lightning.training.watch_tally import Tally
@@ -262,8 +262,13 @@ class EpochWatch:
         if not (epoch.moment.training and off_speech):
             return
         uar = float(score_predictions(epoch.predictions)["uar"])
-        self.memory.glance(Glance(epoch.moment.epoch, uar, off_speech))
-        epoch.tally.alarm = sound_alarm(self.memory.glances)
+        chance = 1 / len(set(epoch.predictions.labels.tolist()))
+        self.memory.glance(Glance(epoch.moment.epoch, uar, chance, off_speech))
+        glances = self.memory.glances
+        found, known = suspects(glances), suspects(glances[:-1]).keys()
+        epoch.tally.alarm = bool(found)
+        if found.keys() - known:
+            epoch.log.notes.add(words(found, uar))
 
     def _write(self, epoch: Epoch) -> None:
         log, moment, tally = epoch.log, epoch.moment, epoch.tally

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.training.probes import Probe, Why
-from wavshap_lightning.training.shortcut import Glance
+from wavshap_lightning.training.shortcut import Glance, OffSpeech
 
 
 @dataclass
@@ -57,11 +57,16 @@ class WatchMemory:
         return {
             "probes": {part: [list(probe) for probe in chosen] for part, chosen in self.probes.items()},
             "frames": {key: dict(seen) for key, seen in self.frames.items()},
-            "glances": [glance.to_dict() for glance in self.glances],
+            "glances": [asdict(glance) for glance in self.glances],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `to_state` gave."""
         self.probes = {part: [(key, why) for key, why in chosen] for part, chosen in state["probes"].items()}
         self.frames = {key: dict(seen) for key, seen in state["frames"].items()}
-        self.glances = [Glance.from_dict(glance) for glance in state["glances"]]
+        self.glances = [_glance(values) for values in state["glances"]]
+
+
+def _glance(values: Mapping[str, Any]) -> Glance:
+    off_speech = {label: OffSpeech(**found) for label, found in values["off_speech"].items()}
+    return Glance(**{**values, "off_speech": off_speech})

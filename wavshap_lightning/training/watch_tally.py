@@ -10,7 +10,7 @@ from statistics import fmean, median
 from typing import Any
 
 from wavshap_lightning.training.class_layers import ClassLayers
-from wavshap_lightning.training.shortcut import Alarm
+from wavshap_lightning.training.shortcut import OffSpeech
 from wavshap_lightning.training.watched import Found
 
 AVERAGED = ("gap/", "reliability", "entropy", "share/", "drift/", "comprehensiveness", "sufficiency")
@@ -24,20 +24,23 @@ class Tally:
     Args:
         clip_rows: One for each clip and target.
         class_rows: One for each class.
-        alarm: What the alarm says; None before it was asked.
+        alarm: Whether the shortcut alarm goes off; None before it was asked.
     """
 
     clip_rows: list[dict[str, Any]] = field(default_factory=list)
     class_rows: list[dict[str, Any]] = field(default_factory=list)
-    alarm: Alarm | None = None
+    alarm: bool | None = None
     _of_classes: dict[str, float] = field(default_factory=dict)
     _of_clips: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    _off_speech: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    _off_speech: dict[str, list[OffSpeech]] = field(default_factory=lambda: defaultdict(list))
 
     @property
-    def off_speech(self) -> dict[str, float]:
-        """By label, how much more of the attribution than of the time lies in pauses and at edges."""
-        return {label: fmean(values) for label, values in self._off_speech.items()}
+    def off_speech(self) -> dict[str, OffSpeech]:
+        """By label, how much lies in pauses and at edges, on average over its clips."""
+        return {
+            label: OffSpeech(fmean(one.share for one in clips), fmean(one.even for one in clips))
+            for label, clips in self._off_speech.items()
+        }
 
     def add_clip(self, found: Found) -> None:
         """Take in a clip; curves are of the scores of labels."""
@@ -76,7 +79,7 @@ class Tally:
 
     def _means(self) -> dict[str, float]:
         means = {name: _average(name, values) for name, values in self._of_clips.items()}
-        return means if self.alarm is None else {**means, "shortcut_alarm": float(bool(self.alarm.labels))}
+        return means if self.alarm is None else {**means, "shortcut_alarm": float(self.alarm)}
 
 
 def _average(name: str, values: Sequence[float]) -> float:

@@ -23,6 +23,7 @@ from wavshap_lightning.explainer.targets import PREDICTED
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.training.budget import ClipAllowance
 from wavshap_lightning.training.dataset import read_waveform
+from wavshap_lightning.training.shortcut import OffSpeech
 
 FIRST_CHUNK = 32
 """Draws at once where memory has run out for the first time; halved until they fit."""
@@ -87,13 +88,14 @@ class Found:
         return sum(found.num_draws for found in self.explanation.attributions.values())
 
     @property
-    def off_speech(self) -> float | None:
-        """Share of the attribution to the label in pauses and at edges, minus their share of the time."""
+    def off_speech(self) -> OffSpeech | None:
+        """How much of the attribution to the label lies in pauses and at edges."""
         if "frames" not in self.explanation.attributions:
             return None
         level_db = self.explanation.frame_level_db
+        own = self.explanation.shares(target=self.label)
         even = attribution_shares(torch.ones_like(level_db), level_db)
-        return even["speech"] - self.explanation.shares(target=self.label)["speech"]
+        return OffSpeech(own["pause"] + own["edges"], even["pause"] + even["edges"])
 
     def with_numbers(self, numbers: Mapping[str, float]) -> Found:
         """With more numbers of the label's score."""
