@@ -40,55 +40,75 @@ class ExplanationLog:
     loggers: Sequence[Logger]
     step: int
     notes: Notes = field(default_factory=Notes)
+    _for_wandb: dict[str, Any] = field(default_factory=dict)
 
     def figure(self, name: str, moment: str, pixels: Pixels, caption: str = "") -> None:
         """One figure.
 
         Args:
             name: Of the clip, as a file's name.
-            moment: The subfolder: `epoch_003`, `test`, ...
+            moment: The subfolder: `epoch_003`, `test`, `epochs`, ...
             pixels: What is seen.
             caption: For W&B.
         """
         if self.folder is not None:
             with self.notes.instead_of_raising(f"{name}, its figure"):
                 write_atomically(self.folder / FIGURES / moment / f"{name}.png", _png(pixels))
-        key = f"explain_figures/{name}"
-        for logger in self.loggers:
-            with self.notes.instead_of_raising(f"{name}, its figure in {type(logger).__name__}"):
-                if isinstance(logger, WandbLogger):
-                    logger.log_image(key, [pixels], self.step, caption=[caption])
-                elif isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_image(key, pixels, self.step, dataformats="HWC")
+        group = FIGURES if moment.startswith("epoch_") else f"{FIGURES}_{moment}"
+        key = f"explain_{group}/{name}"
+        for board in self._boards():
+            with self.notes.instead_of_raising(f"{name}, its figure in TensorBoard"):
+                board.experiment.add_image(key, pixels, self.step, dataformats="HWC")
+        if self._wandb_loggers():
+            with self.notes.instead_of_raising(f"{name}, its figure in W&B"):
+                import wandb  # noqa: PLC0415 - slow, and needed only where it is used
+
+                self._for_wandb[key] = wandb.Image(pixels, caption=caption)
 
     def sound(self, name: str, waveform: Float[Tensor, " samples"], sample_rate: int) -> None:
         """What is heard; the same in every epoch, so once is enough."""
         if self.folder is not None:
             with self.notes.instead_of_raising(f"{name}, its sound"):
                 path = self.folder / SOUNDS / f"{name}.wav"
-                path.parent.mkdir(parents=True, exist_ok=True)
                 save_audio(path, waveform.numpy(), sample_rate=sample_rate)
-        key = f"explain_sounds/{name}"
-        for logger in self.loggers:
-            with self.notes.instead_of_raising(f"{name}, its sound in {type(logger).__name__}"):
-                if isinstance(logger, WandbLogger):
-                    logger.log_audio(key, [waveform.numpy()], self.step, sample_rate=[sample_rate])
-                elif isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_audio(key, waveform[None], self.step, sample_rate=sample_rate)
+        key = f"explain_{SOUNDS}/{name}"
+        for board in self._boards():
+            with self.notes.instead_of_raising(f"{name}, its sound in TensorBoard"):
+                board.experiment.add_audio(key, waveform[None], self.step, sample_rate=sample_rate)
+        if self._wandb_loggers():
+            with self.notes.instead_of_raising(f"{name}, its sound in W&B"):
+                import wandb  # noqa: PLC0415 - as above
 
-    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A W&B table: a row a clip.
+                self._for_wandb[key] = wandb.Audio(waveform.numpy(), sample_rate=sample_rate)
+
+    def table(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A W&B table.
 
         Args:
-            name: What it is called.
+            key: What it is called.
             rows: By column.
         """
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        data = [[row.get(column) for column in columns] for row in rows]
-        for logger in self.loggers:
-            if data and isinstance(logger, WandbLogger):
-                with self.notes.instead_of_raising(f"the table in {type(logger).__name__}"):
-                    logger.log_table(name, columns, data, step=self.step)
+        columns: list[str | int] = list(dict.fromkeys(column for row in rows for column in row))
+        if rows and self._wandb_loggers():
+            with self.notes.instead_of_raising("the table in W&B"):
+                import wandb  # noqa: PLC0415 - as above
+
+                data = [[row.get(str(column)) for column in columns] for row in rows]
+                self._for_wandb[key] = wandb.Table(columns, data)
+
+    def send(self) -> None:
+        """Hand everything that has come together to W&B, as one step of its history."""
+        if self._for_wandb:
+            for logger in self._wandb_loggers():
+                with self.notes.instead_of_raising("W&B"):
+                    logger.log_metrics(self._for_wandb, self.step)
+        self._for_wandb.clear()
+
+    def _boards(self) -> list[TensorBoardLogger]:
+        return [logger for logger in self.loggers if isinstance(logger, TensorBoardLogger)]
+
+    def _wandb_loggers(self) -> list[WandbLogger]:
+        return [logger for logger in self.loggers if isinstance(logger, WandbLogger)]
 
 
 def _png(pixels: Pixels) -> bytes:

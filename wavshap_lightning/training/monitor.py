@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L  # noqa: N812
-from lightning.pytorch.callbacks import Callback
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.errors import SettingError
@@ -110,8 +111,8 @@ class ExplanationMonitor(Callback):
         datamodule = getattr(trainer, "datamodule", None)
         if not isinstance(pl_module, EmotionModule) or not isinstance(datamodule, EmotionDataModule):
             raise SettingError(
-                f"module={type(pl_module).__name__}, datamodule={type(datamodule).__name__}: the monitor needs "
-                "an EmotionModule and an EmotionDataModule; use these, or leave it out"
+                f"module={type(pl_module).__name__}, datamodule={type(datamodule).__name__}: what is needed "
+                "is an EmotionModule on an EmotionDataModule; use these, or no ExplanationMonitor"
             )
         self._watch.begin()
 
@@ -158,14 +159,35 @@ class ExplanationMonitor(Callback):
                     Epoch(moment, module.classifier, data, cached, predictions, log)
                 )
             log.notes.tell(moment.words)
-        for name, value in trainer.strategy.broadcast(scalars).items():
+        self._log(trainer, module, trainer.strategy.broadcast(scalars))
+
+    def _log(self, trainer: L.Trainer, module: EmotionModule, scalars: Mapping[str, float]) -> None:
+        """Log scalars on every rank, and for those who watch one that is missing today, what it was last."""
+        self._memory.scalars |= scalars
+        for name, value in scalars.items():
             module.log(name, value, sync_dist=True)
+        for name, worst in _watched_elsewhere(trainer).items():
+            if name not in scalars:
+                last = self._memory.scalars.get(name, worst)
+                module.log(name, last, sync_dist=True, logger=False)
 
     def _moment(self, trainer: L.Trainer, part: str) -> Moment:
         epoch, training = trainer.current_epoch, trainer.state.fn == "fit" and part == "validation"
         is_last = trainer.max_epochs is not None and epoch + 1 == trainer.max_epochs
         is_due = not training or epoch % self.every_n_epochs == 0 or is_last
         return Moment(part, epoch, training=training, probes=is_due)
+
+
+def _watched_elsewhere(trainer: L.Trainer) -> dict[str, float]:
+    """Scalars of ours that other callbacks would stop the training for if they were missing or not finite.
+
+    Each with the worst value there is, for where it is not known yet.
+    """
+    worst = {"min": torch.finfo(torch.float32).max, "max": torch.finfo(torch.float32).min}
+    watching = [one for one in trainer.callbacks if isinstance(one, EarlyStopping | ModelCheckpoint)]  # type: ignore[attr-defined]
+    return {
+        one.monitor: worst[one.mode] for one in watching if one.monitor and one.monitor.startswith("explain/")
+    }
 
 
 def _check_counts(**counts: tuple[int, int]) -> None:

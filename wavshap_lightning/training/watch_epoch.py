@@ -10,6 +10,7 @@ from pathlib import Path
 import lightning as L  # noqa: N812
 
 from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.evaluation.agreement import correlation
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.statistics import LayerStatistics
@@ -25,7 +26,7 @@ from wavshap_lightning.training.shortcut import Glance, suspects, words
 from wavshap_lightning.training.watch_memory import WatchMemory
 from wavshap_lightning.training.watch_pages import log_clip, log_probes, save_record
 from wavshap_lightning.training.watch_tally import Tally
-from wavshap_lightning.training.watched import Found, Watched, Watcher, drift
+from wavshap_lightning.training.watched import Found, Watched, Watcher
 
 
 @dataclass(frozen=True)
@@ -241,11 +242,13 @@ class EpochWatch:
         return used
 
     def _compare(self, found: Found) -> Found:
-        """With earlier epochs, and remember this one."""
+        """With earlier epochs, the first one with itself; and remember this one."""
         key, when = found.watched.key, found.when
-        numbers = drift(found, self.memory.frames.get(key, {}))
-        if when is not None:
-            self.memory.remember(key, when)
+        if when is None:
+            return found
+        before = self.memory.frames.get(key, {"first": when, "previous": when})
+        numbers = {f"drift/{name}": correlation(when, values) for name, values in before.items()}
+        self.memory.remember(key, when)
         return found.with_numbers(numbers)
 
     def _show(self, found: Found, epoch: Epoch) -> None:
@@ -273,6 +276,7 @@ class EpochWatch:
     def _write(self, epoch: Epoch) -> None:
         log, moment, tally = epoch.log, epoch.moment, epoch.tally
         log.table(f"{moment.prefix}_clips", tally.clip_rows)
+        log.send()
         if log.folder is not None:
             if log.folder not in self._tables:
                 self._tables[log.folder] = ExplanationTable(log.folder / "explanations.csv")

@@ -21,11 +21,13 @@ class WatchMemory:
         probes: By part of the split, the content keys of the clips and why each was chosen.
         frames: By content key, the frames' attributions in the `first` and in the `previous` epoch.
         glances: One for each epoch that was explained while training.
+        scalars: As last logged.
     """
 
     probes: dict[str, list[tuple[str, Why]]] = field(default_factory=dict)
     frames: dict[str, dict[str, Float[Tensor, " frames"]]] = field(default_factory=dict)
     glances: list[Glance] = field(default_factory=list)
+    scalars: dict[str, float] = field(default_factory=dict)
 
     @property
     def epochs(self) -> list[int]:
@@ -58,6 +60,7 @@ class WatchMemory:
             "probes": {part: [list(probe) for probe in chosen] for part, chosen in self.probes.items()},
             "frames": {key: dict(seen) for key, seen in self.frames.items()},
             "glances": [asdict(glance) for glance in self.glances],
+            "scalars": dict(self.scalars),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -65,6 +68,7 @@ class WatchMemory:
         self.probes = {part: [(key, why) for key, why in chosen] for part, chosen in state["probes"].items()}
         self.frames = {key: dict(seen) for key, seen in state["frames"].items()}
         self.glances = [_glance(values) for values in state["glances"]]
+        self.scalars = dict(state["scalars"])
 
 
 def _glance(values: Mapping[str, Any]) -> Glance:

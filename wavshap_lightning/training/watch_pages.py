@@ -67,6 +67,7 @@ def log_epoch_pages(log: ExplanationLog, watched: Sequence[Watched], epochs: Seq
                 found, waveform, target=one.clip.label, label=one.clip.label, evidence=one.clip.evidence
             )
             log.figure(one.name, ALL_EPOCHS, figure_pixels(figure), f"{one.name}: all epochs")
+    log.send()
 
 
 def log_probes(log: ExplanationLog, watched: Mapping[str, Sequence[Watched]]) -> None:

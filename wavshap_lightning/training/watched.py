@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.evaluation.agreement import correlation
 from wavshap_lightning.evaluation.removal import remove_frames
 from wavshap_lightning.evaluation.summary import summarise, when_path
 from wavshap_lightning.explainer.explain import Explainer
@@ -182,16 +181,3 @@ def slim(explanation: Explanation) -> Explanation:
             for path, found in explanation.attributions.items()
         },
     )
-
-
-def drift(now: Found, before: Mapping[str, Tensor]) -> dict[str, float]:
-    """Correlation of the frames' attributions with those of earlier epochs.
-
-    Args:
-        now: This epoch.
-        before: Attributions of the same frames in the `first` and in the `previous` epoch.
-    """
-    when = now.when
-    if when is None:
-        return {}
-    return {f"drift/{name}": correlation(when, values) for name, values in before.items()}
