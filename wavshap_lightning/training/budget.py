@@ -11,6 +11,9 @@ from wavshap_lightning.errors import SettingError
 MIN_DRAWS = 4
 """Fewer say nothing of their own error."""
 
+LEAST_DRAWING = 0.25
+"""Of the time a clip costs apart from drawing."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -117,6 +120,5 @@ class Allowance:
             return None
         left = self._deadline - self._now()
         fair = left / max(self._clips_left, 1) - self.besides_s
-        return max(
-            fair, min(left - self.besides_s, self.besides_s)
-        )  # else none would be drawn for long enough
+        least = LEAST_DRAWING * self.besides_s  # better fewer clips than clips without draws
+        return max(fair, min(left - self.besides_s, least))
