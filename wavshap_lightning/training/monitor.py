@@ -131,7 +131,7 @@ class ExplanationMonitor(Callback):
         folder = trainer.log_dir  # asked for on every rank: it is broadcast
         if not trainer.is_global_zero or folder is None:
             return
-        log = ExplanationLog(Path(folder), trainer.loggers, trainer.global_step)
+        log = ExplanationLog(Path(folder), trainer.loggers, trainer.global_step - 1)
         log_epoch_pages(log, self._watch.watched.get("validation", ()), self._memory.epochs)
         log.notes.tell("at the end")
 
@@ -151,7 +151,8 @@ class ExplanationMonitor(Callback):
         scalars: dict[str, float] = {}
         if trainer.is_global_zero:
             moment = self._moment(trainer, part)
-            log = ExplanationLog(Path(folder) if folder else None, trainer.loggers, trainer.global_step)
+            step = trainer.global_step - moment.training  # as Lightning counts when it logs a validation
+            log = ExplanationLog(Path(folder) if folder else None, trainer.loggers, step)
             with log.notes.instead_of_raising("all of it"), leave_no_trace(module):
                 data: EmotionDataModule = trainer.datamodule  # type: ignore[attr-defined]
                 cached = cached_clips(trainer, part)

@@ -187,7 +187,7 @@ class EpochWatch:
             Watched(clips[probe.position], name, keys[probe.position], probe.why)
             for probe, name in zip(probes, names, strict=True)
         ]
-        log_probes(epoch.log, self.watched)
+        log_probes(epoch.log, part, self.watched[part])
 
     def _new_probes(self, clips: Sequence[Clip], predictions: Predictions) -> list[Probe]:
         settings = self.settings

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.training.dataset import read_waveform
@@ -13,7 +14,7 @@ from wavshap_lightning.viz.figures import plot, plot_epochs
 from wavshap_lightning.viz.pixels import figure_pixels
 
 RECORDS, RECORD_SUFFIX = "explanations", ".explanation"
-ALL_EPOCHS = "epochs"
+ALL_EPOCHS, PROBES = "epochs", "probes.json"
 
 
 def log_clip(log: ExplanationLog, found: Found, moment: str, num_top: int) -> None:
@@ -70,20 +71,17 @@ def log_epoch_pages(log: ExplanationLog, watched: Sequence[Watched], epochs: Seq
     log.send()
 
 
-def log_probes(log: ExplanationLog, watched: Mapping[str, Sequence[Watched]]) -> None:
-    """Write down for people which clips are watched, and why."""
+def log_probes(log: ExplanationLog, part: str, watched: Sequence[Watched]) -> None:
+    """Write down for people which clips are watched, and why; what the file says of other parts stays."""
     if log.folder is None:
         return
-    write_json(
-        log.folder / "probes.json",
-        {
-            part: [
-                {"name": one.name, "why": one.why, "label": one.clip.label, "file": str(one.clip.path)}
-                for one in clips
-            ]
-            for part, clips in watched.items()
-        },
-    )
+    path = log.folder / PROBES
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known[part] = [
+        {"name": one.name, "why": one.why, "label": one.clip.label, "file": str(one.clip.path)}
+        for one in watched
+    ]
+    write_json(path, known)
 
 
 def _read_records(log: ExplanationLog, watched: Watched, epochs: Sequence[int]) -> dict[int, Explanation]:
