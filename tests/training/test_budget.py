@@ -72,6 +72,11 @@ def test_clips_are_left_out_rather_than_the_limit_broken():
     assert seconds <= 1.15 * 2
 
 
+def test_one_clip_is_explained_however_dear_they_were_last_time():
+    draws, _ = run(Budget(64, max_seconds=2.0), 4, per_draw_s=0.01, besides_s=0.1, known_s=50.0)
+    assert len(draws) >= 1
+
+
 def test_what_came_before_counts():
     clock = Clock()
     clock.now_s = 105.0

@@ -83,6 +83,7 @@ class Allowance:
         self.besides_s = besides_s
         self._now = now
         self._clips_left = num_clips
+        self._is_first = True
         self._views = num_views
         self._num_draws = budget.num_draws
         self._draws_left = budget.max_draws
@@ -104,6 +105,7 @@ class Allowance:
             besides_s: What it took apart from drawing; the next ones are expected to take as much.
         """
         self._clips_left -= 1
+        self._is_first = False
         if self._draws_left is not None:
             self._draws_left -= draws
         self.besides_s = max(0.0, besides_s) if self.besides_s == 0 else (self.besides_s + besides_s) / 2
@@ -119,6 +121,8 @@ class Allowance:
         if self._deadline is None:
             return None
         left = self._deadline - self._now()
-        fair = left / max(self._clips_left, 1) - self.besides_s
+        even = left / max(self._clips_left, 1)
+        if self._is_first:  # whatever clips cost last time, which may have been the first time
+            return max(even - self.besides_s, LEAST_DRAWING * even)
         least = LEAST_DRAWING * self.besides_s  # better fewer clips than clips without draws
-        return max(fair, min(left - self.besides_s, least))
+        return max(even - self.besides_s, min(left - self.besides_s, least))

@@ -113,9 +113,8 @@ def survey_classes(
     for requests in _batches(len(clips), FRAMES_AT_ONCE if head.statistic == "frames" else CLIPS_AT_ONCE):
         batch = clips[requests]
         statistics = {name: values.to(device) for name, values in batch.statistics.items()}
-        found = survey_layers(
-            head, statistics, batch.labels.to(device), baselines, generator, score=score
-        ).neurons.cpu()
+        labels = batch.labels.to(device)
+        found = survey_layers(head, statistics, labels, baselines, generator, score=score).cpu()
         of_class = torch.nn.functional.one_hot(batch.labels, num_classes)
         count += of_class.sum(0)
         magnitudes = magnitudes + of_class.T.to(found) @ found.sum(2).abs()

@@ -31,21 +31,6 @@ from wavshap_lightning.models.statistics import LayerStatistics, covariance_with
 CLIPS_AT_ONCE = 64
 
 
-@dataclass(frozen=True)
-class Survey:
-    """The attributions of some clips' layers, each to the score of its label.
-
-    Args:
-        neurons: Attribution of every neuron of every layer.
-        gap: Sum of a clip's attributions minus (its score - the baselines' mean score).
-        difference: That difference of scores.
-    """
-
-    neurons: Float[Tensor, "clips layer hidden"]
-    gap: Float[Tensor, " clips"]
-    difference: Float[Tensor, " clips"]
-
-
 def survey_layers(
     head: EmotionHead,
     clips: LayerStatistics,
@@ -54,7 +39,7 @@ def survey_layers(
     generator: torch.Generator,
     *,
     score: TargetKind = "log_odds",
-) -> Survey:
+) -> Float[Tensor, "clips layer hidden"]:
     """Attribute the scores of clips to the neurons of their layers.
 
     Every clip meets every baseline once, at an alpha from a stratum of its own, shuffled anew for each clip.
@@ -70,13 +55,7 @@ def survey_layers(
     count = len(next(iter(baselines.values())))
     alphas = _alphas(len(labels), count, generator).to(labels.device)
     path = _framewise if head.statistic == "frames" else _pooled
-    asked = _Asked(labels, alphas, score)
-    with torch.no_grad():
-        reference = head.classify_statistics(baselines)
-        difference = _own(head.classify_statistics(clips), labels, score)
-        difference -= every_class(reference.shape[1], score)(reference).mean(0)[labels]
-    neurons = path(head, clips, baselines, asked)
-    return Survey(neurons, neurons.sum((1, 2)) - difference, difference)
+    return path(head, clips, baselines, _Asked(labels, alphas, score))
 
 
 def _alphas(num_clips: int, count: int, generator: torch.Generator) -> Float[Tensor, "clips count"]:

@@ -21,7 +21,7 @@ from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.scores import Predictions
 from wavshap_lightning.training.watch_epoch import Epoch, EpochWatch, Moment, WatchSettings, cached_clips
 from wavshap_lightning.training.watch_memory import WatchMemory
-from wavshap_lightning.training.watch_pages import log_epoch_pages
+from wavshap_lightning.training.watch_pages import log_epoch_pages, warm_up
 
 BaselineFamily = Literal["noise", "spectral_noise", "time_shifted", "silence"]
 
@@ -115,6 +115,8 @@ class ExplanationMonitor(Callback):
                 "is an EmotionModule on an EmotionDataModule; use these, or no ExplanationMonitor"
             )
         self._watch.begin()
+        if trainer.is_global_zero:
+            warm_up()
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Explain, before the scores are logged, so that what is logged here belongs to the same step."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from matplotlib.figure import Figure
+
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.training.dataset import read_waveform
 from wavshap_lightning.training.explanation_log import ExplanationLog
@@ -12,9 +14,18 @@ from wavshap_lightning.training.files import write_json
 from wavshap_lightning.training.watched import Found, Watched, slim
 from wavshap_lightning.viz.figures import plot, plot_epochs
 from wavshap_lightning.viz.pixels import figure_pixels
+from wavshap_lightning.viz.theme import theme
 
 RECORDS, RECORD_SUFFIX = "explanations", ".explanation"
 ALL_EPOCHS, PROBES = "epochs", "probes.json"
+
+
+def warm_up() -> None:
+    """Find the fonts and load what draws: the first figure of a process would take several times as long."""
+    with theme():
+        figure = Figure(figsize=(1.0, 1.0))
+        figure.add_subplot().set_title("fonts")
+        figure_pixels(figure)
 
 
 def log_clip(log: ExplanationLog, found: Found, moment: str, num_top: int) -> None:
