@@ -32,6 +32,7 @@ from wavshap_lightning.models.backbone import BackboneSettings
 from wavshap_lightning.models.head import EmotionHead, HeadSettings
 from wavshap_lightning.models.statistics import LayerStatistics
 from wavshap_lightning.training.budget import ClipAllowance
+from wavshap_lightning.training.class_layers import NUM_BASELINES
 from wavshap_lightning.training.explanation_log import ExplanationLog
 from wavshap_lightning.training.layer_survey import CLIPS_AT_ONCE, survey_layers
 from wavshap_lightning.training.metrics_table import MetricsTable
@@ -39,7 +40,7 @@ from wavshap_lightning.training.watch_pages import log_clip
 from wavshap_lightning.training.watched import Watched, Watcher
 
 GEOMETRIES = {"Base": (13, 768), "tiny": (4, 128)}
-NUM_TRAINING, NUM_VALIDATION, NUM_CLASSES, NUM_BASELINES, BATCH = 960, 240, 8, 16, 32
+NUM_TRAINING, NUM_VALIDATION, NUM_CLASSES, BATCH = 960, 240, 8, 32
 LAYERS_BAR_S, LAYERS_BAR, FIGURE_BAR_S, BUDGET_BAR, MEMORY_BAR = 0.2, 0.05, 0.5, 1.15, 1.05
 CORPUS = {"num_speakers": 6, "clips_per_speaker_and_label": 2}
 
@@ -103,8 +104,7 @@ def survey(
     generator = torch.Generator().manual_seed(0)
     for start in range(0, len(labels), CLIPS_AT_ONCE):
         part = slice(start, start + CLIPS_AT_ONCE)
-        chosen = torch.arange(start, min(start + CLIPS_AT_ONCE, len(labels)))
-        batch = {name: values[chosen] for name, values in clips.items()}
+        batch = {name: values[part] for name, values in clips.items()}
         survey_layers(head, batch, labels[part], baselines, generator)
 
 

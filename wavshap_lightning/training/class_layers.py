@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,6 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.statistics import LayerStatistics
 from wavshap_lightning.training.cache import TensorCache
 from wavshap_lightning.training.dataset import (
-    ClipRequest,
     StatisticsBatches,
     read_waveform,
     stack_statistics,
@@ -27,7 +26,7 @@ from wavshap_lightning.training.dataset import (
 from wavshap_lightning.training.features import layer_statistics
 from wavshap_lightning.training.layer_survey import CLIPS_AT_ONCE, survey_layers
 
-NUM_BASELINES = {"mean": 16, "moments": 16, "frames": 8}
+NUM_BASELINES, NUM_WITH_FRAMES = 8, 4
 FRAMES_AT_ONCE = 8
 NUM_NEURONS = 5
 
@@ -72,7 +71,7 @@ def noise_statistics(
         AttributionError: If one is silent.
     """
     statistic = classifier.head.statistic
-    count = min(NUM_BASELINES[statistic], len(clips))
+    count = min(NUM_WITH_FRAMES if statistic == "frames" else NUM_BASELINES, len(clips))
     generator = torch.Generator().manual_seed(seed)
     chosen = [clips[index * len(clips) // count] for index in range(count)]
     waveforms = [noise(read_waveform(clip, classifier.sample_rate)).draw(1, generator)[0] for clip in chosen]
@@ -110,8 +109,9 @@ def survey_classes(
     num_classes = len(classifier.labels)
     count = torch.zeros(num_classes, dtype=torch.long)
     magnitudes = neurons = torch.zeros(())
-    for requests in _batches(len(clips), FRAMES_AT_ONCE if head.statistic == "frames" else CLIPS_AT_ONCE):
-        batch = clips[requests]
+    size = FRAMES_AT_ONCE if head.statistic == "frames" else CLIPS_AT_ONCE
+    for start in range(0, len(clips), size):
+        batch = clips.between(start, min(start + size, len(clips)))
         statistics = {name: values.to(device) for name, values in batch.statistics.items()}
         labels = batch.labels.to(device)
         found = survey_layers(head, statistics, labels, baselines, generator, score=score).cpu()
@@ -129,11 +129,6 @@ def survey_classes(
         for index, label in enumerate(classifier.labels)
         if count[index]
     ]
-
-
-def _batches(num_clips: int, size: int) -> Iterator[list[ClipRequest]]:
-    for start in range(0, num_clips, size):
-        yield [ClipRequest(position, 0) for position in range(start, min(start + size, num_clips))]
 
 
 def _strongest(neurons: Float[Tensor, "layer hidden"]) -> tuple[tuple[int, int, float], ...]:

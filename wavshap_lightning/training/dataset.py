@@ -181,6 +181,13 @@ class StatisticsBatches(Dataset[StatisticsBatch]):
         )
         return StatisticsBatch(statistics, self.labels[positions], positions)
 
+    def between(self, start: int, stop: int) -> StatisticsBatch:
+        """Clips that stand next to one another; of those held in memory nothing is copied."""
+        if self._whole_frames:
+            return self[[ClipRequest(position, 0) for position in range(start, stop)]]
+        statistics = {name: values[start:stop] for name, values in self._held.items()}
+        return StatisticsBatch(statistics, self.labels[start:stop], torch.arange(start, stop))
+
 
 def stack_statistics(entries: Sequence[LayerStatistics]) -> LayerStatistics:
     """Statistics of single clips as a batch; whole frames are padded with zeros to the longest."""

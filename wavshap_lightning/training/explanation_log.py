@@ -51,9 +51,12 @@ class ExplanationLog:
             pixels: What is seen.
             caption: For W&B.
         """
+        image: Pixels | str = pixels
         if self.folder is not None:
             with self.notes.instead_of_raising(f"{name}, its figure"):
-                write_atomically(self.folder / FIGURES / moment / f"{name}.png", _png(pixels))
+                path = self.folder / FIGURES / moment / f"{name}.png"
+                write_atomically(path, _png(pixels))
+                image = str(path)  # W&B copies the file, which is quicker than to encode it once more
         group = FIGURES if moment.startswith("epoch_") else f"{FIGURES}_{moment}"
         key = f"explain_{group}/{name}"
         for board in self._boards():
@@ -63,7 +66,7 @@ class ExplanationLog:
             with self.notes.instead_of_raising(f"{name}, its figure in W&B"):
                 import wandb  # noqa: PLC0415 - slow, and needed only where it is used
 
-                self._for_wandb[key] = wandb.Image(pixels, caption=caption)
+                self._for_wandb[key] = wandb.Image(image, caption=caption)
 
     def sound(self, name: str, waveform: Float[Tensor, " samples"], sample_rate: int) -> None:
         """What is heard; the same in every epoch, so once is enough."""

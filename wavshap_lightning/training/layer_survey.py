@@ -136,24 +136,27 @@ def _spread(
     alpha: Float[Tensor, "clips draws 1"],
 ) -> Float[Tensor, "clips layer hidden"]:
     """Gradients of what is pooled, handed on to the layers, before their weights."""
-    size, count = mixed.mean.shape[1], alpha.shape[1]
+    size = mixed.mean.shape[1]
     by_mean = gradient[..., :size]
     units = by_mean.mean(1)[:, None] * mixed.layer_means
-    units -= _over_draws(by_mean, reference.layer_means) / count
+    _less_draws(units, by_mean, reference.layer_means)
     if mixed.covariance is not None and reference.covariance is not None:
         by_variance = (
             gradient[..., size:] / pooled[..., size:]
         )  # twice df/dvar, since d sqrt(v) = dv / 2 sqrt(v)
-        units += (alpha * by_variance).mean(1)[:, None] * mixed.covariance
-        units -= _over_draws((1 - alpha) * by_variance, reference.covariance) / count
+        units.addcmul_((alpha * by_variance).mean(1)[:, None], mixed.covariance)
+        _less_draws(units, (1 - alpha) * by_variance, reference.covariance)
     return units
 
 
-def _over_draws(
-    weights: Float[Tensor, "clips draws hidden"], baselines: Float[Tensor, "draws layer hidden"]
-) -> Float[Tensor, "clips layer hidden"]:
-    """`sum_k weights_nkh baselines_klh`, a small matrix product for each neuron."""
-    return torch.bmm(weights.permute(2, 0, 1), baselines.permute(2, 0, 1)).permute(1, 2, 0)
+def _less_draws(
+    units: Float[Tensor, "clips layer hidden"],
+    weights: Float[Tensor, "clips draws hidden"],
+    baselines: Float[Tensor, "draws layer hidden"],
+) -> None:
+    """Take the mean of `weights_nkh baselines_klh` over draws off the units, in place."""
+    for weight, baseline in zip(weights.unbind(1), baselines, strict=True):
+        units.addcmul_(weight[:, None], baseline, value=-1 / len(baselines))
 
 
 def _framewise(
