@@ -3,6 +3,7 @@
 - Layers: as many clips as RAVDESS has in a fold (960 to train, 240 to validate), statistics of a backbone of
   Base and of tiny size, heads as in the configurations. A head epoch runs over the training clips in batches
   of 32. Either of two bars will do: 0.2 s, or a twentieth of a head epoch.
+  Like the next, in seconds of the processor on one core, which suffer less from what else the machine does.
 - A figure: drawn, rendered, written, and handed to W&B (offline) and TensorBoard.
 - The budget: seconds of the monitor after each epoch of a small training, against those it was given.
 - Memory: of the process after epoch 5 and after epoch 50 of a small training with figures and W&B.
@@ -17,12 +18,13 @@ import os
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import lightning as L  # noqa: N812
 import torch
-from _common import read_arguments, time_interleaved
+from _common import read_arguments
 from _report import Measurement, over_repeats, report
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
@@ -71,13 +73,12 @@ def time_layers(name: str, repeats: int) -> list[Measurement]:
     labels = torch.arange(NUM_TRAINING) % NUM_CLASSES
     frozen = EmotionHead(num_layers, size, NUM_CLASSES, HeadSettings()).eval()
     frozen.requires_grad_(requires_grad=False)
-    seconds = time_interleaved(
-        {
-            "layers": lambda: survey(frozen, validation, labels[:NUM_VALIDATION], baselines),
-            "epoch": lambda: train_epoch(head, training, labels),
-        },
-        repeats,
-    )
+    seconds = {
+        "layers": processor_seconds(
+            lambda: survey(frozen, validation, labels[:NUM_VALIDATION], baselines), repeats
+        ),
+        "epoch": processor_seconds(lambda: train_epoch(head, training, labels), repeats),
+    }
     share = min(seconds["layers"]) / min(seconds["epoch"])
     return [
         over_repeats(
@@ -88,6 +89,17 @@ def time_layers(name: str, repeats: int) -> list[Measurement]:
         ),
         Measurement(f"the same against a head epoch, {name}", share, unit="of an epoch"),
     ]
+
+
+def processor_seconds(function: Callable[[], object], repeats: int) -> list[float]:
+    """Of this process, after a first call that does not count."""
+    function()
+    seconds = []
+    for _ in range(repeats):
+        began_s = time.process_time()
+        function()
+        seconds.append(time.process_time() - began_s)
+    return seconds
 
 
 def draw_moments(count: int, num_layers: int, size: int) -> LayerStatistics:
@@ -137,7 +149,7 @@ def time_figure(folder: Path, repeats: int) -> list[Measurement]:
         log_clip(log, found, "epoch_000", 5)
         log.send()
 
-    seconds = time_interleaved({"figure": draw}, max(5, repeats))["figure"]
+    seconds = processor_seconds(draw, max(5, repeats))
     note = "drawn, rendered, written, handed to W&B and TensorBoard"
     return [over_repeats("a figure", seconds, unit="s", at_most=FIGURE_BAR_S, note=note)]
 
