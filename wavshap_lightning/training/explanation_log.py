@@ -116,7 +116,7 @@ class ExplanationLog:
 
 def _png(pixels: Pixels) -> bytes:
     content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "png", compress_level=4)
+    Image.fromarray(pixels).save(content, "png", compress_level=3)
     return content.getvalue()
 
 
