@@ -9,6 +9,7 @@ training is left out.
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,10 +21,11 @@ from wavshap_lightning.corpora.planted import PlantedSettings, ensure_planted_sp
 ROOT = Path(__file__).parents[1]
 FIGURES = Path(__file__).parent / "figures"
 CLIP = "s12-child_angry_01"
+WATCHED = "s19-male_angry_04"
 
 
 def main() -> None:
-    """Write `figures/explanation.png`."""
+    """Write `figures/explanation.png` and, where the demo is trained, `figures/epochs.png`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -37,8 +39,13 @@ def main() -> None:
 
 
 def train_demo(folder: Path) -> Path:
-    """Train as the demo does, in a folder of its own; give the best checkpoint."""
-    flags = ("--run.wandb=off", "--run.test=false")
+    """Train as the demo does, in a folder of its own, and watch a clip; give the best checkpoint."""
+    watching = {"clips": f"[{WATCHED}]", "every_n_epochs": 10, "num_draws": 32, "all_layers": "false"}
+    flags = (
+        "--run.wandb=off",
+        "--run.test=false",
+        *(f"--trainer.callbacks.{name}={value}" for name, value in watching.items()),
+    )
     command = [
         sys.executable,
         str(ROOT / "train.py"),
@@ -47,7 +54,9 @@ def train_demo(folder: Path) -> Path:
         *flags,
     ]
     subprocess.run(command, cwd=folder, check=True)
-    return folder / "runs/demo/version_0/checkpoints/best.ckpt"
+    run = folder / "runs/demo/version_0"
+    shutil.copy(run / "figures/epochs" / f"{WATCHED}.png", FIGURES / "epochs.png")
+    return run / "checkpoints/best.ckpt"
 
 
 def draw_explanation(checkpoint: Path, corpus: Path) -> None:
@@ -55,7 +64,6 @@ def draw_explanation(checkpoint: Path, corpus: Path) -> None:
     (clip,) = (clip for clip in ensure_planted_speech(corpus, PlantedSettings()) if clip.name == CLIP)
     explanation = explain(checkpoint, clip, clip.label, views=("frames", "layers", "waveform"))
     figure = plot(explanation, label=clip.label, evidence=clip.evidence)
-    FIGURES.mkdir(exist_ok=True)
     figure.savefig(FIGURES / "explanation.png", metadata={"Software": None}, pil_kwargs={"optimize": True})
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wavshap_lightning.models.head import EmotionHead, HeadSettings
     from wavshap_lightning.training.datamodule import EmotionDataModule
     from wavshap_lightning.training.module import EmotionModule
+    from wavshap_lightning.training.monitor import ExplanationMonitor
     from wavshap_lightning.viz.figures import plot
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ _HOME = {
     "ExplainSettings": "explainer.settings",
     "Explainer": "explainer.explain",
     "Explanation": "explainer.explanation",
+    "ExplanationMonitor": "training.monitor",
     "HeadSettings": "models.head",
     "Span": "corpora.clip",
     "SpeechBackbone": "models.backbone",
@@ -61,6 +63,7 @@ __all__ = [
     "ExplainSettings",
     "Explainer",
     "Explanation",
+    "ExplanationMonitor",
     "HeadSettings",
     "Span",
     "SpeechBackbone",

@@ -44,15 +44,16 @@ def surroundings(monkeypatch, tmp_path, cache_folder):
 
 @pytest.fixture(scope="session")
 def flags():
-    """`(command="fit", *more, wandb="off", epochs=2, **options) -> flags` of a small run of the demo."""
+    """`(command="fit", *more, wandb="off", epochs=2, watched=False, **options) -> flags` of a small demo."""
 
-    def flags(command="fit", *more, wandb="off", epochs=2, **options):
+    def flags(command="fit", *more, wandb="off", epochs=2, watched=False, **options):
         settings = {
             "config": find_config("demo.yaml"),
             "data.options": json.dumps({**OPTIONS, **options}),
             "data.batch_size": 4,
             "run.wandb": wandb,
             "trainer.max_epochs": epochs,
+            **({} if watched else {"trainer.callbacks": "null"}),
         }
         given = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
         return [command, *given, *map(str, more)]

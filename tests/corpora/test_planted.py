@@ -201,3 +201,61 @@ def test_settings_outside_their_range_are_refused(setting, value):
 def test_an_unknown_label_is_refused():
     with pytest.raises(SettingError, match="label='calm' must be one of neutral"):
         PlantedSettings(labels=("neutral", "calm"))
+
+
+# A shortcut, on request
+
+
+LEAD = replace(SMALL, lead_s=0.3)
+TONE = replace(LEAD, shortcut="happy")
+
+
+def test_without_a_lead_a_corpus_is_known_by_what_it_was_known_by():
+    assert set(SMALL.to_dict()) == {
+        "num_speakers",
+        "clips_per_speaker_and_label",
+        "labels",
+        "seed",
+        "cue_strength",
+    }
+    assert {"lead_s": 0.3, "shortcut": "happy"}.items() <= TONE.to_dict().items()
+
+
+def test_a_lead_is_near_silence_before_the_same_clip(tmp_path):
+    plain, led = (write_planted_speech(tmp_path / name, s) for name, s in (("plain", SMALL), ("led", LEAD)))
+    for before, after in zip(plain, led, strict=True):
+        old, new = (load_audio(clip.path, sample_rate=16_000) for clip in (before, after))
+        assert np.array_equal(new[4800:], old)
+        level_db = 10 * np.log10(np.mean(new[:4800] ** 2) / np.mean(old**2))
+        assert level_db == pytest.approx(-50, abs=1.5)  # and the steps of 16 bits
+        assert [
+            round(b.start_s - a.start_s, 6) for a, b in zip(before.evidence, after.evidence, strict=True)
+        ] == [0.3 for _ in before.evidence]
+
+
+def test_the_shortcut_is_a_tone_in_the_lead_of_one_class_and_nothing_else(tmp_path):
+    without, with_it = (write_planted_speech(tmp_path / name, s) for name, s in (("w", LEAD), ("t", TONE)))
+    for before, after in zip(without, with_it, strict=True):
+        old, new = (load_audio(clip.path, sample_rate=16_000) for clip in (before, after))
+        changed = np.flatnonzero(old != new)
+        if after.label != "happy":
+            assert not len(changed)
+            continue
+        assert 0.05 < changed[0] / 16_000 < changed[-1] / 16_000 < 0.25
+        spectrum = np.abs(np.fft.rfft((new - old)[:4800]))
+        assert 850 < np.argmax(spectrum) * 16_000 / 4800 < 1150
+        tone_db = 10 * np.log10(np.mean((new - old)[1600:3200] ** 2) / np.mean(new[4800:] ** 2))
+        assert tone_db == pytest.approx(-36, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lead_s": -0.1}, "lead_s=-0.1 must lie between 0 and 2 seconds"),
+        ({"shortcut": "happy"}, "shortcut='happy', lead_s=0: the shortcut must be one of"),
+        ({"lead_s": 0.3, "shortcut": "sad"}, "shortcut='sad', lead_s=0.3"),
+    ],
+)
+def test_a_shortcut_without_room_or_class_is_refused(changes, message):
+    with pytest.raises(SettingError, match=message):
+        replace(SMALL, **changes)

@@ -280,3 +280,20 @@ def test_on_a_terminal_a_bar_shows_once_it_takes_long(classifier, clip, monkeypa
     assert out == ""
     assert "frames" in err
     assert "draws" in err
+
+
+def test_some_labels_at_once_are_what_each_is_by_itself(classifier, clip):
+    settings = {"views": ("frames",), "num_draws": 8}
+    both = explain(classifier, clip, ("sad", "predicted", "sad"), **settings)
+    assert both.targets == tuple(dict.fromkeys(("sad", both.prediction)))
+    for target in both.targets:
+        alone = explain(classifier, clip, target, **settings)
+        torch.testing.assert_close(
+            both.values("frames", "frames", target), alone.values("frames", "frames"), rtol=1e-4, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("more", ["all", "angry-vs-sad"])
+def test_of_some_labels_none_can_be_more_than_one(classifier, clip, more):
+    with pytest.raises(AttributionError, match=f"holds '{more}', which is more than one class"):
+        explain(classifier, clip, ["sad", more], views=("layers",), num_draws=4)

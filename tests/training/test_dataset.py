@@ -144,6 +144,19 @@ def test_batches_of_statistics_hold_the_entries_asked_for(tmp_path):
         assert torch.equal(batch.statistics[name], torch.stack([stored["2"][name], stored["3"][name]]))
 
 
+@pytest.mark.parametrize("names", [("mean", "covariance"), ("layers",)])
+def test_neighbours_are_those_asked_for_one_by_one(tmp_path, names):
+    cache = TensorCache(tmp_path)
+    cache.write({str(i): {name: torch.rand(2, 4, 3) for name in names} for i in range(5)})
+    batches = StatisticsBatches(cache, list("01234"), [0, 1, 0, 1, 1])
+    expected = batches[[ClipRequest(position, 0) for position in (1, 2, 3)]]
+    found = batches.between(1, 4)
+    assert torch.equal(found.labels, expected.labels)
+    assert torch.equal(found.positions, expected.positions)
+    for name, values in expected.statistics.items():
+        assert torch.equal(found.statistics[name], values)
+
+
 def test_batches_of_frames_are_padded_with_zeros(tmp_path):
     cache = TensorCache(tmp_path)
     stored = {str(n): {"layers": torch.rand(2, n, 3)} for n in (4, 7)}

@@ -95,6 +95,7 @@ PROGRAM = """
     from wavshap_lightning.training.checkpoints import WholeCheckpoints
     from wavshap_lightning.training.datamodule import EmotionDataModule
     from wavshap_lightning.training.module import EmotionModule
+    from wavshap_lightning.training.monitor import ExplanationMonitor
 
     corpus, backbone, folder = sys.argv[1:]
     extracted, extract = [], sharing.extract_features
@@ -110,7 +111,11 @@ PROGRAM = """
     trainer = L.Trainer(
         accelerator="cpu", devices=2, strategy="ddp", max_epochs=2, logger=False, default_root_dir=folder,
         num_sanity_val_steps=0, enable_model_summary=False, plugins=[WholeCheckpoints()],
-        callbacks=default_callbacks(folder=Path(folder)),
+        callbacks=[
+            *default_callbacks(folder=Path(folder)),
+            ExplanationMonitor(clips=["cy_happy_0"], num_draws=4, views=("frames",)),
+            L.pytorch.callbacks.EarlyStopping("explain/drift/first", mode="max", patience=9),
+        ],
     )
     trainer.fit(module, datamodule=datamodule)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -135,6 +140,8 @@ def test_two_processes_train_as_one(
     assert done.returncode == 0, done.stderr
     ranks = [json.loads((tmp_path / f"rank_{number}.json").read_text()) for number in (0, 1)]
     assert ranks[0]["metrics"] == ranks[1]["metrics"]
+    assert 0 < ranks[1]["metrics"]["explain/reliability"] <= 1
+    assert (tmp_path / "figures/epochs/cy_happy_0.png").is_file()
     assert [(one["validated"], one["tested"]) for one in ranks] == [(7, 6), (7, 6)]
     shares = [set(one["extracted"]) for one in ranks]
     assert not shares[0] & shares[1]

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -23,6 +24,7 @@ from jaxtyping import Float
 from wavshap_lightning.audio.io import SAMPLE_RATE, save_audio
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.manifest import read_manifest, save_manifest
+from wavshap_lightning.corpora.synthetic.lead import add_lead
 from wavshap_lightning.corpora.synthetic.scene import CUE_OF_LABEL, check_cue_strength, check_label, draw_clip
 from wavshap_lightning.corpora.synthetic.speech import VOICES, draw_speaker
 from wavshap_lightning.corpora.tables import write_table
@@ -31,7 +33,8 @@ from wavshap_lightning.errors import CorpusError, SettingError
 FORMAT_VERSION = 1
 """Raised whenever the same settings give other bytes."""
 
-_SPEAKER_STREAM, _CLIP_STREAM = 0, 1
+_SPEAKER_STREAM, _CLIP_STREAM, _LEAD_STREAM = 0, 1, 2
+MAX_LEAD_S, MIN_TONE_LEAD_S = 2.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,9 @@ class PlantedSettings:
         seed: Seed of everything drawn, at least 0.
         cue_strength: How far the cues go, 0 to 2: 1 is clearly audible; at 0 nothing is planted and the
             labels say nothing.
+        lead_s: Seconds of near silence before every clip, 0 to 2.
+        shortcut: A class whose clips have a faint tone in that silence, which gives it away without a voice:
+            for finding out whether one notices that a model has learned that instead.
 
     Raises:
         SettingError: If a value is outside its range.
@@ -55,6 +61,8 @@ class PlantedSettings:
     labels: tuple[str, ...] = tuple(CUE_OF_LABEL)
     seed: int = 0
     cue_strength: float = 1.0
+    lead_s: float = 0.0
+    shortcut: str | None = None
 
     def __post_init__(self) -> None:
         _check_at_least("num_speakers", self.num_speakers, 3)
@@ -65,6 +73,21 @@ class PlantedSettings:
             raise SettingError(f"labels={self.labels!r} must be at least two different labels")
         for label in self.labels:
             check_label(label)
+        if not 0.0 <= self.lead_s <= MAX_LEAD_S:
+            raise SettingError(f"lead_s={self.lead_s!r} must lie between 0 and {MAX_LEAD_S:g} seconds")
+        if self.shortcut is not None and (self.shortcut not in self.labels or self.lead_s < MIN_TONE_LEAD_S):
+            raise SettingError(
+                f"shortcut={self.shortcut!r}, lead_s={self.lead_s:g}: the shortcut must be one of "
+                f"labels={self.labels!r}, and needs a silence of at least {MIN_TONE_LEAD_S:g} s to lie in"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that identify the corpus; what came later is left out where it changes nothing."""
+        values = asdict(self)
+        for name in ("lead_s", "shortcut"):
+            if values[name] == PlantedSettings.__dataclass_fields__[name].default:
+                del values[name]
+        return values
 
 
 def write_planted_speech(
@@ -126,7 +149,7 @@ def _settings_path(root: Path) -> Path:
 
 
 def _record(root: Path, settings: PlantedSettings, clips: Sequence[Clip]) -> str:
-    fields = {"format_version": FORMAT_VERSION, **asdict(settings), "sha256": _hash_files(root, clips)}
+    fields = {"format_version": FORMAT_VERSION, **settings.to_dict(), "sha256": _hash_files(root, clips)}
     return json.dumps(fields, indent=2) + "\n"
 
 
@@ -145,10 +168,16 @@ def _draw_corpus(root: Path, settings: PlantedSettings) -> Iterator[tuple[Clip, 
         name, split = f"s{index + 1:02d}-{voice}", _split_of(index, settings.num_speakers)
         speaker = draw_speaker(_generator(settings, _SPEAKER_STREAM, index), voice=voice)
         for label, take in product(settings.labels, range(settings.clips_per_speaker_and_label)):
-            stream = (_CLIP_STREAM, index, tuple(CUE_OF_LABEL).index(label), take)
+            stream = (index, tuple(CUE_OF_LABEL).index(label), take)
             waveform, evidence = draw_clip(
-                speaker, label, _generator(settings, *stream), cue_strength=settings.cue_strength
+                speaker,
+                label,
+                _generator(settings, _CLIP_STREAM, *stream),
+                cue_strength=settings.cue_strength,
             )
+            if settings.lead_s:
+                chance, tone = _generator(settings, _LEAD_STREAM, *stream), label == settings.shortcut
+                waveform, evidence = add_lead(waveform, evidence, settings.lead_s, chance, tone=tone)
             path = root / name / f"{name}_{label}_{take + 1:02d}.flac"
             yield Clip(path, label, name, "planted", split, evidence=evidence), waveform
 

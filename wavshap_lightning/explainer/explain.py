@@ -53,14 +53,18 @@ class Explainer:
             raise SettingError(f"layer={self.settings.layer} does not exist; use 0 to {num_layers - 1}")
 
     def explain(
-        self, clip: Recording, target: str = PREDICTED, *, recordings: Sequence[Recording] = ()
+        self,
+        clip: Recording,
+        target: str | Sequence[str] = PREDICTED,
+        *,
+        recordings: Sequence[Recording] = (),
     ) -> Explanation:
         """Explain one clip.
 
         Args:
             clip: A file, a clip of a corpus, or a waveform `(num_samples,)` at the classifier's sample rate.
             target: What is explained: a label, `"predicted"`, `"all"` classes at once (they share the forward
-                passes), or a margin such as `"happy-vs-sad"`.
+                passes), a margin such as `"happy-vs-sad"`, or a list of some labels.
             recordings: Baselines, where `settings.baselines` names a family of recordings.
 
         Raises:
@@ -143,7 +147,7 @@ def _opened(classifier: object) -> EmotionClassifier:
 def explain(
     classifier: EmotionClassifier | str | PathLike[str],
     clip: Recording,
-    target: str = PREDICTED,
+    target: str | Sequence[str] = PREDICTED,
     *,
     recordings: Sequence[Recording] = (),
     **settings: Any,  # noqa: ANN401 - each setting has a type of its own

@@ -63,6 +63,18 @@ def mix_variance(
     return torch.einsum("p,bph->bh", pair_weights, statistics["covariance"]).clamp(min=0.0)
 
 
+def covariance_with_mix(
+    statistics: LayerStatistics, weights: Float[Tensor, " layer"]
+) -> Float[Tensor, "batch layer hidden"]:
+    """Covariance over time of each layer with the layer mix, per neuron: `sum_m w_m cov(x_l, x_m)`."""
+    rows, columns = _pairs(weights.shape[0], weights.device)
+    pairs = torch.arange(len(rows), device=weights.device)
+    partners = weights.new_zeros(weights.shape[0], len(rows))
+    partners[rows, pairs] = weights[columns]
+    partners[columns, pairs] = weights[rows]
+    return partners @ statistics["covariance"]
+
+
 def _pairs(num_layers: int, device: torch.device) -> tuple[Tensor, Tensor]:
     rows, columns = torch.triu_indices(num_layers, num_layers, device=device)
     return rows, columns

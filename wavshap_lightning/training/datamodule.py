@@ -157,6 +157,11 @@ class EmotionDataModule(L.LightningDataModule):
         """How many training clips each class has."""
         return Counter(clip.label for clip in self.clips("train"))
 
+    @property
+    def feature_cache(self) -> TensorCache | None:
+        """Where the statistics of clips are kept; None where none are."""
+        return self._feature_cache
+
     def clips(self, part: str) -> tuple[Clip, ...]:
         """The clips of `train`, `validation` or `test`."""
         return dict(self.prepared.split.items())[part]

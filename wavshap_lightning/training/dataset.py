@@ -167,7 +167,7 @@ class StatisticsBatches(Dataset[StatisticsBatch]):
         self.labels = torch.tensor(labels)
         self._cache, self._keys = cache, list(keys)
         self._whole_frames = "layers" in cache.read(self._keys[0])
-        self._held = {} if self._whole_frames else _stacked([cache.read(key) for key in self._keys])
+        self._held = {} if self._whole_frames else stack_statistics([cache.read(key) for key in self._keys])
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -175,18 +175,25 @@ class StatisticsBatches(Dataset[StatisticsBatch]):
     def __getitem__(self, requests: Sequence[ClipRequest]) -> StatisticsBatch:
         positions = torch.tensor([request.position for request in requests])
         statistics = (
-            _padded_frames([self._cache.read(self._keys[i])["layers"] for i in positions.tolist()])
+            stack_statistics([self._cache.read(self._keys[i]) for i in positions.tolist()])
             if self._whole_frames
             else {name: values[positions] for name, values in self._held.items()}
         )
         return StatisticsBatch(statistics, self.labels[positions], positions)
 
+    def between(self, start: int, stop: int) -> StatisticsBatch:
+        """Clips that stand next to one another; of those held in memory nothing is copied."""
+        if self._whole_frames:
+            return self[[ClipRequest(position, 0) for position in range(start, stop)]]
+        statistics = {name: values[start:stop] for name, values in self._held.items()}
+        return StatisticsBatch(statistics, self.labels[start:stop], torch.arange(start, stop))
 
-def _stacked(entries: Sequence[LayerStatistics]) -> LayerStatistics:
-    return {name: torch.stack([entry[name] for entry in entries]) for name in entries[0]}
 
-
-def _padded_frames(layers: Sequence[Float[Tensor, "layer _ hidden"]]) -> LayerStatistics:
+def stack_statistics(entries: Sequence[LayerStatistics]) -> LayerStatistics:
+    """Statistics of single clips as a batch; whole frames are padded with zeros to the longest."""
+    if "layers" not in entries[0]:
+        return {name: torch.stack([entry[name] for entry in entries]) for name in entries[0]}
+    layers = [entry["layers"] for entry in entries]
     by_time = pad_sequence([clip.transpose(0, 1) for clip in layers], batch_first=True)
     return {
         "layers": by_time.transpose(1, 2),

@@ -92,7 +92,7 @@ def extract_features(
     done, written_at_s = len(clips) - sum(num_clips[keyed.key] for keyed in todo), time.monotonic()
     try:
         for batch, waveforms in _prefetched(list(_batches(todo, limit_s)), backbone.sample_rate):
-            entries = _statistics(backbone, waveforms, statistic)
+            entries = layer_statistics(backbone, waveforms, statistic)
             pending |= zip((keyed.key for keyed in batch), entries, strict=True)
             if _num_bytes(pending) > SHARD_BYTES or time.monotonic() - written_at_s > SHARD_S:
                 cache.write(pending)
@@ -101,6 +101,19 @@ def extract_features(
             on_progress(done)
     finally:
         cache.write(pending)
+
+
+def layer_statistics(
+    backbone: SpeechBackbone, waveforms: Sequence[Tensor], statistic: Statistic
+) -> list[LayerStatistics]:
+    """The statistics of each waveform, on the CPU; a batch that does not fit into memory is halved."""
+    entries = _try_batch(backbone, waveforms, statistic)
+    if entries is not None:
+        return entries
+    torch.cuda.empty_cache()
+    half = len(waveforms) // 2
+    parts = waveforms[:half], waveforms[half:]
+    return [entry for part in parts for entry in layer_statistics(backbone, part, statistic)]
 
 
 @torch.no_grad()
@@ -144,19 +157,6 @@ def _prefetched(
         for batch, following in zip(batches, [*batches, []][1:], strict=True):
             futures, waiting = waiting, submit(following)
             yield batch, [future.result() for future in futures]
-
-
-def _statistics(
-    backbone: SpeechBackbone, waveforms: Sequence[Tensor], statistic: Statistic
-) -> list[LayerStatistics]:
-    """The statistics of each clip; a batch that does not fit into memory is halved."""
-    entries = _try_batch(backbone, waveforms, statistic)
-    if entries is not None:
-        return entries
-    torch.cuda.empty_cache()
-    half = len(waveforms) // 2
-    parts = waveforms[:half], waveforms[half:]
-    return [entry for part in parts for entry in _statistics(backbone, part, statistic)]
 
 
 def _try_batch(

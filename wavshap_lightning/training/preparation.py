@@ -196,7 +196,7 @@ def _make_planted(options: Mapping[str, Any], cache_directory: Path) -> Path:
         raise SettingError(
             f"options={dict(options)}: {error}; see PlantedSettings for what can be set"
         ) from error
-    digest = sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()
+    digest = sha256(json.dumps(settings.to_dict(), sort_keys=True).encode()).hexdigest()
     root = cache_directory / "planted" / digest[:16]
     num_clips = settings.num_speakers * len(settings.labels) * settings.clips_per_speaker_and_label
     with progress_bar("Making clips", num_clips) as on_progress:

@@ -1,0 +1,107 @@
+"""The demo's explanations, read back from the files of W&B and TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from wavshap_lightning.cli.train import main
+
+# Lightning calls jsonargparse by a name that is going to change.
+pytestmark = [
+    pytest.mark.usefixtures("surroundings"),
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
+]
+
+BLOCK, HEADER, FILE_HEADER = 32_768, 7, 7
+WHOLE, LAST = 1, 4
+
+
+def read_records(path):
+    """The records of a `.wandb` file: a LevelDB log, in blocks, its pieces put together."""
+    data, place, held = path.read_bytes(), FILE_HEADER, b""
+    while place + HEADER <= len(data):
+        left = BLOCK - place % BLOCK
+        if left < HEADER:
+            place += left
+            continue
+        size, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        held += data[place + HEADER : place + HEADER + size]
+        place += HEADER + size
+        if kind in (WHOLE, LAST):
+            yield held
+            held = b""
+
+
+def read_history(run):
+    """What was logged, step by step."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = run.glob("wandb/offline-run-*/run-*.wandb")
+    steps = []
+    for content in read_records(path):
+        record = Record()
+        record.ParseFromString(content)
+        if record.WhichOneof("record_type") == "history":
+            items = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
+            steps.append({name: json.loads(value) for name, value in items.items()})
+    return steps
+
+
+@pytest.fixture
+def watched_run(flags):
+    """The demo, small, watched after both epochs and the test."""
+    settings = {"every_n_epochs": 1, "num_hardest": 0, "num_wrong": 0, "num_draws": 8}
+    given = [word for name, value in settings.items() for word in (f"--trainer.callbacks.{name}", value)]
+    main(flags("fit", "--run.tensorboard", "true", *given, wandb="offline", watched=True))
+    return Path("runs/demo/version_0")
+
+
+def test_the_demo_logs_figures_sounds_table_and_curves(watched_run, read_csv):
+    run = watched_run
+    probes = [probe["name"] for probe in json.loads((run / "probes.json").read_text())["validation"]]
+    check_wandb(run, probes)
+    check_tensorboard(run, probes)
+    for moment in ("epoch_000", "epoch_001", "epochs"):
+        drawn = {path.stem for path in (run / "figures" / moment).iterdir()}
+        assert {name for name in drawn if not name.endswith("_predicted")} == set(probes)
+    assert {path.stem for path in (run / "sounds").iterdir()} > set(probes)
+    rows = read_csv(run / "metrics.csv")
+    assert all(float(row["explain/share/speech"]) <= 1 for row in rows[:2])
+    assert float(rows[2]["explain_test/reliability"]) <= 1
+    scopes = {(row["part"], row["scope"]) for row in read_csv(run / "explanations.csv")}
+    assert scopes == {
+        (part, scope) for part in ("validation", "test") for scope in ("clip", "class", "epoch")
+    }
+
+
+def check_wandb(run, probes):
+    history, media = read_history(run), next(run.glob("wandb/offline-run-*/files"))
+    assert len([step for step in history if "explain/reliability" in step]) == 2
+    by_epoch = [step for step in history if "explain_clips/path" in step]
+    assert len(by_epoch) == 2
+    for step in by_epoch:
+        table = json.loads((media / step["explain_clips/path"]).read_text())
+        assert {row[table["columns"].index("clip")] for row in table["data"]} == set(probes)
+        for name in probes:
+            figure = media / step[f"explain_figures/{name}/path"]
+            assert figure.read_bytes().startswith(b"\x89PNG")
+            assert step[f"explain_figures/{name}/width"] == 1100
+    for name in probes:
+        sound = media / by_epoch[0][f"explain_sounds/{name}/path"]
+        assert sound.read_bytes().startswith(b"RIFF")
+        assert any(f"explain_figures_epochs/{name}/path" in step for step in history)
+
+
+def check_tensorboard(run, probes):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run), size_guidance={"images": 0, "audio": 0, "scalars": 0})
+    events.Reload()
+    for name in probes:
+        assert [image.step for image in events.Images(f"explain_figures/{name}")] == [0, 1]
+        assert len(events.Audio(f"explain_sounds/{name}")) == 1
+    curve = [scalar.step for scalar in events.Scalars("explain/reliability")]
+    assert curve == [0, 1]

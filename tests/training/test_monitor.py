@@ -1,0 +1,319 @@
+"""Watching a training: nothing changes by it, the same clips every time, and no failure stops anything."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import lightning as L  # noqa: N812
+import pytest
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.explainer.explain import Explainer
+from wavshap_lightning.models.head import HeadSettings
+from wavshap_lightning.training import watch_pages
+from wavshap_lightning.training.callbacks import ReproducibleEpochs
+from wavshap_lightning.training.metrics_table import MetricsTable
+from wavshap_lightning.training.monitor import ExplanationMonitor
+
+ONE = "cy_happy_0"
+
+
+def build_monitor(**settings):
+    """One clip, few draws, one path."""
+    quick = {"clips": [ONE], "num_draws": 4, "views": ("frames",), "faithfulness": False}
+    return ExplanationMonitor(**{**quick, **settings})
+
+
+class Diary(L.Callback):
+    """Writes down what training comes to: all that a trace could be left in."""
+
+    def __init__(self):
+        self.pages = []
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.pages.append(
+            {
+                "weights": {name: value.clone() for name, value in pl_module.state_dict().items()},
+                "optimizer": [
+                    value.clone()
+                    for state in trainer.optimizers[0].state_dict()["state"].values()
+                    for value in state.values()
+                ],
+                "training": [module.training for module in pl_module.modules()],
+                "chance": torch.get_rng_state(),
+            }
+        )
+
+
+@pytest.fixture
+def train(build_trainer, build_module, build_datamodule, tmp_path):
+    """`(*callbacks, epochs=2, head=None, cache=True, folder="run", **trainer) -> (trainer, diary)`: a fit."""
+
+    def train(*callbacks, epochs=2, head=None, cache=True, folder="run", ckpt_path=None, **settings):
+        diary = Diary()
+        settings = {"logger": MetricsTable(tmp_path / folder), **settings}
+        trainer = build_trainer(
+            callbacks=[ReproducibleEpochs(), *callbacks, diary], max_epochs=epochs, **settings
+        )
+        module = build_module(head=head or HeadSettings())
+        trainer.fit(module, datamodule=build_datamodule(cache=cache), ckpt_path=ckpt_path, weights_only=True)
+        return trainer, diary
+
+    return train
+
+
+@pytest.fixture
+def draw_nothing(monkeypatch):
+    """Figures take most of the time of a test that is not about them."""
+    monkeypatch.setattr("wavshap_lightning.training.watch_epoch.log_clip", lambda *_: None)
+    monkeypatch.setattr("wavshap_lightning.training.monitor.log_epoch_pages", lambda *_: None)
+
+
+def read_rows(folder):
+    with (folder / "explanations.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def same(first, second):
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(same, first, second))
+    return first == second
+
+
+# Leaves no trace
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"monitor": {"clips": None, "num_hardest": 1, "num_wrong": 1, "views": ("frames", "layers")}},
+        {"monitor": {"views": ("waveform",), "faithfulness": True}, "accumulate_grad_batches": 2},
+        {"head": HeadSettings(pooling="attentive"), "logger": False},
+        {"cache": False, "monitor": {"max_seconds": 0.2}},
+        {"precision": "bf16-mixed"},
+    ],
+    ids=["probes", "waveform-accumulated", "attentive", "live-seconds", "bf16"],
+)
+@pytest.mark.usefixtures("draw_nothing")
+def test_a_training_ends_as_it_would_without(train, case):
+    watching = build_monitor(**case.pop("monitor", {}))
+    with_it, without = train(watching, folder="with", **case)[1], train(folder="without", **case)[1]
+    assert same(with_it.pages, without.pages)
+
+
+def test_figures_leave_no_trace_and_scores_are_the_same(train, tmp_path):
+    watched, diary = train(build_monitor(), folder="with", epochs=1)
+    plain, other = train(folder="without", epochs=1)
+    assert same(diary.pages, other.pages)
+    ours = {name: value for name, value in watched.callback_metrics.items() if "explain/" not in name}
+    assert same(ours, dict(plain.callback_metrics))
+    assert (tmp_path / "with/figures/epoch_000" / f"{ONE}.png").stat().st_size > 10_000
+
+
+# What is written
+
+
+def test_a_run_leaves_figures_sounds_numbers_and_all_epochs(train, tmp_path):
+    train(build_monitor(views=("frames", "layers"), faithfulness=True))
+    run = tmp_path / "run"
+    files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    named = {path for path in files if "_predicted" not in path}
+    assert named == {
+        *(f"figures/{moment}/{ONE}.png" for moment in ("epoch_000", "epoch_001", "epochs")),
+        *(f"explanations/epoch_00{epoch}/{ONE}.explanation" for epoch in (0, 1)),
+        f"sounds/{ONE}.wav",
+        "explanations.csv",
+        "metrics.csv",
+        "probes.json",
+    }
+    assert json.loads((run / "probes.json").read_text())["validation"][0]["why"] == "named"
+    rows = read_rows(run)
+    (last,) = [row for row in rows if (row["scope"], row["epoch"], row["target"]) == ("clip", "1", "happy")]
+    for name in ("gap/frames", "gap/layers", "reliability", "entropy", "share/speech", "layers/02"):
+        assert 0 <= float(last[name]) <= 1
+    for name in ("drift/first", "drift/previous", "comprehensiveness", "sufficiency", "score"):
+        assert float(last[name]) == pytest.approx(float(last[name]))
+    assert {row["label"] for row in rows if row["scope"] == "class"} == {"neutral", "happy", "sad"}
+
+
+def test_every_number_is_a_curve_that_other_callbacks_can_watch(train, tmp_path):
+    best = ModelCheckpoint(tmp_path / "best", monitor="explain/drift/first", mode="min")
+    early = EarlyStopping("explain/share/speech", mode="min", patience=1, check_on_train_epoch_end=False)
+    trainer, _ = train(best, early, build_monitor(), epochs=4, enable_checkpointing=True)
+    assert trainer.current_epoch < 4
+    assert best.best_model_path
+    names = {name for name in trainer.callback_metrics if name.startswith("explain/")}
+    assert {"explain/gap/frames", "explain/reliability", "explain/shortcut_alarm"} <= names
+    assert {f"explain/layers/{layer:02d}/sad" for layer in range(3)} <= names
+
+
+@pytest.mark.usefixtures("draw_nothing")
+def test_a_curve_that_fails_does_not_stop_those_who_watch_it(train, monkeypatch, tmp_path):
+    def fail(*_, **__):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Explainer, "explain", fail)
+    best = ModelCheckpoint(tmp_path / "best", monitor="explain/entropy", mode="min")
+    early = EarlyStopping("explain/reliability", mode="max", patience=5)
+    with pytest.warns(UserWarning, match="RuntimeError: broken"):
+        trainer, _ = train(best, early, build_monitor(), epochs=3, enable_checkpointing=True)
+    assert trainer.current_epoch == 3
+    assert not any(name.startswith("explain/entropy") for name in trainer.logged_metrics)
+
+
+@pytest.mark.usefixtures("draw_nothing")
+def test_only_some_epochs_are_explained_and_layers_in_all(train, tmp_path):
+    train(build_monitor(every_n_epochs=2), epochs=4)
+    rows = read_rows(tmp_path / "run")
+    assert [row["epoch"] for row in rows if row["scope"] == "clip" and row["target"] == "happy"] == list(
+        "023"
+    )
+    assert [row["epoch"] for row in rows if row["label"] == "sad" and row["scope"] == "class"] == list("0123")
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.usefixtures("draw_nothing")
+def test_a_run_that_goes_on_has_the_same_clips_and_the_same_numbers(train, tmp_path):
+    settings = {"clips": None, "num_hardest": 1, "num_wrong": 1}
+    train(build_monitor(**settings), epochs=3, folder="whole")
+
+    def checkpoints():
+        return ModelCheckpoint(tmp_path / "kept", filename="last", enable_version_counter=False)
+
+    class Killed(L.Callback):
+        def on_train_epoch_start(self, trainer, _):
+            if trainer.current_epoch == 2:
+                raise KeyboardInterrupt
+
+    run = {"epochs": 3, "folder": "cut", "enable_checkpointing": True}
+    with pytest.raises(SystemExit):
+        train(build_monitor(**settings), checkpoints(), Killed(), **run)
+    train(build_monitor(**settings), checkpoints(), ckpt_path=tmp_path / "kept/last.ckpt", **run)
+    assert read_rows(tmp_path / "cut") == read_rows(tmp_path / "whole")
+    probes = [(tmp_path / name / "probes.json").read_text() for name in ("cut", "whole")]
+    assert probes[0] == probes[1]
+
+
+def test_a_test_and_a_validation_are_explained_too(build_trainer, build_module, build_datamodule, tmp_path):
+    monitor = build_monitor(clips=None, per_class=0, num_hardest=1, num_wrong=0)
+    trainer = build_trainer(callbacks=[monitor], logger=MetricsTable(tmp_path))
+    module = build_module()
+    trainer.validate(module, datamodule=build_datamodule(), verbose=False)
+    (found,) = trainer.test(module, datamodule=build_datamodule(), verbose=False)
+    assert 0 <= found["explain_test/share/speech"] <= 1
+    assert list((tmp_path / "figures/validation").glob("cy_*.png"))
+    assert list((tmp_path / "figures/test").glob("di_*.png"))
+
+
+# Failures
+
+
+def test_a_clip_that_vanishes_is_named_once_an_epoch_and_training_goes_on(train, monkeypatch, tmp_path):
+    explain = Explainer.explain
+
+    def vanish(self, clip, *given, **more):
+        if clip.name == ONE:
+            raise FileNotFoundError(f"no such file: {clip.path}")
+        return explain(self, clip, *given, **more)
+
+    monkeypatch.setattr(Explainer, "explain", vanish)
+    with pytest.warns(UserWarning, match=f"explanations, epoch ., {ONE}|{ONE}: FileNotFoundError") as told:
+        _, diary = train(build_monitor(clips=[ONE, "cy_sad_1"]), folder="with")
+    assert len([one for one in told if "explanations, epoch" in str(one.message)]) == 2
+    assert same(diary.pages, train(folder="without")[1].pages)
+    assert (tmp_path / "with/figures/epochs/cy_sad_1.png").is_file()
+
+
+def test_a_logger_that_raises_is_told_and_the_folder_has_the_figure(train, tmp_path, monkeypatch):
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    class Refusing:
+        def __getattr__(self, name):
+            if name in ("add_image", "add_audio"):
+                raise OSError("disk full")
+            return lambda *_, **__: None
+
+    logger = TensorBoardLogger(tmp_path / "board")
+    monkeypatch.setattr(TensorBoardLogger, "experiment", Refusing())
+    with pytest.warns(UserWarning, match=r"its figure in TensorBoard: OSError: disk full"):
+        train(build_monitor(), logger=[MetricsTable(tmp_path / "run"), logger], epochs=1)
+    assert (tmp_path / "run/figures/epoch_000" / f"{ONE}.png").is_file()
+
+
+def test_a_figure_that_cannot_be_drawn_costs_only_itself(train, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise ValueError
+
+    monkeypatch.setattr(watch_pages, "plot", refuse)
+    with pytest.warns(UserWarning, match="its figure: ValueError: without a message"):
+        train(build_monitor(), epochs=1)
+    assert (tmp_path / "run/figures/epochs" / f"{ONE}.png").is_file()
+
+
+@pytest.mark.usefixtures("draw_nothing")
+def test_out_of_memory_halves_the_chunk_for_good(train, monkeypatch, tmp_path):
+    explain, chunks = Explainer.explain, []
+
+    def explain_if_small(self, *given, **more):
+        chunks.append(self.settings.chunk_size)
+        if self.settings.chunk_size is None or self.settings.chunk_size > 8:
+            raise torch.OutOfMemoryError
+        return explain(self, *given, **more)
+
+    monkeypatch.setattr(Explainer, "explain", explain_if_small)
+    train(build_monitor())
+    assert chunks == [None, 32, 16, 8, 8]
+    assert [row["scope"] for row in read_rows(tmp_path / "run")].count("clip") >= 2
+
+
+@pytest.mark.usefixtures("draw_nothing")
+def test_memory_that_does_not_suffice_at_all_is_told(train, monkeypatch):
+    def never(*_, **__):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Explainer, "explain", never)
+    with pytest.warns(UserWarning, match=f"{ONE}: OutOfMemoryError"):
+        train(build_monitor(), epochs=1)
+
+
+# What it cannot work with
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"every_n_epochs": 0}, "every_n_epochs=0 must be at least 1"),
+        ({"num_top": -1}, "num_top=-1 must be at least 0"),
+        ({"num_draws": 2}, "num_draws=2 must be at least 4"),
+        ({"max_seconds": 0.0}, "max_seconds=0.0 must be greater than 0"),
+        ({"views": ("sound",)}, "views='sound' must be one of"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_types")
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(SettingError, match=message):
+        ExplanationMonitor(**settings)
+
+
+def test_a_module_of_another_kind_is_refused(build_trainer):
+    with pytest.raises(SettingError, match="use these, or no ExplanationMonitor"):
+        ExplanationMonitor().setup(build_trainer(), L.LightningModule(), "fit")
+
+
+def test_a_clip_that_is_not_there_is_told_with_an_example(train):
+    with pytest.warns(UserWarning, match="clips='nobody' is none of the 7 clips of this part"):
+        train(build_monitor(clips=["nobody"]), epochs=1)
+
+
+def test_the_folder_is_that_of_the_first_logger(train, tmp_path):
+    logger = CSVLogger(tmp_path / "csv")
+    train(build_monitor(), logger=logger, epochs=1)
+    assert list((tmp_path / "csv").rglob(f"figures/epoch_000/{ONE}.png"))

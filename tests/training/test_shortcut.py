@@ -1,0 +1,140 @@
+"""The alarm: what it goes off for, and that it does in a training that learns a planted shortcut."""
+
+from __future__ import annotations
+
+import csv
+
+import lightning as L  # noqa: N812
+import pytest
+import torch
+
+from wavshap_lightning.models.backbone import BackboneSettings
+from wavshap_lightning.models.head import HeadSettings
+from wavshap_lightning.training.callbacks import ReproducibleEpochs
+from wavshap_lightning.training.datamodule import EmotionDataModule
+from wavshap_lightning.training.module import EmotionModule
+from wavshap_lightning.training.monitor import ExplanationMonitor
+from wavshap_lightning.training.shortcut import Glance, OffSpeech, suspects, words
+
+EVEN = 0.2
+
+
+def glance(epoch, uar, **excess):
+    return Glance(epoch, uar, 0.25, {label: OffSpeech(EVEN + by, EVEN) for label, by in excess.items()})
+
+
+@pytest.mark.parametrize(
+    ("glances", "expected"),
+    [
+        ([], []),
+        ([glance(0, 0.25, sad=-0.1), glance(1, 0.8, sad=0.15, angry=0.0)], ["sad"]),
+        ([glance(0, 0.25, sad=0.3), glance(1, 0.8, sad=-0.1)], []),
+        ([glance(0, 0.25, sad=0.0), glance(1, 0.3, sad=0.5)], []),
+        ([glance(0, 0.25, sad=-0.3), glance(1, 0.8, sad=-0.05)], []),
+        ([glance(0, 0.25, sad=0.14), glance(1, 0.8, sad=0.15)], []),
+        ([glance(0, 0.6, sad=0.14)], ["sad"]),
+        ([glance(0, 0.25, sad=0.0), glance(1, 0.8, sad=0.3), glance(2, 0.8, sad=0.3)], ["sad"]),
+    ],
+    ids=[
+        "nothing yet",
+        "both rise",
+        "share falls",
+        "recall stays",
+        "less than the time",
+        "share stays",
+        "learned at once",
+        "goes on",
+    ],
+)
+def test_it_goes_off_where_recall_and_the_share_outside_of_speech_have_risen(glances, expected):
+    assert list(suspects(glances)) == expected
+
+
+def test_the_order_of_labels_and_other_labels_make_no_difference():
+    first = [glance(0, 0.25, sad=0.0, angry=0.0), glance(1, 0.8, sad=0.2, angry=0.3)]
+    second = [glance(0, 0.25, angry=0.0), glance(1, 0.8, angry=0.3)]
+    assert suspects(first)["angry"] == suspects(second)["angry"]
+
+
+def test_it_says_for_which_class_and_how_much():
+    said = words({"sad": OffSpeech(0.31, 0.14)}, 0.67)
+    assert "UAR is 0.67" in said
+    assert "sad (31% of the attribution, 14% of the time)" in said
+
+
+# In a training
+
+
+CORPUS = {
+    "num_speakers": 9,
+    "clips_per_speaker_and_label": 6,
+    "labels": ["neutral", "happy", "angry"],
+    "lead_s": 0.3,
+}
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory):
+    """Shared: the corpora differ in the clips of one class."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def train(folder, cache_dir, **options):
+    """Train on PlantedSpeech; give the trainer, and the rows of the table for the scores of labels."""
+    data = EmotionDataModule("planted", options={**CORPUS, **options}, cache_dir=cache_dir, batch_size=16)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        head = HeadSettings(layer=0, pooling="attentive")
+        module = EmotionModule(data.labels, BackboneSettings("tiny"), head)
+    monitor = ExplanationMonitor(
+        every_n_epochs=6,
+        per_class=3,
+        num_hardest=0,
+        num_wrong=0,
+        views=("frames",),
+        num_draws=16,
+        faithfulness=False,
+        all_layers=False,
+    )
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=13,
+        logger=False,
+        default_root_dir=folder,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[ReproducibleEpochs(), monitor],
+    )
+    trainer.fit(module, datamodule=data)
+    with (folder / "explanations.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["target"] == row["label"]]
+    return trainer, rows
+
+
+def edges(rows, label, epoch):
+    shares = [float(row["share/edges"]) for row in rows if (row["label"], row["epoch"]) == (label, epoch)]
+    return sum(shares) / len(shares)
+
+
+@pytest.fixture
+def no_pages(monkeypatch):
+    monkeypatch.setattr("wavshap_lightning.training.watch_epoch.log_clip", lambda *_: None)
+    monkeypatch.setattr("wavshap_lightning.training.monitor.log_epoch_pages", lambda *_: None)
+
+
+@pytest.mark.usefixtures("no_pages")
+def test_a_training_that_learns_a_tone_in_the_silence_sets_it_off(tmp_path, cache_dir):
+    with pytest.warns(UserWarning, match=r"shortcut alarm: UAR is .* speak for neutral \("):
+        trainer, rows = train(tmp_path, cache_dir, shortcut="neutral")
+    assert trainer.callback_metrics["explain/shortcut_alarm"] == 1
+    assert trainer.callback_metrics["val/uar"] > 0.6
+    assert edges(rows, "neutral", "12") > edges(rows, "happy", "12") + 0.1
+
+
+@pytest.mark.usefixtures("no_pages")
+def test_the_same_training_without_the_tone_does_not(tmp_path, cache_dir):
+    trainer, rows = train(tmp_path, cache_dir)
+    assert trainer.callback_metrics["explain/shortcut_alarm"] == 0
+    assert edges(rows, "neutral", "12") < 0.1

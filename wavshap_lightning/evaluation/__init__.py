@@ -1,0 +1,1 @@
+"""Numbers that judge explanations; nothing here knows how a model is trained."""
