@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -279,7 +280,10 @@ def _check_supported(opened: PretrainedSpeechModel) -> None:
 
 
 def _without_weight_norm(conv: nn.Conv1d) -> nn.Conv1d:
-    """The same convolution with its weight computed once and for all."""
+    """The same convolution with its weight computed once and for all.
+
+    In double precision: in single, its last bit depends on where in memory the sums are done.
+    """
     plain = nn.Conv1d(
         conv.in_channels,
         conv.out_channels,
@@ -288,6 +292,7 @@ def _without_weight_norm(conv: nn.Conv1d) -> nn.Conv1d:
         groups=conv.groups,
         device="meta",
     )
-    plain.weight = nn.Parameter(conv.weight.detach().clone(), requires_grad=False)
+    weight = deepcopy(conv).double().weight.detach().to(conv.weight)
+    plain.weight = nn.Parameter(weight, requires_grad=False)
     plain.bias = conv.bias
     return plain
