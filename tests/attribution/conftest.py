@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -129,3 +130,14 @@ def declared_stacks():
 def method(request):
     """Every method on stacks, `(score, layers, options=)`."""
     return request.param
+
+
+@pytest.fixture
+def global_seed():
+    """Seeds the global generators of torch and NumPy, from which Captum draws; they go on as before."""
+    before = np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        np.random.seed(0)
+        yield
+    np.random.set_state(before)

@@ -122,17 +122,16 @@ def test_a_distribution_meets_quadrature_averaged_over_thousands(network, frames
     within_three_errors(found, {name: view.values for name, view in exact.views.items()})
 
 
+@pytest.mark.usefixtures("global_seed")
 def test_both_kinds_meet_captum_at_many_draws(network, frames, declared, by_frame):
     attr = pytest.importorskip("captum.attr", reason="captum is not installed")
     method = attr.GradientShap(lambda inputs: LOG_ODDS(network(inputs))[:, 0])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        runs = torch.stack(
-            [
-                method.attribute(frames[None], declared.values, n_samples=1000)[0].detach().double()
-                for _ in range(20)
-            ]
-        )
+    runs = torch.stack(
+        [
+            method.attribute(frames[None], declared.values, n_samples=1000)[0].detach().double()
+            for _ in range(20)
+        ]
+    )
     theirs, their_error = runs.mean(0), runs.std(0) / 20**0.5
     for baselines in (declared, BaselineDistribution(lambda generator: _forever(declared, generator))):
         found = gradient_shap(

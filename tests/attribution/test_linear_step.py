@@ -54,16 +54,14 @@ def test_the_step_outside_of_the_score_gives_what_it_gives_inside(method, score,
     assert outside.prediction == inside.prediction
 
 
+@pytest.mark.usefixtures("global_seed")
 def test_it_meets_captum_on_the_composition(score, layers, declared_stacks):
     attr = pytest.importorskip("captum.attr", reason="captum is not installed")
     target = Target("log_odds", (2,))
     method = attr.GradientShap(lambda x: target(score(MIX.apply(x)))[:, 0])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        draws = [
-            method.attribute(layers[None], declared_stacks.values, n_samples=500)[0].detach()
-            for _ in range(20)
-        ]
+    draws = [
+        method.attribute(layers[None], declared_stacks.values, n_samples=500)[0].detach() for _ in range(20)
+    ]
     runs = torch.stack(draws).sum(-1)
     found = gradient_shap(
         score,
