@@ -54,6 +54,12 @@ def statistics(layers, statistic):
     return summarise_layers(layers, torch.full((len(layers),), layers.shape[2]), statistic)
 
 
+def survey(head, clips, labels, baselines, *, seed=0, **settings):
+    clips, baselines = (statistics(layers, head.statistic) for layers in (clips, baselines))
+    generator = torch.Generator().manual_seed(seed)
+    return survey_layers(head, clips, labels, baselines, generator, **settings)
+
+
 def one_by_one(head, clips, labels, baselines, alphas, score):
     """The same by autograd through all frames."""
     found = []
@@ -71,14 +77,7 @@ def one_by_one(head, clips, labels, baselines, alphas, score):
 def test_neurons_are_those_of_the_path_through_the_frames(stacks, pooling, score):
     clips, baselines = stacks
     head, labels = build_head(pooling), torch.tensor([0, 1, 2, 0, 1])
-    found = survey_layers(
-        head,
-        statistics(clips, head.statistic),
-        labels,
-        statistics(baselines, head.statistic),
-        torch.Generator().manual_seed(7),
-        score=score,
-    )
+    found = survey(head, clips, labels, baselines, seed=7, score=score)
     alphas = _alphas(CLIPS, BASELINES, torch.Generator().manual_seed(7))
     torch.testing.assert_close(
         found, one_by_one(head, clips, labels, baselines, alphas, score), rtol=1e-4, atol=1e-5
@@ -90,13 +89,7 @@ def test_of_one_baseline_many_times_they_add_up_to_the_difference(stacks, poolin
     clips, baselines = stacks
     head, labels = build_head(pooling), torch.tensor([2, 1, 0, 0, 1])
     many = baselines[:1].expand(400, -1, -1, -1)
-    found = survey_layers(
-        head,
-        statistics(clips, head.statistic),
-        labels,
-        statistics(many, head.statistic),
-        torch.Generator().manual_seed(0),
-    )
+    found = survey(head, clips, labels, many)
     own, other = (every_class(CLASSES)(head(layers)) for layers in (clips, baselines[:1]))
     difference = own[torch.arange(CLIPS), labels] - other[0, labels]
     gap = found.sum((1, 2)) - difference
@@ -107,9 +100,7 @@ def test_a_layer_that_is_not_used_has_nothing(stacks):
     clips, baselines = stacks
     head = build_head("mean_std", layer=1)
     labels = torch.zeros(CLIPS, dtype=torch.long)
-    found = survey_layers(
-        head, statistics(clips, "moments"), labels, statistics(baselines, "moments"), torch.Generator()
-    )
+    found = survey(head, clips, labels, baselines)
     assert not found[:, [0, 2]].any()
     assert found[:, 1].any()
 

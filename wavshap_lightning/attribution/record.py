@@ -186,7 +186,7 @@ class Attribution:
             )
             for name, degrees in header["degrees_of_freedom"]
         }
-        plain = {name: _tuples(header[name]) for name in PLAIN_FIELDS}
+        plain = {name: from_json(header[name]) for name in PLAIN_FIELDS}
         return cls(
             **plain,
             views=views,
@@ -261,5 +261,6 @@ def _without_infinity(number: float) -> float | None:
     return None if isinf(number) else number
 
 
-def _tuples(value: Any) -> Any:  # noqa: ANN401 - JSON has lists where the record has tuples
+def from_json(value: Any) -> Any:  # noqa: ANN401 - whatever a header holds
+    """A field of a record: JSON has lists where a record has tuples."""
     return tuple(value) if isinstance(value, list) else value

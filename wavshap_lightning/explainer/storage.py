@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from wavshap_lightning.attribution.record import Attribution, Parts
+from wavshap_lightning.attribution.record import Attribution, Parts, from_json
 from wavshap_lightning.explainer.grids import TimeGrid
 from wavshap_lightning.explainer.settings import ExplainSettings
 
@@ -57,16 +57,12 @@ def unpack(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str
         path: Attribution.from_parts(held, _below(path, tensors)) for path, held in header["attributions"]
     }
     return {
-        **{name: _tuple(header[name]) for name in PLAIN_FIELDS},
+        **{name: from_json(header[name]) for name in PLAIN_FIELDS},
         "attributions": attributions,
         "settings": ExplainSettings.from_dict(header["settings"]),
         "times": {path: TimeGrid(**times) for path, times in header["times"].items()},
         "frame_level_db": tensors["frame_level_db"],
     }
-
-
-def _tuple(value: Any) -> Any:  # noqa: ANN401 - JSON has lists where the record has tuples
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _below(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

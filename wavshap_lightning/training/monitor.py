@@ -32,7 +32,8 @@ class ExplanationMonitor(Callback):
     After validation epochs, and after a test, it explains probe clips. What is found goes to the run's folder
     (`figures/`, `sounds/`, `explanations.csv`, `probes.json`), as figures, sounds and a table to W&B and
     TensorBoard, and as scalars under `explain/` to every logger; `EarlyStopping` and `ModelCheckpoint` can
-    monitor these. At the end of training every clip gets a figure of all its epochs.
+    monitor these. At the end of training every clip gets a figure of all its epochs. Where no clip validates
+    (`data.validation=false`), the test alone is explained.
 
     It leaves no trace: weights, optimiser, metrics and random states are what they would be without it. If
     something fails in it, one warning an epoch says what, and training goes on.
