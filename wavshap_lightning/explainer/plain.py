@@ -22,9 +22,16 @@ UNITS_WITH_ONE_AXIS = (
 
 
 def plain_view(view: ViewEstimate, target: int) -> dict[str, list[float] | list[float | None] | None]:
-    """Attributions and standard errors of one target; an error of which nothing is known yet is None."""
-    stderr = None if view.stderr is None else [_known(error) for error in view.stderr[target].tolist()]
-    return {"attribution": view.values[target].tolist(), "stderr": stderr}
+    """Attributions of one target, their standard errors, and half the widths of their 95 % intervals.
+
+    An error of which nothing is known yet is None.
+    """
+    plain: dict[str, list[float] | list[float | None] | None]
+    plain = {"attribution": view.values[target].tolist(), "stderr": None, "half_width": None}
+    if view.stderr is not None:
+        plain["stderr"] = [_known(error) for error in view.stderr[target].tolist()]
+        plain["half_width"] = [_known(half) for half in view.half_width()[target].tolist()]
+    return plain
 
 
 def _known(error: float) -> float | None:
