@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
+from shlex import quote
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -21,6 +22,15 @@ TITLES = {
 METRICS = {"uar": "recall", "wa": "accuracy", "macro_f1": "f1"}
 YOURS = "yours"
 MAX_NAMED = 12
+UNKNOWN = "not known"
+INTERVALS = (
+    "Intervals come from resampling the speakers that judge: they say how a number varies with them, and "
+    "nothing of other recordings."
+)
+SYNTHETIC = (
+    "Corpus: PlantedSpeech, synthetic clips that wavshap-lightning makes. Their classes are decided by "
+    "planted cues and named like emotions; no person's emotion is in them. Nobody else has rights in it."
+)
 MADE_WITH = (
     "Made with wavshap-lightning, which also shows what in a recording a decision comes from: when, in which "
     "band, in which layer."
@@ -88,7 +98,7 @@ def _use(place: str) -> str:
         'found = explain(classifier, "clip.wav")  # what it predicts, and why\n'
         'plot(found).savefig("clip.png")\n'
         "```\n\n"
-        f"Or, without Python: {_code(f'python explain.py {place} clip.wav')}. The backbone is not part of "
+        f"Or, without Python: {_code(f'python explain.py {quote(place)} clip.wav')}. The backbone is not part of "
         "these files; it is found by its name, and its fingerprint is checked."
     )
 
@@ -125,6 +135,8 @@ def _corpus(name: str) -> str:
         corpus = corpus_named(name)
     except CorpusError:
         corpus = None
+    if name == "planted":
+        return SYNTHETIC
     if corpus is None or corpus.licence == YOURS:
         return f"Corpus: {_plain(name)}. Its licence is known to those who recorded it."
     return (
@@ -164,11 +176,8 @@ def _scores(record: ClassifierRecord) -> str:
     if not rows:
         return "Not known: no test was recorded."
     table = _table(("", "value", "95 % interval", "of"), rows)
-    note = (
-        "Intervals come from resampling the speakers that judge. They say how a number varies with them, and "
-        "nothing of other recordings."
-    )
-    return f"{table}\n\n{note}\n\nChance is a UAR of {1 / len(record.labels):.3f}."
+    note = f"{INTERVALS} " if any(interval != UNKNOWN for _, _, interval, _ in rows) else ""
+    return f"{table}\n\n{note}Chance is a UAR of {1 / len(record.labels):.3f}."
 
 
 def _score_rows(scores: Mapping[str, Mapping[str, Any]], name: str) -> Iterator[tuple[str, str, str, str]]:
@@ -182,7 +191,7 @@ def _score_rows(scores: Mapping[str, Mapping[str, Any]], name: str) -> Iterator[
 
 def _interval(scores: Mapping[str, Any], name: str) -> str:
     low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
-    return "not known" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    return UNKNOWN if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
 def _limits(record: ClassifierRecord) -> str:

@@ -143,11 +143,11 @@ def _reference(name: str, published: str | None) -> dict[str, Any]:
 def _read_scores(scores: Scores) -> dict[str, float]:
     try:
         content = scores if isinstance(scores, Mapping) else json.loads(Path(scores).read_text("utf-8"))
-        found = own_scores(content)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise SettingError(
             f"scores={scores} cannot be read ({error}); give the test.json of a test, or its content"
         ) from error
+    found = own_scores(content) if isinstance(content, Mapping) else {}
     if "uar" not in found:
         raise SettingError(f"scores={scores} holds no uar; give the test.json of a test, or its content")
     return found

@@ -81,9 +81,9 @@ def open_huggingface(name: str, revision: str | None = None) -> EmotionClassifie
     config = source.config()
     labels = _labels(source, config)
     original = _read_head(source, config)
-    commit: str | None = getattr(config, "_commit_hash", None)  # so that the backbone is of the same one
-    backbone = SpeechBackbone(name, revision=commit or revision, final_norm=original.final_norm)
-    classifier = EmotionClassifier(backbone, labels, _head_settings(original)).eval()
+    backbone = SpeechBackbone(name, revision=source.commit(), final_norm=original.final_norm)
+    with torch.random.fork_rng(devices=[]):  # the head is drawn before it is filled
+        classifier = EmotionClassifier(backbone, labels, _head_settings(original)).eval()
     _take_over(original, classifier.head)
     _check_logits(source, original, classifier)
     return classifier

@@ -98,7 +98,7 @@ def _content(folder: Path) -> str:
     """What is in a folder, as the end of a sentence."""
     folds = sorted(path.parents[1] for path in folder.glob(f"fold_*/{BEST}"))
     if folds:
-        return f"with {len(folds)} folds of a cross-validation, choose one, such as {folds[0]}"
+        return f"with {len(folds)} folds of a cross-validation; choose one, such as {folds[0]}"
     names = sorted(path.name for path in folder.iterdir())
     if not names:
         return "with nothing in it"
@@ -118,7 +118,11 @@ def _open_from_hub(name: str, revision: str | None) -> EmotionClassifier:
             "model='tiny' is the embedded backbone, which has no classification head; train one on it with "
             "python train.py, and give its run"
         )
-    record = Source(name, revision, "model").file(RECORD_NAME)
+    source = Source(name, revision, "model")
+    known_as_foreign = source.is_kept("config.json") and not source.is_kept(RECORD_NAME)
+    record = (
+        None if known_as_foreign else source.file(RECORD_NAME)
+    )  # not asking saves waiting without network
     if record is None:
         return open_huggingface(name, revision)
     weights = Source(name, record.parent.name, "model").file(WEIGHTS_NAME)  # of the same commit

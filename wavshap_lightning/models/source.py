@@ -13,6 +13,7 @@ from pickle import UnpicklingError
 from typing import Any, Literal, TypeVar
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
@@ -101,9 +102,27 @@ class Source:
         return self.read(lambda: self._json(file))
 
     def file(self, file: str) -> Path | None:
-        """Where one of its files lies on this machine; None where it has none, or nobody can tell."""
-        path = self.read(lambda: self._cached(file, _raise_exceptions_for_connection_errors=False))
+        """Where one of its files lies on this machine, after fetching it; None where it has none.
+
+        Raises:
+            ModelError: If it is not there, or nobody can tell.
+        """
+        path = self.read(lambda: self._cached(file))
         return None if path is None else Path(path)
+
+    def commit(self) -> str | None:
+        """The commit on the Hub that was fetched, which a branch may have left since; None for a folder.
+
+        Raises:
+            ModelError: If it is not there.
+        """
+        config = None if Path(self.name).exists() else self.file("config.json")
+        return None if config is None else config.parent.name  # so the cache of the Hub is laid out
+
+    def is_kept(self, file: str) -> bool:
+        """Whether one of its files was fetched before."""
+        kept = self.read(lambda: try_to_load_from_cache(self.name, file, revision=self.revision))
+        return isinstance(kept, str)
 
     def read(self, load: Callable[[], Read]) -> Read:
         """What `load` gives.
@@ -123,9 +142,10 @@ class Source:
             raise TypeError(f"{file} holds a {type(content).__name__} where settings by name are needed")
         return content
 
-    def _cached(self, file: str, **options: Any) -> str | None:  # noqa: ANN401 - as transformers has them
-        options["_raise_exceptions_for_missing_entries"] = False
-        return cached_file(self.name, file, revision=self.revision, **options)
+    def _cached(self, file: str) -> str | None:
+        return cached_file(
+            self.name, file, revision=self.revision, _raise_exceptions_for_missing_entries=False
+        )
 
     def _remedy(self) -> str:
         if Path(self.name).exists():

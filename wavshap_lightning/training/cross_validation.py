@@ -16,7 +16,7 @@ from rich.text import Text
 from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.training.files import write_csv, write_json
 from wavshap_lightning.training.fold_result import FoldResult
-from wavshap_lightning.training.scores import confusion_counts, score_predictions
+from wavshap_lightning.training.scores import Predictions, confusion_counts, score_predictions
 
 NUM_RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -109,7 +109,8 @@ def summarise_folds(results: Sequence[FoldResult], *, seed: int = 0) -> CrossVal
     _check_alike(results)
     scores = [score_predictions(result.predictions) for result in results]
     mean = {name: float(torch.stack([fold[name] for fold in scores]).mean()) for name in scores[0]}
-    uar = bootstrap_uar([speaker_confusions(result) for result in results], np.random.default_rng(seed))
+    confusions = [speaker_confusions(result.predictions, result.speakers) for result in results]
+    uar = bootstrap_uar(confusions, np.random.default_rng(seed))
     return CrossValidation(tuple(results), uar, mean["wa"], mean["macro_f1"])
 
 
@@ -124,10 +125,16 @@ def _check_alike(results: Sequence[FoldResult]) -> None:
         )
 
 
-def speaker_confusions(result: FoldResult) -> Int[np.ndarray, "speakers label prediction"]:
-    """The confusion matrix of each test speaker of a fold."""
-    predictions = result.predictions
-    speakers = [result.speakers[i] for i in predictions.positions.tolist()]
+def speaker_confusions(
+    predictions: Predictions, speakers: Sequence[str]
+) -> Int[np.ndarray, "speakers label prediction"]:
+    """The confusion matrix of each speaker.
+
+    Args:
+        predictions: Of one part.
+        speakers: The speaker of every clip of that part, in its order.
+    """
+    speakers = [speakers[i] for i in predictions.positions.tolist()]
     return np.stack(
         [
             confusion_counts(predictions.select(torch.tensor([name == speaker for name in speakers]))).numpy()
