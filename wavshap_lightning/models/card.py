@@ -98,8 +98,8 @@ def _use(place: str) -> str:
         'found = explain(classifier, "clip.wav")  # what it predicts, and why\n'
         'plot(found).savefig("clip.png")\n'
         "```\n\n"
-        f"Or, without Python: {_code(f'python explain.py {quote(place)} clip.wav')}. The backbone is not part of "
-        "these files; it is found by its name, and its fingerprint is checked."
+        f"Or, without Python: {_code(f'python explain.py {quote(place)} clip.wav')}. The backbone is not "
+        "part of these files; it is found by its name, and its fingerprint is checked."
     )
 
 

@@ -109,8 +109,7 @@ def summarise_folds(results: Sequence[FoldResult], *, seed: int = 0) -> CrossVal
     _check_alike(results)
     scores = [score_predictions(result.predictions) for result in results]
     mean = {name: float(torch.stack([fold[name] for fold in scores]).mean()) for name in scores[0]}
-    confusions = [speaker_confusions(result.predictions, result.speakers) for result in results]
-    uar = bootstrap_uar(confusions, np.random.default_rng(seed))
+    uar = bootstrap_uar([speaker_confusions(result) for result in results], np.random.default_rng(seed))
     return CrossValidation(tuple(results), uar, mean["wa"], mean["macro_f1"])
 
 
@@ -125,7 +124,12 @@ def _check_alike(results: Sequence[FoldResult]) -> None:
         )
 
 
-def speaker_confusions(
+def speaker_confusions(result: FoldResult) -> Int[np.ndarray, "speakers label prediction"]:
+    """The confusion matrix of each test speaker of a fold."""
+    return confusions_by_speaker(result.predictions, result.speakers)
+
+
+def confusions_by_speaker(
     predictions: Predictions, speakers: Sequence[str]
 ) -> Int[np.ndarray, "speakers label prediction"]:
     """The confusion matrix of each speaker.

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wavshap_lightning.training.cross_validation import Interval, bootstrap_uar, speaker_confusions
+from wavshap_lightning.training.cross_validation import Interval, bootstrap_uar, confusions_by_speaker
 from wavshap_lightning.training.files import write_csv, write_json
 from wavshap_lightning.training.scores import (
     Predictions,
@@ -67,7 +67,7 @@ class Report:
 
     def _interval(self) -> Interval:
         """The UAR with its interval over speakers, whose ends are None where they are not all known."""
-        confusions = speaker_confusions(self.predictions, self.speakers)
+        confusions = confusions_by_speaker(self.predictions, self.speakers)
         interval = bootstrap_uar([confusions], np.random.default_rng(0))
         return interval if all(self.speakers) else replace(interval, low=None, high=None)
 
