@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wavshap_lightning.models.checkpoint import load_classifier
     from wavshap_lightning.models.classifier import EmotionClassifier
     from wavshap_lightning.models.head import EmotionHead, HeadSettings
+    from wavshap_lightning.models.open import open_classifier
     from wavshap_lightning.training.datamodule import EmotionDataModule
     from wavshap_lightning.training.module import EmotionModule
     from wavshap_lightning.training.monitor import ExplanationMonitor
@@ -49,6 +50,7 @@ _HOME = {
     "load_audio": "audio.io",
     "load_classifier": "models.checkpoint",
     "load_corpus": "corpora.catalogue",
+    "open_classifier": "models.open",
     "plot": "viz.figures",
 }
 
@@ -72,6 +74,7 @@ __all__ = [
     "load_audio",
     "load_classifier",
     "load_corpus",
+    "open_classifier",
     "plot",
 ]
 

@@ -6,10 +6,12 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
+from wavshap_lightning.training.cross_validation import bootstrap_uar, confusions_by_speaker
 from wavshap_lightning.training.report import Report
 from wavshap_lightning.training.scores import (
     Predictions,
@@ -39,7 +41,26 @@ def test_the_scores_are_read_back_with_the_protocol(report, tmp_path):
     report.save(tmp_path / "new")
     read = json.loads((tmp_path / "new" / "test.json").read_text(encoding="utf-8"))
     expected = {name: float(value) for name, value in score_predictions(report.predictions).items()}
-    assert read == {**expected, "protocol": {"name": "toy", "fold": 2}}
+    unknown = {"uar_low": None, "uar_high": None}  # nobody knows who speaks two of the clips
+    assert read == {**expected, **unknown, "protocol": {"name": "toy", "fold": 2}}
+
+
+def test_the_interval_is_over_speakers(report, tmp_path):
+    speakers = ("ann", "bob", "cid", "ann", "bob", "cid")
+    Report("test", LABELS, report.predictions, speakers, {}).save(tmp_path)
+    read = json.loads((tmp_path / "test.json").read_text(encoding="utf-8"))
+    matrices = confusions_by_speaker(report.predictions, speakers)
+    expected = bootstrap_uar([matrices], np.random.default_rng(0))
+    assert (read["uar"], read["uar_low"], read["uar_high"]) == pytest.approx(
+        (expected.value, expected.low, expected.high)
+    )
+    assert expected.low < expected.value < expected.high
+
+
+def test_one_speaker_has_no_interval(report, tmp_path):
+    Report("test", LABELS, report.predictions, ("ann",) * 6, {}).save(tmp_path)
+    read = json.loads((tmp_path / "test.json").read_text(encoding="utf-8"))
+    assert (read["uar_low"], read["uar_high"]) == (None, None)
 
 
 def test_the_confusion_matrix_is_read_back(report, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,8 @@ from wavshap_lightning.explainer.settings import ExplainSettings, check_within
 from wavshap_lightning.explainer.sound import Recording, Sound, open_sound
 from wavshap_lightning.explainer.stages import Stages, open_stages
 from wavshap_lightning.explainer.targets import PREDICTED, target_named
-from wavshap_lightning.models.checkpoint import load_classifier
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.open import open_classifier
 
 
 class Explainer:
@@ -35,11 +35,12 @@ class Explainer:
     The classifier is as it was afterwards: weights, gradients, training flags, random states.
 
     Args:
-        classifier: The classifier, on any device, or a checkpoint's path.
+        classifier: The classifier, on any device, or whatever
+            [`open_classifier`][wavshap_lightning.models.open.open_classifier] opens.
         settings: How to explain.
 
     Raises:
-        CheckpointError: If the checkpoint cannot be opened.
+        ModelError: If it cannot be opened.
         SettingError: If the settings name a layer that the classifier lacks.
     """
 
@@ -138,9 +139,10 @@ def _opened(classifier: object) -> EmotionClassifier:
     if isinstance(classifier, EmotionClassifier):
         return classifier
     if isinstance(classifier, str | PathLike):
-        return load_classifier(fspath(classifier))
+        return open_classifier(classifier)
     raise SettingError(
-        f"classifier is a {type(classifier).__name__}; give an EmotionClassifier or the path of a checkpoint"
+        f"classifier is a {type(classifier).__name__}; give an EmotionClassifier, or what open_classifier "
+        "opens, such as the path of a checkpoint"
     )
 
 
@@ -155,7 +157,7 @@ def explain(
     """Explain one clip: [`Explainer`][] in one line.
 
     Args:
-        classifier: A classifier or a checkpoint's path.
+        classifier: As in [`Explainer`][].
         clip: As in [`Explainer.explain`][], like `target` and `recordings`.
         target: See there.
         recordings: See there.

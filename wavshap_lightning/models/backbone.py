@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from copy import deepcopy
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Literal, get_args
 
 import torch
@@ -27,6 +27,7 @@ from wavshap_lightning.models.pretrained import (
     open_pretrained,
 )
 from wavshap_lightning.models.unfreezing import unfreeze
+from wavshap_lightning.models.weight_norm import without_weight_norm
 
 Precision = Literal["fp32", "bf16"]
 
@@ -41,6 +42,8 @@ class BackboneSettings:
         precision: `"fp32"`, or `"bf16"` for autocast (faster, features differ by about a per cent).
         unfreeze_layers: Train this many of the last transformer layers too (0 keeps all frozen).
         lora_rank: Train low-rank adapters of this rank on the query and value projections (0: none).
+        final_norm: Take the last layer after the model's final norm, where it has one, as published
+            features are. The weighted sum of transformers' own classifiers takes it before.
     """
 
     name: str = "tiny"
@@ -48,6 +51,7 @@ class BackboneSettings:
     precision: Precision = "fp32"
     unfreeze_layers: int = 0
     lora_rank: int = 0
+    final_norm: bool = True
 
     @property
     def frozen(self) -> bool:
@@ -69,6 +73,7 @@ class SpeechBackbone(nn.Module):
         precision: See there.
         unfreeze_layers: See there.
         lora_rank: See there.
+        final_norm: See there.
 
     Raises:
         ModelError: If the model is missing, incomplete, of another kind, or has parts that mix
@@ -86,6 +91,7 @@ class SpeechBackbone(nn.Module):
         precision: Precision = "fp32",
         unfreeze_layers: int = 0,
         lora_rank: int = 0,
+        final_norm: bool = True,
     ) -> None:
         super().__init__()
         if precision not in get_args(Precision):
@@ -93,8 +99,13 @@ class SpeechBackbone(nn.Module):
         opened = open_pretrained(source, revision) if isinstance(source, str) else source
         _check_supported(opened)
         config = opened.model.config
-        self.settings = BackboneSettings(opened.name, opened.revision, precision, unfreeze_layers, lora_rank)
+        self.settings = BackboneSettings(
+            opened.name, opened.revision, precision, unfreeze_layers, lora_rank, final_norm
+        )
+        self._normed_before = bool(config.do_stable_layer_norm)  # and once more after the last layer
         self.fingerprint = opened.fingerprint
+        if self._normed_before and not final_norm:
+            self.fingerprint = sha256(f"{opened.fingerprint} before the final norm".encode()).hexdigest()
         self.normalise = opened.normalise
         self.sample_rate = opened.sample_rate
         self.frame_grid = FrameGrid.from_convolutions(
@@ -104,7 +115,6 @@ class SpeechBackbone(nn.Module):
         self.num_layers: int = config.num_hidden_layers + 1
         self.hidden_size: int = config.hidden_size
         self.model = opened.model.requires_grad_(False)  # noqa: FBT003
-        self._final_norm = bool(config.do_stable_layer_norm)
         self._gated = config.model_type == "wavlm"
         if self._gated:
             use_gated_attention(self.model)
@@ -113,7 +123,7 @@ class SpeechBackbone(nn.Module):
         self._trainable = unfreeze(self.model, unfreeze_layers, lora_rank)
         if self.settings.frozen:
             position = self.model.encoder.pos_conv_embed
-            position.conv = _without_weight_norm(position.conv)
+            position.conv = without_weight_norm(position.conv)
         self.train(False)  # noqa: FBT003 - modules made here begin in training mode
 
     def train(self, mode: bool = True) -> SpeechBackbone:  # noqa: FBT001, FBT002 - torch's signature
@@ -169,7 +179,7 @@ class SpeechBackbone(nn.Module):
         """Hidden states of each clip; zero beyond its last frame.
 
         Layer 0 is the projected frames with their position embedding, layer k the output of
-        transformer layer k, the last one after the final norm where the model has one.
+        transformer layer k, the last one after the final norm where the model has one (see `final_norm`).
 
         Args:
             frames: What `frontend` returned.
@@ -223,12 +233,12 @@ class SpeechBackbone(nn.Module):
     def _transform(self, projected: Float[Tensor, "batch time hidden"], mask: Tensor) -> list[Tensor]:
         encoder = self.model.encoder
         states = projected + encoder.pos_conv_embed(projected)
-        states = states if self._final_norm else encoder.layer_norm(states)
+        states = states if self._normed_before else encoder.layer_norm(states)
         layers = [encoder.dropout(states)]
         run_layer = self._layer_call(mask)
         for layer in encoder.layers:
             layers.append(run_layer(layer, layers[-1]))
-        if self._final_norm:
+        if self._normed_before and self.settings.final_norm:
             layers[-1] = encoder.layer_norm(layers[-1])
         return layers
 
@@ -257,6 +267,7 @@ def build_backbone(settings: BackboneSettings) -> SpeechBackbone:
         precision=settings.precision,
         unfreeze_layers=settings.unfreeze_layers,
         lora_rank=settings.lora_rank,
+        final_norm=settings.final_norm,
     )
 
 
@@ -277,22 +288,3 @@ def _check_supported(opened: PretrainedSpeechModel) -> None:
                 f"backbone={opened.name!r} has {option}=True, which mixes padding into valid frames; "
                 "use a model without it"
             )
-
-
-def _without_weight_norm(conv: nn.Conv1d) -> nn.Conv1d:
-    """The same convolution with its weight computed once and for all.
-
-    In double precision: in single, its last bit depends on where in memory the sums are done.
-    """
-    plain = nn.Conv1d(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size[0],
-        padding=int(conv.padding[0]),
-        groups=conv.groups,
-        device="meta",
-    )
-    weight = deepcopy(conv).double().weight.detach().to(conv.weight)
-    plain.weight = nn.Parameter(weight, requires_grad=False)
-    plain.bias = conv.bias
-    return plain

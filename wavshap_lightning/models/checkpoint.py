@@ -22,6 +22,7 @@ from wavshap_lightning.errors import CheckpointError
 from wavshap_lightning.models.backbone import BackboneSettings, build_backbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings
+from wavshap_lightning.models.origin import Origin
 
 CLASSIFIER_KEY = "wavshap_classifier"
 REQUIRED_KEYS = (CLASSIFIER_KEY, "state_dict")
@@ -54,6 +55,7 @@ class ClassifierRecord:
         head: The head's shape.
         protocol: The split it was trained on, as `Protocol.to_dict()` gives it, with its fold.
         versions: Versions of the libraries that trained it.
+        scores: How good it was, as [`Origin`][wavshap_lightning.models.origin.Origin] has it.
         format_version: Version of this layout.
     """
 
@@ -64,6 +66,7 @@ class ClassifierRecord:
     head: HeadSettings
     protocol: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,7 +94,11 @@ class ClassifierRecord:
 
 
 def describe_classifier(
-    classifier: EmotionClassifier, *, protocol: Mapping[str, Any], versions: Mapping[str, str]
+    classifier: EmotionClassifier,
+    *,
+    protocol: Mapping[str, Any],
+    versions: Mapping[str, str],
+    scores: Mapping[str, Any] | None = None,
 ) -> ClassifierRecord:
     """The record of a classifier."""
     return ClassifierRecord(
@@ -102,6 +109,7 @@ def describe_classifier(
         head=classifier.head.settings,
         protocol=dict(protocol),
         versions=dict(versions),
+        scores=dict(scores or {}),
     )
 
 
@@ -194,12 +202,27 @@ def load_classifier(path: str | Path) -> EmotionClassifier:
     """
     content = read_checkpoint(path)
     record = ClassifierRecord.from_dict(content[CLASSIFIER_KEY])
-    classifier = _build(record)
-    check_backbone(record, classifier)
     prefix = "classifier."
     state = {
         name.removeprefix(prefix): v for name, v in content["state_dict"].items() if name.startswith(prefix)
     }
+    return restore_classifier(record, state)
+
+
+def restore_classifier(record: ClassifierRecord, state: Mapping[str, Tensor]) -> EmotionClassifier:
+    """The classifier that a record describes, in evaluation mode on the CPU.
+
+    Args:
+        record: Everything but the weights.
+        state: What `trained_state` gave.
+
+    Raises:
+        CheckpointError: If the two do not fit together, or the backbone found under the recorded name is
+            not the one it was trained on.
+        ModelError: If the backbone cannot be opened.
+    """
+    classifier = _build(record)
+    check_backbone(record, classifier)
     load_trained_state(classifier, state)
     return classifier.eval()
 
@@ -223,8 +246,11 @@ def check_backbone(record: ClassifierRecord, classifier: EmotionClassifier) -> N
 def _build(record: ClassifierRecord) -> EmotionClassifier:
     """The recorded classifier before its weights; the global random state is as it was afterwards."""
     try:
+        origin = Origin(record.protocol, record.versions, record.scores)
         with torch.random.fork_rng(devices=[]):
-            return EmotionClassifier(build_backbone(record.backbone), record.labels, record.head)
+            return EmotionClassifier(
+                build_backbone(record.backbone), record.labels, record.head, origin=origin
+            )
     except (TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(f"the classifier's record describes no classifier: {error}") from error
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.head import EmotionHead, HeadSettings
+from wavshap_lightning.models.origin import Origin
 
 
 class EmotionClassifier(nn.Module):
@@ -21,20 +25,56 @@ class EmotionClassifier(nn.Module):
         backbone: The speech backbone.
         labels: The classes, in the order of the logits.
         head: The head's shape.
+        origin: Where it comes from.
 
     Raises:
         SettingError: If there are fewer than two labels, or one stands twice.
     """
 
     def __init__(
-        self, backbone: SpeechBackbone, labels: Sequence[str], head: HeadSettings | None = None
+        self,
+        backbone: SpeechBackbone,
+        labels: Sequence[str],
+        head: HeadSettings | None = None,
+        *,
+        origin: Origin | None = None,
     ) -> None:
         super().__init__()
         if len(set(labels)) != len(labels):
             raise SettingError(f"labels={list(labels)} names a class twice; name each once")
         self.labels = tuple(labels)
+        self.origin = origin or Origin()
         self.backbone = backbone
         self.head = EmotionHead(backbone.num_layers, backbone.hidden_size, len(labels), head)
+
+    def export(self, folder: str | PathLike[str], **options: Any) -> Path:  # noqa: ANN401 - as there
+        """Write weights, record and a page for people.
+
+        Args:
+            folder: Where to.
+            options: As in [`export_classifier`][wavshap_lightning.models.export.export_classifier].
+
+        Raises:
+            SettingError: As it says.
+        """
+        from wavshap_lightning.models.export import export_classifier  # noqa: PLC0415 - it builds on this
+
+        return export_classifier(self, folder, **options)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True, **options: Any) -> str:  # noqa: ANN401
+        """The same to a repository on the Hub; returns the address of the commit.
+
+        Args:
+            repo_id: `"user/name"`.
+            private: Whether a new repository can be seen by its owner alone.
+            options: As in [`push_classifier`][wavshap_lightning.models.export.push_classifier].
+
+        Raises:
+            WavshapError: As it says.
+        """
+        from wavshap_lightning.models.export import push_classifier  # noqa: PLC0415 - it builds on this
+
+        return push_classifier(self, repo_id, private=private, **options)
 
     @property
     def sample_rate(self) -> int:

@@ -16,7 +16,7 @@ from rich.text import Text
 from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.training.files import write_csv, write_json
 from wavshap_lightning.training.fold_result import FoldResult
-from wavshap_lightning.training.scores import confusion_counts, score_predictions
+from wavshap_lightning.training.scores import Predictions, confusion_counts, score_predictions
 
 NUM_RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -126,8 +126,19 @@ def _check_alike(results: Sequence[FoldResult]) -> None:
 
 def speaker_confusions(result: FoldResult) -> Int[np.ndarray, "speakers label prediction"]:
     """The confusion matrix of each test speaker of a fold."""
-    predictions = result.predictions
-    speakers = [result.speakers[i] for i in predictions.positions.tolist()]
+    return confusions_by_speaker(result.predictions, result.speakers)
+
+
+def confusions_by_speaker(
+    predictions: Predictions, speakers: Sequence[str]
+) -> Int[np.ndarray, "speakers label prediction"]:
+    """The confusion matrix of each speaker.
+
+    Args:
+        predictions: Of one part.
+        speakers: The speaker of every clip of that part, in its order.
+    """
+    speakers = [speakers[i] for i in predictions.positions.tolist()]
     return np.stack(
         [
             confusion_counts(predictions.select(torch.tensor([name == speaker for name in speakers]))).numpy()

@@ -31,6 +31,7 @@ from wavshap_lightning.models.checkpoint import (
 )
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings
+from wavshap_lightning.models.origin import Origin
 from wavshap_lightning.training.dataset import Batch, StatisticsBatch
 from wavshap_lightning.training.optimization import (
     OptimizerSettings,
@@ -103,7 +104,9 @@ class EmotionModule(L.LightningModule):
         self.strict_loading = False  # checkpoints lack the frozen backbone
 
     def setup(self, stage: str) -> None:
-        """Weigh the classes by their frequency, where asked for."""
+        """Note where the classifier comes from; weigh the classes by their frequency, where asked for."""
+        if stage == "fit":
+            self.classifier.origin = Origin(self._protocol(), _versions())
         if stage == "fit" and self.loss_settings.class_weights:
             self.class_weights = _inverse_frequencies(self._class_counts()).to(self.device)
 

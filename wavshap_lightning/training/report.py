@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wavshap_lightning.training.cross_validation import Interval, bootstrap_uar, confusions_by_speaker
 from wavshap_lightning.training.files import write_csv, write_json
 from wavshap_lightning.training.scores import (
     Predictions,
@@ -43,7 +45,9 @@ class Report:
 
     def save(self, folder: Path) -> None:
         """Write `PART.json`, `PART_confusion.csv` and `PART_speakers.csv`."""
-        write_json(folder / f"{self.part}.json", {**self._scores(), "protocol": self.protocol})
+        interval = self._interval()
+        ends = {"uar_low": interval.low, "uar_high": interval.high}
+        write_json(folder / f"{self.part}.json", {**self._scores(), **ends, "protocol": self.protocol})
         counts = confusion_counts(self.predictions).tolist()
         rows = [[label, *row] for label, row in zip(self.labels, counts, strict=True)]
         write_csv(folder / f"{self.part}_confusion.csv", [["label", *self.labels], *rows])
@@ -60,6 +64,12 @@ class Report:
         scores = self._scores()
         shown = "  ".join(f"{title} {scores[name]:.3f}" for name, title in SHOWN_SCORES.items())
         console.print(f"{self.part.capitalize():<16} {shown}", highlight=False)
+
+    def _interval(self) -> Interval:
+        """The UAR with its interval over speakers, whose ends are None where they are not all known."""
+        confusions = confusions_by_speaker(self.predictions, self.speakers)
+        interval = bootstrap_uar([confusions], np.random.default_rng(0))
+        return interval if all(self.speakers) else replace(interval, low=None, high=None)
 
     def _scores(self) -> dict[str, float]:
         return {name: float(value) for name, value in score_predictions(self.predictions).items()}

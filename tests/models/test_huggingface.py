@@ -1,0 +1,213 @@
+"""Laws of models of Hugging Face: the same logits as the original, or a reason."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BertConfig,
+    HubertForSequenceClassification,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForSequenceClassification,
+    WavLMForCTC,
+    WavLMForSequenceClassification,
+)
+
+from wavshap_lightning.errors import ModelError
+from wavshap_lightning.models import huggingface
+from wavshap_lightning.models.huggingface import open_huggingface
+
+LABELS = {0: "angry", 1: "happy", 2: "sad"}
+CLASSES = {
+    "wavlm": WavLMForSequenceClassification,
+    "hubert": HubertForSequenceClassification,
+    "wav2vec2": Wav2Vec2ForSequenceClassification,
+}
+KINDS = list(product(CLASSES, ("group", "layer"), (False, True), (False, True)))
+
+
+@pytest.fixture
+def make_original(build_model, tmp_path):
+    """`(family, norm, normalise=False, **config) -> (model, folder)` with weights far from fresh ones."""
+
+    def make(family="wavlm", norm="group", *, normalise=False, **config):
+        backbone = build_model(family, norm, id2label=LABELS, classifier_proj_size=24, **config)
+        generator = torch.Generator().manual_seed(1)
+        with torch.random.fork_rng(devices=[]):
+            original = CLASSES[family](backbone.config).eval()
+        original.base_model.load_state_dict(backbone.state_dict())
+        with torch.no_grad():
+            for name, value in original.named_parameters():
+                if not name.startswith(original.base_model_prefix):
+                    value.copy_(torch.randn(value.shape, generator=generator))
+        original.save_pretrained(tmp_path)
+        Wav2Vec2FeatureExtractor(do_normalize=normalise).save_pretrained(tmp_path)
+        return original, tmp_path
+
+    return make
+
+
+def change_config(folder, **changes):
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | changes))
+
+
+def change_weights(folder, change):
+    weights = load_file(folder / "model.safetensors")
+    save_file(change(weights), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def refuse(folder, *hints, revision=None):
+    with pytest.raises(ModelError) as caught:
+        open_huggingface(str(folder), revision)
+    for hint in (f"model={str(folder)!r}", *hints):
+        assert hint in str(caught.value)
+
+
+# The same logits
+
+
+@pytest.mark.parametrize(("family", "norm", "stable", "weighted"), KINDS)
+def test_logits_equal_the_originals(family, norm, stable, weighted, make_original, clip):
+    original, folder = make_original(
+        family, norm, do_stable_layer_norm=stable, use_weighted_layer_sum=weighted
+    )
+    classifier = open_huggingface(str(folder))
+    with torch.no_grad():
+        expected = original(clip).logits
+        torch.testing.assert_close(classifier(clip), expected, rtol=1e-5, atol=1e-5)
+    assert expected.abs().max() > 0.3
+    assert classifier.labels == tuple(LABELS.values())
+    assert not any(module.training for module in classifier.modules())
+
+
+@pytest.mark.parametrize("family", CLASSES)
+def test_a_padded_batch_is_the_originals_clips_one_by_one(family, make_original, padded_batch):
+    original, folder = make_original(family, use_weighted_layer_sum=True)
+    waveforms, lengths = padded_batch
+    with torch.no_grad():
+        found = open_huggingface(str(folder))(waveforms, lengths)
+        for clip, length, logits in zip(waveforms, lengths, found, strict=True):
+            torch.testing.assert_close(logits, original(clip[None, :length]).logits[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_the_feature_extractor_is_obeyed(normalise, make_original, clip):
+    original, folder = make_original(norm="layer", normalise=normalise)
+    extractor = Wav2Vec2FeatureExtractor.from_pretrained(folder)
+    heard = extractor(clip[0].numpy(), sampling_rate=16_000, return_tensors="pt").input_values
+    with torch.no_grad():
+        torch.testing.assert_close(
+            open_huggingface(str(folder))(clip), original(heard).logits, rtol=1e-5, atol=1e-5
+        )
+        assert normalise != torch.allclose(original(heard).logits, original(clip).logits, rtol=1e-3)
+
+
+def test_another_sampling_rate_is_told(make_original):
+    _, folder = make_original()
+    Wav2Vec2FeatureExtractor(sampling_rate=8000).save_pretrained(folder)
+    assert open_huggingface(str(folder)).sample_rate == 8000
+
+
+def test_weights_that_were_pickled_without_code_are_read(make_original, clip):
+    original, folder = make_original()
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            open_huggingface(str(folder))(clip), original(clip).logits, rtol=1e-5, atol=1e-5
+        )
+
+
+def test_the_global_random_state_is_as_it_was(make_original):
+    _, folder = make_original(use_weighted_layer_sum=True)
+    before = torch.get_rng_state()
+    open_huggingface(str(folder))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# The final norm
+
+
+def test_a_weighted_sum_takes_the_last_layer_where_transformers_does(make_original):
+    _, folder = make_original(norm="layer", use_weighted_layer_sum=True)
+    summed = open_huggingface(str(folder)).backbone
+    change_config(folder, use_weighted_layer_sum=False)
+    last = open_huggingface(str(folder)).backbone
+    assert (summed.settings.final_norm, last.settings.final_norm) == (False, True)
+    assert summed.fingerprint != last.fingerprint
+
+
+def test_a_model_of_an_older_transformers_is_warned_of(make_original):
+    _, folder = make_original(norm="layer", use_weighted_layer_sum=True)
+    change_config(folder, transformers_version="4.57.1")
+    with pytest.warns(UserWarning, match=r"saved by transformers 4\.57\.1.*after the final norm"):
+        open_huggingface(str(folder))
+
+
+# What is refused
+
+
+def test_another_kind_is_refused(tmp_path):
+    BertConfig().save_pretrained(tmp_path)
+    refuse(tmp_path, "'bert'", "expected an audio-classification model of kind wavlm, hubert, wav2vec2")
+
+
+def test_a_backbone_without_a_head_is_refused(build_model, save_model, tmp_path):
+    save_model(build_model(), tmp_path)
+    refuse(tmp_path, "holds a WavLMModel", "expected a WavLMForSequenceClassification", "train.py fit")
+
+
+def test_another_head_is_refused(build_model, save_model, tmp_path):
+    save_model(WavLMForCTC(build_model().config), tmp_path)
+    refuse(tmp_path, "holds a WavLMForCTC", "expected a WavLMForSequenceClassification")
+
+
+@pytest.mark.parametrize(
+    ("changes", "hints"),
+    [
+        ({"add_adapter": True}, ("add_adapter=True", "use a model without it")),
+        ({"problem_type": "regression"}, ("problem_type='regression'", "a classifier")),
+        ({"problem_type": "multi_label_classification"}, ("'multi_label_classification'",)),
+        ({"id2label": {"0": "arousal"}, "label2id": {"arousal": 0}}, ("1 outputs", "at least two classes")),
+        ({"id2label": {"0": "a", "1": "a", "2": "b"}}, ("id2label=", "no name twice")),
+        ({"id2label": {"0": "a", "1": " ", "2": "b"}}, ("id2label=", "one name for each class")),
+        ({"id2label": {"0": "a", "1": "b", "7": "c"}}, ("id2label=", "from 0 to 2")),
+        ({"id2label": {"0": "a", "1": "b"}}, ("could not be opened",)),
+    ],
+    ids=str,
+)
+def test_what_does_not_classify_is_refused(changes, hints, make_original):
+    _, folder = make_original()
+    change_config(folder, **changes)
+    refuse(folder, *hints)
+
+
+def test_a_head_without_weights_is_refused(make_original):
+    _, folder = make_original()
+    change_weights(folder, lambda weights: {k: v for k, v in weights.items() if "projector" not in k})
+    refuse(folder, "lacks 2 weights (projector.bias, projector.weight", "would stay random")
+
+
+def test_weights_that_are_not_finite_are_refused(make_original):
+    _, folder = make_original()
+    key = "classifier.bias"
+    change_weights(folder, lambda weights: weights | {key: torch.full((3,), float("nan"))})
+    refuse(folder, "differ from the original's by nan")
+
+
+def test_logits_that_are_not_the_originals_are_noticed(make_original, monkeypatch):
+    _, folder = make_original()
+    monkeypatch.setattr(huggingface, "_in_one", lambda first, _: (torch.ones(3, 32), torch.zeros(3)))
+    refuse(folder, "logits here differ from the original's", "Please report it")
+
+
+@pytest.mark.parametrize("revision", [None, "abc"])
+def test_what_is_not_here_says_how_to_get_it(revision, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    fetch = "hf download nobody/nothing" + (" --revision abc" if revision else "")
+    refuse("nobody/nothing", fetch, revision=revision)
