@@ -80,7 +80,7 @@ def test_the_manifest_lists_what_was_written(tmp_path):
     assert {clip.path for clip in clips} == set(tmp_path.rglob("*.flac"))
     assert {clip.corpus for clip in clips} == {"planted"}
     for clip in clips:
-        assert [span.kind for span in clip.evidence] == (["pitch_rise"] if clip.label == "happy" else [])
+        assert [span.kind for span in clip.evidence] == (["pitch_step"] if clip.label == "happy" else [])
         duration_s = len(load_audio(clip.path)) / 16_000
         assert all(0.1 <= span.start_s < span.end_s <= duration_s - 0.1 for span in clip.evidence)
 
@@ -188,6 +188,7 @@ def test_a_manifest_that_lost_its_last_lines_is_written_again(tmp_path):
         ("clips_per_speaker_and_label", 0),
         ("seed", -1),
         ("cue_strength", 2.5),
+        ("difficulty", "brutal"),
         ("labels", ("happy",)),
         ("labels", ("happy", "happy")),
     ],

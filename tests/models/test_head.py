@@ -9,6 +9,7 @@ import torch
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models.head import EmotionHead, HeadSettings, LayerMix
+from wavshap_lightning.models.pooling import drop_frames
 from wavshap_lightning.models.statistics import summarise_layers
 
 POOLING_NAMES = ("mean", "mean_std", "attentive")
@@ -91,6 +92,25 @@ def test_dropout_acts_in_training_alone(layers, generator):
     assert torch.equal(head(*layers), head(*layers))
 
 
+def test_frame_dropout_acts_in_training_alone(layers, generator):
+    plain, dropping = (
+        EmotionHead(3, 8, 2, HeadSettings(pooling="attentive", dropout=0.0, frame_dropout=share))
+        for share in (0.0, 0.5)
+    )
+    dropping.load_state_dict(plain.state_dict())
+    assert torch.equal(dropping.eval()(*layers), plain.eval()(*layers))
+    assert not torch.equal(dropping.train()(*layers), dropping(*layers))
+    assert torch.equal(plain.train()(*layers), plain(*layers))
+
+
+def test_dropped_frames_are_valid_ones_and_never_all():
+    mask = torch.arange(200)[None] < torch.tensor([[200], [100], [1]])
+    kept = drop_frames(mask, 0.8)
+    assert not (kept & ~mask).any()
+    assert kept[2].equal(mask[2])
+    assert float(kept[:2].sum() / mask[:2].sum()) == pytest.approx(0.2, abs=0.08)
+
+
 # Layer mix
 
 
@@ -125,6 +145,8 @@ def test_a_chosen_layer_is_taken_as_it_is(layer, index, layers):
     [
         ({"dropout": -0.1}, r"dropout=-0.1 must lie in \[0, 1\)"),
         ({"dropout": 1.0}, r"dropout=1.0 must lie in \[0, 1\)"),
+        ({"pooling": "attentive", "frame_dropout": 1.0}, r"frame_dropout=1.0 must lie in \[0, 1\)"),
+        ({"frame_dropout": 0.5}, "frame_dropout=0.5 does not go with pooling='mean_std'"),
         ({"hidden_size": -1}, "hidden_size=-1 must be at least 0"),
         ({"layer": -1}, "layer=-1 must lie between 0 and 2"),
         ({"layer": 3}, "layer=3 must lie between 0 and 2"),

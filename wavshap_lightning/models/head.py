@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models.normalisation import valid_mask
-from wavshap_lightning.models.pooling import POOLINGS, PoolingName
+from wavshap_lightning.models.pooling import POOLINGS, PoolingName, drop_frames
 from wavshap_lightning.models.statistics import LayerStatistics, Statistic
 
 
@@ -25,12 +25,15 @@ class HeadSettings:
         pooling: `"mean"`, `"mean_std"` or `"attentive"`.
         hidden_size: Size of the hidden layer; 0 makes the head linear.
         dropout: Share of the pooled and hidden values dropped in training.
+        frame_dropout: Share of the frames that attentive pooling does not see in training, others every time.
+            A few frames then do not suffice, so the head learns to hear all of the evidence.
     """
 
     layer: int | Literal["learned", "last"] = "learned"
     pooling: PoolingName = "mean_std"
     hidden_size: int = 128
     dropout: float = 0.2
+    frame_dropout: float = 0.0
 
 
 class LayerMix(nn.Module):
@@ -114,6 +117,8 @@ class EmotionHead(nn.Module):
             if num_frames is None
             else valid_mask(num_frames, size)
         )
+        if self.training and self.settings.frame_dropout:
+            mask = drop_frames(mask, self.settings.frame_dropout)
         return self.mlp(self.pooling(self.mix(layers), mask))
 
     def classify_statistics(self, statistics: LayerStatistics) -> Float[Tensor, "batch classes"]:
@@ -135,9 +140,19 @@ def _build_mlp(input_size: int, num_classes: int, settings: HeadSettings) -> nn.
 def _check(settings: HeadSettings, num_classes: int) -> None:
     if settings.pooling not in POOLINGS:
         raise SettingError(f"pooling={settings.pooling!r} must be one of {', '.join(POOLINGS)}")
-    if not 0.0 <= settings.dropout < 1.0:
-        raise SettingError(f"dropout={settings.dropout} must lie in [0, 1)")
+    _check_dropout(settings)
     if settings.hidden_size < 0:
         raise SettingError(f"hidden_size={settings.hidden_size} must be at least 0 (0 makes the head linear)")
     if num_classes < 2:
         raise SettingError(f"num_classes={num_classes} must be at least 2; give at least two labels")
+
+
+def _check_dropout(settings: HeadSettings) -> None:
+    for name in ("dropout", "frame_dropout"):
+        if not 0.0 <= getattr(settings, name) < 1.0:
+            raise SettingError(f"{name}={getattr(settings, name)} must lie in [0, 1)")
+    if settings.frame_dropout and settings.pooling != "attentive":
+        raise SettingError(
+            f"frame_dropout={settings.frame_dropout} does not go with pooling={settings.pooling!r}, which "
+            "sees no frames but their statistics; use pooling='attentive', or frame_dropout=0"
+        )

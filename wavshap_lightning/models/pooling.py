@@ -123,6 +123,17 @@ POOLINGS: dict[PoolingName, Callable[[int], MeanPooling | MeanStdPooling | Atten
 }
 
 
+def drop_frames(mask: Bool[Tensor, "batch time"], share: float) -> Bool[Tensor, "batch time"]:
+    """Take frames out of a mask at random; a clip of which none would be left keeps all.
+
+    Args:
+        mask: Valid frames.
+        share: The probability that a frame goes, from torch's global generator, like all dropout.
+    """
+    kept = mask & (torch.rand(mask.shape, device=mask.device) >= share)
+    return torch.where(kept.any(1, keepdim=True), kept, mask)
+
+
 def _uniform(mask: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
     return mask / mask.sum(1, keepdim=True)
 

@@ -228,10 +228,14 @@ def _versions() -> dict[str, str]:
 
 def _check_head(recorded: HeadSettings, found: HeadSettings) -> None:
     """Dropout may differ: it leaves no mark on the weights."""
-    if replace(recorded, dropout=0.0) != replace(found, dropout=0.0):
+    if _without_dropout(recorded) != _without_dropout(found):
         raise CheckpointError(
             f"the checkpoint was trained with head={recorded}, this run has {found}; use the same head"
         )
+
+
+def _without_dropout(settings: HeadSettings) -> HeadSettings:
+    return replace(settings, dropout=0.0, frame_dropout=0.0)
 
 
 def _inverse_frequencies(counts: dict[str, int]) -> Float[Tensor, " classes"]:

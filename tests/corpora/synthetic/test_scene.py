@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy import signal, stats
 
-from wavshap_lightning.corpora.synthetic.cues import draw_planting
-from wavshap_lightning.corpora.synthetic.distractors import draw_distractors
+from wavshap_lightning.corpora.synthetic.cues import CUES, draw_planting
+from wavshap_lightning.corpora.synthetic.difficulty import DIFFICULTIES
+from wavshap_lightning.corpora.synthetic.distractors import draw_distractors, draw_lookalikes
 from wavshap_lightning.corpora.synthetic.scene import CUE_OF_LABEL, draw_clip
 from wavshap_lightning.corpora.synthetic.speech import VOICES, build_tracks, draw_speaker, draw_syllables
 from wavshap_lightning.errors import SettingError
@@ -80,7 +81,7 @@ def test_evidence_is_one_span_inside_the_clip(clips, label):
     for waveform, evidence in clips[label]:
         (span,) = evidence
         assert span.kind == CUE_OF_LABEL[label]
-        assert 0.25 <= span.end_s - span.start_s <= 0.5
+        assert 0.3 <= span.end_s - span.start_s <= 0.4
         assert span.start_s >= 0.1
         assert span.end_s <= len(waveform) / 16_000 - 0.1
 
@@ -94,6 +95,7 @@ def test_without_a_cue_there_is_no_evidence(clips):
 
 @pytest.mark.parametrize("label", CUED)
 def test_twins_differ_in_the_span_alone_and_have_its_energy(clips, spans, label):
+    changes = []
     for (cued, _), (plain, _), span in zip(clips[label], clips["neutral"], spans, strict=True):
         different = np.flatnonzero(cued != plain)
         assert span.start <= different.min()
@@ -101,7 +103,8 @@ def test_twins_differ_in_the_span_alone_and_have_its_energy(clips, spans, label)
         assert len(different) > 0.9 * (span.stop - span.start)
         assert rms_db(cued[span]) == pytest.approx(rms_db(plain[span]), abs=1e-3)
         assert rms_db(cued) == pytest.approx(rms_db(plain), abs=1e-3)
-        assert rms_db(cued[span] - plain[span]) > rms_db(plain[span]) - 10
+        changes.append(rms_db(cued[span] - plain[span]) - rms_db(plain[span]))
+    assert np.median(changes) > -12  # not every clip: a dark vowel has little to muffle
 
 
 def test_the_span_is_mostly_voiced():
@@ -110,7 +113,7 @@ def test_the_span_is_mostly_voiced():
         rng = np.random.default_rng(seed)
         speaker = draw_speaker(rng, voice=VOICES[seed % 3])
         tracks = build_tracks(draw_syllables(speaker, 2.0, rng), speaker, 2.0, rng)
-        planting = draw_planting(tracks, rng)
+        planting = draw_planting(tracks, (0.3, 0.4), rng)
         shares.append(np.mean(tracks.voicing[planting.start : planting.stop] > 0.1))
     assert min(shares) > 0.7
     assert np.mean(shares) > 0.9
@@ -123,7 +126,7 @@ def test_distractors_keep_clear_of_the_span_and_come_in_every_kind():
         speaker = draw_speaker(rng, voice=VOICES[seed % 3])
         syllables = draw_syllables(speaker, 2.0, rng)
         tracks = build_tracks(syllables, speaker, 2.0, rng)
-        planting = draw_planting(tracks, rng)
+        planting = draw_planting(tracks, (0.3, 0.4), rng)
         drawn = draw_distractors(tracks, syllables, planting, rng).spans
         span = planting.span("")
         assert drawn
@@ -145,17 +148,21 @@ def test_loudness_does_not_show_where_the_evidence_is(clips, label):
     assert 0.4 <= np.mean(aucs) <= 0.6
 
 
-def pitch_slope(waveform):
-    """Semitones a second: the median slope between any two frames."""
+def pitch_semitones(waveform):
     f0_hz = librosa.yin(waveform, fmin=55, fmax=700, sr=16_000, frame_length=1_024, hop_length=160)
-    return stats.theilslopes(12 * np.log2(f0_hz), np.arange(len(f0_hz)) * 0.01).slope
+    return np.median(12 * np.log2(f0_hz))
+
+
+def pitch_above_rest(waveform, span):
+    """Speakers differ by more than any cue."""
+    return pitch_semitones(waveform[span]) - pitch_semitones(np.delete(waveform, np.r_[span]))
 
 
 def modulation_db(low_hz, high_hz):
     """Strongest modulation of the voice's envelope in a band, relative to its mean."""
 
-    def measure(waveform):
-        envelope = librosa.feature.rms(y=waveform, frame_length=128, hop_length=32, center=False)[0]
+    def measure(waveform, span):
+        envelope = librosa.feature.rms(y=waveform[span], frame_length=128, hop_length=32, center=False)[0]
         frequency_hz, power = signal.periodogram(envelope, 500.0, window="hann", nfft=1_024)
         band = (frequency_hz >= low_hz) & (frequency_hz <= high_hz)
         return 10 * np.log10(power[band].max() / envelope.mean() ** 2)
@@ -163,24 +170,38 @@ def modulation_db(low_hz, high_hz):
     return measure
 
 
-def low_band_db(waveform):
-    frequency_hz, power = signal.welch(waveform, 16_000, nperseg=512)
+def low_band_db(waveform, span):
+    frequency_hz, power = signal.welch(waveform[span], 16_000, nperseg=512)
     return 10 * np.log10(power[frequency_hz < 800].sum() / power[frequency_hz > 1_200].sum())
 
 
+def front_vowel_db(waveform, span):
+    """How much stronger the second formant of an i is in the middle third than in the outer ones."""
+    thirds = np.array_split(waveform[span], 3)
+    first, middle, last = (band_share_db(third, 1_900.0, 3_600.0) for third in thirds)
+    return middle - (first + last) / 2
+
+
+def band_share_db(waveform, low_hz, high_hz):
+    frequency_hz, power = signal.welch(waveform, 16_000, nperseg=512)
+    inside = (frequency_hz >= low_hz) & (frequency_hz <= high_hz)
+    return 10 * np.log10(power[inside].sum() / power.sum())
+
+
 MEASURES = [
-    pytest.param("happy", pitch_slope, 1, id="happy"),
-    pytest.param("sad", pitch_slope, -1, id="sad"),
+    pytest.param("happy", pitch_above_rest, 1, id="happy"),
+    pytest.param("sad", low_band_db, 1, id="sad"),
     pytest.param("fearful", modulation_db(6, 10), 1, id="fearful"),
     pytest.param("angry", modulation_db(38, 72), 1, id="angry"),
-    pytest.param("surprised", low_band_db, -1, id="surprised"),
+    pytest.param("surprised", modulation_db(25, 33), 1, id="surprised"),
+    pytest.param("disgust", front_vowel_db, 1, id="disgust"),
 ]
 
 
 @pytest.mark.parametrize(("label", "measure", "sign"), MEASURES)
 def test_the_cue_is_measured_in_the_span(clips, spans, label, measure, sign):
     cued, plain = (
-        np.array([measure(waveform[span]) for (waveform, _), span in zip(clips[name], spans, strict=True)])
+        np.array([measure(waveform, span) for (waveform, _), span in zip(clips[name], spans, strict=True)])
         for name in (label, "neutral")
     )
     assert roc_auc(sign * cued, sign * plain) > 0.9
@@ -191,7 +212,7 @@ def test_the_cue_is_measured_in_the_span(clips, spans, label, measure, sign):
 def test_a_stronger_cue_measures_more(clips, spans, label, measure, sign):
     weak = [draw(label, seed, cue_strength=0.3)[0] for seed in range(6)]
     strong = [waveform for waveform, _ in clips[label][:6]]
-    gains = [measure(s[span]) - measure(w[span]) for s, w, span in zip(strong, weak, spans, strict=False)]
+    gains = [measure(s, span) - measure(w, span) for s, w, span in zip(strong, weak, spans, strict=False)]
     assert np.mean(sign * np.array(gains) > 0) > 0.8
 
 
@@ -200,6 +221,45 @@ def test_a_vanishing_cue_changes_nothing(clips, label):
     plain = clips["neutral"][2][0]
     hardly_cued, _ = draw(label, 2, cue_strength=1e-7)
     assert rms_db(hardly_cued - plain + 1e-12) < rms_db(plain) - 65
+
+
+SPANS_S = {"easy": (0.3, 0.4), "medium": (0.2, 0.3), "hard": (0.1, 0.2)}
+
+
+@pytest.mark.parametrize(("difficulty", "span_s"), SPANS_S.items(), ids=list(SPANS_S))
+def test_the_harder_the_shorter_and_the_weaker(difficulty, span_s):
+    for seed in range(6):
+        (cued, (span,)), (plain, _) = (
+            draw(label, seed, difficulty=difficulty) for label in ("angry", "neutral")
+        )
+        assert span_s[0] <= round(span.end_s - span.start_s, 6) <= span_s[1]
+        inside = slice(round(span.start_s * 16_000), round(span.end_s * 16_000))
+        assert np.array_equal(np.delete(cued, np.r_[inside]), np.delete(plain, np.r_[inside]))
+
+
+@pytest.mark.parametrize(("difficulty", "fewest", "most"), [("easy", 0, 1), ("medium", 1, 2), ("hard", 2, 3)])
+def test_weak_cues_elsewhere_mislead(difficulty, fewest, most):
+    kinds = []
+    for seed in range(NUM_TWINS):
+        rng = np.random.default_rng(seed)
+        speaker = draw_speaker(rng, voice=VOICES[seed % 3])
+        tracks = build_tracks(draw_syllables(speaker, 2.0, rng), speaker, 2.0, rng)
+        planting = draw_planting(tracks, DIFFICULTIES[difficulty].span_s, rng)
+        changed, spans = draw_lookalikes(tracks, DIFFICULTIES[difficulty].num_lookalikes, planting, rng)
+        inside = slice(planting.start, planting.stop)
+        for name in ("f0_hz", "gain", "jitter", "low_cut_db"):
+            assert np.array_equal(getattr(changed, name)[inside], getattr(tracks, name)[inside])
+        true = planting.span("")
+        assert len(spans) <= most
+        assert all(span.end_s < true.start_s or span.start_s > true.end_s for span in spans)
+        kinds += [span.kind for span in spans]
+    assert len(kinds) >= 0.9 * fewest * NUM_TWINS
+    assert {kind.removeprefix("weak_") for kind in kinds} <= set(CUES)
+
+
+def test_an_unknown_difficulty_is_refused():
+    with pytest.raises(SettingError, match="difficulty='brutal' must be one of easy, medium, hard"):
+        draw("happy", 0, difficulty="brutal")
 
 
 @pytest.mark.parametrize("cue_strength", [-0.1, 2.1, float("nan")])

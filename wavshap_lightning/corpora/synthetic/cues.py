@@ -9,15 +9,16 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Float
 from scipy import signal
+from scipy.ndimage import gaussian_filter1d
 
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.corpora.synthetic.voice import CONTROL_RATE, Tracks
 
 _EDGE_S = 0.12
-_SPAN_S = (0.35, 0.5)
 _MIN_VOICED = 0.9
 
-_PITCH_SEMITONES = 10.0
+_PITCH_SEMITONES = 7.0
+_PITCH_SLOPE_S = 0.02
 _TREMOR_HZ = (6.0, 10.0)
 _TREMOR_SEMITONES = 3.5
 _TREMOR_DEPTH = 0.9
@@ -25,7 +26,11 @@ _ROUGH_HZ = (40.0, 70.0)
 _ROUGH_DEPTH = 0.9
 _ROUGH_JITTER = 0.06
 _ROUGH_SUBHARMONIC = 0.2
-_LOW_CUT_DB = 24.0
+_MUFFLED_DB = 24.0
+_BURST_HZ = (26.0, 32.0)
+_BURST_DEPTH = 0.95
+_PATTERN_HZ = ((800.0, 1_250.0, 2_500.0), (280.0, 2_350.0, 3_000.0), (320.0, 750.0, 2_250.0))
+_PATTERN_SLOPE_S = 0.015
 
 _FADE_SAMPLES = 240
 
@@ -55,10 +60,11 @@ class Planting:
         control = np.arange(num_controls)
         return ((control >= self.start) & (control < self.stop)).astype(float)
 
-    def ramp(self, num_controls: int) -> Float[np.ndarray, " controls"]:
-        """From 0 where the span begins to 1 at three quarters of it, softly; constant before and after."""
-        elapsed = (np.arange(num_controls) - self.start) / (self.stop - self.start)
-        linear = np.clip(elapsed / 0.75, 0.0, 1.0)
+    def plateau(self, num_controls: int, slope_s: float) -> Float[np.ndarray, " controls"]:
+        """One inside the span, zero outside, with soft slopes that lie inside."""
+        control = np.arange(num_controls)
+        nearest = np.minimum(control - self.start, self.stop - control) / (slope_s * CONTROL_RATE)
+        linear = np.clip(nearest, 0.0, 1.0)
         return linear**2 * (3 - 2 * linear)
 
     def wave(self, num_controls: int, range_hz: tuple[float, float]) -> Float[np.ndarray, " controls"]:
@@ -71,15 +77,10 @@ class Planting:
 Cue = Callable[[Tracks, Planting, float], Tracks]
 
 
-def pitch_rise(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
-    """Let the pitch climb by ten semitones over the span."""
-    semitones = strength * _PITCH_SEMITONES * planting.ramp(tracks.num_controls)
+def pitch_step(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
+    """Let the pitch leap up by seven semitones, and back at the end of the span."""
+    semitones = strength * _PITCH_SEMITONES * planting.plateau(tracks.num_controls, _PITCH_SLOPE_S)
     return replace(tracks, f0_hz=tracks.f0_hz * 2 ** (semitones / 12))
-
-
-def pitch_fall(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
-    """Let the pitch sink by ten semitones over the span."""
-    return pitch_rise(tracks, planting, -strength)
 
 
 def tremor(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
@@ -102,26 +103,45 @@ def roughness(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
 
 
 def band_tilt(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
-    """Tilt the energy away from the band below 1 kHz."""
-    return replace(
-        tracks, low_cut_db=tracks.low_cut_db + strength * _LOW_CUT_DB * planting.inside(tracks.num_controls)
+    """Muffle the voice: tilt its energy towards the band below 1 kHz."""
+    muffled_db = strength * _MUFFLED_DB * planting.inside(tracks.num_controls)
+    return replace(tracks, low_cut_db=tracks.low_cut_db - muffled_db)
+
+
+def energy_bursts(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
+    """Break the voice into bursts, 26 to 32 a second; the span keeps its energy."""
+    gate = planting.inside(tracks.num_controls) / (
+        1 + np.exp(12 * planting.wave(tracks.num_controls, _BURST_HZ))
     )
+    return replace(tracks, gain=tracks.gain * np.maximum(0.05, 1 - strength * _BURST_DEPTH * gate))
+
+
+def vowel_pattern(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
+    """Say a-i-u, whatever was to be said; each vowel takes a third of the span."""
+    elapsed = (np.arange(tracks.num_controls) - planting.start) / (planting.stop - planting.start)
+    targets_hz = np.array(_PATTERN_HZ)[np.clip(3 * elapsed, 0, 2).astype(int)]
+    targets_hz = gaussian_filter1d(targets_hz, _PATTERN_SLOPE_S * CONTROL_RATE, axis=0)
+    share = min(1.0, strength) * planting.plateau(tracks.num_controls, _PATTERN_SLOPE_S)[:, None]
+    formants_hz = tracks.formants_hz.copy()
+    formants_hz[:, :3] = formants_hz[:, :3] ** (1 - share) * targets_hz**share
+    return replace(tracks, formants_hz=formants_hz)
 
 
 CUES: Mapping[str, Cue] = MappingProxyType(
     {
-        "pitch_rise": pitch_rise,
-        "pitch_fall": pitch_fall,
-        "tremor": tremor,
-        "roughness": roughness,
+        "pitch_step": pitch_step,
         "band_tilt": band_tilt,
+        "roughness": roughness,
+        "tremor": tremor,
+        "energy_bursts": energy_bursts,
+        "vowel_pattern": vowel_pattern,
     }
 )
 
 
-def draw_planting(tracks: Tracks, generator: np.random.Generator) -> Planting:
-    """Draw a span of 350 to 500 ms among those that are voiced enough and clear of the edges."""
-    length = round(generator.uniform(*_SPAN_S) * CONTROL_RATE)
+def draw_planting(tracks: Tracks, span_s: tuple[float, float], generator: np.random.Generator) -> Planting:
+    """Draw a span, as long as `span_s` allows, among those that are voiced enough and clear of the edges."""
+    length = round(generator.uniform(*span_s) * CONTROL_RATE)
     voiced = np.cumsum(np.append(0, tracks.voicing > 0.1))
     edge = round(_EDGE_S * CONTROL_RATE)
     starts = np.arange(edge, tracks.num_controls - edge - length)

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from wavshap_lightning.audio.io import SAMPLE_RATE
 from wavshap_lightning.corpora.clip import Span
-from wavshap_lightning.corpora.synthetic.cues import Planting
+from wavshap_lightning.corpora.synthetic.cues import CUES, Planting
 from wavshap_lightning.corpora.synthetic.speech import Syllable
 from wavshap_lightning.corpora.synthetic.voice import CONTROL_RATE, CONTROL_SAMPLES, Tracks
 
@@ -24,6 +24,9 @@ _LOUD_DB = (6.0, 10.0)
 _LENGTH_S = {"pause": (0.08, 0.15), "noise_burst": (0.06, 0.15), "click": (0.004, 0.01), "tone": (0.08, 0.2)}
 _LEVEL_DB = {"noise_burst": (-6.0, 3.0), "click": (3.0, 12.0), "tone": (-12.0, -3.0)}
 _TONE_HZ = (400.0, 3_000.0)
+
+_LOOKALIKE_S = (0.08, 0.16)
+_LOOKALIKE_STRENGTH = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,32 @@ def draw_distractors(
     return Distraction(replace(tracks, gain=tracks.gain * gaussian_filter1d(gain, 6.0)), sounds, tuple(spans))
 
 
+def draw_lookalikes(
+    tracks: Tracks, num: tuple[int, int], planting: Planting, generator: np.random.Generator
+) -> tuple[Tracks, tuple[Span, ...]]:
+    """Draw weak and brief cues of any kind outside the planting's span; they say nothing about the class.
+
+    Args:
+        tracks: The speech.
+        num: The fewest and the most of them.
+        planting: Where the true cue goes.
+        generator: Where everything random comes from.
+
+    Returns:
+        The speech with them, and where they are.
+    """
+    spans: list[Span] = []
+    kinds = generator.permutation(tuple(CUES))[: generator.integers(*num, endpoint=True)]
+    for kind in map(str, kinds):
+        length = round(generator.uniform(*_LOOKALIKE_S) * CONTROL_RATE)
+        place = _draw_clear(_places(length, tracks.num_controls), planting, generator)
+        lookalike = Planting(*(place or (0, 0)), *generator.random(2))
+        if place is not None:
+            tracks = CUES[kind](tracks, lookalike, _LOOKALIKE_STRENGTH)
+            spans.append(lookalike.span(f"weak_{kind}"))
+    return tracks, tuple(spans)
+
+
 def _draw_kinds(generator: np.random.Generator) -> list[str]:
     num_others = generator.integers(*_NUM_OTHERS, endpoint=True)
     return ["loud_syllable", *map(str, generator.permutation(_OTHERS)[:num_others])]
@@ -77,7 +106,10 @@ def _loud_places(syllables: Sequence[Syllable]) -> Int[np.ndarray, "places 2"]:
 
 def _draw_places(kind: str, num_controls: int, generator: np.random.Generator) -> Int[np.ndarray, "places 2"]:
     """Every place for a distractor of a drawn length."""
-    length = round(generator.uniform(*_LENGTH_S[kind]) * CONTROL_RATE)
+    return _places(round(generator.uniform(*_LENGTH_S[kind]) * CONTROL_RATE), num_controls)
+
+
+def _places(length: int, num_controls: int) -> Int[np.ndarray, "places 2"]:
     edge = round(_EDGE_S * CONTROL_RATE)
     starts = np.arange(edge, num_controls - edge - length)
     return np.stack([starts, starts + length], axis=1)

@@ -13,7 +13,8 @@ from scipy import signal
 from wavshap_lightning.audio.io import SAMPLE_RATE
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.corpora.synthetic.cues import CUES, Planting, draw_planting, splice_cue
-from wavshap_lightning.corpora.synthetic.distractors import draw_distractors
+from wavshap_lightning.corpora.synthetic.difficulty import Difficulty, difficulty_named
+from wavshap_lightning.corpora.synthetic.distractors import draw_distractors, draw_lookalikes
 from wavshap_lightning.corpora.synthetic.speech import EDGE_S, build_tracks, draw_syllables
 from wavshap_lightning.corpora.synthetic.voice import (
     CONTROL_SAMPLES,
@@ -29,11 +30,12 @@ from wavshap_lightning.errors import SettingError
 CUE_OF_LABEL: Mapping[str, str | None] = MappingProxyType(
     {
         "neutral": None,
-        "happy": "pitch_rise",
-        "sad": "pitch_fall",
+        "happy": "pitch_step",
+        "sad": "band_tilt",
         "angry": "roughness",
         "fearful": "tremor",
-        "surprised": "band_tilt",
+        "surprised": "energy_bursts",
+        "disgust": "vowel_pattern",
     }
 )
 """The cue that decides each class."""
@@ -49,7 +51,12 @@ _RUN_IN = 60  # controls: longer than the last reflection and the ringing of the
 
 
 def draw_clip(
-    speaker: Speaker, label: str, generator: np.random.Generator, *, cue_strength: float = 1.0
+    speaker: Speaker,
+    label: str,
+    generator: np.random.Generator,
+    *,
+    cue_strength: float = 1.0,
+    difficulty: str = "easy",
 ) -> tuple[Float[np.ndarray, " time"], tuple[Span, ...]]:
     """Draw one clip at 16 kHz and the evidence in it.
 
@@ -61,12 +68,14 @@ def draw_clip(
         label: The class, one of `CUE_OF_LABEL`.
         generator: Where everything random comes from.
         cue_strength: How far the cue goes, 0 to 2.
+        difficulty: `easy`, `medium` or `hard`: how long the cue's span is, how far cues go, and how many weak
+            ones elsewhere mislead.
 
     Returns:
         The waveform, and the span of the cue; no span where nothing is planted.
 
     Raises:
-        SettingError: If the label is unknown or the strength outside its range.
+        SettingError: If the label or the difficulty is unknown, or the strength outside its range.
 
     >>> from wavshap_lightning.corpora.synthetic.speech import draw_speaker
     >>> speaker = draw_speaker(np.random.default_rng(0), voice="female")
@@ -76,11 +85,14 @@ def draw_clip(
     """
     check_label(label)
     check_cue_strength(cue_strength)
-    scene = _draw_scene(speaker, generator)
+    level = difficulty_named(difficulty)
+    scene = _draw_scene(speaker, level, generator)
     cue = CUE_OF_LABEL[label]
     if cue is None or cue_strength == 0.0:
         return scene.gain * (scene.speech + scene.background), ()
-    return scene.gain * _plant(scene, speaker, cue, cue_strength), (scene.planting.span(cue),)
+    return scene.gain * _plant(scene, speaker, cue, cue_strength * level.cue_strength), (
+        scene.planting.span(cue),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +108,23 @@ class _Scene:
     gain: float
 
 
-def _draw_scene(speaker: Speaker, generator: np.random.Generator) -> _Scene:
+def _draw_scene(speaker: Speaker, difficulty: Difficulty, generator: np.random.Generator) -> _Scene:
     shortest_s, longest_s = _DURATION_S
     syllables = draw_syllables(speaker, generator.uniform(shortest_s, longest_s - EDGE_S[1]), generator)
     duration_s = max(shortest_s, syllables[-1].end_s + generator.uniform(*EDGE_S))
     tracks = build_tracks(syllables, speaker, duration_s, generator)
-    planting = draw_planting(tracks, generator)
+    planting = draw_planting(tracks, difficulty.span_s, generator)
     distraction = draw_distractors(tracks, syllables, planting, generator)
     chance = draw_chance(tracks.num_controls, generator)
     delays = tuple(int(delay) for delay in generator.uniform(*_REFLECTION_S, _NUM_REFLECTIONS) * SAMPLE_RATE)
-    speech = _reflect(render_speech(distraction.tracks, speaker, chance), delays)
+    tracks, _ = draw_lookalikes(distraction.tracks, difficulty.num_lookalikes, planting, generator)
+    speech = _reflect(render_speech(tracks, speaker, chance), delays)
     level = np.sqrt(np.mean(speech**2))
     background = level * (distraction.sounds + _draw_noise(len(speech), generator))
     level_db = speaker.level_db + generator.uniform(*_LEVEL_DB)
     mixed = speech + background
     gain = min(10 ** (level_db / 20) / np.sqrt(np.mean(mixed**2)), _MAX_PEAK / np.max(np.abs(mixed)))
-    return _Scene(distraction.tracks, chance, planting, delays, speech, background, float(gain))
+    return _Scene(tracks, chance, planting, delays, speech, background, float(gain))
 
 
 def _reflect(
