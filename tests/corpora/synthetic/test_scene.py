@@ -193,7 +193,7 @@ MEASURES = [
     pytest.param("sad", low_band_db, 1, id="sad"),
     pytest.param("fearful", modulation_db(6, 10), 1, id="fearful"),
     pytest.param("angry", modulation_db(38, 72), 1, id="angry"),
-    pytest.param("surprised", modulation_db(25, 33), 1, id="surprised"),
+    pytest.param("surprised", modulation_db(17, 25), 1, id="surprised"),
     pytest.param("disgust", front_vowel_db, 1, id="disgust"),
 ]
 

@@ -27,7 +27,7 @@ _ROUGH_DEPTH = 0.9
 _ROUGH_JITTER = 0.06
 _ROUGH_SUBHARMONIC = 0.2
 _MUFFLED_DB = 24.0
-_BURST_HZ = (26.0, 32.0)
+_BURST_HZ = (18.0, 24.0)
 _BURST_DEPTH = 0.95
 _PATTERN_HZ = ((800.0, 1_250.0, 2_500.0), (280.0, 2_350.0, 3_000.0), (320.0, 750.0, 2_250.0))
 _PATTERN_SLOPE_S = 0.015
@@ -109,7 +109,7 @@ def band_tilt(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
 
 
 def energy_bursts(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
-    """Break the voice into bursts, 26 to 32 a second; the span keeps its energy."""
+    """Break the voice into bursts, 18 to 24 a second; the span keeps its energy."""
     gate = planting.inside(tracks.num_controls) / (
         1 + np.exp(12 * planting.wave(tracks.num_controls, _BURST_HZ))
     )
