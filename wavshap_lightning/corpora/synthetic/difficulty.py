@@ -26,7 +26,7 @@ class Difficulty:
 
 DIFFICULTIES: Mapping[str, Difficulty] = MappingProxyType(
     {
-        "easy": Difficulty((0.3, 0.4), 1.0, (0, 1)),
+        "easy": Difficulty((0.3, 0.4), 1.0, (0, 0)),
         "medium": Difficulty((0.2, 0.3), 0.8, (1, 2)),
         "hard": Difficulty((0.1, 0.2), 0.7, (2, 3)),
     }
