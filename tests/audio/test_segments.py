@@ -52,7 +52,7 @@ item []:
             xmax = 1.0
             text = "rolled"
 """
-SHORT = '''File type = "ooTextFile"
+SHORT = """File type = "ooTextFile"
 Object class = "TextGrid"
 
 0
@@ -76,7 +76,7 @@ Object class = "TextGrid"
 0.75
 1.0
 "rolled"
-'''
+"""
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,9 @@ def test_every_format_says_the_same(tmp_path, name, content):
 def test_a_tier_by_name(tmp_path):
     (tmp_path / "a.TextGrid").write_text(LONG)
     assert read_segments(tmp_path / "a.TextGrid", tier="phones") == [Segment("m", 0.0, 2.0)]
-    with pytest.raises(AudioError, match="tier='words' is no tier of intervals there; it has 'phones', 'Words'"):
+    with pytest.raises(
+        AudioError, match="tier='words' is no tier of intervals there; it has 'phones', 'Words'"
+    ):
         read_segments(tmp_path / "a.TextGrid", tier="words")
 
 
@@ -183,6 +185,8 @@ def test_words_lie_where_it_is_loud():
     waveform = load_audio(RECORDINGS / "acoustic_corpus.wav")
     speech = [one for one in voiced_segments(waveform, 16_000) if one.text == "speech"]
     heard = sum(
-        max(0.0, min(one.end_s, word.end_s) - max(one.start_s, word.start_s)) for one in speech for word in words
+        max(0.0, min(one.end_s, word.end_s) - max(one.start_s, word.start_s))
+        for one in speech
+        for word in words
     )
     assert heard > 0.8 * sum(word.end_s - word.start_s for word in words)

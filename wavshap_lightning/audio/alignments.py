@@ -66,7 +66,9 @@ def read_rows(path: Path, tier: str, recording: str) -> list[Labelled]:
                 return _read_table(path)
     except UNREADABLE as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise AudioError(f"segments={path} cannot be read as {suffix[1:]} ({reason}); export it again") from error
+        raise AudioError(
+            f"segments={path} cannot be read as {suffix[1:]} ({reason}); export it again"
+        ) from error
 
 
 def _read_textgrid(path: Path, tier: str) -> list[Labelled]:
@@ -89,7 +91,9 @@ def _chosen_tier(path: Path, found: Mapping[str, TextgridTier], asked: str) -> s
 
 def _read_ctm(path: Path, recording: str) -> list[Labelled]:
     """Lines of `recording channel start duration word`, in seconds; what follows is left out."""
-    rows = [line.split() for line in _text(path).splitlines() if line.strip() and not line.startswith(COMMENT)]
+    rows = [
+        line.split() for line in _text(path).splitlines() if line.strip() and not line.startswith(COMMENT)
+    ]
     short = next((row for row in rows if len(row) < 5), None)
     if short is not None:
         raise ValueError(f"the line {' '.join(short)!r} must be: recording channel start duration word")
@@ -133,4 +137,3 @@ def _column(found: Mapping[str, str], known: Sequence[str]) -> str | None:
 
 def _text(path: Path) -> str:
     return path.read_bytes().decode("utf-8-sig")
-

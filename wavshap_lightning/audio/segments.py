@@ -91,8 +91,8 @@ def cut_to(segments: Sequence[Segment], start_s: float, end_s: float) -> list[Se
 def voiced_segments(waveform: Float[np.ndarray, " num_samples"], sample_rate: int) -> list[Segment]:
     """Speech and pauses by loudness, one after the other from the start of the clip to its end.
 
-    Speech lies within 30 dB of the clip's loud moments, and 30 % of the way from its quiet to its loud ones. Pauses
-    below 150 ms belong to the speech around them, and sounds below 60 ms to the pause.
+    Speech lies within 30 dB of the clip's loud moments, and 30 % of the way from its quiet to its loud ones.
+    Pauses below 150 ms belong to the speech around them, and sounds below 60 ms to the pause.
 
     >>> tone = np.sin(np.arange(8000) * 0.3)
     >>> found = voiced_segments(np.concatenate([0 * tone, tone]), 16_000)
@@ -124,7 +124,7 @@ def _smoothed(loud: Bool[np.ndarray, " steps"]) -> Bool[np.ndarray, " steps"]:
     for value, shortest_s in ((False, SHORTEST_PAUSE_S), (True, SHORTEST_SPEECH_S)):
         edges = np.flatnonzero(np.diff(loud)) + 1
         for start, stop in pairwise([0, *edges.tolist(), len(loud)]):
-            inner = value or 0 < start and stop < len(loud)
+            inner = value or (start > 0 and stop < len(loud))
             if loud[start] == value and inner and (stop - start) * HOP_S < shortest_s:
                 loud = np.concatenate([loud[:start], np.full(stop - start, not value), loud[stop:]])
     return loud
@@ -148,8 +148,8 @@ def _apart(path: Path, ordered: Sequence[Segment]) -> list[Segment]:
         if before.end_s > after.start_s + OVERLAP_SLACK_S or before.start_s >= after.start_s:
             raise AudioError(
                 f"segments={path}: {before.text!r} ({before.start_s:g}-{before.end_s:g} s) and "
-                f"{after.text!r} ({after.start_s:g}-{after.end_s:g} s) overlap, and no moment may count twice; "
-                "give one speaker's words"
+                f"{after.text!r} ({after.start_s:g}-{after.end_s:g} s) overlap, and no moment may count "
+                "twice; give one speaker's words"
             )
         apart.insert(0, replace(before, end_s=min(before.end_s, after.start_s)))
     return apart

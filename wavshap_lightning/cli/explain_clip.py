@@ -89,8 +89,8 @@ def prepare(options: Namespace, classifier: EmotionClassifier) -> Work:
     target_named(options.target, classifier.labels, 0, settings.score)
     if (settings.baselines in RECORDED_FAMILIES) != bool(options.baseline_clips):
         raise SettingError(
-            f"baseline={settings.baselines!r}, baseline-clips={options.baseline_clips}: recordings are given for "
-            f"{', '.join(RECORDED_FAMILIES)}, and for nothing else; give both or neither"
+            f"baseline={settings.baselines!r}, baseline-clips={options.baseline_clips}: recordings are given "
+            f"for {', '.join(RECORDED_FAMILIES)}, and for nothing else; give both or neither"
         )
     return Work(
         explainer=Explainer(classifier, settings),

@@ -169,7 +169,10 @@ def write_figure(path: Path, figure: Figure) -> None:
 
 
 def write_report(
-    folder: Path, explained: Sequence[tuple[str, SavedClip | None, Any, str]], title: str, model: dict[str, str]
+    folder: Path,
+    explained: Sequence[tuple[str, SavedClip | None, Any, str]],
+    title: str,
+    model: dict[str, str],
 ) -> bool:
     """Write the page of all clips, where this installation can make one.
 
@@ -188,7 +191,8 @@ def write_report(
     clips = [report.ReportClip(name, saved, waveform, reason) for name, saved, waveform, reason in explained]
     with writing_to(folder):
         write_atomically(
-            folder / "report.html", report.build_report(clips, title=title, model=model).encode(errors="replace")
+            folder / "report.html",
+            report.build_report(clips, title=title, model=model).encode(errors="replace"),
         )
     return True
 

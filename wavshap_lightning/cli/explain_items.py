@@ -1,4 +1,4 @@
-"""What `explain.py` is asked to explain: files, folders and manifests as a list of clips, each under a name."""
+"""What `explain.py` is asked to explain: files, folders and manifests as clips, each under a name."""
 
 from __future__ import annotations
 

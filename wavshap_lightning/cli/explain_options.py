@@ -41,7 +41,10 @@ def read_options(args: Sequence[str] | None) -> argparse.Namespace:
 def build_parser() -> argparse.ArgumentParser:
     """The parser."""
     parser = argparse.ArgumentParser(
-        prog="explain.py", usage="%(prog)s MODEL [AUDIO ...] [options]", description=DESCRIPTION, epilog=EPILOG
+        prog="explain.py",
+        usage="%(prog)s MODEL [AUDIO ...] [options]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
     )
     parser.add_argument(
         "model", metavar="MODEL", help="a checkpoint, such as runs/demo/version_0/checkpoints/best.ckpt"
@@ -129,9 +132,11 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--max-seconds", type=float, metavar="S", help="time limit for the draws of a clip")
     group.add_argument(
-        "--seed", type=int, default=0, help="of everything drawn (default 0): the same seed, the same numbers"
+        "--seed", type=int, default=0, help="of everything drawn (default 0): same seed, same numbers"
     )
-    group.add_argument("--precision", help="fp32, or bf16 where the processor knows it; by default the model's own")
+    group.add_argument(
+        "--precision", help="fp32, or bf16 where the processor knows it; by default the model's own"
+    )
     group.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1, ...")
     group.add_argument(
         "--config",
@@ -142,9 +147,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is written")
-    group.add_argument(
-        "--out", default=DEFAULT_OUT, metavar="DIR", help=f"where to (default {DEFAULT_OUT}/)"
-    )
+    group.add_argument("--out", default=DEFAULT_OUT, metavar="DIR", help=f"where to (default {DEFAULT_OUT}/)")
     switches = {
         "figures": "a picture of each clip",
         "sounds": "each clip with what matters most kept alone, and removed",
@@ -178,7 +181,9 @@ def _words_of(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         if action.dest not in ("help", "config") and not option.startswith("--no-")
     }
     return [
-        word for name, value in _read_yaml(path).items() for word in _typed_as(path, actions, str(name), value)
+        word
+        for name, value in _read_yaml(path).items()
+        for word in _typed_as(path, actions, str(name), value)
     ]
 
 
@@ -205,4 +210,3 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content or {}, dict):
         raise SettingError(f"config={path} must hold lines such as 'target: happy'")
     return dict(content or {})
-

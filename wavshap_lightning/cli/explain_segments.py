@@ -40,8 +40,8 @@ def check_segments(source: str | None, num_items: int) -> None:
         raise SettingError(f"segments={source}: there is no such file or folder")
     if num_items > 1 and not path.is_dir() and path.suffix.lower() != ".ctm":
         raise SettingError(
-            f"segments={source} holds the words of one recording, and there are {num_items} clips; give a folder "
-            "with one file for each, under its name"
+            f"segments={source} holds the words of one recording, and there are {num_items} clips; give a "
+            "folder with one file for each, under its name"
         )
 
 
@@ -65,7 +65,9 @@ def segments_of(
         return Found(heard)
     path = _alignment(Path(source), item)
     if path is None:
-        return Found(heard, f"There is no alignment of {item.path.stem} in {source}; speech and pauses instead.")
+        return Found(
+            heard, f"There is no alignment of {item.path.stem} in {source}; speech and pauses instead."
+        )
     words = read_segments(path, tier=tier, recording=item.path.stem)
     start_s = item.span_s[0] or 0.0
     inside = tuple(cut_to(words, start_s, start_s + len(waveform) / sample_rate))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -65,7 +68,7 @@ def _score_name(explanation: Explanation) -> str:
     return SCORES.get(kind, kind)
 
 
-def _difference(numbers: dict[str, float | None]) -> str:
+def _difference(numbers: Mapping[str, Any]) -> str:
     score, baseline = numbers["score"], numbers["baseline_score"]
     if score is None or baseline is None:
         return f"{score:+.3f}"

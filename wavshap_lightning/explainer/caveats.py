@@ -19,7 +19,9 @@ def ignores_level(classifier: EmotionClassifier) -> bool:
     return norm == "group" or classifier.backbone.normalise
 
 
-def caveats(explanation: Explanation, classifier: EmotionClassifier, *, target: str | None = None) -> list[str]:
+def caveats(
+    explanation: Explanation, classifier: EmotionClassifier, *, target: str | None = None
+) -> list[str]:
     """Warnings about one target, a sentence or two each; an empty list if there are none.
 
     They come of silence as a baseline of a model that divides the level out, of a gap above 10 % before it was

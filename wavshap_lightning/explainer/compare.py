@@ -36,7 +36,7 @@ from wavshap_lightning.explainer.plain import plain_times
 from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, Path
 from wavshap_lightning.explainer.sound import Recording
 from wavshap_lightning.explainer.stages import Stages, open_stages
-from wavshap_lightning.explainer.targets import target_named, target_names
+from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.explainer.units import units_of
 from wavshap_lightning.models.classifier import EmotionClassifier
 
@@ -230,7 +230,11 @@ def _joint(scores: list[Score], targets: list[Target]) -> Score:
 
 def _paired(view: ViewEstimate) -> Difference:
     first, second = (
-        replace(view, values=view.values[[row]].cpu(), stderr=None if view.stderr is None else view.stderr[[row]].cpu())
+        replace(
+            view,
+            values=view.values[[row]].cpu(),
+            stderr=None if view.stderr is None else view.stderr[[row]].cpu(),
+        )
         for row in (FIRST, SECOND)
     )
     half_width = None if view.stderr is None else view.half_width()[DIFFERENCE].cpu()
@@ -255,7 +259,6 @@ def _of_model(explanation: Explanation, target: str) -> dict[str, Any]:
     kept = ("prediction", "probabilities", "score", "settings", "paths")
     fingerprint = next(iter(explanation.attributions.values())).provenance.model_fingerprint
     return {"fingerprint": fingerprint, **{name: plain[name] for name in kept}}
-
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def _of_target(explanation: Explanation, target: str) -> dict[str, Any]:
     plain = explanation.to_dict(target=target)
     first = next(iter(plain["paths"].values()))
     numbers = {key: first[key] for key in ("baseline_score", "attribution_sum", "gap")}
-    units = {
+    units: dict[str, Any] = {
         view: {key: plain[view][key] for key in ("attribution", "stderr", "half_width")}
         for view in ("frames", "layers", "bands")
         if view in plain

@@ -29,6 +29,7 @@ from wavshap_lightning.viz.theme import theme
 from wavshap_lightning.viz.words import LABEL_WIDTH, how, literal, number, score_name
 
 ROW_PX, DIFFERENCE_PX, SPECTROGRAM_PX = 110, 140, 150
+NAME_WIDTH = 66
 ROWS = ("first", "second", "difference")
 
 
@@ -77,7 +78,7 @@ def _plot(request: Request, comparison: Comparison, path: str, names: tuple[str,
         comparison.first.duration_s,
     )
     draw_above(page, request, comparison.target)
-    _draw_frames(page, comparison, path, names)
+    _draw_frames(page, comparison, path)
     if beside:
         _draw_layers(page, comparison.differences["layers", "layers"])
     else:
@@ -96,18 +97,18 @@ def _rows(beside: bool) -> list[Row]:  # noqa: FBT001 - a private helper
     ]
 
 
-def _draw_frames(page: Page, comparison: Comparison, path: str, names: tuple[str, str]) -> None:
+def _draw_frames(page: Page, comparison: Comparison, path: str) -> None:
     shown = _estimates(comparison.differences[path, "frames"])
     titles = (
-        f"1: {_decided(comparison.first.prediction)}  {literal(names[0], 60)}",
-        f"2: {_decided(comparison.second.prediction)}  {literal(names[1], 60)}",
-        "2 minus 1",
+        f"1, predicts {literal(comparison.first.prediction, LABEL_WIDTH)}",
+        f"2, predicts {literal(comparison.second.prediction, LABEL_WIDTH)}",
+        "2 minus 1, on its own scale",
     )
     for row, title, estimates in zip(ROWS, titles, shown, strict=True):
         axes = page.panels[row]
         plot_frames(axes, estimates, comparison.first.times[path])
-        set_signed_limits(axes, shown if row == ROWS[2] else shown[:2], 3)
-        name_row(axes, title, 90)
+        set_signed_limits(axes, shown[2:] if row == ROWS[2] else shown[:2], 3)
+        name_row(axes, title)
     scored = score_name(comparison.first, comparison.target)
     page.panels[ROWS[0]].set_title(f"Attribution of each frame to the {scored}")
 
@@ -117,7 +118,7 @@ def _draw_layers(page: Page, layers: Difference) -> None:
     for row, estimates in zip(ROWS, shown, strict=True):
         axes = page.panels[f"layers {row}"]
         plot_layers_upright(axes, estimates, name_layers=row == ROWS[2])
-        set_signed_limits(axes, shown, 3)
+        set_signed_limits(axes, shown[2:] if row == ROWS[2] else shown[:2], 3)
     page.panels[f"layers {ROWS[0]}"].set_title("Sum of each layer")
 
 
@@ -125,10 +126,6 @@ def _draw_decisions(page: Page, comparison: Comparison) -> None:
     scores = [one.score[comparison.target] for one in (comparison.first, comparison.second)]
     for row, value in zip(ROWS, (*scores, scores[1] - scores[0]), strict=True):
         plot_text(page.panels[f"decision {row}"], [f"score {number(value, signed=True)}"])
-
-
-def _decided(label: str) -> str:
-    return f"predicts {literal(label, LABEL_WIDTH)}."
 
 
 def _estimates(found: Difference) -> list[Estimates]:
@@ -152,8 +149,9 @@ def _lines(comparison: Comparison, path: str, names: tuple[str, str]) -> list[st
     scores = [one.score[comparison.target] for one in (comparison.first, comparison.second)]
     named = literal(comparison.target, 2 * LABEL_WIDTH)
     return [
-        f"The score of {named} is {number(scores[0])} under 1 and {number(scores[1])} under 2. Where the sign of "
-        f"2 minus 1 is sure: {share:.0%} of frames.",
-        f"95 % intervals of the difference are {paired}. 1: {literal(names[0], 60)}; 2: {literal(names[1], 60)}.",
+        f"The score of {named} is {number(scores[0])} under 1, {number(scores[1])} under 2; "
+        f"the sign of 2 minus 1 is sure in {share:.0%} of the frames.",
+        f"1: {literal(names[0], NAME_WIDTH)}. 2: {literal(names[1], NAME_WIDTH)}.",
+        f"95 % intervals of the difference: {paired}.",
         how(comparison.first),
     ]

@@ -120,10 +120,10 @@ def _draw_methods(axes: Sequence[Axes], explanations: Mapping[str, Explanation],
         name_row(panel, name if _is_complete(one) else f"{name}, on its own scale")
 
 
-def name_row(axes: Axes, name: str, width: int = 40) -> None:
-    """Write what a row shows into its top left corner, in at most so many signs."""
+def name_row(axes: Axes, name: str) -> None:
+    """Write what a row shows into its top left corner."""
     axes.text(
-        0.006, 0.97, literal(name, width), va="top", fontsize=TEXT_PT, weight="bold", transform=axes.transAxes,
+        0.006, 0.97, literal(name, 40), va="top", fontsize=TEXT_PT, weight="bold", transform=axes.transAxes,
         color=INK, zorder=6, bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.5},
     )  # fmt: skip
 
