@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +163,7 @@ def test_speech_and_pauses_tile_the_clip():
     assert [one.text for one in found] == ["pause", "speech", "pause"]  # 75 ms are no pause
     assert found[0].start_s == 0
     assert [one.end_s for one in found] == pytest.approx([0.25, 1.325, 1.725], abs=0.02)
-    assert all(one.end_s == after.start_s for one, after in zip(found, found[1:], strict=False))
+    assert all(one.end_s == after.start_s for one, after in pairwise(found))
 
 
 def test_noise_alone_is_one_segment():

@@ -131,9 +131,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         help="go on until every 95 %% interval is narrower than +- X times the largest attribution",
     )
     group.add_argument("--max-seconds", type=float, metavar="S", help="time limit for the draws of a clip")
-    group.add_argument(
-        "--seed", type=int, default=0, help="of everything drawn (default 0): same seed, same numbers"
-    )
+    group.add_argument("--seed", type=int, default=0, help="of everything drawn (default 0)")
     group.add_argument(
         "--precision", help="fp32, or bf16 where the processor knows it; by default the model's own"
     )

@@ -14,7 +14,7 @@ WHEN = ("frames", "waveform")
 
 
 def ignores_level(classifier: EmotionClassifier) -> bool:
-    """Whether a clip gives the same frames however quiet it is, so that a path from silence is ill-posed."""
+    """Whether a clip gives the same frames however quiet it is, and a path from silence is ill-posed."""
     norm = getattr(classifier.backbone.model.config, "feat_extract_norm", None)
     return norm == "group" or classifier.backbone.normalise
 
@@ -24,9 +24,9 @@ def caveats(
 ) -> list[str]:
     """Warnings about one target, a sentence or two each; an empty list if there are none.
 
-    They come of silence as a baseline of a model that divides the level out, of a gap above 10 % before it was
-    closed, of a tolerance that was not reached, and of frames that together hold most of the
-    attribution though the interval of each contains 0.
+    They come of silence as a baseline of a model that divides the level out, of a gap above 10 % before it
+    was closed, of a tolerance that was not reached, and of frames that together hold most of the attribution
+    though the interval of each contains 0.
 
     Args:
         explanation: What is looked at.
@@ -43,8 +43,8 @@ def _silence(explanation: Explanation, classifier: EmotionClassifier) -> str:
         return ""
     others = ", ".join(("noise", *RECORDED_FAMILIES[:1]))
     return (
-        "Silence is an ill-posed baseline here: this model divides the level out, so that all of the change lies "
-        f"at the very beginning of the path. Use another family, such as {others}."
+        "Silence is an ill-posed baseline here: this model divides the level out, so that all of the change "
+        f"lies at the very beginning of the path. Use another family, such as {others}."
     )
 
 
@@ -78,6 +78,6 @@ def _noise(explanation: Explanation, target: str | None) -> str:
     if share <= MOSTLY:
         return ""
     return (
-        f"Frames whose interval contains 0 hold {share:.0%} of the attribution: the moments are mostly chance "
-        "so far; take more draws."
+        f"Frames whose interval contains 0 hold {share:.0%} of the attribution: the moments are mostly "
+        "chance so far; take more draws."
     )

@@ -1,12 +1,12 @@
 """Two classifiers on one clip: the same draws for both, and the difference with an interval of its own.
 
 With scores `f1, f2` of the two, the attributions of the difference are those of `f2 - f1`: attributions are
-linear in the score. Where both see the same input at the beginning of a path, one run explains `f1`, `f2`
-and `f2 - f1` at once, draw by draw, so that what chance does to both alike is no part of the difference's standard
-error. The waveform is the same for any two; frames are where backbones have the same weights, and layers
-where these are frozen besides. Elsewhere each has its own run with the same seed, and the errors count as if
-they were independent, `sqrt(se1^2 + se2^2)`, which is no less than the error unless the two err in opposite
-directions.
+linear in the score. Where both see the same input at the beginning of a path, one run explains `f1`, `f2` and
+`f2 - f1` at once, draw by draw, so that what chance does to both alike is no part of the difference's
+standard error. The waveform is the same for any two; frames are where backbones have the same weights, and
+layers where these are frozen besides. Elsewhere each has its own run with the same seed, and the errors count
+as if they were independent, `sqrt(se1^2 + se2^2)`, which is no less than the error unless the two err in
+opposite directions.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def compare(
         second: The second.
         clip: The clip.
         explanation: What the first found in it. Its only target is compared, or, of several, its prediction.
-        recordings: Baselines, as in [`Explainer.explain`][wavshap_lightning.explainer.explain.Explainer.explain].
+        recordings: Baselines, as in
+            [`Explainer.explain`][wavshap_lightning.explainer.explain.Explainer.explain].
 
     Raises:
         SettingError: If the two have different frames or sample rates.
@@ -155,8 +156,8 @@ def check_comparable(first: EmotionClassifier, second: EmotionClassifier) -> Non
     grids = first.backbone.frame_grid, second.backbone.frame_grid
     if grids[0] != grids[1]:
         raise SettingError(
-            f"compare: the backbones {first.backbone.settings.name!r} and {second.backbone.settings.name!r} have "
-            "different frames; compare classifiers whose frames lie at the same times"
+            f"compare: the backbones {first.backbone.settings.name!r} and {second.backbone.settings.name!r} "
+            "have different frames; compare classifiers whose frames lie at the same times"
         )
 
 
@@ -221,7 +222,7 @@ def _rest(path: Path, stages: Stages) -> Score:
 
 
 def _joint(scores: list[Score], targets: list[Target]) -> Score:
-    def score(inputs: Float[Tensor, "draws *input"]) -> Float[Tensor, "draws 3"]:
+    def score(inputs: Float[Tensor, "inputs _ *rest"]) -> Float[Tensor, "inputs 3"]:
         first, second = (target(one(inputs)) for one, target in zip(scores, targets, strict=True))
         return torch.cat([first, second, second - first], 1)
 

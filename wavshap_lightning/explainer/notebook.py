@@ -25,8 +25,8 @@ def to_html(explanation: Explanation) -> str:
     gaps = [gap for gap in explanation.relative_gap(target).values() if gap is not None]
     sentence = (
         f"<b>{escape(name)}</b>, {explanation.duration_s:.2f} s: predicted <b>{escape(prediction)}</b> "
-        f"({explanation.probabilities[prediction]:.0%}). What speaks for <b>{escape(target)}</b> and against it "
-        f"(score {explanation.score[target]:+.3f}{f', gap {max(gaps):.1%}' if gaps else ''}):"
+        f"({explanation.probabilities[prediction]:.0%}). What speaks for <b>{escape(target)}</b> and "
+        f"against it (score {explanation.score[target]:+.3f}{f', gap {max(gaps):.1%}' if gaps else ''}):"
     )
     rows = "".join(_row(*cells) for cells in _rows(explanation, target))
     return f"<div><p>{sentence}</p><table>{rows}</table></div>"

@@ -29,6 +29,9 @@ from wavshap_lightning.viz.theme import theme
 from wavshap_lightning.viz.words import LABEL_WIDTH, how, literal, number, score_name
 
 ROW_PX, DIFFERENCE_PX, SPECTROGRAM_PX = 110, 140, 150
+NAME_ROOM = 0.22
+"""Of a row's height, so that no bar lies behind its name."""
+
 NAME_WIDTH = 66
 ROWS = ("first", "second", "difference")
 
@@ -108,6 +111,8 @@ def _draw_frames(page: Page, comparison: Comparison, path: str) -> None:
         axes = page.panels[row]
         plot_frames(axes, estimates, comparison.first.times[path])
         set_signed_limits(axes, shown[2:] if row == ROWS[2] else shown[:2], 3)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + NAME_ROOM * (high - low))
         name_row(axes, title)
     scored = score_name(comparison.first, comparison.target)
     page.panels[ROWS[0]].set_title(f"Attribution of each frame to the {scored}")
@@ -148,9 +153,12 @@ def _lines(comparison: Comparison, path: str, names: tuple[str, str]) -> list[st
     paired = "from the same draws, draw by draw" if found.paired else "as if the two erred independently"
     scores = [one.score[comparison.target] for one in (comparison.first, comparison.second)]
     named = literal(comparison.target, 2 * LABEL_WIDTH)
-    return [
+    said = (
         f"The score of {named} is {number(scores[0])} under 1, {number(scores[1])} under 2; "
-        f"the sign of 2 minus 1 is sure in {share:.0%} of the frames.",
+        f"the sign of 2 minus 1 is sure in {share:.0%} of the frames."
+    )
+    return [
+        said,
         f"1: {literal(names[0], NAME_WIDTH)}. 2: {literal(names[1], NAME_WIDTH)}.",
         f"95 % intervals of the difference: {paired}.",
         how(comparison.first),

@@ -40,15 +40,15 @@ def split_by_attribution(
 ) -> Parts:
     """The strongest frames of a clip alone, and the clip without them.
 
-    Both fade over 10 ms at every seam. What sounds in each is as loud (RMS) as the clip, but for two limits: no
-    sample leaves [-1, 1], and nothing is raised by more than 20 dB.
+    Both fade over 10 ms at every seam. What sounds in each is as loud (RMS) as the clip, but for two limits:
+    no sample leaves [-1, 1], and nothing is raised by more than 20 dB.
 
     Args:
         waveform: The clip.
         frames: The attribution of each frame.
         times: Where they lie.
-        share: How many of the frames to take at most, as a share of all; only frames that speak for the target
-            are.
+        share: How many of the frames to take at most, as a share of all; only frames that speak for the
+            target are.
 
     Raises:
         SettingError: If the share is not above 0 and at most 1.
