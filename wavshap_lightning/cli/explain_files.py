@@ -24,7 +24,7 @@ from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.explainer.saved import SavedClip, save_clip
 from wavshap_lightning.files import write_atomically
 from wavshap_lightning.viz.figures import plot
-from wavshap_lightning.viz.sound import split_by_attribution
+from wavshap_lightning.viz.sound import check_share, split_by_attribution
 
 COLUMNS = (
     "clip",
@@ -62,14 +62,15 @@ class Output:
     sounds: bool = True
     share: float = 0.2
     rows: list[dict[str, str]] = field(default_factory=list)
-    _written_s: float = float("-inf")
+    _written_s: float = field(default=float("-inf"), init=False)
 
     def open(self) -> None:
         """Make the folder and try it, before any work is done.
 
         Raises:
-            SettingError: If nothing can be written there.
+            SettingError: If nothing can be written there, or the share is none.
         """
+        check_share(self.share)
         trial = self.folder / f".{uuid4().hex}.unfinished"
         with writing_to(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)

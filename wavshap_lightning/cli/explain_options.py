@@ -95,8 +95,8 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         "--views",
         default="frames,layers,waveform",
         metavar="LIST",
-        help="some of frames (when), layers (which layer and neuron), waveform (which band; the dearest); all "
-        "by default",
+        help="some of frames (when), layers (which layer and neuron), waveform (which band; the dearest); "
+        "all by default",
     )
     group.add_argument(
         "--method",

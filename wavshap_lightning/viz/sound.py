@@ -53,11 +53,20 @@ def split_by_attribution(
     Raises:
         SettingError: If the share is not above 0 and at most 1.
     """
-    if not 0 < share <= 1:
-        raise SettingError(f"share={share!r} must be above 0 and at most 1, such as {DEFAULT_SHARE}")
+    check_share(share)
     chosen = strongest(frames, share)
     kept = fading_mask(chosen, times, len(waveform))
     return Parts(_as_loud(waveform, kept), _as_loud(waveform, 1 - kept))
+
+
+def check_share(share: float) -> None:
+    """Refuse a share that is none.
+
+    Raises:
+        SettingError: If it is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise SettingError(f"share={share!r} must be above 0 and at most 1, such as {DEFAULT_SHARE}")
 
 
 def strongest(frames: Float[np.ndarray, " frames"], share: float) -> np.ndarray:
