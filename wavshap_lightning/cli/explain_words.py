@@ -28,9 +28,9 @@ def describe(found: Explained, console: Console) -> None:
     table.add_column(overflow="fold")
     for name, words in _lines(found, target):
         table.add_row(f"  {name}", Text(words))
-    console.print(table)
     for warning in found.saved.numbers["warnings"]:
-        console.print(Text(f"  ! {warning}", style="yellow"), soft_wrap=True)
+        table.add_row("  beware", Text(warning, style="yellow"))
+    console.print(table)
     console.print()
 
 

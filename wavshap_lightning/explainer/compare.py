@@ -137,7 +137,9 @@ def compare(
         explanation.settings, num_draws=draws or DEFAULT_DRAWS, tolerance=None, max_seconds=None, layer=None
     )
     both = (Explainer(first.classifier, settings), Explainer(second, settings))
-    found = tuple(one.explain(clip, target, recordings=recordings) for one in both)
+    if explanation.settings.tolerance or explanation.settings.max_seconds or len(targets) > 1:
+        explanation = both[0].explain(clip, target, recordings=recordings)
+    found = (explanation, both[1].explain(clip, target, recordings=recordings))
     alike = _alike(first.classifier, second) if settings.method == "gradient_shap" else ()
     pair = _Pair(both, clip, target, recordings)
     differences: dict[tuple[str, str], Difference] = {}
