@@ -297,3 +297,14 @@ def test_an_interruption_keeps_what_is_finished(quick, out, clip, monkeypatch, r
     assert [Path(row["clip"]).name for row in read_csv(out / "summary.csv")] == [clip.name]
     assert (out / "clips" / f"{STEM}.json").is_file()
     assert not [path for path in out.rglob("*") if path.name.endswith(".unfinished")]
+
+
+def test_the_page_of_all_clips(run_explain, checkpoint, out, clip):
+    pytest.importorskip("wavshap_lightning.viz.report")
+    broken = clip.with_name("broken.wav")
+    broken.write_bytes(b"RIFF")
+    few = ("--draws", "2", "--views", "frames", "--no-figures", "--no-sounds")
+    assert run_explain(checkpoint, clip, broken, "--out", out, *few) == 1
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "a clip &lt;b&gt;.wav" in page
+    assert "broken.wav" in page
