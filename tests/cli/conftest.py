@@ -11,10 +11,15 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.cli.configs import find_config
+from wavshap_lightning.models.backbone import SpeechBackbone
+from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, describe_classifier, trained_state
+from wavshap_lightning.models.classifier import EmotionClassifier
 
 REPOSITORY = Path(__file__).parents[2]
 OPTIONS = {"num_speakers": 3, "clips_per_speaker_and_label": 2, "labels": ["neutral", "happy"]}
@@ -102,3 +107,63 @@ def run_program():
 def weights():
     """`(path) -> state dict` of a checkpoint."""
     return lambda path: torch.load(path, weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="session")
+def classifier():
+    """The embedded backbone under a head of chance."""
+    return _build_classifier(seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_classifier():
+    """The same backbone under another head."""
+    return _build_classifier(seed=1)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(classifier, tmp_path_factory):
+    return _save(classifier, tmp_path_factory.mktemp("model") / "best.ckpt")
+
+
+@pytest.fixture(scope="session")
+def other_checkpoint(other_classifier, tmp_path_factory):
+    return _save(other_classifier, tmp_path_factory.mktemp("model") / "other.ckpt")
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """Half a second: noise that swells, under a name that means something elsewhere."""
+    waveform = np.linspace(0.01, 0.2, 8_000) * np.random.default_rng(0).standard_normal(8_000)
+    save_audio(tmp_path / "clips" / "a clip <b>.wav", waveform.clip(-1, 1))
+    return tmp_path / "clips" / "a clip <b>.wav"
+
+
+@pytest.fixture(scope="session")
+def run_explain():
+    """`(*arguments) -> exit status` of `explain.py`."""
+    from wavshap_lightning.cli.explain import main
+
+    def run_explain(*arguments):
+        with pytest.raises(SystemExit) as ending:
+            main([str(argument) for argument in arguments])
+        return ending.value.code
+
+    return run_explain
+
+
+@torch.no_grad()
+def _build_classifier(seed):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        classifier = EmotionClassifier(SpeechBackbone("tiny"), ["angry", "happy", "sad"]).eval()
+        for parameter in classifier.head.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        return classifier
+
+
+def _save(classifier, path):
+    record = describe_classifier(classifier, protocol={}, versions={})
+    state = {f"classifier.{name}": value for name, value in trained_state(classifier).items()}
+    torch.save({"state_dict": state, CLASSIFIER_KEY: record.to_dict()}, path)
+    return path

@@ -1,106 +1,310 @@
-"""The scoring command: what it prints, what it refuses, how it ends."""
+"""`explain.py`: what it writes, what it says, and how it ends."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from wavshap_lightning.audio.io import save_audio
-from wavshap_lightning.cli.explain import main
-from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, describe_classifier, trained_state
-from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.audio.io import load_audio
+from wavshap_lightning.cli import explain_run
+from wavshap_lightning.corpora.clip import Clip, Span
+from wavshap_lightning.corpora.manifest import save_manifest
+from wavshap_lightning.explainer.explain import explain
+from wavshap_lightning.explainer.saved import load_clip
 
-LABELS = ["angry", "happy", "sad"]
+COLUMNS = (
+    "clip,status,reason,label,prediction,probability,"
+    "target,score,baseline_score,attribution_sum,gap,draws,seconds"
+)
+STEM = "a clip _b_"
 
-
-@pytest.fixture(scope="module")
-def classifier():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return EmotionClassifier(SpeechBackbone("tiny"), LABELS).eval()
-
-
-@pytest.fixture
-def checkpoint(classifier, tmp_path):
-    record = describe_classifier(classifier, protocol={}, versions={})
-    state = {f"classifier.{name}": value for name, value in trained_state(classifier).items()}
-    torch.save({"state_dict": state, CLASSIFIER_KEY: record.to_dict()}, tmp_path / "best.ckpt")
-    return tmp_path / "best.ckpt"
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 
 @pytest.fixture
-def clip(tmp_path):
-    waveform = 0.1 * np.random.default_rng(0).standard_normal(8_000)
-    save_audio(tmp_path / "clips" / "a clip <b>.wav", waveform.astype(np.float32))
-    return tmp_path / "clips" / "a clip <b>.wav"
+def quick(run_explain, checkpoint, tmp_path):
+    """`(*arguments) -> exit status`, into `out`, with few draws and no figures."""
+    few = (
+        "--out",
+        tmp_path / "out",
+        "--draws",
+        "8",
+        "--views",
+        "frames,layers",
+        "--no-report",
+        "--no-figures",
+    )
+    return lambda *arguments: run_explain(checkpoint, *few, *arguments)
 
 
-def run(*arguments):
-    with pytest.raises(SystemExit) as ending:
-        main([str(argument) for argument in arguments])
-    return ending.value.code
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
 
 
-def test_a_clip_is_scored_as_the_classifier_scores_it(classifier, checkpoint, clip, capsys):
-    from wavshap_lightning.audio.io import load_audio
-
-    with torch.no_grad():
-        probabilities = classifier(torch.from_numpy(load_audio(clip))[None]).softmax(1)[0]
-    assert run(checkpoint, clip) == 0
-    printed = capsys.readouterr().out
-    first = LABELS[int(probabilities.argmax())]
-    assert printed.startswith(f"{first:<5} {float(probabilities.max()):.3f}")
-    assert printed.rstrip().endswith(str(clip))
+def files_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_folder_is_searched(checkpoint, clip, capsys):
-    assert run(checkpoint, clip.parent) == 0
-    assert str(clip) in capsys.readouterr().out
+def without_seconds(rows):
+    return [{name: cell for name, cell in row.items() if name != "seconds"} for row in rows]
 
 
-def test_a_bad_clip_is_named_and_the_rest_is_scored(checkpoint, clip, tmp_path, capsys):
-    broken = tmp_path / "broken.wav"
+def test_a_clip_leaves_figure_numbers_sounds_and_a_row(quick, out, clip, read_csv):
+    assert quick(clip, "--figures") == 0
+    assert files_of(out).keys() == {
+        "summary.csv",
+        *(f"clips/{STEM}.{suffix}" for suffix in ("json", "npz", "png")),
+        *(f"sounds/{STEM}.{what}.wav" for what in ("kept", "removed")),
+    }
+    assert (out / "summary.csv").read_text().splitlines()[0] == COLUMNS
+    (row,) = read_csv(out / "summary.csv")
+    assert (row["clip"], row["status"], row["reason"], row["draws"]) == (str(clip), "ok", "", "8")
+    total = float(row["score"]) - float(row["baseline_score"])
+    assert float(row["attribution_sum"]) == pytest.approx(total, abs=1e-4)
+
+
+def test_numbers_are_those_of_python(quick, out, clip, classifier):
+    assert quick(clip, "--target", "sad", "--score", "logit", "--seed", "3", "--waveform") == 0
+    saved = load_clip(out / "clips", STEM)
+    found = explain(classifier, clip, "sad", score="logit", seed=3, num_draws=8)
+    assert saved.arrays["frame_attribution"] == pytest.approx(
+        found.values("frames", "frames").numpy(), abs=1e-5
+    )
+    assert saved.numbers["target"] == "sad"
+    np.testing.assert_array_equal(saved.arrays["waveform"], load_audio(clip))
+
+
+def test_the_terminal_says_what_matters(quick, clip, capsys):
+    assert quick(clip) == 0
+    shown = capsys.readouterr().out
+    for word in ("predicted", "log-odds of", "gap", "mean", "largest", "moments", "layer", "neurons", "±"):
+        assert word in shown
+    assert len([line for line in shown.splitlines() if " s  " in line and "±" in line]) == 5
+    assert max(map(len, shown.splitlines()[1:-1])) <= 100
+    assert "\x1b" not in shown
+
+
+def test_many_clips_are_a_line_each(quick, clip, capsys):
+    for index in range(6):
+        shutil.copy(clip, clip.with_name(f"{index}.wav"))
+    clip.unlink()
+    assert quick(clip.parent, "--no-sounds") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("]")[0] for line in lines[:6]] == [f"[{count}/6" for count in range(1, 7)]
+    assert lines[6].startswith("6 of 6 clips explained: ")
+    assert len(lines) == 7
+
+
+def test_the_same_command_twice_gives_the_same_files(quick, out, clip, tmp_path, read_csv):
+    assert quick(clip, "--figures") == 0
+    out.rename(tmp_path / "before")
+    assert quick(clip, "--figures") == 0
+    before, after = files_of(tmp_path / "before"), files_of(out)
+    rows = [without_seconds(read_csv(folder / "summary.csv")) for folder in (tmp_path / "before", out)]
+    assert rows[0] == rows[1]
+    assert {n: c for n, c in before.items() if n != "summary.csv"} == {
+        n: c for n, c in after.items() if n != "summary.csv"
+    }
+
+
+def test_without_audio_a_clip_is_made_that_can_be_heard(quick, out, read_csv):
+    assert quick("--figures") == 0
+    assert 1 < len(load_audio(out / "sounds" / "example.wav")) / 16_000 < 3
+    (row,) = read_csv(out / "summary.csv")
+    assert row["label"] == "angry"
+    assert (out / "clips" / "example.png").is_file()
+
+
+def test_a_manifest_brings_labels_and_what_is_missing_is_a_row(quick, out, clip, read_csv):
+    manifest = clip.parent / "manifest.csv"
+    clips = [
+        Clip(clip, "sad", evidence=(Span(0.1, 0.2, "cue"),)),
+        Clip(clip, "happy", start_s=0.1, end_s=0.4),
+        Clip(clip.with_name("gone.wav"), "sad"),
+    ]
+    save_manifest(manifest, clips)
+    assert quick(manifest) == 1
+    rows = read_csv(out / "summary.csv")
+    assert [(row["status"], row["label"]) for row in rows] == [
+        ("ok", "sad"),
+        ("ok", "happy"),
+        ("failed", "sad"),
+    ]
+    assert "there is no such file" in rows[2]["reason"]
+    assert rows[1]["clip"] == f"{clip}@0.100"
+    saved = load_clip(out / "clips", f"{STEM}.wav@0.100")
+    assert saved.numbers["duration_s"] == pytest.approx(0.3)
+    assert saved.numbers["label"] == "happy"
+
+
+def test_every_class_side_by_side(quick, out, clip, classifier):
+    assert quick(clip, "--target", "all", "--figures") == 0
+    numbers = json.loads((out / "clips" / f"{STEM}.json").read_text())
+    assert numbers["target"] == numbers["prediction"]
+    assert tuple(numbers["by_target"]) == classifier.labels
+    for target, held in numbers["by_target"].items():
+        assert held.keys() == {"score", "baseline_score", "attribution_sum", "gap", "frames", "layers"}
+        total = held["score"] - held["baseline_score"]
+        assert sum(held["frames"]["attribution"]) == pytest.approx(total, abs=1e-3), target
+    own = numbers["by_target"][numbers["target"]]
+    assert own["frames"]["attribution"] == numbers["frames"]["attribution"]
+
+
+def test_a_margin(quick, out, clip):
+    assert quick(clip, "--target", "happy-vs-sad") == 0
+    assert json.loads((out / "clips" / f"{STEM}.json").read_text())["target"] == "happy-vs-sad"
+
+
+def test_words_of_an_alignment(quick, out, clip, tmp_path):
+    (tmp_path / "words.csv").write_text("text,start_s,end_s\nmary,0.05,0.2\nrolled,0.2,9.0\n")
+    assert quick(clip, "--segments", tmp_path / "words.csv") == 0
+    segments = json.loads((out / "clips" / f"{STEM}.json").read_text())["segments"]
+    assert [row["text"] for row in segments] == ["mary", "rolled", ""]
+    assert segments[1]["end_s"] == pytest.approx(0.5)
+
+
+def test_a_folder_of_alignments_by_name(quick, out, clip, tmp_path):
+    shutil.copy(clip, clip.with_name("other.wav"))
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "other.csv").write_text("text,start_s,end_s\nmary,0.05,0.2\n")
+    assert quick(clip.parent, "--segments", tmp_path / "words") == 0
+    numbers = {stem: json.loads((out / "clips" / f"{stem}.json").read_text()) for stem in (STEM, "other")}
+    assert numbers["other"]["segments"][0]["text"] == "mary"
+    assert {row["text"] for row in numbers[STEM]["segments"]} <= {"speech", "pause", ""}
+    assert "There is no alignment" in numbers[STEM]["warnings"][0]
+
+
+def test_one_alignment_for_several_clips_is_refused(quick, clip, tmp_path, capsys):
+    shutil.copy(clip, clip.with_name("other.wav"))
+    (tmp_path / "words.csv").write_text("text,start_s,end_s\nmary,0.05,0.2\n")
+    assert quick(clip.parent, "--segments", tmp_path / "words.csv") == 2
+    assert "there are 2 clips" in capsys.readouterr().err
+
+
+def test_recordings_to_compare_with(quick, out, clip, tmp_path):
+    other = tmp_path / "other" / "b.wav"
+    other.parent.mkdir()
+    shutil.copy(clip, other)
+    assert quick(clip, "--baseline", "other_clips", "--baseline-clips", other.parent) == 0
+    settings = json.loads((out / "clips" / f"{STEM}.json").read_text())["settings"]
+    assert settings["baselines"] == "other_clips"
+    assert quick(clip, "--baseline", "other_clips") == 2
+    assert quick(clip, "--baseline-clips", other) == 2
+
+
+def test_two_models(quick, out, clip, other_checkpoint):
+    assert quick(clip, "--compare", other_checkpoint, "--figures") == 0
+    numbers = json.loads((out / "compare" / f"{STEM}.json").read_text())
+    frames = numbers["paths"]["frames"]["frames"]
+    assert frames["paired"]
+    assert np.subtract(frames["second"], frames["first"]) == pytest.approx(frames["difference"])
+    first = load_clip(out / "clips", STEM).arrays["frame_attribution"]
+    assert frames["first"] == pytest.approx(first, abs=1e-4)
+    assert frames["second"] != pytest.approx(first, abs=1e-2)
+    assert (out / "compare" / f"{STEM}.png").is_file()
+
+
+def test_what_was_written_is_not_searched_for_audio(quick, out, clip, read_csv, run_explain, checkpoint):
+    below = clip.parent / "out"
+    for _ in range(2):
+        assert (
+            run_explain(
+                checkpoint, clip.parent, "--out", below, "--draws", "4", "--views", "frames", "--no-report"
+            )
+            == 0
+        )
+        assert len(read_csv(below / "summary.csv")) == 1
+
+
+def test_an_unknown_target_lists_the_labels(quick, out, clip, capsys):
+    assert quick(clip, "--target", "bored") == 2
+    shown = capsys.readouterr().err
+    assert "target='bored'" in shown
+    assert "angry, happy, sad" in shown
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("unchecked_types")
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--views", "frames,colours"], "views='colours' must be one of frames, layers, waveform"),
+        (["--method", "magic"], "method='magic' must be one of gradient_shap"),
+        (["--draws", "0"], "num_draws=0 must be"),
+        (["--baseline", "music"], "baselines='music' must be one of noise"),
+        (["--share", "3"], "share=3.0 must be above 0"),
+        (["--segments", "nowhere.TextGrid"], "segments=nowhere.TextGrid: there is no such file"),
+        (["--device", "nonsense"], "device='nonsense' cannot be used"),
+        (["--compare", "missing.ckpt"], "checkpoint=missing.ckpt is not a file"),
+    ],
+)
+def test_a_wrong_option_is_told_before_any_work(quick, out, clip, capsys, more, said):
+    assert quick(clip, *more) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "Traceback" not in shown
+    assert not (out / "clips").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root")
+def test_a_folder_that_is_read_only_is_told(quick, out, clip, capsys):
+    out.mkdir()
+    out.chmod(0o500)
+    assert quick(clip) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_a_file_is_told(quick, out, clip, capsys):
+    out.write_text("a file")
+    assert quick(clip) == 2
+    assert f"out={out} cannot be written" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_and_finished_work_kept(quick, out, clip, capsys, monkeypatch, read_csv):
+    shutil.copy(clip, clip.with_name("z.wav"))
+
+    def full(saved, folder, stem):
+        if stem == "z":
+            raise OSError(28, "No space left on device")
+        save(saved, folder, stem)
+
+    from wavshap_lightning.cli import explain_files
+
+    save = explain_files.save_clip
+    monkeypatch.setattr(explain_files, "save_clip", full)
+    assert quick(clip.parent) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert [row["status"] for row in read_csv(out / "summary.csv")] == ["ok"]
+
+
+def test_an_interruption_keeps_what_is_finished(quick, out, clip, monkeypatch, read_csv):
+    shutil.copy(clip, clip.with_name("z.wav"))
+    explained = explain_run.explain_item
+
+    def interrupted(work, item):
+        if item.stem == "z":
+            raise KeyboardInterrupt
+        return explained(work, item)
+
+    monkeypatch.setattr(explain_run, "explain_item", interrupted)
+    assert quick(clip.parent) == 130
+    assert [Path(row["clip"]).name for row in read_csv(out / "summary.csv")] == [clip.name]
+    assert (out / "clips" / f"{STEM}.json").is_file()
+    assert not [path for path in out.rglob("*") if path.name.endswith(".unfinished")]
+
+
+def test_the_page_of_all_clips(run_explain, checkpoint, out, clip):
+    pytest.importorskip("wavshap_lightning.viz.report")
+    broken = clip.with_name("broken.wav")
     broken.write_bytes(b"RIFF")
-    assert run(checkpoint, broken, clip) == 1
-    printed = capsys.readouterr()
-    assert str(clip) in printed.out
-    assert "broken.wav" in printed.err
-
-
-def test_strange_names_spoil_neither_lines_nor_the_other_clips(checkpoint, clip, capsys):
-    """A line break, and bytes that are no text, as archives from elsewhere have them."""
-    shutil.copy(clip, clip.with_name(os.fsdecode(b"no text \xff.wav")))
-    clip.rename(clip.with_name("two\nlines.wav"))
-    assert run(checkpoint, clip.parent) in (0, 1)  # not every libsndfile opens them
-    shown = capsys.readouterr()
-    assert any(line.endswith(r"two\nlines.wav") for line in shown.out.splitlines())
-    assert r"no text \udcff.wav" in shown.out + shown.err
-
-
-def test_a_clip_without_a_single_frame_is_refused(checkpoint, tmp_path, capsys):
-    save_audio(tmp_path / "short.wav", np.full(500, 0.1, dtype=np.float32))
-    assert run(checkpoint, tmp_path / "short.wav") == 2
-    assert "one frame needs 1080" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("model", ["missing.ckpt", "text.ckpt"])
-def test_what_is_no_checkpoint_ends_with_2_and_a_message(model, clip, tmp_path, capsys):
-    (tmp_path / "text.ckpt").write_text("hello")
-    assert run(tmp_path / model, clip) == 2
-    assert model in capsys.readouterr().err
-
-
-def test_a_folder_without_audio_ends_with_2(checkpoint, tmp_path, capsys):
-    (tmp_path / "empty").mkdir()
-    assert run(checkpoint, tmp_path / "empty") == 2
-    assert "holds no audio" in capsys.readouterr().err
-
-
-def test_a_device_that_is_not_there_is_refused(checkpoint, clip, capsys):
-    assert run(checkpoint, clip, "--device", "nonsense") == 2
-    assert "device='nonsense' cannot be used" in capsys.readouterr().err
+    few = ("--draws", "2", "--views", "frames", "--no-figures", "--no-sounds")
+    assert run_explain(checkpoint, clip, broken, "--out", out, *few) == 1
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "a clip &lt;b&gt;.wav" in page
+    assert "broken.wav" in page

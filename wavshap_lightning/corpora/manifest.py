@@ -26,13 +26,14 @@ CELL_PARSERS: dict[str, Callable[[str], object]] = {
 }
 
 
-def read_manifest(path: Path | str) -> list[Clip]:
+def read_manifest(path: Path | str, *, must_exist: bool = True) -> list[Clip]:
     """The clips of a manifest, in the order of its rows.
 
     Columns that a clip does not have are ignored, unless one looks like a misspelt column of a clip.
 
     Args:
         path: A `.csv` file with a header, or a `.jsonl` file with one object per line.
+        must_exist: Whether to refuse a manifest whose audio is not all there.
 
     Raises:
         CorpusError: If the file is missing, empty or malformed, a column is missing or misspelt, a cell
@@ -50,7 +51,8 @@ def read_manifest(path: Path | str) -> list[Clip]:
     clips = [_read_clip(table, row) for row in rows]
     places = [f"line {row.line}" for row in rows]
     _check_distinct(table, clips, places)
-    _check_existing(table, clips, places)
+    if must_exist:
+        _check_existing(table, clips, places)
     return clips
 
 

@@ -78,14 +78,14 @@ class Explainer:
             UserWarning: If the classifier is in training mode, the clip does not influence the score, or the
                 tolerance is not reached.
         """
-        sound = self._open(clip, "clip")
+        sound = self.open(clip)
         if isinstance(recordings, str | PathLike | Clip | Tensor | np.ndarray):
             raise SettingError(
                 f"recordings is a single {type(recordings).__name__}; give a list, even of one: "
                 "recordings=[...]"
             )
         check_within(self.settings.segments, len(sound.waveform) / self.classifier.sample_rate)
-        others = [self._open(other, f"recordings[{index}]") for index, other in enumerate(recordings)]
+        others = [self.open(other, f"recordings[{index}]") for index, other in enumerate(recordings)]
         provenance = Provenance(sound.sha256, fingerprint(self.classifier))
         grid = self.classifier.backbone.frame_grid
         times = times_of(grid, len(sound.waveform))
@@ -95,7 +95,7 @@ class Explainer:
             with torch.no_grad():
                 logits = stages.from_waveforms(waveform[None])[0]
             named = target_named(target, self.classifier.labels, int(logits.argmax()), self.settings.score)
-            baselines = self._baselines(stages, sound, others)
+            baselines = self.baselines(stages, sound, others)
             run = Run(self.classifier, self.settings, waveform, baselines, named, times, provenance)
             attributions = run.every_path(stages)
         return Explanation(
@@ -119,12 +119,31 @@ class Explainer:
             return ()
         return tuple(band_edges_hz(self.settings.num_bands, self.classifier.sample_rate))
 
-    def _open(self, recording: Recording, what: str) -> Sound:
+    def open(self, recording: Recording, what: str = "clip") -> Sound:
+        """A recording at the classifier's sample rate, checked.
+
+        Args:
+            recording: As in `explain`.
+            what: What it is for, for messages.
+
+        Raises:
+            AudioError: As there.
+        """
         shortest = self.classifier.backbone.frame_grid.receptive_field_samples
         return open_sound(recording, self.classifier.sample_rate, shortest, what)
 
-    def _baselines(self, stages: Stages, sound: Sound, others: Sequence[Sound]) -> Baselines:
-        """On the CPU, where the same seed gives the same ones on every device."""
+    def baselines(self, stages: Stages, sound: Sound, others: Sequence[Sound]) -> Baselines:
+        """The baselines of a clip, on the CPU, where the same seed gives the same ones on every device.
+
+        Args:
+            stages: Of the classifier.
+            sound: The clip.
+            others: Recordings, for the families that consist of them.
+
+        Raises:
+            SettingError: If recordings are missing or of no use.
+            AttributionError: If the family does not fit the clip or the classifier.
+        """
         device = stages.mix_weights.device
         checked = "waveform" in self.settings.views and not self.settings.decibels
 

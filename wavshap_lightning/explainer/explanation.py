@@ -16,6 +16,7 @@ from wavshap_lightning.attribution.outcome import ViewEstimate
 from wavshap_lightning.attribution.record import Attribution, Parts, read_record, write_record
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.grids import TimeGrid
+from wavshap_lightning.explainer.notebook import to_html
 from wavshap_lightning.explainer.plain import plain_path, plain_units
 from wavshap_lightning.explainer.ranking import FrameRank, LayerRank, NeuronRank
 from wavshap_lightning.explainer.settings import ExplainSettings
@@ -81,6 +82,10 @@ class Explanation:
             f"prediction={self.prediction!r} ({share:.0%}), targets={self.targets}, "
             f"paths={(*self.attributions,)}, resolved={self.resolved})"
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a sentence, and a small table."""
+        return to_html(self)
 
     @property
     def duration_s(self) -> float:

@@ -81,7 +81,22 @@ def describe_clip(
         arrays["frame_stderr"] = np.array(stderr, dtype=np.float64)
     if waveform is not None:
         arrays["waveform"] = waveform.detach().cpu().float().numpy()
+    if len(explanation.targets) > 1:
+        numbers["by_target"] = {one: _of_target(explanation, one) for one in explanation.targets}
     return SavedClip({**numbers, "segments": segments}, arrays)
+
+
+def _of_target(explanation: Explanation, target: str) -> dict[str, Any]:
+    """What differs from target to target; the rest is said once."""
+    plain = explanation.to_dict(target=target)
+    first = next(iter(plain["paths"].values()))
+    numbers = {key: first[key] for key in ("baseline_score", "attribution_sum", "gap")}
+    units: dict[str, Any] = {
+        view: {key: plain[view][key] for key in ("attribution", "stderr", "half_width")}
+        for view in ("frames", "layers", "bands")
+        if view in plain
+    }
+    return {"score": plain["score"], **numbers, **units}
 
 
 def save_clip(saved: SavedClip, folder: Path, stem: str) -> None:
@@ -96,7 +111,8 @@ def save_clip(saved: SavedClip, folder: Path, stem: str) -> None:
     np.savez_compressed(content, **dict(sorted(saved.arrays.items())))  # type: ignore[arg-type] # the stubs take names for flags
     write_atomically(folder / f"{stem}.npz", content.getvalue())
     text = json.dumps(saved.numbers, ensure_ascii=False, allow_nan=False, indent=1)
-    write_atomically(folder / f"{stem}.json", text.encode())
+    # A name that is no text stands in JSON as what it is: an escape.
+    write_atomically(folder / f"{stem}.json", text.encode(errors="backslashreplace"))
 
 
 def load_clip(folder: Path, stem: str) -> SavedClip:

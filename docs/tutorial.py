@@ -1,0 +1,88 @@
+"""The tutorial: train a small classifier, explain a clip, look at it, compare two epochs.
+
+Run it from the folder of the project, `python docs/tutorial.py`; it needs neither network, GPU nor data, and
+takes some minutes. In a notebook, each step is a cell, and `found` shows itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import lightning as L  # noqa: N812
+
+from wavshap_lightning import (
+    BackboneSettings,
+    EmotionDataModule,
+    EmotionModule,
+    Explainer,
+    explain,
+    plot,
+)
+from wavshap_lightning.explainer.compare import Comparison, compare
+from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.models.head import HeadSettings
+from wavshap_lightning.viz.compare_page import plot_comparison
+
+
+def train(data: EmotionDataModule, epochs: int) -> EmotionModule:
+    """Train a head on PlantedSpeech, synthetic speech in which a known cue decides the class."""
+    model = EmotionModule(data.labels, BackboneSettings("tiny"), HeadSettings(layer=0, pooling="attentive"))
+    trainer = L.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(model, datamodule=data)
+    return model
+
+
+def listen(model: EmotionModule, data: EmotionDataModule, folder: Path, num_draws: int) -> Explanation:
+    """Explain one clip of a speaker the model has never heard, and draw what was found."""
+    clip = data.clips("test")[0]
+    found = explain(
+        model.classifier.eval(), clip, clip.label, views=["frames", "layers"], num_draws=num_draws
+    )
+    print(found.prediction, found.probabilities)  # noqa: T201 - a tutorial says what it sees
+    for frame in found.top_frames(3):
+        print(f"{frame.start_s:.2f}-{frame.end_s:.2f} s  {frame.attribution:+.3f} +- {frame.half_width:.3f}")  # noqa: T201
+    figure = plot(found, label=clip.label, evidence=clip.evidence)
+    figure.savefig(folder / "clip.png")
+    found.save(folder / "clip.explanation")
+    return found
+
+
+def contrast(
+    early: EmotionModule, late: EmotionModule, data: EmotionDataModule, found: Explanation, folder: Path
+) -> Comparison:
+    """What did the later model learn to hear? The same draws for both, so that the difference is real."""
+    clip = data.clips("test")[0]
+    explainer = Explainer(early.classifier.eval(), found.settings)
+    before = explainer.explain(clip, found.targets[0])
+    comparison = compare(explainer, late.classifier.eval(), clip, before)
+    figure = plot_comparison(comparison, names=("early", "late"), label=clip.label, evidence=clip.evidence)
+    figure.savefig(folder / "early_and_late.png")
+    return comparison
+
+
+def main(
+    folder: Path,
+    *,
+    num_speakers: int = 12,
+    num_draws: int = 64,
+    epochs: tuple[int, int] = (2, 30),
+    **options: object,
+) -> Comparison:
+    """All steps, into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = EmotionDataModule("planted", options={"num_speakers": num_speakers, **options})
+    early, late = (train(data, count) for count in epochs)
+    found = listen(late, data, folder, num_draws)
+    return contrast(early, late, data, found, folder)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "tutorial"))

@@ -1,0 +1,135 @@
+"""Two classifiers on one clip: differences are differences, and their intervals cover."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from wavshap_lightning.errors import AttributionError, SettingError
+from wavshap_lightning.explainer.compare import compare
+from wavshap_lightning.explainer.explain import Explainer
+from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.models.classifier import EmotionClassifier
+
+VIEWS = ("frames", "layers", "waveform")
+
+
+@pytest.fixture(scope="module")
+def rival(classifier):
+    """The same backbone, a head that differs a little."""
+    return _with_other_head(classifier, 0.05)
+
+
+@torch.no_grad()
+def _with_other_head(classifier, size, labels=None):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        other = EmotionClassifier(
+            classifier.backbone, labels or classifier.labels, classifier.head.settings
+        ).eval()
+        other.head.load_state_dict(classifier.head.state_dict())
+        for parameter in other.head.parameters():
+            parameter.add_(size * torch.randn_like(parameter))
+    return other
+
+
+def compared(classifier, rival, clip, target="happy", **settings):
+    explainer = Explainer(classifier, ExplainSettings(**{"views": VIEWS, "num_draws": 16, **settings}))
+    return compare(explainer, rival, clip, explainer.explain(clip, target))
+
+
+@pytest.fixture(scope="module")
+def found(classifier, rival, clip):
+    return compared(classifier, rival, clip)
+
+
+def test_each_side_is_what_a_run_of_its_own_finds(found, rival, clip):
+    alone = Explainer(rival, ExplainSettings(views=VIEWS, num_draws=16)).explain(clip, "happy")
+    for (path, view), difference in found.differences.items():
+        assert difference.paired
+        torch.testing.assert_close(
+            difference.second.values[0], alone.values(path, view), rtol=1e-3, atol=1e-5, msg=f"{path} {view}"
+        )
+        torch.testing.assert_close(
+            difference.first.values[0], found.first.values(path, view), rtol=1e-3, atol=1e-5
+        )
+
+
+def test_differences_sum_to_the_difference_of_what_is_explained(found):
+    for (path, _), difference in found.differences.items():
+        explained = [
+            one.attributions[path].score[0] - one.attributions[path].mean_baseline_score[0]
+            for one in (found.first, found.second)
+        ]
+        assert float(difference.values.sum()) == pytest.approx(explained[1] - explained[0], abs=1e-3)
+
+
+def test_a_classifier_and_itself_do_not_differ(classifier, clip):
+    for difference in compared(classifier, classifier, clip, num_draws=8).differences.values():
+        assert not difference.values.any()
+        assert not difference.half_width.any()
+
+
+def test_what_chance_does_to_both_is_no_part_of_the_interval(found):
+    for difference in found.differences.values():
+        apart = (difference.first.half_width()[0] ** 2 + difference.second.half_width()[0] ** 2).sqrt()
+        assert float(difference.half_width.norm()) < 0.5 * float(apart.norm())
+
+
+def test_intervals_of_the_difference_cover_it(classifier, rival, clip):
+    settings = {"views": ("frames",), "score": "logit"}
+    true = compared(classifier, rival, clip, num_draws=256, seed=99, **settings).differences[
+        "frames", "frames"
+    ]
+    inside = []
+    for seed in range(4):
+        one = compared(classifier, rival, clip, num_draws=16, seed=seed, **settings).differences
+        off = (one["frames", "frames"].values - true.values).abs()
+        inside.append(off <= one["frames", "frames"].half_width + true.half_width)
+    assert float(torch.cat(inside).double().mean()) > 0.88
+
+
+def test_other_backbones_have_intervals_as_if_independent(classifier, build_classifier, clip):
+    other = build_classifier("group")
+    differences = compared(classifier, other, clip).differences
+    assert {path for (path, _), one in differences.items() if one.paired} == {"waveform"}
+    one = differences["frames", "frames"]
+    expected = (one.first.half_width()[0] ** 2 + one.second.half_width()[0] ** 2).sqrt()
+    torch.testing.assert_close(one.half_width, expected)
+
+
+def test_methods_without_chance_have_no_interval(classifier, rival, clip):
+    found = compared(classifier, rival, clip, method="integrated_gradients", num_baselines=1)
+    assert all(one.half_width is None for one in found.differences.values())
+
+
+def test_of_several_targets_the_prediction_is_compared(classifier, rival, clip):
+    found = compared(classifier, rival, clip, "all", views=("frames",), num_draws=4)
+    assert found.target == found.first.prediction
+
+
+def test_a_class_that_the_second_lacks_is_refused(classifier, clip):
+    other = _with_other_head(classifier, 0.0, ("angry", "calm", "sad"))
+    with pytest.raises(AttributionError, match="angry, calm, sad"):
+        compared(classifier, other, clip, num_draws=2, views=("frames",))
+
+
+def test_other_frames_are_refused(classifier, clip):
+    from wavshap_lightning.models.backbone import SpeechBackbone
+
+    with torch.random.fork_rng(devices=[]):
+        tiny = EmotionClassifier(SpeechBackbone("tiny"), classifier.labels).eval()
+    with pytest.raises(SettingError, match="have different frames"):
+        compared(classifier, tiny, clip, num_draws=2, views=("frames",))
+
+
+def test_as_plain_values(found):
+    plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert plain["target"] == "happy"
+    assert plain["paths"]["waveform"].keys() == {"frames", "bands"}
+    assert len(plain["paths"]["frames"]["frames"]["start_s"]) == len(
+        plain["paths"]["frames"]["frames"]["difference"]
+    )
+    assert plain["first"]["fingerprint"] != plain["second"]["fingerprint"]

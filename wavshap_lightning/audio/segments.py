@@ -1,0 +1,155 @@
+"""Segments: spans of a clip with words, from an alignment or from how loud the clip is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import isfinite
+from pathlib import Path
+
+import librosa
+import numpy as np
+from jaxtyping import Bool, Float
+
+from wavshap_lightning.audio.alignments import Labelled, read_rows
+from wavshap_lightning.errors import AudioError
+
+SPEECH, PAUSE = "speech", "pause"
+
+HOP_S, WINDOW_S = 0.01, 0.03
+FLOOR_QUANTILE, LOUD_QUANTILE = 0.1, 0.95
+"""Of the levels of a clip: what its pauses, and what its speech, sound like."""
+
+QUIET_BELOW_DB = 30.0
+"""What is this much quieter than speech is never speech."""
+
+SPEECH_FROM = 0.3
+"""Where speech begins on the way from the level of pauses to that of speech, in decibels."""
+
+LEAST_RANGE_DB = 10.0
+"""A clip whose levels lie closer together has no pauses."""
+
+SHORTEST_PAUSE_S, SHORTEST_SPEECH_S = 0.15, 0.06
+OVERLAP_SLACK_S = 0.02
+"""Ends are rounded; more than this is two people at a time, or a mistake."""
+
+LEAST_LENGTH_S = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A span of a clip with a name.
+
+    Args:
+        text: What is said, or what it is.
+        start_s: Where it begins, in seconds from the start of the clip.
+        end_s: Where it ends.
+    """
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+def read_segments(path: str | Path, *, tier: str = "", recording: str = "") -> list[Segment]:
+    """The words of an alignment, in order and apart from one another; those without text are left out.
+
+    Ends that overlap the next beginning by rounding are cut.
+
+    Args:
+        path: A TextGrid (long or short), a CTM, or a CSV with columns such as `text,start_s,end_s`.
+        tier: Of a TextGrid; that named words or word, else the first of intervals, if empty.
+        recording: Of a CTM that holds several.
+
+    Raises:
+        AudioError: If the file cannot be read, a time is out of order, words overlap, or there is none.
+    """
+    path = Path(path).expanduser()
+    rows = [row for row in read_rows(path, tier, recording) if row.text.strip()]
+    for row in rows:
+        _check(path, row)
+    if not rows:
+        raise AudioError(f"segments={path} holds no word; export it again, or leave it out")
+    ordered = sorted((Segment(row.text.strip(), row.start_s, row.end_s) for row in rows), key=_start)
+    return _apart(path, ordered)
+
+
+def cut_to(segments: Sequence[Segment], start_s: float, end_s: float) -> list[Segment]:
+    """The parts of segments that lie in a span, in seconds from the span's start.
+
+    >>> cut_to([Segment("one", 0.0, 1.0), Segment("two", 1.0, 3.0)], 1.5, 2.0)
+    [Segment(text='two', start_s=0.0, end_s=0.5)]
+    """
+    cut = (
+        replace(one, start_s=max(one.start_s, start_s) - start_s, end_s=min(one.end_s, end_s) - start_s)
+        for one in segments
+    )
+    return [one for one in cut if one.end_s - one.start_s > LEAST_LENGTH_S]
+
+
+def voiced_segments(waveform: Float[np.ndarray, " num_samples"], sample_rate: int) -> list[Segment]:
+    """Speech and pauses by loudness, one after the other from the start of the clip to its end.
+
+    Speech lies within 30 dB of the clip's loud moments, and 30 % of the way from its quiet to its loud ones.
+    Pauses below 150 ms belong to the speech around them, and sounds below 60 ms to the pause.
+
+    >>> tone = np.sin(np.arange(8000) * 0.3)
+    >>> found = voiced_segments(np.concatenate([0 * tone, tone]), 16_000)
+    >>> [(one.text, round(one.start_s, 1), round(one.end_s, 1)) for one in found]
+    [('pause', 0.0, 0.5), ('speech', 0.5, 1.0)]
+    """
+    loud = _smoothed(_is_loud(waveform, sample_rate))
+    changes = np.flatnonzero(np.diff(loud)) + 1
+    duration_s = len(waveform) / sample_rate
+    edges_s = [0.0, *(min((float(change) - 0.5) * HOP_S, duration_s) for change in changes), duration_s]
+    names = [SPEECH if loud[0] == (place % 2 == 0) else PAUSE for place in range(len(edges_s) - 1)]
+    spans = zip(names, pairwise(edges_s), strict=True)
+    return [Segment(name, low, high) for name, (low, high) in spans if high - low > LEAST_LENGTH_S]
+
+
+def _is_loud(waveform: Float[np.ndarray, " num_samples"], sample_rate: int) -> Bool[np.ndarray, " steps"]:
+    hop, window = max(1, round(HOP_S * sample_rate)), max(1, round(WINDOW_S * sample_rate))
+    rms = librosa.feature.rms(y=waveform, frame_length=window, hop_length=hop)[0]
+    level_db = 20 * np.log10(np.maximum(rms, 1e-9))
+    floor_db, loud_db = np.quantile(level_db, [FLOOR_QUANTILE, LOUD_QUANTILE])
+    range_db = float(loud_db - floor_db)
+    if range_db < LEAST_RANGE_DB:
+        return np.ones(len(level_db), dtype=bool)
+    return level_db > max(loud_db - QUIET_BELOW_DB, floor_db + SPEECH_FROM * range_db)
+
+
+def _smoothed(loud: Bool[np.ndarray, " steps"]) -> Bool[np.ndarray, " steps"]:
+    """Without short pauses between speech, then without short speech."""
+    for value, shortest_s in ((False, SHORTEST_PAUSE_S), (True, SHORTEST_SPEECH_S)):
+        edges = np.flatnonzero(np.diff(loud)) + 1
+        for start, stop in pairwise([0, *edges.tolist(), len(loud)]):
+            inner = value or (start > 0 and stop < len(loud))
+            if loud[start] == value and inner and (stop - start) * HOP_S < shortest_s:
+                loud = np.concatenate([loud[:start], np.full(stop - start, not value), loud[stop:]])
+    return loud
+
+
+def _start(segment: Segment) -> float:
+    return segment.start_s
+
+
+def _check(path: Path, row: Labelled) -> None:
+    if not (isfinite(row.start_s) and isfinite(row.end_s) and 0 <= row.start_s < row.end_s):
+        raise AudioError(
+            f"segments={path}: {row.text!r} from {row.start_s:g} to {row.end_s:g} s must begin at 0 or later "
+            "and end after that; correct it"
+        )
+
+
+def _apart(path: Path, ordered: Sequence[Segment]) -> list[Segment]:
+    apart = list(ordered[-1:])
+    for before, after in reversed(list(pairwise(ordered))):
+        if before.end_s > after.start_s + OVERLAP_SLACK_S or before.start_s >= after.start_s:
+            raise AudioError(
+                f"segments={path}: {before.text!r} ({before.start_s:g}-{before.end_s:g} s) and "
+                f"{after.text!r} ({after.start_s:g}-{after.end_s:g} s) overlap, and no moment may count "
+                "twice; give one speaker's words"
+            )
+        apart.insert(0, replace(before, end_s=min(before.end_s, after.start_s)))
+    return apart

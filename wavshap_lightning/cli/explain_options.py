@@ -1,0 +1,210 @@
+"""The arguments of `explain.py`: what there is to ask for, with defaults that suit a first look."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wavshap_lightning.errors import SettingError
+
+DEFAULT_OUT = "explanations"
+DESCRIPTION = (
+    "Explain what a speech-emotion classifier hears in recordings: which moments, bands, layers and neurons "
+    "speak for a class and which against it, with 95 % intervals."
+)
+EPILOG = (
+    "Without AUDIO a synthetic clip is made and explained. Exit status: 0 every clip explained, 1 some could "
+    "not be, 2 nothing could be done, 130 interrupted. How to use it: docs/explain.md."
+)
+
+
+def read_options(args: Sequence[str] | None) -> argparse.Namespace:
+    """What was asked for; what a configuration says holds where the command line says nothing.
+
+    Raises:
+        SettingError: If a configuration cannot be read.
+    """
+    parser = build_parser()
+    options = parser.parse_intermixed_args(args)
+    if options.config is None:
+        return options
+    words = _words_of(Path(options.config), parser)
+    given = sys.argv[1:] if args is None else args
+    return parser.parse_intermixed_args([*words, *given])
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser."""
+    parser = argparse.ArgumentParser(
+        prog="explain.py",
+        usage="%(prog)s MODEL [AUDIO ...] [options]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", help="a checkpoint, such as runs/demo/version_0/checkpoints/best.ckpt"
+    )
+    parser.add_argument(
+        "audio",
+        metavar="AUDIO",
+        nargs="*",
+        help="audio files, folders to search for them, or manifests (.csv, .jsonl) with labels and evidence",
+    )
+    _add_what(parser)
+    _add_how(parser)
+    _add_output(parser)
+    return parser
+
+
+def _add_what(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is explained")
+    group.add_argument(
+        "--target",
+        default="predicted",
+        metavar="CLASS",
+        help="predicted (default), a label, all (every class side by side), or a margin such as happy-vs-sad",
+    )
+    group.add_argument(
+        "--score",
+        default="log_odds",
+        help="of the class: log_odds (default), logit, log_probability or probability",
+    )
+    group.add_argument(
+        "--segments",
+        metavar="FILE",
+        help="words: a TextGrid, CTM or CSV, or a folder with one for each clip under its name; without it, "
+        "speech and pauses",
+    )
+    group.add_argument("--tier", default="", help="of a TextGrid; its words, else its first, by default")
+    group.add_argument(
+        "--compare", metavar="MODEL2", help="explain the clips with this one too, from the same draws"
+    )
+    group.add_argument(
+        "--scores-only", action="store_true", help="only print the three most probable classes of each clip"
+    )
+
+
+def _add_how(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how")
+    group.add_argument(
+        "--views",
+        default="frames,layers,waveform",
+        metavar="LIST",
+        help="some of frames (when), layers (which layer and neuron), waveform (which band; the dearest); "
+        "all by default",
+    )
+    group.add_argument(
+        "--method",
+        default="gradient_shap",
+        help="gradient_shap (default), integrated_gradients, saliency, input_x_gradient or smooth_grad",
+    )
+    group.add_argument(
+        "--baseline",
+        default="noise",
+        metavar="FAMILY",
+        help="what clips are compared with, as loud as they are: noise (default), spectral_noise, "
+        "time_shifted, silence, or, given as --baseline-clips, other_clips, same_speaker_neutral, "
+        "another_class",
+    )
+    group.add_argument(
+        "--baseline-clips",
+        action="append",
+        default=[],
+        metavar="AUDIO",
+        help="a file or a folder of recordings to compare with; may be given several times",
+    )
+    group.add_argument(
+        "--draws",
+        type=int,
+        metavar="N",
+        help="gradient evaluations for each view: 64, or what a tolerance or a time limit takes",
+    )
+    group.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="X",
+        help="go on until every 95 %% interval is narrower than +- X times the largest attribution",
+    )
+    group.add_argument("--max-seconds", type=float, metavar="S", help="time limit for the draws of a clip")
+    group.add_argument("--seed", type=int, default=0, help="of everything drawn (default 0)")
+    group.add_argument(
+        "--precision", help="fp32, or bf16 where the processor knows it; by default the model's own"
+    )
+    group.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1, ...")
+    group.add_argument(
+        "--config",
+        metavar="FILE",
+        help="a YAML file with these options, such as target: happy; the command line wins",
+    )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is written")
+    group.add_argument("--out", default=DEFAULT_OUT, metavar="DIR", help=f"where to (default {DEFAULT_OUT}/)")
+    switches = {
+        "figures": "a picture of each clip",
+        "sounds": "each clip with what matters most kept alone, and removed",
+        "report": "report.html, a page with all clips",
+    }
+    for name, what in switches.items():
+        group.add_argument(
+            f"--{name}", action=argparse.BooleanOptionalAction, default=True, help=f"{what} (default: yes)"
+        )
+    group.add_argument(
+        "--waveform",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="the waveform among the arrays of each clip (default: no)",
+    )
+    group.add_argument(
+        "--share",
+        type=float,
+        default=0.2,
+        metavar="X",
+        help="of a clip, how much is kept or removed in the sounds (default 0.2)",
+    )
+
+
+def _words_of(path: Path, parser: argparse.ArgumentParser) -> list[str]:
+    """A configuration as it would be typed."""
+    actions = {
+        option.removeprefix("--"): action
+        for action in parser._actions  # noqa: SLF001 - argparse lists its options nowhere else
+        for option in action.option_strings
+        if action.dest not in ("help", "config") and not option.startswith("--no-")
+    }
+    return [
+        word
+        for name, value in _read_yaml(path).items()
+        for word in _typed_as(path, actions, str(name), value)
+    ]
+
+
+def _typed_as(path: Path, actions: dict[str, argparse.Action], name: str, value: object) -> list[str]:
+    option = name.replace("_", "-")
+    if option not in actions:
+        known = ", ".join(sorted(actions))
+        raise SettingError(f"config={path}: {name!r} is no option; use some of {known}")
+    if value is None or (value is False and not isinstance(actions[option], argparse.BooleanOptionalAction)):
+        return []
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    if isinstance(value, list) and option != "views":
+        return [word for one in value for word in (f"--{option}", str(one))]
+    return [f"--{option}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SettingError(f"config={path} cannot be read as YAML ({reason}); correct it") from error
+    if not isinstance(content or {}, dict):
+        raise SettingError(f"config={path} must hold lines such as 'target: happy'")
+    return dict(content or {})

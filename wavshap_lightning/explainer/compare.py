@@ -1,0 +1,272 @@
+"""Two classifiers on one clip: the same draws for both, and the difference with an interval of its own.
+
+With scores `f1, f2` of the two, the attributions of the difference are those of `f2 - f1`: attributions are
+linear in the score. Where both see the same input at the beginning of a path, one run explains `f1`, `f2` and
+`f2 - f1` at once, draw by draw, so that what chance does to both alike is no part of the difference's
+standard error. The waveform is the same for any two; frames are where backbones have the same weights, and
+layers where these are frozen besides. Elsewhere each has its own run with the same seed, and the errors count
+as if they were independent, `sqrt(se1^2 + se2^2)`, which is no less than the error unless the two err in
+opposite directions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wavshap_lightning.attribution.no_trace import leave_no_trace
+from wavshap_lightning.attribution.outcome import ViewEstimate
+from wavshap_lightning.attribution.problem import Score
+from wavshap_lightning.attribution.record import Provenance
+from wavshap_lightning.attribution.targets import Target
+from wavshap_lightning.attribution.views import View, summed
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.explainer.explain import Explainer
+from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.explainer.grids import times_of
+from wavshap_lightning.explainer.paths import attribute, begin
+from wavshap_lightning.explainer.plain import plain_times
+from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, Path
+from wavshap_lightning.explainer.sound import Recording
+from wavshap_lightning.explainer.stages import Stages, open_stages
+from wavshap_lightning.explainer.targets import target_named
+from wavshap_lightning.explainer.units import units_of
+from wavshap_lightning.models.classifier import EmotionClassifier
+
+COMPARED = {"frames": ("frames",), "layers": ("layers",), "waveform": ("frames", "bands")}
+"""Views by path that say the same of both."""
+
+FIRST, SECOND, DIFFERENCE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Some units of one path under both classifiers.
+
+    Args:
+        first: Attributions under the first.
+        second: Under the second.
+        half_width: Half the widths of the 95 % intervals of `second - first`; None for methods without.
+        paired: Whether the interval is that of the difference itself, draw by draw.
+    """
+
+    first: ViewEstimate
+    second: ViewEstimate
+    half_width: Float[Tensor, " units"] | None
+    paired: bool
+
+    @property
+    def values(self) -> Float[Tensor, " units"]:
+        """What the second makes of it more than the first."""
+        return self.second.values[0] - self.first.values[0]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two classifiers hear in one clip.
+
+    Args:
+        first: What the first hears.
+        second: What the second hears.
+        target: What is compared: a label of both, or a margin.
+        differences: By path and view.
+    """
+
+    first: Explanation
+    second: Explanation
+    target: str
+    differences: Mapping[tuple[str, str], Difference]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison in plain JSON types; intervals go with the differences."""
+        plain: dict[str, Any] = {
+            "clip": self.first.clip,
+            "sha256": self.first.clip_sha256,
+            "target": self.target,
+            "first": _of_model(self.first, self.target),
+            "second": _of_model(self.second, self.target),
+        }
+        for (path, view), found in self.differences.items():
+            units = {
+                "first": found.first.values[0].tolist(),
+                "second": found.second.values[0].tolist(),
+                "difference": found.values.tolist(),
+                "half_width": None if found.half_width is None else found.half_width.tolist(),
+                "paired": found.paired,
+            }
+            timed = plain_times(self.first.times[path]) if view == "frames" else {}
+            plain.setdefault("paths", {}).setdefault(path, {})[view] = {**units, **timed}
+        return plain
+
+
+def compare(
+    first: Explainer,
+    second: EmotionClassifier,
+    clip: Recording,
+    explanation: Explanation,
+    *,
+    recordings: tuple[Tensor, ...] = (),
+) -> Comparison:
+    """Explain a clip with a second classifier, from the draws of the first.
+
+    Args:
+        first: The first, with the settings for both.
+        second: The second.
+        clip: The clip.
+        explanation: What the first found in it. Its only target is compared, or, of several, its prediction.
+        recordings: Baselines, as in
+            [`Explainer.explain`][wavshap_lightning.explainer.explain.Explainer.explain].
+
+    Raises:
+        SettingError: If the two have different frames or sample rates.
+        AttributionError: If the second does not know the target.
+        WavshapError: As `Explainer.explain` says.
+    """
+    check_comparable(first.classifier, second)
+    targets = explanation.targets
+    target = targets[0] if len(targets) == 1 else explanation.prediction
+    draws = max(found.num_draws for found in explanation.attributions.values())
+    settings = replace(
+        explanation.settings, num_draws=draws or DEFAULT_DRAWS, tolerance=None, max_seconds=None, layer=None
+    )
+    both = (Explainer(first.classifier, settings), Explainer(second, settings))
+    if explanation.settings.tolerance or explanation.settings.max_seconds or len(targets) > 1:
+        explanation = both[0].explain(clip, target, recordings=recordings)
+    found = (explanation, both[1].explain(clip, target, recordings=recordings))
+    alike = _alike(first.classifier, second) if settings.method == "gradient_shap" else ()
+    pair = _Pair(both, clip, target, recordings)
+    differences: dict[tuple[str, str], Difference] = {}
+    for path in settings.views:
+        views = pair.differences(path) if path in alike else _apart(path, *found)
+        differences |= {(path, name): difference for name, difference in views.items()}
+    return Comparison(found[0], found[1], target, differences)
+
+
+def check_comparable(first: EmotionClassifier, second: EmotionClassifier) -> None:
+    """Refuse classifiers whose frames lie elsewhere.
+
+    Raises:
+        SettingError: If they do.
+    """
+    grids = first.backbone.frame_grid, second.backbone.frame_grid
+    if grids[0] != grids[1]:
+        raise SettingError(
+            f"compare: the backbones {first.backbone.settings.name!r} and {second.backbone.settings.name!r} "
+            "have different frames; compare classifiers whose frames lie at the same times"
+        )
+
+
+def _alike(first: EmotionClassifier, second: EmotionClassifier) -> tuple[Path, ...]:
+    """The paths at whose beginning both see the same."""
+    one, other = first.backbone, second.backbone
+    if (one.fingerprint, one.normalise) != (other.fingerprint, other.normalise):
+        return ("waveform",)
+    frozen = one.settings.frozen and other.settings.frozen
+    return ("waveform", "frames", "layers") if frozen else ("waveform", "frames")
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two classifiers as one score with three columns: the first's, the second's, and their difference."""
+
+    explainers: tuple[Explainer, Explainer]
+    clip: Recording
+    target: str
+    recordings: tuple[Tensor, ...]
+
+    def differences(self, path: Path) -> dict[str, Difference]:
+        first, second = self.explainers
+        settings = first.settings
+        sound = first.open(self.clip)
+        others = [first.open(other) for other in self.recordings]
+        with leave_no_trace(first.classifier), leave_no_trace(second.classifier), _quiet():
+            waveform = sound.waveform.to(next(first.classifier.parameters()).device)
+            stages = [open_stages(one.classifier, settings.precision) for one in self.explainers]
+            baselines = first.baselines(stages[0], sound, others)
+            begun = begin(path, stages[0], waveform, baselines)
+            scores = [_rest(path, one) for one in stages]
+            targets = [self._target(one) for one in self.explainers]
+            found = attribute(
+                replace(begun, score=_joint(scores, targets), first=None),
+                Target("logit", (FIRST, SECOND, DIFFERENCE)),
+                settings,
+                self._views(path, stages[0], len(waveform)),
+                provenance=Provenance(),
+            )
+        return {name: _paired(found.views[name]) for name in COMPARED[path]}
+
+    def _target(self, explainer: Explainer) -> Target:
+        return target_named(self.target, explainer.classifier.labels, 0, explainer.settings.score)
+
+    def _views(self, path: Path, stages: Stages, num_samples: int) -> tuple[View, ...]:
+        if path == "layers":
+            return (summed(1, 2, name="layers"),)
+        first = self.explainers[0]
+        times = times_of(first.classifier.backbone.frame_grid, num_samples)
+        units = units_of(path, first.settings, stages.mix_weights, times, num_samples)
+        return tuple(view for view in units if view.name in COMPARED[path])
+
+
+def _rest(path: Path, stages: Stages) -> Score:
+    rests: dict[Path, Score] = {
+        "waveform": stages.from_waveforms,
+        "frames": stages.from_frames,
+        "layers": stages.from_layers,
+    }
+    return rests[path]
+
+
+def _joint(scores: list[Score], targets: list[Target]) -> Score:
+    def score(inputs: Float[Tensor, "inputs _ *rest"]) -> Float[Tensor, "inputs 3"]:
+        first, second = (target(one(inputs)) for one, target in zip(scores, targets, strict=True))
+        return torch.cat([first, second, second - first], 1)
+
+    return score
+
+
+def _paired(view: ViewEstimate) -> Difference:
+    first, second = (
+        replace(
+            view,
+            values=view.values[[row]].cpu(),
+            stderr=None if view.stderr is None else view.stderr[[row]].cpu(),
+        )
+        for row in (FIRST, SECOND)
+    )
+    half_width = None if view.stderr is None else view.half_width()[DIFFERENCE].cpu()
+    return Difference(first, second, half_width, paired=True)
+
+
+def _apart(path: Path, first: Explanation, second: Explanation) -> dict[str, Difference]:
+    """From two runs of the same seed, as if their errors were independent."""
+    views: dict[str, Difference] = {}
+    for name in COMPARED[path]:
+        one, other = (explanation.attributions[path].views[name] for explanation in (first, second))
+        if one.values.shape != other.values.shape:
+            continue  # another number of layers
+        known = one.stderr is not None and other.stderr is not None
+        half_width = (one.half_width()[0].square() + other.half_width()[0].square()).sqrt() if known else None
+        views[name] = Difference(one, other, half_width, paired=False)
+    return views
+
+
+def _of_model(explanation: Explanation, target: str) -> dict[str, Any]:
+    plain = explanation.to_dict(target=target)
+    kept = ("prediction", "probabilities", "score", "settings", "paths")
+    fingerprint = next(iter(explanation.attributions.values())).provenance.model_fingerprint
+    return {"fingerprint": fingerprint, **{name: plain[name] for name in kept}}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Two classifiers that are the same have no difference, and need not be told that it has no influence."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
