@@ -5,19 +5,19 @@ from __future__ import annotations
 import torch
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.models.checkpoint import load_classifier
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.open import open_classifier
 
 
 def open_model(name: str, device: str) -> EmotionClassifier:
     """The classifier that a name stands for, where it is to compute.
 
     Raises:
-        ModelError: If it is none.
+        WavshapError: If it is none, or its weights or its backbone cannot be used.
         SettingError: If the device cannot be used.
     """
     place = _checked(device)
-    return load_classifier(name).to(place)
+    return open_classifier(name).to(place)
 
 
 def _checked(device: str) -> torch.device:
