@@ -225,7 +225,7 @@ def test_headline_says_what_was_heard_and_where(build_clip):
     sharp = {**frames, "attribution": peak, "half_width": [0.1] * len(peak)}
     assert (
         headline(with_numbers(saved, frames=sharp))
-        == "Heard as happy (65 %), labelled sad; most of the evidence between 0.08 and 0.12 s."
+        == "Heard as happy (64 %), labelled sad; most of the evidence between 0.08 and 0.12 s."
     )
     wide = {**sharp, "half_width": [11.0] * len(peak)}
     assert "no moment is resolved: ask for more draws" in headline(with_numbers(saved, frames=wide))
