@@ -15,12 +15,14 @@ from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.audio.io import hash_audio_file, load_audio, save_audio
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.grids import band_edges_hz, times_of
+from wavshap_lightning.explainer.saved import describe_clip
 from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.viz.report import ReportClip
 
 LABELS = ("neutral", "happy", "sad", "angry")
 NUM_SAMPLES = 12_345
 GRID = FrameGrid((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), 16_000)
-NUM_LAYERS, NUM_BANDS = 5, 24
+NUM_LAYERS, NUM_NEURONS, NUM_BANDS = 5, 6, 24
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +65,17 @@ def on_disk(build_explanation, waveform, tmp_path):
     return replace(build_explanation(), clip=str(path), clip_sha256=hash_audio_file(path))
 
 
+@pytest.fixture(scope="session")
+def build_clip(build_explanation, waveform):
+    """`(name="clip.wav", label="sad", texts=(), sound=True, **as build_explanation) -> ReportClip`."""
+
+    def build(name="clip.wav", label="sad", texts=(), *, sound=True, warnings=(), **wanted):
+        saved = describe_clip(build_explanation(**wanted), label=label, texts=texts, warnings=warnings)
+        return ReportClip(name, saved, waveform if sound else None)
+
+    return build
+
+
 def _sound(waveform):
     return {
         "clip": "",
@@ -78,7 +91,11 @@ def _attribution(path, times, classes, drawn, with_errors):
     count = times[path].count
     shapes = {
         "frames": {"frames": (count,)},
-        "layers": {"layer_frame": (NUM_LAYERS, count), "layers": (NUM_LAYERS,)},
+        "layers": {
+            "layer_frame": (NUM_LAYERS, count),
+            "layers": (NUM_LAYERS,),
+            "layer_neuron": (NUM_LAYERS, NUM_NEURONS),
+        },
         "waveform": {
             "frames": (count,),
             "band_frame": (NUM_BANDS, times["stft"].count),

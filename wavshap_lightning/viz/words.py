@@ -13,6 +13,7 @@ from wavshap_lightning.viz.theme import font_families
 
 MINUS = "\N{MINUS SIGN}"
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+TO, APOSTROPHE = "\N{EN DASH}", "\N{RIGHT SINGLE QUOTATION MARK}"
 TARGET, PREDICTED, LABELLED = "\N{BLACK CIRCLE}", "\N{BLACK RIGHT-POINTING TRIANGLE}", "\N{BLACK DIAMOND}"
 LABEL_WIDTH, CLIP_WIDTH = 16, 72
 METHODS = {
@@ -57,6 +58,15 @@ def number(value: float, *, signed: bool = False) -> str:
     ('0.0123', '+3', True)
     """
     return f"{value:{'+' if signed else ''}.3g}".replace("-", MINUS)
+
+
+def percent(share: float) -> str:
+    """A share of one in per cent: two digits that count, more where there are more before the point.
+
+    >>> percent(0.0123), percent(0.874), percent(1.0), percent(1.613)
+    ('1.2 %', '87 %', '100 %', '161 %')
+    """
+    return f"{100 * share:.2g} %" if abs(share) < 0.0995 else f"{share * 100:.0f} %"
 
 
 def score_name(explanation: Explanation, target: str) -> str:

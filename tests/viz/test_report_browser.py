@@ -1,0 +1,375 @@
+"""The report in a real browser: it opens, plays, says the right number on hover, and obeys keys."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from wavshap_lightning.explainer.saved import SavedClip
+from wavshap_lightning.viz.report import ReportClip, build_report
+from wavshap_lightning.viz.words import MINUS, TO, number
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+HOSTILE = "<script>alert(1)</script>.wav"
+HOSTILE_LABEL = "</script><img src=x onerror=alert(1)>"
+MOST_BYTES = 60e6
+PLACES = """(place) => {
+  const { xaxis, yaxis, yaxis2, yaxis3, margin } = place.layout, box = place.getBoundingClientRect();
+  const height = box.height - margin.t - margin.b, width = box.width - margin.l - margin.r;
+  const axis = (one) => ({ range: place._fullLayout[one].range, domain: place.layout[one].domain });
+  return { left: box.left + margin.l, top: box.top + margin.t, width, height, x: xaxis.range,
+    y: ["yaxis", "yaxis2", "yaxis3"].map(axis) };
+}"""
+
+
+def find_browser(started):
+    """Debian's, another Chrome's, or Playwright's own; skips where there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for path in map(shutil.which, names) if path), None)
+    try:
+        return started.chromium.launch(executable_path=found, args=["--mute-audio"])
+    except playwright.Error as error:
+        pytest.skip(f"no Chromium can be started ({str(error).splitlines()[0]}); apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        browser = find_browser(started)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def faults():
+    """What a page fetched, alerted or complained of."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def _no_faults(faults):
+    yield
+    found = [*faults]
+    faults.clear()
+    assert found == []
+
+
+@pytest.fixture(scope="module")
+def open_page(browser, faults, tmp_path_factory):
+    """`(html, **context) -> page`."""
+    contexts = []
+
+    def allow(route):
+        if route.request.url.startswith("file://"):
+            route.continue_()
+        else:
+            faults.append(route.request.url)
+            route.abort()
+
+    def opened(html, **context):
+        file = tmp_path_factory.mktemp("page") / "report.html"
+        file.write_text(html, encoding="utf-8", newline="\n")
+        own = ("data:", "blob:", file.as_uri())
+        contexts.append(browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **context}))
+        page = contexts[-1].new_page()
+        page.route("**/*", allow)
+        page.on("console", lambda said: faults.append(said.text))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda one: one.url.startswith(own) or faults.append(one.url))
+        page.goto(file.as_uri())
+        page.wait_for_selector("#clip[data-shown]")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def clips(build_clip):
+    found = [build_clip(f"clip {place}.wav", texts=(), seed=place) for place in range(3)]
+    return [*found, ReportClip("gone.wav", None, None, "the file is empty; give a recording")]
+
+
+@pytest.fixture(scope="module")
+def html(clips):
+    return build_report(clips, title="Four clips", model={"Checkpoint": "best.ckpt"})
+
+
+@pytest.fixture(scope="module")
+def shared(open_page, html):
+    return open_page(html)
+
+
+@pytest.fixture
+def page(shared):
+    """One page for all tests that can begin at its first clip."""
+    for clip in (1, 0):
+        shared.evaluate(f"location.hash = 'clip-{clip}'")
+        shared.wait_for_selector(f"#clip[data-shown='{clip}']")
+    until(shared, "document.querySelector('audio').readyState >= 2")
+    return shared
+
+
+def until(page, condition):
+    """Wait; the page's policy forbids Playwright's own way."""
+    end = time.monotonic() + 20
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, condition
+        page.wait_for_timeout(20)
+
+
+def timeline(page):
+    return page.locator("[data-plot=timeline]")
+
+
+def time_of(page):
+    return page.evaluate("document.querySelector('audio').currentTime")
+
+
+def hover(page, time_s, height, row=None):
+    """Point at a time, and a value on a row's axis or, without one, a share of the plot's height."""
+    timeline(page).scroll_into_view_if_needed()
+    place = timeline(page).evaluate(PLACES)
+    first, last = place["x"]
+    x = place["left"] + (time_s - first) / (last - first) * place["width"]
+    share = height
+    if row is not None:
+        (low, high), (foot, top) = place["y"][row]["range"], place["y"][row]["domain"]
+        share = 1 - (foot + (height - low) / (high - low) * (top - foot))
+    page.mouse.move(x + 1, place["top"] + share * place["height"] + 1)
+    page.mouse.move(x, place["top"] + share * place["height"])
+    page.wait_for_selector(".hovertext")
+    return page.locator(".hovertext text.nums").first.text_content()
+
+
+def test_opens_with_all_there_is(page):
+    assert page.locator("h1").text_content() == "Four clips"
+    assert page.locator(".headline").text_content().startswith("Heard as happy (64 %)")
+    until(page, "document.querySelectorAll('#clip .js-plotly-plot').length === 6")
+
+
+def test_the_policy_forbids_scripts_that_are_not_ours(page, faults):
+    forbidden = page.evaluate(
+        """() => new Promise((resolve) => {
+            const tell = (event) => resolve(event.effectiveDirective);
+            document.addEventListener("securitypolicyviolation", tell);
+            const script = document.createElement("script");
+            script.textContent = "window.injected = true";
+            document.body.append(script);
+        })"""
+    )
+    assert forbidden.startswith("script-src")
+    assert page.evaluate("window.injected") is None
+    page.wait_for_timeout(50)
+    assert len(faults) == 1
+    assert "Content Security Policy" in faults.pop()
+
+
+def test_player_plays_and_the_cursor_moves(page, waveform):
+    place = page.evaluate("document.querySelector('.cursor').getBoundingClientRect().left")
+    page.keyboard.press("Space")
+    until(page, "document.querySelector('audio').currentTime > 0.2")
+    moved = page.evaluate("document.querySelector('.cursor').getBoundingClientRect().left")
+    assert moved > place + 50
+    until(page, "document.querySelector('audio').ended")
+    assert page.evaluate("document.querySelector('audio').duration") == pytest.approx(
+        len(waveform) / 16_000, abs=0.03
+    )
+
+
+def test_the_cursor_stands_at_the_time(page, waveform):
+    page.evaluate("document.querySelector('audio').currentTime = 0.5")
+    until(page, "!document.querySelector('audio').seeking")
+    page.wait_for_timeout(100)
+    place = timeline(page).evaluate(PLACES)
+    expected = place["left"] + 0.5 / (len(waveform) / 16_000) * place["width"]
+    left = page.evaluate("document.querySelector('.cursor').getBoundingClientRect().left")
+    assert left == pytest.approx(expected, abs=2)
+
+
+def test_hover_says_the_frames_number_and_interval(page, clips):
+    held = clips[0].saved.numbers["frames"]
+    for place in (5, 20, 33):
+        middle = (held["start_s"][place] + held["end_s"][place]) / 2
+        said = hover(page, middle, 0.1, row=2)
+        value, half = held["attribution"][place], held["half_width"][place]
+        assert said.startswith(f"{held['start_s'][place]:.3f}")
+        assert number(value, signed=True) in said
+        assert number(value - half, signed=True) in said
+        assert number(value + half, signed=True) in said
+        assert said.endswith("not resolved") == (abs(value) <= half)
+
+
+def test_hover_says_the_bands_number_frequency_and_interval(page, clips):
+    arrays, bands = clips[0].saved.arrays, clips[0].saved.numbers["bands"]
+    band, column = 10, 40
+    middle_hz = (bands["low_hz"][band] + bands["high_hz"][band]) / 2
+    middle_s = (column * 128 + 128 - 256) / 16_000
+    mel = float(np.interp(middle_hz, *mel_scale()))
+    said = hover(page, middle_s, mel, row=1)
+    value, half = arrays["band_frame"][band, column], arrays["band_frame_half_width"][band, column]
+    assert f"{bands['low_hz'][band]:.0f}" in said
+    assert number(float(value), signed=True) in said
+    assert f"± {float(half):.3g}" in said
+    assert ("not resolved" in said) == (abs(value) <= half)
+
+
+def mel_scale():
+    import librosa
+
+    hertz = np.linspace(0, 8000, 4001)
+    return hertz, librosa.hz_to_mel(hertz)
+
+
+def test_columns_sort_both_ways_and_empty_cells_stay_last(page):
+    cells = "document.querySelectorAll('#table tbody tr')"
+    read = f"[...{cells}].map((row) => [row.cells[0].textContent, row.cells[6].textContent])"
+    heading = page.locator("th", has_text="Sum")
+    heading.locator("button").click()
+    up = page.evaluate(read)
+    heading.locator("button").click()
+    down = page.evaluate(read)
+    assert [name for name, _ in up][:3] == [name for name, _ in down][:3][::-1]
+    assert up[3][0] == down[3][0] == "gone.wav"
+    values = [float(text.replace(MINUS, "-")) for _, text in up[:3]]
+    assert values == sorted(values)
+    assert heading.get_attribute("aria-sort") == "descending"
+    page.locator("th button", has_text="File").click()
+    assert [name for name, _ in page.evaluate(read)] == ["clip 0.wav", "clip 1.wav", "clip 2.wav", "gone.wav"]
+
+
+def test_rows_open_clips_and_a_failed_one_says_why(page):
+    page.locator("#table tbody tr").nth(2).click()
+    page.wait_for_selector("#clip[data-shown='2']")
+    assert page.locator("#clip h2").text_content() == "clip 2.wav"
+    page.locator("#table a", has_text="gone").click()
+    page.wait_for_selector("#clip[data-shown='3']")
+    assert page.locator("#clip .warnings").text_content().strip() == "the file is empty; give a recording"
+
+
+def test_keys_seek_and_move_between_clips(page):
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert time_of(page) == pytest.approx(0.2, abs=0.01)
+    page.keyboard.press("ArrowLeft")
+    assert time_of(page) == pytest.approx(0.1, abs=0.01)
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector("#clip[data-shown='1']")
+    assert page.locator("[aria-current]").get_attribute("data-clip") == "1"
+    page.keyboard.press("ArrowUp")
+    page.wait_for_selector("#clip[data-shown='0']")
+
+
+def test_focus_is_seen_and_everything_has_a_name(page):
+    page.locator("#theme").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "File"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    unnamed = "button:not([aria-label]), a, audio:not([aria-label]), [role=img]:not([aria-label])"
+    assert page.evaluate(
+        f"[...document.querySelectorAll('{unnamed}')]"
+        ".every((one) => one.tagName !== 'AUDIO' && one.textContent.trim())"
+    )
+
+
+def test_light_dark_and_paper(open_page, html):
+    page = open_page(html, color_scheme="dark")
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(background) == "rgb(22, 24, 27)"
+    page.locator("#theme").click()
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    page.locator("#theme").click()
+    assert page.evaluate(background) == "rgb(22, 24, 27)"
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    assert not page.locator("#theme").is_visible()
+    assert not page.locator("audio").is_visible()
+    assert page.pdf().startswith(b"%PDF")
+
+
+def test_hostile_names_are_harmless_and_readable(open_page, build_clip):
+    labels = {"labels": (HOSTILE_LABEL, "happy", "sad", "angry"), "logits": (3.0, 2.0, 1.0, -1.0)}
+    clip = build_clip(HOSTILE, HOSTILE_LABEL, classes=(0,), warnings=[HOSTILE], **labels)
+    segment = {"start_s": 0.1, "end_s": 0.4, "attribution": 1.0, "stderr": 0.1, "half_width": 0.2}
+    numbers = {**clip.saved.numbers, "segments": [{"text": HOSTILE_LABEL, **segment}]}
+    clip = replace(clip, saved=SavedClip(numbers, clip.saved.arrays))
+    page = open_page(
+        build_report(
+            [clip, ReportClip(HOSTILE, None, None, HOSTILE)], title=HOSTILE, model={HOSTILE: HOSTILE}
+        )
+    )
+    assert page.title() == HOSTILE
+    assert page.locator("#clip h2").text_content() == HOSTILE
+    assert page.locator("#table a").first.text_content() == HOSTILE
+    assert page.locator(".words button").first.text_content().startswith(HOSTILE_LABEL)
+    name = page.locator("[data-plot=classes] .ytick text").first
+    assert "</script>" in name.text_content()
+    assert name.text_content().endswith("alert(1)>")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector("#clip[data-shown='1']")
+    assert page.locator("img").count() == 0
+
+
+def test_words_seek(open_page, build_clip):
+    clip = build_clip()
+    segment = {
+        "text": "door",
+        "start_s": 0.3,
+        "end_s": 0.4,
+        "attribution": -1.0,
+        "stderr": 0.1,
+        "half_width": 0.2,
+    }
+    numbers = {**clip.saved.numbers, "segments": [segment]}
+    page = open_page(build_report([replace(clip, saved=SavedClip(numbers, clip.saved.arrays))], title="One"))
+    until(page, "document.querySelector('audio').readyState >= 2")
+    word = page.locator(".words button")
+    assert word.get_attribute("class") == "against"
+    assert word.get_attribute("title") == f"0.30{TO}0.40 s: {MINUS}1, 95 % interval {MINUS}1.2 to {MINUS}0.8"
+    word.click()
+    assert time_of(page) == pytest.approx(0.3, abs=0.01)
+
+
+def test_two_hundred_clips_stay_small_and_responsive(open_page, clips, waveform):
+    three_seconds = [longer(clip, waveform, 4) for clip in clips[:3]]
+    many = [replace(three_seconds[place % 3], name=f"clip {place:03}.wav") for place in range(200)]
+    page_text = build_report(many, title="Many")
+    size = len(page_text.encode())
+    start = time.perf_counter()
+    page = open_page(page_text)
+    opened_s = time.perf_counter() - start
+    steps = []
+    for place in range(1, 6):
+        start = time.perf_counter()
+        page.keyboard.press("ArrowDown")
+        page.wait_for_selector(f"#clip[data-shown='{place}']")
+        steps.append(time.perf_counter() - start)
+    measured = f"{size / 1e6:.1f} MB, opened in {opened_s:.1f} s, a clip in {np.median(steps):.2f} s"
+    sys.stdout.write(f"\n200 clips of 3 s: {measured}\n")
+    assert size <= MOST_BYTES
+    assert page.locator("#clip h2").text_content() == "clip 005.wav"
+
+
+def longer(clip, waveform, times):
+    """The clip several times in a row."""
+    numbers, arrays = dict(clip.saved.numbers), dict(clip.saved.arrays)
+    period_s = numbers["duration_s"]
+    for path in ("frames", "waveform"):
+        held = numbers[path]
+        places = {
+            name: [value + period_s * turn for turn in range(times) for value in held[name]]
+            for name in ("start_s", "end_s")
+        }
+        numbers[path] = {name: values * times for name, values in held.items()} | places
+    for name in ("layer_frame", "band_frame", "layer_frame_half_width", "band_frame_half_width"):
+        arrays[name] = np.tile(arrays[name], times)
+    numbers["duration_s"] = period_s * times
+    return ReportClip(clip.name, SavedClip(numbers, arrays), np.tile(waveform, times))

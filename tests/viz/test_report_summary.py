@@ -1,0 +1,63 @@
+"""What each class is heard from: mean shares over clips, with intervals where there are enough clips."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from wavshap_lightning.viz.report.summary import ENOUGH_CLIPS, summarise
+from wavshap_lightning.viz.report.summary_view import sentence
+
+
+@pytest.fixture(scope="module")
+def clips(build_clip):
+    return [build_clip(seed=seed).saved for seed in range(6)]
+
+
+def test_one_summary_a_target_in_the_order_of_the_labels(build_clip):
+    sad, happy = build_clip(classes=(2,)).saved, build_clip(classes=(1,)).saved
+    found = summarise([sad, happy, sad])
+    assert [(one.target, one.num_clips) for one in found] == [("happy", 1), ("sad", 2)]
+
+
+def test_shares_sum_to_one_and_are_means_over_clips(clips):
+    (found,) = summarise(clips)
+    assert set(found.shares) == {"bands", "layers", "places", "thirds"}
+    for shares in found.shares.values():
+        assert shares.mean.sum() == pytest.approx(1)
+    layers = np.abs([saved.numbers["layers"]["attribution"] for saved in clips])
+    np.testing.assert_allclose(found.shares["layers"].mean, (layers / layers.sum(1, keepdims=True)).mean(0))
+
+
+def test_intervals_are_scipys(clips):
+    (found,) = summarise(clips)
+    layers = np.abs([saved.numbers["layers"]["attribution"] for saved in clips])
+    rows = layers / layers.sum(1, keepdims=True)
+    expected = stats.ttest_1samp(rows, 0).confidence_interval(0.95)
+    np.testing.assert_allclose(found.shares["layers"].low, np.maximum(expected.low, 0))
+    np.testing.assert_allclose(found.shares["layers"].high, expected.high)
+
+
+def test_thirds_follow_the_clock(clips):
+    (found,) = summarise(clips[:1])
+    held = clips[0].numbers["frames"]
+    centers = (np.array(held["start_s"]) + np.array(held["end_s"])) / 2 / clips[0].numbers["duration_s"]
+    magnitude = np.abs(held["attribution"])
+    start = magnitude[centers < 1 / 3].sum() / magnitude.sum()
+    assert found.shares["thirds"].mean[0] == pytest.approx(start)
+
+
+def test_too_few_clips_have_no_interval_and_it_is_said(clips):
+    (found,) = summarise(clips[: ENOUGH_CLIPS - 1])
+    assert all(shares.low is None for shares in found.shares.values())
+    assert sentence(found).startswith("Too few clips for intervals")
+    (enough,) = summarise(clips[:ENOUGH_CLIPS])
+    assert sentence(enough).startswith("Most attribution: band ")
+
+
+def test_clips_without_a_view_do_not_count_for_it(build_clip, clips):
+    (found,) = summarise([*clips, build_clip(paths=("frames",)).saved])
+    assert found.num_clips == 7
+    assert found.shares["bands"].num_clips == 6
+    assert found.shares["thirds"].num_clips == 7
