@@ -241,7 +241,7 @@ def test_an_unknown_target_lists_the_labels(quick, out, clip, capsys):
         (["--share", "3"], "share=3.0 must be above 0"),
         (["--segments", "nowhere.TextGrid"], "segments=nowhere.TextGrid: there is no such file"),
         (["--device", "nonsense"], "device='nonsense' cannot be used"),
-        (["--compare", "missing.ckpt"], "checkpoint=missing.ckpt is not a file"),
+        (["--compare", "missing.ckpt"], "model=missing.ckpt"),
     ],
 )
 def test_a_wrong_option_is_told_before_any_work(quick, out, clip, capsys, more, said):
