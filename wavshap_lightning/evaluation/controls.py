@@ -9,6 +9,8 @@ from torch import Tensor
 from wavshap_lightning.audio.frames import FrameGrid
 
 QUIETEST = 1e-12
+UNHEARD = 1e-5
+"""What lies further than 50 dB below the loudest of a clip is no edge."""
 
 Frames = Float[Tensor, " frames"]
 
@@ -19,13 +21,14 @@ def random_map(num_frames: int, generator: torch.Generator) -> Frames:
 
 
 def energy_map(waveform: Float[Tensor, " samples"], grid: FrameGrid) -> Frames:
-    """How loud what each frame sees is, in decibels.
+    """How loud what each frame sees is, in decibels above the quietest frame.
 
     Args:
         waveform: The clip.
         grid: Where the frames lie.
     """
-    return 10 * torch.log10(_seen(waveform, grid).square().mean(1).clamp(min=QUIETEST))
+    level_db = 10 * torch.log10(_seen(waveform, grid).square().mean(1).clamp(min=QUIETEST))
+    return level_db - level_db.min()
 
 
 def edge_map(waveform: Float[Tensor, " samples"], grid: FrameGrid) -> Frames:
@@ -35,7 +38,8 @@ def edge_map(waveform: Float[Tensor, " samples"], grid: FrameGrid) -> Frames:
     Adebayo et al. (2018) found that explanations of images may look like an edge detector's output.
     """
     windowed = _seen(waveform, grid) * torch.hann_window(grid.receptive_field_samples).to(waveform)
-    loudness = torch.fft.rfft(windowed).abs().square().clamp(min=QUIETEST).log()
+    power = torch.fft.rfft(windowed).abs().square()
+    loudness = power.clamp(min=max(QUIETEST, UNHEARD * float(power.max()))).log()
     padded = torch.cat([loudness[:1], loudness, loudness[-1:]])
     return (padded[2:] - padded[:-2]).norm(dim=1)
 

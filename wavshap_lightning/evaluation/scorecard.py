@@ -81,7 +81,7 @@ def compare(
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Scorecard:
-    """Compare methods by the bootstrap over clips, the same resamples for all, so that differences are paired.
+    """Compare methods by the bootstrap over clips, the same resamples for all: differences are paired.
 
     Intervals are percentiles (Efron and Tibshirani 1993, chapter 13). Clips are taken as independent, and
     there is no correction for how many comparisons are made. A clip counts where both values are known.

@@ -113,17 +113,16 @@ def _name_rows(axes: Axes, methods: Sequence[str], controls: Sequence[str], *, v
 
 def _head_and_foot(figure: Figure, title: str, num_clips: int) -> None:
     height = figure.get_size_inches()[1] * DPI
-    head = figure.add_axes(
-        (MARGIN / WIDTH, (height - HEAD_PX) / height, 1 - 2 * MARGIN / WIDTH, HEAD_PX / height)
-    )
+    left, wide = MARGIN / WIDTH, 1 - 2 * MARGIN / WIDTH
+    head = figure.add_axes((left, 1 - HEAD_PX / height, wide, HEAD_PX / height))
     head.text(0, 0.62, literal(title, 90), fontsize=TITLE_PT, weight="bold", va="center")
-    foot = figure.add_axes((MARGIN / WIDTH, 0, 1 - 2 * MARGIN / WIDTH, FOOT_PX / height))
+    foot = figure.add_axes((left, 0, wide, FOOT_PX / height))
     foot.text(
         0, 0.5,
         f"Mean over clips ({num_clips}) and 95 % interval of the paired bootstrap. Full: better than every "
         "control, clip by clip, with an interval that excludes 0; hollow: not.\n"
-        "Grey: controls that ask no model, with a dotted line where they end up. A classifier may well use more "
-        "than the evidence; no single metric decides.",
+        "Grey: controls that ask no model, with a dotted line where they end up. A classifier may well use "
+        "more than the evidence; no single metric decides.",
         fontsize=SMALL_PT, color=QUIET, va="center", linespacing=1.4,
     )  # fmt: skip
     for axes in (head, foot):
