@@ -31,7 +31,7 @@ from wavshap_lightning.viz.scorecard_page import plot_scorecard
 OURS = "gradient_shap"
 BAR_AUC, BAR_UAR = 0.9, 0.9
 BAR_S, BAR_CLIPS = 600.0, 50
-QUICK_CLIPS = 3
+QUICK_CLIPS = 2
 NAMED = {metric.name: metric for metric in METRICS}
 FAITHFUL = ("comprehensiveness_noise", "comprehensiveness_mean", "sufficiency_noise", "sufficiency_mean")
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.evaluation.stability import add_noise, sensitivities, sensitivity
+from wavshap_lightning.evaluation.stability import add_noise, sensitivities
+
+
+def sensitivity(explain, clip, generator, *, snr_db, **more):
+    return sensitivities(explain, clip, generator, snrs_db=(snr_db,), **more)[snr_db]
+
 
 CLIP = torch.randn(4000, generator=torch.Generator().manual_seed(0))
 

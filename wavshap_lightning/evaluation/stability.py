@@ -14,14 +14,14 @@ Explain = Callable[[Float[Tensor, " samples"]], Float[Tensor, " units"]]
 SNRS_DB = (30.0, 40.0)
 
 
-def sensitivity(
+def sensitivities(
     explain: Explain,
     waveform: Float[Tensor, " samples"],
     generator: torch.Generator,
     *,
-    snr_db: float,
+    snrs_db: Sequence[float] = SNRS_DB,
     num_perturbations: int = 2,
-) -> float:
+) -> dict[float, float]:
     """`mean |phi(x + noise) - phi(x)| / |phi(x)|` by Euclidean length, minus the same without noise.
 
     White noise at a ratio to the clip. What the method's own chance contributes is taken off: without noise
@@ -33,27 +33,19 @@ def sensitivity(
         explain: Attributions of a waveform; every time with the same draws.
         waveform: The clip.
         generator: Draws the noise.
-        snr_db: How far the noise lies below the clip, in decibels.
-        num_perturbations: How often noise is drawn.
+        snrs_db: How far the noise lies below the clip, in decibels, one after the other.
+        num_perturbations: How often noise is drawn for each.
+
+    Returns:
+        The sensitivity at each ratio.
     """
     before = explain(waveform)
-    noisy = [add_noise(waveform, snr_db, generator) for _ in range(num_perturbations)]
-    return fmean(_moved(before, explain(one)) for one in noisy) - _moved(before, explain(waveform))
-
-
-def sensitivities(
-    explain: Explain,
-    waveform: Float[Tensor, " samples"],
-    generator: torch.Generator,
-    *,
-    snrs_db: Sequence[float] = SNRS_DB,
-    num_perturbations: int = 2,
-) -> dict[float, float]:
-    """[`sensitivity`][] at several ratios."""
-    return {
-        snr_db: sensitivity(explain, waveform, generator, snr_db=snr_db, num_perturbations=num_perturbations)
-        for snr_db in snrs_db
-    }
+    by_chance = _moved(before, explain(waveform))
+    found: dict[float, float] = {}
+    for snr_db in snrs_db:
+        noisy = [explain(add_noise(waveform, snr_db, generator)) for _ in range(num_perturbations)]
+        found[snr_db] = fmean(_moved(before, one) for one in noisy) - by_chance
+    return found
 
 
 def add_noise(
