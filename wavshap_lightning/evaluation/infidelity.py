@@ -11,6 +11,7 @@ from torch import Tensor
 from wavshap_lightning.evaluation.faithfulness import Score, replaced, scores_of
 
 NUM_PERTURBATIONS = 64
+CHANGED = 0.5
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,10 @@ def perturb(
     *,
     count: int = NUM_PERTURBATIONS,
 ) -> Perturbations:
-    """Replace random units, from few to nearly all, and ask for the score.
+    """Replace a random half of the units, again and again, and ask for the score.
+
+    Always as many, so that how many they are tells nothing of what they do: attributions that are all alike
+    would otherwise do well.
 
     Args:
         score: The explained score; called without gradients on a few inputs at a time.
@@ -43,8 +47,8 @@ def perturb(
         generator: Draws which units.
         count: How many perturbations.
     """
-    shares = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    changed = torch.rand(count, len(frames), generator=generator) < shares[:, None]
+    ranks = torch.rand(count, len(frames), generator=generator).argsort(1).argsort(1)
+    changed = ranks < round(CHANGED * len(frames))
     where = changed.to(frames.device)
     filled = torch.cat([replaced(frames, fill, where[i :: len(fills)]) for i, fill in enumerate(fills)])
     order = torch.cat([torch.arange(count)[i :: len(fills)] for i in range(len(fills))])
