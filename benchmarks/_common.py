@@ -30,14 +30,20 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
 
 # Command line
 
+PLAIN: dict[str, dict[str, Any]] = {
+    "seconds": {"action": "store_true", "help": "time draws, from errors measured before"},
+    "checkpoint": {"type": Path, "help": "of a demo; trained and kept in --cache-dir if left out"},
+    "clips": {"type": int, "default": 50, "help": "clips of each corpus (default 50)"},
+}
+
 
 def read_arguments(doc: str | None, *, needs: Sequence[str] = ()) -> argparse.Namespace:
     """The arguments of a benchmark.
 
     Args:
         doc: The script's docstring.
-        needs: Which of `repeats`, `device`, `root`, `cache_dir`, `backbones` and `seconds` it takes besides
-            `--quick`.
+        needs: Which of `repeats`, `device`, `root`, `cache_dir`, `backbones`, `seconds`, `checkpoint` and
+            `clips` it takes besides `--quick`.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="try it out on little; the numbers mean nothing")
@@ -57,8 +63,8 @@ def read_arguments(doc: str | None, *, needs: Sequence[str] = ()) -> argparse.Na
         parser.add_argument("--cache-dir", type=Path, default=RESULTS / "cache", help=help_text)
     if "backbones" in needs:
         parser.add_argument("--backbones", type=Path, nargs="+", help="folders (default: the embedded one)")
-    if "seconds" in needs:
-        parser.add_argument("--seconds", action="store_true", help="time draws, from errors measured before")
+    for name in PLAIN.keys() & {*needs}:
+        parser.add_argument(f"--{name}", **PLAIN[name])
     arguments = parser.parse_args()
     if "root" in needs and arguments.root is None:
         parser.error(f"--root is needed: the folder of RAVDESS, here or in the variable {RAVDESS_VARIABLE}")

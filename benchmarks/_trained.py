@@ -12,7 +12,7 @@ import json
 import logging
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,18 @@ def heldout_crops(root: Path, count: int, seed: int = 0) -> list[tuple[Clip, Ten
     clips = _test_clips(root)
     chosen = np.random.default_rng(seed).permutation(len(clips))[:count]
     return [(clips[index], _loudest(read_waveform(clips[index], SAMPLE_RATE))) for index in chosen.tolist()]
+
+
+def heldout_spans(root: Path, count: int, seed: int = 0) -> list[Clip]:
+    """The same crops as spans of their files."""
+    clips = _test_clips(root)
+    chosen = np.random.default_rng(seed).permutation(len(clips))[:count]
+    spans = []
+    for index in chosen.tolist():
+        samples, size = read_waveform(clips[index], SAMPLE_RATE).numpy(), round(CROP_S * SAMPLE_RATE)
+        start_s = _loudest_start(samples, size) / SAMPLE_RATE
+        spans.append(replace(clips[index], start_s=start_s, end_s=start_s + size / SAMPLE_RATE))
+    return spans
 
 
 def _test_clips(root: Path) -> list[Clip]:

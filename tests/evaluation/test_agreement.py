@@ -8,7 +8,12 @@ import pytest
 import torch
 from scipy import stats
 
-from wavshap_lightning.evaluation.agreement import correlation, reliability
+from wavshap_lightning.evaluation.agreement import (
+    correlation,
+    mean_rank_correlation,
+    rank_correlation,
+    reliability,
+)
 
 
 def draw(*shape, seed=0):
@@ -43,3 +48,17 @@ def test_reliability_of_nothing_but_chance_is_0_and_of_the_unknown_not_a_number(
     assert reliability(draw(100), torch.full((100,), 5.0)) == 0
     assert math.isnan(reliability(draw(3), torch.full((3,), math.inf)))
     assert math.isnan(reliability(torch.ones(3), torch.zeros(3)))
+
+
+def test_rank_correlation_is_spearmans_also_where_values_are_equal():
+    first, second = draw(50).mul(2).round(), draw(50, seed=1).round()
+    assert rank_correlation(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert rank_correlation(first.exp(), second) == pytest.approx(rank_correlation(first, second))
+
+
+def test_the_mean_over_pairs_leaves_out_what_has_no_correlation():
+    maps = draw(3, 30)
+    pairs = [rank_correlation(maps[one], maps[other]) for one, other in ((0, 1), (0, 2), (1, 2))]
+    assert mean_rank_correlation(maps) == pytest.approx(sum(pairs) / 3)
+    assert mean_rank_correlation(torch.cat([maps, torch.ones(1, 30)])) == pytest.approx(sum(pairs) / 3)
+    assert math.isnan(mean_rank_correlation(maps[:1]))

@@ -39,7 +39,13 @@ def test_the_defaults():
         ({"views": []}, r"views=\(\) must name at least one of frames, layers, waveform"),
         ({"views": ["frames", "when"]}, r"views='when' must be one of frames, layers, waveform"),
         ({"views": ["frames", "frames"]}, r"views=\['frames', 'frames'\] names a view twice"),
-        ({"method": "lime"}, r"method='lime' must be one of gradient_shap, .*, smooth_grad"),
+        ({"method": "lrp"}, r"method='lrp' must be one of gradient_shap, .*, lime"),
+        ({"method": "lime"}, r"method='lime' takes spans of frames away; use views=\['frames'\]"),
+        ({"num_spans": 4}, r"num_spans=4 does not go with method='gradient_shap'"),
+        (
+            {"method": "shapley", "views": "frames", "num_spans": 4, "segments": [(0, 1)]},
+            "either equal spans or these",
+        ),
         ({"score": "margin"}, r"score='margin' must be one of log_odds, logit"),
         ({"baselines": "zeros"}, r"baselines='zeros' must be one of noise, .*, silence, other_clips"),
         ({"precision": "fp16"}, r"precision='fp16' must be one of None, fp32, bf16"),
@@ -66,7 +72,7 @@ def test_the_defaults():
         ({"segments": [(0.0, 1.0), (0.5, 2.0)]}, r"segments=\[0.0, 1.0\] and \[0.5, 2.0\] must be in order"),
         ({"decibels": True}, r"decibels=True does not go with method='gradient_shap'"),
         ({"layer": 1, "views": ["frames"]}, r"layer=1 needs 'layers' among views=\['frames'\]"),
-        ({"method": "saliency", "tolerance": 0.1}, r"method='saliency' draws nothing by chance"),
+        ({"method": "saliency", "tolerance": 0.1}, r"method='saliency' takes as many draws as it is told"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_the_remedy(wrong, complaint):

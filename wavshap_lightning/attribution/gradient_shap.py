@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines, check_kind
 from wavshap_lightning.attribution.designs import DeclaredSpread, Design, FreshStrata
-from wavshap_lightning.attribution.method import Method, Options, explain
+from wavshap_lightning.attribution.method import Method, Options, Question, explain
 from wavshap_lightning.attribution.problem import Problem, Score
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.sampling import seeded
@@ -71,8 +71,8 @@ def gradient_shap(
             return FreshStrata(problem, baselines, own)
         return DeclaredSpread(problem, baselines, own, stopping.first_draws)
 
-    method = Method("gradient_shap", design, stopping, baselines, seed)
-    return explain(method, score, input, target, options or Options())
+    method = Method("gradient_shap", stopping, baselines, seed)
+    return explain(method, design, Question(score, input, target, options or Options()))
 
 
 def _within_capacity(stopping: Stopping, baselines: BaselineDistribution) -> Stopping:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines, BaselineSet, check_kind
 from wavshap_lightning.attribution.designs import Quadrature
-from wavshap_lightning.attribution.method import Method, Options, explain
+from wavshap_lightning.attribution.method import Method, Options, Question, explain
 from wavshap_lightning.attribution.problem import Score
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.sampling import gauss_legendre
@@ -54,9 +54,9 @@ def integrated_gradients(
     points = gauss_legendre(num_nodes, len(baselines), decibels=decibels)
     method = Method(
         "integrated_gradients",
-        lambda problem: Quadrature(problem, baselines, points),
         Stopping(num_draws=len(points)),
         baselines,
         settings={"num_nodes": num_nodes, "decibels": decibels},
     )
-    return explain(method, score, input, target, options or Options())
+    question = Question(score, input, target, options or Options())
+    return explain(method, lambda problem: Quadrature(problem, baselines, points), question)

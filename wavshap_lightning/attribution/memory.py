@@ -7,7 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from wavshap_lightning.errors import AttributionError
@@ -17,7 +17,7 @@ U = TypeVar("U")
 
 
 def in_parts(
-    compute: Callable[[Tensor, int], Tensor], rows: Float[Tensor, "rows *any"], size: int | None = None
+    compute: Callable[[Tensor, int], Tensor], rows: Shaped[Tensor, "rows *any"], size: int | None = None
 ) -> Float[Tensor, "rows *other"]:
     """What `compute` makes of rows, given some of them and the number of the first.
 

@@ -1,4 +1,4 @@
-"""What every method does: freeze, check, run its design, write the record."""
+"""What every method does: freeze, check, run, write the record."""
 
 from __future__ import annotations
 
@@ -53,11 +53,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Method:
-    """One way to place draws.
+    """What a record says of a method.
 
     Args:
         name: Of the method.
-        design: Makes the plan of draws for a problem.
         stopping: When to stop.
         baselines: Those the path starts from; None for methods without a path.
         seed: Of the design's generator; None where there is no chance.
@@ -65,22 +64,44 @@ class Method:
     """
 
     name: str
-    design: Callable[[Problem], Design]
     stopping: Stopping
     baselines: Baselines | None = None
     seed: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def explain(method: Method, score: Score, input: Tensor, target: Target, options: Options) -> Attribution:  # noqa: A002
-    """Run a method; errors and warnings are those of the parts."""
-    steps = () if options.first is None else (options.first.apply, options.first.adjoint)
-    with leave_no_trace(score, *options.modules, *steps):
-        problem = open_problem(score, input, target, options.first)
+@dataclass(frozen=True)
+class Question:
+    """What is explained to any method.
+
+    Args:
+        score: From what lies after the first step, where there is one, to logits.
+        input: The input.
+        target: Which scalars.
+        options: How the answer is stated.
+    """
+
+    score: Score
+    input: Tensor
+    target: Target
+    options: Options = field(default_factory=Options)
+
+
+def explain(method: Method, design_for: Callable[[Problem], Design], question: Question) -> Attribution:
+    """Run a method that places draws; errors and warnings are those of the parts.
+
+    Args:
+        method: Which.
+        design_for: Makes the plan of draws for a problem.
+        question: What is explained.
+    """
+    options = question.options
+
+    def run(problem: Problem) -> Outcome:
         problem = replace(problem, targets_at_once=options.targets_at_once)
-        design = method.design(problem)
+        design = design_for(problem)
         chunks = Chunks(options.chunk_size, problem.input)
-        outcome = estimate(
+        return estimate(
             problem,
             design,
             options.views,
@@ -89,10 +110,21 @@ def explain(method: Method, score: Score, input: Tensor, target: Target, options
             baseline_scores=_declared_scores(problem, design, method.baselines, chunks.size),
             progress=options.progress,
         )
-    _warn_of_no_influence(outcome, target)
+
+    return run_method(method, run, question)
+
+
+def run_method(method: Method, run: Callable[[Problem], Outcome], question: Question) -> Attribution:
+    """Run any method: whatever finds an outcome for a problem."""
+    options = question.options
+    steps = () if options.first is None else (options.first.apply, options.first.adjoint)
+    with leave_no_trace(question.score, *options.modules, *steps):
+        problem = open_problem(question.score, question.input, question.target, options.first)
+        outcome = run(problem)
+    _warn_of_no_influence(outcome, problem.target)
     found = _record(method, problem, outcome, options)
     if not found.resolved:
-        warnings.warn(f"tolerance={method.stopping.tolerance}: {found.unresolved_in_words()}", stacklevel=3)
+        warnings.warn(f"tolerance={method.stopping.tolerance}: {found.unresolved_in_words()}", stacklevel=4)
     return found
 
 
@@ -111,9 +143,8 @@ def _warn_of_no_influence(outcome: Outcome, target: Target) -> None:
     still = [index for index, any_ in zip(target.classes, torch.stack(moved).any(0), strict=True) if not any_]
     if still:
         warnings.warn(
-            f"the input does not influence the {target.kind} of classes={still}: every gradient is 0 and "
-            "so is every attribution",
-            stacklevel=4,
+            f"the input does not influence the {target.kind} of classes={still}: every attribution is 0",
+            stacklevel=5,
         )
 
 
@@ -121,7 +152,7 @@ def _record(method: Method, problem: Problem, outcome: Outcome, options: Options
     settings = {
         "stopping": asdict(method.stopping),
         "baselines": method.baselines.name if method.baselines is not None else None,
-        "views": [view.name for view in options.views],
+        "views": [*outcome.views],
         **method.settings,
     }
     return Attribution(

@@ -49,7 +49,7 @@ def leave_no_trace(*scores: Callable[..., Any]) -> Iterator[None]:
         warnings.warn(
             f"the model was in training mode ({_first_in_training(modules)}.training=True): it is "
             "explained in evaluation mode and put back afterwards; call eval() first if that is meant",
-            stacklevel=5,  # past contextlib, explain() and the method: whoever called that
+            stacklevel=6,  # past contextlib, run_method(), explain() and the method: whoever called that
         )
     parameters = {parameter: None for module in modules for parameter in module.parameters(recurse=False)}
     if any(parameter.is_inference() for parameter in parameters):

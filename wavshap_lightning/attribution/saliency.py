@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.designs import Design, Placement
 from wavshap_lightning.attribution.linear_step import image
-from wavshap_lightning.attribution.method import Method, Options, explain
+from wavshap_lightning.attribution.method import Method, Options, Question, explain
 from wavshap_lightning.attribution.moments import Moments, PairMoments, WeightedSum
 from wavshap_lightning.attribution.problem import Problem, Score
 from wavshap_lightning.attribution.record import Attribution
@@ -41,8 +41,9 @@ def saliency(
     Raises:
         AttributionError: If anything does not fit together.
     """
-    method = Method("saliency", _gradient_there, Stopping(num_draws=1))
-    return explain(method, score, input, target, options or Options())
+    method = Method("saliency", Stopping(num_draws=1))
+    question = Question(score, input, target, options or Options())
+    return explain(method, _gradient_there, question)
 
 
 def input_x_gradient(
@@ -56,8 +57,9 @@ def input_x_gradient(
 
     Source: Shrikumar et al. (2016). Arguments and errors as in [`saliency`][].
     """
-    method = Method("input_x_gradient", lambda p: _AroundInput(p, p.input), Stopping(num_draws=1))
-    return explain(method, score, input, target, options or Options())
+    method = Method("input_x_gradient", Stopping(num_draws=1))
+    question = Question(score, input, target, options or Options())
+    return explain(method, lambda problem: _AroundInput(problem, problem.input), question)
 
 
 def smooth_grad(
@@ -91,12 +93,12 @@ def smooth_grad(
     seed, own = seeded(generator)
     method = Method(
         "smooth_grad",
-        lambda problem: _in_a_cloud(problem, relative_noise, own),
         stopping or Stopping(num_draws=FIRST_DRAWS),
         seed=seed,
         settings={"relative_noise": relative_noise},
     )
-    return explain(method, score, input, target, options or Options())
+    question = Question(score, input, target, options or Options())
+    return explain(method, lambda problem: _in_a_cloud(problem, relative_noise, own), question)
 
 
 def _gradient_there(problem: Problem) -> Design:

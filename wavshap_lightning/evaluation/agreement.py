@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from itertools import combinations
+from statistics import fmean
+
 import torch
 from jaxtyping import Float
+from scipy.stats import rankdata
 from torch import Tensor
 
 
@@ -43,3 +48,32 @@ def reliability(values: Float[Tensor, " units"], stderr: Float[Tensor, " units"]
     if not (variance > 0 and by_chance < float("inf")):
         return float("nan")
     return max(0.0, 1.0 - by_chance / variance)
+
+
+def rank_correlation(first: Float[Tensor, " units"], second: Float[Tensor, " units"]) -> float:
+    """Spearman's correlation: of ranks, equal values sharing theirs; NaN where one list is constant.
+
+    >>> rank_correlation(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([0.1, 0.2, 0.3]))
+    1.0
+    """
+    return correlation(_ranks(first), _ranks(second))
+
+
+def mean_rank_correlation(maps: Float[Tensor, "maps units"]) -> float:
+    """The mean of Spearman's correlation over all pairs of maps, those that have none left out.
+
+    Of the maps of one clip by classifiers whose heads were trained from different seeds, it says how much of
+    an explanation is the seed's: the higher the better. Of the maps of different classes by one
+    classifier, how little an explanation has to do with what is explained: the lower the better (Sixt,
+    Granz and Landgraf 2020). NaN for fewer than two maps.
+
+    >>> mean_rank_correlation(torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]))
+    -1.0
+    """
+    pairs = [rank_correlation(first, second) for first, second in combinations(maps.unbind(), 2)]
+    known = [value for value in pairs if not math.isnan(value)]
+    return fmean(known) if known else float("nan")
+
+
+def _ranks(values: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
+    return torch.from_numpy(rankdata(values.double().cpu().numpy()))

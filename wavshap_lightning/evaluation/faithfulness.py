@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 Score = Callable[[Float[Tensor, "inputs time channels"]], Float[Tensor, " inputs"]]
@@ -63,10 +63,9 @@ def faithfulness(
     orders = [attributions.argsort(descending=True)]
     orders += [torch.randperm(len(frames), generator=generator) for _ in range(num_random)]
     top = torch.stack([_first_of(order, count) for order in orders for count in counts]).to(frames.device)
-    changed = torch.stack([_replaced(frames, fill, where) for where in (top, ~top) for fill in fills])
-    with torch.no_grad():
-        scores = torch.cat([score(part) for part in torch.split(changed.flatten(0, 1), INPUTS_AT_ONCE)])
-    lost = -scores.double().reshape(2, len(fills), len(orders), len(counts)).mean((1, 3))
+    changed = torch.stack([replaced(frames, fill, where) for where in (top, ~top) for fill in fills])
+    scores = scores_of(score, changed.flatten(0, 1))
+    lost = -scores.reshape(2, len(fills), len(orders), len(counts)).mean((1, 3))
     removed, kept = lost[:, 0] - lost[:, 1:].mean(1)  # the score of the clip itself cancels
     return Faithfulness(float(removed), float(kept))
 
@@ -77,5 +76,16 @@ def _first_of(order: Int[Tensor, " time"], count: int) -> Tensor:
     return chosen
 
 
-def _replaced(frames: Tensor, fill: Tensor, where: Tensor) -> Float[Tensor, "inputs time channels"]:
+def scores_of(score: Score, inputs: Float[Tensor, "inputs time channels"]) -> Float64[Tensor, " inputs"]:
+    """The score of inputs, without gradients and a few at a time."""
+    with torch.no_grad():
+        return torch.cat([score(part) for part in torch.split(inputs, INPUTS_AT_ONCE)]).double()
+
+
+def replaced(
+    frames: Float[Tensor, "time channels"],
+    fill: Float[Tensor, "time channels"],
+    where: Bool[Tensor, "inputs time"],
+) -> Float[Tensor, "inputs time channels"]:
+    """The clip with some of its frames taken from a fill."""
     return torch.where(where[:, :, None], fill, frames)

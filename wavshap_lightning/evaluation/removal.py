@@ -6,12 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.attribution.waveform_baselines import noise
 from wavshap_lightning.evaluation.faithfulness import Faithfulness, faithfulness
+from wavshap_lightning.evaluation.proof import open_proof
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.stages import open_stages
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 
@@ -34,15 +32,6 @@ def remove_frames(
     values = explanation.values("frames", "frames", target)
     generator = torch.Generator().manual_seed(explanation.settings.seed)
     asked = Target(explanation.settings.score, (explanation.labels.index(target),))
-    device = next(classifier.parameters()).device
-    with leave_no_trace(classifier):
-        stages = open_stages(classifier, explanation.settings.precision)
-        both = torch.cat([waveform[None], noise(waveform).draw(1, generator)]).to(device)
-        with torch.no_grad():
-            frames, noisy = stages.frontend(both)
-        fills = torch.stack([noisy, frames.mean(0).expand_as(frames)])
-
-        def score(inputs: Float[Tensor, "inputs time channels"]) -> Float[Tensor, " inputs"]:
-            return asked(stages.from_frames(inputs))[:, 0]
-
-        return faithfulness(score, frames, values, fills, generator)
+    precision = explanation.settings.precision
+    with open_proof(classifier, waveform, asked, generator, precision) as proof:
+        return faithfulness(proof.score, proof.frames, values, proof.fills, generator)

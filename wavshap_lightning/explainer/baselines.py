@@ -18,7 +18,7 @@ from wavshap_lightning.attribution.waveform_baselines import (
     time_shifted,
 )
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, ExplainSettings
+from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, SPAN_METHODS, ExplainSettings
 
 Waveform = Float[Tensor, " samples"]
 
@@ -27,7 +27,8 @@ DRAWN: dict[str, Callable[[Waveform], BaselineDistribution]] = {
     "spectral_noise": spectral_noise,
     "time_shifted": time_shifted,
 }
-DECLARED_FOR_QUADRATURE = 4
+DECLARED_IF_NEEDED = 4
+"""Baselines of a method that needs a declared set."""
 
 
 def waveform_baselines(
@@ -79,8 +80,8 @@ def at_stage(baselines: Baselines, stages: Sequence[Callable[[Tensor], Tensor]],
 def _drawn(distribution: BaselineDistribution, settings: ExplainSettings) -> Baselines:
     """As a distribution, or some of it as a declared set."""
     count = settings.num_baselines
-    if count is None and settings.method == "integrated_gradients":
-        count = DECLARED_FOR_QUADRATURE
+    if count is None and settings.method in ("integrated_gradients", *SPAN_METHODS):
+        count = DECLARED_IF_NEEDED
     if count is None:
         return distribution
     return distribution.declare(count, torch.Generator().manual_seed(settings.seed))

@@ -15,7 +15,7 @@ from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.layer_views import layer_mix
 from wavshap_lightning.attribution.linear_step import LinearStep
-from wavshap_lightning.attribution.method import Options
+from wavshap_lightning.attribution.method import Options, Question
 from wavshap_lightning.attribution.problem import Score
 from wavshap_lightning.attribution.record import Attribution, Provenance
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
@@ -23,7 +23,9 @@ from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views import View
 from wavshap_lightning.explainer.baselines import at_stage
-from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, ExplainSettings, Path
+from wavshap_lightning.explainer.grids import TimeGrid
+from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, SPAN_METHODS, ExplainSettings, Path
+from wavshap_lightning.explainer.span_methods import take_away
 from wavshap_lightning.explainer.stages import Stages
 
 
@@ -72,6 +74,7 @@ def attribute(
     target: Target,
     settings: ExplainSettings,
     views: tuple[View, ...],
+    times: TimeGrid,
     *,
     provenance: Provenance,
     max_seconds: float | None = None,
@@ -84,6 +87,7 @@ def attribute(
         target: What is explained.
         settings: How.
         views: At what resolution; a tolerance is meant for the first.
+        times: Where frames lie in time.
         provenance: For the record.
         max_seconds: This path's share of the time.
         progress: Told of every chunk.
@@ -95,6 +99,9 @@ def attribute(
         progress=progress,
         first=beginning.first,
     )
+    if settings.method in SPAN_METHODS:
+        question = Question(beginning.score, beginning.input, target, options)
+        return take_away(question, beginning.baselines, settings, times)
     return METHODS[settings.method](beginning, target, settings, _stopping(settings, max_seconds), options)
 
 

@@ -87,6 +87,7 @@ class Run:
             self.target,
             settings,
             units_of(path, settings, stages.mix_weights, self.times, len(self.waveform)),
+            self.times[path],
             provenance=self.provenance,
             max_seconds=max_seconds,
             progress=progress,

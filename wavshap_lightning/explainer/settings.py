@@ -18,7 +18,11 @@ from wavshap_lightning.models.backbone import Precision
 Path = Literal["frames", "layers", "waveform"]
 """Where a path from the baselines to the clip is taken: at which stage's input."""
 
-MethodName = Literal["gradient_shap", "integrated_gradients", "saliency", "input_x_gradient", "smooth_grad"]
+GradientMethod = Literal[
+    "gradient_shap", "integrated_gradients", "saliency", "input_x_gradient", "smooth_grad"
+]
+SpanMethod = Literal["occlusion", "shapley", "kernel_shap", "lime"]
+MethodName = GradientMethod | SpanMethod
 ScoreKind = Literal["log_odds", "logit", "log_probability", "probability"]
 RecordedFamily = Literal["other_clips", "same_speaker_neutral", "another_class"]
 Family = Literal["noise", "spectral_noise", "time_shifted", "silence"] | RecordedFamily
@@ -26,10 +30,20 @@ Family = Literal["noise", "spectral_noise", "time_shifted", "silence"] | Recorde
 PATHS: tuple[Path, ...] = get_args(Path)
 RECORDED_FAMILIES: tuple[str, ...] = get_args(RecordedFamily)
 FAMILIES: tuple[str, ...] = tuple(name for part in get_args(Family) for name in get_args(part))
+SPAN_METHODS: tuple[str, ...] = get_args(SpanMethod)
+METHODS: tuple[str, ...] = (*get_args(GradientMethod), *SPAN_METHODS)
 
 DEFAULT_DRAWS = 64
 MAX_SEED = 2**63 - 1
-AT_LEAST = {"num_baselines": 1, "num_draws": 1, "chunk_size": 1, "layer": 0, "seed": 0, "num_bands": 1}
+AT_LEAST = {
+    "num_baselines": 1,
+    "num_draws": 1,
+    "chunk_size": 1,
+    "layer": 0,
+    "seed": 0,
+    "num_bands": 1,
+    "num_spans": 1,
+}
 """The smallest value of each whole number."""
 
 
@@ -41,17 +55,19 @@ class ExplainSettings:
         views: Where paths are taken: `"frames"` (when), `"layers"` (which layer, which neuron), `"waveform"`
             (when and which band; the dearest). All have the same baselines and the same total.
         method: `"gradient_shap"`, `"integrated_gradients"`, or for comparison, without completeness,
-            `"saliency"`, `"input_x_gradient"`, `"smooth_grad"`.
+            `"saliency"`, `"input_x_gradient"`, `"smooth_grad"`; or, along `views=("frames",)`, those that
+            take spans of frames away: `"occlusion"`, `"shapley"` (exact), `"kernel_shap"`, `"lime"`.
         score: Which score of a class is explained; see
             [`Target`][wavshap_lightning.attribution.targets.Target].
         baselines: What the clip is compared with, as loud as it: `"noise"`, `"spectral_noise"` (with the
             clip's long-term spectrum), `"time_shifted"` (the clip itself), `"silence"`, or recordings,
             given besides: `"other_clips"`, `"same_speaker_neutral"`, `"another_class"`.
         num_baselines: How many to draw and declare; None to draw a fresh one every time (recordings: to
-            declare all of them; integrated gradients: 4).
-        num_draws: Gradient evaluations for each view; integrated gradients share them among the baselines.
-            None: 64, or, with a tolerance or a time limit, as many as it takes. With one of these a
-            number is the most that are taken.
+            declare all of them; integrated gradients and what takes spans away: 4).
+        num_draws: Gradient evaluations for each view; integrated gradients share them among the baselines. Of
+            `"kernel_shap"` and `"lime"`, evaluations of the score, shared likewise; other methods take what
+            they take. None: 64 (512 of the score), or, with a tolerance or a time limit, as many as it
+            takes. With one of these a number is the most that are taken.
         tolerance: Half-width of the 95 % interval to reach in every unit of each view's first kind of units,
             relative to the largest attribution.
         max_seconds: Time limit for all draws of a clip. What comes out then depends on the machine.
@@ -63,6 +79,8 @@ class ExplainSettings:
         segments: Spans `(start_s, end_s)` to add frames up over, in order and apart from one another.
         decibels: Take integrated gradients on the waveform evenly in decibels of alpha: for silence.
         num_bands: Bands of frequency, evenly spaced in mel.
+        num_spans: How many equal spans are taken away, where `segments` does not say which; None: spans of
+            five frames for `"occlusion"`, 8 for `"shapley"`, 16 for the others.
 
     Raises:
         SettingError: If a value is out of range or two do not go together.
@@ -83,6 +101,7 @@ class ExplainSettings:
     segments: Sequence[Sequence[float]] = ()
     decibels: bool = False
     num_bands: int = 24
+    num_spans: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "views", _tuple_of_names(self.views))
@@ -142,7 +161,7 @@ def _check_choices(settings: ExplainSettings) -> None:
         raise SettingError(f"views={list(settings.views)} names a view twice; name each once")
     choices = {
         "views": PATHS,
-        "method": get_args(MethodName),
+        "method": METHODS,
         "score": get_args(ScoreKind),
         "baselines": FAMILIES,
         "precision": (None, *get_args(Precision)),
@@ -210,5 +229,25 @@ def _check_together(settings: ExplainSettings) -> None:
     if without_chance and (settings.tolerance or settings.max_seconds):
         raise SettingError(
             f"tolerance={settings.tolerance}, max_seconds={settings.max_seconds}: "
-            f"method={settings.method!r} draws nothing by chance and has no error to lower; leave both out"
+            f"method={settings.method!r} takes as many draws as it is told and stops at no error; leave "
+            "both out"
+        )
+    if settings.method in SPAN_METHODS:
+        _check_spans(settings)
+    elif settings.num_spans is not None:
+        raise SettingError(
+            f"num_spans={settings.num_spans} does not go with method={settings.method!r}, which takes no "
+            f"spans away; leave it out, or use one of {', '.join(SPAN_METHODS)}"
+        )
+
+
+def _check_spans(settings: ExplainSettings) -> None:
+    if settings.views != ("frames",):
+        raise SettingError(
+            f"method={settings.method!r} takes spans of frames away; use views=['frames'] instead of "
+            f"views={list(settings.views)}"
+        )
+    if settings.num_spans is not None and settings.segments:
+        raise SettingError(
+            f"num_spans={settings.num_spans} and segments: either equal spans or these; leave one out"
         )

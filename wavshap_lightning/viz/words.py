@@ -22,6 +22,10 @@ METHODS = {
     "saliency": "Saliency",
     "input_x_gradient": "Input times gradient",
     "smooth_grad": "SmoothGrad",
+    "occlusion": "Occlusion",
+    "shapley": "Exact Shapley values",
+    "kernel_shap": "Kernel SHAP",
+    "lime": "LIME",
 }
 SCORES = {
     "log_odds": "log-odds of {}",
@@ -143,8 +147,8 @@ def gap_words(found: Attribution, explanation: Explanation, target: str | None) 
 def _difference(found: Attribution, explanation: Explanation, target: str) -> str:
     index, name = explanation.targets.index(target), score_name(explanation, target)
     score = found.score[index]
-    if found.mean_baseline_score is None:
-        return f"The {name} is {number(score)}. This method has no baselines, and its sum means nothing."
+    if found.mean_baseline_score is None or found.gap is None:
+        return f"The {name} is {number(score)}. This method claims no completeness: its sum means nothing."
     mean = found.mean_baseline_score[index]
     return (
         f"The {name} is {number(score)} for the clip and {number(mean)} on average for the baselines; "

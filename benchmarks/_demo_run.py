@@ -1,0 +1,61 @@
+"""The demo's classifier and the clips of PlantedSpeech it has not heard: made once, then kept."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from _common import ROOT
+from _training import run_training
+
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.planted import PlantedSettings, ensure_planted_speech
+from wavshap_lightning.models.checkpoint import load_classifier
+from wavshap_lightning.models.classifier import EmotionClassifier
+
+SETTINGS = PlantedSettings(num_speakers=24)
+"""Those of configs/demo.yaml."""
+
+FLAGS = ("fit", f"--config={ROOT / 'configs/demo.yaml'}", "--trainer.callbacks=null")
+
+
+@dataclass(frozen=True)
+class DemoRun:
+    """A trained demo.
+
+    Args:
+        classifier: Its best checkpoint's.
+        uar: Best recall on its validation speakers; None where the run's table is not beside it.
+    """
+
+    classifier: EmotionClassifier
+    uar: float | None
+
+
+def demo_run(arguments: argparse.Namespace) -> DemoRun:
+    """The demo's run: that of `--checkpoint`, or one that is trained if it has not been before."""
+    path: Path | None = arguments.checkpoint
+    if path is None:
+        folder = arguments.cache_dir.resolve() / "demo"
+        path = folder / "runs/demo/version_0/checkpoints/best.ckpt"
+        if not path.is_file():
+            print("training the demo; about two minutes", flush=True)
+            run_training(FLAGS, folder)
+    table = path.parents[1] / "metrics.csv"
+    return DemoRun(load_classifier(path), _best_uar(table) if table.is_file() else None)
+
+
+def unheard_clips(cache_dir: Path, count: int, seed: int = 0) -> list[Clip]:
+    """Clips with evidence, of speakers who neither trained nor validated, without regard to anything else."""
+    clips = ensure_planted_speech(cache_dir / "planted", SETTINGS)
+    clips = [clip for clip in clips if clip.split == "test" and clip.evidence]
+    order = np.random.default_rng(seed).permutation(len(clips))[:count]
+    return [clips[index] for index in order.tolist()]
+
+
+def _best_uar(table: Path) -> float:
+    with table.open(newline="") as file:
+        return max(float(row["val/uar"]) for row in csv.DictReader(file) if row.get("val/uar"))

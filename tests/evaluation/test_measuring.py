@@ -1,0 +1,122 @@
+"""A small classifier is explained and measured, from a file to the scorecard."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from transformers import WavLMConfig, WavLMModel
+
+from wavshap_lightning.audio.io import save_audio
+from wavshap_lightning.corpora.clip import Clip, Span
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.evaluation.measuring import CONTROLS, LABEL, Plan, measure, usual_methods
+from wavshap_lightning.evaluation.metrics import METRICS
+from wavshap_lightning.evaluation.scorecard import compare
+from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.models.backbone import SpeechBackbone
+from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.head import HeadSettings
+from wavshap_lightning.models.pretrained import PretrainedSpeechModel
+
+SHAPE = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "conv_dim": (12, 12, 12),
+    "conv_kernel": (10, 4, 4),
+    "conv_stride": (5, 4, 4),
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "num_buckets": 16,
+    "max_bucket_distance": 20,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+}
+FEW = {
+    name: ExplainSettings(views=("frames",), method=name, num_draws=draws, num_baselines=1)
+    for name, draws in (("gradient_shap", 8), ("saliency", 1), ("kernel_shap", 32))
+}
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        opened = PretrainedSpeechModel(WavLMModel(WavLMConfig(**SHAPE)), name="small", normalise=False)
+        classifier = EmotionClassifier(SpeechBackbone(opened), ("angry", "sad"), HeadSettings(hidden_size=8))
+        for parameter in classifier.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        return classifier.eval()
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    evidence = ((Span(0.02, 0.06),), ())
+    made = []
+    for index, spans in enumerate(evidence):
+        drawn = torch.randn(2400, generator=torch.Generator().manual_seed(index))
+        path = folder / f"{index}.wav"
+        save_audio(path, (0.1 * drawn).clamp(-1, 1).numpy(), sample_rate=16_000)
+        made.append(Clip(path, "sad", evidence=spans))
+    return made
+
+
+def test_every_metric_of_every_method_and_control(classifier, clips):
+    before, chance = {n: p.clone() for n, p in classifier.state_dict().items()}, torch.get_rng_state()
+    values = measure(classifier, clips, Plan(FEW, target=LABEL, stability=True))
+    assert torch.equal(torch.get_rng_state(), chance)
+    assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
+    assert list(values) == [*FEW, *CONTROLS]
+    everything = {metric.name for metric in METRICS}
+    assert {name for of in values.values() for name in of} == everything
+    of_ours = values["gradient_shap"]
+    assert all(len(column) == 2 for column in of_ours.values())
+    assert [math.isnan(value) for value in of_ours["auc"]] == [False, True]
+    assert all(math.isfinite(value) for name in everything - {"auc"} for value in of_ours[name][:1])
+    of_energy = {name for name, column in values["energy"].items() if not math.isnan(column[0])}
+    only_explanations = {"seconds", "gap", "reliability", "sensitivity_30", "sensitivity_40"}
+    assert of_energy == everything - only_explanations
+    card = compare(values, controls=CONTROLS)
+    assert card.num_clips == 2
+    assert {metric.name for metric in card.metrics} == everything
+
+
+def test_the_same_seed_measures_the_same_and_a_clip_does_not_know_its_neighbours(classifier, clips):
+    plan = Plan({"saliency": FEW["saliency"]})
+    both, alone = measure(classifier, clips, plan), measure(classifier, clips[:1], plan)
+    for method in (*plan.methods, *CONTROLS):
+        for name in alone[method].keys() - {"seconds"}:
+            first, second = both[method][name][0], alone[method][name][0]
+            assert first == second or (math.isnan(first) and math.isnan(second))
+
+
+def test_the_usual_methods_are_eight_along_the_frames():
+    methods = usual_methods(seed=3)
+    assert len(methods) == 8
+    assert {settings.seed for settings in methods.values()} == {3}
+    assert all(name == settings.method for name, settings in methods.items())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"target": "happy"}, "target='happy' must be 'label' or 'predicted'"),
+        ({"methods": {"usual": ExplainSettings()}}, r"methods\['usual'\] has views=\['frames', 'layers'\]"),
+        ({"methods": {"energy": FEW["saliency"]}}, "the name of a control"),
+    ],
+)
+def test_a_plan_that_cannot_be_measured_is_refused(wrong, message):
+    with pytest.raises(SettingError, match=message):
+        Plan(**wrong)
+
+
+def test_clips_that_cannot_be_measured_are_refused(classifier, clips):
+    with pytest.raises(SettingError, match="give at least one"):
+        measure(classifier, [])
+    unknown = Clip(clips[0].path, "happy")
+    with pytest.raises(SettingError, match=r"label='happy' is unknown .* angry, sad"):
+        measure(classifier, [unknown], Plan(FEW, target=LABEL))

@@ -1,0 +1,148 @@
+"""The scorecard's intervals, differences, table and words, on values that are made up."""
+
+from __future__ import annotations
+
+import csv
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.evaluation.metrics import METRICS
+from wavshap_lightning.evaluation.scorecard import compare, save_table, table
+from wavshap_lightning.evaluation.verdict import verdict, verdicts
+
+CLIPS = 40
+RNG = np.random.default_rng(0)
+HARD = RNG.normal(0, 1, CLIPS)  # how hard each clip is, for all methods
+
+
+def column(better, spread=0.05, seed=0):
+    return (HARD + better + np.random.default_rng(seed).normal(0, spread, CLIPS)).tolist()
+
+
+VALUES = {
+    "random": {"auc": column(0.0, seed=1), "deletion": column(0.0, seed=2)},
+    "good": {"auc": column(0.5, seed=3), "deletion": column(-0.5, seed=4), "reliability": [0.99] * CLIPS},
+    "same": {"auc": column(0.5, seed=5), "deletion": column(0.0, seed=6), "reliability": [0.3] * CLIPS},
+}
+
+
+@pytest.fixture(scope="module")
+def card():
+    return compare(VALUES, controls=("random",))
+
+
+def test_the_interval_is_scipys_bootstrap_of_percentiles(card):
+    found = card.estimates["good", "auc"]
+    expected = stats.bootstrap(
+        (np.array(VALUES["good"]["auc"]),), np.mean, method="percentile", n_resamples=10_000, rng=1
+    ).confidence_interval
+    assert found.mean == pytest.approx(np.mean(VALUES["good"]["auc"]))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.02)
+    assert found.num_clips == CLIPS
+
+
+def test_differences_are_paired_and_so_much_narrower_than_their_parts(card):
+    alone, over = card.estimates["good", "auc"], card.differences["good", "random", "auc"]
+    assert over.low > 0.4
+    assert over.high - over.low < 0.3 * (alone.high - alone.low)
+    back = card.differences["random", "good", "auc"]
+    assert (back.mean, back.low, back.high) == pytest.approx((-over.mean, -over.high, -over.low))
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    rng = np.random.default_rng(3)
+    inside = 0
+    for _ in range(200):
+        values = {"one": {"auc": rng.exponential(1.0, 60).tolist()}}
+        found = compare(values, num_resamples=1000).estimates["one", "auc"]
+        inside += found.low <= 1 <= found.high
+    assert 0.88 <= inside / 200 <= 0.99
+
+
+def test_clips_without_a_value_do_not_count():
+    values = {"one": {"auc": [1.0, math.nan, 3.0]}, "two": {"auc": [0.0, 5.0, math.nan]}}
+    found = compare(values)
+    assert (found.estimates["one", "auc"].mean, found.estimates["one", "auc"].num_clips) == (2, 2)
+    assert (
+        found.differences["one", "two", "auc"].mean,
+        found.differences["one", "two", "auc"].num_clips,
+    ) == (
+        1,
+        1,
+    )
+
+
+def test_metrics_without_any_value_are_left_out_and_controls_come_last(card):
+    assert [metric.name for metric in card.metrics] == ["auc", "deletion", "reliability"]
+    assert card.methods == ("good", "same", "random")
+    assert card.compared == ("good", "same")
+
+
+def test_the_same_values_give_the_same_card():
+    assert compare(VALUES, controls=("random",)) == compare(VALUES, controls=("random",))
+
+
+def test_the_table_is_tidy_and_is_read_again(card, tmp_path):
+    save_table(card, tmp_path / "card.csv")
+    with (tmp_path / "card.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 9
+    assert list(rows[0]) == [
+        "method", "metric", "better", "mean", "low", "high", "clips",
+        "minus_random", "minus_random_low", "minus_random_high",
+    ]  # fmt: skip
+    first = table(card)[0]
+    assert (rows[0]["method"], rows[0]["metric"], rows[0]["better"]) == ("good", "auc", "higher")
+    assert float(rows[0]["minus_random_low"]) == first["minus_random_low"]
+    of_random = [row for row in rows if row["method"] == "random" and row["metric"] == "reliability"]
+    assert of_random[0]["mean"] == of_random[0]["minus_random"] == ""
+
+
+def test_the_verdict_says_what_is_beaten_and_what_is_not_told_apart(card):
+    words = verdicts(card)
+    assert list(words) == ["good", "same"]
+    assert words["good"] == "resolved; on localisation it beats random, is not distinguishable from same"
+    assert words["same"].startswith("not resolved (reliability 0.30); on localisation it beats random")
+    assert verdict(card, "random") == "on localisation it falls behind good and same"
+
+
+def test_all_metrics_that_decide_must_agree_and_lower_may_be_better():
+    names = [metric.name for metric in METRICS if metric.group == "faithfulness" and metric.decides]
+    assert len(names) == 4
+
+    def values(signs):
+        return {
+            "one": {name: column(sign, seed=8) for name, sign in zip(names, signs, strict=True)},
+            "two": {name: column(0.0, seed=9) for name in names},
+        }
+
+    def said(signs):
+        return verdict(compare(values(signs)), "one")
+
+    assert said((1, 1, -1, -1)).endswith("on faithfulness it beats two")
+    assert said((1, 0, 0, 0)).endswith("on faithfulness it beats two")
+    assert said((-1, -1, 1, 1)).endswith("on faithfulness it falls behind two")
+    assert said((1, 1, 1, 1)).endswith("on faithfulness it wins some and loses some against two")
+    assert said((0, 0, 0, 0)).endswith("on faithfulness it is not distinguishable from two")
+
+
+def test_few_clips_give_no_verdict():
+    assert "3 clips are too few" in verdict(compare({"one": {"auc": [1.0, 2.0, 3.0]}}), "one")
+
+
+@pytest.mark.parametrize(
+    ("values", "controls", "message"),
+    [
+        ({}, (), "nothing to compare"),
+        ({"one": {"auc": [1.0]}}, ("random",), r"controls=\['random'\] were not measured; there are one"),
+        ({"one": {"auc": [1.0]}, "two": {"auc": [1.0, 2.0]}}, (), r"methods have \[1, 2\] clips"),
+        ({"one": {"auc": []}}, (), r"methods have \[0\] clips"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(values, controls, message):
+    with pytest.raises(SettingError, match=message):
+        compare(values, controls=controls)

@@ -1,0 +1,68 @@
+"""The page of a scorecard shows what the table says."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from matplotlib.colors import to_hex
+
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.viz.pixels import figure_pixels
+from wavshap_lightning.viz.scorecard_page import plot_scorecard
+from wavshap_lightning.viz.theme import INK, PAPER, UNRESOLVED
+
+
+def row(method, metric, mean, over, better="higher"):
+    half = 0.1
+    return {
+        "method": method, "metric": metric, "better": better, "mean": mean, "low": mean - half,
+        "high": mean + half, "clips": 7, "minus_random": over, "minus_random_low": over - half,
+        "minus_random_high": over + half,
+    }  # fmt: skip
+
+
+ROWS = [
+    row("gradient_shap", "auc", 0.9, 0.4),
+    row("gradient_shap", "deletion", -1.0, -0.5, "lower"),
+    row("saliency", "auc", 0.55, 0.05),
+    row("saliency", "deletion", 0.5, 1.0, "lower"),
+    row("random", "auc", 0.5, math.nan),
+    row("random", "deletion", -0.5, math.nan, "lower"),
+]
+TITLES = {"auc": "Evidence found", "deletion": "Area under deletion", "seconds": "Seconds"}
+
+
+@pytest.fixture
+def figure():
+    return plot_scorecard(ROWS, controls=("random",), titles=TITLES, title="A $title$")
+
+
+def test_dots_are_full_where_every_control_is_beaten_in_the_right_direction(figure):
+    faces = [[to_hex(dots.get_facecolor()[0]) for dots in axes.collections] for axes in figure.axes[:2]]
+    assert faces == [[INK, PAPER, UNRESOLVED]] * 2
+    at = [[tuple(dots.get_offsets()[0]) for dots in axes.collections] for axes in figure.axes[:2]]
+    assert at[0] == [(0.9, 0), (0.55, 1), (0.5, 2)]
+    assert at[1] == [(-1.0, 0), (0.5, 1), (-0.5, 2)]
+
+
+def test_methods_are_named_once_and_the_direction_is_said(figure):
+    first, second = figure.axes[:2]
+    assert [label.get_text() for label in first.get_yticklabels()] == ["GradientSHAP", "Saliency", "Random"]
+    assert not any(label.get_text() for label in second.get_yticklabels())
+    assert "higher is better" in first.get_title(loc="left")
+    assert "lower is better" in second.get_title(loc="left")
+
+
+def test_metrics_without_a_value_have_no_panel_and_unknown_values_no_dot():
+    rows = [*ROWS, row("saliency", "seconds", math.nan, math.nan, "lower"), row("new", "auc", math.nan, 0.0)]
+    figure = plot_scorecard(rows, controls=("random",), titles=TITLES)
+    panels = [axes for axes in figure.axes if axes.get_label().startswith("panel")]
+    assert len(panels) == 2
+    assert len(panels[0].collections) == 3
+    assert figure_pixels(figure).shape[1] == 1100
+
+
+def test_nothing_to_draw_is_refused():
+    with pytest.raises(SettingError, match="none of the metrics seconds has a value"):
+        plot_scorecard(ROWS, controls=("random",), titles={"seconds": "Seconds"})

@@ -1,0 +1,127 @@
+"""Where an explanation says much is heard, does a change of the sound there change the score more?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import librosa
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wavshap_lightning.corpora.clip import Span
+from wavshap_lightning.evaluation.agreement import rank_correlation
+
+Sound = Float[np.ndarray, " samples"]
+Edit = Callable[[Sound, int], Float[np.ndarray, " edited"]]
+
+FADE_S = 0.005
+STFT_SIZE, STFT_HOP = 512, 128
+TILT_AROUND_HZ = 1000.0
+
+
+def shift_pitch(sound: Sound, sample_rate: int, semitones: float) -> Sound:
+    """The same as long, higher or lower, by librosa's phase vocoder."""
+    return librosa.effects.pitch_shift(
+        sound, sr=sample_rate, n_steps=semitones, n_fft=STFT_SIZE, hop_length=STFT_HOP
+    )
+
+
+def change_tempo(sound: Sound, _sample_rate: int, rate: float) -> Float[np.ndarray, " edited"]:
+    """As high, faster (`rate` above 1) or slower, by librosa's phase vocoder; the length changes."""
+    return librosa.effects.time_stretch(sound, rate=rate, n_fft=STFT_SIZE, hop_length=STFT_HOP)
+
+
+def change_level(sound: Sound, _sample_rate: int, gain_db: float) -> Sound:
+    """Louder or softer.
+
+    >>> change_level(np.ones(2, dtype=np.float32), 16_000, -20.0)
+    array([0.1, 0.1], dtype=float32)
+    """
+    return (sound * 10 ** (gain_db / 20)).astype(sound.dtype)
+
+
+def tilt_spectrum(sound: Sound, sample_rate: int, db_per_octave: float) -> Sound:
+    """Brighter or duller around 1 kHz, at the level it had."""
+    spectrum = np.fft.rfft(sound)
+    hertz = np.maximum(np.fft.rfftfreq(len(sound), 1 / sample_rate), TILT_AROUND_HZ / 32)
+    gain = 10 ** (db_per_octave * np.log2(hertz / TILT_AROUND_HZ) / 20)
+    tilted = np.fft.irfft(spectrum * gain, len(sound))
+    level = float(np.sqrt(np.mean(sound**2))) / max(float(np.sqrt(np.mean(tilted**2))), 1e-12)
+    return (level * tilted).astype(sound.dtype)
+
+
+EDITS: Mapping[str, Edit] = {
+    "pitch": partial(shift_pitch, semitones=3.0),
+    "tempo": partial(change_tempo, rate=0.8),
+    "level": partial(change_level, gain_db=-12.0),
+    "tilt": partial(tilt_spectrum, db_per_octave=-6.0),
+}
+"""One edit of each kind, as strong as one hears clearly."""
+
+
+def edit_span(waveform: Float[Tensor, " samples"], span: Span, edit: Edit, sample_rate: int) -> Tensor:
+    """The clip with one span edited and all else as it was; the seams are faded over 5 ms.
+
+    Args:
+        waveform: The clip.
+        span: Where, in seconds.
+        edit: What is done there; it may change the span's length, and so the clip's.
+        sample_rate: Samples per second.
+    """
+    samples = waveform.detach().cpu().numpy()
+    start, end = (min(round(at_s * sample_rate), len(samples)) for at_s in (span.start_s, span.end_s))
+    before, inside, after = samples[:start], samples[start:end], samples[end:]
+    edited = np.asarray(edit(inside, sample_rate), dtype=samples.dtype)
+    fade = min(round(FADE_S * sample_rate), len(edited) // 2, len(inside) // 2)
+    if fade:
+        ramp = np.linspace(0, 1, fade, dtype=samples.dtype)
+        edited = edited.copy()
+        edited[:fade] = ramp * edited[:fade] + (1 - ramp) * inside[:fade]
+        edited[-fade:] = ramp[::-1] * edited[-fade:] + (1 - ramp[::-1]) * inside[-fade:]
+    return torch.from_numpy(np.concatenate([before, edited, after])).to(waveform.device)
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Predicted against observed change.
+
+    Args:
+        of_sizes: Spearman's correlation, over spans, of the magnitude of attribution with that of the change
+            an edit of the span makes: how much is heard there. The higher the better.
+        observed: The change each edit made: the score of the clip minus that of the edited one.
+    """
+
+    of_sizes: float
+    observed: tuple[float, ...]
+
+
+def consistency(
+    score: Callable[[Float[Tensor, " samples"]], float],
+    waveform: Float[Tensor, " samples"],
+    spans: Sequence[Span],
+    attributions: Float[Tensor, " spans"],
+    *,
+    edit: Edit,
+    sample_rate: int,
+) -> Consistency:
+    """Edit one span at a time, and compare what that does with what is attributed to the span.
+
+    An edit keeps the clip a clip, where filling a span with something else may not; but which way it moves
+    the score an attribution does not say, so sizes are compared. NaN where nothing changes. Our own.
+
+    Args:
+        score: The explained score of a waveform of any length.
+        waveform: The clip.
+        spans: Where it is edited, one after the other.
+        attributions: Sum of the attributions in each span.
+        edit: One of `EDITS`, or any like them.
+        sample_rate: Samples per second.
+    """
+    whole = score(waveform)
+    observed = [whole - score(edit_span(waveform, span, edit, sample_rate)) for span in spans]
+    changes = torch.tensor(observed, dtype=torch.float64)
+    return Consistency(rank_correlation(attributions.double().abs().cpu(), changes.abs()), tuple(observed))

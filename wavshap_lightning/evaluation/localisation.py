@@ -1,0 +1,117 @@
+"""Do attributions lie where the evidence is known to lie?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.stats import rankdata
+from torch import Tensor
+
+from wavshap_lightning.corpora.clip import Span
+
+Units = Float[Tensor, " units"]
+Inside = Bool[Tensor, " units"]
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """How well attributions find the evidence; the higher the better, and NaN where it is undefined.
+
+    Args:
+        auc: Chance that a unit inside the evidence has a larger attribution than one outside: area under the
+            ROC curve, 0.5 for attributions that say nothing.
+        absolute_auc: The same of magnitudes.
+        mass: Share of the positive attribution that lies inside; by chance the evidence's share of the units.
+        pointing: 1 if the largest attribution lies inside, else 0.
+        iou: Of the evidence and as many units with the largest attributions: what both have over what either
+            has.
+    """
+
+    auc: float
+    absolute_auc: float
+    mass: float
+    pointing: float
+    iou: float
+
+
+def localise(values: Units, inside: Inside) -> Localisation:
+    """All of these numbers at once.
+
+    Args:
+        values: Attributions of units.
+        inside: Which units lie in the evidence.
+    """
+    return Localisation(
+        roc_auc(values, inside),
+        roc_auc(values.abs(), inside),
+        relevance_mass(values, inside),
+        pointing(values, inside),
+        overlap(values, inside),
+    )
+
+
+def inside_spans(centers_s: Float[np.ndarray, " units"], spans: Sequence[Span]) -> Inside:
+    """Which units are centred in one of some spans of time.
+
+    >>> inside_spans(np.array([0.1, 0.2, 0.3]), [Span(0.15, 0.3)])
+    tensor([False,  True, False])
+    """
+    within = [(span.start_s <= centers_s) & (centers_s < span.end_s) for span in spans]
+    return torch.from_numpy(np.any(within, axis=0) if within else np.zeros(len(centers_s), dtype=bool))
+
+
+def roc_auc(values: Units, inside: Inside) -> float:
+    """Area under the ROC curve, from ranks.
+
+    `(R - n (n + 1) / 2) / (n m)`, where `R` sums the ranks of the `n` inside among all `n + m`, equal values
+    sharing theirs. Source: Hanley and McNeil (1982). NaN where all units lie inside, or none does.
+
+    >>> roc_auc(torch.tensor([0.0, 2.0, 1.0, 1.0]), torch.tensor([False, True, True, False]))
+    0.875
+    """
+    num_inside = int(inside.sum())
+    num_outside = len(inside) - num_inside
+    if not (num_inside and num_outside):
+        return float("nan")
+    ranks = rankdata(values.double().cpu().numpy())
+    excess = ranks[inside.cpu().numpy()].sum() - num_inside * (num_inside + 1) / 2
+    return float(excess / (num_inside * num_outside))
+
+
+def relevance_mass(values: Units, inside: Inside) -> float:
+    """`sum_inside A+ / sum A+`, with `A+` what is positive. NaN where nothing is.
+
+    Source: Arras, Osman and Samek (2022), relevance mass accuracy.
+
+    >>> relevance_mass(torch.tensor([3.0, 1.0, -9.0]), torch.tensor([True, False, False]))
+    0.75
+    """
+    positive = values.double().clamp(min=0)
+    total = float(positive.sum())
+    return float(positive[inside].sum()) / total if total > 0 and inside.any() else float("nan")
+
+
+def pointing(values: Units, inside: Inside) -> float:
+    """1 if the largest attribution lies inside, 0 if not; NaN without evidence.
+
+    Source: Zhang et al. (2018), the pointing game. Where we depart: no margin.
+    """
+    return float(inside[values.argmax()]) if inside.any() else float("nan")
+
+
+def overlap(values: Units, inside: Inside) -> float:
+    """Intersection over union of the evidence and the equally many units with the largest attributions.
+
+    >>> overlap(torch.tensor([3.0, 1.0, 2.0, 0.0]), torch.tensor([True, True, False, False]))
+    0.3333333333333333
+    """
+    count = int(inside.sum())
+    if not count:
+        return float("nan")
+    found = torch.zeros_like(inside)
+    found[values.argsort(descending=True, stable=True)[:count]] = True
+    return float((found & inside).sum()) / float((found | inside).sum())

@@ -1,0 +1,97 @@
+"""Does an explanation depend on what was learned? The weights are drawn anew, level by level."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wavshap_lightning.models.classifier import EmotionClassifier
+
+HEAD, ALL = "head", "all"
+CONSTANT_SPREAD = 0.1
+BLOCK = re.compile(r"^(?P<stack>.*\.(?:layers|conv_layers))\.(?P<index>\d+)\.")
+
+
+@dataclass(frozen=True)
+class Level:
+    """A classifier after one more step of the cascade.
+
+    Args:
+        name: What was drawn anew last: `"head"`, a part of the backbone, the last of which makes it all.
+        classifier: A copy in which it and all that lies above it, towards the logits, is drawn anew.
+        num_redrawn: Parameters drawn anew so far, as numbers.
+    """
+
+    name: str
+    classifier: EmotionClassifier
+    num_redrawn: int
+
+
+def cascade(classifier: EmotionClassifier, seed: int) -> Iterator[Level]:
+    """Draw parameters anew from the logits down: the head alone first, in the end every parameter there is.
+
+    An explanation of what was learned must not look the same then: at the last level the rank correlation
+    with the original should vanish. Every tensor has a seed of its own. Source: Adebayo et al. (2018).
+    Where we depart: normal draws with the mean and deviation the tensor had, so that signals keep their size;
+    biases and gains too.
+
+    Args:
+        classifier: Which; it is as it was afterwards.
+        seed: Of all draws.
+    """
+    changed = deepcopy(classifier)
+    parameters = dict(changed.named_parameters())
+    places = {name: index for index, name in enumerate(parameters)}
+    num_redrawn = 0
+    for level, names in _levels(list(parameters)):
+        for name in names:
+            _redraw(parameters[name], torch.Generator().manual_seed(seed * len(places) + places[name]))
+            num_redrawn += parameters[name].numel()
+        yield Level(level, deepcopy(changed), num_redrawn)
+
+
+def fully_random(classifier: EmotionClassifier, seed: int) -> EmotionClassifier:
+    """The last level of the cascade: a copy in which every parameter is drawn anew."""
+    *_, last = cascade(classifier, seed)
+    return last.classifier
+
+
+def _levels(names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Parameters by level, those nearest to the logits first; within the backbone, blocks of a stack."""
+    grouped: dict[str, list[str]] = {}
+    for name in names:
+        grouped.setdefault(_level_of(name), []).append(name)
+    above = {level: position for position, level in enumerate(grouped)}
+    return sorted(grouped.items(), key=lambda item: (item[0] != HEAD, *_depth(item[0]), -above[item[0]]))
+
+
+def _level_of(name: str) -> str:
+    if name.startswith("head."):
+        return HEAD
+    block = BLOCK.match(name)
+    if block is not None:
+        return f"{block['stack']}.{block['index']}"
+    return name.rsplit(".", 2)[0]
+
+
+def _depth(level: str) -> tuple[int, int]:
+    """Layers of the encoder from the last to the first, what lies around them, the convolutions likewise."""
+    last = level.rpartition(".")[2]
+    index = int(last) if last.isdigit() else -1
+    part = 0 if ".layers." in f"{level}." else 2 if ".conv_layers." in f"{level}." else 1
+    return part, -index
+
+
+@torch.no_grad()
+def _redraw(parameter: nn.Parameter, generator: torch.Generator) -> None:
+    values = parameter.detach().double()
+    mean, spread = float(values.mean()), float(values.std(unbiased=False))
+    if spread == 0:  # a gain or bias that has learned nothing yet
+        spread = CONSTANT_SPREAD * (abs(mean) or 1.0)
+    drawn: Tensor = mean + spread * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    parameter.copy_(drawn)

@@ -1,0 +1,193 @@
+"""The scorecard: methods by metrics, with paired intervals over clips and a verdict in words.
+
+Nothing here explains or measures; values of each clip come in, comparisons go out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.evaluation.metrics import METRICS, Metric
+from wavshap_lightning.files import write_atomically
+
+Values = Mapping[str, Mapping[str, Sequence[float]]]
+"""By method, by metric: one number a clip, in the same order everywhere; NaN where there is none."""
+
+NUM_RESAMPLES = 10_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over clips with its 95 % interval.
+
+    Args:
+        mean: The mean; NaN without clips.
+        low: Where the interval begins.
+        high: Where it ends.
+        num_clips: Over how many.
+    """
+
+    mean: float
+    low: float
+    high: float
+    num_clips: int
+
+    @property
+    def sign(self) -> int:
+        """1 if the interval lies above 0, -1 if below, 0 if it contains it or there is none."""
+        return int(self.low > 0) - int(self.high < 0)
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """What became of a comparison.
+
+    Args:
+        metrics: Those for which there is any value, in order.
+        methods: The methods, controls last.
+        controls: Which of them know nothing of the model.
+        estimates: By method and metric.
+        differences: By method, other method and metric: the first minus the second, clip by clip.
+        num_clips: Of how many clips.
+    """
+
+    metrics: tuple[Metric, ...]
+    methods: tuple[str, ...]
+    controls: tuple[str, ...]
+    estimates: Mapping[tuple[str, str], Estimate]
+    differences: Mapping[tuple[str, str, str], Estimate]
+    num_clips: int
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The methods without the controls."""
+        return tuple(name for name in self.methods if name not in self.controls)
+
+
+def compare(
+    values: Values,
+    *,
+    controls: Sequence[str] = (),
+    metrics: Sequence[Metric] = METRICS,
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Scorecard:
+    """Compare methods by the bootstrap over clips, the same resamples for all: differences are paired.
+
+    Intervals are percentiles (Efron and Tibshirani 1993, chapter 13). Clips are taken as independent, and
+    there is no correction for how many comparisons are made. A clip counts where both values are known.
+
+    Args:
+        values: What was measured.
+        controls: Which methods know nothing of the model.
+        metrics: Which metrics, in order; those without any value are left out.
+        seed: Of the resamples.
+        num_resamples: How many.
+
+    Raises:
+        SettingError: If there is no method, a control is missing, or methods have different numbers of clips.
+    """
+    num_clips = _check(values, controls)
+    counts = _resample(num_clips, seed, num_resamples)
+    known = [metric for metric in metrics if any(_any_known(of.get(metric.name)) for of in values.values())]
+    methods = (*(name for name in values if name not in controls), *controls)
+    columns = {
+        (method, metric.name): np.array(values[method].get(metric.name, [np.nan] * num_clips), dtype=float)
+        for method in methods
+        for metric in known
+    }
+    return Scorecard(
+        tuple(known),
+        methods,
+        tuple(controls),
+        {key: _estimate(column, counts) for key, column in columns.items()},
+        {
+            (one, other, metric.name): _estimate(
+                columns[one, metric.name] - columns[other, metric.name], counts
+            )
+            for one in methods
+            for other in methods
+            for metric in known
+            if one != other
+        },
+        num_clips,
+    )
+
+
+def table(card: Scorecard) -> list[dict[str, str | float | int]]:
+    """One row a method and metric: mean, interval, clips, and the paired difference from each control."""
+    rows: list[dict[str, str | float | int]] = []
+    for method in card.methods:
+        for metric in card.metrics:
+            found = card.estimates[method, metric.name]
+            row: dict[str, str | float | int] = {
+                "method": method, "metric": metric.name, "better": metric.better, "mean": found.mean,
+                "low": found.low, "high": found.high, "clips": found.num_clips,
+            }  # fmt: skip
+            for control in card.controls:
+                over = card.differences.get((method, control, metric.name))
+                names = (f"minus_{control}", f"minus_{control}_low", f"minus_{control}_high")
+                numbers = (np.nan,) * 3 if over is None else (over.mean, over.low, over.high)
+                row |= dict(zip(names, numbers, strict=True))
+            rows.append(row)
+    return rows
+
+
+def save_table(card: Scorecard, path: Path) -> None:
+    """Write the table as CSV, whole or not at all; what is not known is left empty.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    rows = table(card)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: "" if value != value else value for key, value in row.items()} for row in rows)  # noqa: PLR0124 - NaN is not itself
+    write_atomically(path, text.getvalue().encode())
+
+
+def _check(values: Values, controls: Sequence[str]) -> int:
+    if not values:
+        raise SettingError("values={}: there is nothing to compare; measure at least one method")
+    missing = [name for name in controls if name not in values]
+    if missing:
+        raise SettingError(f"controls={missing} were not measured; there are {', '.join(values)}")
+    counts = {len(column) for of in values.values() for column in of.values()}
+    if len(counts) != 1 or 0 in counts:
+        raise SettingError(
+            f"values: methods have {sorted(counts)} clips; give one number a clip, the same clips everywhere"
+        )
+    return counts.pop()
+
+
+def _any_known(column: Sequence[float] | None) -> bool:
+    return column is not None and bool(np.isfinite(np.asarray(column, dtype=float)).any())
+
+
+def _resample(num_clips: int, seed: int, num_resamples: int) -> Float[np.ndarray, "resamples clips"]:
+    """How often each resample has each clip."""
+    chance = np.full(num_clips, 1 / num_clips)
+    return np.random.default_rng(seed).multinomial(num_clips, chance, size=num_resamples).astype(float)
+
+
+def _estimate(column: Float[np.ndarray, " clips"], counts: Float[np.ndarray, "resamples clips"]) -> Estimate:
+    """Over the clips whose value is known; infinite ones are not."""
+    known = np.isfinite(column)
+    num_known = int(known.sum())
+    if num_known == 0:
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    held = counts[:, known]
+    sizes = held.sum(1)
+    means = (held @ column[known])[sizes > 0] / sizes[sizes > 0]
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(column[known].mean()), float(low), float(high), num_known)
