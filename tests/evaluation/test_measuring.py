@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from transformers import WavLMConfig, WavLMModel
 
 from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.corpora.clip import Clip, Span
@@ -15,41 +14,11 @@ from wavshap_lightning.evaluation.measuring import CONTROLS, LABEL, Plan, measur
 from wavshap_lightning.evaluation.metrics import METRICS
 from wavshap_lightning.evaluation.scorecard import compare
 from wavshap_lightning.explainer.settings import ExplainSettings
-from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.head import HeadSettings
-from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 
-SHAPE = {
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "conv_dim": (12, 12, 12),
-    "conv_kernel": (10, 4, 4),
-    "conv_stride": (5, 4, 4),
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 4,
-    "num_buckets": 16,
-    "max_bucket_distance": 20,
-    "feat_extract_norm": "layer",
-    "do_stable_layer_norm": True,
-}
 FEW = {
     name: ExplainSettings(views=("frames",), method=name, num_draws=draws, num_baselines=1)
     for name, draws in (("gradient_shap", 8), ("saliency", 1), ("kernel_shap", 32))
 }
-
-
-@pytest.fixture(scope="module")
-def classifier():
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
-        opened = PretrainedSpeechModel(WavLMModel(WavLMConfig(**SHAPE)), name="small", normalise=False)
-        classifier = EmotionClassifier(SpeechBackbone(opened), ("angry", "sad"), HeadSettings(hidden_size=8))
-        for parameter in classifier.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-        return classifier.eval()
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from wavshap_lightning.attribution.views import View, summed
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explain import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.grids import times_of
+from wavshap_lightning.explainer.grids import TimeGrid, times_of
 from wavshap_lightning.explainer.paths import attribute, begin
 from wavshap_lightning.explainer.plain import plain_times
 from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, Path
@@ -198,9 +198,13 @@ class _Pair:
                 Target("logit", (FIRST, SECOND, DIFFERENCE)),
                 settings,
                 self._views(path, stages[0], len(waveform)),
+                self._times(len(waveform))[path],
                 provenance=Provenance(),
             )
         return {name: _paired(found.views[name]) for name in COMPARED[path]}
+
+    def _times(self, num_samples: int) -> Mapping[str, TimeGrid]:
+        return times_of(self.explainers[0].classifier.backbone.frame_grid, num_samples)
 
     def _target(self, explainer: Explainer) -> Target:
         return target_named(self.target, explainer.classifier.labels, 0, explainer.settings.score)
@@ -208,9 +212,8 @@ class _Pair:
     def _views(self, path: Path, stages: Stages, num_samples: int) -> tuple[View, ...]:
         if path == "layers":
             return (summed(1, 2, name="layers"),)
-        first = self.explainers[0]
-        times = times_of(first.classifier.backbone.frame_grid, num_samples)
-        units = units_of(path, first.settings, stages.mix_weights, times, num_samples)
+        settings = self.explainers[0].settings
+        units = units_of(path, settings, stages.mix_weights, self._times(num_samples), num_samples)
         return tuple(view for view in units if view.name in COMPARED[path])
 
 

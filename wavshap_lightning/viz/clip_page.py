@@ -26,7 +26,7 @@ from wavshap_lightning.viz.request import (
     rows_below,
 )
 from wavshap_lightning.viz.theme import signed_norm
-from wavshap_lightning.viz.words import caption, score_name
+from wavshap_lightning.viz.words import caption, note_lines, score_name
 
 FULL_COLOUR_QUANTILE = 0.995
 """Of the magnitudes in a map of bands, where colour is full: a few cells tower above the rest."""
@@ -42,7 +42,7 @@ def plot_clip(request: Request, target: str) -> Figure:
         target: One of the explanation's.
     """
     explanation = request.explanation
-    lines = caption(explanation, target)
+    lines = [*caption(explanation, target), *note_lines(request.notes)]
     page = build_page([*_rows(request), *rows_below(lines)], explanation.duration_s)
     draw_above(page, request, target)
     _draw_bands(page, request, target)

@@ -7,6 +7,7 @@ nothing is left open. Drop it and it is gone; `figure.savefig(path)` writes it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -33,6 +34,7 @@ def plot(
     label: str | None = None,
     evidence: Sequence[Span] = (),
     num_top: int = DEFAULT_TOP,
+    notes: Sequence[str] = (),
 ) -> Figure:
     """One clip on one page: sound, attributions over time, bands and layers, and the decision.
 
@@ -46,13 +48,15 @@ def plot(
         label: What the clip was annotated as, to be marked among the classes.
         evidence: Spans known to carry the label, to be bracketed.
         num_top: How many of the strongest frames are marked; 0 for none.
+        notes: What people must know before they believe it, written at the foot; such as
+            [`caveats`][wavshap_lightning.explainer.caveats.caveats] and the doctor's warnings.
 
     Raises:
         AttributionError: If the target was not explained.
         AudioError: If the waveform is not as long as the one explained.
         SettingError: If `num_top` is negative.
     """
-    request = _request(explanation, waveform, label, evidence, num_top)
+    request = replace(_request(explanation, waveform, label, evidence, num_top), notes=tuple(notes))
     if target is None and len(explanation.targets) > 1:
         with theme():
             return plot_targets(request)

@@ -30,6 +30,7 @@ class Request:
         label: What it was annotated as, if that is known.
         evidence: Spans known to carry the label.
         num_top: How many of the strongest frames to mark.
+        notes: What people must know before they believe it.
     """
 
     explanation: Explanation
@@ -37,6 +38,7 @@ class Request:
     label: str | None = None
     evidence: tuple[Span, ...] = ()
     num_top: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def rows_above(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from functools import cache
 from pathlib import PurePath
 
@@ -15,7 +17,7 @@ MINUS = "\N{MINUS SIGN}"
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 TO, APOSTROPHE = "\N{EN DASH}", "\N{RIGHT SINGLE QUOTATION MARK}"
 TARGET, PREDICTED, LABELLED = "\N{BLACK CIRCLE}", "\N{BLACK RIGHT-POINTING TRIANGLE}", "\N{BLACK DIAMOND}"
-LABEL_WIDTH, CLIP_WIDTH = 16, 72
+LABEL_WIDTH, CLIP_WIDTH, CAPTION_WIDTH = 16, 72, 150
 METHODS = {
     "gradient_shap": "GradientSHAP",
     "integrated_gradients": "Integrated gradients",
@@ -122,6 +124,16 @@ def caption(explanation: Explanation, target: str | None) -> list[str]:
     lines = [] if target is None else [_difference(next(iter(found.values())), explanation, target)]
     lines.append(f"Completeness gap before the correction: {', '.join(completeness)}.")
     return [*lines, how(explanation)]
+
+
+def note_lines(notes: Sequence[str]) -> list[str]:
+    """Warnings for the foot of a page, each on as many lines as it takes.
+
+    >>> note_lines(["Take more draws."])
+    ['Note: Take more draws.']
+    """
+    wrapped = [textwrap.wrap(f"Note: {literal(note, 10 * CAPTION_WIDTH)}", CAPTION_WIDTH) for note in notes]
+    return [line for lines in wrapped for line in lines]
 
 
 def how(explanation: Explanation) -> str:

@@ -1,0 +1,46 @@
+"""Agreement over families of baselines: the same question agrees with itself, others are told apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.evaluation.families import explain_by_family, family_agreement
+from wavshap_lightning.explainer.explain import Explainer
+from wavshap_lightning.explainer.settings import ExplainSettings
+
+
+@pytest.fixture(scope="module")
+def by_family(classifier, waveform):
+    explainer = Explainer(classifier, ExplainSettings(views=("frames",), num_draws=32))
+    families = ("noise", "time_shifted", "other_clips")
+    return explain_by_family(
+        explainer, waveform, families=families, recordings=[waveform.flip(0), waveform.roll(50)]
+    )
+
+
+def test_every_family_is_asked_and_every_pair_is_compared(by_family):
+    assert {name: found.settings.baselines for name, found in by_family.items()} == {
+        name: name for name in ("noise", "time_shifted", "other_clips")
+    }
+    agreement = family_agreement(by_family)
+    assert len(agreement) == 3
+    assert all(-1 <= value <= 1 for value in agreement.values())
+
+
+def test_a_family_agrees_with_itself(by_family):
+    again = {"noise": by_family["noise"], "the same": by_family["noise"]}
+    assert family_agreement(again) == {("noise", "the same"): pytest.approx(1.0)}
+
+
+def test_one_family_is_no_comparison(classifier, waveform):
+    explainer = Explainer(classifier, ExplainSettings(views=("frames",)))
+    with pytest.raises(SettingError, match="must name two different families"):
+        explain_by_family(explainer, waveform, families=["noise", "noise"])
+
+
+def test_a_path_that_does_not_say_when_is_refused(classifier, waveform):
+    explainer = Explainer(classifier, ExplainSettings(views=("layers",), num_draws=8))
+    found = explain_by_family(explainer, waveform, families=["noise", "time_shifted"])
+    with pytest.raises(SettingError, match="does not say when"):
+        family_agreement(found)
