@@ -96,3 +96,31 @@ def test_build_passes_every_setting_on(monkeypatch, unchecked_types):
     settings = BackboneSettings("folder", "abc", "bf16", 2, 3)
     build_backbone(settings)
     assert BackboneSettings(**asked) == settings
+
+
+@pytest.mark.parametrize("last_layer", [0, 1])
+def test_what_is_left_of_a_cut_backbone_is_as_it_was(
+    variant, last_layer, build_model, open_backbone, padded_batch
+):
+    whole = open_backbone(build_model(*variant))
+    cut = open_backbone(build_model(*variant), last_layer=last_layer)
+    assert cut.num_layers == last_layer + 1
+    expected = whole(*padded_batch)[:, : last_layer + 1]
+    torch.testing.assert_close(cut(*padded_batch), expected, rtol=0, atol=1e-6)
+    assert len(cut.model.encoder.layers) == last_layer
+    assert cut.fingerprint != whole.fingerprint
+
+
+def test_a_backbone_cut_after_its_last_layer_is_whole(open_backbone, clip):
+    whole = open_backbone()
+    cut = open_backbone(last_layer=whole.num_layers - 1)
+    assert cut.fingerprint == whole.fingerprint
+    assert torch.equal(cut(clip), whole(clip))
+
+
+@pytest.mark.parametrize("last_layer", [-1, 3])
+def test_a_layer_that_is_not_there_is_refused(last_layer, open_backbone):
+    with pytest.raises(
+        SettingError, match=f"last_layer={last_layer} must lie between 0 and this backbone's 2"
+    ):
+        open_backbone(last_layer=last_layer)

@@ -44,6 +44,8 @@ class BackboneSettings:
         lora_rank: Train low-rank adapters of this rank on the query and value projections (0: none).
         final_norm: Take the last layer after the model's final norm, where it has one, as published
             features are. The weighted sum of transformers' own classifiers takes it before.
+        last_layer: Leave out what comes after this layer, and its cost; None keeps all. 0 leaves the
+            projected frames alone.
     """
 
     name: str = "tiny"
@@ -52,6 +54,7 @@ class BackboneSettings:
     unfreeze_layers: int = 0
     lora_rank: int = 0
     final_norm: bool = True
+    last_layer: int | None = None
 
     @property
     def frozen(self) -> bool:
@@ -74,6 +77,7 @@ class SpeechBackbone(nn.Module):
         unfreeze_layers: See there.
         lora_rank: See there.
         final_norm: See there.
+        last_layer: See there.
 
     Raises:
         ModelError: If the model is missing, incomplete, of another kind, or has parts that mix
@@ -92,6 +96,7 @@ class SpeechBackbone(nn.Module):
         unfreeze_layers: int = 0,
         lora_rank: int = 0,
         final_norm: bool = True,
+        last_layer: int | None = None,
     ) -> None:
         super().__init__()
         if precision not in get_args(Precision):
@@ -100,11 +105,16 @@ class SpeechBackbone(nn.Module):
         _check_supported(opened)
         config = opened.model.config
         self.settings = BackboneSettings(
-            opened.name, opened.revision, precision, unfreeze_layers, lora_rank, final_norm
+            opened.name, opened.revision, precision, unfreeze_layers, lora_rank, final_norm, last_layer
         )
+        depth = _checked_depth(last_layer, config.num_hidden_layers)
+        cut = depth < config.num_hidden_layers
         self._normed_before = bool(config.do_stable_layer_norm)  # and once more after the last layer
         self.fingerprint = opened.fingerprint
-        if self._normed_before and not final_norm:
+        self._norms_last = self._normed_before and final_norm and not cut
+        if cut:
+            self.fingerprint = sha256(f"{opened.fingerprint} up to layer {depth}".encode()).hexdigest()
+        elif self._normed_before and not final_norm:
             self.fingerprint = sha256(f"{opened.fingerprint} before the final norm".encode()).hexdigest()
         self.normalise = opened.normalise
         self.sample_rate = opened.sample_rate
@@ -112,7 +122,7 @@ class SpeechBackbone(nn.Module):
             config.conv_kernel, config.conv_stride, opened.sample_rate
         )
         self.num_channels: int = config.conv_dim[-1]
-        self.num_layers: int = config.num_hidden_layers + 1
+        self.num_layers: int = depth + 1
         self.hidden_size: int = config.hidden_size
         self.model = opened.model.requires_grad_(False)  # noqa: FBT003
         self._gated = config.model_type == "wavlm"
@@ -120,6 +130,7 @@ class SpeechBackbone(nn.Module):
             use_gated_attention(self.model)
         else:
             self.model.set_attn_implementation("sdpa")  # others read a boolean mask as numbers to add
+        self.model.encoder.layers = self.model.encoder.layers[:depth]
         self._trainable = unfreeze(self.model, unfreeze_layers, lora_rank)
         if self.settings.frozen:
             position = self.model.encoder.pos_conv_embed
@@ -235,10 +246,12 @@ class SpeechBackbone(nn.Module):
         states = projected + encoder.pos_conv_embed(projected)
         states = states if self._normed_before else encoder.layer_norm(states)
         layers = [encoder.dropout(states)]
+        if not len(encoder.layers):
+            return layers
         run_layer = self._layer_call(mask)
         for layer in encoder.layers:
             layers.append(run_layer(layer, layers[-1]))
-        if self._normed_before and self.settings.final_norm:
+        if self._norms_last:
             layers[-1] = encoder.layer_norm(layers[-1])
         return layers
 
@@ -268,7 +281,17 @@ def build_backbone(settings: BackboneSettings) -> SpeechBackbone:
         unfreeze_layers=settings.unfreeze_layers,
         lora_rank=settings.lora_rank,
         final_norm=settings.final_norm,
+        last_layer=settings.last_layer,
     )
+
+
+def _checked_depth(last_layer: int | None, num_layers: int) -> int:
+    """How many transformer layers are kept."""
+    if last_layer is None:
+        return num_layers
+    if not 0 <= last_layer <= num_layers:
+        raise SettingError(f"last_layer={last_layer} must lie between 0 and this backbone's {num_layers}")
+    return last_layer
 
 
 def _full(batch: Tensor) -> Int[Tensor, " batch"]:
