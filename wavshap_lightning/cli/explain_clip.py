@@ -19,6 +19,7 @@ from wavshap_lightning.cli.explain_items import Item, audio_below
 from wavshap_lightning.cli.explain_segments import segments_of
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.caveats import caveats
+from wavshap_lightning.explainer.doctor import examine
 from wavshap_lightning.explainer.explain import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.saved import SavedClip, describe_clip
@@ -114,13 +115,15 @@ def explain_item(work: Work, item: Item) -> Explained:
     waveform = load_audio(item.path, sample_rate=rate, start_s=start_s, end_s=end_s)
     found = segments_of(item, waveform, rate, work.segments, work.tier)
     spans = [(one.start_s, one.end_s) for one in found.segments]
+    checkup = examine(work.explainer, item.recording, work.target, recordings=baselines_for(work, item))
     explanation, told = explain_spans(work, item, spans)
-    notes = [found.warning] if found.warning else []
+    notes = [*([found.warning] if found.warning else []), *checkup.warnings]
     saved = describe_clip(
         explanation,
         label=item.label,
         texts=[one.text for one in found.segments],
         warnings=[*notes, *caveats(explanation, work.explainer.classifier), *told],
+        checkup=checkup,
         waveform=torch.from_numpy(waveform) if work.keep_waveform else None,
     )
     return Explained(item, explanation, saved, waveform, time.monotonic() - began_s)

@@ -200,7 +200,8 @@ def write_report(
 
 def _draw(found: Explained) -> Figure:
     item = found.item
-    return plot(found.explanation, found.waveform, label=item.label, evidence=item.evidence)
+    notes = found.saved.numbers["warnings"]
+    return plot(found.explanation, found.waveform, label=item.label, evidence=item.evidence, notes=notes)
 
 
 def _cell(value: float | None) -> str:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from wavshap_lightning.errors import AttributionError
+from wavshap_lightning.explainer.doctor import Checkup
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.files import write_atomically
 
@@ -52,6 +53,7 @@ def describe_clip(
     label: str | None = None,
     texts: Sequence[str] = (),
     warnings: Sequence[str] = (),
+    checkup: Checkup | None = None,
     waveform: Float[Tensor, " samples"] | None = None,
 ) -> SavedClip:
     """What there is to save of one target of an explanation.
@@ -62,6 +64,7 @@ def describe_clip(
         label: What the clip was annotated as.
         texts: What is said in each of the settings' segments; empty for none.
         warnings: What people must know before they believe it.
+        checkup: What the baseline doctor found.
         waveform: The clip, to be kept with the maps.
 
     Raises:
@@ -73,6 +76,7 @@ def describe_clip(
     totals = {key: first[key] for key in ("method", "baseline_score", "attribution_sum", "gap")}
     segments = _segments(plain, texts)
     numbers = {"format": FORMAT, **plain, **totals, "label": label, "warnings": list(warnings)}
+    numbers |= {} if checkup is None else {"checkup": checkup.to_dict()}
     arrays = {
         key: array
         for key, path, view in MAPS
