@@ -21,9 +21,14 @@ NOTES = (
     "Restoring states from",
     "Loaded model weights from",
     "LOAD REPORT",
+    "Initializing distributed",
+    "distributed_backend=",
+    "Detected KeyboardInterrupt",
 )
 LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.distributed",
+    "lightning.fabric.utilities.rank_zero",
     "lightning.fabric.utilities.seed",
     "transformers.modeling_utils",
 )

@@ -1,0 +1,98 @@
+"""What `explain.py --corpus` writes when all clips are done: two tables and a page, from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wavshap_lightning.audio.io import load_audio
+from wavshap_lightning.cli.explain_files import write_report, writing_to
+from wavshap_lightning.cli.explain_items import Item
+from wavshap_lightning.cli.explain_job import Job
+from wavshap_lightning.cli.explain_run import Seen
+from wavshap_lightning.corpora.tables import format_csv
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.explainer.saved import load_clip
+from wavshap_lightning.files import write_atomically
+from wavshap_lightning.training.corpus_records import Record
+from wavshap_lightning.training.emotions_table import COLUMNS, emotion_rows
+from wavshap_lightning.viz.report.summary import HeardFrom, summarise_shares
+
+MOST_CLIPS = 200
+MOST_SECONDS = 1200.0
+"""Of sound on the page: one that is larger is slow to open."""
+
+
+def merge(job: Job, title: str, model: dict[str, str], *, report: bool) -> int:
+    """Write `summary.csv`, `emotions.csv` and, where it is wanted, `report.html`.
+
+    The clips come in the order of the corpus, whichever process explained them when.
+
+    Args:
+        job: All of whose clips are done.
+        title: Of the page.
+        model: What was explained, in words.
+        report: Whether to write the page.
+
+    Returns:
+        How many clips were explained.
+
+    Raises:
+        SettingError: If a record is missing, or the disk refuses.
+    """
+    records = [_read(job, item) for item in job.items]
+    job.output.rows = [dict(record.row) for record in records]
+    job.output.write_summary()
+    heard = summarise_shares([record.shares for record in records if record.shares is not None])
+    table = format_csv(COLUMNS, emotion_rows(heard))
+    with writing_to(job.output.folder):
+        write_atomically(job.output.folder / "emotions.csv", table.encode(errors="backslashreplace"))
+    if report:
+        _write_page(job, records, heard, title, model)
+    return sum(record.shares is not None for record in records)
+
+
+def _read(job: Job, item: Item) -> Record:
+    record = job.records.read(item.stem)
+    if record is None:
+        raise SettingError(
+            f"out={job.output.folder}: there is no record of {item.name}; was another command writing there, "
+            "or do the nodes not share the folder? Run the command again, and it goes on"
+        )
+    return record
+
+
+def _write_page(
+    job: Job, records: Sequence[Record], heard: Sequence[HeardFrom], title: str, model: dict[str, str]
+) -> None:
+    chosen = choose_shown([record.duration_s for record in records])
+    seen = [_seen(job, job.items[place], records[place]) for place in chosen]
+    note = ""
+    if len(chosen) < len(records):
+        note = (
+            f"These are {len(chosen)} of {len(records)} clips, evenly spaced in the order of the corpus; "
+            "what each class is heard from is of all. Every clip is in summary.csv and clips/."
+        )
+    write_report(job.output.folder, seen, title, model, note=note, heard=heard)
+
+
+def choose_shown(durations_s: Sequence[float]) -> list[int]:
+    """Positions of the clips on the page: all, or evenly spaced ones that do not last too long.
+
+    >>> choose_shown([3.0] * 1000)[:4], choose_shown([60.0] * 40) == list(range(0, 40, 2))
+    ([0, 5, 10, 15], True)
+    """
+    total = len(durations_s)
+    count = min(total, MOST_CLIPS, max(1, int(MOST_SECONDS * total / max(sum(durations_s), 1e-9))))
+    return (np.arange(count) * total // count).tolist()
+
+
+def _seen(job: Job, item: Item, record: Record) -> Seen:
+    if record.shares is None:
+        return item.name, None, None, record.row["reason"]
+    start_s, end_s = item.span_s
+    rate = job.work.explainer.classifier.sample_rate
+    waveform = load_audio(Path(item.path), sample_rate=rate, start_s=start_s, end_s=end_s)
+    return item.name, load_clip(job.output.folder / "clips", item.stem), waveform, ""
