@@ -158,7 +158,8 @@ def _predict(trainer: L.Trainer, job: Job) -> None:
     except SystemExit as error:  # how Lightning ends when interrupted
         if not trainer.interrupted:
             raise
-        if trainer.is_global_zero:
-            num_done = sum(job.records.read(item.stem) is not None for item in job.items)
-            complain(f"interrupted: {num_done} of {len(job.items)} clips are done; the same command goes on")
+        if not trainer.is_global_zero:
+            raise SystemExit(EXIT_DONE) from error  # else Lightning kills the first before it has its say
+        num_done = sum(job.records.read(item.stem) is not None for item in job.items)
+        complain(f"interrupted: {num_done} of {len(job.items)} clips are done; the same command goes on")
         raise KeyboardInterrupt from error

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.cli.explain_files import write_report, writing_to
 from wavshap_lightning.cli.explain_items import Item
@@ -21,8 +19,8 @@ from wavshap_lightning.training.emotions_table import COLUMNS, emotion_rows
 from wavshap_lightning.viz.report.summary import HeardFrom, summarise_shares
 
 MOST_CLIPS = 200
-MOST_SECONDS = 1200.0
-"""Of sound on the page: one that is larger is slow to open."""
+MOST_BYTES = 60_000_000
+"""A page that is larger is slow to open."""
 
 
 def merge(job: Job, title: str, model: dict[str, str], *, report: bool) -> int:
@@ -67,26 +65,35 @@ def _read(job: Job, item: Item) -> Record:
 def _write_page(
     job: Job, records: Sequence[Record], heard: Sequence[HeardFrom], title: str, model: dict[str, str]
 ) -> None:
-    chosen = choose_shown([record.duration_s for record in records])
-    seen = [_seen(job, job.items[place], records[place]) for place in chosen]
-    note = ""
-    if len(chosen) < len(records):
-        note = (
-            f"These are {len(chosen)} of {len(records)} clips, evenly spaced in the order of the corpus; "
-            "what each class is heard from is of all. Every clip is in summary.csv and clips/."
-        )
-    write_report(job.output.folder, seen, title, model, note=note, heard=heard)
+    """Of all clips, or of as many as a page can hold."""
+    count = min(len(records), MOST_CLIPS)
+    while True:
+        chosen = evenly_spaced(len(records), count)
+        seen = [_seen(job, job.items[place], records[place]) for place in chosen]
+        note = _note(count, len(records))
+        write_report(job.output.folder, seen, title, model, note=note, heard=heard)
+        size = (job.output.folder / "report.html").stat().st_size
+        if size <= MOST_BYTES or count == 1:
+            return
+        count = max(1, int(0.9 * count * MOST_BYTES / size))
 
 
-def choose_shown(durations_s: Sequence[float]) -> list[int]:
-    """Positions of the clips on the page: all, or evenly spaced ones that do not last too long.
+def _note(count: int, total: int) -> str:
+    if count == total:
+        return ""
+    return (
+        f"These are {count} of {total} clips, evenly spaced in the order of the corpus; what each class is "
+        "heard from is of all. Every clip is in summary.csv and clips/."
+    )
 
-    >>> choose_shown([3.0] * 1000)[:4], choose_shown([60.0] * 40) == list(range(0, 40, 2))
-    ([0, 5, 10, 15], True)
+
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """Some of the positions below a number.
+
+    >>> evenly_spaced(10, 4)
+    [0, 2, 5, 7]
     """
-    total = len(durations_s)
-    count = min(total, MOST_CLIPS, max(1, int(MOST_SECONDS * total / max(sum(durations_s), 1e-9))))
-    return (np.arange(count) * total // count).tolist()
+    return [place * total // count for place in range(count)]
 
 
 def _seen(job: Job, item: Item, record: Record) -> Seen:

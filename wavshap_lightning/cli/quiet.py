@@ -37,6 +37,8 @@ WARNINGS = (
     ".*module\\(s\\) in eval mode at the start of training.*",
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*LeafSpec.* is deprecated.*",
+    ".*Total length of `DataLoader` across ranks is zero.*",
+    ".*within local rank has zero length.*",
 )
 
 

@@ -33,7 +33,7 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     task = bar.add_task(title, total=total, note="")
 
     def on_progress(done: int) -> None:
-        bar.update(task, completed=self._num_clips, note=f"{done}/{total}")
+        bar.update(task, completed=done, note=f"{done}/{total}")
         bar.start()
 
     try:
