@@ -1,4 +1,4 @@
-"""`explain.py --corpus`: the same files whatever the number of processes, and however often it was cut off."""
+"""`explain.py --corpus`: the same files from any number of processes, however often it was cut off."""
 
 from __future__ import annotations
 

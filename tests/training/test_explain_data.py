@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,23 +19,27 @@ def clips(corpus):
 
 
 @pytest.fixture
-def build_rank(build_trainer, monkeypatch):
-    """`(data, number, world_size, told) -> ExplainData` on one rank, which is told what the first found."""
+def set_up(build_trainer):
+    """`(data, number, world_size, told) -> data` on one process, which is told what the first one found."""
 
-    def build_rank(data, number, world_size, told):
+    def set_up(data, number, world_size, told):
         trainer = build_trainer()
-        trainer.strategy.global_rank, trainer.strategy.world_size = number, world_size
-        monkeypatch.setattr(trainer.strategy, "broadcast", lambda found: told or found)
+        trainer._accelerator_connector.strategy = SimpleNamespace(
+            broadcast=lambda found: told if number else found,
+            global_rank=number,
+            is_global_zero=number == 0,
+            world_size=world_size,
+        )
         data.trainer = trainer
         data.setup("predict")
         return data
 
-    return build_rank
+    return set_up
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
 @pytest.mark.parametrize("num_pending", [0, 1, 5, 25])
-def test_every_pending_clip_falls_to_one_process(clips, build_rank, world_size, num_pending):
+def test_every_pending_clip_falls_to_one_process(clips, set_up, world_size, num_pending):
     pending = list(range(num_pending))
     calls, told = [], []
 
@@ -44,7 +49,7 @@ def test_every_pending_clip_falls_to_one_process(clips, build_rank, world_size, 
 
     shares = []
     for number in range(world_size):
-        data = build_rank(ExplainData(clips, find_pending), number, world_size, told)
+        data = set_up(ExplainData(clips, find_pending), number, world_size, told)
         told = data.pending
         shares.append(list(data.predict_dataloader()))
     assert sorted(position for share in shares for position in share) == pending
