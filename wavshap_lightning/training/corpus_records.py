@@ -13,6 +13,8 @@ from wavshap_lightning.files import write_atomically
 from wavshap_lightning.viz.report.summary import ClipShares
 
 FOLDER = "records"
+WRITTEN = ("clips", "sounds")
+"""Folders of the files that records name."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,9 @@ class Records:
 
     def sweep(self) -> None:
         """Remove what a process that was killed had begun to write."""
-        for draft in self.folder.rglob(".*.unfinished"):
-            draft.unlink(missing_ok=True)
+        for name in (".", FOLDER, *WRITTEN):
+            for draft in (self.folder / name).glob(".*.unfinished"):
+                draft.unlink(missing_ok=True)
 
     def _path(self, stem: str) -> Path:
         return self.folder / FOLDER / f"{stem}.json"
