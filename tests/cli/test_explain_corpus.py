@@ -119,6 +119,7 @@ def test_what_each_emotion_is_heard_from(straight, read_csv):
     targets = [numbers["target"] for numbers in saved]
     assert {row["target"] for row in rows} == set(targets)
     assert {row["kind"] for row in rows} == {"layers", "places", "thirds"}
+    assert [row["part"] for row in rows if row["kind"] == "thirds"][:3] == ["start", "middle", "end"]
     target = max(set(targets), key=targets.count)
     mean = np.mean([numbers["shares"]["speech"] for numbers in saved if numbers["target"] == target])
     (row,) = [row for row in rows if (row["target"], row["part"]) == (target, "speech")]
@@ -279,6 +280,7 @@ def test_a_page_of_some_clips_says_so_and_sums_up_all(straight, quick, out, monk
     monkeypatch.setattr(explain_merge, "MOST_CLIPS", 3)
     assert quick() == 1
     page, whole = ((folder / "report.html").read_text() for folder in (out, straight))
+    assert "<bdi>clip 2.wav</bdi>" in page
     assert "These are 3 of 6 clips" in page
     assert "These are" not in whole
     start = 'id="emotion-plots"'

@@ -32,6 +32,7 @@ def written(records, tmp_path):
 
 def test_what_is_written_is_read(records, written):
     assert records.read("a") == written
+    assert list(records.read("a").shares.parts["thirds"]) == ["start", "middle", "end"]
     assert records.read("b") is None
     assert list(written.files) == ["clips/a.npz"]
 

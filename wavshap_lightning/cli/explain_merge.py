@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.cli.explain_files import write_report, writing_to
 from wavshap_lightning.cli.explain_items import Item
 from wavshap_lightning.cli.explain_job import Job
-from wavshap_lightning.cli.explain_run import Seen
 from wavshap_lightning.corpora.tables import format_csv
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.saved import load_clip
+from wavshap_lightning.explainer.saved import SavedClip, load_clip
 from wavshap_lightning.files import write_atomically
 from wavshap_lightning.training.corpus_records import Record
 from wavshap_lightning.training.emotions_table import COLUMNS, emotion_rows
@@ -66,10 +67,10 @@ def _write_page(
     job: Job, records: Sequence[Record], heard: Sequence[HeardFrom], title: str, model: dict[str, str]
 ) -> None:
     """Of all clips, or of as many as a page can hold."""
-    count = min(len(records), MOST_CLIPS)
+    count, names = min(len(records), MOST_CLIPS), short_names(job.items)
     while True:
         chosen = evenly_spaced(len(records), count)
-        seen = [_seen(job, job.items[place], records[place]) for place in chosen]
+        seen = [(names[place], *_seen(job, job.items[place], records[place])) for place in chosen]
         note = _note(count, len(records))
         write_report(job.output.folder, seen, title, model, note=note, heard=heard)
         size = (job.output.folder / "report.html").stat().st_size
@@ -96,10 +97,21 @@ def evenly_spaced(total: int, count: int) -> list[int]:
     return [place * total // count for place in range(count)]
 
 
-def _seen(job: Job, item: Item, record: Record) -> Seen:
+def short_names(items: Sequence[Item]) -> list[str]:
+    """The names of clips without the folder that they share.
+
+    >>> short_names([Item(Path("/a/b/c/x.wav")), Item(Path("/a/b/y.wav"))])
+    ['c/x.wav', 'y.wav']
+    """
+    shared = os.path.commonpath([item.path.absolute().parent for item in items])
+    return [os.path.relpath(item.name, shared) for item in items]
+
+
+def _seen(job: Job, item: Item, record: Record) -> tuple[SavedClip | None, Any, str]:
+    """What was found in a clip, its sound, and why nothing was found."""
     if record.shares is None:
-        return item.name, None, None, record.row["reason"]
+        return None, None, record.row["reason"]
     start_s, end_s = item.span_s
     rate = job.work.explainer.classifier.sample_rate
     waveform = load_audio(Path(item.path), sample_rate=rate, start_s=start_s, end_s=end_s)
-    return item.name, load_clip(job.output.folder / "clips", item.stem), waveform, ""
+    return load_clip(job.output.folder / "clips", item.stem), waveform, ""

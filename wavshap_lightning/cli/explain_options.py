@@ -212,7 +212,7 @@ def _words_of(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         option.removeprefix("--"): action
         for action in parser._actions  # noqa: SLF001 - argparse lists its options nowhere else
         for option in action.option_strings
-        if action.dest not in ("help", "config") and not option.startswith("--no-")
+        if action.dest not in ("help", "config") and not option.startswith("--no-") and "_" not in option
     }
     return [
         word

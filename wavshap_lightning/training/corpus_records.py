@@ -56,14 +56,16 @@ class Records:
             OSError: If the disk refuses.
         """
         fields = asdict(record)
-        write_atomically(self._path(stem), _canonical({**fields, "sha256": _digest(fields)}))
+        # Parts stand in the order in which they are shown, so keys are not sorted.
+        text = json.dumps({**fields, "sha256": digest_of(fields)}, indent=1)
+        write_atomically(self._path(stem), text.encode())
 
     def read(self, stem: str) -> Record | None:
         """A record; None where there is none, or it is damaged or of another format."""
         try:
             fields = json.loads(self._path(stem).read_bytes())
             stored = fields.pop("sha256")
-            if stored != _digest(fields):
+            if stored != digest_of(fields):
                 return None
             return _from_fields(fields)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -106,20 +108,12 @@ class Records:
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
-    """A key: SHA-256 of plain JSON types, whatever their order.
+    """SHA-256 of plain JSON types, whatever the order of their names.
 
     >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
     True
     """
-    return sha256(_canonical(content)).hexdigest()
-
-
-def _digest(fields: Mapping[str, Any]) -> str:
-    return sha256(_canonical(fields)).hexdigest()
-
-
-def _canonical(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, sort_keys=True).encode()
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _file_digest(path: Path) -> str:
