@@ -103,6 +103,7 @@ def test_clips_that_are_divided_otherwise_are_told(choose, corpus):
     [
         ({"part": "exam"}, SettingError, "split='exam' must be one of train, validation, test, all"),
         ({"limit": 0}, SettingError, "limit=0 must be at least 1"),
+        ({"root": None}, SettingError, "root=None: say where corpus='manifest' lies"),
         ({"fold": 3}, CorpusError, "fold=3 must lie in"),
         ({"name": "nowhere"}, CorpusError, "must be one of ravdess"),
     ],

@@ -72,7 +72,7 @@ def choose_clips(wanted: Wanted, trained: Mapping[str, Any], cache_directory: Pa
         cache_directory: Where PlantedSpeech is made.
 
     Raises:
-        SettingError: If there is no such part, nothing is in it, or the limit is below 1.
+        SettingError: If there is no such part, nothing is in it, the limit is below 1, or there is no root.
         CorpusError: If the corpus is not there, or the protocol does not fit it.
     """
     _check(wanted)
@@ -100,6 +100,8 @@ def _check(wanted: Wanted) -> None:
         raise SettingError(f"split={wanted.part!r} must be one of {', '.join(PARTS)}")
     if wanted.limit is not None and wanted.limit < 1:
         raise SettingError(f"limit={wanted.limit} must be at least 1; leave it out for all clips")
+    if wanted.root is None and corpus_named(wanted.name).name != "planted":
+        raise SettingError(f"root=None: say where corpus={wanted.name!r} lies, with --root DIR")
 
 
 def _stored(trained: Mapping[str, Any]) -> Protocol:
