@@ -30,7 +30,7 @@ from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, describe_classif
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 SHORTEST_S, LONGEST_S = 2.0, 4.0
-NUM_CLIPS, QUICK_CLIPS = 48, 8
+NUM_CLIPS, QUICK_CLIPS = 32, 8
 LABELS = ("angry", "happy", "sad")
 BAR = 1.8
 
@@ -88,7 +88,7 @@ def explain(model: Path, manifest: Path, out: Path, devices: int) -> None:
     """Run the command."""
     words: Sequence[object] = (
         *(sys.executable, ROOT / "explain.py", model, "--corpus", "manifest", "--root", manifest),
-        *("--split", "all", "--out", out, "--draws", "32", "--no-report"),
+        *("--split", "all", "--out", out, "--draws", "16", "--no-report"),
         *("--accelerator", "cpu", "--devices", devices),
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

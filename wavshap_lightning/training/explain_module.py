@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,9 +30,17 @@ class ExplainModule(L.LightningModule):
         super().__init__()
         self.classifier = classifier
         self._explain = explain
+        self._started_by = os.getppid()
 
     def predict_step(self, position: int) -> Any:  # noqa: ANN401 - whatever is to be written
-        """What was found in the clip at a position."""
+        """What was found in the clip at a position.
+
+        Raises:
+            SystemExit: If the process that Lightning started this one from was killed: nobody would put
+                together what this one goes on to write, and another command may write there by now.
+        """
+        if self.trainer.local_rank and os.getppid() != self._started_by:
+            raise SystemExit("the process that started this one is gone; run the command again")
         small = one_thread(when=self.device.type == "cpu")
         with small, without_progress_bars(), torch.inference_mode(mode=False):
             return self._explain(position)
