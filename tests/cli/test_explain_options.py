@@ -33,7 +33,7 @@ def test_a_configuration_holds_where_the_command_line_says_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("colour: red", "'colour' is no option; use some of baseline, "),
+        ("colour: red", "'colour' is no option; use some of accelerator, baseline, "),
         ("- a\n- b", "must hold lines such as"),
         ("a: [", "cannot be read as YAML"),
     ],
@@ -42,6 +42,14 @@ def test_a_configuration_that_says_nothing_useful_is_refused(tmp_path, content, 
     (tmp_path / "bad.yaml").write_text(content)
     with pytest.raises(SettingError, match=said):
         read_options(["model", "--config", str(tmp_path / "bad.yaml")])
+
+
+def test_a_corpus_comes_without_pictures_and_sounds_unless_they_are_asked_for(tmp_path):
+    alone, many = read_options(["model", "a.wav"]), read_options(["model", "--corpus", "planted"])
+    assert (alone.figures, alone.sounds, many.figures, many.sounds) == (True, True, False, False)
+    (tmp_path / "explain.yaml").write_text("corpus: planted\nfigures: true\nnum_nodes: 2\n")
+    asked = read_options(["model", "--config", str(tmp_path / "explain.yaml"), "--sounds"])
+    assert (asked.figures, asked.sounds, asked.num_nodes) == (True, True, 2)
 
 
 def test_a_missing_configuration_is_refused(tmp_path):

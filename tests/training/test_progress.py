@@ -98,3 +98,18 @@ def test_a_bar_can_be_switched_off(build_trainer, build_module, build_datamodule
     bar._open("Testing", 3.0)
     bar.on_exception()
     assert "Testing" in shown()
+
+
+def test_clips_that_are_explained_are_counted_over_all_processes(build_trainer, screen, monkeypatch):
+    bar, trainer = RunProgress(), build_trainer()
+    monkeypatch.setattr(progress, "_num_predicted", lambda _trainer: 3.0)
+    monkeypatch.setattr(progress, "SAID_EVERY_S", -1.0)
+    shown = screen(is_terminal=False)
+    bar.on_predict_start(trainer)
+    for _ in range(3):
+        bar.on_predict_batch_end(trainer)
+    bar.on_predict_end(trainer)
+    lines = [line.split(",")[0] for line in shown().splitlines()]
+    assert lines[:3] == ["1/3 clips", "2/3 clips", "3/3 clips"]
+    assert lines[-1].startswith("Explaining")
+    assert "a second" in shown()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from wavshap_lightning.viz.report import build_report
 from wavshap_lightning.viz.report.summary import ENOUGH_CLIPS, summarise
 from wavshap_lightning.viz.report.summary_view import sentence
 
@@ -61,3 +62,12 @@ def test_clips_without_a_view_do_not_count_for_it(build_clip, clips):
     assert found.num_clips == 7
     assert found.shares["bands"].num_clips == 6
     assert found.shares["thirds"].num_clips == 7
+
+
+def test_a_page_of_some_clips_can_sum_up_others(clips, build_clip):
+    shown = [build_clip(seed=seed) for seed in range(2)]
+    page = build_report(shown, title="t", note="2 of <6> clips", heard=summarise(clips))
+    assert "2 of &lt;6&gt; clips" in page
+    assert "6 clips</small>" in page
+    assert "clips</small>" in build_report(shown, title="t")
+    assert "of <" not in build_report(shown, title="t")

@@ -30,6 +30,7 @@ __all__ = [
     "NativeAudio",
     "hash_audio_file",
     "load_audio",
+    "read_duration_s",
     "read_native",
     "save_audio",
 ]
@@ -79,6 +80,18 @@ def hash_audio_file(path: str | os.PathLike[str]) -> str:
         check_file(path)
         with path.open("rb") as stream:
             return file_digest(stream, "sha256").hexdigest()
+
+
+def read_duration_s(path: str | os.PathLike[str]) -> float:
+    """How long a recording is, in seconds, from its header alone.
+
+    Raises:
+        AudioError: If the file is missing, empty, or not audio.
+    """
+    path = Path(path)
+    with explained(path, "read as audio", "copy it again or convert it"):
+        check_file(path)
+        return float(soundfile.info(path).duration)
 
 
 def save_audio(

@@ -23,7 +23,8 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         options = read_options(args)
         # What computes takes seconds to load, and nobody waits for them to read the help.
-        sys.exit(import_module("wavshap_lightning.cli.explain_run").run(options))
+        what = "explain_run" if options.corpus is None else "explain_corpus"
+        sys.exit(import_module(f"wavshap_lightning.cli.{what}").run(options))
     except WavshapError as error:
         complain(error)
         sys.exit(EXIT_NOTHING_DONE)

@@ -78,23 +78,49 @@ class Output:
             trial.unlink()
 
     def add(self, found: Explained) -> None:
+        """Write the files of one clip, and note its row.
+
+        Raises:
+            SettingError: If the disk refuses.
+        """
+        self.write_clip(found)
+        self._add_row(explained_row(found))
+
+    def write_clip(self, found: Explained) -> list[Path]:
         """Write the files of one clip, its numbers last: where they are, the clip is finished.
+
+        Returns:
+            What was written.
 
         Raises:
             SettingError: If the disk refuses.
         """
         clips, stem = self.folder / "clips", found.item.stem
+        written = [clips / f"{stem}.npz", clips / f"{stem}.json"]
         with writing_to(self.folder):
             if self.figures:
-                write_figure(clips / f"{stem}.png", _draw(found))
+                written.append(clips / f"{stem}.png")
+                write_figure(written[-1], _draw(found))
             if self.sounds:
-                self._write_sounds(found)
+                written += self._write_sounds(found)
             save_clip(found.saved, clips, stem)
-        self._add_row(explained_row(found))
+        return written
+
+    def discard(self, stem: str) -> None:
+        """Remove the files of a clip that was explained before and now cannot be.
+
+        Raises:
+            SettingError: If the disk refuses.
+        """
+        names = [f"clips/{stem}.{suffix}" for suffix in ("json", "npz", "png")]
+        names += [f"sounds/{stem}.{part}.wav" for part in ("kept", "removed")]
+        with writing_to(self.folder):
+            for name in names:
+                (self.folder / name).unlink(missing_ok=True)
 
     def fail(self, item: Item, reason: str) -> None:
         """Note that a clip could not be explained, and why."""
-        self._add_row({"clip": item.name, "status": "failed", "reason": reason, "label": item.label or ""})
+        self._add_row(failed_row(item, reason))
 
     def write_summary(self) -> None:
         """Write the table of all clips so far.
@@ -112,16 +138,17 @@ class Output:
         if time.monotonic() - self._written_s > SUMMARY_EVERY_S:
             self.write_summary()
 
-    def _write_sounds(self, found: Explained) -> None:
+    def _write_sounds(self, found: Explained) -> list[Path]:
         path = next((name for name in ("frames", "waveform") if name in found.explanation.attributions), None)
         if path is None:
-            return
+            return []
         frames = found.explanation.values(path, "frames").double().numpy()
         times = found.explanation.times[path]
         parts = split_by_attribution(found.waveform.astype(np.float64), frames, times, share=self.share)
+        places = {name: self.folder / "sounds" / f"{found.item.stem}.{name}.wav" for name in vars(parts)}
         for name, sound in vars(parts).items():
-            where = self.folder / "sounds" / f"{found.item.stem}.{name}.wav"
-            save_audio(where, sound, sample_rate=found.explanation.sample_rate)
+            save_audio(places[name], sound, sample_rate=found.explanation.sample_rate)
+        return list(places.values())
 
 
 @contextmanager
@@ -158,6 +185,11 @@ def explained_row(found: Explained) -> dict[str, str]:
     }
 
 
+def failed_row(item: Item, reason: str) -> dict[str, str]:
+    """The row of a clip that could not be explained."""
+    return {"clip": item.name, "status": "failed", "reason": reason, "label": item.label or ""}
+
+
 def write_figure(path: Path, figure: Figure) -> None:
     """Write a PNG, whole or not at all; the same figure gives the same bytes.
 
@@ -174,6 +206,7 @@ def write_report(
     explained: Sequence[tuple[str, SavedClip | None, Any, str]],
     title: str,
     model: dict[str, str],
+    **more: Any,  # noqa: ANN401 - each is of its own type
 ) -> bool:
     """Write the page of all clips, where this installation can make one.
 
@@ -182,6 +215,7 @@ def write_report(
         explained: Of each clip its name, what was found, its waveform, and why there is none.
         title: Of the page.
         model: What was explained, in words.
+        **more: As in [`build_report`][wavshap_lightning.viz.report.page.build_report].
 
     Raises:
         SettingError: If the disk refuses.
@@ -193,7 +227,7 @@ def write_report(
     with writing_to(folder):
         write_atomically(
             folder / "report.html",
-            report.build_report(clips, title=title, model=model).encode(errors="replace"),
+            report.build_report(clips, title=title, model=model, **more).encode(errors="replace"),
         )
     return True
 

@@ -31,18 +31,21 @@ def read_options(args: Sequence[str] | None) -> argparse.Namespace:
     """
     parser = build_parser()
     options = parser.parse_intermixed_args(args)
-    if options.config is None:
-        return options
-    words = _words_of(Path(options.config), parser)
-    given = sys.argv[1:] if args is None else args
-    return parser.parse_intermixed_args([*words, *given])
+    if options.config is not None:
+        words = _words_of(Path(options.config), parser)
+        given = sys.argv[1:] if args is None else args
+        options = parser.parse_intermixed_args([*words, *given])
+    for name in ("figures", "sounds"):
+        if getattr(options, name) is None:
+            setattr(options, name, options.corpus is None)
+    return options
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser."""
     parser = argparse.ArgumentParser(
         prog="explain.py",
-        usage="%(prog)s MODEL [AUDIO ...] [options]",
+        usage="%(prog)s MODEL [AUDIO ... | --corpus NAME] [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
     )
@@ -57,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_what(parser)
     _add_how(parser)
+    _add_corpus(parser)
     _add_output(parser)
     return parser
 
@@ -143,18 +147,50 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_corpus(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("a corpus, on one process or many; the same command goes on")
+    group.add_argument(
+        "--corpus", metavar="NAME", help="ravdess, crema-d, planted, manifest, ... (corpora.md)"
+    )
+    group.add_argument("--root", metavar="DIR", help="where it lies; of a manifest, the file")
+    group.add_argument(
+        "--corpus-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the corpus, such as num_speakers=24; may be given several times",
+    )
+    group.add_argument(
+        "--split",
+        default="test",
+        help="train, validation, test (default) or all: as the model was trained, else by the corpus's own "
+        "protocol",
+    )
+    group.add_argument("--fold", type=int, metavar="N", help="of the protocol; by default the model's own")
+    group.add_argument("--limit", type=int, metavar="N", help="only so many clips, drawn class by class")
+    group.add_argument("--accelerator", default="auto", help="auto (default), cpu, gpu, ...")
+    group.add_argument(
+        "--devices", default="auto", metavar="N", help="processes on each node; on a CPU 1 by default"
+    )
+    group.add_argument(
+        "--num-nodes", "--num_nodes", type=int, default=1, metavar="N", help="they share the folder of --out"
+    )
+    group.add_argument("--strategy", default="auto", help="of Lightning: auto (default), ddp, ...")
+
+
 def _add_output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is written")
     group.add_argument("--out", default=DEFAULT_OUT, metavar="DIR", help=f"where to (default {DEFAULT_OUT}/)")
     switches = {
-        "figures": "a picture of each clip",
-        "sounds": "each clip with what matters most kept alone, and removed",
-        "report": "report.html, a page with all clips",
+        "figures": ("a picture of each clip (default: yes, of a corpus no)", None),
+        "sounds": (
+            "each clip with what matters most kept alone, and removed (default: yes, of a corpus no)",
+            None,
+        ),
+        "report": ("report.html, a page with all clips (default: yes)", True),
     }
-    for name, what in switches.items():
-        group.add_argument(
-            f"--{name}", action=argparse.BooleanOptionalAction, default=True, help=f"{what} (default: yes)"
-        )
+    for name, (what, default) in switches.items():
+        group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default, help=what)
     group.add_argument(
         "--waveform",
         action=argparse.BooleanOptionalAction,
@@ -176,7 +212,7 @@ def _words_of(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         option.removeprefix("--"): action
         for action in parser._actions  # noqa: SLF001 - argparse lists its options nowhere else
         for option in action.option_strings
-        if action.dest not in ("help", "config") and not option.startswith("--no-")
+        if action.dest not in ("help", "config") and not option.startswith("--no-") and "_" not in option
     }
     return [
         word

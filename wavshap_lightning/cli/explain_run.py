@@ -47,7 +47,7 @@ def run(options: Namespace) -> int:
         classifier = open_model(options.model, options.device)
         if options.scores_only:
             items = items or _example(out, options.seed)
-            return _status(score_all(classifier, items), len(items))
+            return exit_status(score_all(classifier, items), len(items))
         work = prepare(options, classifier)
         check_segments(options.segments, len(items))
         rival = open_rival(options, work)
@@ -56,10 +56,10 @@ def run(options: Namespace) -> int:
         items = items or _example(out, options.seed)
         seen = _explain_all(work, rival, items, output)
     if options.report:
-        write_report(out, seen, "What the model hears", _model_words(options.model, classifier))
+        write_report(out, seen, "What the model hears", model_words(options.model, classifier))
     num_explained = sum(saved is not None for _, saved, _, _ in seen)
-    _conclude(num_explained, len(items), out)
-    return _status(num_explained, len(items))
+    conclude(num_explained, len(items), out)
+    return exit_status(num_explained, len(items))
 
 
 def _explain_all(work: Work, rival: Rival | None, items: Sequence[Item], output: Output) -> list[Seen]:
@@ -72,7 +72,7 @@ def _explain_all(work: Work, rival: Rival | None, items: Sequence[Item], output:
                 found = explain_item(work, item)
                 comparison = None if rival is None else rival.compare(found)
             except OUT_OF_REACH as error:
-                reason = _reason(error)
+                reason = reason_of(error)
                 complain(f"failed: {shown(item.path)}: {reason}")
                 output.fail(item, reason)
                 seen.append((item.name, None, None, reason))
@@ -94,7 +94,7 @@ def _say(found: Explained, count: int, total: int, console: Console) -> None:
         describe(found, console)
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Never empty, and on one line."""
     words = " ".join(str(error).split()) or type(error).__name__
     return words if isinstance(error, WavshapError) else f"{type(error).__name__}: {words[:300]}"
@@ -104,7 +104,8 @@ def _example(out: Path, seed: int) -> list[Item]:
     return make_example(out / "sounds", seed)
 
 
-def _model_words(name: str, classifier: EmotionClassifier) -> dict[str, str]:
+def model_words(name: str, classifier: EmotionClassifier) -> dict[str, str]:
+    """What people should know of the classifier."""
     settings = classifier.backbone.settings
     return {
         "model": name,
@@ -114,13 +115,15 @@ def _model_words(name: str, classifier: EmotionClassifier) -> dict[str, str]:
     }
 
 
-def _status(num_done: int, num_items: int) -> int:
+def exit_status(num_done: int, num_items: int) -> int:
+    """How the command ends."""
     if num_done == num_items:
         return EXIT_DONE
     return EXIT_SOME_FAILED if num_done else EXIT_NOTHING_DONE
 
 
-def _conclude(num_explained: int, num_items: int, out: Path) -> None:
+def conclude(num_explained: int, num_items: int, out: Path) -> None:
+    """Say how it went, and where to look."""
     clips = "clip" if num_items == 1 else "clips"
     where = shown(out / "report.html" if (out / "report.html").is_file() else out / "summary.csv")
     sys.stdout.write(f"{num_explained} of {num_items} {clips} explained: {where}\n")

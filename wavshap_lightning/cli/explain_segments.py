@@ -63,7 +63,7 @@ def segments_of(
     heard = tuple(voiced_segments(waveform, sample_rate))
     if source is None:
         return Found(heard)
-    path = _alignment(Path(source), item)
+    path = alignment_of(Path(source), item)
     if path is None:
         return Found(
             heard, f"There is no alignment of {item.path.stem} in {source}; speech and pauses instead."
@@ -76,7 +76,8 @@ def segments_of(
     return Found(inside)
 
 
-def _alignment(source: Path, item: Item) -> Path | None:
+def alignment_of(source: Path, item: Item) -> Path | None:
+    """The file with the words of a clip; None where a folder has none for it."""
     if not source.is_dir():
         return source
     names = [source / f"{item.path.stem}{suffix}" for suffix in SUFFIXES]

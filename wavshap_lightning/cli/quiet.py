@@ -21,9 +21,14 @@ NOTES = (
     "Restoring states from",
     "Loaded model weights from",
     "LOAD REPORT",
+    "Initializing distributed",
+    "distributed_backend=",
+    "Detected KeyboardInterrupt",
 )
 LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.distributed",
+    "lightning.fabric.utilities.rank_zero",
     "lightning.fabric.utilities.seed",
     "transformers.modeling_utils",
 )
@@ -32,6 +37,8 @@ WARNINGS = (
     ".*module\\(s\\) in eval mode at the start of training.*",
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*LeafSpec.* is deprecated.*",
+    ".*Total length of `DataLoader` across ranks is zero.*",
+    ".*within local rank has zero length.*",
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 
 from rich.console import Console
@@ -14,6 +15,18 @@ SHOWN_AFTER_S = 2.0
 
 Report = Callable[[int, int], None]
 """Takes the draws done and those planned so far."""
+
+_HIDDEN: ContextVar[bool] = ContextVar("hidden", default=False)
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Within the block no clip shows bars of its own: there is one for all of them."""
+    token = _HIDDEN.set(True)
+    try:
+        yield
+    finally:
+        _HIDDEN.reset(token)
 
 
 @contextmanager
@@ -26,7 +39,8 @@ def progress_bars() -> Iterator[Callable[[str], Report]]:
     columns = (TextColumn("{task.description:<16}"), BarColumn(20), TimeRemainingColumn(True))  # noqa: FBT003
     note = TextColumn("{task.completed:.0f}/{task.total:.0f} draws")
     console = Console(stderr=True)
-    bars = Progress(*columns, note, console=console, transient=True, disable=not console.is_terminal)
+    hidden = _HIDDEN.get() or not console.is_terminal
+    bars = Progress(*columns, note, console=console, transient=True, disable=hidden)
     began_s = time.monotonic()
 
     def report(task: TaskID, done: int, planned: int) -> None:

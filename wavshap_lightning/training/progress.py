@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 TITLE_COLUMNS, BAR_COLUMNS = 16, 20
+SAID_EVERY_S = 60.0
 SHOWN_METRICS = {"train/loss": "loss", "val/uar": "val UAR"}
 
 
@@ -48,6 +50,8 @@ class RunProgress(ProgressBar):
         super().__init__()
         self._enabled = True
         self._bar: Progress | None = None
+        self._began_s = self._said_s = 0.0
+        self._num_clips = 0
 
     def disable(self) -> None:
         """Show nothing, for instance on all ranks but the first."""
@@ -102,6 +106,31 @@ class RunProgress(ProgressBar):
         """Leave the bar as it stands."""
         self._close()
 
+    def on_predict_start(self, trainer: L.Trainer, *_: object) -> None:
+        """Open a bar over the clips of all processes."""
+        self._open("Explaining", _num_predicted(trainer))
+        self._began_s = self._said_s = time.monotonic()
+        self._num_clips = 0
+
+    def on_predict_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+        """Move on by a clip on every process; without a terminal, a line a minute."""
+        self._num_clips += trainer.world_size
+        now_s = time.monotonic()
+        rate = self._num_clips / (now_s - self._began_s)
+        note = f"{self._num_clips}/{_num_predicted(trainer):.0f} clips, {rate:.3g} a second"
+        self._move(completed=self._num_clips, note=note)
+        if (
+            self._bar is not None
+            and not self._bar.console.is_terminal
+            and now_s - self._said_s > SAID_EVERY_S
+        ):
+            self._said_s = now_s
+            self._bar.console.print(note, highlight=False)
+
+    def on_predict_end(self, *_: object) -> None:
+        """Leave the bar as it stands."""
+        self._close()
+
     def on_exception(self, *_: object) -> None:
         """Leave the terminal in order."""
         self._close()
@@ -127,6 +156,11 @@ def _build_bar(*, hidden: bool = False) -> Progress:
     title = f"{{task.description:<{TITLE_COLUMNS}}}"
     columns = (TextColumn(title), BarColumn(BAR_COLUMNS), TimeRemainingColumn(elapsed_when_finished=True))
     return Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True), disable=hidden)
+
+
+def _num_predicted(trainer: L.Trainer) -> float:
+    """Over all processes; the others may have a clip less than the first."""
+    return float(sum(trainer.num_predict_batches)) * trainer.world_size
 
 
 def _num_train_batches(trainer: L.Trainer) -> float | None:

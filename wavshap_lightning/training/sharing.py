@@ -52,7 +52,7 @@ def _extract(
     backbone.to(device)
     small = sum(parameter.numel() for parameter in backbone.parameters()) < SMALL_BACKBONE
     with (
-        _one_thread(when=small and device.type == "cpu"),
+        one_thread(when=small and device.type == "cpu"),
         progress_bar("Running backbone", len(clips)) as on_progress,
     ):
         on_progress(0)  # the first batch may take a while
@@ -60,7 +60,8 @@ def _extract(
 
 
 @contextmanager
-def _one_thread(*, when: bool) -> Iterator[None]:
+def one_thread(*, when: bool) -> Iterator[None]:
+    """Within the block torch computes on one thread, where that is wanted."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if when else before)
     try:

@@ -24,7 +24,7 @@ from wavshap_lightning.viz.report.listening import Samples, sound_url
 from wavshap_lightning.viz.report.notes import score_name, settings_of, warnings_of
 from wavshap_lightning.viz.report.report_clip import ReportClip
 from wavshap_lightning.viz.report.rows import COLUMNS, cells_of
-from wavshap_lightning.viz.report.summary import summarise
+from wavshap_lightning.viz.report.summary import HeardFrom, summarise
 from wavshap_lightning.viz.report.summary_view import sentence, summary_charts
 from wavshap_lightning.viz.report.timeline import timeline
 from wavshap_lightning.viz.report.words_line import words_of
@@ -32,7 +32,14 @@ from wavshap_lightning.viz.report.words_line import words_of
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-def build_report(clips: Sequence[ReportClip], *, title: str, model: Mapping[str, str] = NOTHING) -> str:
+def build_report(
+    clips: Sequence[ReportClip],
+    *,
+    title: str,
+    model: Mapping[str, str] = NOTHING,
+    note: str = "",
+    heard: Sequence[HeardFrom] | None = None,
+) -> str:
     """The HTML of one page about these clips; the same clips give the same text.
 
     It fetches nothing: sounds, pictures and plotly.js are in it. Clips are drawn when they are opened.
@@ -41,6 +48,8 @@ def build_report(clips: Sequence[ReportClip], *, title: str, model: Mapping[str,
         clips: In the order of the table.
         title: What the page is called.
         model: What people should know of the classifier: a name and words for each.
+        note: What people should know of the choice of these clips.
+        heard: What each class is heard from, where these clips are but a part; found from them if None.
 
     Raises:
         SettingError: If there is no clip.
@@ -62,7 +71,8 @@ def build_report(clips: Sequence[ReportClip], *, title: str, model: Mapping[str,
             columns=COLUMNS,
             rows=[cells_of(clip) for clip in clips],
             num_failed=sum(clip.saved is None for clip in clips),
-            **_emotions(clips),
+            note=note,
+            **_emotions(_summarise(clips) if heard is None else heard),
         )
     )
     return html.encode("utf-8", "backslashreplace").decode("utf-8")  # names of files need not be Unicode
@@ -99,10 +109,13 @@ def _plots(saved: SavedClip, waveform: Samples | None) -> dict[str, Any]:
     }
 
 
-def _emotions(clips: Sequence[ReportClip]) -> dict[str, Any]:
-    """The summary by target, and its plots; of a single clip there is none."""
-    explained = [clip.saved for clip in clips if clip.saved is not None]
-    found = summarise(explained) if len(clips) > 1 else []
+def _summarise(clips: Sequence[ReportClip]) -> list[HeardFrom]:
+    """Of a single clip there is none."""
+    return summarise(clip.saved for clip in clips if clip.saved is not None) if len(clips) > 1 else []
+
+
+def _emotions(found: Sequence[HeardFrom]) -> dict[str, Any]:
+    """The summary by target, and its plots."""
     cards: list[dict[str, Any]] = []
     plots: dict[str, Any] = {}
     for place, heard in enumerate(found):

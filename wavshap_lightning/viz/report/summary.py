@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,28 +62,57 @@ class HeardFrom:
     edges_hz: tuple[float, ...]
 
 
-def summarise(clips: Sequence[SavedClip]) -> list[HeardFrom]:
-    """One summary a target, in the order of the labels and then of the clips."""
-    groups: dict[str, list[SavedClip]] = {}
-    for label in (name for saved in clips for name in saved.numbers["labels"]):
-        groups.setdefault(label, [])
-    for saved in clips:
-        groups.setdefault(saved.numbers["target"], []).append(saved)
-    return [_heard_from(target, group) for target, group in groups.items() if group]
-
-
-def _heard_from(target: str, clips: Sequence[SavedClip]) -> HeardFrom:
-    found = {kind: _over_clips(kind, read, clips) for kind, read in PARTS.items()}
-    edges = next((tuple(band_edges_hz(one).tolist()) for one in clips if "bands" in one.numbers), ())
-    return HeardFrom(target, len(clips), {kind: one for kind, one in found.items() if one is not None}, edges)
-
-
 Parts = Mapping[str, float] | None
 
 
-def _over_clips(kind: str, read: Callable[[SavedClip], Parts], clips: Sequence[SavedClip]) -> Shares | None:
+@dataclass(frozen=True)
+class ClipShares:
+    """What a single clip adds to the summary of its target.
+
+    Args:
+        target: The class, or the margin.
+        labels: All classes.
+        parts: By kind, the share of each part; kinds that the clip lacks are missing.
+        edges_hz: Of the bands; empty without them.
+    """
+
+    target: str
+    labels: tuple[str, ...]
+    parts: Mapping[str, Mapping[str, float]]
+    edges_hz: tuple[float, ...]
+
+
+def shares_of(saved: SavedClip) -> ClipShares:
+    """The shares of one clip."""
+    numbers = saved.numbers
+    found = {kind: read(saved) for kind, read in PARTS.items()}
+    edges = tuple(band_edges_hz(saved).tolist()) if "bands" in numbers else ()
+    parts = {kind: shares for kind, shares in found.items() if shares is not None}
+    return ClipShares(numbers["target"], tuple(numbers["labels"]), parts, edges)
+
+
+def summarise(clips: Iterable[SavedClip]) -> list[HeardFrom]:
+    """One summary a target, in the order of the labels and then of the clips."""
+    return summarise_shares([shares_of(saved) for saved in clips])
+
+
+def summarise_shares(clips: Sequence[ClipShares]) -> list[HeardFrom]:
+    """The same from the clips' shares, which take little memory however many clips there are."""
+    groups: dict[str, list[ClipShares]] = {label: [] for clip in clips for label in clip.labels}
+    for clip in clips:
+        groups.setdefault(clip.target, []).append(clip)
+    return [_heard_from(target, group) for target, group in groups.items() if group]
+
+
+def _heard_from(target: str, clips: Sequence[ClipShares]) -> HeardFrom:
+    found = {kind: _over_clips(kind, clips) for kind in PARTS}
+    edges = next((clip.edges_hz for clip in clips if clip.edges_hz), ())
+    return HeardFrom(target, len(clips), {kind: one for kind, one in found.items() if one is not None}, edges)
+
+
+def _over_clips(kind: str, clips: Sequence[ClipShares]) -> Shares | None:
     """Over the clips that are split as the first is."""
-    found = [shares for saved in clips if (shares := read(saved)) is not None]
+    found = [clip.parts[kind] for clip in clips if kind in clip.parts]
     alike = [[*shares.values()] for shares in found if shares.keys() == found[0].keys()]
     if not alike:
         return None
