@@ -11,6 +11,7 @@ from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.waveform_baselines import noise
 from wavshap_lightning.evaluation.faithfulness import Faithfulness, faithfulness
 from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.explainer.long import window_frames
 from wavshap_lightning.explainer.stages import open_stages
 from wavshap_lightning.models.classifier import EmotionClassifier
 
@@ -36,7 +37,8 @@ def remove_frames(
     asked = Target(explanation.settings.score, (explanation.labels.index(target),))
     device = next(classifier.parameters()).device
     with leave_no_trace(classifier):
-        stages = open_stages(classifier, explanation.settings.precision)
+        pieces = window_frames(explanation.settings, classifier.backbone.frame_grid, len(waveform))
+        stages = open_stages(classifier, explanation.settings.precision, pieces)
         both = torch.cat([waveform[None], noise(waveform).draw(1, generator)]).to(device)
         with torch.no_grad():
             frames, noisy = stages.frontend(both)

@@ -20,6 +20,7 @@ from wavshap_lightning.explainer.baselines import waveform_baselines
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.fingerprint import fingerprint
 from wavshap_lightning.explainer.grids import band_edges_hz, frame_level_db, times_of
+from wavshap_lightning.explainer.long import window_frames
 from wavshap_lightning.explainer.run import Run
 from wavshap_lightning.explainer.settings import ExplainSettings, check_within
 from wavshap_lightning.explainer.sound import Recording, Sound, open_sound
@@ -91,7 +92,8 @@ class Explainer:
         times = times_of(grid, len(sound.waveform))
         with leave_no_trace(self.classifier):
             waveform = sound.waveform.to(next(self.classifier.parameters()).device)
-            stages = open_stages(self.classifier, self.settings.precision)
+            pieces = window_frames(self.settings, grid, len(waveform))
+            stages = open_stages(self.classifier, self.settings.precision, pieces)
             with torch.no_grad():
                 logits = stages.from_waveforms(waveform[None])[0]
             named = target_named(target, self.classifier.labels, int(logits.argmax()), self.settings.score)
