@@ -7,8 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.audio.frames import FrameGrid
+from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.stages import open_stages
+from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 LONG_S = 30.0
@@ -16,6 +18,9 @@ LONG_S = 30.0
 
 WINDOW_S = 10.0
 """Of a window then, at most."""
+
+MAX_LAYERS_BYTES = 2**29
+"""Of all layers of a recording in single precision, of which the path from them holds half a dozen copies."""
 
 
 def window_frames(settings: ExplainSettings, grid: FrameGrid, num_samples: int) -> int | None:
@@ -31,6 +36,25 @@ def window_frames(settings: ExplainSettings, grid: FrameGrid, num_samples: int) 
         return None
     window_s = min(WINDOW_S, longest_s) if settings.window_s is None else settings.window_s
     return max(1, int(window_s * grid.sample_rate / grid.hop_samples))
+
+
+def check_layers_fit(settings: ExplainSettings, backbone: SpeechBackbone, num_samples: int) -> None:
+    """Refuse the path from the layers where it would hold gigabytes several times over.
+
+    Raises:
+        SettingError: If all layers of the recording take more than half a gigabyte.
+    """
+    frame_bytes = 4 * backbone.num_layers * backbone.hidden_size
+    num_frames = backbone.frame_grid.num_frames(num_samples)
+    if "layers" not in settings.views or num_frames * frame_bytes <= MAX_LAYERS_BYTES:
+        return
+    duration_s = num_samples / backbone.sample_rate
+    longest_s = MAX_LAYERS_BYTES // frame_bytes * backbone.frame_grid.hop_samples / backbone.sample_rate
+    raise SettingError(
+        f"views={list(settings.views)}: all layers of {duration_s:.0f} s take {num_frames * frame_bytes / 1e9:.1f} "
+        f"GB, and the path that begins at them holds several copies; leave 'layers' out, or explain at most "
+        f"{longest_s:.0f} s at a time"
+    )
 
 
 @torch.no_grad()

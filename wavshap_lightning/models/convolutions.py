@@ -26,17 +26,14 @@ def convolve(
     """
     first, *rest = model.feature_extractor.conv_layers
     norm = group_norm_of(model)
-    if norm is None:
-        states = first(states)
-    else:
-        states = first.activation(normalise_first(first.conv(states), norm))
+    states = first(states) if norm is None else first.activation(normalise_first(first.conv(states), norm))
     for convolution in rest:
         states = convolution(states)
     return states
 
 
 def group_norm_of(model: TransformersModule) -> nn.GroupNorm | None:
-    """The norm after the first convolution that looks at the whole clip; None where each frame has its own."""
+    """The first convolution's norm, if it looks at the whole clip; None where each frame has its own."""
     norm = getattr(model.feature_extractor.conv_layers[0], "layer_norm", None)
     return norm if isinstance(norm, nn.GroupNorm) else None
 

@@ -1,16 +1,16 @@
 """Long recordings: the backbone's stages piece by piece, with the same result in a fraction of the memory.
 
-Ten minutes are 30 000 frames. The first convolution makes gigabytes of them, and self-attention looks at every
-pair: one bias for each pair and head is 40 GB. Nothing of that need be there at once. The convolutions take a
-window of frames after the other, each with all the samples it hears, and what the normalisations know of the
-whole recording is computed beforehand. The transformer takes a layer after the other, and in it a block of
-queries after the other, each of which attends to all frames. Where gradients flow, what lies within a window, a
-layer or a block is computed again instead of kept.
+Ten minutes are 30 000 frames. The first convolution makes gigabytes of them, and self-attention looks at
+every pair: one bias for each pair and head is 40 GB. Nothing of that need be there at once. The convolutions
+take a window of frames after the other, each with all the samples it hears, and what the normalisations know
+of the whole recording is computed beforehand. The transformer takes a layer after the other, and in it a block
+of queries after the other, each of which attends to all frames. Where gradients flow, what lies within a
+window, a layer or a block is computed again instead of kept.
 
 Windows that the transformer hears one by one, with seconds of context, would be quicker where a recording is
-longer than a minute or two, and are not taken: no amount of context makes up for the frames that are out of reach.
-On 20 s, windows of 10 s with 5 s on either side changed the attributions by 11 % (the embedded backbone) and
-more. What is here costs time that grows with the square of the duration, and changes nothing but rounding.
+longer than a minute or two, and are not taken: context does not make up for the frames that are out of reach.
+On 20 s, windows of 10 s with 5 s on either side changed the attributions of the embedded backbone by 11 %.
+What is here takes time that grows with the square of the duration, and changes nothing but rounding.
 """
 
 from __future__ import annotations
