@@ -1,13 +1,13 @@
 """Can a recording of ten minutes be explained, and does taking it piece by piece change anything?
 
-The difference is that of the attributions of all frames of 20 s of RAVDESS, once in one piece and once in windows
-of 10 s, relative to their Euclidean length, from the same draws: the embedded backbone, and Base geometry with
-random weights, each under a head with random weights that mixes all layers. The memory is the greatest that a
-process of its own held at any time, everything included, from Base geometry and noise of a slowly moving level;
-the draws go through the path that begins at the frames.
+The difference is that of the attributions of all frames of 20 s of RAVDESS, once in one piece and once in
+windows of 10 s, relative to their Euclidean length, from the same draws: the embedded backbone, and Base
+geometry with random weights, each under a head with random weights that mixes all layers. The memory is the
+greatest that a process of its own held at any time, everything included, from Base geometry and noise of a
+slowly moving level; the draws go through the path that begins at the frames.
 
     python benchmarks/long_recording.py                      # hours on two cores: ten minutes of sound
-    python benchmarks/long_recording.py --minutes 3
+    python benchmarks/long_recording.py --minutes 1
 """
 
 from __future__ import annotations

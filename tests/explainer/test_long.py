@@ -91,7 +91,7 @@ def test_no_path_but_that_from_the_layers_holds_all_layers(classifier, clip):
     with leave_no_trace(classifier):
         stages = open_stages(classifier, window_frames=9)
         layers = []
-        stages.encoder._stage = lambda frames: layers.append(frames)
+        stages.encoder._stage = layers.append
         stages.from_waveforms(clip[None])
     assert not layers
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -112,7 +114,7 @@ def test_statistics_of_a_convolution_are_those_of_what_it_gives(generator, bias)
 )
 def test_windows_hold_every_frame_once_and_are_no_longer_than_asked(num_frames, window_frames):
     found = edges(num_frames, window_frames)
-    sizes = [after - before for before, after in zip(found, found[1:], strict=False)]
+    sizes = [after - before for before, after in pairwise(found)]
     assert (found[0], found[-1]) == (0, num_frames)
     assert len(sizes) == -(-num_frames // window_frames)
     assert max(sizes) <= window_frames

@@ -246,12 +246,11 @@ class SpeechBackbone(nn.Module):
         encoder = self.model.encoder
         states = projected + encoder.pos_conv_embed(projected)
         states = states if self._normed_before else encoder.layer_norm(states)
-        states = encoder.dropout(states)
-        yield states
-        for left, layer in zip(range(len(encoder.layers) - 1, -1, -1), encoder.layers, strict=True):
+        yield (states := encoder.dropout(states))
+        for layer in encoder.layers:
             states = run_layer(layer, states)
-            normed_last = left == 0 and self._normed_before and self.settings.final_norm
-            yield encoder.layer_norm(states) if normed_last else states
+            last = layer is encoder.layers[-1] and self._normed_before and self.settings.final_norm
+            yield encoder.layer_norm(states) if last else states
 
     def _layer_call(self, mask: Tensor) -> Callable[[nn.Module, Tensor], Tensor]:
         """How one transformer layer of this family is called."""
