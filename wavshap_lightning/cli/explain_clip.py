@@ -68,15 +68,13 @@ class Explained:
     seconds: float
 
 
-def prepare(options: Namespace, classifier: EmotionClassifier) -> Work:
-    """Check everything that can be checked before the first clip.
+def settings_of(options: Namespace) -> ExplainSettings:
+    """How to explain, as it was asked for.
 
     Raises:
         SettingError: If an option is out of range, or two do not go together.
-        AttributionError: If there is no such target; the message lists the labels.
-        AudioError: If a recording to compare with cannot be read.
     """
-    settings = ExplainSettings(
+    return ExplainSettings(
         views=[view.strip() for view in options.views.split(",") if view.strip()],
         method=options.method,
         score=options.score,
@@ -86,7 +84,19 @@ def prepare(options: Namespace, classifier: EmotionClassifier) -> Work:
         max_seconds=options.max_seconds,
         seed=options.seed,
         precision=options.precision,
+        window_s=options.window,
     )
+
+
+def prepare(options: Namespace, classifier: EmotionClassifier) -> Work:
+    """Check everything that can be checked before the first clip.
+
+    Raises:
+        SettingError: If an option is out of range, or two do not go together.
+        AttributionError: If there is no such target; the message lists the labels.
+        AudioError: If a recording to compare with cannot be read.
+    """
+    settings = settings_of(options)
     target_named(options.target, classifier.labels, 0, settings.score)
     if (settings.baselines in RECORDED_FAMILIES) != bool(options.baseline_clips):
         raise SettingError(

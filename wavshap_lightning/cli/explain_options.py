@@ -139,6 +139,13 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--precision", help="fp32, or bf16 where the processor knows it; by default the model's own"
     )
+    group.add_argument(
+        "--window",
+        type=float,
+        metavar="S",
+        help="recordings longer than S seconds go through the model piece by piece, which takes less memory, "
+        "more time, and changes nothing (default: those of more than 30 s)",
+    )
     group.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1, ...")
     group.add_argument(
         "--config",

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from wavshap_lightning.cli.explain_clip import Explained, Work, explain_item, prepare
+from wavshap_lightning.cli.explain_clip import Explained, Work, explain_item, prepare, settings_of
 from wavshap_lightning.cli.explain_compare import Rival, open_rival
 from wavshap_lightning.cli.explain_files import Output, write_report
 from wavshap_lightning.cli.explain_items import Item, find_items, make_example
@@ -47,7 +47,7 @@ def run(options: Namespace) -> int:
         classifier = open_model(options.model, options.device)
         if options.scores_only:
             items = items or _example(out, options.seed)
-            return exit_status(score_all(classifier, items), len(items))
+            return exit_status(score_all(classifier, items, settings_of(options)), len(items))
         work = prepare(options, classifier)
         check_segments(options.segments, len(items))
         rival = open_rival(options, work)

@@ -30,8 +30,8 @@ def check_target(target: str) -> None:
     """
     if target not in TARGETS:
         raise SettingError(
-            f"target={target!r} does not go with --scorecard, which explains of each clip what is predicted or "
-            f"its label; use --target {PREDICTED} or --target {LABEL}"
+            f"target={target!r} does not go with --scorecard, which explains of each clip what is predicted "
+            f"or its label; use --target {PREDICTED} or --target {LABEL}"
         )
 
 

@@ -13,15 +13,17 @@ from wavshap_lightning.cli.explain_items import Item
 from wavshap_lightning.cli.terminal import complain, on_one_line
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AudioError, WavshapError
+from wavshap_lightning.explainer.long import logits_of
+from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 
-def score_all(classifier: EmotionClassifier, items: Sequence[Item]) -> int:
+def score_all(classifier: EmotionClassifier, items: Sequence[Item], settings: ExplainSettings) -> int:
     """Print a line a clip as it is scored; return how many could be."""
     num_scored = 0
     for item in items:
         try:
-            probabilities = score_clip(classifier, item.recording)
+            probabilities = score_clip(classifier, item.recording, settings)
         except WavshapError as error:
             complain(error)
             continue
@@ -43,8 +45,15 @@ def _ranked(probabilities: dict[str, float]) -> str:
 
 
 @torch.inference_mode()
-def score_clip(classifier: EmotionClassifier, recording: Path | Clip) -> dict[str, float]:
+def score_clip(
+    classifier: EmotionClassifier, recording: Path | Clip, settings: ExplainSettings
+) -> dict[str, float]:
     """The probability of each class for one clip.
+
+    Args:
+        classifier: Which.
+        recording: The clip.
+        settings: They say how a long one is cut.
 
     Raises:
         AudioError: If the clip cannot be read or is shorter than one frame.
@@ -60,5 +69,5 @@ def score_clip(classifier: EmotionClassifier, recording: Path | Clip) -> dict[st
             f"{shortest}; give a longer clip"
         )
     device = next(classifier.parameters()).device
-    logits = classifier(torch.from_numpy(waveform)[None].to(device))
-    return dict(zip(classifier.labels, logits.softmax(1)[0].tolist(), strict=True))
+    logits = logits_of(classifier, torch.from_numpy(waveform).to(device), settings)
+    return dict(zip(classifier.labels, logits.softmax(0).tolist(), strict=True))

@@ -14,8 +14,9 @@ from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.problem import Score
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.waveform_baselines import noise
+from wavshap_lightning.explainer.long import window_frames
+from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.stages import open_stages
-from wavshap_lightning.models.backbone import Precision
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 FILLS = ("noise", "mean")
@@ -48,7 +49,7 @@ def open_proof(
     waveform: Float[Tensor, " samples"],
     target: Target,
     generator: torch.Generator,
-    precision: Precision | None = None,
+    settings: ExplainSettings | None = None,
 ) -> Iterator[Proof]:
     """Inside, the classifier can be asked; afterwards it is as it was.
 
@@ -57,11 +58,12 @@ def open_proof(
         waveform: The clip.
         target: What is explained; one scalar.
         generator: Draws the noise of a fill.
-        precision: As in the explanation's settings.
+        settings: How it was explained; by default if None.
     """
-    device = next(classifier.parameters()).device
+    settings, device = settings or ExplainSettings(), next(classifier.parameters()).device
     with leave_no_trace(classifier):
-        stages = open_stages(classifier, precision)
+        pieces = window_frames(settings, classifier.backbone.frame_grid, len(waveform))
+        stages = open_stages(classifier, settings.precision, pieces)
         both = torch.cat([waveform[None].cpu(), noise(waveform.cpu()).draw(1, generator)]).to(device)
         with torch.no_grad():
             frames, noisy = stages.frontend(both)

@@ -32,6 +32,5 @@ def remove_frames(
     values = explanation.values("frames", "frames", target)
     generator = torch.Generator().manual_seed(explanation.settings.seed)
     asked = Target(explanation.settings.score, (explanation.labels.index(target),))
-    precision = explanation.settings.precision
-    with open_proof(classifier, waveform, asked, generator, precision) as proof:
+    with open_proof(classifier, waveform, asked, generator, explanation.settings) as proof:
         return faithfulness(proof.score, proof.frames, values, proof.fills, generator)

@@ -31,6 +31,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explain import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.grids import TimeGrid, times_of
+from wavshap_lightning.explainer.long import window_frames
 from wavshap_lightning.explainer.paths import attribute, begin
 from wavshap_lightning.explainer.plain import plain_times
 from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, Path
@@ -188,7 +189,8 @@ class _Pair:
         others = [first.open(other) for other in self.recordings]
         with leave_no_trace(first.classifier), leave_no_trace(second.classifier), _quiet():
             waveform = sound.waveform.to(next(first.classifier.parameters()).device)
-            stages = [open_stages(one.classifier, settings.precision) for one in self.explainers]
+            pieces = window_frames(settings, first.classifier.backbone.frame_grid, len(waveform))
+            stages = [open_stages(one.classifier, settings.precision, pieces) for one in self.explainers]
             baselines = first.baselines(stages[0], sound, others)
             begun = begin(path, stages[0], waveform, baselines)
             scores = [_rest(path, one) for one in stages]

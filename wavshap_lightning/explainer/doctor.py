@@ -19,6 +19,7 @@ from wavshap_lightning.attribution.baselines import BaselineDistribution, Baseli
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.explainer.explain import Explainer
+from wavshap_lightning.explainer.long import window_frames
 from wavshap_lightning.explainer.paths import begin
 from wavshap_lightning.explainer.settings import Path, ScoreKind
 from wavshap_lightning.explainer.sound import Recording
@@ -166,7 +167,8 @@ def examine(
     sound = explainer.open(clip)
     others = [explainer.open(other, f"recordings[{index}]") for index, other in enumerate(recordings)]
     with leave_no_trace(classifier), torch.no_grad():
-        stages = open_stages(classifier, settings.precision)
+        pieces = window_frames(settings, classifier.backbone.frame_grid, len(sound.waveform))
+        stages = open_stages(classifier, settings.precision, pieces)
         waveform = sound.waveform.to(next(classifier.parameters()).device)
         logits = stages.from_waveforms(waveform[None])
         asked = _one_target(target, classifier.labels, int(logits.argmax()), settings.score)

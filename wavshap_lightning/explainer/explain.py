@@ -20,6 +20,7 @@ from wavshap_lightning.explainer.baselines import waveform_baselines
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.fingerprint import fingerprint
 from wavshap_lightning.explainer.grids import band_edges_hz, frame_level_db, times_of
+from wavshap_lightning.explainer.long import check_layers_fit, window_frames
 from wavshap_lightning.explainer.run import Run
 from wavshap_lightning.explainer.settings import ExplainSettings, check_within
 from wavshap_lightning.explainer.sound import Recording, Sound, open_sound
@@ -72,7 +73,8 @@ class Explainer:
             AudioError: If the clip or a recording cannot be read, or is too short, silent or not finite.
             AttributionError: If there is no such target, or clip, baselines and classifier do not go
                 together.
-            SettingError: If recordings are missing or of no use, or a segment lies beyond the clip's end.
+            SettingError: If recordings are missing or of no use, a segment lies beyond the clip's end, or the
+                layers of the clip take too much memory.
 
         Warns:
             UserWarning: If the classifier is in training mode, the clip does not influence the score, or the
@@ -84,6 +86,7 @@ class Explainer:
                 f"recordings is a single {type(recordings).__name__}; give a list, even of one: "
                 "recordings=[...]"
             )
+        check_layers_fit(self.settings, self.classifier.backbone, len(sound.waveform))
         check_within(self.settings.segments, len(sound.waveform) / self.classifier.sample_rate)
         others = [self.open(other, f"recordings[{index}]") for index, other in enumerate(recordings)]
         provenance = Provenance(sound.sha256, fingerprint(self.classifier))
@@ -91,7 +94,8 @@ class Explainer:
         times = times_of(grid, len(sound.waveform))
         with leave_no_trace(self.classifier):
             waveform = sound.waveform.to(next(self.classifier.parameters()).device)
-            stages = open_stages(self.classifier, self.settings.precision)
+            pieces = window_frames(self.settings, grid, len(waveform))
+            stages = open_stages(self.classifier, self.settings.precision, pieces)
             with torch.no_grad():
                 logits = stages.from_waveforms(waveform[None])[0]
             named = target_named(target, self.classifier.labels, int(logits.argmax()), self.settings.score)

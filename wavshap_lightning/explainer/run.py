@@ -17,6 +17,7 @@ from wavshap_lightning.attribution.outcome import ViewEstimate
 from wavshap_lightning.attribution.record import Attribution, Provenance
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.explainer.grids import TimeGrid
+from wavshap_lightning.explainer.long import window_frames
 from wavshap_lightning.explainer.paths import attribute, begin
 from wavshap_lightning.explainer.progress import progress_bars
 from wavshap_lightning.explainer.settings import ExplainSettings, Path
@@ -100,7 +101,8 @@ class Run:
             return {"precision": precision}
         few = replace(self.settings, num_draws=PRECISION_DRAWS, tolerance=None, max_seconds=None)
         lowered = self._attribute(path, stages, few)
-        exact = self._attribute(path, open_stages(self.classifier, "fp32"), few)
+        pieces = window_frames(self.settings, self.classifier.backbone.frame_grid, len(self.waveform))
+        exact = self._attribute(path, open_stages(self.classifier, "fp32", pieces), few)
         return {"precision": precision, "precision_error": _differences(lowered, exact)}
 
 

@@ -81,6 +81,9 @@ class ExplainSettings:
         num_bands: Bands of frequency, evenly spaced in mel.
         num_spans: How many equal spans are taken away, where `segments` does not say which; None: spans of
             five frames for `"occlusion"`, 8 for `"shapley"`, 16 for the others.
+        window_s: A recording longer than this goes through the backbone piece by piece, in windows of at
+            most so many seconds: the same numbers, less memory, more time. None: one of more than 30 s in
+            windows of 10 s.
 
     Raises:
         SettingError: If a value is out of range or two do not go together.
@@ -102,6 +105,7 @@ class ExplainSettings:
     decibels: bool = False
     num_bands: int = 24
     num_spans: int | None = None
+    window_s: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "views", _tuple_of_names(self.views))
@@ -186,7 +190,7 @@ def _check_ranges(settings: ExplainSettings) -> None:
         raise SettingError(
             f"num_bands={settings.num_bands} must be at most {STFT.num_bins}, the bins there are"
         )
-    for name in ("tolerance", "max_seconds"):
+    for name in ("tolerance", "max_seconds", "window_s"):
         value = getattr(settings, name)
         if value is not None and not (isinstance(value, int | float) and value > 0 and isfinite(value)):
             raise SettingError(f"{name}={value!r} must be a number greater than 0; leave it out for none")

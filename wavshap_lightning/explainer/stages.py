@@ -16,6 +16,7 @@ from wavshap_lightning.attribution.problem import Score
 from wavshap_lightning.models.backbone import Precision, SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import EmotionHead
+from wavshap_lightning.models.long import LongBackbone
 from wavshap_lightning.models.pooling import VARIANCE_FLOOR
 
 Stage = Callable[[Tensor], Tensor]
@@ -36,12 +37,14 @@ class Stages:
         encoder: Frames to layers.
         mix_weights: What the head weighs the layers with: its first step, which is linear.
         classify_mixed: Mixed layers to logits: the rest of the head.
+        mixed: Frames to mixed layers at once, where there is no memory for all layers.
     """
 
     frontend: Stage
     encoder: Stage
     mix_weights: Float[Tensor, " layer"]
     classify_mixed: Score
+    mixed: Stage | None = None
 
     def mix(self, layers: Float[Tensor, "draws layer time hidden"]) -> Float[Tensor, "draws time hidden"]:
         """The head's first step."""
@@ -53,6 +56,8 @@ class Stages:
 
     def from_frames(self, frames: Float[Tensor, "draws time channels"]) -> Float[Tensor, "draws classes"]:
         """Logits from frames."""
+        if self.mixed is not None:
+            return self.classify_mixed(self.mixed(frames))
         return self.from_layers(self.encoder(frames))
 
     def from_waveforms(self, waveforms: Float[Tensor, "draws samples"]) -> Float[Tensor, "draws classes"]:
@@ -60,7 +65,9 @@ class Stages:
         return self.from_frames(self.frontend(waveforms))
 
 
-def open_stages(classifier: EmotionClassifier, precision: Precision | None = None) -> Stages:
+def open_stages(
+    classifier: EmotionClassifier, precision: Precision | None = None, window_frames: int | None = None
+) -> Stages:
     """The stages of a classifier, which stays as it is.
 
     Baselines go through frontend and encoder once, however many paths begin at them.
@@ -68,15 +75,26 @@ def open_stages(classifier: EmotionClassifier, precision: Precision | None = Non
     Args:
         classifier: Whose.
         precision: How its backbone runs; as it always does if None.
+        window_frames: Frames of a window, for recordings too long to be taken in one piece.
     """
     backbone = classifier.backbone
     if precision is not None and precision != backbone.settings.precision:
         backbone = _at_precision(backbone, precision)
+    weights = classifier.head.mix.weights().detach()
+    if window_frames is not None:
+        return _of_long(LongBackbone(backbone, window_frames), weights, classifier.head)
     return Stages(
-        Remembering(backbone.frontend),
-        Remembering(backbone.encoder),
-        classifier.head.mix.weights().detach(),
-        _after_mix(classifier.head),
+        Remembering(backbone.frontend), Remembering(backbone.encoder), weights, _after_mix(classifier.head)
+    )
+
+
+def _of_long(backbone: LongBackbone, weights: Float[Tensor, " layer"], head: EmotionHead) -> Stages:
+    return Stages(
+        Remembering(backbone.frontend, at_once=1),
+        Remembering(backbone.encoder, at_once=1),
+        weights,
+        _after_mix(head),
+        mixed=Remembering(lambda frames: backbone.mixed(frames, weights), at_once=1),
     )
 
 
@@ -112,10 +130,12 @@ class Remembering:
 
     Args:
         stage: Each row of its result must depend on that row of its argument alone.
+        at_once: Rows it is given at once.
     """
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, at_once: int = ENCODED_AT_ONCE) -> None:
         self._stage = stage
+        self._at_once = at_once
         self._known: dict[bytes, Tensor] = {}
         self._num_bytes = 0
 
@@ -127,13 +147,14 @@ class Remembering:
         found = {key: self._known[key] for key in keys if key in self._known}
         unknown = {key: row for key, row in zip(keys, rows, strict=True) if key not in found}
         found |= self._compute(unknown)
-        return torch.stack([found[key] for key in keys])
+        # a single row, which may hold gigabytes, is not copied
+        return found[keys[0]][None] if len(keys) == 1 else torch.stack([found[key] for key in keys])
 
     def _compute(self, unknown: dict[bytes, Tensor]) -> dict[bytes, Tensor]:
         keys, rows = list(unknown), list(unknown.values())
         results: dict[bytes, Tensor] = {}
-        for start in range(0, len(keys), ENCODED_AT_ONCE):
-            part = slice(start, start + ENCODED_AT_ONCE)
+        for start in range(0, len(keys), self._at_once):
+            part = slice(start, start + self._at_once)
             results |= dict(zip(keys[part], self._stage(torch.stack(rows[part])), strict=True))
         for key, result in results.items():
             self._remember(key, result)

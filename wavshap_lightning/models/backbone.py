@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Literal, get_args
 
@@ -20,6 +21,7 @@ from wavshap_lightning.models.attention import (
     relative_position_buckets,
     use_gated_attention,
 )
+from wavshap_lightning.models.convolutions import convolve, steps_of
 from wavshap_lightning.models.normalisation import normalise_waveforms, valid_group_norm, valid_mask
 from wavshap_lightning.models.pretrained import (
     PretrainedSpeechModel,
@@ -178,9 +180,9 @@ class SpeechBackbone(nn.Module):
                 f"{waveforms.shape[1]}; give each clip's own number of samples"
             )
         num_frames = self.num_frames(lengths)
-        with self._autocast(waveforms.device):
+        with self.autocast(waveforms.device):
             states = normalise_waveforms(waveforms, lengths) if self.normalise else waveforms
-            states = self._convolve(states[:, None], lengths)
+            states = convolve(self.model, states[:, None], partial(self._normalise_first, lengths))
         frames = states.transpose(1, 2).float()
         return frames * valid_mask(num_frames, frames.shape[1])[:, :, None]
 
@@ -206,10 +208,9 @@ class SpeechBackbone(nn.Module):
                 f"{frames.shape[1]}; give what num_frames(lengths) returns"
             )
         mask = valid_mask(num_frames, frames.shape[1])
-        with self._autocast(frames.device):
-            projected = self.model.feature_projection(frames)
-            projected = projected[0] if isinstance(projected, tuple) else projected
-            layers = self._transform(projected * mask[:, :, None], mask)
+        with self.autocast(frames.device):
+            projected = self.project(frames) * mask[:, :, None]
+            layers = list(self.hidden_states(projected, self._layer_call(mask)))
         return torch.stack([states.float() for states in layers], 1) * mask[:, None, :, None]
 
     def forward(
@@ -219,8 +220,8 @@ class SpeechBackbone(nn.Module):
         lengths = _full(waveforms) if lengths is None else lengths
         return self.encoder(self.frontend(waveforms, lengths), self.num_frames(lengths))
 
-    def _autocast(self, device: torch.device) -> AbstractContextManager[None]:
-        """Autocast as `precision` says: what is set outside has no effect here."""
+    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
+        """Autocast as `precision` says: what is set outside has no effect inside."""
         lowered = self.settings.precision == "bf16"
         if lowered and device.type == "cpu" and not _cpu_has_bf16():
             warnings.warn(
@@ -230,34 +231,43 @@ class SpeechBackbone(nn.Module):
             )
         return torch.autocast(device.type, torch.bfloat16, enabled=lowered)
 
-    def _convolve(self, states: Float[Tensor, "batch 1 samples"], lengths: Int[Tensor, " batch"]) -> Tensor:
-        first, *rest = self.model.feature_extractor.conv_layers
-        if isinstance(getattr(first, "layer_norm", None), nn.GroupNorm):
-            steps = (lengths - first.conv.kernel_size[0]).div(first.conv.stride[0], rounding_mode="floor") + 1
-            states = first.activation(valid_group_norm(first.conv(states), steps, first.layer_norm))
-        else:
-            states = first(states)
-        for convolution in rest:
-            states = convolution(states)
-        return states
+    def _normalise_first(
+        self,
+        lengths: Int[Tensor, " batch"],
+        states: Float[Tensor, "batch channels steps"],
+        norm: nn.GroupNorm,
+    ) -> Tensor:
+        first = self.model.feature_extractor.conv_layers[0]
+        return valid_group_norm(states, steps_of(first.conv, lengths), norm)
 
-    def _transform(self, projected: Float[Tensor, "batch time hidden"], mask: Tensor) -> list[Tensor]:
+    def project(self, frames: Float[Tensor, "batch time channels"]) -> Float[Tensor, "batch time hidden"]:
+        """What the transformer is given; within `autocast`."""
+        projected = self.model.feature_projection(frames)
+        return projected[0] if isinstance(projected, tuple) else projected
+
+    def hidden_states(
+        self, projected: Float[Tensor, "batch time hidden"], run_layer: Callable[[nn.Module, Tensor], Tensor]
+    ) -> Iterator[Tensor]:
+        """The layers from the first to the last, `(batch, time, hidden)` each; within `autocast`.
+
+        Args:
+            projected: From `project`, zero in the padding.
+            run_layer: How a transformer layer is called.
+        """
         encoder = self.model.encoder
         states = projected + encoder.pos_conv_embed(projected)
         states = states if self._normed_before else encoder.layer_norm(states)
-        layers = [encoder.dropout(states)]
-        if not len(encoder.layers):
-            return layers
-        run_layer = self._layer_call(mask)
+        yield (states := encoder.dropout(states))
         for layer in encoder.layers:
-            layers.append(run_layer(layer, layers[-1]))
-        if self._norms_last:
-            layers[-1] = encoder.layer_norm(layers[-1])
-        return layers
+            states = run_layer(layer, states)
+            last = layer is encoder.layers[-1] and self._norms_last
+            yield encoder.layer_norm(states) if last else states
 
     def _layer_call(self, mask: Tensor) -> Callable[[nn.Module, Tensor], Tensor]:
         """How one transformer layer of this family is called."""
         keys = None if bool(mask.all()) else mask
+        if not len(self.model.encoder.layers):
+            return lambda _layer, states: states  # all were cut off; none is called
         if not self._gated:
             attendable = None if keys is None else keys[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
             return lambda layer, states: layer(states, attention_mask=attendable)
