@@ -9,7 +9,7 @@ import pytest
 from wavshap_lightning.cli.explain_items import Item, find_items, name_items, safe_stem
 from wavshap_lightning.cli.explain_options import build_parser, read_options
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.settings import FAMILIES, PATHS, MethodName, ScoreKind
+from wavshap_lightning.explainer.settings import FAMILIES, METHODS, PATHS, ScoreKind
 
 
 def test_options_may_stand_between_the_clips():
@@ -68,7 +68,7 @@ def test_a_wrong_value_in_a_configuration_ends_as_a_wrong_flag_does(tmp_path, ca
 def test_the_help_names_every_choice(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     shown = build_parser().format_help()
-    for name in (*PATHS, *FAMILIES, *get_args(MethodName), *get_args(ScoreKind), "happy-vs-sad"):
+    for name in (*PATHS, *FAMILIES, *METHODS, *get_args(ScoreKind), "happy-vs-sad"):
         assert name in shown
     assert len(shown.splitlines()) < 90
 

@@ -7,6 +7,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.cli.explain_items import Item, audio_below
 from wavshap_lightning.cli.explain_segments import segments_of
 from wavshap_lightning.errors import SettingError
+from wavshap_lightning.evaluation.families import explain_by_family, family_agreement
 from wavshap_lightning.explainer.caveats import caveats
 from wavshap_lightning.explainer.doctor import examine
 from wavshap_lightning.explainer.explain import Explainer
@@ -26,6 +28,8 @@ from wavshap_lightning.explainer.saved import SavedClip, describe_clip
 from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, ExplainSettings
 from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.models.classifier import EmotionClassifier
+
+BOTH = "noise,time_shifted"
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Work:
         segments: An alignment, or a folder of some.
         tier: Of a TextGrid.
         keep_waveform: Whether it is kept among the arrays.
+        families: Of baselines, to be compared on every clip; none where empty.
     """
 
     explainer: Explainer
@@ -47,6 +52,7 @@ class Work:
     segments: str | None = None
     tier: str = ""
     keep_waveform: bool = False
+    families: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,7 @@ def prepare(options: Namespace, classifier: EmotionClassifier) -> Work:
         segments=options.segments,
         tier=options.tier,
         keep_waveform=options.waveform,
+        families=_families(options.families, settings),
     )
 
 
@@ -136,6 +143,8 @@ def explain_item(work: Work, item: Item) -> Explained:
         checkup=checkup,
         waveform=torch.from_numpy(waveform) if work.keep_waveform else None,
     )
+    if work.families:
+        saved = replace(saved, numbers={**saved.numbers, "families": _agreement(work, item)})
     return Explained(item, explanation, saved, waveform, time.monotonic() - began_s)
 
 
@@ -155,6 +164,30 @@ def explain_spans(
 def baselines_for(work: Work, item: Item) -> tuple[Tensor, ...]:
     """The recordings to compare a clip with: not itself."""
     return tuple(sound for path, sound in work.baselines.items() if path != item.path.resolve())
+
+
+def _families(names: str, settings: ExplainSettings) -> tuple[str, ...]:
+    chosen = tuple(name.strip() for name in names.split(",") if name.strip())
+    for name in chosen:
+        ExplainSettings.from_dict({**settings.to_dict(), "baselines": name})
+    if len(chosen) == 1:
+        raise SettingError(f"families={names!r} must name two families of baselines at least, such as {BOTH}")
+    return chosen
+
+
+def _agreement(work: Work, item: Item) -> list[dict[str, str | float | None]]:
+    """How far the maps of each two families agree; None where one of them is constant."""
+    given = work.explainer.settings.to_dict()
+    explainer = Explainer(
+        work.explainer.classifier, ExplainSettings.from_dict({**given, "views": ["frames"], "segments": []})
+    )
+    found = explain_by_family(
+        explainer, item.recording, work.target, families=work.families, recordings=baselines_for(work, item)
+    )
+    return [
+        {"first": first, "second": second, "correlation": value if isfinite(value) else None}
+        for (first, second), value in family_agreement(found).items()
+    ]
 
 
 def _read_all(names: Sequence[str], sample_rate: int) -> dict[Path, Tensor]:

@@ -89,6 +89,18 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         "--compare", metavar="MODEL2", help="explain the clips with this one too, from the same draws"
     )
     group.add_argument(
+        "--families",
+        default="",
+        metavar="LIST",
+        help="explain against each of these baselines too, such as noise,time_shifted, and say "
+        "how far the maps agree",
+    )
+    group.add_argument(
+        "--scorecard",
+        action="store_true",
+        help="instead, compare eight methods on the clips: scorecard.csv, scorecard.png, a verdict on each",
+    )
+    group.add_argument(
         "--scores-only", action="store_true", help="only print the three most probable classes of each clip"
     )
 
@@ -105,7 +117,8 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--method",
         default="gradient_shap",
-        help="gradient_shap (default), integrated_gradients, saliency, input_x_gradient or smooth_grad",
+        help="gradient_shap (default), integrated_gradients; for comparison saliency, input_x_gradient, "
+        "smooth_grad, and, with --views frames alone, occlusion, shapley, kernel_shap, lime",
     )
     group.add_argument(
         "--baseline",

@@ -14,6 +14,7 @@ from wavshap_lightning.cli.explain_clip import Explained, Work, explain_item, pr
 from wavshap_lightning.cli.explain_compare import Rival, open_rival
 from wavshap_lightning.cli.explain_files import Output, write_report
 from wavshap_lightning.cli.explain_items import Item, find_items, make_example
+from wavshap_lightning.cli.explain_scorecard import check_target, score_methods
 from wavshap_lightning.cli.explain_scores import score_all
 from wavshap_lightning.cli.explain_segments import check_segments
 from wavshap_lightning.cli.explain_words import describe, describe_briefly
@@ -48,6 +49,8 @@ def run(options: Namespace) -> int:
         if options.scores_only:
             items = items or _example(out, options.seed)
             return exit_status(score_all(classifier, items, settings_of(options)), len(items))
+        if options.scorecard:
+            return _scorecard(options, classifier, items, out)
         work = prepare(options, classifier)
         check_segments(options.segments, len(items))
         rival = open_rival(options, work)
@@ -60,6 +63,14 @@ def run(options: Namespace) -> int:
     num_explained = sum(saved is not None for _, saved, _, _ in seen)
     conclude(num_explained, len(items), out)
     return exit_status(num_explained, len(items))
+
+
+def _scorecard(options: Namespace, classifier: EmotionClassifier, items: Sequence[Item], out: Path) -> int:
+    check_target(options.target)
+    Output(out, figures=True, sounds=False, share=options.share).open()
+    items = items or _example(out, options.seed)
+    num_measured = score_methods(classifier, items, out, target=options.target, seed=options.seed)
+    return exit_status(num_measured, len(items))
 
 
 def _explain_all(work: Work, rival: Rival | None, items: Sequence[Item], output: Output) -> list[Seen]:

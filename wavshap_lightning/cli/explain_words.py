@@ -60,7 +60,15 @@ def _lines(found: Explained, target: str) -> list[tuple[str, str]]:
     lines += _extent(explanation, target)
     moments = _moments(explanation, target, NUM_MOMENTS)
     lines += [("moments" if place == 0 else "", words) for place, words in enumerate(moments)]
-    return [*lines, *_layers(explanation, target)]
+    lines += _layers(explanation, target)
+    return lines + [
+        ("agreement", f"{pair['first']} and {pair['second']}: {_known(pair['correlation'])}")
+        for pair in numbers.get("families", ())
+    ]
+
+
+def _known(correlation: float | None) -> str:
+    return "not known" if correlation is None else f"{correlation:+.2f}"
 
 
 def _score_name(explanation: Explanation) -> str:

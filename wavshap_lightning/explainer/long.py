@@ -52,7 +52,8 @@ def check_layers_fit(settings: ExplainSettings, backbone: SpeechBackbone, num_sa
     longest_s = MAX_LAYERS_BYTES // frame_bytes * backbone.frame_grid.hop_samples / backbone.sample_rate
     raise SettingError(
         f"views={list(settings.views)}: all layers of {duration_s:.0f} s take "
-        f"{num_frames * frame_bytes / 1e9:.1f} GB, and the path that begins at them holds several copies; leave 'layers' out, or explain at most "
+        f"{num_frames * frame_bytes / 1e9:.1f} GB, and the path that begins at them holds several copies; "
+        f"leave 'layers' out, or explain at most "
         f"{longest_s:.0f} s at a time"
     )
 

@@ -4,8 +4,8 @@ Ten minutes are 30 000 frames. The first convolution makes gigabytes of them, an
 every pair: one bias for each pair and head is 40 GB. Nothing of that need be there at once. The convolutions
 take a window of frames after the other, each with all the samples it hears, and what the normalisations know
 of the whole recording is computed beforehand. The transformer takes a layer after the other, and in it a
-block of queries after the other, each of which attends to all frames. Where gradients flow, what lies within a
-window, a layer or a block is computed again instead of kept.
+block of queries after the other, each of which attends to all frames. Where gradients flow, what lies
+within a window, a layer or a block is computed again instead of kept.
 
 Windows that the transformer hears one by one, with seconds of context, would be quicker where a recording is
 longer than a minute or two, and are not taken: context does not make up for the frames that are out of reach.

@@ -87,7 +87,7 @@ def log_mel(waveform: Samples, times: TimeGrid) -> Float[np.ndarray, "mels colum
     before = (size - times.size_samples) // 2 - times.first_sample
     after = (times.count - 1) * times.hop_samples + size - before - len(waveform)
     power = librosa.feature.melspectrogram(
-        y=np.pad(waveform, (before, max(after, 0))),
+        y=np.pad(waveform[max(-before, 0) :], (max(before, 0), max(after, 0))),  # a coarse grid begins later
         sr=times.sample_rate,
         n_fft=size,
         win_length=times.size_samples,
