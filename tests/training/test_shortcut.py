@@ -66,7 +66,7 @@ def test_it_says_for_which_class_and_how_much():
 
 
 CORPUS = {
-    "num_speakers": 9,
+    "num_speakers": 12,
     "clips_per_speaker_and_label": 4,  # all six classes: without its tone, neutral is told by what it lacks
     "lead_s": 0.3,
 }
@@ -83,7 +83,7 @@ def train(folder, cache_dir, **options):
     data = EmotionDataModule("planted", options={**CORPUS, **options}, cache_dir=cache_dir, batch_size=16)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        head = HeadSettings(layer=0, pooling="attentive")
+        head = HeadSettings(layer=0, pooling="attentive", frame_dropout=0.8)
         module = EmotionModule(data.labels, BackboneSettings("tiny"), head)
     monitor = ExplanationMonitor(
         every_n_epochs=6,
@@ -136,4 +136,4 @@ def test_a_training_that_learns_a_tone_in_the_silence_sets_it_off(tmp_path, cach
 def test_the_same_training_without_the_tone_does_not(tmp_path, cache_dir):
     trainer, rows = train(tmp_path, cache_dir)
     assert trainer.callback_metrics["explain/shortcut_alarm"] == 0
-    assert edges(rows, "neutral", "12") < 0.1
+    assert edges(rows, "neutral", "12") < 0.2  # no more than edges and the lead have of the time
