@@ -24,8 +24,9 @@ from wavshap_lightning.explainer.caveats import caveats
 from wavshap_lightning.explainer.doctor import examine
 from wavshap_lightning.explainer.explain import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.explainer.long import check_layers_fit
 from wavshap_lightning.explainer.saved import SavedClip, describe_clip
-from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, ExplainSettings
+from wavshap_lightning.explainer.settings import PATHS, RECORDED_FAMILIES, ExplainSettings
 from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.models.classifier import EmotionClassifier
 
@@ -44,6 +45,7 @@ class Work:
         tier: Of a TextGrid.
         keep_waveform: Whether it is kept among the arrays.
         families: Of baselines, to be compared on every clip; none where empty.
+        may_leave_out: Whether views that memory does not hold may be left out, with a warning.
     """
 
     explainer: Explainer
@@ -53,6 +55,7 @@ class Work:
     tier: str = ""
     keep_waveform: bool = False
     families: tuple[str, ...] = ()
+    may_leave_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def settings_of(options: Namespace) -> ExplainSettings:
         SettingError: If an option is out of range, or two do not go together.
     """
     return ExplainSettings(
-        views=[view.strip() for view in options.views.split(",") if view.strip()],
+        views=PATHS if options.views is None else [v.strip() for v in options.views.split(",") if v.strip()],
         method=options.method,
         score=options.score,
         baselines=options.baseline,
@@ -117,6 +120,7 @@ def prepare(options: Namespace, classifier: EmotionClassifier) -> Work:
         tier=options.tier,
         keep_waveform=options.waveform,
         families=_families(options.families, settings),
+        may_leave_out=options.views is None,
     )
 
 
@@ -130,11 +134,12 @@ def explain_item(work: Work, item: Item) -> Explained:
     rate = work.explainer.classifier.sample_rate
     start_s, end_s = item.span_s
     waveform = load_audio(item.path, sample_rate=rate, start_s=start_s, end_s=end_s)
+    work, left_out = _within_memory(work, len(waveform))
     found = segments_of(item, waveform, rate, work.segments, work.tier)
     spans = [(one.start_s, one.end_s) for one in found.segments]
     checkup = examine(work.explainer, item.recording, work.target, recordings=baselines_for(work, item))
     explanation, told = explain_spans(work, item, spans)
-    notes = [*([found.warning] if found.warning else []), *checkup.warnings]
+    notes = [*([found.warning] if found.warning else []), *left_out, *checkup.warnings]
     saved = describe_clip(
         explanation,
         label=item.label,
@@ -164,6 +169,20 @@ def explain_spans(
 def baselines_for(work: Work, item: Item) -> tuple[Tensor, ...]:
     """The recordings to compare a clip with: not itself."""
     return tuple(sound for path, sound in work.baselines.items() if path != item.path.resolve())
+
+
+def _within_memory(work: Work, num_samples: int) -> tuple[Work, list[str]]:
+    """Without the path from the layers where they are gigabytes and nobody named it, and words about that."""
+    settings, classifier = work.explainer.settings, work.explainer.classifier
+    try:
+        check_layers_fit(settings, classifier.backbone, num_samples)
+    except SettingError:
+        if not work.may_leave_out:
+            raise
+        fewer = replace(settings, views=tuple(view for view in settings.views if view != "layers"))
+        words = "The layers of so long a recording take gigabytes; their path was left out."
+        return replace(work, explainer=Explainer(classifier, fewer)), [words]
+    return work, []
 
 
 def _families(names: str, settings: ExplainSettings) -> tuple[str, ...]:

@@ -109,7 +109,6 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how")
     group.add_argument(
         "--views",
-        default="frames,layers,waveform",
         metavar="LIST",
         help="some of frames (when), layers (which layer and neuron), waveform (which band; the dearest); "
         "all by default",

@@ -1,0 +1,111 @@
+"""`explain.py` on whether to believe it: the doctor, families of baselines, the scorecard."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from wavshap_lightning.audio.io import load_audio
+from wavshap_lightning.cli import explain_scorecard
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.manifest import save_manifest
+from wavshap_lightning.explainer.settings import ExplainSettings
+
+pytestmark = pytest.mark.usefixtures("surroundings")
+
+FEW = ("--draws", "8", "--no-report", "--no-figures", "--no-sounds")
+STEM = "a clip _b_"
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def run(run_explain, checkpoint, out):
+    """`(*arguments) -> exit status`, into `out`."""
+    return lambda *arguments: run_explain(checkpoint, *arguments, "--out", out)
+
+
+@pytest.fixture
+def numbers(out):
+    return lambda: json.loads((out / f"clips/{STEM}.json").read_text())
+
+
+def test_the_doctor_speaks_first(run, clip, numbers):
+    assert run(clip, *FEW, "--views", "frames") == 0
+    found = numbers()["checkup"]
+    assert found["baselines"] == "noise"
+    assert found["target"] == numbers()["target"]
+    assert set(found["early_shares"]) == {"frames"}
+
+
+def test_families_are_compared_on_request(run, clip, numbers, capsys):
+    assert run(clip, *FEW, "--views", "frames", "--families", "noise,time_shifted") == 0
+    (pair,) = numbers()["families"]
+    assert (pair["first"], pair["second"]) == ("noise", "time_shifted")
+    assert -1 <= pair["correlation"] <= 1
+    assert "noise and time_shifted" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.usefixtures("unchecked_types")
+@pytest.mark.parametrize(
+    ("families", "said"),
+    [("noise", "must name two families"), ("noise,music", "baselines='music' must be one of")],
+)
+def test_families_that_are_none_are_told_before_any_work(run, clip, out, capsys, families, said):
+    assert run(clip, *FEW, "--families", families) == 2
+    assert said in capsys.readouterr().err
+    assert not (out / "clips").exists()
+
+
+def test_layers_that_take_gigabytes_are_left_out_unless_they_were_named(
+    run, clip, numbers, monkeypatch, capsys
+):
+    monkeypatch.setattr("wavshap_lightning.explainer.long.MAX_LAYERS_BYTES", 1000)
+    assert run(clip, *FEW) == 0
+    assert set(numbers()["paths"]) == {"frames", "waveform"}
+    assert any("their path was left out" in words for words in numbers()["warnings"])
+    assert run(clip, *FEW, "--views", "frames,layers") == 2
+    assert "leave 'layers' out" in capsys.readouterr().err
+
+
+@pytest.fixture
+def two_methods(monkeypatch):
+    """Instead of eight: the command is tried here, not the methods."""
+    methods = {
+        name: ExplainSettings(views=("frames",), method=name, num_draws=8)
+        for name in ("gradient_shap", "saliency")
+    }
+    monkeypatch.setattr(explain_scorecard, "usual_methods", lambda _seed: methods)
+
+
+@pytest.mark.usefixtures("two_methods")
+def test_a_scorecard_of_clips_is_a_table_a_picture_and_verdicts(run, clip, out, read_csv, capsys):
+    broken = clip.with_name("broken.wav")
+    broken.write_bytes(b"RIFF")
+    assert run(clip.parent, "--scorecard") == 1
+    rows = read_csv(out / "scorecard.csv")
+    assert {row["method"] for row in rows} == {"gradient_shap", "saliency", "random", "energy", "edges"}
+    assert (out / "scorecard.png").stat().st_size > 10_000
+    printed = capsys.readouterr()
+    assert "gradient_shap: no verdict: 1 clips are too few" in printed.out
+    assert "broken.wav" in printed.err
+
+
+@pytest.mark.usefixtures("two_methods")
+def test_a_scorecard_of_labels_takes_them_from_the_manifest(run, clip, out, tmp_path, capsys):
+    assert run(clip, "--scorecard", "--target", "label") == 2
+    assert "has no label" in capsys.readouterr().err
+    length_s = len(load_audio(clip)) / 16_000
+    save_manifest(tmp_path / "m.jsonl", [Clip(clip, "sad", start_s=0.0, end_s=length_s)])
+    assert run(tmp_path / "m.jsonl", "--scorecard", "--target", "label") == 0
+    assert (out / "scorecard.csv").is_file()
+
+
+def test_a_scorecard_of_one_class_is_refused(run, clip, out, capsys):
+    assert run(clip, "--scorecard", "--target", "sad") == 2
+    assert "target='sad' does not go with --scorecard" in capsys.readouterr().err
+    assert not out.exists()
