@@ -35,8 +35,8 @@ class DemoRun:
     uar: float | None
 
 
-def demo_run(arguments: argparse.Namespace) -> DemoRun:
-    """The demo's run: that of `--checkpoint`, or one that is trained if it has not been before."""
+def demo_checkpoint(arguments: argparse.Namespace) -> Path:
+    """That of `--checkpoint`, or of a demo that is trained if it has not been before."""
     path: Path | None = arguments.checkpoint
     if path is None:
         folder = arguments.cache_dir.resolve() / "demo"
@@ -44,6 +44,12 @@ def demo_run(arguments: argparse.Namespace) -> DemoRun:
         if not path.is_file():
             print("training the demo; about two minutes", flush=True)
             run_training(FLAGS, folder)
+    return path
+
+
+def demo_run(arguments: argparse.Namespace) -> DemoRun:
+    """The demo's run: its classifier, and its recall where the run's table is beside the checkpoint."""
+    path = demo_checkpoint(arguments)
     table = path.parents[1] / "metrics.csv"
     return DemoRun(load_classifier(path), _best_uar(table) if table.is_file() else None)
 

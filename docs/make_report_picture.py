@@ -22,7 +22,7 @@ from wavshap_lightning.explainer.saved import describe_clip
 from wavshap_lightning.viz.report import ReportClip, build_report
 
 PICTURE = Path(__file__).parent / "figures" / "report.png"
-CLIPS = ("s12-child_angry_01", "s12-child_happy_01", "s19-male_angry_04", "s19-male_sad_01")
+CLIPS = ("s12-child_angry_01", "s12-child_happy_01", "s11-female_sad_01", "s11-female_fearful_02")
 WIDTH_PX, HEIGHT_PX = 1200, 1480
 
 
