@@ -1,7 +1,7 @@
 """How long until the first clip is explained, from a cold start? `python explain.py MODEL`, imports included.
 
-A process of its own each time: the demo's classifier, a synthetic clip of two seconds, all views, 64 draws, figure,
-sounds and page.
+A process of its own each time: the demo's classifier, a synthetic clip of two seconds, all views, 64 draws,
+figure, sounds and page.
 
     python benchmarks/explain_start.py
 """
