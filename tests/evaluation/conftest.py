@@ -13,7 +13,7 @@ from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 
 SHAPE = {
     "hidden_size": 16,
-    "num_hidden_layers": 1,
+    "num_hidden_layers": 3,
     "num_attention_heads": 2,
     "intermediate_size": 24,
     "conv_dim": (12, 12, 12),

@@ -6,40 +6,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from transformers import WavLMConfig, WavLMModel
 
 from wavshap_lightning.evaluation.sanity import cascade, fully_random
-from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.head import HeadSettings
-from wavshap_lightning.models.pretrained import PretrainedSpeechModel
-
-SHAPE = {
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "conv_dim": (12, 12),
-    "conv_kernel": (10, 4),
-    "conv_stride": (5, 4),
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 4,
-    "num_buckets": 16,
-    "max_bucket_distance": 20,
-    "feat_extract_norm": "layer",
-    "do_stable_layer_norm": True,
-}
-
-
-@pytest.fixture(scope="module")
-def classifier():
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
-        opened = PretrainedSpeechModel(WavLMModel(WavLMConfig(**SHAPE)), name="small", normalise=False)
-        classifier = EmotionClassifier(SpeechBackbone(opened), ("angry", "sad"), HeadSettings(hidden_size=8))
-        for parameter in classifier.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-        return classifier.eval()
 
 
 def changed(classifier, level):

@@ -60,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_what(parser)
     _add_how(parser)
+    _add_where(parser)
     _add_corpus(parser)
     _add_output(parser)
     return parser
@@ -148,6 +149,10 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--max-seconds", type=float, metavar="S", help="time limit for the draws of a clip")
     group.add_argument("--seed", type=int, default=0, help="of everything drawn (default 0)")
+
+
+def _add_where(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where it runs, and from which file it is asked")
     group.add_argument(
         "--precision", help="fp32, or bf16 where the processor knows it; by default the model's own"
     )

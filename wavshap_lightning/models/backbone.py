@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from typing import Literal, get_args
 
 import torch
@@ -22,6 +21,7 @@ from wavshap_lightning.models.attention import (
     use_gated_attention,
 )
 from wavshap_lightning.models.convolutions import convolve, steps_of
+from wavshap_lightning.models.depth import checked_depth, fingerprint_of
 from wavshap_lightning.models.normalisation import normalise_waveforms, valid_group_norm, valid_mask
 from wavshap_lightning.models.pretrained import (
     PretrainedSpeechModel,
@@ -109,15 +109,10 @@ class SpeechBackbone(nn.Module):
         self.settings = BackboneSettings(
             opened.name, opened.revision, precision, unfreeze_layers, lora_rank, final_norm, last_layer
         )
-        depth = _checked_depth(last_layer, config.num_hidden_layers)
-        cut = depth < config.num_hidden_layers
+        depth = checked_depth(last_layer, config.num_hidden_layers)
         self._normed_before = bool(config.do_stable_layer_norm)  # and once more after the last layer
-        self.fingerprint = opened.fingerprint
-        self._norms_last = self._normed_before and final_norm and not cut
-        if cut:
-            self.fingerprint = sha256(f"{opened.fingerprint} up to layer {depth}".encode()).hexdigest()
-        elif self._normed_before and not final_norm:
-            self.fingerprint = sha256(f"{opened.fingerprint} before the final norm".encode()).hexdigest()
+        self._norms_last = self._normed_before and final_norm and depth == config.num_hidden_layers
+        self.fingerprint = fingerprint_of(opened, depth, final_norm=final_norm)
         self.normalise = opened.normalise
         self.sample_rate = opened.sample_rate
         self.frame_grid = FrameGrid.from_convolutions(
@@ -293,15 +288,6 @@ def build_backbone(settings: BackboneSettings) -> SpeechBackbone:
         final_norm=settings.final_norm,
         last_layer=settings.last_layer,
     )
-
-
-def _checked_depth(last_layer: int | None, num_layers: int) -> int:
-    """How many transformer layers are kept."""
-    if last_layer is None:
-        return num_layers
-    if not 0 <= last_layer <= num_layers:
-        raise SettingError(f"last_layer={last_layer} must lie between 0 and this backbone's {num_layers}")
-    return last_layer
 
 
 def _full(batch: Tensor) -> Int[Tensor, " batch"]:
