@@ -187,7 +187,7 @@ def test_of_a_cross_validation_one_fold_must_be_chosen(write_run):
 
 
 @pytest.mark.parametrize(
-    "name", ["nothing.ckpt", "a/b/c", "clip.wav", "no such name", "../nothing", "", "a" * 5000]
+    "name", ["nothing.ckpt", "nothing", "a/b/c", "clip.wav", "no such name", "../nothing", "", "a" * 5000]
 )
 def test_what_is_not_there_and_no_name_on_the_hub_is_refused(name, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()

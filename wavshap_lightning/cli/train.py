@@ -1,4 +1,4 @@
-"""`train.py` and `wavshap-train`: fit, validate, test and cross-validate from YAML and flags."""
+"""`train.py` and `wavshap-train`: fit, validate, test and cross-validate from YAML and flags; export."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from wavshap_lightning.cli.configs import find_config
+from wavshap_lightning.cli.export import run_export
 from wavshap_lightning.cli.folds import open_folder, run_folds
 from wavshap_lightning.cli.quiet import quiet
+from wavshap_lightning.cli.terminal import complain
 from wavshap_lightning.cli.trainer import EmotionTrainer
 from wavshap_lightning.errors import SettingError, WavshapError
 from wavshap_lightning.models.checkpoint import read_checkpoint
@@ -43,7 +45,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS = ("fit", "validate", "test", "cv")
 DESCRIPTION = (
     "Train speech-emotion heads on frozen speech models. Without arguments: the demo, which needs neither "
-    "data nor network."
+    "data nor network. 'export' writes a trained one to a folder or to the Hub: see export --help."
 )
 USAGE = "%(prog)s [--config FILE] [--data.root DIR] [--SECTION.NAME VALUE ...]"
 TRAINER_DEFAULTS = {
@@ -188,10 +190,12 @@ def main(args: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if args is None else args)
     try:
         with quiet():
-            EmotionCLI(arguments or ["fit", "--config", str(find_config("demo.yaml"))])
+            if arguments[:1] == ["export"]:  # it trains nothing, and needs no trainer
+                run_export(arguments[1:])
+            else:
+                EmotionCLI(arguments or ["fit", "--config", str(find_config("demo.yaml"))])
     except WavshapError as error:
-        message = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
-        Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+        complain(error)
         sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)

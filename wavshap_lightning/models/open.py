@@ -18,10 +18,10 @@ from wavshap_lightning.models.source import Source
 
 EXPECTED = (
     "expected a checkpoint (.ckpt), the folder of a run, an exported folder, or an audio-classification "
-    "model of Hugging Face (WavLM, HuBERT or wav2vec2), in a folder or by its name on the Hub"
+    "model of Hugging Face (WavLM, HuBERT or wav2vec2), in a folder or as user/name on the Hub"
 )
 BEST = Path("checkpoints", "best.ckpt")
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 PARTS_OF_A_FOLDER = frozenset({".safetensors", ".json", ".bin"})
 NO_HUB_SUFFIXES = frozenset({".ckpt", ".pt", ".pth", ".csv", *PARTS_OF_A_FOLDER, *AUDIO_SUFFIXES})
 
@@ -53,6 +53,11 @@ def open_classifier(model: str | PathLike[str], *, revision: str | None = None) 
         return _open_file(path)
     if is_folder:
         return _open_folder(path)
+    if model == "tiny":
+        raise ModelError(
+            "model='tiny' is the embedded backbone, which has no classification head; train one on it with "
+            "python train.py, and give its run"
+        )
     if not isinstance(model, str) or not _may_be_on_hub(model):
         raise ModelError(f"model={path} is not there; {EXPECTED}")
     return _open_from_hub(model, revision)
@@ -106,18 +111,16 @@ def _content(folder: Path) -> str:
 
 
 def _may_be_on_hub(name: str) -> bool:
-    """Whether it looks like `name` or `user/name`, and not like a path whose beginning is there."""
+    """Whether it looks like `user/name`, and not like a path whose beginning is there.
+
+    Only a few models of the Hub's first days have no user, and none of them opens here.
+    """
     path = Path(name)
     begins_here = len(path.parts) > 1 and Path(path.parts[0]).exists()
     return bool(HUB_NAME.fullmatch(name)) and path.suffix.lower() not in NO_HUB_SUFFIXES and not begins_here
 
 
 def _open_from_hub(name: str, revision: str | None) -> EmotionClassifier:
-    if name == "tiny":
-        raise ModelError(
-            "model='tiny' is the embedded backbone, which has no classification head; train one on it with "
-            "python train.py, and give its run"
-        )
     source = Source(name, revision, "model")
     known_as_foreign = source.is_kept("config.json") and not source.is_kept(RECORD_NAME)
     record = (
