@@ -9,6 +9,7 @@ import torch
 
 from wavshap_lightning.errors import AttributionError, SettingError
 from wavshap_lightning.explainer.compare import compare
+from wavshap_lightning.explainer.comparison import Comparison, plain_comparisons
 from wavshap_lightning.explainer.explain import Explainer
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -129,7 +130,38 @@ def test_as_plain_values(found):
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert plain["target"] == "happy"
     assert plain["paths"]["waveform"].keys() == {"frames", "bands"}
-    assert len(plain["paths"]["frames"]["frames"]["start_s"]) == len(
-        plain["paths"]["frames"]["frames"]["difference"]
+    frames = plain["paths"]["frames"]["frames"]
+    assert len(frames["start_s"]) == len(frames["first"]) == len(frames["others"][0]["difference"])
+    first, second = plain["models"]
+    assert (first["model"], second["model"]) == ("1", "2")
+    assert first["fingerprint"] != second["fingerprint"]
+
+
+def test_several_are_told_by_name_each_against_the_first(classifier, rival, build_classifier, clip, found):
+    """One with other weights and fewer layers is told where it can be."""
+    far = _with_other_head(classifier, 0.2)
+    explainer = Explainer(classifier, ExplainSettings(views=VIEWS, num_draws=16))
+    other = compare(explainer, far, clip, found.first)
+    short = Comparison(
+        other.first, other.second, "happy", {("frames", "frames"): other.differences["frames", "frames"]}
     )
-    assert plain["first"]["fingerprint"] != plain["second"]["fingerprint"]
+    plain = plain_comparisons([found, other, short], ["a", "b", "c", "d"])
+    assert [model["model"] for model in plain["models"]] == ["a", "b", "c", "d"]
+    frames, layers = plain["paths"]["frames"]["frames"], plain["paths"]["layers"]["layers"]
+    for row, comparison in zip(frames["others"], (found, other, short), strict=True):
+        expected = comparison.differences["frames", "frames"].values.tolist()
+        assert row["difference"] == expected
+        assert torch.tensor(row["attribution"]) - torch.tensor(frames["first"]) == pytest.approx(
+            torch.tensor(expected), abs=1e-4
+        )
+    assert layers["others"][2] is None
+
+
+def test_all_draws_are_those_of_the_first(classifier, rival, clip):
+    """What the first is found to hear does not depend on whom it is compared with, nor on a tolerance."""
+    explainer = Explainer(classifier, ExplainSettings(views=("frames",), tolerance=0.5, num_draws=64))
+    one = compare(explainer, rival, clip, explainer.explain(clip, "happy"))
+    other = compare(explainer, _with_other_head(classifier, 0.2), clip, one.first)
+    assert other.first is one.first
+    firsts = [found.differences["frames", "frames"].first.values for found in (one, other)]
+    torch.testing.assert_close(*firsts, rtol=1e-4, atol=1e-6)

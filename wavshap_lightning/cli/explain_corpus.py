@@ -63,6 +63,7 @@ def _check(options: Namespace) -> None:
     refused = {
         "audio": options.audio,
         "compare": options.compare,
+        "epochs": options.epochs,
         "scores-only": options.scores_only,
         "device": options.device != "cpu",
     }

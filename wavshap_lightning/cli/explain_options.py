@@ -13,6 +13,9 @@ import yaml
 from wavshap_lightning.errors import SettingError
 
 DEFAULT_OUT = "explanations"
+LISTS = ("views", "families", "epochs")
+"""Options whose value is a list with commas."""
+
 DESCRIPTION = (
     "Explain what a speech-emotion classifier hears in recordings: which moments, bands, layers and neurons "
     "speak for a class and which against it, with 95 % intervals."
@@ -87,7 +90,17 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--tier", default="", help="of a TextGrid; its words, else its first, by default")
     group.add_argument(
-        "--compare", metavar="MODEL2", help="explain the clips with this one too, from the same draws"
+        "--compare",
+        action="append",
+        default=[],
+        metavar="MODEL2",
+        help="explain the clips with this one too, from the same draws, and say how it differs from MODEL; "
+        "may be given several times",
+    )
+    group.add_argument(
+        "--epochs",
+        metavar="LIST",
+        help="the same with other epochs of the run of MODEL: some, such as 0,10,20, or all that were kept",
     )
     group.add_argument(
         "--families",
@@ -254,7 +267,7 @@ def _typed_as(path: Path, actions: dict[str, argparse.Action], name: str, value:
         return []
     if isinstance(value, bool):
         return [f"--{option}" if value else f"--no-{option}"]
-    if isinstance(value, list) and option != "views":
+    if isinstance(value, list) and option not in LISTS:
         return [word for one in value for word in (f"--{option}", str(one))]
     return [f"--{option}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from wavshap_lightning.cli.explain_clip import Explained, Work, explain_item, prepare, settings_of
-from wavshap_lightning.cli.explain_compare import Rival, open_rival
+from wavshap_lightning.cli.explain_compare import Rivals, open_rivals
 from wavshap_lightning.cli.explain_files import Output, write_report
 from wavshap_lightning.cli.explain_items import Item, find_items, make_example
 from wavshap_lightning.cli.explain_scorecard import check_target, score_methods
@@ -53,11 +53,11 @@ def run(options: Namespace) -> int:
             return _scorecard(options, classifier, items, out)
         work = prepare(options, classifier)
         check_segments(options.segments, len(items))
-        rival = open_rival(options, work)
+        rivals = open_rivals(options, work)
         output = Output(out, options.figures, options.sounds, options.share)
         output.open()
         items = items or _example(out, options.seed)
-        seen = _explain_all(work, rival, items, output)
+        seen = _explain_all(work, rivals, items, output)
     if options.report:
         write_report(out, seen, "What the model hears", model_words(options.model, classifier))
     num_explained = sum(saved is not None for _, saved, _, _ in seen)
@@ -73,7 +73,7 @@ def _scorecard(options: Namespace, classifier: EmotionClassifier, items: Sequenc
     return exit_status(num_measured, len(items))
 
 
-def _explain_all(work: Work, rival: Rival | None, items: Sequence[Item], output: Output) -> list[Seen]:
+def _explain_all(work: Work, rivals: Rivals | None, items: Sequence[Item], output: Output) -> list[Seen]:
     """Clip by clip; the table is written whatever ends it."""
     console = Console(highlight=False)
     seen: list[Seen] = []
@@ -81,7 +81,7 @@ def _explain_all(work: Work, rival: Rival | None, items: Sequence[Item], output:
         for count, item in enumerate(items, 1):
             try:
                 found = explain_item(work, item)
-                comparison = None if rival is None else rival.compare(found)
+                comparisons = [] if rivals is None else rivals.compare(found)
             except OUT_OF_REACH as error:
                 reason = reason_of(error)
                 complain(f"failed: {shown(item.path)}: {reason}")
@@ -89,8 +89,8 @@ def _explain_all(work: Work, rival: Rival | None, items: Sequence[Item], output:
                 seen.append((item.name, None, None, reason))
                 continue
             output.add(found)
-            if rival is not None and comparison is not None:
-                rival.write(comparison, found, output.folder, figure=output.figures)
+            if rivals is not None:
+                rivals.write(comparisons, found, output.folder, figure=output.figures)
             seen.append((item.name, found.saved, found.waveform, ""))
             _say(found, count, len(items), console)
     finally:

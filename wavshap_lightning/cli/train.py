@@ -121,6 +121,7 @@ class EmotionCLI(LightningCLI):
             folder=folder,
             progress=configured.enable_progress_bar is not False,
             validation=self.datamodule.corpus.validation,
+            keep_every=run.keep_every,
         )
         kwargs["callbacks"] = [*_listed(configured.callbacks), *ours]
         plugins = _listed(configured.plugins)

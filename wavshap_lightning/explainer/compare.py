@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -28,12 +27,12 @@ from wavshap_lightning.attribution.record import Provenance
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views import View, summed
 from wavshap_lightning.errors import SettingError
+from wavshap_lightning.explainer.comparison import Comparison, Difference
 from wavshap_lightning.explainer.explain import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.grids import TimeGrid, times_of
 from wavshap_lightning.explainer.long import window_frames
 from wavshap_lightning.explainer.paths import attribute, begin
-from wavshap_lightning.explainer.plain import plain_times
 from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, Path
 from wavshap_lightning.explainer.sound import Recording
 from wavshap_lightning.explainer.stages import Stages, open_stages
@@ -45,66 +44,6 @@ COMPARED = {"frames": ("frames",), "layers": ("layers",), "waveform": ("frames",
 """Views by path that say the same of both."""
 
 FIRST, SECOND, DIFFERENCE = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Some units of one path under both classifiers.
-
-    Args:
-        first: Attributions under the first.
-        second: Under the second.
-        half_width: Half the widths of the 95 % intervals of `second - first`; None for methods without.
-        paired: Whether the interval is that of the difference itself, draw by draw.
-    """
-
-    first: ViewEstimate
-    second: ViewEstimate
-    half_width: Float[Tensor, " units"] | None
-    paired: bool
-
-    @property
-    def values(self) -> Float[Tensor, " units"]:
-        """What the second makes of it more than the first."""
-        return self.second.values[0] - self.first.values[0]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What two classifiers hear in one clip.
-
-    Args:
-        first: What the first hears.
-        second: What the second hears.
-        target: What is compared: a label of both, or a margin.
-        differences: By path and view.
-    """
-
-    first: Explanation
-    second: Explanation
-    target: str
-    differences: Mapping[tuple[str, str], Difference]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The comparison in plain JSON types; intervals go with the differences."""
-        plain: dict[str, Any] = {
-            "clip": self.first.clip,
-            "sha256": self.first.clip_sha256,
-            "target": self.target,
-            "first": _of_model(self.first, self.target),
-            "second": _of_model(self.second, self.target),
-        }
-        for (path, view), found in self.differences.items():
-            units = {
-                "first": found.first.values[0].tolist(),
-                "second": found.second.values[0].tolist(),
-                "difference": found.values.tolist(),
-                "half_width": None if found.half_width is None else found.half_width.tolist(),
-                "paired": found.paired,
-            }
-            timed = plain_times(self.first.times[path]) if view == "frames" else {}
-            plain.setdefault("paths", {}).setdefault(path, {})[view] = {**units, **timed}
-        return plain
 
 
 def compare(
@@ -260,13 +199,6 @@ def _apart(path: Path, first: Explanation, second: Explanation) -> dict[str, Dif
         half_width = (one.half_width()[0].square() + other.half_width()[0].square()).sqrt() if known else None
         views[name] = Difference(one, other, half_width, paired=False)
     return views
-
-
-def _of_model(explanation: Explanation, target: str) -> dict[str, Any]:
-    plain = explanation.to_dict(target=target)
-    kept = ("prediction", "probabilities", "score", "settings", "paths")
-    fingerprint = next(iter(explanation.attributions.values())).provenance.model_fingerprint
-    return {"fingerprint": fingerprint, **{name: plain[name] for name in kept}}
 
 
 @contextmanager

@@ -63,6 +63,13 @@ def open_classifier(model: str | PathLike[str], *, revision: str | None = None) 
     return _open_from_hub(model, revision)
 
 
+def checkpoint_of(path: Path) -> Path | None:
+    """The checkpoint that is opened where a path is given; None where it stands for something else."""
+    if path.is_file():
+        return path if path.suffix.lower() == BEST.suffix else None
+    return _checkpoint_in(path)
+
+
 def _open_file(path: Path) -> EmotionClassifier:
     suffix = path.suffix.lower()
     if suffix in AUDIO_SUFFIXES:

@@ -145,6 +145,7 @@ def default_callbacks(
     folder: Path | None = None,
     progress: bool = True,
     validation: bool = True,
+    keep_every: int = 0,
 ) -> list[Callback]:
     """What every run from the command line has.
 
@@ -154,6 +155,7 @@ def default_callbacks(
         folder: The run's folder, for `checkpoints/`; that of the first logger if None.
         progress: Whether to show progress bars.
         validation: Whether validation recall chooses `best.ckpt`; without, it holds the last epoch's weights.
+        keep_every: After how many epochs to keep the weights, time and again; 0 never does.
 
     Raises:
         SettingError: If there is patience but nothing to watch.
@@ -186,7 +188,23 @@ def default_callbacks(
         *([EarlyStopping(MONITORED, mode="max", patience=patience)] if patience else []),
         best,
         last,
+        *([_kept(checkpoints, keep_every)] if keep_every else []),
     ]
+
+
+def _kept(checkpoints: Path | None, every: int) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        checkpoints,
+        filename="epoch_{epoch:03.0f}",
+        auto_insert_metric_name=False,
+        monitor="epoch",  # so that Lightning keeps its state apart from that of the last
+        mode="max",
+        save_top_k=-1,
+        every_n_epochs=every,
+        save_on_train_epoch_end=True,
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
 
 
 def _moved(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 - a state is whatever its callback stores

@@ -34,9 +34,11 @@ class RunSettings:
         tensorboard: Write TensorBoard event files too.
         patience: Stop once validation recall has not risen for so many epochs; 0 never does.
         test: After `fit`, test the best checkpoint.
+        keep_every: Keep the weights after every so many epochs, as `checkpoints/epoch_009.ckpt`; 0 keeps
+            none but the best and the last.
 
     Raises:
-        SettingError: If the name would leave the directory, or the patience is negative.
+        SettingError: If the name would leave the directory, or a number is negative.
     """
 
     name: str = "emotion"
@@ -46,6 +48,7 @@ class RunSettings:
     tensorboard: bool = False
     patience: int = 0
     test: bool = False
+    keep_every: int = 0
 
     def __post_init__(self) -> None:
         parts = Path(self.name).parts
@@ -53,6 +56,8 @@ class RunSettings:
             raise SettingError(f"run.name={self.name!r} must be a folder name below run.directory")
         if self.patience < 0:
             raise SettingError(f"run.patience={self.patience} must be at least 0 (0 never stops early)")
+        if self.keep_every < 0:
+            raise SettingError(f"run.keep_every={self.keep_every} must be at least 0 (0 keeps none)")
 
     @property
     def home(self) -> Path:

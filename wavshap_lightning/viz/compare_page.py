@@ -1,15 +1,16 @@
-"""The page of one clip under two classifiers: each, and the difference with its interval."""
+"""The page of one clip under several classifiers: each, and its difference to the first with its interval."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wavshap_lightning.corpora.clip import Span
-from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.compare import Comparison, Difference
+from wavshap_lightning.explainer.comparison import Comparison
+from wavshap_lightning.viz.compare_maps import plot_maps
+from wavshap_lightning.viz.compared import Compared, Contest, caption_of, check_names, path_of, short_names
 from wavshap_lightning.viz.estimates import Estimates
 from wavshap_lightning.viz.hearing import GivenWaveform, find_sound
 from wavshap_lightning.viz.margins import plot_layers_upright, plot_text
@@ -26,21 +27,29 @@ from wavshap_lightning.viz.request import (
 )
 from wavshap_lightning.viz.rows_page import name_row
 from wavshap_lightning.viz.theme import theme
-from wavshap_lightning.viz.words import LABEL_WIDTH, how, literal, number, score_name
+from wavshap_lightning.viz.words import LABEL_WIDTH, literal, number, score_name
 
-ROW_PX, DIFFERENCE_PX, SPECTROGRAM_PX = 110, 140, 150
+MOST_AS_BARS = 4
+"""Classifiers that are drawn as bars with their intervals; of more, a row of colour each."""
+
+ALL_PX, ALL_DIFFERENCES_PX, LEAST_PX, MOST_PX, MOST_DIFFERENCE_PX, SPECTROGRAM_PX = (
+    300,
+    330,
+    66,
+    110,
+    140,
+    150,
+)
+TICKS = 3
 NAME_ROOM = 0.22
 """Of a row's height, so that no bar lies behind its name."""
-
-NAME_WIDTH = 66
-ROWS = ("first", "second", "difference")
 
 
 def plot_comparison(
     comparison: Comparison,
     waveform: GivenWaveform = None,
     *,
-    names: tuple[str, str] = ("first", "second"),
+    names: Sequence[str] = (),
     label: str | None = None,
     evidence: Sequence[Span] = (),
 ) -> Figure:
@@ -48,118 +57,136 @@ def plot_comparison(
 
     Args:
         comparison: What is drawn.
+        waveform: As in [`plot_comparisons`][], like `names`, `label` and `evidence`.
+        names: See there.
+        label: See there.
+        evidence: See there.
+
+    Raises:
+        WavshapError: As it says.
+    """
+    return plot_comparisons([comparison], waveform, names=names, label=label, evidence=evidence)
+
+
+def plot_comparisons(
+    comparisons: Sequence[Comparison],
+    waveform: GivenWaveform = None,
+    *,
+    names: Sequence[str] = (),
+    label: str | None = None,
+    evidence: Sequence[Span] = (),
+) -> Figure:
+    """Classifiers one below the other on one scale, then what each makes of it more than the first.
+
+    Args:
+        comparisons: What is drawn, all of one clip with the same first classifier.
         waveform: The clip; read from its file if None.
-        names: What the two are called.
+        names: What the classifiers are called, the first one first; numbered if empty.
         label: What the clip was annotated as.
         evidence: Spans known to carry the label.
 
     Raises:
-        SettingError: If no path that was compared says when.
+        SettingError: If no path that was compared says when, or names are missing.
         AudioError: If the waveform is not as long as the one explained.
     """
-    path = _when(comparison)
-    sound = find_sound(comparison.first, waveform)
-    request = Request(comparison.first, sound, label, tuple(evidence))
+    names = check_names(comparisons, names)
+    first = comparisons[0].first
+    path = path_of(comparisons)
+    request = Request(first, find_sound(first, waveform), label, tuple(evidence))
+    contest = Contest(request, comparisons, names, path)
     with theme():
-        return _plot(request, comparison, path, names)
+        return plot_maps(contest) if len(names) > MOST_AS_BARS else _plot_bars(contest)
 
 
-def _when(comparison: Comparison) -> str:
-    path = next((path for path in ("frames", "waveform") if (path, "frames") in comparison.differences), None)
-    if path is None:
-        raise SettingError(
-            "comparison: no path that says when was compared; explain with 'frames' or 'waveform' among views"
-        )
-    return path
-
-
-def _plot(request: Request, comparison: Comparison, path: str, names: tuple[str, str]) -> Figure:
-    lines = _lines(comparison, path, names)
-    beside = ("layers", "layers") in comparison.differences
+def _plot_bars(contest: Contest) -> Figure:
+    request, target, lines = contest.request, contest.target, caption_of(contest)
     page = build_page(
-        [*rows_above(request, spectrogram_px=SPECTROGRAM_PX), *_rows(beside), *rows_below(lines)],
-        comparison.first.duration_s,
+        [*rows_above(request, spectrogram_px=SPECTROGRAM_PX), *_rows(contest), *rows_below(lines)],
+        request.explanation.duration_s,
     )
-    draw_above(page, request, comparison.target)
-    _draw_frames(page, comparison, path)
-    if beside:
-        _draw_layers(page, comparison.differences["layers", "layers"])
+    draw_above(page, request, target)
+    _draw_frames(page, contest)
+    layers = contest.layers
+    if layers is None:
+        _draw_decisions(page, contest)
     else:
-        _draw_decisions(page, comparison)
-    draw_marks(page, request, comparison.target)
-    draw_below(page, key_of(request, comparison.target), lines)
+        _draw_layers(page, layers)
+    draw_marks(page, request, target)
+    draw_below(page, key_of(request, target), lines)
     return page.figure
 
 
-def _rows(beside: bool) -> list[Row]:  # noqa: FBT001 - a private helper
-    heights = (ROW_PX, ROW_PX, DIFFERENCE_PX)
-    side = "layers" if beside else "decision"
+def _rows(contest: Contest) -> list[Row]:
+    num_each, num_differences = len(contest.names), len(contest.comparisons)
+    each_px = _between(ALL_PX // num_each, LEAST_PX, MOST_PX)
+    difference_px = _between(ALL_DIFFERENCES_PX // num_differences, LEAST_PX, MOST_DIFFERENCE_PX)
+    each = [_row(f"model {place}", each_px, 30 if place == 0 else 12) for place in range(num_each)]
+    above = 12 if num_differences == 1 else 30
     return [
-        Row(name, height, above_px=12 if place else 30, sides=(f"{side} {name}",))
-        for place, (name, height) in enumerate(zip(ROWS, heights, strict=True))
+        *each,
+        *(
+            _row(f"difference {place + 1}", difference_px, above if place == 0 else 12)
+            for place in range(num_differences)
+        ),
     ]
 
 
-def _draw_frames(page: Page, comparison: Comparison, path: str) -> None:
-    shown = _estimates(comparison.differences[path, "frames"])
-    titles = (
-        f"1, predicts {literal(comparison.first.prediction, LABEL_WIDTH)}",
-        f"2, predicts {literal(comparison.second.prediction, LABEL_WIDTH)}",
-        "2 minus 1, on its own scale",
-    )
-    for row, title, estimates in zip(ROWS, titles, shown, strict=True):
-        axes = page.panels[row]
-        plot_frames(axes, estimates, comparison.first.times[path])
-        set_signed_limits(axes, shown[2:] if row == ROWS[2] else shown[:2], 3)
+def _between(value: int, least: int, most: int) -> int:
+    return max(least, min(value, most))
+
+
+def _row(name: str, height_px: int, above_px: int) -> Row:
+    return Row(name, height_px, above_px=above_px, sides=(f"beside {name}",))
+
+
+def _panels(page: Page, kind: str, *, beside: bool = False) -> list[Axes]:
+    """From top to bottom; of the models, or of the differences."""
+    begin = f"beside {kind} " if beside else f"{kind} "
+    return [axes for name, axes in page.panels.items() if name.startswith(begin)]
+
+
+def _draw_frames(page: Page, contest: Contest) -> None:
+    frames, short = contest.frames, short_names(contest.names)
+    titles = [
+        f"{name}, predicts {literal(one.prediction, LABEL_WIDTH)}"
+        for name, one in zip(short, contest.explanations, strict=True)
+    ]
+    _draw_rows(_panels(page, "model"), frames.each, titles, contest)
+    own = ", on its own scale" if len(short) == 2 else ""
+    differences = [f"{name} minus {short[0]}{own}" for name in short[1:]]
+    _draw_rows(_panels(page, "difference"), frames.differences, differences, contest)
+    scored = score_name(contest.request.explanation, contest.target)
+    page.panels["model 0"].set_title(f"Attribution of each frame to the {scored}")
+    if len(short) > 2:
+        page.panels["difference 1"].set_title("Differences, on a scale of their own")
+
+
+def _draw_rows(
+    panels: Sequence[Axes], shown: Sequence[Estimates], titles: Sequence[str], contest: Contest
+) -> None:
+    times = contest.request.explanation.times[contest.path]
+    for axes, estimates, title in zip(panels, shown, titles, strict=True):
+        plot_frames(axes, estimates, times)
+        set_signed_limits(axes, shown, TICKS)
         low, high = axes.get_ylim()
         axes.set_ylim(low, high + NAME_ROOM * (high - low))
         name_row(axes, title)
-    scored = score_name(comparison.first, comparison.target)
-    page.panels[ROWS[0]].set_title(f"Attribution of each frame to the {scored}")
 
 
-def _draw_layers(page: Page, layers: Difference) -> None:
-    shown = _estimates(layers)
-    for row, estimates in zip(ROWS, shown, strict=True):
-        axes = page.panels[f"layers {row}"]
-        plot_layers_upright(axes, estimates, name_layers=row == ROWS[2])
-        set_signed_limits(axes, shown[2:] if row == ROWS[2] else shown[:2], 3)
-    page.panels[f"layers {ROWS[0]}"].set_title("Sum of each layer")
+def _draw_layers(page: Page, layers: Compared) -> None:
+    rows = {"model": layers.each, "difference": layers.differences}
+    for kind, shown in rows.items():
+        panels = _panels(page, kind, beside=True)
+        for axes, estimates in zip(panels, shown, strict=True):
+            last = kind == "difference" and axes is panels[-1]
+            plot_layers_upright(axes, estimates, name_layers=last)
+            set_signed_limits(axes, shown, TICKS)
+    page.panels["beside model 0"].set_title("Sum of each layer")
 
 
-def _draw_decisions(page: Page, comparison: Comparison) -> None:
-    scores = [one.score[comparison.target] for one in (comparison.first, comparison.second)]
-    for row, value in zip(ROWS, (*scores, scores[1] - scores[0]), strict=True):
-        plot_text(page.panels[f"decision {row}"], [f"score {number(value, signed=True)}"])
-
-
-def _estimates(found: Difference) -> list[Estimates]:
-    """First, second and difference, each with its own intervals."""
-    views = [
-        Estimates(
-            view.values[0].double().numpy(),
-            None if view.stderr is None else view.half_width()[0].double().numpy(),
-        )
-        for view in (found.first, found.second)
-    ]
-    half_width = None if found.half_width is None else found.half_width.double().numpy()
-    return [*views, Estimates(found.values.double().numpy(), half_width)]
-
-
-def _lines(comparison: Comparison, path: str, names: tuple[str, str]) -> list[str]:
-    found = comparison.differences[path, "frames"]
-    difference = _estimates(found)[2]
-    share = float(np.mean(~difference.unresolved))
-    paired = "from the same draws, draw by draw" if found.paired else "as if the two erred independently"
-    scores = [one.score[comparison.target] for one in (comparison.first, comparison.second)]
-    named = literal(comparison.target, 2 * LABEL_WIDTH)
-    said = (
-        f"The score of {named} is {number(scores[0])} under 1, {number(scores[1])} under 2; "
-        f"the sign of 2 minus 1 is sure in {share:.0%} of the frames."
-    )
-    return [
-        said,
-        f"1: {literal(names[0], NAME_WIDTH)}. 2: {literal(names[1], NAME_WIDTH)}.",
-        f"95 % intervals of the difference: {paired}.",
-        how(comparison.first),
-    ]
+def _draw_decisions(page: Page, contest: Contest) -> None:
+    scores = [one.score[contest.target] for one in contest.explanations]
+    for axes, score in zip(_panels(page, "model", beside=True), scores, strict=True):
+        plot_text(axes, [f"score {number(score, signed=True)}"])
+    for axes, score in zip(_panels(page, "difference", beside=True), scores[1:], strict=True):
+        plot_text(axes, [f"score {number(score - scores[0], signed=True)}"])
