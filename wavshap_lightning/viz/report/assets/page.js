@@ -5,7 +5,7 @@
   const body = document.querySelector("#table tbody");
   const count = document.querySelectorAll("template[id^=view-]").length;
   const options = { displayModeBar: false, responsive: true, doubleClick: "reset" };
-  const SEEK_S = 0.1, FAR_S = 1, PRINT_PX = 680, PRINT_CHART_PX = 320, PRINT_SMALL_PX = 300;
+  const SEEK_S = 0.1, FAR_S = 1, PRINT_PX = 850, PRINT_CHART_PX = 400, PRINT_SMALL_PX = 400; // before the print's zoom
   let open = -1;
 
   const order = () => (body ? [...body.rows].map((row) => Number(row.dataset.clip)) : [0]);
