@@ -152,6 +152,23 @@ def run_explain():
     return run_explain
 
 
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def few(out):
+    """Arguments: into `out`, with few draws and no figures."""
+    return ("--out", out, "--draws", "8", "--views", "frames,layers", "--no-report", "--no-figures")
+
+
+@pytest.fixture
+def quick(run_explain, checkpoint, few):
+    """`(*arguments) -> exit status`, with few draws and no figures."""
+    return lambda *arguments: run_explain(checkpoint, *few, *arguments)
+
+
 @torch.no_grad()
 def _build_classifier(seed):
     with torch.random.fork_rng(devices=[]):

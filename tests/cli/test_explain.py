@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from wavshap_lightning.audio.io import load_audio
-from wavshap_lightning.cli import explain_run
 from wavshap_lightning.corpora.clip import Clip, Span
 from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.explainer.explain import explain
@@ -24,27 +21,6 @@ COLUMNS = (
 STEM = "a clip _b_"
 
 pytestmark = pytest.mark.usefixtures("surroundings")
-
-
-@pytest.fixture
-def quick(run_explain, checkpoint, tmp_path):
-    """`(*arguments) -> exit status`, into `out`, with few draws and no figures."""
-    few = (
-        "--out",
-        tmp_path / "out",
-        "--draws",
-        "8",
-        "--views",
-        "frames,layers",
-        "--no-report",
-        "--no-figures",
-    )
-    return lambda *arguments: run_explain(checkpoint, *few, *arguments)
-
-
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
 
 
 def files_of(folder):
@@ -198,18 +174,6 @@ def test_recordings_to_compare_with(quick, out, clip, tmp_path):
     assert quick(clip, "--baseline-clips", other) == 2
 
 
-def test_two_models(quick, out, clip, other_checkpoint):
-    assert quick(clip, "--compare", other_checkpoint, "--figures") == 0
-    numbers = json.loads((out / "compare" / f"{STEM}.json").read_text())
-    frames = numbers["paths"]["frames"]["frames"]
-    assert frames["paired"]
-    assert np.subtract(frames["second"], frames["first"]) == pytest.approx(frames["difference"])
-    first = load_clip(out / "clips", STEM).arrays["frame_attribution"]
-    assert frames["first"] == pytest.approx(first, abs=1e-4)
-    assert frames["second"] != pytest.approx(first, abs=1e-2)
-    assert (out / "compare" / f"{STEM}.png").is_file()
-
-
 def test_what_was_written_is_not_searched_for_audio(quick, out, clip, read_csv, run_explain, checkpoint):
     below = clip.parent / "out"
     for _ in range(2):
@@ -220,83 +184,6 @@ def test_what_was_written_is_not_searched_for_audio(quick, out, clip, read_csv, 
             == 0
         )
         assert len(read_csv(below / "summary.csv")) == 1
-
-
-def test_an_unknown_target_lists_the_labels(quick, out, clip, capsys):
-    assert quick(clip, "--target", "bored") == 2
-    shown = capsys.readouterr().err
-    assert "target='bored'" in shown
-    assert "angry, happy, sad" in shown
-    assert not out.exists()
-
-
-@pytest.mark.usefixtures("unchecked_types")
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        (["--views", "frames,colours"], "views='colours' must be one of frames, layers, waveform"),
-        (["--method", "magic"], "method='magic' must be one of gradient_shap"),
-        (["--draws", "0"], "num_draws=0 must be"),
-        (["--baseline", "music"], "baselines='music' must be one of noise"),
-        (["--share", "3"], "share=3.0 must be above 0"),
-        (["--segments", "nowhere.TextGrid"], "segments=nowhere.TextGrid: there is no such file"),
-        (["--device", "nonsense"], "device='nonsense' cannot be used"),
-        (["--compare", "missing.ckpt"], "model=missing.ckpt"),
-    ],
-)
-def test_a_wrong_option_is_told_before_any_work(quick, out, clip, capsys, more, said):
-    assert quick(clip, *more) == 2
-    shown = capsys.readouterr().err
-    assert said in shown
-    assert "Traceback" not in shown
-    assert not (out / "clips").exists()
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root")
-def test_a_folder_that_is_read_only_is_told(quick, out, clip, capsys):
-    out.mkdir()
-    out.chmod(0o500)
-    assert quick(clip) == 2
-    assert "cannot be written" in capsys.readouterr().err
-
-
-def test_a_folder_that_is_a_file_is_told(quick, out, clip, capsys):
-    out.write_text("a file")
-    assert quick(clip) == 2
-    assert f"out={out} cannot be written" in capsys.readouterr().err
-
-
-def test_a_full_disk_is_told_and_finished_work_kept(quick, out, clip, capsys, monkeypatch, read_csv):
-    shutil.copy(clip, clip.with_name("z.wav"))
-
-    def full(saved, folder, stem):
-        if stem == "z":
-            raise OSError(28, "No space left on device")
-        save(saved, folder, stem)
-
-    from wavshap_lightning.cli import explain_files
-
-    save = explain_files.save_clip
-    monkeypatch.setattr(explain_files, "save_clip", full)
-    assert quick(clip.parent) == 2
-    assert "No space left on device" in capsys.readouterr().err
-    assert [row["status"] for row in read_csv(out / "summary.csv")] == ["ok"]
-
-
-def test_an_interruption_keeps_what_is_finished(quick, out, clip, monkeypatch, read_csv):
-    shutil.copy(clip, clip.with_name("z.wav"))
-    explained = explain_run.explain_item
-
-    def interrupted(work, item):
-        if item.stem == "z":
-            raise KeyboardInterrupt
-        return explained(work, item)
-
-    monkeypatch.setattr(explain_run, "explain_item", interrupted)
-    assert quick(clip.parent) == 130
-    assert [Path(row["clip"]).name for row in read_csv(out / "summary.csv")] == [clip.name]
-    assert (out / "clips" / f"{STEM}.json").is_file()
-    assert not [path for path in out.rglob("*") if path.name.endswith(".unfinished")]
 
 
 def test_the_page_of_all_clips(run_explain, checkpoint, out, clip):

@@ -17,6 +17,9 @@ from transformers import (
 )
 
 from wavshap_lightning.models.backbone import SpeechBackbone
+from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.head import HeadSettings
+from wavshap_lightning.models.origin import Origin
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 
 FAMILIES = {
@@ -156,3 +159,47 @@ def backbone(variant, build_model, open_backbone):
 @pytest.fixture
 def clip(generator):
     return 0.05 + 0.2 * torch.randn(1, 1600, generator=generator)
+
+
+EXPORTED_LABELS = ("angry", "happy", "sad")
+PROTOCOL = {
+    "name": "ravdess-6-folds",
+    "corpus": "ravdess",
+    "folds": [{"name": "a", "train": ["01", "02"], "validation": ["03"], "test": ["04", "05"]}] * 6,
+    "unit": "speaker",
+    "shared_validation": False,
+    "seed": 0,
+    "hash": "f00d" * 16,
+    "fold": 2,
+    "clips": {"train": 120, "validation": 60, "test": 61},
+    "digest": "d1",
+}
+SCORES = {
+    "test": {"uar": 0.61234, "uar_low": 0.55, "uar_high": 0.66, "wa": 0.6, "macro_f1": 0.59, "loss": 1.0}
+}
+EXPORTED_ORIGIN = Origin(PROTOCOL, {"torch": "2.8"}, SCORES)
+
+
+@pytest.fixture(scope="session")
+def exported_origin():
+    """Where classifiers for export come from: a split, and how good they were on it."""
+    return EXPORTED_ORIGIN
+
+
+@pytest.fixture
+def build_exportable(build_model, save_model, tmp_path):
+    """`(origin=..., labels=..., **backbone) -> EmotionClassifier` on a backbone in a folder."""
+    folder = save_model(build_model(), tmp_path / "backbone")
+
+    def build(origin=EXPORTED_ORIGIN, labels=EXPORTED_LABELS, **backbone):
+        head = HeadSettings(hidden_size=16)
+        opened = SpeechBackbone(str(folder), **backbone)
+        return EmotionClassifier(opened, labels, head, origin=origin).eval()
+
+    return build
+
+
+@pytest.fixture
+def on_tiny():
+    """A classifier whose backbone everybody has."""
+    return EmotionClassifier(SpeechBackbone("tiny"), EXPORTED_LABELS, origin=EXPORTED_ORIGIN).eval()

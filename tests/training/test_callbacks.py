@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from wavshap_lightning.models.backbone import SpeechBackbone
+from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.training.callbacks import OneThread, ReproducibleEpochs, default_callbacks
 from wavshap_lightning.training.checkpoints import WholeCheckpoints
@@ -22,8 +23,10 @@ from wavshap_lightning.training.progress import RunProgress
 def build_run(build_trainer, tmp_path):
     """`(**settings) -> Trainer` as the command line builds it, in `tmp_path`."""
 
-    def build_run(*, patience=0, **settings):
-        callbacks = default_callbacks(folder=tmp_path, progress=False, patience=patience)
+    def build_run(*, patience=0, keep_every=0, **settings):
+        callbacks = default_callbacks(
+            folder=tmp_path, progress=False, patience=patience, keep_every=keep_every
+        )
         defaults = {
             "logger": MetricsTable(tmp_path),
             "callbacks": callbacks,
@@ -176,3 +179,19 @@ def test_what_is_there_by_default():
     assert EarlyStopping not in kinds
     assert RunProgress not in map(type, default_callbacks(progress=False))
     assert EarlyStopping in map(type, default_callbacks(patience=3))
+
+
+@pytest.mark.parametrize(("every", "kept"), [(0, []), (1, [0, 1, 2]), (2, [1])])
+def test_weights_of_every_so_many_epochs_are_kept(
+    build_run, build_module, build_datamodule, tmp_path, every, kept
+):
+    build_run(keep_every=every, max_epochs=3).fit(build_module(), datamodule=build_datamodule())
+    files = sorted((tmp_path / "checkpoints").glob("epoch_*.ckpt"))
+    assert [path.stem for path in files] == [f"epoch_{epoch:03}" for epoch in kept]
+    assert [read_checkpoint(path)["epoch"] for path in files] == kept
+    assert not any("optimizer_states" in read_checkpoint(path) for path in files)
+    last = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["state_dict"]
+    if 2 in kept:
+        assert all(
+            torch.equal(value, last[name]) for name, value in read_checkpoint(files[-1])["state_dict"].items()
+        )

@@ -161,7 +161,8 @@ def writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, AudioError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        cause = error.__cause__ if isinstance(error, AudioError) and error.__cause__ else error
+        reason = getattr(cause, "strerror", None) or cause
         raise SettingError(
             f"out={folder} cannot be written ({reason}); check its permissions and the free space, or give "
             "another folder with --out"

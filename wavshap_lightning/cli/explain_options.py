@@ -94,13 +94,12 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MODEL2",
-        help="explain the clips with this one too, from the same draws, and say how it differs from MODEL; "
-        "may be given several times",
+        help="explain the clips with this one too, from the same draws; may be given several times",
     )
     group.add_argument(
         "--epochs",
         metavar="LIST",
-        help="the same with other epochs of the run of MODEL: some, such as 0,10,20, or all that were kept",
+        help="the same with other epochs of MODEL's run: some, such as 0,10,20, or all",
     )
     group.add_argument(
         "--families",

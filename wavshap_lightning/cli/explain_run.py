@@ -93,6 +93,10 @@ def _explain_all(work: Work, rivals: Rivals | None, items: Sequence[Item], outpu
                 rivals.write(comparisons, found, output.folder, figure=output.figures)
             seen.append((item.name, found.saved, found.waveform, ""))
             _say(found, count, len(items), console)
+    except KeyboardInterrupt:
+        num_done = sum(saved is not None for _, saved, _, _ in seen)
+        complain(f"interrupted: {num_done} of {len(items)} clips are done, in {shown(output.folder)}")
+        raise
     finally:
         output.write_summary()
     return seen

@@ -1,0 +1,113 @@
+"""`explain.py --compare` and `--epochs`: the same clips under other classifiers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from wavshap_lightning.explainer.saved import load_clip
+
+STEM = "a clip _b_"
+
+pytestmark = pytest.mark.usefixtures("surroundings")
+
+
+@pytest.fixture
+def run(checkpoint, other_checkpoint, tmp_path):
+    """A run whose best epoch is its first, with its second besides, which is the last."""
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    for name, path, epoch in (
+        ("best", checkpoint, 0),
+        ("epoch_000", checkpoint, 0),
+        ("epoch_001", other_checkpoint, 1),
+        ("last", other_checkpoint, 1),
+    ):
+        torch.save({**torch.load(path, weights_only=True), "epoch": epoch}, folder / f"{name}.ckpt")
+    return folder.parent
+
+
+@pytest.fixture
+def compared(out):
+    """`() -> numbers` of the comparison of the clip."""
+    return lambda: json.loads((out / "compare" / f"{STEM}.json").read_text())
+
+
+def test_two_models(quick, out, clip, other_checkpoint, compared):
+    assert quick(clip, "--compare", other_checkpoint, "--figures") == 0
+    numbers = compared()
+    frames = numbers["paths"]["frames"]["frames"]
+    (other,) = frames["others"]
+    assert other["paired"]
+    assert np.subtract(other["attribution"], frames["first"]) == pytest.approx(other["difference"])
+    first = load_clip(out / "clips", STEM).arrays["frame_attribution"]
+    assert frames["first"] == pytest.approx(first, abs=1e-4)
+    assert other["attribution"] != pytest.approx(first, abs=1e-2)
+    assert (out / "compare" / f"{STEM}.png").is_file()
+
+
+def test_several_models_are_each_compared_with_the_first(
+    quick, clip, checkpoint, other_checkpoint, compared, tmp_path
+):
+    """The first under another name does not differ from itself."""
+    again = shutil.copy(checkpoint, tmp_path / "again.ckpt")
+    assert quick("--compare", other_checkpoint, clip, "--compare", again, "--figures") == 0
+    numbers = compared()
+    assert [model["model"] for model in numbers["models"]] == list(
+        map(str, (checkpoint, other_checkpoint, again))
+    )
+    far, none = numbers["paths"]["frames"]["frames"]["others"]
+    assert np.abs(far["difference"]).max() > 0.01
+    assert not np.any(none["difference"])
+    assert not np.any(none["half_width"])
+
+
+@pytest.mark.parametrize("wanted", ["all", "1"])
+def test_epochs_of_a_run(run_explain, run, clip, out, few, compared, wanted):
+    assert run_explain(run, clip, "--epochs", wanted, *few) == 0
+    numbers = compared()
+    assert [model["model"] for model in numbers["models"]] == ["epoch 0", "epoch 1"]
+    assert len(numbers["paths"]["layers"]["layers"]["others"]) == 1
+
+
+def test_any_epoch_may_be_the_first(run_explain, run, clip, few, compared):
+    model = run / "checkpoints" / "last.ckpt"
+    assert run_explain(model, clip, "--epochs", "0,1", *few) == 0
+    assert [one["model"] for one in compared()["models"]] == ["epoch 1", "epoch 0", "epoch 1"]
+    before, same = compared()["paths"]["frames"]["frames"]["others"]
+    assert np.any(before["difference"])
+    assert not np.any(same["difference"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ("0,7", "has checkpoints of the epochs 0, 1, and of 7 none; keep more of them with --run.keep_every"),
+        ("last", "epochs='last' must be all, or numbers such as 0,10,20"),
+    ],
+)
+def test_an_epoch_that_was_not_kept_is_told(run_explain, run, clip, out, few, capsys, wanted, said):
+    assert run_explain(run, clip, "--epochs", wanted, *few) == 2
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_model_without_epochs_is_told(quick, clip, checkpoint, capsys):
+    """A single checkpoint, and a folder that is no run."""
+    assert quick(clip, "--epochs", "all") == 2
+    assert "has checkpoints of the epochs none, and no other" in capsys.readouterr().err
+
+
+def test_the_same_backbone_is_held_once(checkpoint, other_checkpoint, classifier):
+    from wavshap_lightning.cli.explain_clip import prepare
+    from wavshap_lightning.cli.explain_compare import open_rivals
+    from wavshap_lightning.cli.explain_options import read_options
+
+    options = read_options([str(checkpoint), "--compare", str(other_checkpoint)])
+    rivals = open_rivals(options, prepare(options, classifier))
+    assert rivals.classifiers[0].backbone is classifier.backbone
+    assert rivals.classifiers[0].head is not classifier.head
