@@ -17,11 +17,14 @@ import torch
 
 from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.cli.configs import find_config
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, describe_classifier, trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 REPOSITORY = Path(__file__).parents[2]
+CORPUS_LABELS = ("angry", "happy", "sad")
 OPTIONS = {"num_speakers": 3, "clips_per_speaker_and_label": 2, "labels": ["neutral", "happy"]}
 
 
@@ -167,6 +170,24 @@ def few(out):
 def quick(run_explain, checkpoint, few):
     """`(*arguments) -> exit status`, with few draws and no figures."""
     return lambda *arguments: run_explain(checkpoint, *few, *arguments)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """The manifest of eight clips of 0.2 to 0.5 s, six of which test, and one of these cannot be read."""
+    folder = tmp_path_factory.mktemp("corpus")
+    generator = np.random.default_rng(0)
+    clips = []
+    for index in range(8):
+        num_samples = 3_200 + 800 * ((index * 3) % 7)
+        waveform = np.linspace(0.01, 0.2, num_samples) * generator.standard_normal(num_samples)
+        path = folder / f"clip {index}.wav"
+        save_audio(path, waveform.clip(-1, 1))
+        part = {6: "train", 7: "validation"}.get(index, "test")
+        clips.append(Clip(path, CORPUS_LABELS[index % 3], f"speaker {index}", "small", part))
+    clips[5].path.write_bytes(b"RIFF")
+    save_manifest(folder / "clips.csv", clips)
+    return folder / "clips.csv"
 
 
 @torch.no_grad()

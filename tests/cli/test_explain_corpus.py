@@ -16,10 +16,7 @@ import soundfile
 import torch
 
 from wavshap_lightning.attribution.problem import Problem
-from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.cli import explain_job, explain_merge
-from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.explainer.explain import explain
 from wavshap_lightning.explainer.saved import load_clip
 
@@ -28,24 +25,6 @@ pytestmark = pytest.mark.usefixtures("surroundings")
 REPOSITORY = Path(__file__).parents[2]
 LABELS = ("angry", "happy", "sad")
 FEW = ("--draws", "8", "--views", "frames,layers", "--accelerator", "cpu")
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """The manifest of eight clips of 0.2 to 0.5 s, six of which test, and one of these cannot be read."""
-    folder = tmp_path_factory.mktemp("corpus")
-    generator = np.random.default_rng(0)
-    clips = []
-    for index in range(8):
-        num_samples = 3_200 + 800 * ((index * 3) % 7)
-        waveform = np.linspace(0.01, 0.2, num_samples) * generator.standard_normal(num_samples)
-        path = folder / f"clip {index}.wav"
-        save_audio(path, waveform.clip(-1, 1))
-        part = {6: "train", 7: "validation"}.get(index, "test")
-        clips.append(Clip(path, LABELS[index % 3], f"speaker {index}", "small", part))
-    clips[5].path.write_bytes(b"RIFF")
-    save_manifest(folder / "clips.csv", clips)
-    return folder / "clips.csv"
 
 
 @pytest.fixture(scope="module")
@@ -292,45 +271,3 @@ def test_a_page_that_would_be_large_has_fewer_clips(straight, quick, out, monkey
     monkeypatch.setattr(explain_merge, "MOST_BYTES", (straight / "report.html").stat().st_size - 1)
     assert quick() == 1
     assert "These are 5 of 6 clips" in (out / "report.html").read_text()
-
-
-def test_a_first_look(quick, out, read_csv, explained):
-    assert quick("--limit", "2", "--no-report") == 0
-    assert len(read_csv(out / "summary.csv")) == 2
-    assert quick("--no-report") == 1
-    assert len(explained) == len(set(explained)) == 6  # what was explained then counts
-
-
-def test_other_parts(quick, out, read_csv):
-    assert quick("--split", "all", "--no-report") == 1
-    assert len(read_csv(out / "summary.csv")) == 8
-    assert quick("--split", "validation", "--no-report") == 0
-    assert [Path(row["clip"]).stem for row in read_csv(out / "summary.csv")] == ["clip 7"]
-
-
-@pytest.mark.usefixtures("unchecked_types")
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        (["--split", "exam"], "split='exam' must be one of train, validation, test, all"),
-        (["--fold", "7"], "fold=7 must lie in 0..0"),
-        (["--limit", "0"], "limit=0 must be at least 1"),
-        (["--corpus", "nowhere"], "corpus='nowhere' must be one of ravdess"),
-        (["--root", "nowhere.csv"], "nowhere.csv"),
-        (["--corpus-option", "colour"], "must be NAME=VALUE"),
-        (["--corpus-option", "colour=red"], "colour"),
-        (["--target", "bored"], "target='bored'"),
-        (["--accelerator", "abacus"], "accelerator='abacus'"),
-        (["--strategy", "luck"], "strategy='luck'"),
-        (["--devices", "0"], "devices='0'"),
-        (["--device", "cuda"], "use --accelerator and --devices"),
-        (["--compare", "other.ckpt"], "compare does not go with corpus='manifest'"),
-        (["a.wav"], "give either recordings or a corpus"),
-    ],
-)
-def test_a_wrong_option_is_told_before_any_work(quick, out, capsys, more, said):
-    assert quick(*more) == 2
-    shown = capsys.readouterr().err
-    assert said in shown
-    assert "Traceback" not in shown
-    assert not (out / "records").exists()

@@ -73,7 +73,7 @@ def test_a_name_that_leaves_the_directory_is_refused(name):
 def test_a_negative_patience_is_refused():
     with pytest.raises(SettingError, match=r"run\.patience=-1 must be at least 0"):
         RunSettings(patience=-1)
-    with pytest.raises(SettingError, match="run.keep_every=-1 must be at least 0"):
+    with pytest.raises(SettingError, match=r"run\.keep_every=-1 must be at least 0"):
         RunSettings(keep_every=-1)
 
 

@@ -1,0 +1,83 @@
+"""`explain.py --corpus`: which clips are explained, and what is refused before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wavshap_lightning.cli import explain_job
+
+pytestmark = pytest.mark.usefixtures("surroundings")
+
+FEW = ("--draws", "8", "--views", "frames,layers", "--accelerator", "cpu")
+
+
+@pytest.fixture
+def quick(run_explain, checkpoint, corpus, tmp_path):
+    """`(*arguments) -> exit status`, into `out`."""
+    return lambda *arguments: run_explain(checkpoint, *asked(corpus, tmp_path / "out"), *arguments)
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def explained(monkeypatch):
+    """The stems of the clips that are explained from here on."""
+    stems, explain_item = [], explain_job.explain_item
+
+    def noted(work, item):
+        stems.append(item.stem)
+        return explain_item(work, item)
+
+    monkeypatch.setattr(explain_job, "explain_item", noted)
+    return stems
+
+
+def asked(corpus, out):
+    return ("--corpus", "manifest", "--root", corpus, "--split", "test", "--out", out, *FEW)
+
+
+def test_a_first_look(quick, out, read_csv, explained):
+    assert quick("--limit", "2", "--no-report") == 0
+    assert len(read_csv(out / "summary.csv")) == 2
+    assert quick("--no-report") == 1
+    assert len(explained) == len(set(explained)) == 6  # what was explained then counts
+
+
+def test_other_parts(quick, out, read_csv):
+    assert quick("--split", "all", "--no-report") == 1
+    assert len(read_csv(out / "summary.csv")) == 8
+    assert quick("--split", "validation", "--no-report") == 0
+    assert [Path(row["clip"]).stem for row in read_csv(out / "summary.csv")] == ["clip 7"]
+
+
+@pytest.mark.usefixtures("unchecked_types")
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--split", "exam"], "split='exam' must be one of train, validation, test, all"),
+        (["--fold", "7"], "fold=7 must lie in 0..0"),
+        (["--limit", "0"], "limit=0 must be at least 1"),
+        (["--corpus", "nowhere"], "corpus='nowhere' must be one of ravdess"),
+        (["--root", "nowhere.csv"], "nowhere.csv"),
+        (["--corpus-option", "colour"], "must be NAME=VALUE"),
+        (["--corpus-option", "colour=red"], "colour"),
+        (["--target", "bored"], "target='bored'"),
+        (["--accelerator", "abacus"], "accelerator='abacus'"),
+        (["--strategy", "luck"], "strategy='luck'"),
+        (["--devices", "0"], "devices='0'"),
+        (["--device", "cuda"], "use --accelerator and --devices"),
+        (["--compare", "other.ckpt"], "compare does not go with corpus='manifest'"),
+        (["a.wav"], "give either recordings or a corpus"),
+    ],
+)
+def test_a_wrong_option_is_told_before_any_work(quick, out, capsys, more, said):
+    assert quick(*more) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "Traceback" not in shown
+    assert not (out / "records").exists()
