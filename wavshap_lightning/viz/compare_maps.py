@@ -18,6 +18,9 @@ from wavshap_lightning.viz.request import draw_above, draw_below, draw_marks, ke
 from wavshap_lightning.viz.theme import INK, RULE, signed_norm
 from wavshap_lightning.viz.words import number, score_name, target_class
 
+ABOVE_PX = {"models": 30, "differences": 48}
+"""Room for a title, and above the lower one for the axes of what stands beside the upper."""
+
 ROW_PX, ALL_ROWS_PX, SPECTROGRAM_PX = 26, 380, 150
 
 
@@ -44,7 +47,7 @@ def _rows(contest: Contest) -> list[Row]:
         "differences": ("score", *(f"{name} apart" for name in beside)),
     }
     return [
-        Row(name, min(ALL_ROWS_PX, ROW_PX * count), above_px=30, sides=sides[name])
+        Row(name, min(ALL_ROWS_PX, ROW_PX * count), above_px=ABOVE_PX[name], sides=sides[name])
         for name, count in counts.items()
     ]
 
