@@ -87,7 +87,10 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--tier", default="", help="of a TextGrid; its words, else its first, by default")
     group.add_argument(
-        "--compare", metavar="MODEL2", help="explain the clips with this one too, from the same draws"
+        "--compare",
+        metavar="MODEL2",
+        help="explain the clips with this one too, from the same draws; with --scorecard a head trained from "
+        "another seed, to measure how far maps agree",
     )
     group.add_argument(
         "--families",

@@ -69,7 +69,10 @@ def _scorecard(options: Namespace, classifier: EmotionClassifier, items: Sequenc
     check_target(options.target)
     Output(out, figures=True, sounds=False, share=options.share).open()
     items = items or _example(out, options.seed)
-    num_measured = score_methods(classifier, items, out, target=options.target, seed=options.seed)
+    rivals = [] if options.compare is None else [open_model(options.compare, options.device)]
+    num_measured = score_methods(
+        classifier, items, out, target=options.target, seed=options.seed, rivals=rivals
+    )
     return exit_status(num_measured, len(items))
 
 
