@@ -78,3 +78,10 @@ def test_the_foot_says_what_was_resampled_and_what_to_know_of_it():
     figure = plot_scorecard(of_clips, controls=("random",), titles=TITLES)
     words = " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
     assert "of the paired bootstrap over them." in words
+
+
+def test_a_panel_of_fewer_clips_says_so():
+    rows = [*ROWS, {**row("gradient_shap", "other_class", 0.1, -0.9, "lower"), "clips": 3}]
+    figure = plot_scorecard(rows, controls=("random",), titles=TITLES | {"other_class": "Another class"})
+    titles = [axes.get_title(loc="left").splitlines()[0] for axes in figure.axes[:3]]
+    assert titles == ["Evidence found", "Area under deletion", "Another class (3 clips)"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -170,8 +170,10 @@ def _of_method(
 
 
 def _of_control(question: _Question, values: Frames) -> dict[str, float]:
-    """A control's map stays what it is, whatever is changed."""
-    return {} if question.doubts is None else dependence(values, lambda *_: values, question.doubts)
+    """A control's map stays what it is, whatever is changed; that heads agree on it says nothing."""
+    if question.doubts is None:
+        return {}
+    return dependence(values, lambda *_: values, replace(question.doubts, rivals=()))
 
 
 def _of_estimate(explanation: Explanation) -> dict[str, float]:

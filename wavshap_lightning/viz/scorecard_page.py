@@ -56,10 +56,17 @@ def plot_scorecard(
         figure, panels = _panels(len(shown), len(methods))
         for place, (axes, (name, of)) in enumerate(zip(panels, shown.items(), strict=True)):
             _draw(axes, of, methods, controls)
-            axes.set_title(f"{titles[name]}\n{ARROWS[str(of[0]['better'])]}", loc="left", linespacing=1.3)
+            axes.set_title(_title(titles[name], of, rows), loc="left", linespacing=1.3)
             _name_rows(axes, methods, controls, visible=place % COLUMNS == 0)
         _head_and_foot(figure, title, _intervals(rows), note)
     return figure
+
+
+def _title(name: str, rows: Sequence[TableRow], all_rows: Sequence[TableRow]) -> str:
+    """With the number of clips where it is not that of most metrics."""
+    count, most = (max(int(row["clips"]) for row in some) for some in (rows, all_rows))
+    fewer = f" ({count} clips)" if count < most else ""
+    return f"{name}{fewer}\n{ARROWS[str(rows[0]['better'])]}"
 
 
 def _panels(count: int, num_methods: int) -> tuple[Figure, list[Axes]]:
