@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 
 SETTINGS = PlantedSettings(num_speakers=24)
 """Those of configs/demo.yaml."""
+
+UNHEARD_SEED = 1
+"""Of a corpus none of whose speakers is one of the demo's."""
 
 FLAGS = ("fit", f"--config={ROOT / 'configs/demo.yaml'}", "--trainer.callbacks=null")
 
@@ -33,6 +37,19 @@ class DemoRun:
 
     classifier: EmotionClassifier
     uar: float | None
+
+
+def demo_heads(cache_dir: Path, seeds: Sequence[int]) -> list[EmotionClassifier]:
+    """The demo's head trained from other seeds, on the same cached features."""
+    heads = []
+    for seed in seeds:
+        folder = cache_dir.resolve() / f"demo-seed{seed}"
+        path = folder / "runs/demo/version_0/checkpoints/best.ckpt"
+        if not path.is_file():
+            print(f"training the demo from seed {seed}; about two minutes", flush=True)
+            run_training((*FLAGS, f"--seed_everything={seed}"), folder)
+        heads.append(load_classifier(path))
+    return heads
 
 
 def demo_checkpoint(arguments: argparse.Namespace) -> Path:
@@ -58,6 +75,17 @@ def unheard_clips(cache_dir: Path, count: int, seed: int = 0) -> list[Clip]:
     """Clips with evidence, of speakers who neither trained nor validated, without regard to anything else."""
     clips = ensure_planted_speech(cache_dir / "planted", SETTINGS)
     clips = [clip for clip in clips if clip.split == "test" and clip.evidence]
+    order = np.random.default_rng(seed).permutation(len(clips))[:count]
+    return [clips[index] for index in order.tolist()]
+
+
+def unheard_speakers(cache_dir: Path, count: int, seed: int = 0) -> list[Clip]:
+    """Clips with evidence of 24 speakers of a corpus of their own, without regard to anything else.
+
+    The demo's own test speakers are four, too few to say how much speakers differ.
+    """
+    clips = ensure_planted_speech(cache_dir / "unheard", replace(SETTINGS, seed=UNHEARD_SEED))
+    clips = [clip for clip in clips if clip.evidence]
     order = np.random.default_rng(seed).permutation(len(clips))[:count]
     return [clips[index] for index in order.tolist()]
 

@@ -92,7 +92,23 @@ def test_a_scorecard_of_clips_is_a_table_a_picture_and_verdicts(run, clip, out, 
     assert (out / "scorecard.png").stat().st_size > 10_000
     printed = capsys.readouterr()
     assert "gradient_shap: no verdict: 1 clips are too few" in printed.out
+    assert "Resampled for the intervals: 1 clips (who speaks is not known of every clip" in printed.out
+    assert {row["resampled"] for row in rows} == {"clips"}
+    assert not {row["metric"] for row in rows} & {"other_seeds"}
+    of_random = {row["metric"]: row["mean"] for row in rows if row["method"] == "random"}
+    assert float(of_random["other_class"]) == pytest.approx(1)
     assert "broken.wav" in printed.err
+
+
+@pytest.mark.usefixtures("two_methods")
+def test_a_second_head_is_asked_how_far_maps_agree(run, clip, checkpoint, out, read_csv):
+    assert run(clip, "--scorecard", "--compare", checkpoint) == 0
+    agreed = {
+        row["method"]: row["mean"]
+        for row in read_csv(out / "scorecard.csv")
+        if row["metric"] == "other_seeds"
+    }
+    assert float(agreed["gradient_shap"]) == pytest.approx(1)  # it is the same head
 
 
 @pytest.mark.usefixtures("two_methods")

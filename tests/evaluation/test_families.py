@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from scipy import stats
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.families import explain_by_family, family_agreement
@@ -25,7 +26,9 @@ def test_every_family_is_asked_and_every_pair_is_compared(by_family):
     }
     agreement = family_agreement(by_family)
     assert len(agreement) == 3
-    assert all(-1 <= value <= 1 for value in agreement.values())
+    for (first, second), value in agreement.items():
+        frames = [by_family[name].values("frames", "frames").numpy() for name in (first, second)]
+        assert value == pytest.approx(stats.pearsonr(*frames).statistic)
 
 
 def test_a_family_agrees_with_itself(by_family):

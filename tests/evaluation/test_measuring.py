@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
+from copy import copy
 
 import pytest
 import torch
@@ -10,8 +12,11 @@ import torch
 from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.corpora.clip import Clip, Span
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation.measuring import CONTROLS, LABEL, Plan, measure, usual_methods
+from wavshap_lightning.evaluation import measuring
+from wavshap_lightning.evaluation.measuring import measure
 from wavshap_lightning.evaluation.metrics import METRICS
+from wavshap_lightning.evaluation.plan import CONTROLS, LABEL, Plan, usual_methods
+from wavshap_lightning.evaluation.sanity import head_redrawn
 from wavshap_lightning.evaluation.scorecard import compare
 from wavshap_lightning.explainer.settings import ExplainSettings
 
@@ -27,7 +32,7 @@ def clips(tmp_path_factory):
     evidence = ((Span(0.02, 0.06),), ())
     made = []
     for index, spans in enumerate(evidence):
-        drawn = torch.randn(2400, generator=torch.Generator().manual_seed(index))
+        drawn = torch.randn(4000, generator=torch.Generator().manual_seed(index))
         path = folder / f"{index}.wav"
         save_audio(path, (0.1 * drawn).clamp(-1, 1).numpy(), sample_rate=16_000)
         made.append(Clip(path, "sad", evidence=spans))
@@ -36,7 +41,8 @@ def clips(tmp_path_factory):
 
 def test_every_metric_of_every_method_and_control(classifier, clips):
     before, chance = {n: p.clone() for n, p in classifier.state_dict().items()}, torch.get_rng_state()
-    values = measure(classifier, clips, Plan(FEW, target=LABEL, stability=True))
+    rival = head_redrawn(classifier, seed=5)
+    values = measure(classifier, clips, Plan(FEW, target=LABEL, stability=True, rivals=[rival]))
     assert torch.equal(torch.get_rng_state(), chance)
     assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
     assert list(values) == [*FEW, *CONTROLS]
@@ -47,11 +53,36 @@ def test_every_metric_of_every_method_and_control(classifier, clips):
     assert [math.isnan(value) for value in of_ours["auc"]] == [False, True]
     assert all(math.isfinite(value) for name in everything - {"auc"} for value in of_ours[name][:1])
     of_energy = {name for name, column in values["energy"].items() if not math.isnan(column[0])}
-    only_explanations = {"seconds", "gap", "reliability", "sensitivity_30", "sensitivity_40"}
+    only_explanations = {"seconds", "gap", "reliability", "sensitivity_30", "sensitivity_40", "other_seeds"}
     assert of_energy == everything - only_explanations
+    for control in CONTROLS:
+        assert values[control]["other_class"] == pytest.approx([1, 1])
+        assert min(values[control]["all_redrawn"] + values[control]["head_redrawn"]) > 0.6
     card = compare(values, controls=CONTROLS)
     assert card.num_clips == 2
     assert {metric.name for metric in card.metrics} == everything
+
+
+def test_of_two_classes_the_maps_are_each_others_opposite(classifier, clips):
+    values = measure(classifier, clips[:1], Plan({"gradient_shap": FEW["gradient_shap"]}, edits=False))
+    assert values["gradient_shap"]["other_class"] == [pytest.approx(-1)]
+
+
+def test_only_some_clips_are_doubted_and_explanations_are_counted(classifier, clips, monkeypatch):
+    counted = []
+
+    @contextmanager
+    def bar(total):
+        yield lambda: counted.append(total)
+
+    monkeypatch.setattr(measuring, "_bar", bar)
+    plan = Plan({"saliency": FEW["saliency"]}, sanity_clips=1, edits=False, rivals=[classifier])
+    values = measure(classifier, clips, plan)
+    assert len(counted) == plan.num_explanations(2) == counted[0]
+    assert [math.isnan(value) for value in values["saliency"]["all_redrawn"]] == [False, True]
+    assert [math.isnan(value) for value in values["energy"]["all_redrawn"]] == [False, True]
+    assert values["saliency"]["other_seeds"][0] == pytest.approx(1)  # the rival is the same
+    assert "consistency_pitch" not in values["saliency"]
 
 
 def test_the_same_seed_measures_the_same_and_a_clip_does_not_know_its_neighbours(classifier, clips):
@@ -76,6 +107,7 @@ def test_the_usual_methods_are_eight_along_the_frames():
         ({"target": "happy"}, "target='happy' must be 'label' or 'predicted'"),
         ({"methods": {"usual": ExplainSettings()}}, r"methods\['usual'\] has views=\['frames', 'layers'\]"),
         ({"methods": {"energy": FEW["saliency"]}}, "the name of a control"),
+        ({"sanity_clips": -1}, "sanity_clips=-1 must be at least 0"),
     ],
 )
 def test_a_plan_that_cannot_be_measured_is_refused(wrong, message):
@@ -89,3 +121,7 @@ def test_clips_that_cannot_be_measured_are_refused(classifier, clips):
     unknown = Clip(clips[0].path, "happy")
     with pytest.raises(SettingError, match=r"label='happy' is unknown .* angry, sad"):
         measure(classifier, [unknown], Plan(FEW, target=LABEL))
+    turned = copy(classifier)
+    turned.labels = ("sad", "angry")
+    with pytest.raises(SettingError, match=r"rivals\[0\] knows sad, angry .* angry, sad at"):
+        measure(classifier, clips, Plan(FEW, rivals=[turned]))

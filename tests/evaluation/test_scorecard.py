@@ -35,10 +35,16 @@ def card():
     return compare(VALUES, controls=("random",))
 
 
-def test_the_interval_is_scipys_bootstrap_of_percentiles(card):
+def test_the_interval_is_scipys_bootstrap_of_expanded_percentiles(card):
     found = card.estimates["good", "auc"]
+    farther = stats.t.ppf(0.975, CLIPS - 1) * (CLIPS / (CLIPS - 1)) ** 0.5
     expected = stats.bootstrap(
-        (np.array(VALUES["good"]["auc"]),), np.mean, method="percentile", n_resamples=10_000, rng=1
+        (np.array(VALUES["good"]["auc"]),),
+        np.mean,
+        method="percentile",
+        n_resamples=10_000,
+        rng=1,
+        confidence_level=1 - 2 * stats.norm.cdf(-farther),
     ).confidence_interval
     assert found.mean == pytest.approx(np.mean(VALUES["good"]["auc"]))
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.02)
@@ -93,7 +99,7 @@ def test_the_table_is_tidy_and_is_read_again(card, tmp_path):
     assert len(rows) == 9
     assert list(rows[0]) == [
         "method", "metric", "better", "mean", "low", "high", "clips",
-        "minus_random", "minus_random_low", "minus_random_high",
+        "resampled", "units", "minus_random", "minus_random_low", "minus_random_high",
     ]  # fmt: skip
     first = table(card)[0]
     assert (rows[0]["method"], rows[0]["metric"], rows[0]["better"]) == ("good", "auc", "higher")
@@ -128,6 +134,25 @@ def test_all_metrics_that_decide_must_agree_and_lower_may_be_better():
     assert said((-1, -1, 1, 1)).endswith("on faithfulness it falls behind two")
     assert said((1, 1, 1, 1)).endswith("on faithfulness it wins some and loses some against two")
     assert said((0, 0, 0, 0)).endswith("on faithfulness it is not distinguishable from two")
+
+
+@pytest.mark.parametrize(
+    ("redrawn", "other", "said"),
+    [
+        (0.02, -0.3, "resolved; depends on what was learned (likeness with every parameter drawn anew 0.02)"),
+        (0.4, -0.3, "resolved; does not depend enough on what was learned (likeness"),
+        (0.12, -0.3, "resolved; may not depend enough on what was learned (likeness"),
+        (0.02, 0.8, "drawn anew 0.02); shows much the same for another class (rank correlation 0.80)"),
+    ],
+)
+def test_whether_maps_depend_on_what_they_should_is_said_of_each_by_itself(redrawn, other, said):
+    scatter = 0.2 * (HARD - HARD.mean())
+    of_one = {
+        "reliability": [0.99] * CLIPS,
+        "all_redrawn": (redrawn + scatter).tolist(),
+        "other_class": (other + scatter).tolist(),
+    }
+    assert said in verdict(compare({"one": of_one}), "one")
 
 
 def test_few_clips_give_no_verdict():

@@ -17,7 +17,8 @@ def row(method, metric, mean, over, better="higher"):
     half = 0.1
     return {
         "method": method, "metric": metric, "better": better, "mean": mean, "low": mean - half,
-        "high": mean + half, "clips": 7, "minus_random": over, "minus_random_low": over - half,
+        "high": mean + half, "clips": 7, "resampled": "speakers", "units": 5,
+        "minus_random": over, "minus_random_low": over - half,
         "minus_random_high": over + half,
     }  # fmt: skip
 
@@ -66,3 +67,21 @@ def test_metrics_without_a_value_have_no_panel_and_unknown_values_no_dot():
 def test_nothing_to_draw_is_refused():
     with pytest.raises(SettingError, match="none of the metrics seconds has a value"):
         plot_scorecard(ROWS, controls=("random",), titles={"seconds": "Seconds"})
+
+
+def test_the_foot_says_what_was_resampled_and_what_to_know_of_it():
+    figure = plot_scorecard(ROWS, controls=("random",), titles=TITLES, note="who speaks is not known")
+    words = " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
+    assert "Mean over clips (7) and 95 % interval of the paired bootstrap over their 5 speakers." in words
+    assert words.endswith("Who speaks is not known.")
+    of_clips = [{**one, "resampled": "clips", "units": 7} for one in ROWS]
+    figure = plot_scorecard(of_clips, controls=("random",), titles=TITLES)
+    words = " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
+    assert "of the paired bootstrap over them." in words
+
+
+def test_a_panel_of_fewer_clips_says_so():
+    rows = [*ROWS, {**row("gradient_shap", "other_class", 0.1, -0.9, "lower"), "clips": 3}]
+    figure = plot_scorecard(rows, controls=("random",), titles=TITLES | {"other_class": "Another class"})
+    titles = [axes.get_title(loc="left").splitlines()[0] for axes in figure.axes[:3]]
+    assert titles == ["Evidence found", "Area under deletion", "Another class (3 clips)"]

@@ -94,7 +94,8 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MODEL2",
-        help="explain the clips with this one too, from the same draws; may be given several times",
+        help="explain the clips with this one too, from the same draws; may be given several times; with "
+        "--scorecard heads trained from other seeds, to measure how far maps agree",
     )
     group.add_argument(
         "--epochs",

@@ -67,9 +67,17 @@ def run(options: Namespace) -> int:
 
 def _scorecard(options: Namespace, classifier: EmotionClassifier, items: Sequence[Item], out: Path) -> int:
     check_target(options.target)
+    if options.epochs is not None:
+        raise SettingError(
+            f"epochs={options.epochs} does not go with --scorecard, whose other heads are of other seeds; "
+            "name their checkpoints with --compare"
+        )
     Output(out, figures=True, sounds=False, share=options.share).open()
     items = items or _example(out, options.seed)
-    num_measured = score_methods(classifier, items, out, target=options.target, seed=options.seed)
+    rivals = [open_model(name, options.device) for name in options.compare]
+    num_measured = score_methods(
+        classifier, items, out, target=options.target, seed=options.seed, rivals=rivals
+    )
     return exit_status(num_measured, len(items))
 
 

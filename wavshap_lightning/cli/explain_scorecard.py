@@ -11,8 +11,9 @@ from wavshap_lightning.cli.explain_items import Item
 from wavshap_lightning.cli.terminal import complain, shown
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError, WavshapError
-from wavshap_lightning.evaluation.measuring import CONTROLS, LABEL, PREDICTED, Plan, measure, usual_methods
+from wavshap_lightning.evaluation.measuring import measure
 from wavshap_lightning.evaluation.metrics import METRICS
+from wavshap_lightning.evaluation.plan import CONTROLS, LABEL, PREDICTED, Plan, usual_methods
 from wavshap_lightning.evaluation.scorecard import compare, save_table, table
 from wavshap_lightning.evaluation.verdict import verdicts
 from wavshap_lightning.explainer.explain import Explainer
@@ -36,7 +37,13 @@ def check_target(target: str) -> None:
 
 
 def score_methods(
-    classifier: EmotionClassifier, items: Sequence[Item], out: Path, *, target: str, seed: int
+    classifier: EmotionClassifier,
+    items: Sequence[Item],
+    out: Path,
+    *,
+    target: str,
+    seed: int,
+    rivals: Sequence[EmotionClassifier] = (),
 ) -> int:
     """Measure the usual methods on the clips; write `scorecard.csv` and `scorecard.png`, print the verdicts.
 
@@ -46,28 +53,37 @@ def score_methods(
         out: Where to.
         target: `"predicted"` or `"label"`, which needs a manifest.
         seed: Of everything drawn.
+        rivals: Heads trained from other seeds, to find out how far maps agree.
 
     Returns:
         Of how many clips.
 
     Raises:
-        SettingError: If clips lack the label that is to be explained.
+        SettingError: If clips lack the label that is to be explained, or rivals know other classes.
     """
+    plan = Plan(usual_methods(seed), target=target, seed=seed, rivals=rivals)
+    plan.check(classifier)
     clips = _readable(classifier, [_clip_of(item, target) for item in items])
     if not clips:
         return 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of single methods on single clips; the table has them
-        values = measure(classifier, clips, Plan(usual_methods(seed), target=target, seed=seed))
-    card = compare(values, controls=CONTROLS)
+        values = measure(classifier, clips, plan)
+    card = compare(values, controls=CONTROLS, speakers=[clip.speaker for clip in clips])
     save_table(card, out / "scorecard.csv")
     titles = {metric.name: metric.title for metric in METRICS if metric.group != "estimate"}
     figure = plot_scorecard(
-        table(card), controls=card.controls, titles=titles, title=f"Scorecard, {len(clips)} clips"
+        table(card),
+        controls=card.controls,
+        titles=titles,
+        title=f"Scorecard, {len(clips)} clips",
+        note=card.units.note,
     )
     figure.savefig(out / "scorecard.png", metadata={"Software": None})
     for method, words in verdicts(card).items():
         sys.stdout.write(f"{method}: {words}\n")
+    sys.stdout.write(f"Resampled for the intervals: {card.units.count} {card.units.kind}")
+    sys.stdout.write(f" ({card.units.note})\n" if card.units.note else "\n")
     sys.stdout.write(f"{len(clips)} of {len(items)} clips measured: {shown(out / 'scorecard.csv')}\n")
     return len(clips)
 

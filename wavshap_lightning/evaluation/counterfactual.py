@@ -17,6 +17,7 @@ from wavshap_lightning.evaluation.agreement import rank_correlation
 
 Sound = Float[np.ndarray, " samples"]
 Edit = Callable[[Sound, int], Float[np.ndarray, " edited"]]
+SoundScore = Callable[[Float[Tensor, " samples"]], float]
 
 FADE_S = 0.005
 STFT_SIZE, STFT_HOP = 512, 128
@@ -100,7 +101,7 @@ class Consistency:
 
 
 def consistency(
-    score: Callable[[Float[Tensor, " samples"]], float],
+    score: SoundScore,
     waveform: Float[Tensor, " samples"],
     spans: Sequence[Span],
     attributions: Float[Tensor, " spans"],
@@ -114,14 +115,43 @@ def consistency(
     the score an attribution does not say, so sizes are compared. NaN where nothing changes. Our own.
 
     Args:
+        score: As in [`observe`][], like `waveform`, `spans`, `edit` and `sample_rate`.
+        waveform: See there.
+        spans: See there.
+        attributions: Sum of the attributions in each span.
+        edit: See there.
+        sample_rate: See there.
+    """
+    observed = observe(score, waveform, spans, edit=edit, sample_rate=sample_rate)
+    return Consistency(size_agreement(attributions, observed), observed)
+
+
+def observe(
+    score: SoundScore,
+    waveform: Float[Tensor, " samples"],
+    spans: Sequence[Span],
+    *,
+    edit: Edit,
+    sample_rate: int,
+) -> tuple[float, ...]:
+    """What the score loses when one span after the other is edited; any number of maps is held against it.
+
+    Args:
         score: The explained score of a waveform of any length.
         waveform: The clip.
         spans: Where it is edited, one after the other.
-        attributions: Sum of the attributions in each span.
         edit: One of `EDITS`, or any like them.
         sample_rate: Samples per second.
     """
     whole = score(waveform)
-    observed = [whole - score(edit_span(waveform, span, edit, sample_rate)) for span in spans]
+    return tuple(whole - score(edit_span(waveform, span, edit, sample_rate)) for span in spans)
+
+
+def size_agreement(attributions: Float[Tensor, " spans"], observed: Sequence[float]) -> float:
+    """Spearman's correlation of the magnitudes of attributions and of observed changes.
+
+    >>> size_agreement(torch.tensor([3.0, -1.0, 0.5]), [-9.0, 4.0, 0.0])
+    1.0
+    """
     changes = torch.tensor(observed, dtype=torch.float64)
-    return Consistency(rank_correlation(attributions.double().abs().cpu(), changes.abs()), tuple(observed))
+    return rank_correlation(attributions.double().abs().cpu(), changes.abs())

@@ -59,15 +59,42 @@ def faithfulness(
         shares: Which shares of the frames are removed or kept, each at least one frame.
         num_random: How many random orders.
     """
-    counts = sorted({max(1, ceil(share * len(frames))) for share in shares})
     orders = [attributions.argsort(descending=True)]
     orders += [torch.randperm(len(frames), generator=generator) for _ in range(num_random)]
+    lost = lost_by(score, frames, orders, fills, shares=shares)
+    return over_chance(lost[:, 0], lost[:, 1:].mean(1))
+
+
+def lost_by(
+    score: Score,
+    frames: Float[Tensor, "time channels"],
+    orders: Sequence[Int[Tensor, " time"]],
+    fills: Float[Tensor, "fills time channels"],
+    *,
+    shares: Sequence[float] = SHARES,
+) -> Float64[Tensor, "two orders"]:
+    """Without the frames that come first in each order, and with only them, minus the score, on average.
+
+    Only differences between orders mean anything: the score of the clip itself is not taken in.
+
+    Args:
+        score: As in [`faithfulness`][], like `frames`, `fills` and `shares`.
+        frames: See there.
+        orders: Orders of the frames.
+        fills: See there.
+        shares: See there.
+    """
+    counts = sorted({max(1, ceil(share * len(frames))) for share in shares})
     top = torch.stack([_first_of(order, count) for order in orders for count in counts]).to(frames.device)
     changed = torch.stack([replaced(frames, fill, where) for where in (top, ~top) for fill in fills])
     scores = scores_of(score, changed.flatten(0, 1))
-    lost = -scores.reshape(2, len(fills), len(orders), len(counts)).mean((1, 3))
-    removed, kept = lost[:, 0] - lost[:, 1:].mean(1)  # the score of the clip itself cancels
-    return Faithfulness(float(removed), float(kept))
+    return -scores.reshape(2, len(fills), len(orders), len(counts)).mean((1, 3))
+
+
+def over_chance(lost: Float64[Tensor, " two"], by_chance: Float64[Tensor, " two"]) -> Faithfulness:
+    """What is lost in an order, minus the same in a random one: the score of the clip cancels."""
+    removed, kept = (lost - by_chance).tolist()
+    return Faithfulness(removed, kept)
 
 
 def _first_of(order: Int[Tensor, " time"], count: int) -> Tensor:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Group = Literal["localisation", "faithfulness", "masked sound", "stability", "estimate"]
+Group = Literal[
+    "localisation", "faithfulness", "counterfactuals", "masked sound", "sanity", "stability", "estimate"
+]
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,19 @@ METRICS: tuple[Metric, ...] = (
     Metric("insertion", "Area under insertion", "faithfulness"),
     Metric("abpc", "Area between perturbation curves", "faithfulness"),
     Metric("infidelity", "Normalised infidelity", "faithfulness", **LOWER),
+    Metric("consistency_pitch", "Sizes of changes: pitch of spans raised", "counterfactuals", decides=True),
+    Metric("consistency_tempo", "Sizes of changes: spans slower", "counterfactuals", decides=True),
+    Metric("consistency_level", "Sizes of changes: spans softer", "counterfactuals", decides=True),
+    Metric("consistency_tilt", "Sizes of changes: spans duller", "counterfactuals", decides=True),
     Metric("increase", "Masked sound: average increase (AI)", "masked sound"),
     Metric("drop", "Masked sound: average drop (AD)", "masked sound", **LOWER),
     Metric("gain", "Masked sound: average gain (AG)", "masked sound"),
     Metric("removal_drop", "Masked sound: faithfulness (FF)", "masked sound"),
     Metric("fidelity", "Masked sound: input fidelity (Fid-In)", "masked sound"),
+    Metric("head_redrawn", "Likeness with the head drawn anew", "sanity", **LOWER),
+    Metric("all_redrawn", "Likeness with every parameter drawn anew", "sanity", **LOWER),
+    Metric("other_class", "Rank correlation with another class's map", "sanity", **LOWER),
+    Metric("other_seeds", "Agreement with heads of other seeds", "sanity"),
     Metric("sensitivity_30", "Sensitivity to noise at 30 dB", "stability", **LOWER),
     Metric("sensitivity_40", "Sensitivity to noise at 40 dB", "stability", **LOWER),
     Metric("gap", "Completeness gap", "estimate", **LOWER),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -46,19 +46,24 @@ def cascade(classifier: EmotionClassifier, seed: int) -> Iterator[Level]:
     """
     changed = deepcopy(classifier)
     parameters = dict(changed.named_parameters())
-    places = {name: index for index, name in enumerate(parameters)}
     num_redrawn = 0
     for level, names in _levels(list(parameters)):
-        for name in names:
-            _redraw(parameters[name], torch.Generator().manual_seed(seed * len(places) + places[name]))
-            num_redrawn += parameters[name].numel()
+        _redraw_all(parameters, names, seed)
+        num_redrawn += sum(parameters[name].numel() for name in names)
         yield Level(level, deepcopy(changed), num_redrawn)
+
+
+def head_redrawn(classifier: EmotionClassifier, seed: int) -> EmotionClassifier:
+    """The first level of the cascade: a copy in which the head alone is drawn anew."""
+    return next(cascade(classifier, seed)).classifier
 
 
 def fully_random(classifier: EmotionClassifier, seed: int) -> EmotionClassifier:
     """The last level of the cascade: a copy in which every parameter is drawn anew."""
-    *_, last = cascade(classifier, seed)
-    return last.classifier
+    changed = deepcopy(classifier)
+    parameters = dict(changed.named_parameters())
+    _redraw_all(parameters, list(parameters), seed)
+    return changed
 
 
 def _levels(names: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -85,6 +90,13 @@ def _depth(level: str) -> tuple[int, int]:
     index = int(last) if last.isdigit() else -1
     part = 0 if ".layers." in f"{level}." else 2 if ".conv_layers." in f"{level}." else 1
     return part, -index
+
+
+def _redraw_all(parameters: Mapping[str, nn.Parameter], names: Sequence[str], seed: int) -> None:
+    """Each from a seed of its own, whichever others are drawn anew."""
+    places = {name: index for index, name in enumerate(parameters)}
+    for name in names:
+        _redraw(parameters[name], torch.Generator().manual_seed(seed * len(places) + places[name]))
 
 
 @torch.no_grad()

@@ -16,13 +16,13 @@ from jaxtyping import Float
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.metrics import METRICS, Metric
+from wavshap_lightning.evaluation.resampling import Units, interval, units_of
 from wavshap_lightning.files import write_atomically
 
 Values = Mapping[str, Mapping[str, Sequence[float]]]
 """By method, by metric: one number a clip, in the same order everywhere; NaN where there is none."""
 
 NUM_RESAMPLES = 10_000
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,14 @@ class Estimate:
         low: Where the interval begins.
         high: Where it ends.
         num_clips: Over how many.
+        num_units: How many units that were resampled they come from: the clips themselves, or their speakers.
     """
 
     mean: float
     low: float
     high: float
     num_clips: int
+    num_units: int
 
     @property
     def sign(self) -> int:
@@ -58,6 +60,7 @@ class Scorecard:
         estimates: By method and metric.
         differences: By method, other method and metric: the first minus the second, clip by clip.
         num_clips: Of how many clips.
+        units: What was resampled.
     """
 
     metrics: tuple[Metric, ...]
@@ -66,6 +69,7 @@ class Scorecard:
     estimates: Mapping[tuple[str, str], Estimate]
     differences: Mapping[tuple[str, str, str], Estimate]
     num_clips: int
+    units: Units
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -78,26 +82,32 @@ def compare(
     *,
     controls: Sequence[str] = (),
     metrics: Sequence[Metric] = METRICS,
+    speakers: Sequence[str] = (),
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Scorecard:
-    """Compare methods by the bootstrap over clips, the same resamples for all: differences are paired.
+    """Compare methods by the bootstrap over clips or speakers, the same resamples for all.
 
-    Intervals are percentiles (Efron and Tibshirani 1993, chapter 13). Clips are taken as independent, and
-    there is no correction for how many comparisons are made. A clip counts where both values are known.
+    Differences are taken clip by clip, so they are paired. Where it is known who speaks, speakers are
+    resampled, each with all of the clips, since clips of one speaker are not independent; with fewer than
+    five of them clips are, and `units` says so. See [`interval`][] for the intervals. There is no correction
+    for how many comparisons are made. A clip counts where both values are known.
 
     Args:
         values: What was measured.
         controls: Which methods know nothing of the model.
         metrics: Which metrics, in order; those without any value are left out.
+        speakers: Who speaks in each clip; leave it out, or some of them empty, where nobody knows.
         seed: Of the resamples.
         num_resamples: How many.
 
     Raises:
-        SettingError: If there is no method, a control is missing, or methods have different numbers of clips.
+        SettingError: If there is no method, a control is missing, or methods have different numbers of clips,
+            or there are not as many speakers.
     """
     num_clips = _check(values, controls)
-    counts = _resample(num_clips, seed, num_resamples)
+    units = units_of(num_clips, speakers)
+    counts = units.resample(seed, num_resamples)
     known = [metric for metric in metrics if any(_any_known(of.get(metric.name)) for of in values.values())]
     methods = (*(name for name in values if name not in controls), *controls)
     columns = {
@@ -109,10 +119,10 @@ def compare(
         tuple(known),
         methods,
         tuple(controls),
-        {key: _estimate(column, counts) for key, column in columns.items()},
+        {key: _estimate(column, units, counts) for key, column in columns.items()},
         {
             (one, other, metric.name): _estimate(
-                columns[one, metric.name] - columns[other, metric.name], counts
+                columns[one, metric.name] - columns[other, metric.name], units, counts
             )
             for one in methods
             for other in methods
@@ -120,6 +130,7 @@ def compare(
             if one != other
         },
         num_clips,
+        units,
     )
 
 
@@ -132,6 +143,7 @@ def table(card: Scorecard) -> list[dict[str, str | float | int]]:
             row: dict[str, str | float | int] = {
                 "method": method, "metric": metric.name, "better": metric.better, "mean": found.mean,
                 "low": found.low, "high": found.high, "clips": found.num_clips,
+                "resampled": card.units.kind, "units": found.num_units,
             }  # fmt: skip
             for control in card.controls:
                 over = card.differences.get((method, control, metric.name))
@@ -174,20 +186,13 @@ def _any_known(column: Sequence[float] | None) -> bool:
     return column is not None and bool(np.isfinite(np.asarray(column, dtype=float)).any())
 
 
-def _resample(num_clips: int, seed: int, num_resamples: int) -> Float[np.ndarray, "resamples clips"]:
-    """How often each resample has each clip."""
-    chance = np.full(num_clips, 1 / num_clips)
-    return np.random.default_rng(seed).multinomial(num_clips, chance, size=num_resamples).astype(float)
-
-
-def _estimate(column: Float[np.ndarray, " clips"], counts: Float[np.ndarray, "resamples clips"]) -> Estimate:
+def _estimate(
+    column: Float[np.ndarray, " clips"], units: Units, counts: Float[np.ndarray, "resamples units"]
+) -> Estimate:
     """Over the clips whose value is known; infinite ones are not."""
     known = np.isfinite(column)
-    num_known = int(known.sum())
-    if num_known == 0:
-        return Estimate(np.nan, np.nan, np.nan, 0)
-    held = counts[:, known]
-    sizes = held.sum(1)
-    means = (held @ column[known])[sizes > 0] / sizes[sizes > 0]
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(column[known].mean()), float(low), float(high), num_known)
+    if not known.any():
+        return Estimate(np.nan, np.nan, np.nan, 0, 0)
+    owner = np.array(units.owner)[known]
+    low, high = interval(column[known], owner, counts)
+    return Estimate(float(column[known].mean()), low, high, len(owner), len(np.unique(owner)))

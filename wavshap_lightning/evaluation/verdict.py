@@ -16,13 +16,20 @@ FEWEST_CLIPS = 10
 RESOLVED = 0.9
 """Reliability from which on a map is called resolved: nine tenths of its scatter is not chance."""
 
+ALIKE = 0.1
+"""Likeness above which maps do not depend enough on what was drawn anew."""
+
+SAME_MAP = 0.5
+"""Rank correlation above which maps of two classes are much the same."""
+
 
 def verdict(card: Scorecard, method: str) -> str:
     """What there is to say of one method.
 
-    First whether its maps are resolved; then, for each group of metrics that decides anything, what it beats:
-    better, with an interval of the paired difference that excludes 0, by one deciding metric at least and
-    worse by none.
+    First whether its maps are resolved, and whether they depend on what was learned and on the class, which
+    is no matter of being better than others; then, for each group of metrics that decides anything, what it
+    beats: better, with an interval of the paired difference that excludes 0, by one deciding metric at least
+    and worse by none.
 
     Args:
         card: The comparison.
@@ -30,7 +37,7 @@ def verdict(card: Scorecard, method: str) -> str:
     """
     if card.num_clips < FEWEST_CLIPS:
         return f"no verdict: {card.num_clips} clips are too few, take {FEWEST_CLIPS} at least"
-    parts = [_resolution(card, method)] if method in card.compared else []
+    parts = [_resolution(card, method), *_sanity(card, method)] if method in card.compared else []
     others = [name for name in (*card.controls, *card.compared) if name != method]
     for group in get_args(Group):
         outcomes = {other: _outcome(card, method, other, group) for other in others}
@@ -78,6 +85,23 @@ def _resolution(card: Scorecard, method: str) -> str:
     if found.low >= RESOLVED:
         return "resolved"
     return f"not resolved (reliability {found.mean:.2f})"
+
+
+def _sanity(card: Scorecard, method: str) -> list[str]:
+    """Whether maps depend on what they should, where that was measured."""
+    redrawn, other = (card.estimates.get((method, name)) for name in ("all_redrawn", "other_class"))
+    words = []
+    if redrawn is not None and redrawn.num_clips:
+        alike = f"(likeness with every parameter drawn anew {redrawn.mean:.2f})"
+        if redrawn.low > ALIKE:
+            words.append(f"does not depend enough on what was learned {alike}")
+        elif redrawn.mean <= ALIKE:
+            words.append(f"depends on what was learned {alike}")
+        else:
+            words.append(f"may not depend enough on what was learned {alike}")
+    if other is not None and other.num_clips and other.low > SAME_MAP:
+        words.append(f"shows much the same for another class (rank correlation {other.mean:.2f})")
+    return words
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -28,6 +28,7 @@ def plot_scorecard(
     controls: Sequence[str],
     titles: Mapping[str, str],
     title: str = "Scorecard",
+    note: str = "",
 ) -> Figure:
     """Means of all methods with their intervals; what no method of controls explains stands out.
 
@@ -36,10 +37,12 @@ def plot_scorecard(
 
     Args:
         rows: The tidy table, a row a method and metric: `method`, `metric`, `better`, `mean`, `low`, `high`,
-            `clips`, and `minus_CONTROL_low`, `minus_CONTROL_high`; in the order to be drawn in.
+            `clips`, `resampled`, `units`, and `minus_CONTROL_low`, `minus_CONTROL_high`; in the order to be
+            drawn in.
         controls: Which methods know nothing of the model.
         titles: What each metric is, in a few words; those not named are left out.
         title: Of the page.
+        note: A sentence on what was resampled, for the foot.
 
     Raises:
         SettingError: If nothing is left to draw.
@@ -53,10 +56,17 @@ def plot_scorecard(
         figure, panels = _panels(len(shown), len(methods))
         for place, (axes, (name, of)) in enumerate(zip(panels, shown.items(), strict=True)):
             _draw(axes, of, methods, controls)
-            axes.set_title(f"{titles[name]}\n{ARROWS[str(of[0]['better'])]}", loc="left", linespacing=1.3)
+            axes.set_title(_title(titles[name], of, rows), loc="left", linespacing=1.3)
             _name_rows(axes, methods, controls, visible=place % COLUMNS == 0)
-        _head_and_foot(figure, title, max(int(row["clips"]) for row in rows))
+        _head_and_foot(figure, title, _intervals(rows), note)
     return figure
+
+
+def _title(name: str, rows: Sequence[TableRow], all_rows: Sequence[TableRow]) -> str:
+    """With the number of clips where it is not that of most metrics."""
+    count, most = (max(int(row["clips"]) for row in some) for some in (rows, all_rows))
+    fewer = f" ({count} clips)" if count < most else ""
+    return f"{name}{fewer}\n{ARROWS[str(rows[0]['better'])]}"
 
 
 def _panels(count: int, num_methods: int) -> tuple[Figure, list[Axes]]:
@@ -111,7 +121,14 @@ def _name_rows(axes: Axes, methods: Sequence[str], controls: Sequence[str], *, v
         label.set_color(QUIET if method in controls else INK)
 
 
-def _head_and_foot(figure: Figure, title: str, num_clips: int) -> None:
+def _intervals(rows: Sequence[TableRow]) -> str:
+    """Of how many clips the intervals are, and what was resampled for them."""
+    most = max(rows, key=lambda row: int(row["clips"]))
+    resampled = "them" if most["resampled"] == "clips" else f"their {most['units']} {most['resampled']}"
+    return f"Mean over clips ({most['clips']}) and 95 % interval of the paired bootstrap over {resampled}."
+
+
+def _head_and_foot(figure: Figure, title: str, intervals: str, note: str) -> None:
     height = figure.get_size_inches()[1] * DPI
     left, wide = MARGIN / WIDTH, 1 - 2 * MARGIN / WIDTH
     head = figure.add_axes((left, 1 - HEAD_PX / height, wide, HEAD_PX / height))
@@ -119,10 +136,10 @@ def _head_and_foot(figure: Figure, title: str, num_clips: int) -> None:
     foot = figure.add_axes((left, 0, wide, FOOT_PX / height))
     foot.text(
         0, 0.5,
-        f"Mean over clips ({num_clips}) and 95 % interval of the paired bootstrap. Full: better than every "
-        "control, clip by clip, with an interval that excludes 0; hollow: not.\n"
-        "Grey: controls that ask no model, with a dotted line where they end up. A classifier may well use "
-        "more than the evidence; no single metric decides.",
+        f"{intervals} Full: better than every control, clip by clip, with an interval that excludes 0; "
+        "hollow: not.\nGrey: controls that ask no model, with a dotted line where they end up. A classifier "
+        "may well use more than the evidence; no single metric decides."
+        + (f"\n{literal(note[0].upper() + note[1:], 160)}." if note else ""),
         fontsize=SMALL_PT, color=QUIET, va="center", linespacing=1.4,
     )  # fmt: skip
     for axes in (head, foot):
