@@ -125,3 +125,8 @@ def test_a_scorecard_of_one_class_is_refused(run, clip, out, capsys):
     assert run(clip, "--scorecard", "--target", "sad") == 2
     assert "target='sad' does not go with --scorecard" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_scorecard_takes_no_epochs(run, clip, capsys):
+    assert run(clip, "--scorecard", "--epochs", "all") == 2
+    assert "epochs=all does not go with --scorecard" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from wavshap_lightning.cli.explain_words import describe, describe_briefly
 from wavshap_lightning.cli.model_argument import open_model
 from wavshap_lightning.cli.quiet import quiet
 from wavshap_lightning.cli.terminal import complain, shown
-from wavshap_lightning.errors import WavshapError
+from wavshap_lightning.errors import SettingError, WavshapError
 from wavshap_lightning.explainer.fingerprint import fingerprint
 from wavshap_lightning.explainer.saved import SavedClip
 from wavshap_lightning.models.classifier import EmotionClassifier
