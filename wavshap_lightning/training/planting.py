@@ -94,7 +94,7 @@ def _warn_of_left_out(made: PlantedIn, root: Path) -> None:
     if made.left_out:
         total = len(made.clips) + len(made.left_out)
         reasons = listed(
-            (f"{one.path.name}: {one.reason}" for one in made.left_out), limit=3, separator="\n  "
+            (f"{one.path.name}: {one.reason}" for one in made.left_out), limit=3, separator=";\n  "
         )
         rank_zero_warn(
             f"{len(made.left_out)} of {total} recordings are left out, since no cue can be planted in them:\n"
