@@ -51,7 +51,7 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_the_inner_rings_load_no_model_library():
     code = (
         "import sys, wavshap_lightning.corpora.catalogue, wavshap_lightning.corpora.audit, "
-        "wavshap_lightning.corpora.planted\n"
+        "wavshap_lightning.corpora.planted, wavshap_lightning.corpora.planted_in\n"
         "print([name for name in ('torch', 'lightning', 'transformers', 'wandb') if name in sys.modules])"
     )
     assert run_python(code).stdout.strip() == "[]"

@@ -6,10 +6,13 @@ import re
 import shlex
 from dataclasses import replace
 from functools import cache
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 
 from wavshap_lightning.cli import train
@@ -95,6 +98,16 @@ def manifest():
     )
 
 
+def spoken():
+    """RAVDESS with something voiced in it, in which cues can be planted."""
+    time_s = np.arange(20_000) / 16_000
+    hum = sum(np.sin(2 * np.pi * 130 * k * time_s) / k for k in range(1, 9))
+    buffer = BytesIO()
+    soundfile.write(buffer, 0.1 * hum * (1 + 0.3 * np.sin(9 * time_s)), 16_000, format="WAV")
+    names = named("Actor_{a}/03-01-{e}-01-01-01-{a}.wav", a=numbers(1, 3, 2), e=numbers(1, 6, 2))
+    return dict.fromkeys(names, buffer.getvalue())
+
+
 TREES = {
     "ravdess": named("Actor_{a}/03-01-{e}-01-01-01-{a}.wav", a=numbers(1, 24, 2), e=numbers(1, 8, 2)),
     "crema_d": named(
@@ -120,6 +133,7 @@ TREES = {
     "msp_podcast": msp_podcast(),
     "esd": esd(),
     "manifest": manifest(),
+    "planted_in": spoken(),
     "folders": named("{e}/{a}_01.wav", a=("anna", "ben", "cleo"), e=("happy", "sad")),
     "flat": named("{a}_{e}_01.wav", a=("anna", "ben", "cleo"), e=("happy", "sad")),
 }
@@ -133,7 +147,7 @@ def roots(tmp_path_factory):
         for file, text in files.items():
             path = folder / name / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return {name: folder / name for name in TREES}
 
 

@@ -10,7 +10,7 @@ from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.errors import CorpusError, SettingError
 
 RAVDESS = Path(__file__).parents[2].parent / "shared/data/ravdess"
-NAMED = [name for name in CORPORA if name not in {"planted", "manifest", "folders", "flat"}]
+NAMED = [name for name in CORPORA if name not in {"planted", "planted-in", "manifest", "folders", "flat"}]
 
 
 def build_ravdess(root, actors=range(1, 25)):
@@ -21,13 +21,13 @@ def build_ravdess(root, actors=range(1, 25)):
     return root
 
 
-def build_planted(root):
+def build_planted(root, corpus="planted"):
     clips = []
     for split in ("train", "validation", "test"):
         for label in ("tremor", "rising"):
             path = root / f"{split}-{label}.wav"
             path.touch()
-            clips.append(Clip(path, label, speaker=f"s-{split}", corpus="planted", split=split))
+            clips.append(Clip(path, label, speaker=f"s-{split}", corpus=corpus, split=split))
     save_manifest(root / "manifest.jsonl", clips)
     return clips
 
@@ -142,14 +142,15 @@ def test_an_option_that_may_be_left_out_may_be_null(tmp_path):
     assert len(load_corpus("folders", tmp_path, speaker_pattern=None)) == 1
 
 
-def test_planted_speech_is_read_from_its_manifest(tmp_path):
-    clips = build_planted(tmp_path)
-    assert load_corpus("planted", tmp_path) == clips
-    split = CORPORA["planted"].protocol(clips).split(clips, 0)
+@pytest.mark.parametrize("name", ["planted", "planted-in"])
+def test_planted_speech_is_read_from_its_manifest(name, tmp_path):
+    clips = build_planted(tmp_path, name)
+    assert load_corpus(name, tmp_path) == clips
+    split = CORPORA[name].protocol(clips).split(clips, 0)
     assert [len(part) for _, part in split.items()] == [2, 2, 2]
     (tmp_path / "manifest.jsonl").unlink()
-    with pytest.raises(CorpusError, match=r"corpus='planted': there is no manifest\.jsonl in it"):
-        load_corpus("planted", tmp_path)
+    with pytest.raises(CorpusError, match=rf"corpus='{name}': there is no manifest\.jsonl in it"):
+        load_corpus(name, tmp_path)
 
 
 def speakers(*names, split=None, corpus="x"):

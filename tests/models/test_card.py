@@ -62,6 +62,7 @@ def test_the_page_does_not_make_up_what_is_not_known(build_exportable, tmp_path)
         ({"unit": "split"}, "come with the corpus"),
         ({"shared_validation": True}, "with other texts"),
         ({"corpus": "planted"}, "no person's emotion"),
+        ({"corpus": "planted-in-ravdess"}, "The recordings: Corpus: ravdess"),
         ({"corpus": "my corpus"}, "known to those who recorded it"),
         ({"corpus": "manifest"}, "known to those who recorded it"),
     ],

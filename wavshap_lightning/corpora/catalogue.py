@@ -40,6 +40,11 @@ from wavshap_lightning.errors import CorpusError, SettingError
 PLANTED = Layout(
     "planted", "manifest.jsonl", "wavshap_lightning.corpora.planted.write_planted_speech, which makes it"
 )
+PLANTED_IN = Layout(
+    "planted-in",
+    "manifest.jsonl",
+    "wavshap_lightning.corpora.planted_in.write_planted_in, which makes it from real recordings",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +82,22 @@ def load_planted(root: Path | str) -> list[Clip]:
     Raises:
         CorpusError: If there is no manifest in the folder, or it does not hold together.
     """
-    table = PLANTED.checked_folder(root) / "manifest.jsonl"
+    return _load_made(PLANTED, root)
+
+
+def load_planted_in(root: Path | str) -> list[Clip]:
+    """Real recordings with planted cues as the package wrote them below a folder.
+
+    Raises:
+        CorpusError: If there is no manifest in the folder, or it does not hold together.
+    """
+    return _load_made(PLANTED_IN, root)
+
+
+def _load_made(layout: Layout, root: Path | str) -> list[Clip]:
+    table = layout.checked_folder(root) / "manifest.jsonl"
     if not table.is_file():
-        raise PLANTED.complaint(root, "there is no manifest.jsonl in it")
+        raise layout.complaint(root, "there is no manifest.jsonl in it")
     return read_manifest(table)
 
 
@@ -186,6 +204,13 @@ _TABLE = (
         expected_clips=35000,
     ),
     Corpus("planted", load_planted, "made by this package", PLANTED.homepage, protocol=official_split),
+    Corpus(
+        "planted-in",
+        load_planted_in,
+        "that of the recordings",
+        "any of the other corpora",
+        protocol=official_split,
+    ),
     Corpus("manifest", load_manifest, "yours", "your own recordings", protocol=default_protocol),
     Corpus("folders", folders.load_folders, "yours", "your own recordings", protocol=default_protocol),
     Corpus("flat", folders.load_flat, "yours", "your own recordings", protocol=default_protocol),

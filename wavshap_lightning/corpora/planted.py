@@ -9,11 +9,8 @@ anything else in the clip gives the class away.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,13 +20,19 @@ from jaxtyping import Float
 
 from wavshap_lightning.audio.io import SAMPLE_RATE, save_audio
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.manifest import read_manifest, save_manifest
+from wavshap_lightning.corpora.made import (
+    break_seal,
+    check_at_least,
+    check_labels,
+    part_of,
+    seal,
+    sealed_clips,
+)
 from wavshap_lightning.corpora.synthetic.difficulty import difficulty_named
 from wavshap_lightning.corpora.synthetic.lead import add_lead
 from wavshap_lightning.corpora.synthetic.scene import CUE_OF_LABEL, check_cue_strength, check_label, draw_clip
 from wavshap_lightning.corpora.synthetic.speech import VOICES, draw_speaker
-from wavshap_lightning.corpora.tables import write_table
-from wavshap_lightning.errors import CorpusError, SettingError
+from wavshap_lightning.errors import SettingError
 
 FORMAT_VERSION = 2
 """Raised whenever the same settings give other bytes."""
@@ -72,13 +75,12 @@ class PlantedSettings:
     difficulty: str = "easy"
 
     def __post_init__(self) -> None:
-        _check_at_least("num_speakers", self.num_speakers, 3)
-        _check_at_least("clips_per_speaker_and_label", self.clips_per_speaker_and_label, 1)
-        _check_at_least("seed", self.seed, 0)
+        check_at_least("num_speakers", self.num_speakers, 3)
+        check_at_least("clips_per_speaker_and_label", self.clips_per_speaker_and_label, 1)
+        check_at_least("seed", self.seed, 0)
         check_cue_strength(self.cue_strength)
         difficulty_named(self.difficulty)
-        if len(set(self.labels)) != len(self.labels) or len(self.labels) < 2:
-            raise SettingError(f"labels={self.labels!r} must be at least two different labels")
+        check_labels(self.labels)
         for label in self.labels:
             check_label(label)
         if not 0.0 <= self.lead_s <= MAX_LEAD_S:
@@ -118,7 +120,7 @@ def write_planted_speech(
         CorpusError: If the manifest or the settings cannot be written.
     """
     root = Path(root).expanduser()
-    _settings_path(root).unlink(missing_ok=True)
+    break_seal(root)
     num_clips = settings.num_speakers * len(settings.labels) * settings.clips_per_speaker_and_label
     clips: list[Clip] = []
     for clip, waveform in _draw_corpus(root, settings):
@@ -126,8 +128,7 @@ def write_planted_speech(
         clips.append(clip)
         if on_progress is not None:
             on_progress(len(clips), num_clips)
-    save_manifest(_manifest_path(root), clips)
-    write_table(_settings_path(root), _record(root, settings, clips))
+    seal(root, _fields(settings), clips)
     return clips
 
 
@@ -139,41 +140,19 @@ def ensure_planted_speech(
     Settings and a hash of all files are stored last: a corpus without them, with others, or with a file
     that has changed since is written anew.
     """
-    root = Path(root).expanduser()
-    with suppress(CorpusError, OSError):  # a file is gone or damaged, so the corpus is not complete
-        stored = _settings_path(root).read_bytes()
-        clips = read_manifest(_manifest_path(root))
-        if stored == _record(root, settings, clips).encode():
-            return clips
-    return write_planted_speech(root, settings, on_progress=on_progress)
+    clips = sealed_clips(Path(root).expanduser(), _fields(settings))
+    return write_planted_speech(root, settings, on_progress=on_progress) if clips is None else clips
 
 
-def _manifest_path(root: Path) -> Path:
-    return root / "manifest.jsonl"
-
-
-def _settings_path(root: Path) -> Path:
-    return root / "planted.json"
-
-
-def _record(root: Path, settings: PlantedSettings, clips: Sequence[Clip]) -> str:
-    fields = {"format_version": FORMAT_VERSION, **settings.to_dict(), "sha256": _hash_files(root, clips)}
-    return json.dumps(fields, indent=2) + "\n"
-
-
-def _hash_files(root: Path, clips: Sequence[Clip]) -> str:
-    """One hash of the bytes of the manifest and of every clip."""
-    hashes = sha256()
-    for path in (_manifest_path(root), *(clip.path for clip in clips)):
-        hashes.update(sha256(path.read_bytes()).digest())
-    return hashes.hexdigest()
+def _fields(settings: PlantedSettings) -> dict[str, Any]:
+    return {"format_version": FORMAT_VERSION, **settings.to_dict()}
 
 
 def _draw_corpus(root: Path, settings: PlantedSettings) -> Iterator[tuple[Clip, Float[np.ndarray, " time"]]]:
     """Every clip from a generator of its own, so that none depends on how many there are."""
     for index in range(settings.num_speakers):
         voice = VOICES[index % len(VOICES)]
-        name, split = f"s{index + 1:02d}-{voice}", _split_of(index, settings.num_speakers)
+        name, split = f"s{index + 1:02d}-{voice}", part_of(index, settings.num_speakers)
         speaker = draw_speaker(_generator(settings, _SPEAKER_STREAM, index), voice=voice)
         for label, take in product(settings.labels, range(settings.clips_per_speaker_and_label)):
             stream = (index, tuple(CUE_OF_LABEL).index(label), take)
@@ -193,15 +172,3 @@ def _draw_corpus(root: Path, settings: PlantedSettings) -> Iterator[tuple[Clip, 
 
 def _generator(settings: PlantedSettings, *stream: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=stream))
-
-
-def _split_of(index: int, num_speakers: int) -> str:
-    held_out = max(1, num_speakers // 6)
-    if index < num_speakers - 2 * held_out:
-        return "train"
-    return "validation" if index < num_speakers - held_out else "test"
-
-
-def _check_at_least(name: str, value: int, smallest: int) -> None:
-    if value < smallest:
-        raise SettingError(f"{name}={value!r} must be at least {smallest}")

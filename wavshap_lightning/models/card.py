@@ -31,6 +31,11 @@ SYNTHETIC = (
     "Corpus: PlantedSpeech, synthetic clips that wavshap-lightning makes. Their classes are decided by "
     "planted cues and named like emotions; no person's emotion is in them. Nobody else has rights in it."
 )
+PLANTED_IN = "planted-in-"
+CUES_IN_SPEECH = (
+    "Classes are decided by cues that wavshap-lightning planted in recordings and named like emotions; what "
+    "these were labelled was left aside. The recordings:"
+)
 MADE_WITH = (
     "Made with wavshap-lightning, which also shows what in a recording a decision comes from: when, in which "
     "band, in which layer."
@@ -131,6 +136,8 @@ def _training(record: ClassifierRecord) -> str:
 
 
 def _corpus(name: str) -> str:
+    if name.startswith(PLANTED_IN):
+        return f"{CUES_IN_SPEECH} {_corpus(name.removeprefix(PLANTED_IN))}"
     try:
         corpus = corpus_named(name)
     except CorpusError:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +18,12 @@ from wavshap_lightning.corpora.catalogue import corpus_named, load_corpus
 from wavshap_lightning.corpora.clip import SPLITS, Clip
 from wavshap_lightning.corpora.emotions import ordered_labels
 from wavshap_lightning.corpora.measure import ClipFacts, measure_clip, measure_clips
-from wavshap_lightning.corpora.planted import PlantedSettings, ensure_planted_speech
 from wavshap_lightning.corpora.protocols import build_protocol
 from wavshap_lightning.corpora.splits import Protocol, Split
 from wavshap_lightning.errors import AudioError, CorpusError, SettingError
 from wavshap_lightning.training.cache import TensorCache
 from wavshap_lightning.training.features import KeyedClip, clip_key
+from wavshap_lightning.training.planting import make_planted, make_planted_in
 from wavshap_lightning.training.progress import progress_bar
 
 OnBadClip = Literal["error", "skip"]
@@ -81,7 +80,7 @@ class PreparedCorpus:
 
 
 def list_clips(settings: CorpusSettings, cache_directory: Path) -> list[Clip]:
-    """The clips of the corpus under their labels, before anything is read; PlantedSpeech is made first.
+    """The clips of the corpus under their labels, before anything is read; what is planted is made first.
 
     Raises:
         CorpusError: If the corpus is not there or its labels do not fit.
@@ -89,9 +88,11 @@ def list_clips(settings: CorpusSettings, cache_directory: Path) -> list[Clip]:
     """
     name, root, options = corpus_named(settings.name).name, settings.root, dict(settings.options or {})
     if name == "planted" and root is None:
-        root, options = str(_make_planted(options, cache_directory)), {}
+        root, options = str(make_planted(options, cache_directory)), {}
     if root is None:
         raise SettingError(f"root=None: say where corpus={name!r} lies, for example --data.root DIR")
+    if name == "planted-in":
+        root, options = str(make_planted_in(root, options, cache_directory)), {}
     taken = sorted(options.keys() & {"labels", "label_map", "max_samples", "seed"})
     if taken:
         raise SettingError(
@@ -186,22 +187,6 @@ def _may_share_speakers(settings: CorpusSettings, protocol: Protocol) -> tuple[s
     if settings.allow_shared_speakers or protocol.unit == "clip":
         return SPLITS
     return ("train", "validation") if protocol.shared_validation else ()
-
-
-def _make_planted(options: Mapping[str, Any], cache_directory: Path) -> Path:
-    try:
-        values: dict[str, Any] = {k: tuple(v) if k == "labels" else v for k, v in options.items()}
-        settings = PlantedSettings(**values)
-    except TypeError as error:
-        raise SettingError(
-            f"options={dict(options)}: {error}; see PlantedSettings for what can be set"
-        ) from error
-    digest = sha256(json.dumps(settings.to_dict(), sort_keys=True).encode()).hexdigest()
-    root = cache_directory / "planted" / digest[:16]
-    num_clips = settings.num_speakers * len(settings.labels) * settings.clips_per_speaker_and_label
-    with progress_bar("Making clips", num_clips) as on_progress:
-        ensure_planted_speech(root, settings, on_progress=lambda done, _total: on_progress(done))
-    return root
 
 
 def _measure(split: Split, cache_directory: Path, sample_rate: int) -> dict[Clip, ClipFacts]:

@@ -1,0 +1,1 @@
+"""Recordings of real speech: where they are voiced, and the cue planted there."""
