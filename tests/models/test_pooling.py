@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.models.pooling import POOLINGS, VARIANCE_FLOOR, AttentivePooling, MeanStdPooling
+from wavshap_lightning.models.pooling import POOLINGS, VARIANCE_FLOOR, AttentivePooling
 from wavshap_lightning.models.statistics import summarise_layers
 
 SIZE = 8
@@ -51,20 +51,33 @@ def test_mean_and_deviation_are_those_of_the_valid_frames(frames):
     )
 
 
-def test_attentive_pooling_weighs_frames_by_the_softmax_of_their_scores(frames, generator):
+def test_attention_weighs_departures_by_the_softmax_of_their_scores_beside_the_clip(frames):
     values, mask = frames
-    pooling = AttentivePooling(SIZE, attention_size=5)
-    found = pooling(values, mask)
-    for clip, valid, pooled in zip(values, mask, found, strict=True):
-        scores = torch.stack([pooling.score(frame).squeeze() for frame in clip[valid]])
-        expected = mean_and_deviation(clip[valid], scores.exp() / scores.exp().sum())
-        torch.testing.assert_close(pooled, expected)
+    pooling = AttentivePooling(SIZE, num_queries=3, attention_size=5)
+    for clip, valid, pooled in zip(values, mask, pooling(values, mask), strict=True):
+        of_clip = mean_and_deviation(clip[valid], torch.full((int(valid.sum()),), 1 / int(valid.sum())))
+        departures = clip[valid] - of_clip[:SIZE]
+        scores = torch.stack([pooling.score(torch.cat([frame, of_clip])) for frame in departures])
+        expected = [each.softmax(0) @ departures for each in scores.T]
+        torch.testing.assert_close(pooled, torch.cat([of_clip[:SIZE], *expected]))
 
 
-def test_attention_that_has_no_preference_is_mean_and_deviation(frames):
+def test_attention_that_has_no_preference_is_the_mean(frames):
     pooling = AttentivePooling(SIZE)
     torch.nn.init.zeros_(pooling.score[2].weight)
-    torch.testing.assert_close(pooling(*frames), MeanStdPooling(SIZE)(*frames))
+    pooled = pooling(*frames)
+    torch.testing.assert_close(pooled[:, :SIZE], POOLINGS["mean"](SIZE)(*frames))
+    torch.testing.assert_close(pooled[:, SIZE:], torch.zeros_like(pooled[:, SIZE:]), rtol=0, atol=1e-6)
+
+
+def test_an_offset_of_all_frames_moves_only_the_mean_of_attention_that_does_not_see_it(frames):
+    values, mask = frames
+    pooling = AttentivePooling(SIZE)
+    with torch.no_grad():
+        pooling.score[0].weight[:, SIZE : 2 * SIZE] = 0.0
+    moved = pooling((values + 3.0) * mask[:, :, None], mask) - pooling(values, mask)
+    torch.testing.assert_close(moved[:, :SIZE], torch.full((3, SIZE), 3.0))
+    torch.testing.assert_close(moved[:, SIZE:], torch.zeros_like(moved[:, SIZE:]), rtol=0, atol=1e-4)
 
 
 def test_the_size_is_the_one_declared(pooling, frames):

@@ -83,31 +83,44 @@ class MeanStdPooling(nn.Module):
 
 
 class AttentivePooling(nn.Module):
-    """Mean and standard deviation under learned weights over time.
+    """How frames depart from their clip's mean, averaged under learned weights over time.
 
-    Source: Okabe, Koshinaka and Shinoda 2018, "Attentive Statistics Pooling for Deep Speaker
-    Embedding".
+    Several queries score each frame beside the clip's mean and standard deviation, so that a voice that is
+    high throughout is told from one that rises. The vector holds the clip's mean, then for each query the
+    mean of the departures under its weights.
+
+    Source: Zhu, Ko, Snyder, Mak and Povey 2018, "Self-Attentive Speaker Embeddings for Text-Independent
+    Speaker Verification" (several queries); Desplanques, Thienpondt and Demuynck 2020, "ECAPA-TDNN:
+    Emphasized Channel Attention, Propagation and Aggregation in TDNN Based Speaker Verification" (the
+    clip's statistics beside each frame). Deviations under the weights, as in attentive statistics pooling,
+    are left out: they tie all frames of a clip together, and blur what each of them adds.
 
     Args:
         hidden_size: Size of a frame.
+        num_queries: How many sets of weights there are.
         attention_size: Size of the layer that scores a frame.
     """
 
     statistic: Statistic = "frames"
 
-    def __init__(self, hidden_size: int, attention_size: int = 64) -> None:
+    def __init__(self, hidden_size: int, num_queries: int = 4, attention_size: int = 64) -> None:
         super().__init__()
-        self.output_size = 2 * hidden_size
+        self.output_size = (1 + num_queries) * hidden_size
         self.score = nn.Sequential(
-            nn.Linear(hidden_size, attention_size), nn.Tanh(), nn.Linear(attention_size, 1)
+            nn.Linear(3 * hidden_size, attention_size), nn.Tanh(), nn.Linear(attention_size, num_queries)
         )
 
     def forward(
         self, frames: Float[Tensor, "batch time hidden"], mask: Bool[Tensor, "batch time"]
     ) -> Float[Tensor, "batch pooled"]:
         """See [`Pooling`][]."""
-        scores = self.score(frames)[:, :, 0].masked_fill(~mask, float("-inf"))
-        return _mean_and_deviation(frames, scores.softmax(1))
+        of_clip = _mean_and_deviation(frames, _uniform(mask))
+        mean = of_clip[:, : frames.shape[2]]
+        departures = frames - mean[:, None]
+        beside = of_clip[:, None].expand(-1, frames.shape[1], -1)
+        scores = self.score(torch.cat([departures, beside], 2)).masked_fill(~mask[:, :, None], float("-inf"))
+        departed = scores.softmax(1).transpose(1, 2) @ departures
+        return torch.cat([mean, departed.flatten(1)], 1)
 
     def pool_statistics(
         self, statistics: LayerStatistics, weights: Float[Tensor, " layer"]
