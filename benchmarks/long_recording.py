@@ -18,7 +18,12 @@ import resource
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
+from unittest.mock import patch
 
 import torch
 from _base import LABELS
@@ -30,11 +35,13 @@ from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.explainer.explain import explain
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.long import LongBackbone
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 
 CLIP_S, QUICK_CLIP_S, WINDOW_S = 20.0, 2.0, 10.0
 DRAWS = {"embedded": 64, "Base": 4}
 LONG_DRAWS = 2
+TOLD_EVERY_S = 60.0
 BAR_DIFFERENCE, BAR_GB = 0.05, 8.0
 RUN = "--run"
 
@@ -104,7 +111,9 @@ def _speech(root: Path, duration_s: float) -> Tensor:
 
 def _long(minutes: float) -> list[Measurement]:
     command = [sys.executable, __file__, RUN, str(minutes), str(LONG_DRAWS)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parent
+    )  # what it says on the way goes to standard error
     peak_gb, seconds, draw_seconds, gap = json.loads(done.stdout.splitlines()[-1])
     name = f"Base, {minutes:g} min, frames"
     note = f"{LONG_DRAWS} draws, of {draw_seconds:.0f} s each; what was missing to completeness: {gap:.1g}"
@@ -119,12 +128,41 @@ def run_once(minutes: float, num_draws: int) -> None:
     classifier = build("Base")
     (waveform,) = draw_waveforms([60.0 * minutes])
     began = time.perf_counter()
-    found = explain(classifier, waveform, "happy", views=("frames",), num_draws=num_draws)
+    with tell_now_and_then(began):
+        found = explain(classifier, waveform, "happy", views=("frames",), num_draws=num_draws)
     seconds = time.perf_counter() - began
     attribution = found.attributions["frames"]
     explained = attribution.score[0] - attribution.mean_baseline_score[0]
     missing = abs(float(attribution.sums("frames")[0]) - explained)
     print(json.dumps([_peak_gb(), seconds, seconds / num_draws, missing]))
+
+
+@contextmanager
+def tell_now_and_then(began: float) -> Iterator[None]:
+    """Within the block say every minute which pass is going on, after how long, and with how much memory."""
+    passes, ended = Counter[str](), Event()
+    kinds = {"mixed": "transformer", "frontend": "frontend"}
+
+    def counted(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def call(*args: Tensor) -> Tensor:
+            passes[name] += 1
+            return function(*args)
+
+        return call
+
+    def tell() -> None:
+        while not ended.wait(TOLD_EVERY_S):
+            going_on = ", ".join(f"{name} {count}" for name, count in passes.items())
+            line = f"{time.perf_counter() - began:.0f} s: passes begun: {going_on}; {_peak_gb():.2f} GB\n"
+            sys.stderr.write(line)
+
+    wrapped = {name: counted(kinds[name], getattr(LongBackbone, name)) for name in kinds}
+    with patch.multiple(LongBackbone, **wrapped):
+        Thread(target=tell, daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
 
 
 def _peak_gb() -> float:

@@ -55,3 +55,21 @@ def test_the_inner_rings_load_no_model_library():
         "print([name for name in ('torch', 'lightning', 'transformers', 'wandb') if name in sys.modules])"
     )
     assert run_python(code).stdout.strip() == "[]"
+
+
+def test_what_explains_a_clip_loads_nothing_that_only_an_option_asks_for():
+    slow = (
+        "lightning",
+        "wandb",
+        "torchmetrics",
+        "numba",
+        "scipy.signal",
+        "scipy.stats",
+        "pandas",
+        "matplotlib.pyplot",
+    )
+    code = (
+        "import sys, wavshap_lightning.cli.explain_run, wavshap_lightning.viz.report\n"
+        f"print([name for name in {slow} if name in sys.modules])"
+    )
+    assert run_python(code).stdout.strip() == "[]"

@@ -9,6 +9,7 @@ import re
 import tracemalloc
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -59,6 +60,13 @@ class TestSound:
     def test_any_rate_can_be_asked_for(self, tmp_path, tones, write):
         path = write(tmp_path / "a.wav", tones(16_000), subtype="FLOAT")
         assert np.abs(load_audio(path, sample_rate=24_000) - tones(24_000, 24_000))[999:-999].max() < 2e-4
+
+    @pytest.mark.parametrize("sample_rate", [8_000, 11_025, 44_100, 48_000])
+    def test_resampled_as_librosa_does(self, tmp_path, sample_rate, write):
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, 9_999)
+        path = write(tmp_path / "a.wav", noise, sample_rate, "FLOAT")
+        expected = librosa.resample(noise.astype(np.float32), orig_sr=sample_rate, target_sr=SAMPLE_RATE)
+        np.testing.assert_array_equal(load_audio(path), np.clip(expected, -1, 1))
 
     @pytest.mark.parametrize("num_channels", [1, 2, 5, 8])
     def test_channels_are_averaged(self, tmp_path, num_channels, tones, write):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 
 from wavshap_lightning.audio.io import load_audio
-from wavshap_lightning.audio.segments import Segment, cut_to, read_segments, voiced_segments
+from wavshap_lightning.audio.segments import Segment, _is_loud, cut_to, read_segments, voiced_segments
 from wavshap_lightning.errors import AudioError
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "aligned_speech"
@@ -191,3 +192,14 @@ def test_words_lie_where_it_is_loud():
         for word in words
     )
     assert heard > 0.8 * sum(word.end_s - word.start_s for word in words)
+
+
+@pytest.mark.parametrize("num_samples", [1, 479, 480, 481, 16_000])
+def test_levels_are_those_of_librosa(num_samples):
+    """Of a silent half and a loud half."""
+    waveform = np.random.default_rng(0).normal(size=num_samples) * (np.arange(num_samples) > num_samples / 2)
+    rms = librosa.feature.rms(y=waveform, frame_length=480, hop_length=160)[0]
+    loud = _is_loud(waveform, 16_000)
+    assert len(loud) == len(rms)
+    if num_samples == 16_000:
+        assert loud.tolist() == (rms > rms.max() * 10**-1.5).tolist()

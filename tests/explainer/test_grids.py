@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import librosa
 import numpy as np
 import pytest
 import torch
@@ -54,6 +55,11 @@ def test_bands_cover_every_bin_and_none_is_empty(num_bands, sample_rate):
     assert (np.diff(edges) > 0).all()
     hertz = band_edges_hz(num_bands, sample_rate)
     assert (hertz[0], hertz[-1]) == (0.0, sample_rate / 2)
+
+
+def test_wide_bands_lie_where_librosa_has_them():
+    hertz = librosa.mel_frequencies(13, fmin=0.0, fmax=8000.0)
+    np.testing.assert_allclose(band_edges_hz(12, 16_000), hertz, atol=8000 / 512)
 
 
 @pytest.mark.parametrize("hertz", [300.0, 4000.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import librosa
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -115,6 +116,22 @@ def test_a_tone_and_a_click_are_seen_where_they_are():
     click[8000] = 1.0
     middle_s = times.center_s()[int(log_mel(click, times).sum(0).argmax())]
     assert middle_s == pytest.approx(0.5, abs=0.005)
+
+
+def test_levels_are_those_of_librosa(waveform):
+    num_samples, size, hop = len(waveform), 512, 128
+    times = TimeGrid(1 + (num_samples - size) // hop, hop, size, 0, 16_000)
+    power = librosa.feature.melspectrogram(
+        y=np.pad(waveform.astype(np.float64), size // 2),
+        sr=16_000,
+        n_fft=2 * size,
+        win_length=size,
+        hop_length=hop,
+        center=False,
+        n_mels=NUM_MELS,
+    )
+    expected = librosa.power_to_db(power, ref=np.max, top_db=70.0)
+    np.testing.assert_allclose(log_mel(waveform.astype(np.float64), times), expected, atol=1e-5)
 
 
 def test_the_waveforms_envelope_holds_every_sample(axes, waveform):

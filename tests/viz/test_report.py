@@ -58,7 +58,7 @@ def parsed(html):
 
 def unpacked(html, index=0):
     content = re.search(rf'id="data-{index}">([^<]*)</script>', html)[1]
-    return json.loads(zlib.decompress(base64.b64decode(content)))
+    return json.loads(zlib.decompress(base64.b64decode(content)) if index else content)
 
 
 def numbers_of(held):

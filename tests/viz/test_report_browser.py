@@ -84,7 +84,7 @@ def open_page(browser, faults, tmp_path_factory):
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
         page.on("request", lambda one: one.url.startswith(own) or faults.append(one.url))
-        page.goto(file.as_uri())
+        page.goto(file.as_uri(), wait_until="commit")
         page.wait_for_selector("#clip[data-shown]")
         return page
 
@@ -256,6 +256,14 @@ def test_rows_open_clips_and_a_failed_one_says_why(page):
     assert page.locator("#clip .warnings").text_content().strip() == "the file is empty; give a recording"
 
 
+def test_an_address_opens_its_clip(open_page, html):
+    page = open_page(html)
+    page.goto(f"{page.url}#clip-2")
+    page.reload()
+    page.wait_for_selector("#clip[data-shown='2']")
+    assert page.locator("#clip h2").text_content() == "clip 2.wav"
+
+
 def test_keys_seek_and_move_between_clips(page):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
@@ -388,17 +396,20 @@ def test_two_hundred_clips_stay_small_and_responsive(open_page, clips, waveform)
     many = [replace(three_seconds[place % 3], name=f"clip {place:03}.wav") for place in range(200)]
     page_text = build_report(many, title="Many")
     size = len(page_text.encode())
-    start = time.perf_counter()
     page = open_page(page_text)
-    opened_s = time.perf_counter() - start
+    opened_s = page.evaluate("performance.now()") / 1000
+    page.wait_for_load_state()
+    read_s = page.evaluate("performance.now()") / 1000
     steps = []
     for place in range(1, 6):
         start = time.perf_counter()
         page.keyboard.press("ArrowDown")
         page.wait_for_selector(f"#clip[data-shown='{place}']")
         steps.append(time.perf_counter() - start)
-    measured = f"{size / 1e6:.1f} MB, opened in {opened_s:.1f} s, a clip in {np.median(steps):.2f} s"
-    sys.stdout.write(f"\n200 clips of 3 s: {measured}\n")
+    opened = f"the first clip shown after {opened_s:.1f} s, all read after {read_s:.1f} s"
+    sys.stdout.write(
+        f"\n200 clips of 3 s: {size / 1e6:.1f} MB, {opened}, a clip in {np.median(steps):.2f} s\n"
+    )
     assert size <= MOST_BYTES
     assert page.locator("#clip h2").text_content() == "clip 005.wav"
 

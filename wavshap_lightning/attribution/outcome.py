@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxtyping import Bool, Float64
-from scipy import stats
+from scipy.special import stdtrit
 from torch import Tensor
 
 from wavshap_lightning.errors import AttributionError
@@ -33,7 +33,7 @@ class ViewEstimate:
         """
         if self.stderr is None:
             raise AttributionError("stderr=None: this method has no chance in it, and so no interval")
-        return self.stderr * float(stats.t.ppf((1 + level) / 2, self.degrees_of_freedom))
+        return self.stderr * float(stdtrit(self.degrees_of_freedom, (1 + level) / 2))
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from hashlib import file_digest
 from io import BytesIO
 from pathlib import Path
 
-import librosa
 import numpy as np
 import soundfile
+import soxr
 from jaxtyping import Float, Float32, Int16
 
 from wavshap_lightning.audio.decode import (
@@ -65,8 +65,9 @@ def load_audio(
     """
     _check_sample_rate(sample_rate)
     native = read_native(path, start_s=start_s, end_s=end_s)
-    waveform = librosa.resample(native.waveform, orig_sr=native.sample_rate, target_sr=sample_rate)
-    return np.clip(waveform, -1.0, 1.0, out=waveform)
+    if native.sample_rate == sample_rate:
+        return native.waveform
+    return np.clip(_resample(native, sample_rate), -1.0, 1.0)
 
 
 def hash_audio_file(path: str | os.PathLike[str]) -> str:
@@ -129,6 +130,13 @@ def save_audio(
 def _check_sample_rate(sample_rate: int) -> None:
     if sample_rate < 1:
         raise SettingError(f"sample_rate={sample_rate} must be at least 1 sample per second, such as 16000")
+
+
+def _resample(native: NativeAudio, sample_rate: int) -> Float32[np.ndarray, " num_samples"]:
+    # soxr rounds the number of samples; it is always rounded up here
+    resampled = soxr.resample(native.waveform, native.sample_rate, sample_rate, quality="HQ")
+    missing = native.num_samples_at(sample_rate) - len(resampled)
+    return np.pad(resampled, (0, max(missing, 0)))[: len(resampled) + missing]
 
 
 def _written_format(path: Path) -> str:

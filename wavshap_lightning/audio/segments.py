@@ -8,7 +8,6 @@ from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 
-import librosa
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -110,7 +109,8 @@ def voiced_segments(waveform: Float[np.ndarray, " num_samples"], sample_rate: in
 
 def _is_loud(waveform: Float[np.ndarray, " num_samples"], sample_rate: int) -> Bool[np.ndarray, " steps"]:
     hop, window = max(1, round(HOP_S * sample_rate)), max(1, round(WINDOW_S * sample_rate))
-    rms = librosa.feature.rms(y=waveform, frame_length=window, hop_length=hop)[0]
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(waveform, window // 2), window)[::hop]
+    rms = np.sqrt(np.square(windows).mean(axis=1))
     level_db = 20 * np.log10(np.maximum(rms, 1e-9))
     floor_db, loud_db = np.quantile(level_db, [FLOOR_QUANTILE, LOUD_QUANTILE])
     range_db = float(loud_db - floor_db)

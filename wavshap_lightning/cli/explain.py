@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 
 from wavshap_lightning.cli.explain_options import read_options
 from wavshap_lightning.cli.terminal import complain
@@ -22,9 +24,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     try:
         options = read_options(args)
-        # What computes takes seconds to load, and nobody waits for them to read the help.
-        what = "explain_run" if options.corpus is None else "explain_corpus"
-        sys.exit(import_module(f"wavshap_lightning.cli.{what}").run(options))
+        sys.exit(_load("explain_run" if options.corpus is None else "explain_corpus").run(options))
     except WavshapError as error:
         complain(error)
         sys.exit(EXIT_NOTHING_DONE)
@@ -33,6 +33,22 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(EXIT_DONE)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _load(name: str) -> ModuleType:
+    """What computes: it takes seconds, which nobody waits for to read the help.
+
+    A tenth of them would go into looking for garbage among a million objects, all of which stay.
+    """
+    name = f"wavshap_lightning.cli.{name}"
+    if name in sys.modules or not gc.isenabled():
+        return import_module(name)
+    gc.disable()
+    try:
+        return import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 if __name__ == "__main__":

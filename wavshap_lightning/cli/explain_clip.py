@@ -19,7 +19,6 @@ from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.cli.explain_items import Item, audio_below
 from wavshap_lightning.cli.explain_segments import segments_of
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation.families import explain_by_family, family_agreement
 from wavshap_lightning.explainer.caveats import caveats
 from wavshap_lightning.explainer.doctor import examine
 from wavshap_lightning.explainer.explain import Explainer
@@ -196,6 +195,11 @@ def _families(names: str, settings: ExplainSettings) -> tuple[str, ...]:
 
 def _agreement(work: Work, item: Item) -> list[dict[str, str | float | None]]:
     """How far the maps of each two families agree; None where one of them is constant."""
+    from wavshap_lightning.evaluation.families import (  # noqa: PLC0415 - slow, and seldom asked for
+        explain_by_family,
+        family_agreement,
+    )
+
     given = work.explainer.settings.to_dict()
     explainer = Explainer(
         work.explainer.classifier, ExplainSettings.from_dict({**given, "views": ["frames"], "segments": []})

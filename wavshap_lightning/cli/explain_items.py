@@ -9,17 +9,12 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-
-from wavshap_lightning.audio.io import AUDIO_SUFFIXES, SAMPLE_RATE, save_audio
+from wavshap_lightning.audio.io import AUDIO_SUFFIXES
 from wavshap_lightning.corpora.clip import Clip, Span
 from wavshap_lightning.corpora.files import find_audio
 from wavshap_lightning.corpora.manifest import SUFFIXES, read_manifest
-from wavshap_lightning.corpora.synthetic.scene import CUE_OF_LABEL, draw_clip
-from wavshap_lightning.corpora.synthetic.speech import draw_speaker
 from wavshap_lightning.errors import SettingError
 
-EXAMPLE_LABEL = "angry"
 LONGEST_STEM_BYTES = 120
 """File systems take names of 255 bytes, and suffixes come after."""
 
@@ -137,19 +132,3 @@ def safe_stem(stem: str) -> str:
 
 def _digest(text: str) -> str:
     return sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
-
-
-def make_example(folder: Path, seed: int) -> list[Item]:
-    """A clip of synthetic speech with a rough voice in a known span, written so that it can be heard.
-
-    Raises:
-        AudioError: If it cannot be written.
-    """
-    generator = np.random.default_rng(seed)
-    speaker = draw_speaker(generator, voice="female")
-    waveform, evidence = draw_clip(speaker, EXAMPLE_LABEL, generator)
-    path = folder / "example.wav"
-    save_audio(path, waveform, sample_rate=SAMPLE_RATE)
-    what = CUE_OF_LABEL[EXAMPLE_LABEL]
-    spans = tuple(Span(span.start_s, span.end_s, what or "") for span in evidence)
-    return name_items([Item(path, clip=Clip(path, EXAMPLE_LABEL, evidence=spans))])

@@ -13,8 +13,7 @@ from rich.console import Console
 from wavshap_lightning.cli.explain_clip import Explained, Work, explain_item, prepare, settings_of
 from wavshap_lightning.cli.explain_compare import Rivals, open_rivals
 from wavshap_lightning.cli.explain_files import Output, write_report
-from wavshap_lightning.cli.explain_items import Item, find_items, make_example
-from wavshap_lightning.cli.explain_scorecard import check_target, score_methods
+from wavshap_lightning.cli.explain_items import Item, find_items
 from wavshap_lightning.cli.explain_scores import score_all
 from wavshap_lightning.cli.explain_segments import check_segments
 from wavshap_lightning.cli.explain_words import describe, describe_briefly
@@ -66,6 +65,8 @@ def run(options: Namespace) -> int:
 
 
 def _scorecard(options: Namespace, classifier: EmotionClassifier, items: Sequence[Item], out: Path) -> int:
+    from wavshap_lightning.cli.explain_scorecard import check_target, score_methods  # noqa: PLC0415 - slow
+
     check_target(options.target)
     if options.epochs is not None:
         raise SettingError(
@@ -124,6 +125,8 @@ def reason_of(error: BaseException) -> str:
 
 
 def _example(out: Path, seed: int) -> list[Item]:
+    from wavshap_lightning.cli.explain_example import make_example  # noqa: PLC0415 - slow
+
     return make_example(out / "sounds", seed)
 
 

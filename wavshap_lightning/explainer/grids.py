@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import librosa
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers.audio_utils import hertz_to_mel, mel_to_hertz
 
 from wavshap_lightning.attribution.aggregate import with_rest
 from wavshap_lightning.attribution.spectral_views import TightFrame
@@ -18,6 +18,9 @@ STFT = TightFrame(window=512, hop=128)
 """Windows of 32 ms every 8 ms at 16 kHz."""
 
 SILENT_DB = -120.0
+
+MEL_SCALE = "slaney"
+"""Linear up to 1 kHz, logarithmic from there."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ def mel_band_edges(num_bands: int, sample_rate: int) -> Int[np.ndarray, " edges"
     >>> mel_band_edges(4, 16_000)
     array([  0,  24,  54, 118, 257])
     """
-    hertz = librosa.mel_frequencies(num_bands + 1, fmin=0.0, fmax=sample_rate / 2)
+    top_mel = hertz_to_mel(sample_rate / 2, MEL_SCALE)
+    hertz = mel_to_hertz(np.linspace(0.0, top_mel, num_bands + 1), MEL_SCALE)
     edges = np.rint(hertz * STFT.window / sample_rate).astype(int)
     edges = np.maximum.accumulate(np.maximum(edges - np.arange(num_bands + 1), 0)) + np.arange(num_bands + 1)
     edges[-1] = STFT.num_bins

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import librosa
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
+from transformers.audio_utils import (
+    hertz_to_mel,
+    mel_filter_bank,
+    power_to_db,
+    spectrogram,
+    window_function,
+)
 
 from wavshap_lightning.audio.io import hash_audio_file, load_audio
 from wavshap_lightning.errors import AudioError
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.grids import TimeGrid
+from wavshap_lightning.explainer.grids import MEL_SCALE, TimeGrid
 
 Samples = Float[np.ndarray, " samples"]
 GivenWaveform = Tensor | Shaped[np.ndarray, "..."] | None
@@ -83,21 +89,31 @@ def log_mel(waveform: Samples, times: TimeGrid) -> Float[np.ndarray, "mels colum
         waveform: The clip.
         times: Where the windows lie: one column each.
     """
-    size = 2 * times.size_samples  # zeros around each window, so that there are bins in the lowest bands
-    before = (size - times.size_samples) // 2 - times.first_sample
+    size = times.size_samples
+    num_bins = size + 1  # as of windows twice as long, so that there are bins in the lowest bands
+    before = -times.first_sample
     after = (times.count - 1) * times.hop_samples + size - before - len(waveform)
-    power = librosa.feature.melspectrogram(
-        y=np.pad(waveform[max(-before, 0) :], (max(before, 0), max(after, 0))),  # a coarse grid begins later
-        sr=times.sample_rate,
-        n_fft=size,
-        win_length=times.size_samples,
+    power = spectrogram(
+        np.pad(waveform[max(-before, 0) :], (max(before, 0), max(after, 0))),  # a coarse grid begins later
+        window_function(size, "hann"),
+        frame_length=size,
         hop_length=times.hop_samples,
+        fft_length=2 * size,
+        power=2.0,
         center=False,
-        n_mels=NUM_MELS,
+        mel_filters=_mel_filters(num_bins, times.sample_rate),
+        dtype=np.dtype(np.float64),
+    )[:, : times.count]
+    return power_to_db(power, reference=power.max(), db_range=DYNAMIC_RANGE_DB)
+
+
+def _mel_filters(num_bins: int, sample_rate: int) -> Float[np.ndarray, "bins mels"]:
+    """Triangles of equal width in mel and equal area in hertz."""
+    return mel_filter_bank(
+        num_bins, NUM_MELS, 0.0, sample_rate / 2, sample_rate, norm=MEL_SCALE, mel_scale=MEL_SCALE
     )
-    return librosa.power_to_db(power[:, : times.count], ref=np.max, top_db=DYNAMIC_RANGE_DB)
 
 
 def hz_to_mel(hertz: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Where frequencies lie on the vertical axis."""
-    return np.asarray(librosa.hz_to_mel(hertz), dtype=np.float64)
+    return np.asarray(hertz_to_mel(hertz, MEL_SCALE), dtype=np.float64)

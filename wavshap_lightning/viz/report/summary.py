@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy.special import stdtrit
 
 from wavshap_lightning.explainer.saved import SavedClip
 from wavshap_lightning.viz.report.plotting import band_names
@@ -120,7 +120,7 @@ def _over_clips(kind: str, clips: Sequence[ClipShares]) -> Shares | None:
     mean, names = rows.mean(0), tuple(found[0])
     if len(rows) < ENOUGH_CLIPS:
         return Shares(kind, names, mean, None, None, len(rows))
-    half = stats.t.ppf(0.975, len(rows) - 1) * rows.std(0, ddof=1) / np.sqrt(len(rows))
+    half = stdtrit(len(rows) - 1, 0.975) * rows.std(0, ddof=1) / np.sqrt(len(rows))
     return Shares(kind, names, mean, np.maximum(mean - half, 0), np.minimum(mean + half, 1), len(rows))
 
 

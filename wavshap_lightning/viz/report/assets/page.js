@@ -3,10 +3,13 @@
 (() => {
   const view = document.getElementById("clip");
   const body = document.querySelector("#table tbody");
-  const count = document.querySelectorAll("template[id^=view-]").length;
   const options = { displayModeBar: false, responsive: true, doubleClick: "reset" };
   const SEEK_S = 0.1, FAR_S = 1, PRINT_PX = 850, PRINT_CHART_PX = 400, PRINT_SMALL_PX = 400; // before the print's zoom
   let open = -1;
+
+  const count = body ? body.rows.length : 1;
+  // The first clip stands before this script and is drawn at once; the others stand behind it.
+  const all = new Promise((resolve) => addEventListener("DOMContentLoaded", resolve));
 
   const order = () => (body ? [...body.rows].map((row) => Number(row.dataset.clip)) : [0]);
   const parsed = (id) => JSON.parse(document.getElementById(id).textContent);
@@ -32,13 +35,15 @@
 
   async function show(index) {
     if (index === open || !(index >= 0 && index < count)) return;
-    view.querySelectorAll(".plot").forEach((plot) => Plotly.purge(plot));
     open = index;
+    if (index > 0) await all;
+    if (index !== open) return; // another was opened meanwhile
+    view.querySelectorAll(".plot").forEach((plot) => Plotly.purge(plot));
     delete view.dataset.shown;
     view.replaceChildren(document.getElementById(`view-${index}`).content.cloneNode(true));
     mark();
-    const data = await unpacked(`data-${index}`);
-    if (index !== open) return; // another was opened meanwhile
+    const data = await (index > 0 ? unpacked : parsed)(`data-${index}`);
+    if (index !== open) return;
     if (data.sound) player().src = data.sound;
     const timeline = view.querySelector("[data-plot=timeline]");
     if (data.plots.timeline) draw(timeline, data.plots.timeline);
