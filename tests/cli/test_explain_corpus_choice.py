@@ -72,6 +72,7 @@ def test_other_parts(quick, out, read_csv):
         (["--devices", "0"], "devices='0'"),
         (["--device", "cuda"], "use --accelerator and --devices"),
         (["--compare", "other.ckpt"], "compare does not go with corpus='manifest'"),
+        (["--scorecard"], "scorecard does not go with corpus='manifest'"),
         (["a.wav"], "give either recordings or a corpus"),
     ],
 )

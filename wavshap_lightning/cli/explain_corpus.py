@@ -64,6 +64,7 @@ def _check(options: Namespace) -> None:
         "audio": options.audio,
         "compare": options.compare,
         "epochs": options.epochs,
+        "scorecard": options.scorecard,
         "scores-only": options.scores_only,
         "device": options.device != "cpu",
     }
