@@ -6,6 +6,7 @@ import argparse
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ SETTINGS = PlantedSettings(num_speakers=24)
 UNHEARD_SEED = 1
 """Of a corpus none of whose speakers is one of the demo's."""
 
-FLAGS = ("fit", f"--config={ROOT / 'configs/demo.yaml'}", "--trainer.callbacks=null")
+CONFIG = ROOT / "configs/demo.yaml"
+FLAGS = ("fit", f"--config={CONFIG}", "--trainer.callbacks=null")
 
 
 @dataclass(frozen=True)
@@ -41,27 +43,32 @@ class DemoRun:
 
 def demo_heads(cache_dir: Path, seeds: Sequence[int]) -> list[EmotionClassifier]:
     """The demo's head trained from other seeds, on the same cached features."""
-    heads = []
-    for seed in seeds:
-        folder = cache_dir.resolve() / f"demo-seed{seed}"
-        path = folder / "runs/demo/version_0/checkpoints/best.ckpt"
-        if not path.is_file():
-            print(f"training the demo from seed {seed}; about two minutes", flush=True)
-            run_training((*FLAGS, f"--seed_everything={seed}"), folder)
-        heads.append(load_classifier(path))
-    return heads
+    return [load_classifier(_trained(cache_dir, seed)) for seed in seeds]
 
 
 def demo_checkpoint(arguments: argparse.Namespace) -> Path:
     """That of `--checkpoint`, or of a demo that is trained if it has not been before."""
-    path: Path | None = arguments.checkpoint
-    if path is None:
-        folder = arguments.cache_dir.resolve() / "demo"
-        path = folder / "runs/demo/version_0/checkpoints/best.ckpt"
-        if not path.is_file():
-            print("training the demo; about two minutes", flush=True)
-            run_training(FLAGS, folder)
+    return arguments.checkpoint or _trained(arguments.cache_dir, seed=0)
+
+
+def _trained(cache_dir: Path, seed: int) -> Path:
+    folder = cache_dir.resolve() / f"demo-{_code_key()}-seed{seed}"
+    path = folder / "runs/demo/version_0/checkpoints/best.ckpt"
+    if not path.is_file():
+        print(f"training the demo from seed {seed}; about two minutes", flush=True)
+        run_training((*FLAGS, f"--seed_everything={seed}"), folder)
     return path
+
+
+def _code_key() -> str:
+    """Of what decides a demo's weights, so that one of other code is trained anew."""
+    package = ROOT / "wavshap_lightning"
+    folders = ("models", "training", "corpora/synthetic")
+    sources = sorted(path for name in folders for path in (package / name).rglob("*.py"))
+    hashes = sha256()
+    for path in (CONFIG, *sources):
+        hashes.update(path.read_bytes())
+    return hashes.hexdigest()[:12]
 
 
 def demo_run(arguments: argparse.Namespace) -> DemoRun:
