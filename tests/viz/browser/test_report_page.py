@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,11 +11,8 @@ from wavshap_lightning.explainer.saved import SavedClip
 from wavshap_lightning.viz.report import ReportClip, build_report
 from wavshap_lightning.viz.words import MINUS, TO, number
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
 HOSTILE = "<script>alert(1)</script>.wav"
 HOSTILE_LABEL = "</script><img src=x onerror=alert(1)>"
-MOST_BYTES = 60e6
 PLACES = """(place) => {
   const { xaxis, yaxis, yaxis2, yaxis3, margin } = place.layout, box = place.getBoundingClientRect();
   const height = box.height - margin.t - margin.b, width = box.width - margin.l - margin.r;
@@ -27,104 +20,6 @@ PLACES = """(place) => {
   return { left: box.left + margin.l, top: box.top + margin.t, width, height, x: xaxis.range,
     y: ["yaxis", "yaxis2", "yaxis3"].map(axis) };
 }"""
-
-
-def find_browser(started):
-    """Debian's, another Chrome's, or Playwright's own; skips where there is none."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for path in map(shutil.which, names) if path), None)
-    try:
-        return started.chromium.launch(executable_path=found, args=["--mute-audio"])
-    except playwright.Error as error:
-        pytest.skip(f"no Chromium can be started ({str(error).splitlines()[0]}); apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        browser = find_browser(started)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def faults():
-    """What a page fetched, alerted or complained of."""
-    return []
-
-
-@pytest.fixture(autouse=True)
-def _no_faults(faults):
-    yield
-    found = [*faults]
-    faults.clear()
-    assert found == []
-
-
-@pytest.fixture(scope="module")
-def open_page(browser, faults, tmp_path_factory):
-    """`(html, **context) -> page`."""
-    contexts = []
-
-    def allow(route):
-        if route.request.url.startswith("file://"):
-            route.continue_()
-        else:
-            faults.append(route.request.url)
-            route.abort()
-
-    def opened(html, **context):
-        file = tmp_path_factory.mktemp("page") / "report.html"
-        file.write_text(html, encoding="utf-8", newline="\n")
-        own = ("data:", "blob:", file.as_uri())
-        contexts.append(browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **context}))
-        page = contexts[-1].new_page()
-        page.route("**/*", allow)
-        page.on("console", lambda said: faults.append(said.text))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda one: one.url.startswith(own) or faults.append(one.url))
-        page.goto(file.as_uri(), wait_until="commit")
-        page.wait_for_selector("#clip[data-shown]")
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-
-
-@pytest.fixture(scope="module")
-def clips(build_clip):
-    found = [build_clip(f"clip {place}.wav", texts=(), seed=place) for place in range(3)]
-    return [*found, ReportClip("gone.wav", None, None, "the file is empty; give a recording")]
-
-
-@pytest.fixture(scope="module")
-def html(clips):
-    return build_report(clips, title="Four clips", model={"Checkpoint": "best.ckpt"})
-
-
-@pytest.fixture(scope="module")
-def shared(open_page, html):
-    return open_page(html)
-
-
-@pytest.fixture
-def page(shared):
-    """One page for all tests that can begin at its first clip."""
-    for clip in (1, 0):
-        shared.evaluate(f"location.hash = 'clip-{clip}'")
-        shared.wait_for_selector(f"#clip[data-shown='{clip}']")
-    until(shared, "document.querySelector('audio').readyState >= 2")
-    return shared
-
-
-def until(page, condition):
-    """Wait; the page's policy forbids Playwright's own way."""
-    end = time.monotonic() + 20
-    while not page.evaluate(condition):
-        assert time.monotonic() < end, condition
-        page.wait_for_timeout(20)
 
 
 def timeline(page):
@@ -151,7 +46,7 @@ def hover(page, time_s, height, row=None):
     return page.locator(".hovertext text.nums").first.text_content()
 
 
-def test_opens_with_all_there_is(page):
+def test_opens_with_all_there_is(page, until):
     assert page.locator("h1").text_content() == "Four clips"
     assert page.locator(".headline").text_content().startswith("Heard as happy (64 %)")
     until(page, "document.querySelectorAll('#clip .js-plotly-plot').length === 6")
@@ -174,7 +69,7 @@ def test_the_policy_forbids_scripts_that_are_not_ours(page, faults):
     assert "Content Security Policy" in faults.pop()
 
 
-def test_player_plays_and_the_cursor_moves(page, waveform):
+def test_player_plays_and_the_cursor_moves(page, waveform, until):
     place = page.evaluate("document.querySelector('.cursor').getBoundingClientRect().left")
     page.keyboard.press("Space")
     until(page, "document.querySelector('audio').currentTime > 0.2")
@@ -186,7 +81,7 @@ def test_player_plays_and_the_cursor_moves(page, waveform):
     )
 
 
-def test_the_cursor_stands_at_the_time(page, waveform):
+def test_the_cursor_stands_at_the_time(page, waveform, until):
     page.evaluate("document.querySelector('audio').currentTime = 0.5")
     until(page, "!document.querySelector('audio').seeking")
     page.wait_for_timeout(100)
@@ -289,65 +184,6 @@ def test_focus_is_seen_and_everything_has_a_name(page):
     )
 
 
-def test_light_dark_and_paper(open_page, html):
-    page = open_page(html, color_scheme="dark")
-    background = "getComputedStyle(document.body).backgroundColor"
-    assert page.evaluate(background) == "rgb(22, 24, 27)"
-    page.locator("#theme").click()
-    assert page.evaluate(background) == "rgb(255, 255, 255)"
-    page.locator("#theme").click()
-    assert page.evaluate(background) == "rgb(22, 24, 27)"
-    page.emulate_media(media="print", color_scheme="dark")
-    assert page.evaluate(background) == "rgb(255, 255, 255)"
-    assert not page.locator("#theme").is_visible()
-    assert not page.locator("audio").is_visible()
-    assert page.pdf().startswith(b"%PDF")
-
-
-PAPER_PX = {"width": 695, "height": 910}
-"""What the smaller of A4 and Letter leaves within the page's margins."""
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_clip_fits_its_sheet_in_its_colours(open_page, html, theme):
-    """On paper heading, words and everything over time stand on one sheet, and nothing is cut off."""
-    page = open_page(html, color_scheme=theme, viewport=PAPER_PX)
-    until(page, "document.querySelectorAll('#clip .js-plotly-plot').length === 6")
-    page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
-    page.emulate_media(media="print", color_scheme=theme)
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    until(page, "document.querySelector('[data-plot=timeline]').layout.width > 800")
-    page.wait_for_timeout(200)
-    top, right, bottom = page.evaluate(
-        """() => {
-            const box = (place) => place.getBoundingClientRect();
-            const rights = [...document.querySelectorAll('main *')].map((one) => box(one).right);
-            const [clip, over] = ['#clip', '.over-time'].map((name) => box(document.querySelector(name)));
-            return [clip.top, Math.max(...rights), over.bottom];
-        }"""
-    )
-    assert bottom - top <= PAPER_PX["height"]
-    assert right <= PAPER_PX["width"] + 1
-    empty = "[...document.querySelectorAll('[data-emotion-plot]')].filter((one) => !one.querySelector('svg'))"
-    assert page.evaluate(f"{empty}.length") == 0
-    colours = "document.querySelector('.key .for'), document.querySelector('.warnings, .words button')"
-    assert page.evaluate(f"[{colours}].every((one) => getComputedStyle(one).printColorAdjust === 'exact')")
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    hidden = ("audio", "nav", "#theme", ".cursor", ".keys")
-    assert not any(page.locator(one).first.is_visible() for one in hidden)
-
-
-def test_it_prints_on_a_sheet_for_each_thing_to_read(open_page, html):
-    """The table, the clip over time, its charts, and each class: no page is begun for what was cut."""
-    page = open_page(html)
-    until(page, "document.querySelectorAll('#clip .js-plotly-plot').length === 6")
-    printed = page.pdf(format="Letter")
-    assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 4
-    page.wait_for_timeout(200)
-    width = timeline(page).evaluate("(plot) => plot.layout.width ?? null")
-    assert width is None  # on the screen it is as wide as the window again
-
-
 def test_hostile_names_are_harmless_and_readable(open_page, build_clip):
     labels = {"labels": (HOSTILE_LABEL, "happy", "sad", "angry"), "logits": (3.0, 2.0, 1.0, -1.0)}
     clip = build_clip(HOSTILE, HOSTILE_LABEL, classes=(0,), warnings=[HOSTILE], **labels)
@@ -371,7 +207,7 @@ def test_hostile_names_are_harmless_and_readable(open_page, build_clip):
     assert page.locator("img").count() == 0
 
 
-def test_words_seek(open_page, build_clip):
+def test_words_seek(open_page, build_clip, until):
     clip = build_clip()
     segment = {
         "text": "door",
@@ -389,43 +225,3 @@ def test_words_seek(open_page, build_clip):
     assert word.get_attribute("title") == f"0.30{TO}0.40 s: {MINUS}1, 95 % interval {MINUS}1.2 to {MINUS}0.8"
     word.click()
     assert time_of(page) == pytest.approx(0.3, abs=0.01)
-
-
-def test_two_hundred_clips_stay_small_and_responsive(open_page, clips, waveform):
-    three_seconds = [longer(clip, waveform, 4) for clip in clips[:3]]
-    many = [replace(three_seconds[place % 3], name=f"clip {place:03}.wav") for place in range(200)]
-    page_text = build_report(many, title="Many")
-    size = len(page_text.encode())
-    page = open_page(page_text)
-    opened_s = page.evaluate("performance.now()") / 1000
-    page.wait_for_load_state()
-    read_s = page.evaluate("performance.now()") / 1000
-    steps = []
-    for place in range(1, 6):
-        start = time.perf_counter()
-        page.keyboard.press("ArrowDown")
-        page.wait_for_selector(f"#clip[data-shown='{place}']")
-        steps.append(time.perf_counter() - start)
-    opened = f"the first clip shown after {opened_s:.1f} s, all read after {read_s:.1f} s"
-    sys.stdout.write(
-        f"\n200 clips of 3 s: {size / 1e6:.1f} MB, {opened}, a clip in {np.median(steps):.2f} s\n"
-    )
-    assert size <= MOST_BYTES
-    assert page.locator("#clip h2").text_content() == "clip 005.wav"
-
-
-def longer(clip, waveform, times):
-    """The clip several times in a row."""
-    numbers, arrays = dict(clip.saved.numbers), dict(clip.saved.arrays)
-    period_s = numbers["duration_s"]
-    for path in ("frames", "waveform"):
-        held = numbers[path]
-        places = {
-            name: [value + period_s * turn for turn in range(times) for value in held[name]]
-            for name in ("start_s", "end_s")
-        }
-        numbers[path] = {name: values * times for name, values in held.items()} | places
-    for name in ("layer_frame", "band_frame", "layer_frame_half_width", "band_frame_half_width"):
-        arrays[name] = np.tile(arrays[name], times)
-    numbers["duration_s"] = period_s * times
-    return ReportClip(clip.name, SavedClip(numbers, arrays), np.tile(waveform, times))
