@@ -63,7 +63,7 @@ def _trained(cache_dir: Path, seed: int) -> Path:
 def _code_key() -> str:
     """Of what decides a demo's weights, so that one of other code is trained anew."""
     package = ROOT / "wavshap_lightning"
-    folders = ("models", "training", "corpora/synthetic")
+    folders = ("models", "training", "corpora", "audio")
     sources = sorted(path for name in folders for path in (package / name).rglob("*.py"))
     hashes = sha256()
     for path in (CONFIG, *sources):
