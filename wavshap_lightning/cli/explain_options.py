@@ -100,7 +100,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--epochs",
         metavar="LIST",
-        help="the same with other epochs of MODEL's run: some, such as 0,10,20, or all",
+        help="the same with other epochs of MODEL's run: some, such as 9,19,29, or all",
     )
     group.add_argument(
         "--families",
