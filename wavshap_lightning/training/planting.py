@@ -59,11 +59,11 @@ def make_planted_in(source_root: str, options: Mapping[str, Any], cache_director
     """
     if not options.get("source"):
         table = Path(source_root).expanduser() / MANIFEST
-        made = f", or, for one already made, corpus=manifest and root={table}"
+        instead = f", or, for one already made, corpus=manifest and root={table}"
         raise SettingError(
             f"options={dict(options)}: corpus={NAME!r} needs a source, the corpus whose recordings lie in "
             f"root={source_root!r}; add, for example, source: ravdess"
-            f"{made if table.with_name(SEAL).is_file() else ''}"
+            f"{instead if table.with_name(SEAL).is_file() else ''}"
         )
     settings = _read(PlantedInSettings, options)
     source = open_source(source_root, settings)
