@@ -74,6 +74,13 @@ def test_epochs_of_a_run(run_explain, run, clip, out, few, compared, wanted):
     assert len(numbers["paths"]["layers"]["layers"]["others"]) == 1
 
 
+def test_other_files_beside_the_checkpoints_are_left_alone(run_explain, run, clip, few, compared):
+    for name in ("notes.ckpt", "epoch_of_another.ckpt"):
+        (run / "checkpoints" / name).write_text("no checkpoint")
+    assert run_explain(run, clip, "--epochs", "all", *few) == 0
+    assert [model["model"] for model in compared()["models"]] == ["epoch 0", "epoch 1"]
+
+
 def test_any_epoch_may_be_the_first(run_explain, run, clip, few, compared):
     model = run / "checkpoints" / "last.ckpt"
     assert run_explain(model, clip, "--epochs", "0,1", *few) == 0
@@ -87,7 +94,7 @@ def test_any_epoch_may_be_the_first(run_explain, run, clip, few, compared):
     ("wanted", "said"),
     [
         ("0,7", "has checkpoints of the epochs 0, 1, and of 7 none; keep more of them with --run.keep_every"),
-        ("last", "epochs='last' must be all, or numbers such as 0,10,20"),
+        ("last", "epochs='last' must be all, or numbers such as 9,19,29"),
     ],
 )
 def test_an_epoch_that_was_not_kept_is_told(run_explain, run, clip, out, few, capsys, wanted, said):

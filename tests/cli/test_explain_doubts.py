@@ -127,6 +127,10 @@ def test_a_scorecard_of_one_class_is_refused(run, clip, out, capsys):
     assert not out.exists()
 
 
-def test_a_scorecard_takes_no_epochs(run, clip, capsys):
-    assert run(clip, "--scorecard", "--epochs", "all") == 2
-    assert "epochs=all does not go with --scorecard" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "value"), [("epochs", "all"), ("families", "noise,time_shifted")], ids=["epochs", "families"]
+)
+def test_a_scorecard_refuses_what_it_would_not_heed(run, clip, out, capsys, name, value):
+    assert run(clip, "--scorecard", f"--{name}", value) == 2
+    assert f"{name}={value} does not go with --scorecard, whose " in capsys.readouterr().err
+    assert not out.exists()

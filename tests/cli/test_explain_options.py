@@ -30,6 +30,18 @@ def test_a_configuration_holds_where_the_command_line_says_nothing(tmp_path):
     assert options.audio == ["a.wav"]
 
 
+@pytest.mark.parametrize("option", ["compare", "baseline-clips", "corpus-option"])
+def test_a_list_on_the_command_line_replaces_that_of_the_configuration(tmp_path, option):
+    config = tmp_path / "explain.yaml"
+    config.write_text(f"{option}: [a=1, b=2]\ntarget: happy\n")
+    words = ["model", "a.wav", "--config", str(config)]
+    read = vars(read_options(words))
+    assert read[option.replace("-", "_")] == ["a=1", "b=2"]
+    read = vars(read_options([*words, f"--{option}", "c=3", f"--{option}", "d=4"]))
+    assert read[option.replace("-", "_")] == ["c=3", "d=4"]
+    assert read["target"] == "happy"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

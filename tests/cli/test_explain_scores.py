@@ -73,3 +73,16 @@ def test_a_folder_without_audio_ends_with_2(run, checkpoint, tmp_path, capsys):
 def test_a_device_that_is_not_there_is_refused(run, checkpoint, clip, capsys):
     assert run(checkpoint, clip, "--device", "nonsense") == 2
     assert "device='nonsense' cannot be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "more",
+    [("--compare", "b.ckpt"), ("--epochs", "all"), ("--families", "noise,silence"), ("--scorecard",)],
+    ids=lambda more: more[0],
+)
+def test_what_it_would_not_heed_is_refused(run, checkpoint, clip, capsys, more):
+    assert run(checkpoint, clip, *more) == 2
+    printed = capsys.readouterr()
+    assert f"{more[0][2:]}=" in printed.err
+    assert "does not go with --scores-only, which explains nothing; leave one of them out" in printed.err
+    assert not printed.out

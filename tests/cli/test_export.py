@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -34,7 +35,8 @@ def hub(monkeypatch):
         def list_repo_files(self, repo_id):
             return []
 
-        def upload_folder(self, *, repo_id, **_):
+        def upload_folder(self, *, repo_id, folder_path, **_):
+            published[repo_id]["page"] = Path(folder_path, "README.md").read_text()
             return SimpleNamespace(commit_url=f"https://hub/{repo_id}")
 
     monkeypatch.setattr(export, "HfApi", Hub)
@@ -77,8 +79,10 @@ def test_scores_and_backbone_may_be_given(checkpoint, tmp_path):
 
 @pytest.mark.parametrize(("more", "private"), [([], True), (["--public"], False)])
 def test_it_is_published_where_asked_for(checkpoint, hub, capsys, more, private):
-    main(["export", str(checkpoint), "mine", "--push_to_hub", "me/mine", *more])
-    assert hub == {"me/mine": {"private": private}}
+    main(["export", str(checkpoint), "mine", "--push_to_hub", "me/mine", "--title", "My voices", *more])
+    assert list(hub) == ["me/mine"]
+    assert hub["me/mine"]["private"] == private
+    assert "# My voices" in hub["me/mine"]["page"]
     assert "Published        https://hub/me/mine" in capsys.readouterr().out
 
 

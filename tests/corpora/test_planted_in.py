@@ -23,7 +23,7 @@ from wavshap_lightning.corpora.planted_in import (
 from wavshap_lightning.corpora.synthetic.scene import draw_clip
 from wavshap_lightning.corpora.synthetic.speech import draw_speaker
 from wavshap_lightning.corpora.tables import read_csv
-from wavshap_lightning.errors import CorpusError, SettingError
+from wavshap_lightning.errors import AudioError, CorpusError, SettingError
 
 RAVDESS = Path(__file__).parents[2].parent / "shared/data/ravdess"
 SPEAKERS, TAKES = ("ann", "ben", "cat"), range(3)
@@ -167,6 +167,29 @@ def test_another_recording_or_format_writes_it_anew(written, recordings, count_w
     monkeypatch.setattr(planted_in, "FORMAT_VERSION", planted_in.FORMAT_VERSION + 1)
     ensure(written[0], recordings)
     assert len(count_writing) == 2
+
+
+def test_each_recording_has_a_generator_of_its_own(written, monkeypatch):
+    """Whatever tells it from others counts: folder, file and times."""
+    seeds = []
+
+    def draw_and_end(_samples, _difficulty, generator):
+        seeds.append(generator.random())
+        raise AudioError("that is all there is to know")
+
+    monkeypatch.setattr(planted_in, "_load", lambda _clip: None)
+    monkeypatch.setattr(planted_in, "draw_stretch", draw_and_end)
+    clip = written[1].clips[0]
+    others = [
+        replace(clip, path=Path("b") / clip.path.name),
+        replace(clip, start_s=1.0, end_s=2.0),
+        replace(clip, start_s=1.0, end_s=3.0),
+    ]
+    for one in (clip, clip, *others):
+        with pytest.raises(AudioError):
+            planted_in._draw_stretch(one, SETTINGS)
+    assert seeds[0] == seeds[1]
+    assert len(set(seeds)) == 4
 
 
 def test_too_few_recordings_are_refused_with_the_reasons(tmp_path):

@@ -37,8 +37,16 @@ def test_what_is_pushed_is_what_is_exported(on_tiny, tmp_path):
     hub = Hub()
     assert on_tiny.push_to_hub("me/mine", api=hub) == "https://hub/me/mine/commit/1"
     assert hub.private is True
-    folder = on_tiny.export(tmp_path / "mine", title="me/mine")
+    folder = on_tiny.export(tmp_path / "mine", title="me/mine", place="me/mine")
     assert hub.pushed == {name: (folder / name).read_bytes() for name in NAMES}
+
+
+def test_it_is_called_by_its_title_and_opened_by_its_name(on_tiny):
+    hub = Hub()
+    on_tiny.push_to_hub("me/mine", api=hub, title="My voices")
+    page = hub.pushed["README.md"].decode()
+    assert "# My voices" in page
+    assert "me/mine" in page
 
 
 def test_a_backbone_of_this_machine_alone_is_not_pushed(build_exportable):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -168,3 +169,11 @@ def test_whatever_decides_the_values_decides_the_folder(tmp_path, opened, backbo
     again = open_feature_cache(tmp_path, SpeechBackbone(str(backbone_folder)), "mean")
     assert again.directory == caches[0].directory
     assert isinstance(again, TensorCache)
+
+
+@pytest.mark.parametrize("changed", ["soundfile", "soxr"])
+def test_another_reader_has_a_cache_of_its_own(tmp_path, opened, monkeypatch, changed):
+    before = open_feature_cache(tmp_path, opened, "mean").directory
+    assert open_feature_cache(tmp_path, opened, "mean").directory == before
+    monkeypatch.setattr(features, "version", lambda name: "99" if name == changed else version(name))
+    assert open_feature_cache(tmp_path, opened, "mean").directory != before

@@ -153,7 +153,7 @@ def test_a_checkpoint_is_small_and_opens_without_running_anything(trained, tmp_p
     assert record["protocol"]["hash"]
     assert record["protocol"]["clips"] == {"train": 12, "validation": 7, "test": 6}
     assert record["head"] == asdict(HeadSettings())
-    assert {"torch", "lightning", "transformers"} <= record["versions"].keys()
+    assert {"torch", "lightning", "transformers", "soundfile", "soxr"} <= record["versions"].keys()
 
 
 def test_a_classifier_loaded_from_a_checkpoint_gives_the_same_logits(trained):

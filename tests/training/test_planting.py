@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 
 import numpy as np
@@ -71,6 +72,19 @@ def test_the_clips_that_test_can_be_explained(root, tmp_path):
 def test_options_that_do_not_fit_are_refused(root, tmp_path, options, message):
     with pytest.raises((SettingError, CorpusError), match=message):
         listed(root, tmp_path, **options)
+
+
+def test_a_folder_already_made_is_known_and_can_be_read_as_a_manifest(root, tmp_path):
+    with pytest.warns(UserWarning, match="left out"):
+        made = listed(root, tmp_path)
+    folder = made[0].path.parents[1]
+    with pytest.raises(
+        SettingError, match=f"already made, corpus=manifest and root={re.escape(str(folder))}/man"
+    ):
+        listed(str(folder), tmp_path, source=None)
+    assert list_clips(CorpusSettings("manifest", f"{folder}/manifest.jsonl"), tmp_path) == made
+    with pytest.raises(SettingError, match=r"source: ravdess$"):
+        listed(root, tmp_path, source=None)
 
 
 def test_where_the_recordings_lie_has_to_be_said(tmp_path):

@@ -35,7 +35,7 @@ def read_options(args: Sequence[str] | None) -> argparse.Namespace:
     parser = build_parser()
     options = parser.parse_intermixed_args(args)
     if options.config is not None:
-        words = _words_of(Path(options.config), parser)
+        words = _words_of(Path(options.config), parser, options)
         given = sys.argv[1:] if args is None else args
         options = parser.parse_intermixed_args([*words, *given])
     for name in ("figures", "sounds"):
@@ -100,7 +100,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--epochs",
         metavar="LIST",
-        help="the same with other epochs of MODEL's run: some, such as 0,10,20, or all",
+        help="the same with other epochs of MODEL's run: some, such as 9,19,29, or all",
     )
     group.add_argument(
         "--families",
@@ -146,7 +146,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="AUDIO",
-        help="a file or a folder of recordings to compare with; may be given several times",
+        help="a recording, or a folder of them; may be given several times",
     )
     group.add_argument(
         "--draws",
@@ -243,8 +243,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _words_of(path: Path, parser: argparse.ArgumentParser) -> list[str]:
-    """A configuration as it would be typed."""
+def _words_of(path: Path, parser: argparse.ArgumentParser, given: argparse.Namespace) -> list[str]:
+    """A configuration as it would be typed, less what would add to lists that were given."""
     actions = {
         option.removeprefix("--"): action
         for action in parser._actions  # noqa: SLF001 - argparse lists its options nowhere else
@@ -255,7 +255,13 @@ def _words_of(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         word
         for name, value in _read_yaml(path).items()
         for word in _typed_as(path, actions, str(name), value)
+        if not _is_given_list(actions[str(name).replace("_", "-")], given)
     ]
+
+
+def _is_given_list(action: argparse.Action, given: argparse.Namespace) -> bool:
+    """Whether it may be given several times, and was."""
+    return isinstance(action.default, list) and getattr(given, action.dest) != action.default
 
 
 def _typed_as(path: Path, actions: dict[str, argparse.Action], name: str, value: object) -> list[str]:

@@ -29,6 +29,16 @@ EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING_DONE, EXIT_INTERRUPTED = 0, 1, 2, 130
 MANY = 5
 """Clips that are described at length; more get a line each."""
 
+UNHEARD = (
+    ("scores_only", "compare", "which explains nothing; leave one of them out"),
+    ("scores_only", "epochs", "which explains nothing; leave one of them out"),
+    ("scores_only", "families", "which explains nothing; leave one of them out"),
+    ("scores_only", "scorecard", "which explains nothing; leave one of them out"),
+    ("scorecard", "epochs", "whose other heads are of other seeds; name their checkpoints with --compare"),
+    ("scorecard", "families", "whose maps are of one family of baselines; leave one of them out"),
+)
+"""A switch, what it would pass over in silence, and why, with what to do instead."""
+
 OUT_OF_REACH = (WavshapError, RuntimeError, MemoryError)
 """What a single clip may fail with: input that cannot be explained, or memory that does not suffice."""
 
@@ -41,6 +51,7 @@ def run(options: Namespace) -> int:
     Raises:
         WavshapError: If nothing can be done.
     """
+    _check(options)
     with quiet():
         out = Path(options.out).expanduser()
         items = find_items(options.audio, out)
@@ -64,15 +75,17 @@ def run(options: Namespace) -> int:
     return exit_status(num_explained, len(items))
 
 
+def _check(options: Namespace) -> None:
+    for switch, name, reason in UNHEARD:
+        given = getattr(options, name)
+        if getattr(options, switch) and given:
+            raise SettingError(f"{name}={given} does not go with --{switch.replace('_', '-')}, {reason}")
+
+
 def _scorecard(options: Namespace, classifier: EmotionClassifier, items: Sequence[Item], out: Path) -> int:
     from wavshap_lightning.cli.explain_scorecard import check_target, score_methods  # noqa: PLC0415 - slow
 
     check_target(options.target)
-    if options.epochs is not None:
-        raise SettingError(
-            f"epochs={options.epochs} does not go with --scorecard, whose other heads are of other seeds; "
-            "name their checkpoints with --compare"
-        )
     Output(out, figures=True, sounds=False, share=options.share).open()
     items = items or _example(out, options.seed)
     rivals = [open_model(name, options.device) for name in options.compare]

@@ -25,9 +25,14 @@ def run_export(args: Sequence[str]) -> None:
         WavshapError: If the model is none, the folder holds something else, or the Hub refuses.
     """
     options = _build_parser().parse_args(args)
-    more = {"scores": options.scores, "licence": options.licence, "backbone": options.backbone}
+    more = {
+        "title": options.title,
+        "scores": options.scores,
+        "licence": options.licence,
+        "backbone": options.backbone,
+    }
     classifier = open_model(options.model, "cpu")
-    folder = classifier.export(Path(options.folder).expanduser(), title=options.title, **more)
+    folder = classifier.export(Path(options.folder).expanduser(), **more)
     _say("Written to", shown(folder))
     if options.push_to_hub is not None:
         address = classifier.push_to_hub(options.push_to_hub, private=not options.public, **more)

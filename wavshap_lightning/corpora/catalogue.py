@@ -19,14 +19,14 @@ from wavshap_lightning.corpora.emotions import (
     ordered_labels,
     select_labels,
 )
-from wavshap_lightning.corpora.files import Layout
 from wavshap_lightning.corpora.folds import (
     balanced_speaker_folds,
     leave_one_speaker_out,
     official_split,
     two_speaker_folds,
 )
-from wavshap_lightning.corpora.manifest import load_manifest, read_manifest
+from wavshap_lightning.corpora.manifest import load_manifest
+from wavshap_lightning.corpora.planted_layouts import PLANTED, load_planted, load_planted_in
 from wavshap_lightning.corpora.protocols import (
     ESD_5_FOLDS,
     IEMOCAP_5_SESSIONS,
@@ -36,15 +36,6 @@ from wavshap_lightning.corpora.protocols import (
 from wavshap_lightning.corpora.splits import Protocol
 from wavshap_lightning.corpora.subset import draw_stratified
 from wavshap_lightning.errors import CorpusError, SettingError
-
-PLANTED = Layout(
-    "planted", "manifest.jsonl", "wavshap_lightning.corpora.planted.write_planted_speech, which makes it"
-)
-PLANTED_IN = Layout(
-    "planted-in",
-    "manifest.jsonl",
-    "wavshap_lightning.corpora.planted_in.write_planted_in, which makes it from real recordings",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,31 +65,6 @@ class Corpus:
     def labels(self) -> tuple[str, ...]:
         """Its classes after the label map, in the order of `EMOTIONS`; none where there is no map."""
         return ordered_labels(name for name in (self.label_map or {}).values() if name)
-
-
-def load_planted(root: Path | str) -> list[Clip]:
-    """PlantedSpeech as the package wrote it below a folder.
-
-    Raises:
-        CorpusError: If there is no manifest in the folder, or it does not hold together.
-    """
-    return _load_made(PLANTED, root)
-
-
-def load_planted_in(root: Path | str) -> list[Clip]:
-    """Real recordings with planted cues as the package wrote them below a folder.
-
-    Raises:
-        CorpusError: If there is no manifest in the folder, or it does not hold together.
-    """
-    return _load_made(PLANTED_IN, root)
-
-
-def _load_made(layout: Layout, root: Path | str) -> list[Clip]:
-    table = layout.checked_folder(root) / "manifest.jsonl"
-    if not table.is_file():
-        raise layout.complaint(root, "there is no manifest.jsonl in it")
-    return read_manifest(table)
 
 
 def _always(protocol: Protocol) -> Callable[[Sequence[Clip]], Protocol]:

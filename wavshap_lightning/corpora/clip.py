@@ -86,6 +86,15 @@ class Clip:
         """
         return self.path.stem if self.start_s is None else f"{self.path.stem}@{self.start_s:.3f}"
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells it from the others, wherever the corpus lies: last folder, file and times.
+
+        >>> Clip(Path("/data/ann/01.wav"), "angry", corpus="toy").key
+        ('toy', 'ann', '01.wav', 'None', 'None')
+        """
+        return (self.corpus, *self.path.parts[-2:], repr(self.start_s), repr(self.end_s))
+
 
 def _check_times(start_s: float, end_s: float | None) -> None:
     if not (isfinite(start_s) and start_s >= 0.0):

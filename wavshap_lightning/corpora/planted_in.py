@@ -1,9 +1,9 @@
 """PlantedSpeech in real recordings: a known cue in a known span of speech that somebody spoke.
 
 Which cue a recording gets is drawn, whatever it was labelled. It is cut to its speech, and the cue is planted
-in a voiced span about as loud as the rest. Outside that span the clip equals the recording sample for
-sample; inside it has the same energy. So nothing but the cue decides the class, and loudness does not
-show where it is.
+in a voiced span about as loud as the rest. Outside that span the clip equals the recording as it is read
+at 16 kHz, to 16 bit; inside it has the same energy. So nothing but the cue decides the class, and
+loudness does not show where it is.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from wavshap_lightning.corpora.synthetic.difficulty import difficulty_named
 from wavshap_lightning.corpora.synthetic.scene import CUE_OF_LABEL, check_cue_strength
 from wavshap_lightning.errors import AudioError, CorpusError, SettingError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever the same settings give other bytes."""
 
 NAME = "planted-in"
@@ -193,7 +193,7 @@ def _load(clip: Clip) -> Float32[np.ndarray, " time"]:
 
 def _draw_stretch(clip: Clip, settings: PlantedInSettings) -> Usable:
     """Every recording from a generator of its own, so that none depends on how many there are."""
-    own = stable_hash(settings.seed, "stretch", clip.speaker, clip.label, clip.name)
+    own = stable_hash(settings.seed, "stretch", clip.speaker, clip.label, *clip.key)
     generator = np.random.default_rng(own)
     return Usable(clip, draw_stretch(_load(clip), difficulty_named(settings.difficulty), generator))
 

@@ -38,7 +38,7 @@ class Split:
         A clip counts by its corpus, the last two parts of its path and its span, so that neither their
         order nor the folder above plays a part.
         """
-        members = sorted([part, *_clip_key(clip)] for part, clips in self.items() for clip in clips)
+        members = sorted([part, *clip.key] for part, clips in self.items() for clip in clips)
         return sha256(json.dumps(members).encode()).hexdigest()
 
 
@@ -199,7 +199,7 @@ class Protocol:
             return clip.speaker
         if self.unit == "split":
             return clip.split or ""
-        return f"bucket-{stable_hash(self.seed, *_clip_key(clip)) % num_groups}"
+        return f"bucket-{stable_hash(self.seed, *clip.key) % num_groups}"
 
     def _check_known(
         self, fold: Fold, known: Mapping[str, str], clips: Sequence[Clip], groups: Sequence[str]
@@ -244,10 +244,6 @@ def stable_hash(seed: int, *words: str) -> int:
     (True, False)
     """
     return int.from_bytes(sha256(json.dumps([seed, *words]).encode()).digest()[:8], "big")
-
-
-def _clip_key(clip: Clip) -> tuple[str, ...]:
-    return (clip.corpus, *clip.path.parts[-2:], repr(clip.start_s), repr(clip.end_s))
 
 
 def _fold_from_dict(fields: Mapping[str, Any]) -> Fold:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from wavshap_lightning.errors import SettingError
@@ -12,6 +13,9 @@ ALL = "all"
 ALIASES = frozenset({"best", "last"})
 """Checkpoints that are of some epoch too, and taken where that epoch has no other."""
 
+KEPT = re.compile(r"epoch_\d+(-v\d+)?")
+"""Names of the checkpoints that were kept on the way; a second one of an epoch is numbered."""
+
 REMEDY = "keep more of them with --run.keep_every 10 of train.py"
 
 
@@ -20,7 +24,7 @@ def choose_epochs(model: str, wanted: str) -> dict[int, Path]:
 
     Args:
         model: A checkpoint, or the folder of a run.
-        wanted: `"all"` but the model's own, or some, such as `"0,10,20"`, in this order.
+        wanted: `"all"` but the model's own, or some, such as `"9,19,29"`, in this order.
 
     Raises:
         SettingError: If the model lies in no run, or one of the epochs was not kept.
@@ -51,9 +55,10 @@ def epoch_of_model(model: str) -> int | None:
 
 
 def _epochs_in(folder: Path) -> dict[int, Path]:
-    """By epoch, from the first on."""
+    """By epoch, from the first on; other files that lie there are left alone."""
+    kept = [path for path in folder.glob("*.ckpt") if path.stem in ALIASES or KEPT.fullmatch(path.stem)]
     found: dict[int, Path] = {}
-    for path in sorted(folder.glob("*.ckpt"), key=lambda path: (path.stem in ALIASES, path.name)):
+    for path in sorted(kept, key=lambda path: (path.stem in ALIASES, path.name)):
         epoch = _epoch_of(path)
         if epoch is not None:
             found.setdefault(epoch, path)
@@ -61,7 +66,7 @@ def _epochs_in(folder: Path) -> dict[int, Path]:
 
 
 def _epoch_of(checkpoint: Path) -> int | None:
-    """None of a file that another program wrote."""
+    """None where the checkpoint does not say."""
     epoch = read_checkpoint(checkpoint).get("epoch")
     return epoch if isinstance(epoch, int) else None
 
@@ -70,4 +75,4 @@ def _numbers(wanted: str) -> list[int]:
     try:
         return [int(word) for word in wanted.split(",")]
     except ValueError as error:
-        raise SettingError(f"epochs={wanted!r} must be {ALL}, or numbers such as 0,10,20") from error
+        raise SettingError(f"epochs={wanted!r} must be {ALL}, or numbers such as 9,19,29") from error

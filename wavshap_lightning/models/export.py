@@ -37,6 +37,7 @@ def export_classifier(
     scores: Scores | None = None,
     licence: str | None = None,
     backbone: str | None = None,
+    place: str | None = None,
 ) -> Path:
     """Write `model.safetensors`, `classifier.json` and `README.md`; equal classifiers give equal bytes.
 
@@ -49,6 +50,7 @@ def export_classifier(
         scores: How good it is: a `test.json`, or its content; what the classifier knows itself if None.
         licence: The Hub's short name of the licence, such as `"cc-by-nc-sa-4.0"`; unstated if None.
         backbone: Where others find the very same backbone, by its name on the Hub; as it was opened if None.
+        place: What its page says to open; the folder's name if None.
 
     Returns:
         The folder.
@@ -59,8 +61,8 @@ def export_classifier(
     folder = Path(folder)
     _check_folder(folder)
     record = _describe(classifier, scores, backbone)
-    title = title or folder.resolve().name
-    card = write_card(record, title=title, licence=licence, place=title)
+    name = folder.resolve().name
+    card = write_card(record, title=title or name, licence=licence, place=place or name)
     try:
         _write(folder, Exported(record, trained_state(classifier)), card)
     except OSError as error:
@@ -75,6 +77,7 @@ def push_classifier(
     repo_id: str,
     *,
     private: bool = True,
+    title: str | None = None,
     scores: Scores | None = None,
     licence: str | None = None,
     backbone: str | None = None,
@@ -87,6 +90,7 @@ def push_classifier(
         classifier: What to publish.
         repo_id: `"user/name"`.
         private: Whether a new repository can be seen by its owner alone; an existing one stays as it is.
+        title: What to call it; the repository's name if None.
         scores: As in [`export_classifier`][], like `licence` and `backbone`.
         licence: See there.
         backbone: See there.
@@ -110,7 +114,13 @@ def push_classifier(
     api = api or HfApi(library_name="wavshap-lightning")
     with TemporaryDirectory() as folder:
         export_classifier(
-            classifier, folder, title=repo_id, scores=scores, licence=licence, backbone=backbone
+            classifier,
+            folder,
+            title=title or repo_id,
+            scores=scores,
+            licence=licence,
+            backbone=backbone,
+            place=repo_id,
         )
         try:
             api.create_repo(repo_id, private=private, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Datasets: clips as waveforms read through librosa, or as cached statistics of their layers."""
+"""Datasets: clips as waveforms, or as cached statistics of their layers."""
 
 from __future__ import annotations
 

@@ -23,6 +23,9 @@ from wavshap_lightning.training.cache import TensorCache
 from wavshap_lightning.training.dataset import StatisticsBatch, WaveformBatch, pad_waveforms, read_waveform
 
 FORMAT_VERSION = 1
+READERS = ("soundfile", "soxr")
+"""Packages that decode and resample recordings."""
+
 SHARD_BYTES, SHARD_S = 32 * 2**20, 60.0  # a shard is written once it is so large, or so much work
 CPU_BATCH_S, GPU_BATCH_S = 20.0, 240.0
 
@@ -54,7 +57,7 @@ def open_feature_cache(directory: Path, backbone: SpeechBackbone, statistic: Sta
         "backbone": backbone.fingerprint,
         "precision": backbone.settings.precision,
         "sample_rate": backbone.sample_rate,
-        "reader": f"librosa {version('librosa')}",
+        "reader": [f"{name} {version(name)}" for name in READERS],
         "statistic": statistic,
     }
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()

@@ -43,7 +43,15 @@ from wavshap_lightning.training.optimization import (
 from wavshap_lightning.training.provenance import check_same_training, check_unseen
 from wavshap_lightning.training.scores import PredictionLog, Predictions, score_predictions
 
-RECORDED_PACKAGES = ("wavshap-lightning", "torch", "lightning", "transformers", "librosa")
+RECORDED_PACKAGES = (
+    "wavshap-lightning",
+    "torch",
+    "lightning",
+    "transformers",
+    "librosa",
+    "soundfile",
+    "soxr",
+)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from lightning.pytorch.utilities import rank_zero_warn
 
 from wavshap_lightning.corpora.files import listed
+from wavshap_lightning.corpora.made import MANIFEST, SEAL
 from wavshap_lightning.corpora.natural.provenance import SOURCES
 from wavshap_lightning.corpora.planted import PlantedSettings, ensure_planted_speech
 from wavshap_lightning.corpora.planted_in import (
@@ -57,9 +58,12 @@ def make_planted_in(source_root: str, options: Mapping[str, Any], cache_director
         SettingError: If a setting is unknown or outside its range.
     """
     if not options.get("source"):
+        table = Path(source_root).expanduser() / MANIFEST
+        instead = f", or, for one already made, corpus=manifest and root={table}"
         raise SettingError(
             f"options={dict(options)}: corpus={NAME!r} needs a source, the corpus whose recordings lie in "
             f"root={source_root!r}; add, for example, source: ravdess"
+            f"{instead if table.with_name(SEAL).is_file() else ''}"
         )
     settings = _read(PlantedInSettings, options)
     source = open_source(source_root, settings)

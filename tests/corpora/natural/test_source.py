@@ -99,6 +99,20 @@ def test_recordings_can_be_chosen_by_label_and_number(folder):
     assert calm != opened(folder, labels=["calm"], clips_per_speaker=2, seed=2).clips
 
 
+def test_recordings_of_one_name_in_different_folders_are_chosen_independently(tmp_path):
+    """As sessions name their takes alike."""
+    for who, take, session in product("abcd", range(8), ("first", "second")):
+        path = tmp_path / "calm" / session / f"{who}_{take}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("no sound")
+    options = {"speaker_pattern": "/(?P<speaker>[a-d])_"}
+    clips = open_source("folders", tmp_path, options=options).clips
+    assert len(clips) == 64
+    assert len({clip.name for clip in clips}) == 32
+    chosen = open_source("folders", tmp_path, options=options, clips_per_speaker=8).clips
+    assert any(count == 1 for count in Counter(clip.name for clip in chosen).values())
+
+
 def test_a_label_that_is_not_there_is_refused(folder):
     with pytest.raises(
         CorpusError, match=r"source_labels=\['bored'\] .* missing=\['bored'\], found angry, calm"

@@ -125,7 +125,7 @@ def _select(clips: Sequence[Clip], name: str, labels: Sequence[str] | None) -> l
 
 def _draw(clips: Sequence[Clip], clips_per_speaker: int, seed: int) -> list[Clip]:
     """As many of each speaker, in the order given; which, does not depend on the other speakers."""
-    rank = [stable_hash(seed, "choice", clip.speaker, clip.label, clip.name) for clip in clips]
+    rank = [stable_hash(seed, "choice", clip.speaker, clip.label, *clip.key) for clip in clips]
     chosen: set[int] = set()
     for speaker in {clip.speaker for clip in clips}:
         own = [index for index, clip in enumerate(clips) if clip.speaker == speaker]
