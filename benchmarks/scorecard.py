@@ -125,7 +125,7 @@ def write(scored: Scored, *, quick: bool) -> None:
     stem = RESULTS / f"scorecard-{scored.name.lower()}{'-quick' if quick else ''}"
     save_table(scored.card, stem.with_suffix(".csv"))
     titles = {metric.name: metric.title for metric in scored.card.metrics if metric.group != "estimate"}
-    title, note = f"Scorecard on {scored.name}", scored.card.units.note
+    title, note = f"Scorecard on {scored.name}", scored.card.note
     figure = plot_scorecard(table(scored.card), controls=CONTROLS, titles=titles, title=title, note=note)
     figure.savefig(stem.with_suffix(".png"))
     for method, words in verdicts(scored.card).items():

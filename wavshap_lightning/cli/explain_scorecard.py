@@ -77,13 +77,13 @@ def score_methods(
         controls=card.controls,
         titles=titles,
         title=f"Scorecard, {len(clips)} clips",
-        note=card.units.note,
+        note=card.note,
     )
     figure.savefig(out / "scorecard.png", metadata={"Software": None})
     for method, words in verdicts(card).items():
         sys.stdout.write(f"{method}: {words}\n")
     sys.stdout.write(f"Resampled for the intervals: {card.units.count} {card.units.kind}")
-    sys.stdout.write(f" ({card.units.note})\n" if card.units.note else "\n")
+    sys.stdout.write(f" ({card.note})\n" if card.note else "\n")
     sys.stdout.write(f"{len(clips)} of {len(items)} clips measured: {shown(out / 'scorecard.csv')}\n")
     return len(clips)
 
