@@ -59,7 +59,8 @@ def score_methods(
         Of how many clips.
 
     Raises:
-        SettingError: If clips lack the label that is to be explained, or rivals know other classes.
+        SettingError: If clips lack the label that is to be explained, or rivals know other classes
+            or stand on another backbone.
     """
     plan = Plan(usual_methods(seed), target=target, seed=seed, rivals=rivals)
     plan.check(classifier)
