@@ -48,9 +48,9 @@ def test_what_an_edit_does_is_what_the_classifier_says_of_the_edited_clip(classi
 def test_a_map_of_the_sizes_observed_agrees_and_its_reverse_disagrees(edited):
     sizes = torch.tensor(edited.observed["pitch"]).abs()
     frames = edited.spans.spread(sizes[None].double())[0]
-    assert edited.consistency(-frames)["consistency_pitch"] == pytest.approx(1)
+    assert edited.agreements(-frames)["consistency_pitch"] == pytest.approx(1)
     turned = edited.spans.spread((sizes.max() - sizes)[None].double())[0]
-    assert edited.consistency(turned)["consistency_pitch"] == pytest.approx(-1)
+    assert edited.agreements(turned)["consistency_pitch"] == pytest.approx(-1)
 
 
 def test_a_clip_too_short_for_three_spans_is_not_edited(classifier, clip):

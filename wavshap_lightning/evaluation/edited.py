@@ -34,7 +34,7 @@ class EditedSpans:
     spans: Players
     observed: Mapping[str, tuple[float, ...]]
 
-    def consistency(self, values: Float[Tensor, " time"]) -> dict[str, float]:
+    def agreements(self, values: Float[Tensor, " time"]) -> dict[str, float]:
         """`consistency_EDIT` of a map of frames, by edit; see [`size_agreement`][]."""
         sums = torch.zeros(self.spans.count, dtype=values.dtype)
         sums.index_add_(0, self.spans.owner, values.cpu())
