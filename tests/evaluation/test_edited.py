@@ -7,12 +7,15 @@ from itertools import pairwise
 import pytest
 import torch
 
+from wavshap_lightning.attribution.players import equal_spans
 from wavshap_lightning.attribution.targets import Target
+from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.evaluation.counterfactual import EDITS, edit_span
-from wavshap_lightning.evaluation.edited import _spans_of, edit_spans
+from wavshap_lightning.evaluation.edited import SHORTEST_SAMPLES, _divide, _spans_of, edit_spans
 from wavshap_lightning.explainer.grids import times_of
 
 SAD = Target("log_odds", (1,))
+GRID = FrameGrid.from_convolutions((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), 16_000)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,21 @@ def test_spans_are_the_whole_clip_and_frames_lie_in_their_own(classifier, clip, 
     assert all(first.end_s == second.start_s for first, second in pairwise(spans))
     for owner, at_s in zip(edited.spans.owner.tolist(), times.center_s(), strict=True):
         assert spans[owner].start_s <= at_s < spans[owner].end_s
+
+
+@pytest.mark.parametrize("num_samples", [*range(3000, 10_000, 97), 16_000])
+def test_every_span_holds_two_windows_and_more_spans_would_not(num_samples):
+    """At hops as long as WavLM's a span may fall a third short of its share of the clip."""
+    times = times_of(GRID, num_samples)["frames"]
+
+    def shortest(spans):
+        return min(round(span.end_s * 16_000) - round(span.start_s * 16_000) for span in spans)
+
+    divided = _divide(times, num_samples, 16_000)
+    count = 2 if divided is None else divided[0].count
+    assert divided is None or shortest(divided[1]) >= SHORTEST_SAMPLES == 1024
+    more = equal_spans(times.count, count + 1)
+    assert count == 8 or shortest(_spans_of(more, times, num_samples / 16_000)) < SHORTEST_SAMPLES
 
 
 def test_what_an_edit_does_is_what_the_classifier_says_of_the_edited_clip(classifier, clip, edited):
