@@ -12,7 +12,7 @@ from wavshap_lightning.cli.terminal import complain, shown
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError, WavshapError
 from wavshap_lightning.evaluation.measuring import measure
-from wavshap_lightning.evaluation.metrics import METRICS
+from wavshap_lightning.evaluation.metrics import METRICS, SANITY
 from wavshap_lightning.evaluation.plan import CONTROLS, LABEL, PREDICTED, Plan, usual_methods
 from wavshap_lightning.evaluation.scorecard import compare, save_table, table
 from wavshap_lightning.evaluation.verdict import verdicts
@@ -77,6 +77,7 @@ def score_methods(
         table(card),
         controls=card.controls,
         titles=titles,
+        plain=SANITY,
         title=f"Scorecard, {len(clips)} clips",
         note=card.note,
     )
