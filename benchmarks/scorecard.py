@@ -22,7 +22,7 @@ from _trained import heldout_spans, trained_classifier
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.evaluation.measuring import measure
-from wavshap_lightning.evaluation.metrics import METRICS, Metric
+from wavshap_lightning.evaluation.metrics import METRICS, SANITY, Metric
 from wavshap_lightning.evaluation.plan import CONTROLS, LABEL, PREDICTED, Plan
 from wavshap_lightning.evaluation.scorecard import Estimate, Scorecard, compare, save_table, table
 from wavshap_lightning.evaluation.verdict import verdicts
@@ -125,8 +125,10 @@ def write(scored: Scored, *, quick: bool) -> None:
     stem = RESULTS / f"scorecard-{scored.name.lower()}{'-quick' if quick else ''}"
     save_table(scored.card, stem.with_suffix(".csv"))
     titles = {metric.name: metric.title for metric in scored.card.metrics if metric.group != "estimate"}
-    title, note = f"Scorecard on {scored.name}", scored.card.units.note
-    figure = plot_scorecard(table(scored.card), controls=CONTROLS, titles=titles, title=title, note=note)
+    title, note = f"Scorecard on {scored.name}", scored.card.note
+    figure = plot_scorecard(
+        table(scored.card), controls=CONTROLS, titles=titles, plain=SANITY, title=title, note=note
+    )
     figure.savefig(stem.with_suffix(".png"))
     for method, words in verdicts(scored.card).items():
         print(f"{scored.name}, {method}: {words}")

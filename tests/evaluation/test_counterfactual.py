@@ -14,9 +14,10 @@ from wavshap_lightning.evaluation.counterfactual import (
     EDITS,
     change_level,
     change_tempo,
-    consistency,
     edit_span,
+    observe,
     shift_pitch,
+    size_agreement,
     tilt_spectrum,
 )
 
@@ -85,10 +86,10 @@ def test_what_is_heard_in_one_span_is_found_there():
 
     clip = torch.from_numpy(voice())
     asked = {"edit": EDITS["level"], "sample_rate": RATE}
-    right = consistency(score, clip, spans, torch.tensor([0.0, -9.0, 1.0, 5.0, 2.0]), **asked)
-    assert right.of_sizes == pytest.approx(1)
-    assert max(range(5), key=right.observed.__getitem__) == 1
-    wrong = consistency(score, clip, spans, torch.tensor([9.0, 0.0, 3.0, 1.0, 2.0]), **asked)
-    assert wrong.of_sizes == pytest.approx(-1)
-    deaf = consistency(lambda _: 1.0, clip, spans, torch.arange(5.0), **asked)
-    assert math.isnan(deaf.of_sizes)
+    observed = observe(score, clip, spans, **asked)
+    assert max(range(5), key=observed.__getitem__) == 1
+    assert size_agreement(torch.tensor([0.0, -9.0, 1.0, 5.0, 2.0]), observed) == pytest.approx(1)
+    assert size_agreement(torch.tensor([9.0, 0.0, 3.0, 1.0, 2.0]), observed) == pytest.approx(-1)
+    deaf = observe(lambda _: 1.0, clip, spans, **asked)
+    assert deaf == (0, 0, 0, 0, 0)
+    assert math.isnan(size_agreement(torch.arange(5.0), deaf))

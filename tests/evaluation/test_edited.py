@@ -7,12 +7,15 @@ from itertools import pairwise
 import pytest
 import torch
 
+from wavshap_lightning.attribution.players import equal_spans
 from wavshap_lightning.attribution.targets import Target
+from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.evaluation.counterfactual import EDITS, edit_span
-from wavshap_lightning.evaluation.edited import _spans_of, edit_spans
+from wavshap_lightning.evaluation.edited import SHORTEST_SAMPLES, _divide, _spans_of, edit_spans
 from wavshap_lightning.explainer.grids import times_of
 
 SAD = Target("log_odds", (1,))
+GRID = FrameGrid.from_convolutions((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), 16_000)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +39,21 @@ def test_spans_are_the_whole_clip_and_frames_lie_in_their_own(classifier, clip, 
         assert spans[owner].start_s <= at_s < spans[owner].end_s
 
 
+@pytest.mark.parametrize("num_samples", [*range(3000, 10_000, 97), 16_000])
+def test_every_span_holds_two_windows_and_more_spans_would_not(num_samples):
+    """At hops as long as WavLM's a span may fall a third short of its share of the clip."""
+    times = times_of(GRID, num_samples)["frames"]
+
+    def shortest(spans):
+        return min(round(span.end_s * 16_000) - round(span.start_s * 16_000) for span in spans)
+
+    divided = _divide(times, num_samples, 16_000)
+    count = 2 if divided is None else divided[0].count
+    assert divided is None or shortest(divided[1]) >= SHORTEST_SAMPLES == 1024
+    more = equal_spans(times.count, count + 1)
+    assert count == 8 or shortest(_spans_of(more, times, num_samples / 16_000)) < SHORTEST_SAMPLES
+
+
 def test_what_an_edit_does_is_what_the_classifier_says_of_the_edited_clip(classifier, clip, edited):
     times = times_of(classifier.backbone.frame_grid, len(clip))["frames"]
     span = _spans_of(edited.spans, times, len(clip) / 16_000)[1]
@@ -48,9 +66,9 @@ def test_what_an_edit_does_is_what_the_classifier_says_of_the_edited_clip(classi
 def test_a_map_of_the_sizes_observed_agrees_and_its_reverse_disagrees(edited):
     sizes = torch.tensor(edited.observed["pitch"]).abs()
     frames = edited.spans.spread(sizes[None].double())[0]
-    assert edited.consistency(-frames)["consistency_pitch"] == pytest.approx(1)
+    assert edited.agreements(-frames)["consistency_pitch"] == pytest.approx(1)
     turned = edited.spans.spread((sizes.max() - sizes)[None].double())[0]
-    assert edited.consistency(turned)["consistency_pitch"] == pytest.approx(-1)
+    assert edited.agreements(turned)["consistency_pitch"] == pytest.approx(-1)
 
 
 def test_a_clip_too_short_for_three_spans_is_not_edited(classifier, clip):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from copy import copy
+from copy import copy, deepcopy
 
 import pytest
 import torch
@@ -125,3 +125,12 @@ def test_clips_that_cannot_be_measured_are_refused(classifier, clips):
     turned.labels = ("sad", "angry")
     with pytest.raises(SettingError, match=r"rivals\[0\] knows sad, angry .* angry, sad at"):
         measure(classifier, clips, Plan(FEW, rivals=[turned]))
+
+
+def test_rivals_stand_on_the_same_backbone(classifier):
+    other = deepcopy(classifier)
+    Plan(FEW, rivals=[other]).check(classifier)
+    other.backbone.fingerprint = "0123456789abcdef"
+    said = r"rivals\[1\]\.backbone\.fingerprint=0123456789ab \('small'\) must be .* on the same backbone"
+    with pytest.raises(SettingError, match=said):
+        Plan(FEW, rivals=[classifier, other]).check(classifier)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.resampling import Units, interval, units_of
-from wavshap_lightning.evaluation.scorecard import compare
+from wavshap_lightning.evaluation.scorecard import compare, table
 
 NUM_RESAMPLES = 1000
 
@@ -45,7 +47,7 @@ def test_one_clip_a_speaker_is_the_bootstrap_over_clips():
     of_clips, of_speakers = (
         compare({"one": {"auc": values}}, speakers=known).estimates["one", "auc"] for known in ((), each)
     )
-    assert of_clips == of_speakers
+    assert of_clips == replace(of_speakers, resampled="clips")
 
 
 def test_the_half_width_is_students_for_the_means_of_balanced_speakers():
@@ -78,12 +80,36 @@ def test_what_is_resampled_is_said():
         units_of(3, ["a", "b"])
 
 
+def of_first_speakers(count, num_clips=28, num_speakers=7):
+    """Who speaks, and values of the clips of the first speakers alone."""
+    speakers = [f"s{index % num_speakers}" for index in range(num_clips)]
+    owners = [index % num_speakers for index in range(num_clips)]
+    return speakers, [float(owner) if owner < count else float("nan") for owner in owners]
+
+
 def test_the_card_resamples_speakers_and_counts_those_with_a_value():
-    speakers = [f"s{index % 6}" for index in range(24)]
-    values = [float(index % 6) if index % 6 < 4 else float("nan") for index in range(24)]
+    speakers, values = of_first_speakers(5)
     card = compare({"one": {"auc": values}}, speakers=speakers)
-    assert card.units.kind == "speakers"
     found = card.estimates["one", "auc"]
-    assert (found.num_clips, found.num_units) == (16, 4)
+    assert (found.num_clips, found.num_units, found.resampled) == (20, 5, "speakers")
+    assert card.note == ""
     clips = compare({"one": {"auc": values}}).estimates["one", "auc"]
     assert found.high - found.low > 1.8 * (clips.high - clips.low)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_metric_known_of_too_few_speakers_is_resampled_by_clips(count):
+    """One speaker alone would have an interval without any width."""
+    speakers, few = of_first_speakers(count)
+    few = [value + 0.01 * index for index, value in enumerate(few)]
+    all_known = [float(index) for index in range(28)]
+    values = {"one": {"auc": few, "deletion": all_known}, "two": {"auc": all_known}}
+    card = compare(values, controls=("two",), speakers=speakers)
+    alone = compare(values, controls=("two",))
+    assert card.estimates["one", "auc"] == alone.estimates["one", "auc"]
+    assert card.differences["one", "two", "auc"] == alone.differences["one", "two", "auc"]
+    assert card.estimates["one", "auc"].low < card.estimates["one", "auc"].high
+    said = {(row["method"], row["metric"]): (row["resampled"], row["units"]) for row in table(card)}
+    assert said["one", "auc"] == ("clips", 4 * count)
+    assert said["one", "deletion"] == said["two", "auc"] == ("speakers", 7)
+    assert card.note.startswith("metrics known of fewer than 5 speakers are resampled by clips")

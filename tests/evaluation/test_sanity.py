@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 
-from wavshap_lightning.evaluation.sanity import cascade, fully_random
+from wavshap_lightning.evaluation.sanity import cascade, fully_random, head_redrawn
 
 
 def changed(classifier, level):
@@ -39,6 +41,20 @@ def test_each_level_keeps_what_was_drawn_before_and_goes_towards_the_sound(class
     first = dict(levels[0].classifier.named_parameters())
     last = dict(levels[-1].classifier.named_parameters())
     assert torch.equal(first["head.mlp.2.weight"], last["head.mlp.2.weight"])
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_only_a_frozen_backbone_is_shared_with_the_copy_whose_head_is_drawn_anew(classifier, frozen):
+    asked = deepcopy(classifier)
+    if not frozen:
+        asked.backbone.settings = replace(asked.backbone.settings, unfreeze_layers=1)
+    before = {name: value.clone() for name, value in asked.state_dict().items()}
+    copied = head_redrawn(asked, seed=0)
+    assert (copied.backbone is asked.backbone) == frozen
+    assert all(torch.equal(before[name], value) for name, value in asked.state_dict().items())
+    first = dict(next(cascade(asked, seed=0)).classifier.named_parameters())
+    assert all(torch.equal(value, first[name]) for name, value in copied.named_parameters())
+    assert not copied.training
 
 
 def test_tensors_of_one_shape_get_draws_of_their_own(classifier):

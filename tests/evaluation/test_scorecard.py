@@ -142,6 +142,7 @@ def test_all_metrics_that_decide_must_agree_and_lower_may_be_better():
         (0.02, -0.3, "resolved; depends on what was learned (likeness with every parameter drawn anew 0.02)"),
         (0.4, -0.3, "resolved; does not depend enough on what was learned (likeness"),
         (0.12, -0.3, "resolved; may not depend enough on what was learned (likeness"),
+        (0.08, -0.3, "resolved; may not depend enough on what was learned (likeness"),
         (0.02, 0.8, "drawn anew 0.02); shows much the same for another class (rank correlation 0.80)"),
     ],
 )
@@ -157,6 +158,16 @@ def test_whether_maps_depend_on_what_they_should_is_said_of_each_by_itself(redra
 
 def test_few_clips_give_no_verdict():
     assert "3 clips are too few" in verdict(compare({"one": {"auc": [1.0, 2.0, 3.0]}}), "one")
+
+
+@pytest.mark.parametrize(("num_known", "said"), [(9, ()), (10, ("learned", "another class", "localisation"))])
+def test_a_metric_of_few_clips_decides_nothing_on_a_card_of_many(num_known, said):
+    def known(mean):
+        return [mean + 0.01 * HARD[index] if index < num_known else math.nan for index in range(CLIPS)]
+
+    one = {"auc": known(1.0), "all_redrawn": known(0.4), "other_class": known(0.9)}
+    words = verdict(compare({"one": one, "two": {"auc": known(0.0)}}), "one")
+    assert tuple(about for about in ("learned", "another class", "localisation") if about in words) == said
 
 
 @pytest.mark.parametrize(

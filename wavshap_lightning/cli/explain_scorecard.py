@@ -12,7 +12,7 @@ from wavshap_lightning.cli.terminal import complain, shown
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError, WavshapError
 from wavshap_lightning.evaluation.measuring import measure
-from wavshap_lightning.evaluation.metrics import METRICS
+from wavshap_lightning.evaluation.metrics import METRICS, SANITY
 from wavshap_lightning.evaluation.plan import CONTROLS, LABEL, PREDICTED, Plan, usual_methods
 from wavshap_lightning.evaluation.scorecard import compare, save_table, table
 from wavshap_lightning.evaluation.verdict import verdicts
@@ -59,7 +59,8 @@ def score_methods(
         Of how many clips.
 
     Raises:
-        SettingError: If clips lack the label that is to be explained, or rivals know other classes.
+        SettingError: If clips lack the label that is to be explained, or rivals know other classes
+            or stand on another backbone.
     """
     plan = Plan(usual_methods(seed), target=target, seed=seed, rivals=rivals)
     plan.check(classifier)
@@ -76,14 +77,15 @@ def score_methods(
         table(card),
         controls=card.controls,
         titles=titles,
+        plain=SANITY,
         title=f"Scorecard, {len(clips)} clips",
-        note=card.units.note,
+        note=card.note,
     )
     figure.savefig(out / "scorecard.png", metadata={"Software": None})
     for method, words in verdicts(card).items():
         sys.stdout.write(f"{method}: {words}\n")
     sys.stdout.write(f"Resampled for the intervals: {card.units.count} {card.units.kind}")
-    sys.stdout.write(f" ({card.units.note})\n" if card.units.note else "\n")
+    sys.stdout.write(f" ({card.note})\n" if card.note else "\n")
     sys.stdout.write(f"{len(clips)} of {len(items)} clips measured: {shown(out / 'scorecard.csv')}\n")
     return len(clips)
 

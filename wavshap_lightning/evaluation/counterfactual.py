@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import librosa
@@ -86,46 +85,6 @@ def edit_span(waveform: Float[Tensor, " samples"], span: Span, edit: Edit, sampl
     return torch.from_numpy(np.concatenate([before, edited, after])).to(waveform.device)
 
 
-@dataclass(frozen=True)
-class Consistency:
-    """Predicted against observed change.
-
-    Args:
-        of_sizes: Spearman's correlation, over spans, of the magnitude of attribution with that of the change
-            an edit of the span makes: how much is heard there. The higher the better.
-        observed: The change each edit made: the score of the clip minus that of the edited one.
-    """
-
-    of_sizes: float
-    observed: tuple[float, ...]
-
-
-def consistency(
-    score: SoundScore,
-    waveform: Float[Tensor, " samples"],
-    spans: Sequence[Span],
-    attributions: Float[Tensor, " spans"],
-    *,
-    edit: Edit,
-    sample_rate: int,
-) -> Consistency:
-    """Edit one span at a time, and compare what that does with what is attributed to the span.
-
-    An edit keeps the clip a clip, where filling a span with something else may not; but which way it moves
-    the score an attribution does not say, so sizes are compared. NaN where nothing changes. Our own.
-
-    Args:
-        score: As in [`observe`][], like `waveform`, `spans`, `edit` and `sample_rate`.
-        waveform: See there.
-        spans: See there.
-        attributions: Sum of the attributions in each span.
-        edit: See there.
-        sample_rate: See there.
-    """
-    observed = observe(score, waveform, spans, edit=edit, sample_rate=sample_rate)
-    return Consistency(size_agreement(attributions, observed), observed)
-
-
 def observe(
     score: SoundScore,
     waveform: Float[Tensor, " samples"],
@@ -148,7 +107,15 @@ def observe(
 
 
 def size_agreement(attributions: Float[Tensor, " spans"], observed: Sequence[float]) -> float:
-    """Spearman's correlation of the magnitudes of attributions and of observed changes.
+    """Spearman's correlation, over spans, of the magnitudes of attributions and of observed changes.
+
+    The higher the better; NaN where nothing changes. An edit keeps the clip a clip, where filling a span with
+    something else may not; but which way it moves the score an attribution does not say, so sizes are
+    compared. Our own.
+
+    Args:
+        attributions: Their sum in each span.
+        observed: What the score lost by an edit of each; see [`observe`][].
 
     >>> size_agreement(torch.tensor([3.0, -1.0, 0.5]), [-9.0, 4.0, 0.0])
     1.0

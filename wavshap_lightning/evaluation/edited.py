@@ -19,7 +19,7 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 
 NUM_SPANS, FEWEST_SPANS = 8, 3
 SHORTEST_SAMPLES = 2 * STFT_SIZE
-"""A span must hold two windows of the phase vocoder."""
+"""A span must hold two windows of the phase vocoder, also the shortest."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class EditedSpans:
     spans: Players
     observed: Mapping[str, tuple[float, ...]]
 
-    def consistency(self, values: Float[Tensor, " time"]) -> dict[str, float]:
+    def agreements(self, values: Float[Tensor, " time"]) -> dict[str, float]:
         """`consistency_EDIT` of a map of frames, by edit; see [`size_agreement`][]."""
         sums = torch.zeros(self.spans.count, dtype=values.dtype)
         sums.index_add_(0, self.spans.owner, values.cpu())
@@ -54,21 +54,31 @@ def edit_spans(
         target: What is explained; one scalar.
     """
     times = times_of(classifier.backbone.frame_grid, len(waveform))["frames"]
-    count = min(NUM_SPANS, times.count, len(waveform) // SHORTEST_SAMPLES)
-    if count < FEWEST_SPANS:
+    divided = _divide(times, len(waveform), classifier.sample_rate)
+    if divided is None:
         return None
-    spans, device = equal_spans(times.count, count), next(classifier.parameters()).device
+    (spans, where), device = divided, next(classifier.parameters()).device
 
     def score(sound: Float[Tensor, " samples"]) -> float:
         with torch.no_grad():
             return float(target(classifier(sound[None].to(device)))[0, 0])
 
-    where = _spans_of(spans, times, len(waveform) / classifier.sample_rate)
     observed = {
         name: observe(score, waveform, where, edit=edit, sample_rate=classifier.sample_rate)
         for name, edit in EDITS.items()
     }
     return EditedSpans(spans, observed)
+
+
+def _divide(times: TimeGrid, num_samples: int, sample_rate: int) -> tuple[Players, list[Span]] | None:
+    """As many spans as are long enough, each of them; None where these are fewer than three."""
+    for count in range(min(NUM_SPANS, times.count), FEWEST_SPANS - 1, -1):
+        spans = equal_spans(times.count, count)
+        where = _spans_of(spans, times, num_samples / sample_rate)
+        lengths = (round(span.end_s * sample_rate) - round(span.start_s * sample_rate) for span in where)
+        if min(lengths) >= SHORTEST_SAMPLES:
+            return spans, where
+    return None
 
 
 def _spans_of(spans: Players, times: TimeGrid, duration_s: float) -> list[Span]:

@@ -68,3 +68,6 @@ METRICS: tuple[Metric, ...] = (
     Metric("reliability", "Reliability of the estimate", "estimate"),
     Metric("seconds", "Seconds a clip", "estimate", **LOWER),
 )
+
+SANITY = frozenset(metric.name for metric in METRICS if metric.group == "sanity")
+"""On what maps depend is asked of each method by itself: a control comes out the same whatever is changed."""

@@ -85,17 +85,26 @@ class Plan:
         return (num_clips + again) * len(self.methods)
 
     def check(self, classifier: EmotionClassifier) -> None:
-        """Refuse rivals that do not know the same classes.
+        """Refuse rivals that are not heads of the same classes on the same backbone.
 
         Raises:
-            SettingError: If one has other labels, another order of them, or another sample rate.
+            SettingError: If one has other labels, another order of them, another sample rate, or another
+                backbone.
         """
+        own = classifier.backbone
         for place, rival in enumerate(self.rivals):
             if rival.labels != classifier.labels or rival.sample_rate != classifier.sample_rate:
                 raise SettingError(
                     f"rivals[{place}] knows {', '.join(rival.labels)} at {rival.sample_rate} Hz, the "
                     f"classifier {', '.join(classifier.labels)} at {classifier.sample_rate} Hz; compare "
                     "heads of the same classes, in the same order"
+                )
+            if rival.backbone.fingerprint != own.fingerprint:
+                raise SettingError(
+                    f"rivals[{place}].backbone.fingerprint={rival.backbone.fingerprint[:12]} "
+                    f"({rival.backbone.settings.name!r}) must be the classifier's, {own.fingerprint[:12]} "
+                    f"({own.settings.name!r}): rivals differ in the seed of the head alone; train them on "
+                    "the same backbone"
                 )
 
 

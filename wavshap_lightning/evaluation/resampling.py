@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from wavshap_lightning.errors import SettingError
+
+Kind = Literal["clips", "speakers"]
 
 LEVEL = 0.95
 FEWEST_SPEAKERS = 5
@@ -27,7 +29,7 @@ class Units:
         note: What is to be known of it, in words for people; empty where nothing is.
     """
 
-    kind: Literal["clips", "speakers"]
+    kind: Kind
     owner: tuple[int, ...]
     note: str = ""
 
@@ -35,6 +37,19 @@ class Units:
     def count(self) -> int:
         """How many there are."""
         return max(self.owner) + 1
+
+    def among(self, known: Bool[np.ndarray, " clips"]) -> Units:
+        """These, or the clips themselves where a value is known of fewer than five speakers.
+
+        Args:
+            known: Of which clips there is a value.
+
+        >>> units_of(6, ["a", "b", "c", "a", "d", "e"]).among(np.arange(6) < 5).kind
+        'clips'
+        """
+        if self.kind == "clips" or len(set(np.array(self.owner)[known])) >= FEWEST_SPEAKERS:
+            return self
+        return units_of(len(self.owner))
 
     def resample(self, seed: int, num_resamples: int) -> Float[np.ndarray, "resamples units"]:
         """How often each resample has each unit."""

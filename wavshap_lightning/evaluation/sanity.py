@@ -54,8 +54,15 @@ def cascade(classifier: EmotionClassifier, seed: int) -> Iterator[Level]:
 
 
 def head_redrawn(classifier: EmotionClassifier, seed: int) -> EmotionClassifier:
-    """The first level of the cascade: a copy in which the head alone is drawn anew."""
-    return next(cascade(classifier, seed)).classifier
+    """The first level of the cascade: a copy in which the head alone is drawn anew.
+
+    A frozen backbone is not copied but shared, for nothing changes it.
+    """
+    backbone = classifier.backbone
+    changed = deepcopy(classifier, {id(backbone): backbone} if backbone.settings.frozen else None)
+    parameters = dict(changed.named_parameters())
+    _redraw_all(parameters, [name for name in parameters if _level_of(name) == HEAD], seed)
+    return changed
 
 
 def fully_random(classifier: EmotionClassifier, seed: int) -> EmotionClassifier:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.metrics import METRICS, Metric
-from wavshap_lightning.evaluation.resampling import Units, interval, units_of
+from wavshap_lightning.evaluation.resampling import FEWEST_SPEAKERS, Kind, Units, interval, units_of
 from wavshap_lightning.files import write_atomically
 
 Values = Mapping[str, Mapping[str, Sequence[float]]]
@@ -34,7 +34,8 @@ class Estimate:
         low: Where the interval begins.
         high: Where it ends.
         num_clips: Over how many.
-        num_units: How many units that were resampled they come from: the clips themselves, or their speakers.
+        num_units: How many units that were resampled they come from.
+        resampled: What these are: the clips themselves, or their speakers.
     """
 
     mean: float
@@ -42,6 +43,7 @@ class Estimate:
     high: float
     num_clips: int
     num_units: int
+    resampled: Kind
 
     @property
     def sign(self) -> int:
@@ -60,7 +62,7 @@ class Scorecard:
         estimates: By method and metric.
         differences: By method, other method and metric: the first minus the second, clip by clip.
         num_clips: Of how many clips.
-        units: What was resampled.
+        units: What was resampled, but for metrics known of too few speakers.
     """
 
     metrics: tuple[Metric, ...]
@@ -76,6 +78,17 @@ class Scorecard:
         """The methods without the controls."""
         return tuple(name for name in self.methods if name not in self.controls)
 
+    @property
+    def note(self) -> str:
+        """What is to be known of the resampling, in words for people; empty where nothing is."""
+        found = [*self.estimates.values(), *self.differences.values()]
+        if all(one.resampled == self.units.kind for one in found if one.num_clips):
+            return self.units.note
+        return (
+            f"metrics known of fewer than {FEWEST_SPEAKERS} speakers are resampled by clips, so their "
+            "intervals may be too narrow"
+        )
+
 
 def compare(
     values: Values,
@@ -89,9 +102,9 @@ def compare(
     """Compare methods by the bootstrap over clips or speakers, the same resamples for all.
 
     Differences are taken clip by clip, so they are paired. Where it is known who speaks, speakers are
-    resampled, each with all of the clips, since clips of one speaker are not independent; with fewer than
-    five of them clips are, and `units` says so. See [`interval`][] for the intervals. There is no correction
-    for how many comparisons are made. A clip counts where both values are known.
+    resampled, each with all of the clips, since clips of one speaker are not independent; where fewer than
+    five of them have a value clips are, and the estimate says so. See [`interval`][] for the intervals. There
+    is no correction for how many comparisons are made. A clip counts where both values are known.
 
     Args:
         values: What was measured.
@@ -107,7 +120,8 @@ def compare(
     """
     num_clips = _check(values, controls)
     units = units_of(num_clips, speakers)
-    counts = units.resample(seed, num_resamples)
+    possible = {of.kind: of for of in (units_of(num_clips), units)}
+    counts = {kind: of.resample(seed, num_resamples) for kind, of in possible.items()}
     known = [metric for metric in metrics if any(_any_known(of.get(metric.name)) for of in values.values())]
     methods = (*(name for name in values if name not in controls), *controls)
     columns = {
@@ -143,7 +157,7 @@ def table(card: Scorecard) -> list[dict[str, str | float | int]]:
             row: dict[str, str | float | int] = {
                 "method": method, "metric": metric.name, "better": metric.better, "mean": found.mean,
                 "low": found.low, "high": found.high, "clips": found.num_clips,
-                "resampled": card.units.kind, "units": found.num_units,
+                "resampled": found.resampled, "units": found.num_units,
             }  # fmt: skip
             for control in card.controls:
                 over = card.differences.get((method, control, metric.name))
@@ -187,12 +201,16 @@ def _any_known(column: Sequence[float] | None) -> bool:
 
 
 def _estimate(
-    column: Float[np.ndarray, " clips"], units: Units, counts: Float[np.ndarray, "resamples units"]
+    column: Float[np.ndarray, " clips"],
+    units: Units,
+    counts: Mapping[Kind, Float[np.ndarray, "resamples units"]],
 ) -> Estimate:
     """Over the clips whose value is known; infinite ones are not."""
     known = np.isfinite(column)
     if not known.any():
-        return Estimate(np.nan, np.nan, np.nan, 0, 0)
-    owner = np.array(units.owner)[known]
-    low, high = interval(column[known], owner, counts)
-    return Estimate(float(column[known].mean()), low, high, len(owner), len(np.unique(owner)))
+        return Estimate(np.nan, np.nan, np.nan, 0, 0, units.kind)
+    among = units.among(known)
+    owner = np.array(among.owner)[known]
+    low, high = interval(column[known], owner, counts[among.kind])
+    mean = float(column[known].mean())
+    return Estimate(mean, low, high, len(owner), len(np.unique(owner)), among.kind)

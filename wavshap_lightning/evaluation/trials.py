@@ -51,7 +51,7 @@ class Trials:
             "abpc": curves.abpc,
             "infidelity": infidelity(values, self.perturbations),
             **vars(masked),
-            **({} if self.edited is None else self.edited.consistency(values)),
+            **({} if self.edited is None else self.edited.agreements(values)),
         }
 
     def _faithfulness(self, values: Frames) -> dict[str, float]:

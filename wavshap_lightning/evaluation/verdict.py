@@ -11,13 +11,13 @@ from wavshap_lightning.evaluation.scorecard import Scorecard
 Outcome = Literal["beats", "falls behind", "is not distinguishable from", "wins some and loses some against"]
 
 FEWEST_CLIPS = 10
-"""With fewer the intervals are too narrow to conclude anything."""
+"""With fewer the intervals are too narrow to conclude anything, on a card as on one metric of it."""
 
 RESOLVED = 0.9
 """Reliability from which on a map is called resolved: nine tenths of its scatter is not chance."""
 
 ALIKE = 0.1
-"""Likeness above which maps do not depend enough on what was drawn anew."""
+"""Likeness above which maps do not depend enough on what was drawn anew, held against the interval."""
 
 SAME_MAP = 0.5
 """Rank correlation above which maps of two classes are much the same."""
@@ -57,11 +57,11 @@ def verdicts(card: Scorecard) -> dict[str, str]:
 
 
 def _outcome(card: Scorecard, one: str, other: str, group: str) -> Outcome | None:
-    """None where nothing decides that both have."""
+    """None where nothing decides that both have, on clips enough."""
     signs: list[int] = []
     for metric in card.metrics:
         difference = card.differences[one, other, metric.name]
-        if metric.group == group and metric.decides and difference.num_clips:
+        if metric.group == group and metric.decides and difference.num_clips >= FEWEST_CLIPS:
             signs.append(difference.sign if metric.higher_is_better else -difference.sign)
     return _sum_up(signs) if signs else None
 
@@ -88,18 +88,18 @@ def _resolution(card: Scorecard, method: str) -> str:
 
 
 def _sanity(card: Scorecard, method: str) -> list[str]:
-    """Whether maps depend on what they should, where that was measured."""
+    """Whether maps depend on what they should, where that was measured on clips enough."""
     redrawn, other = (card.estimates.get((method, name)) for name in ("all_redrawn", "other_class"))
     words = []
-    if redrawn is not None and redrawn.num_clips:
+    if redrawn is not None and redrawn.num_clips >= FEWEST_CLIPS:
         alike = f"(likeness with every parameter drawn anew {redrawn.mean:.2f})"
         if redrawn.low > ALIKE:
             words.append(f"does not depend enough on what was learned {alike}")
-        elif redrawn.mean <= ALIKE:
+        elif redrawn.high <= ALIKE:
             words.append(f"depends on what was learned {alike}")
         else:
             words.append(f"may not depend enough on what was learned {alike}")
-    if other is not None and other.num_clips and other.low > SAME_MAP:
+    if other is not None and other.num_clips >= FEWEST_CLIPS and other.low > SAME_MAP:
         words.append(f"shows much the same for another class (rank correlation {other.mean:.2f})")
     return words
 

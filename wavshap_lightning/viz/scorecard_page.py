@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from math import ceil, isfinite
 
 import numpy as np
@@ -17,8 +18,10 @@ from wavshap_lightning.viz.words import METHODS, literal
 TableRow = Mapping[str, str | float | int]
 
 WIDTH, NAMES, BETWEEN, MARGIN = 1100, 150, 26, 14
-COLUMNS, ROW_PX, TITLE_PX, TICKS_PX, HEAD_PX, FOOT_PX = 3, 19, 40, 30, 44, 46
+COLUMNS, ROW_PX, TITLE_PX, TICKS_PX, HEAD_PX, FOOT_PX = 3, 19, 40, 30, 44, 66
+CHANCE: TableRow = {"mean": 0.0, "low": 0.0, "high": 0.0}
 CONTROL_NAMES = {"random": "Random", "energy": "Energy", "edges": "Edges"}
+STROKES = "Strokes: asked of each method by itself, with a line at 0, which is chance."
 ARROWS = {"higher": "higher is better \N{RIGHTWARDS ARROW}", "lower": "\N{LEFTWARDS ARROW} lower is better"}
 
 
@@ -27,13 +30,15 @@ def plot_scorecard(
     *,
     controls: Sequence[str],
     titles: Mapping[str, str],
+    plain: Collection[str] = (),
     title: str = "Scorecard",
     note: str = "",
 ) -> Figure:
     """Means of all methods with their intervals; what no method of controls explains stands out.
 
     A dot is full where the paired difference from every control excludes 0 in the right direction, and hollow
-    where it does not. Controls are grey, with a line where each ends up.
+    where it does not. Controls are grey, with a line where each ends up. Where controls can say nothing,
+    since they come out the same whatever is changed, methods have a stroke for a dot, and chance has a line.
 
     Args:
         rows: The tidy table, a row a method and metric: `method`, `metric`, `better`, `mean`, `low`, `high`,
@@ -41,13 +46,14 @@ def plot_scorecard(
             drawn in.
         controls: Which methods know nothing of the model.
         titles: What each metric is, in a few words; those not named are left out.
+        plain: Metrics of which controls can say nothing; chance is 0.
         title: Of the page.
         note: A sentence on what was resampled, for the foot.
 
     Raises:
         SettingError: If nothing is left to draw.
     """
-    shown = {name: [row for row in rows if row["metric"] == name] for name in titles}
+    shown = {name: _rows_of(name, rows, controls if name in plain else ()) for name in titles}
     shown = {name: of for name, of in shown.items() if any(_known(row) for row in of)}
     if not shown:
         raise SettingError(f"rows: none of the metrics {', '.join(titles) or '(none)'} has a value to draw")
@@ -55,18 +61,23 @@ def plot_scorecard(
     with theme():
         figure, panels = _panels(len(shown), len(methods))
         for place, (axes, (name, of)) in enumerate(zip(panels, shown.items(), strict=True)):
-            _draw(axes, of, methods, controls)
+            draw = _draw_plain if name in plain else partial(_draw, controls=controls)
+            draw(axes, of, methods)
             axes.set_title(_title(titles[name], of, rows), loc="left", linespacing=1.3)
             _name_rows(axes, methods, controls, visible=place % COLUMNS == 0)
-        _head_and_foot(figure, title, _intervals(rows), note)
+        _head_and_foot(figure, title, _intervals(rows), note, strokes=any(name in plain for name in shown))
     return figure
+
+
+def _rows_of(metric: str, rows: Sequence[TableRow], without: Sequence[str]) -> list[TableRow]:
+    return [row for row in rows if row["metric"] == metric and row["method"] not in without]
 
 
 def _title(name: str, rows: Sequence[TableRow], all_rows: Sequence[TableRow]) -> str:
     """With the number of clips where it is not that of most metrics."""
     count, most = (max(int(row["clips"]) for row in some) for some in (rows, all_rows))
     fewer = f" ({count} clips)" if count < most else ""
-    return f"{name}{fewer}\n{ARROWS[str(rows[0]['better'])]}"
+    return f"{name}\n{ARROWS[str(rows[0]['better'])]}{fewer}"
 
 
 def _panels(count: int, num_methods: int) -> tuple[Figure, list[Axes]]:
@@ -100,6 +111,14 @@ def _draw(axes: Axes, rows: Sequence[TableRow], methods: Sequence[str], controls
     _frame(axes, rows, len(methods))
 
 
+def _draw_plain(axes: Axes, rows: Sequence[TableRow], methods: Sequence[str]) -> None:
+    for row in filter(_known, rows):
+        place, mean = methods.index(str(row["method"])), float(row["mean"])
+        axes.plot([float(row["low"]), float(row["high"])], [place, place], color=INK, linewidth=1.6, zorder=2)
+        axes.scatter([mean], [place], s=70, marker="|", color=INK, linewidths=1.6, zorder=3)
+    _frame(axes, [*rows, CHANCE], len(methods))
+
+
 def _frame(axes: Axes, rows: Sequence[TableRow], num_methods: int) -> None:
     ends = np.array([float(row[name]) for row in rows if _known(row) for name in ("low", "high")])
     low, high = float(ends.min()), float(ends.max())
@@ -128,7 +147,7 @@ def _intervals(rows: Sequence[TableRow]) -> str:
     return f"Mean over clips ({most['clips']}) and 95 % interval of the paired bootstrap over {resampled}."
 
 
-def _head_and_foot(figure: Figure, title: str, intervals: str, note: str) -> None:
+def _head_and_foot(figure: Figure, title: str, intervals: str, note: str, *, strokes: bool) -> None:
     height = figure.get_size_inches()[1] * DPI
     left, wide = MARGIN / WIDTH, 1 - 2 * MARGIN / WIDTH
     head = figure.add_axes((left, 1 - HEAD_PX / height, wide, HEAD_PX / height))
@@ -139,6 +158,7 @@ def _head_and_foot(figure: Figure, title: str, intervals: str, note: str) -> Non
         f"{intervals} Full: better than every control, clip by clip, with an interval that excludes 0; "
         "hollow: not.\nGrey: controls that ask no model, with a dotted line where they end up. A classifier "
         "may well use more than the evidence; no single metric decides."
+        + (f"\n{STROKES}" if strokes else "")
         + (f"\n{literal(note[0].upper() + note[1:], 160)}." if note else ""),
         fontsize=SMALL_PT, color=QUIET, va="center", linespacing=1.4,
     )  # fmt: skip
