@@ -35,6 +35,15 @@ BAR_S, BAR_CLIPS = 600.0, 50
 QUICK_CLIPS = 2
 OTHER_SEEDS = (1, 2)
 NAMED = {metric.name: metric for metric in METRICS}
+SHORT = (
+    "auc",
+    "comprehensiveness_noise",
+    "sufficiency_noise",
+    "consistency_pitch",
+    "all_redrawn",
+    "other_class",
+)
+"""Metrics of the small figure."""
 FAITHFUL = ("comprehensiveness_noise", "comprehensiveness_mean", "sufficiency_noise", "sufficiency_mean")
 
 
@@ -126,10 +135,11 @@ def write(scored: Scored, *, quick: bool) -> None:
     save_table(scored.card, stem.with_suffix(".csv"))
     titles = {metric.name: metric.title for metric in scored.card.metrics if metric.group != "estimate"}
     title, note = f"Scorecard on {scored.name}", scored.card.note
-    figure = plot_scorecard(
-        table(scored.card), controls=CONTROLS, titles=titles, plain=SANITY, title=title, note=note
-    )
-    figure.savefig(stem.with_suffix(".png"))
+    for ending, some in (("", titles), ("-short", {name: titles[name] for name in SHORT if name in titles})):
+        figure = plot_scorecard(
+            table(scored.card), controls=CONTROLS, titles=some, plain=SANITY, title=title, note=note
+        )
+        figure.savefig(stem.with_name(f"{stem.name}{ending}.png"))
     for method, words in verdicts(scored.card).items():
         print(f"{scored.name}, {method}: {words}")
 
