@@ -37,7 +37,7 @@ from wavshap_lightning.explainer.sound import open_sound
 OURS = "GradientSHAP"
 CONTROLS = ("energy", "edges", "random")
 BAR_AUC, BAR_ENERGY = 0.9, 0.6
-CLIPS_PER_ACTOR, QUICK_CLIPS_PER_ACTOR = 30, 8
+CLIPS_PER_ACTOR, QUICK_CLIPS_PER_ACTOR = 60, 8
 
 Aucs = Mapping[str, Sequence[float]]
 
