@@ -1,8 +1,8 @@
 """How long does a newcomer's first command take? `python train.py`, empty cache, no network, no keys.
 
 Prints the seconds from start to end, the scores, how well GradientSHAP at the frames finds the evidence in
-clips of the test speakers (after the clock has stopped), and the files written. The network is really off where
-Linux lets a process leave it; else only the settings of the libraries say so.
+clips of the test speakers (after the clock has stopped), and the files written. The network is really off
+where Linux lets a process leave it; else only the settings of the libraries say so.
 
     python benchmarks/demo.py
 """
