@@ -142,10 +142,11 @@ def cached(build_datamodule, attach):
 @pytest.mark.parametrize("pooling", ["mean", "mean_std", "attentive"])
 def test_clips_agree_with_their_explanations(cached, pooling, monkeypatch):
     """Other noise, and for mean_std its covariance with the clip, but the same picture."""
-    monkeypatch.setattr(class_layers, "NUM_WITH_FRAMES", class_layers.NUM_BASELINES)
+    for name in ("NUM_BASELINES", "NUM_WITH_FRAMES"):
+        monkeypatch.setattr(class_layers, name, 32)
     classifier, clips, batches = cached(pooling=pooling)
     batch = batches[[ClipRequest(position, 0) for position in range(len(clips))]]
-    baselines = noise_statistics(classifier, clips, None, 0)
+    baselines = noise_statistics(classifier, [*clips] * 5, None, 0)
     found = survey_layers(
         classifier.head, batch.statistics, batch.labels, baselines, torch.Generator().manual_seed(0)
     )
