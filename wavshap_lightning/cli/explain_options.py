@@ -89,6 +89,13 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         "speech and pauses",
     )
     group.add_argument("--tier", default="", help="of a TextGrid; its words, else its first, by default")
+    _add_comparisons(group)
+    group.add_argument(
+        "--scores-only", action="store_true", help="only print the three most probable classes of each clip"
+    )
+
+
+def _add_comparisons(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--compare",
         action="append",
@@ -113,9 +120,6 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         "--scorecard",
         action="store_true",
         help="instead, compare eight methods on the clips: scorecard.csv, scorecard.png, a verdict on each",
-    )
-    group.add_argument(
-        "--scores-only", action="store_true", help="only print the three most probable classes of each clip"
     )
 
 

@@ -12,21 +12,23 @@ from scipy import signal
 from scipy.ndimage import map_coordinates
 
 from wavshap_lightning.audio.io import SAMPLE_RATE
-from wavshap_lightning.corpora.synthetic.cues import Planting
+from wavshap_lightning.corpora.synthetic.cues import (
+    BURST_DEPTH,
+    BURST_HZ,
+    MUFFLED_DB,
+    PITCH_SEMITONES,
+    ROUGH_DEPTH,
+    ROUGH_HZ,
+    TREMOR_DEPTH,
+    TREMOR_HZ,
+    TREMOR_SEMITONES,
+    Planting,
+)
 from wavshap_lightning.corpora.synthetic.voice import CONTROL_SAMPLES
 
-_PITCH_SEMITONES = 7.0
 _PITCH_WINDOW = 1_024  # short enough for syllables; librosa's default smears them over 128 ms
-_TREMOR_HZ = (6.0, 10.0)
-_TREMOR_SEMITONES = 3.5
-_TREMOR_DEPTH = 0.9
-_ROUGH_HZ = (40.0, 70.0)
-_ROUGH_DEPTH = 0.9
 _ROUGH_SEMITONES = 1.5
 _MUFFLED_ABOVE_HZ = 1_000.0
-_MUFFLED_DB = 24.0
-_BURST_HZ = (18.0, 24.0)
-_BURST_DEPTH = 0.95
 _LEAST_GAIN = 0.05
 
 Waveform = Float[np.ndarray, " time"]
@@ -38,33 +40,33 @@ outside the span does not matter."""
 def pitch_step(waveform: Waveform, planting: Planting, strength: float) -> Waveform:  # noqa: ARG001 - a cue
     """Let the pitch leap up by seven semitones; the formants go with it."""
     return librosa.effects.pitch_shift(
-        waveform, sr=SAMPLE_RATE, n_steps=strength * _PITCH_SEMITONES, n_fft=_PITCH_WINDOW
+        waveform, sr=SAMPLE_RATE, n_steps=strength * PITCH_SEMITONES, n_fft=_PITCH_WINDOW
     )
 
 
 def tremor(waveform: Waveform, planting: Planting, strength: float) -> Waveform:
     """Let pitch and level tremble 6 to 10 times a second."""
-    wave = strength * _wave(waveform, planting, _TREMOR_HZ)
-    return _gained(_swayed(waveform, wave, _TREMOR_HZ, _TREMOR_SEMITONES), 1 + _TREMOR_DEPTH * wave)
+    wave = strength * _wave(waveform, planting, TREMOR_HZ)
+    return _gained(_swayed(waveform, wave, TREMOR_HZ, TREMOR_SEMITONES), 1 + TREMOR_DEPTH * wave)
 
 
 def roughness(waveform: Waveform, planting: Planting, strength: float) -> Waveform:
     """Make the voice rasp: level and pitch modulated at 40 to 70 Hz."""
-    wave = strength * _wave(waveform, planting, _ROUGH_HZ)
-    return _gained(_swayed(waveform, wave, _ROUGH_HZ, _ROUGH_SEMITONES), 1 + _ROUGH_DEPTH * wave)
+    wave = strength * _wave(waveform, planting, ROUGH_HZ)
+    return _gained(_swayed(waveform, wave, ROUGH_HZ, _ROUGH_SEMITONES), 1 + ROUGH_DEPTH * wave)
 
 
 def band_tilt(waveform: Waveform, planting: Planting, strength: float) -> Waveform:  # noqa: ARG001 - a cue
     """Muffle the voice: attenuate what lies above 1 kHz."""
     low_pass = signal.butter(4, _MUFFLED_ABOVE_HZ, fs=SAMPLE_RATE, output="sos")
     low = signal.sosfiltfilt(low_pass, waveform)
-    return low + 10 ** (-strength * _MUFFLED_DB / 20) * (waveform - low)
+    return low + 10 ** (-strength * MUFFLED_DB / 20) * (waveform - low)
 
 
 def energy_bursts(waveform: Waveform, planting: Planting, strength: float) -> Waveform:
     """Break the voice into bursts, 18 to 24 a second."""
-    gate = 1 / (1 + np.exp(12 * _wave(waveform, planting, _BURST_HZ)))
-    return _gained(waveform, 1 - strength * _BURST_DEPTH * gate)
+    gate = 1 / (1 + np.exp(12 * _wave(waveform, planting, BURST_HZ)))
+    return _gained(waveform, 1 - strength * BURST_DEPTH * gate)
 
 
 RECORDED_CUES: Mapping[str, RecordedCue] = MappingProxyType(

@@ -17,18 +17,16 @@ from wavshap_lightning.corpora.synthetic.voice import CONTROL_RATE, Tracks
 _EDGE_S = 0.12
 _MIN_VOICED = 0.9
 
-_PITCH_SEMITONES = 7.0
+# How far cues go at a strength of 1, in synthetic speech as in recordings.
+PITCH_SEMITONES = 7.0
+TREMOR_HZ, TREMOR_SEMITONES, TREMOR_DEPTH = (6.0, 10.0), 3.5, 0.9
+ROUGH_HZ, ROUGH_DEPTH = (40.0, 70.0), 0.9
+MUFFLED_DB = 24.0
+BURST_HZ, BURST_DEPTH = (18.0, 24.0), 0.95
+
 _PITCH_SLOPE_S = 0.02
-_TREMOR_HZ = (6.0, 10.0)
-_TREMOR_SEMITONES = 3.5
-_TREMOR_DEPTH = 0.9
-_ROUGH_HZ = (40.0, 70.0)
-_ROUGH_DEPTH = 0.9
 _ROUGH_JITTER = 0.06
 _ROUGH_SUBHARMONIC = 0.2
-_MUFFLED_DB = 24.0
-_BURST_HZ = (18.0, 24.0)
-_BURST_DEPTH = 0.95
 _PATTERN_HZ = ((800.0, 1_250.0, 2_500.0), (280.0, 2_350.0, 3_000.0), (320.0, 750.0, 2_250.0))
 _PATTERN_SLOPE_S = 0.015
 
@@ -79,24 +77,24 @@ Cue = Callable[[Tracks, Planting, float], Tracks]
 
 def pitch_step(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
     """Let the pitch leap up by seven semitones, and back at the end of the span."""
-    semitones = strength * _PITCH_SEMITONES * planting.plateau(tracks.num_controls, _PITCH_SLOPE_S)
+    semitones = strength * PITCH_SEMITONES * planting.plateau(tracks.num_controls, _PITCH_SLOPE_S)
     return replace(tracks, f0_hz=tracks.f0_hz * 2 ** (semitones / 12))
 
 
 def tremor(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
     """Let pitch and level tremble 6 to 10 times a second."""
-    wave = strength * planting.wave(tracks.num_controls, _TREMOR_HZ)
-    gain = np.maximum(0.05, 1 + _TREMOR_DEPTH * wave)
-    return replace(tracks, f0_hz=tracks.f0_hz * 2 ** (_TREMOR_SEMITONES * wave / 12), gain=tracks.gain * gain)
+    wave = strength * planting.wave(tracks.num_controls, TREMOR_HZ)
+    gain = np.maximum(0.05, 1 + TREMOR_DEPTH * wave)
+    return replace(tracks, f0_hz=tracks.f0_hz * 2 ** (TREMOR_SEMITONES * wave / 12), gain=tracks.gain * gain)
 
 
 def roughness(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
     """Make the voice rasp: level modulated at 40 to 70 Hz, uneven periods, every second pulse weaker."""
     inside = strength * planting.inside(tracks.num_controls)
-    wave = strength * planting.wave(tracks.num_controls, _ROUGH_HZ)
+    wave = strength * planting.wave(tracks.num_controls, ROUGH_HZ)
     return replace(
         tracks,
-        gain=tracks.gain * np.maximum(0.05, 1 + _ROUGH_DEPTH * wave),
+        gain=tracks.gain * np.maximum(0.05, 1 + ROUGH_DEPTH * wave),
         jitter=tracks.jitter + _ROUGH_JITTER * inside,
         subharmonic=np.minimum(0.9, tracks.subharmonic + _ROUGH_SUBHARMONIC * inside),
     )
@@ -104,16 +102,16 @@ def roughness(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
 
 def band_tilt(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
     """Muffle the voice: tilt its energy towards the band below 1 kHz."""
-    muffled_db = strength * _MUFFLED_DB * planting.inside(tracks.num_controls)
+    muffled_db = strength * MUFFLED_DB * planting.inside(tracks.num_controls)
     return replace(tracks, low_cut_db=tracks.low_cut_db - muffled_db)
 
 
 def energy_bursts(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
     """Break the voice into bursts, 18 to 24 a second; the span keeps its energy."""
     gate = planting.inside(tracks.num_controls) / (
-        1 + np.exp(12 * planting.wave(tracks.num_controls, _BURST_HZ))
+        1 + np.exp(12 * planting.wave(tracks.num_controls, BURST_HZ))
     )
-    return replace(tracks, gain=tracks.gain * np.maximum(0.05, 1 - strength * _BURST_DEPTH * gate))
+    return replace(tracks, gain=tracks.gain * np.maximum(0.05, 1 - strength * BURST_DEPTH * gate))
 
 
 def vowel_pattern(tracks: Tracks, planting: Planting, strength: float) -> Tracks:
