@@ -14,9 +14,9 @@ from _common import ROOT
 from _training import run_training
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.planted import PlantedSettings, ensure_planted_speech
 from wavshap_lightning.models.checkpoint import load_classifier
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.planted.corpus import PlantedSettings, ensure_planted_speech
 
 SETTINGS = PlantedSettings(num_speakers=24)
 """Those of configs/demo.yaml."""

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.explainer.explain import Explainer
+from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.settings import ExplainSettings
 

@@ -9,19 +9,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines, BaselineSet
+from wavshap_lightning.attribution.baselines import (
+    BaselineDistribution,
+    Baselines,
+    BaselineSet,
+    noise,
+    recordings,
+)
+from wavshap_lightning.attribution.estimation.method import Options
+from wavshap_lightning.attribution.estimation.problem import LinearStep, PooledScore
+from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
-from wavshap_lightning.attribution.layer_views import layer_frame, layer_mix
-from wavshap_lightning.attribution.linear_step import LinearStep
-from wavshap_lightning.attribution.method import Options
-from wavshap_lightning.attribution.outcome import ViewEstimate
-from wavshap_lightning.attribution.pooled_score import PooledScore
-from wavshap_lightning.attribution.record import Attribution
-from wavshap_lightning.attribution.stopping import Stopping
+from wavshap_lightning.attribution.record import Attribution, ViewEstimate
 from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.attribution.views import View, grouped, summed
-from wavshap_lightning.attribution.waveform_baselines import noise, recordings
+from wavshap_lightning.attribution.views.frames import View, grouped, summed
+from wavshap_lightning.attribution.views.layers import layer_frame, layer_mix
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.pooling import VARIANCE_FLOOR
 

@@ -33,10 +33,9 @@ from wavshap_lightning.corpora.protocols import RAVDESS_6_FOLDS
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel
-from wavshap_lightning.training.datamodule import EmotionDataModule
-from wavshap_lightning.training.dataset import read_waveform
-from wavshap_lightning.training.module import EmotionModule, LossSettings
-from wavshap_lightning.training.optimization import OptimizerSettings
+from wavshap_lightning.training.data.datamodule import EmotionDataModule
+from wavshap_lightning.training.data.dataset import read_waveform
+from wavshap_lightning.training.module import EmotionModule, LossSettings, OptimizerSettings
 
 CROP_S = 1.2
 FOLD = 0

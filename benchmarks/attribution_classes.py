@@ -18,10 +18,10 @@ from _common import ratios, read_arguments, time_interleaved
 from _report import Measurement, over_repeats, report
 from _stages import stages_of
 
+from wavshap_lightning.attribution.baselines import noise
+from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
-from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target, every_class
-from wavshap_lightning.attribution.waveform_baselines import noise
 
 DRAWS = {"waveform": 4, "layers": 64}
 BARS = {"waveform": 5.0, "layers": 1.5}

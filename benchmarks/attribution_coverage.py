@@ -22,9 +22,9 @@ from _trained import trained_classifier
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution
-from wavshap_lightning.attribution.outcome import ViewEstimate
+from wavshap_lightning.attribution.record import ViewEstimate
 from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.attribution.views import summed
+from wavshap_lightning.attribution.views.frames import summed
 
 NUM_DRAWS = 64
 NUM_CLIPS, NUM_SEEDS, SIMPLE_SEEDS = 3, 24, 200

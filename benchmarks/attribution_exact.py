@@ -22,12 +22,11 @@ from _stages import Stage, stages_of
 from scipy import stats
 from torch import Tensor
 
-from wavshap_lightning.attribution.baselines import BaselineSet
+from wavshap_lightning.attribution.baselines import BaselineSet, noise
+from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
-from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.attribution.views import elements
-from wavshap_lightning.attribution.waveform_baselines import noise
+from wavshap_lightning.attribution.views.frames import elements
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 

@@ -21,11 +21,11 @@ from _peer import DEFAULTS
 from _report import Measurement, over_repeats, report
 from torch.utils.flop_counter import FlopCounterMode
 
+from wavshap_lightning.attribution.baselines import noise
+from wavshap_lightning.attribution.estimation.method import Options
+from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
-from wavshap_lightning.attribution.method import Options
-from wavshap_lightning.attribution.stopping import Stopping
-from wavshap_lightning.attribution.views import grouped
-from wavshap_lightning.attribution.waveform_baselines import noise
+from wavshap_lightning.attribution.views.frames import grouped
 from wavshap_lightning.models.backbone import Precision
 
 DRAWS, CAPTUM_DRAWS, GPU_DRAWS = 32, 5, 64

@@ -30,7 +30,7 @@ from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel
-from wavshap_lightning.training.dataset import (
+from wavshap_lightning.training.data.dataset import (
     ClipRequest,
     SpeechDataset,
     StatisticsBatch,
@@ -38,7 +38,7 @@ from wavshap_lightning.training.dataset import (
     WaveformBatch,
     WaveformBatches,
 )
-from wavshap_lightning.training.features import KeyedClip, extract_features, open_feature_cache
+from wavshap_lightning.training.data.extraction import KeyedClip, extract_features, open_feature_cache
 
 NUM_CLIPS, QUICK_CLIPS = 32, 8
 BATCH_SIZE = 8

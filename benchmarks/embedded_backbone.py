@@ -31,7 +31,7 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from wavshap_lightning.corpora.manifest import read_manifest
 from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.tiny import TINY_FOLDER, build_tiny_model
+from wavshap_lightning.models.pretrained import TINY_FOLDER, build_tiny_model
 
 BAR_RAVDESS, BAR_PLANTED, BAR_EVIDENCE = 0.55, 0.95, 0.9
 BAR_MB, BAR_PARAMETERS, BAR_SPEED = 4.0, 1.5e6, 50.0

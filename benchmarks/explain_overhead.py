@@ -22,9 +22,9 @@ from _base import base_pair
 from _common import SAMPLE_RATE, read_arguments
 from _report import Measurement, over_repeats, report
 
-from wavshap_lightning.attribution.problem import Problem
-from wavshap_lightning.explainer.doctor import examine
-from wavshap_lightning.explainer.explain import Explainer
+from wavshap_lightning.attribution.estimation.problem import Problem
+from wavshap_lightning.explainer.diagnostics import examine
+from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.backbone import SpeechBackbone
 

@@ -21,11 +21,11 @@ from _demo_run import demo_run, unheard_clips
 from _report import Measurement, report
 from torch import Tensor
 
-from wavshap_lightning.attribution.players import equal_spans
+from wavshap_lightning.attribution.shapley.game import equal_spans
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.evaluation.agreement import rank_correlation
 from wavshap_lightning.evaluation.sanity import HEAD, cascade
-from wavshap_lightning.explainer.explain import Explainer
+from wavshap_lightning.evaluation.stability import rank_correlation
+from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 

@@ -34,11 +34,11 @@ from torch import Tensor
 from wavshap_lightning.audio.io import hash_audio_file, save_audio
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.models.backbone import Precision, SpeechBackbone
+from wavshap_lightning.models.pooling import Statistic
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel, TransformersModule
-from wavshap_lightning.models.statistics import Statistic
-from wavshap_lightning.training import features
-from wavshap_lightning.training.dataset import read_waveform
-from wavshap_lightning.training.features import KeyedClip, extract_features, open_feature_cache
+from wavshap_lightning.training.data import extraction as features
+from wavshap_lightning.training.data.dataset import read_waveform
+from wavshap_lightning.training.data.extraction import KeyedClip, extract_features, open_feature_cache
 
 SHORTEST_S, LONGEST_S = 2.0, 5.0
 NUM_CLIPS, QUICK_CLIPS = 12, 2

@@ -32,7 +32,7 @@ from _report import Measurement, report
 from torch import Tensor
 
 from wavshap_lightning.audio.io import load_audio
-from wavshap_lightning.explainer.explain import explain
+from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.long import LongBackbone

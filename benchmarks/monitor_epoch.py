@@ -32,14 +32,13 @@ from wavshap_lightning import EmotionDataModule, EmotionModule, ExplanationMonit
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.backbone import BackboneSettings
 from wavshap_lightning.models.head import EmotionHead, HeadSettings
-from wavshap_lightning.models.statistics import LayerStatistics
-from wavshap_lightning.training.budget import ClipAllowance
-from wavshap_lightning.training.class_layers import NUM_BASELINES
-from wavshap_lightning.training.explanation_log import ExplanationLog
-from wavshap_lightning.training.layer_survey import CLIPS_AT_ONCE, survey_layers
-from wavshap_lightning.training.metrics_table import MetricsTable
-from wavshap_lightning.training.watch_pages import log_clip
-from wavshap_lightning.training.watched import Watched, Watcher
+from wavshap_lightning.models.pooling import LayerStatistics
+from wavshap_lightning.training.loggers import MetricsTable
+from wavshap_lightning.training.monitoring.budget import ClipAllowance
+from wavshap_lightning.training.monitoring.class_layers import CLIPS_AT_ONCE, NUM_BASELINES, survey_layers
+from wavshap_lightning.training.monitoring.figures import log_clip
+from wavshap_lightning.training.monitoring.probes import Watched, Watcher
+from wavshap_lightning.training.monitoring.writer import ExplanationLog
 
 GEOMETRIES = {"Base": (13, 768), "tiny": (4, 128)}
 NUM_TRAINING, NUM_VALIDATION, NUM_CLASSES, BATCH = 960, 240, 8, 32

@@ -19,9 +19,9 @@ from _report import Measurement, report
 from torch import Tensor
 
 from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.normalisation import valid_mask
+from wavshap_lightning.models.normalization import valid_mask
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel, TransformersModule
-from wavshap_lightning.training.dataset import pad_waveforms
+from wavshap_lightning.training.data.dataset import pad_waveforms
 
 DURATIONS_S = (1.0, 1.5, 2.0, 2.5)
 QUICK_DURATIONS_S = (0.5, 1.0)

@@ -26,13 +26,13 @@ from torch import Tensor
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.manifest import read_manifest
-from wavshap_lightning.corpora.natural.provenance import read_left_out
 from wavshap_lightning.evaluation.controls import edge_map, energy_map, random_map
-from wavshap_lightning.evaluation.localisation import inside_spans, roc_auc
-from wavshap_lightning.explainer.explain import Explainer
-from wavshap_lightning.explainer.grids import times_of
+from wavshap_lightning.evaluation.localization import inside_spans, roc_auc
+from wavshap_lightning.explainer.explainer import Explainer
+from wavshap_lightning.explainer.recording import open_sound
 from wavshap_lightning.explainer.settings import ExplainSettings
-from wavshap_lightning.explainer.sound import open_sound
+from wavshap_lightning.explainer.time_grid import times_of
+from wavshap_lightning.planted.into_recordings import read_left_out
 
 OURS = "GradientSHAP"
 CONTROLS = ("energy", "edges", "random")

@@ -21,11 +21,18 @@ from _report import Measurement, report
 from _trained import heldout_spans, trained_classifier
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.evaluation.measuring import measure
-from wavshap_lightning.evaluation.metrics import METRICS, SANITY, Metric
-from wavshap_lightning.evaluation.plan import CONTROLS, LABEL, PREDICTED, Plan
-from wavshap_lightning.evaluation.scorecard import Estimate, Scorecard, compare, save_table, table
-from wavshap_lightning.evaluation.verdict import verdicts
+from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, PREDICTED, Plan, measure
+from wavshap_lightning.evaluation.scorecard import (
+    METRICS,
+    SANITY,
+    Estimate,
+    Metric,
+    Scorecard,
+    compare,
+    save_table,
+    table,
+    verdicts,
+)
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.viz.scorecard_page import plot_scorecard
 

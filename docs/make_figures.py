@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from wavshap_lightning import explain, plot
-from wavshap_lightning.corpora.planted import PlantedSettings, ensure_planted_speech
+from wavshap_lightning.planted.corpus import PlantedSettings, ensure_planted_speech
 
 ROOT = Path(__file__).parents[1]
 FIGURES = Path(__file__).parent / "figures"

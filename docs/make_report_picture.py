@@ -17,8 +17,8 @@ from playwright.sync_api import sync_playwright
 
 from wavshap_lightning import explain, load_audio
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.planted import PlantedSettings, ensure_planted_speech
-from wavshap_lightning.explainer.saved import describe_clip
+from wavshap_lightning.explainer.files import describe_clip
+from wavshap_lightning.planted.corpus import PlantedSettings, ensure_planted_speech
 from wavshap_lightning.viz.report import ReportClip, build_report
 
 PICTURE = Path(__file__).parent / "figures" / "report.png"

@@ -19,8 +19,7 @@ from wavshap_lightning import (
     explain,
     plot,
 )
-from wavshap_lightning.explainer.compare import compare
-from wavshap_lightning.explainer.comparison import Comparison
+from wavshap_lightning.explainer.compare import Comparison, compare
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.viz.compare_page import plot_comparison

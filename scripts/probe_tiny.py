@@ -21,8 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.pretrained import PretrainedSpeechModel
-from wavshap_lightning.models.tiny import build_tiny_model
+from wavshap_lightning.models.pretrained import PretrainedSpeechModel, build_tiny_model
 
 Layers = Callable[[Float[Tensor, "batch time"]], Float[Tensor, "batch layer frames hidden"]]
 BATCH_SIZE = 16

@@ -51,7 +51,7 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_the_inner_rings_load_no_model_library():
     code = (
         "import sys, wavshap_lightning.corpora.catalogue, wavshap_lightning.corpora.audit, "
-        "wavshap_lightning.corpora.planted, wavshap_lightning.corpora.planted_in\n"
+        "wavshap_lightning.planted.corpus, wavshap_lightning.planted.into_recordings\n"
         "print([name for name in ('torch', 'lightning', 'transformers', 'wandb') if name in sys.modules])"
     )
     assert run_python(code).stdout.strip() == "[]"
@@ -69,7 +69,7 @@ def test_what_explains_a_clip_loads_nothing_that_only_an_option_asks_for():
         "matplotlib.pyplot",
     )
     code = (
-        "import sys, wavshap_lightning.cli.explain_run, wavshap_lightning.viz.report\n"
+        "import sys, wavshap_lightning.cli.run, wavshap_lightning.viz.report\n"
         f"print([name for name in {slow} if name in sys.modules])"
     )
     assert run_python(code).stdout.strip() == "[]"

@@ -11,16 +11,15 @@ import torch
 from torch import nn
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
+from wavshap_lightning.attribution.estimation.method import Options
+from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
-from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
-from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.pretrained import PretrainedSpeechModel
-from wavshap_lightning.models.tiny import build_tiny_model
+from wavshap_lightning.models.pretrained import PretrainedSpeechModel, build_tiny_model
 
 NUM_CLASSES = 3
 TWINS = (-3, -2)

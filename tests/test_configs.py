@@ -18,9 +18,8 @@ import yaml
 from wavshap_lightning.cli import train
 from wavshap_lightning.corpora.catalogue import CORPORA, corpus_named
 from wavshap_lightning.models import backbone
-from wavshap_lightning.models.pretrained import PretrainedSpeechModel
-from wavshap_lightning.models.tiny import build_tiny_model
-from wavshap_lightning.training.preparation import choose_protocol, list_clips
+from wavshap_lightning.models.pretrained import PretrainedSpeechModel, build_tiny_model
+from wavshap_lightning.training.data.preparation import choose_protocol, list_clips
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from wavshap_lightning.corpora.catalogue import load_corpus
     from wavshap_lightning.corpora.clip import Clip, Span
     from wavshap_lightning.errors import WavshapError
-    from wavshap_lightning.explainer.explain import Explainer, explain
+    from wavshap_lightning.explainer.explainer import Explainer, explain
     from wavshap_lightning.explainer.explanation import Explanation
     from wavshap_lightning.explainer.settings import ExplainSettings
     from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone
     from wavshap_lightning.models.checkpoint import load_classifier
     from wavshap_lightning.models.classifier import EmotionClassifier
     from wavshap_lightning.models.head import EmotionHead, HeadSettings
-    from wavshap_lightning.models.open import open_classifier
-    from wavshap_lightning.training.datamodule import EmotionDataModule
+    from wavshap_lightning.models.loading import open_classifier
+    from wavshap_lightning.training.data.datamodule import EmotionDataModule
     from wavshap_lightning.training.module import EmotionModule
-    from wavshap_lightning.training.monitor import ExplanationMonitor
+    from wavshap_lightning.training.monitoring.monitor import ExplanationMonitor
     from wavshap_lightning.viz.figures import plot
 
 __version__ = "0.1.0"
@@ -35,22 +35,22 @@ _HOME = {
     "BackboneSettings": "models.backbone",
     "Clip": "corpora.clip",
     "EmotionClassifier": "models.classifier",
-    "EmotionDataModule": "training.datamodule",
+    "EmotionDataModule": "training.data.datamodule",
     "EmotionHead": "models.head",
     "EmotionModule": "training.module",
     "ExplainSettings": "explainer.settings",
-    "Explainer": "explainer.explain",
+    "Explainer": "explainer.explainer",
     "Explanation": "explainer.explanation",
-    "ExplanationMonitor": "training.monitor",
+    "ExplanationMonitor": "training.monitoring.monitor",
     "HeadSettings": "models.head",
     "Span": "corpora.clip",
     "SpeechBackbone": "models.backbone",
     "WavshapError": "errors",
-    "explain": "explainer.explain",
+    "explain": "explainer.explainer",
     "load_audio": "audio.io",
     "load_classifier": "models.checkpoint",
     "load_corpus": "corpora.catalogue",
-    "open_classifier": "models.open",
+    "open_classifier": "models.loading",
     "plot": "viz.figures",
 }
 

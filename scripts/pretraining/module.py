@@ -22,8 +22,8 @@ from pretraining.corpus import Batch, StepBatches
 from pretraining.frontend import use_matrix_frontend
 from pretraining.initialisation import start_as_filter_bank
 from pretraining.objective import Objective
-from wavshap_lightning.models.tiny import tiny_config
-from wavshap_lightning.training.optimization import warmup_cosine
+from wavshap_lightning.models.pretrained import tiny_config
+from wavshap_lightning.training.module import warmup_cosine
 
 VALIDATION_SEED = 99
 

@@ -23,7 +23,7 @@ from pretraining.utterances import (
     espeak_utterance,
     procedural_utterance,
 )
-from wavshap_lightning.corpora.synthetic.voice import Speaker
+from wavshap_lightning.planted.voices import Speaker
 
 Task = tuple[list[Utterance], list[str], list[int]]
 """Clips, manners, voices."""

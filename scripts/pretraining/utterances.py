@@ -12,21 +12,19 @@ from scipy.ndimage import gaussian_filter1d
 from pretraining.espeak import EspeakVoice, speak
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.audio.io import SAMPLE_RATE
-from wavshap_lightning.corpora.synthetic.speech import (
+from wavshap_lightning.models.pretrained import tiny_config
+from wavshap_lightning.planted.voices import (
+    CONTROL_RATE,
     VOICES,
+    Speaker,
     Syllable,
+    Tracks,
     build_tracks,
+    draw_chance,
     draw_speaker,
     draw_syllables,
-)
-from wavshap_lightning.corpora.synthetic.voice import (
-    CONTROL_RATE,
-    Speaker,
-    Tracks,
-    draw_chance,
     render_speech,
 )
-from wavshap_lightning.models.tiny import tiny_config
 
 WINDOW_S = 3.2
 NUM_SAMPLES = round(WINDOW_S * SAMPLE_RATE)

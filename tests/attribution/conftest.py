@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
+from wavshap_lightning.attribution.estimation.method import Options
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
-from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
 from wavshap_lightning.attribution.targets import every_class
-from wavshap_lightning.attribution.views import elements, summed
+from wavshap_lightning.attribution.views.frames import elements, summed
 
 NUM_FRAMES, NUM_CHANNELS, NUM_CLASSES = 12, 3, 4
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.attribution.aggregate import (
+from wavshap_lightning.attribution.estimation.method import Options
+from wavshap_lightning.attribution.gradient_shap import gradient_shap
+from wavshap_lightning.attribution.record import ViewEstimate
+from wavshap_lightning.attribution.targets import every_class
+from wavshap_lightning.attribution.views.frames import (
     RankedUnit,
+    elements,
     over_frames,
     segments,
+    summed,
     top,
     top_units,
     with_rest,
 )
-from wavshap_lightning.attribution.gradient_shap import gradient_shap
-from wavshap_lightning.attribution.method import Options
-from wavshap_lightning.attribution.outcome import ViewEstimate
-from wavshap_lightning.attribution.targets import every_class
-from wavshap_lightning.attribution.views import elements, summed
 from wavshap_lightning.errors import AttributionError
 
 NUM_FRAMES = 12

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
+from wavshap_lightning.attribution.estimation.method import Options
+from wavshap_lightning.attribution.estimation.sampling import seeded
+from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
-from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.saliency import saliency, smooth_grad
-from wavshap_lightning.attribution.sampling import seeded
-from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.attribution.views import View, elements, grouped, summed
+from wavshap_lightning.attribution.views.frames import View, elements, grouped, summed
 from wavshap_lightning.errors import AttributionError
 
 TARGET = Target("logit", (1,))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from wavshap_lightning.attribution.estimation.method import Options
+from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
-from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.saliency import smooth_grad
-from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.attribution.views import summed
+from wavshap_lightning.attribution.views.frames import summed
 
 TARGET = Target("log_odds", (1,))
 FRAMES = summed(1, name="frames", neighbours=True)

@@ -8,15 +8,15 @@ import time
 import pytest
 import torch
 
-from wavshap_lightning.attribution import estimate as estimate_module
 from wavshap_lightning.attribution.baselines import BaselineSet
+from wavshap_lightning.attribution.estimation import estimate as estimate_module
+from wavshap_lightning.attribution.estimation.method import Options
+from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
-from wavshap_lightning.attribution.method import Options
-from wavshap_lightning.attribution.outcome import ViewEstimate
-from wavshap_lightning.attribution.stopping import Stopping
+from wavshap_lightning.attribution.record import ViewEstimate
 from wavshap_lightning.attribution.targets import Target, every_class
-from wavshap_lightning.attribution.views import elements, of_terms, summed
+from wavshap_lightning.attribution.views.frames import elements, of_terms, summed
 from wavshap_lightning.errors import AttributionError
 
 TARGET = Target("log_odds", (1,))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.attribution import designs
-from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
+from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet, as_distribution
+from wavshap_lightning.attribution.estimation import designs
+from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
-from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target, every_class
-from wavshap_lightning.attribution.waveform_baselines import as_distribution
 from wavshap_lightning.errors import AttributionError
 
 LOG_ODDS = Target("log_odds", (2,))

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution
+from wavshap_lightning.attribution.estimation.method import Options
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
-from wavshap_lightning.attribution.layer_views import layer_detail, layer_frame, layer_mix, layer_neuron
-from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.saliency import saliency
 from wavshap_lightning.attribution.targets import Target, every_class
-from wavshap_lightning.attribution.views import elements, summed
+from wavshap_lightning.attribution.views.frames import elements, summed
+from wavshap_lightning.attribution.views.layers import layer_detail, layer_frame, layer_mix, layer_neuron
 from wavshap_lightning.errors import AttributionError
 
 SHAPE = (5, 12, 3)

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from wavshap_lightning.attribution.estimation.method import Options
+from wavshap_lightning.attribution.estimation.problem import LinearStep
+from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
-from wavshap_lightning.attribution.linear_step import LinearStep
-from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.saliency import saliency
-from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target, every_class
-from wavshap_lightning.attribution.views import View, elements, grouped, summed
+from wavshap_lightning.attribution.views.frames import View, elements, grouped, summed
 from wavshap_lightning.errors import AttributionError
 
 TARGET = every_class(4)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.attribution.moments import PairMoments, WeightedSum, gap_share
-from wavshap_lightning.attribution.net_moments import LATTICE, NET, NetMoments
+from wavshap_lightning.attribution.estimation.lattice_variance import LATTICE, NET, NetMoments
+from wavshap_lightning.attribution.estimation.moments import PairMoments, WeightedSum, gap_share
 
 UNITS = 7
 

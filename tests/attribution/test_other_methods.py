@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import BaselineSet
+from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
-from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target, every_class
 
 TARGET = Target("log_odds", (0, 2))

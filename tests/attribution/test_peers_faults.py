@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution
+from wavshap_lightning.attribution.estimation.method import Options
+from wavshap_lightning.attribution.estimation.sampling import AlphaStrata, SobolNet, gauss_legendre
+from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
-from wavshap_lightning.attribution.method import Options
-from wavshap_lightning.attribution.sampling import AlphaStrata, SobolNet, gauss_legendre
-from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target
 
 TARGET = Target("log_odds", (1,))

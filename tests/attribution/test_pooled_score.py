@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from wavshap_lightning.attribution.estimation.method import Options
+from wavshap_lightning.attribution.estimation.problem import PooledScore, pool, totals, unpool
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
-from wavshap_lightning.attribution.layer_views import layer_detail, layer_frame, layer_mix, layer_neuron
-from wavshap_lightning.attribution.method import Options
-from wavshap_lightning.attribution.pooled_score import PooledScore, pool, totals, unpool
 from wavshap_lightning.attribution.saliency import saliency
 from wavshap_lightning.attribution.targets import every_class
-from wavshap_lightning.attribution.views import elements, summed
+from wavshap_lightning.attribution.views.frames import elements, summed
+from wavshap_lightning.attribution.views.layers import layer_detail, layer_frame, layer_mix, layer_neuron
 from wavshap_lightning.errors import AttributionError
 
 WEIGHTS = torch.tensor([0.1, 0.3, 0.05, 0.35, 0.2], dtype=torch.float64)

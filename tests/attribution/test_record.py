@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from wavshap_lightning.attribution.estimation.method import Options
+from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
-from wavshap_lightning.attribution.method import Options
 from wavshap_lightning.attribution.record import Attribution, Provenance, tensor_sha256
 from wavshap_lightning.attribution.saliency import saliency
-from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target, every_class
-from wavshap_lightning.attribution.views import elements, grouped, summed
+from wavshap_lightning.attribution.views.frames import elements, grouped, summed
 from wavshap_lightning.errors import AttributionError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*units are not resolved")

@@ -12,13 +12,13 @@ from scipy import stats
 from sklearn.linear_model import Ridge
 
 from wavshap_lightning.attribution.baselines import BaselineSet
-from wavshap_lightning.attribution.kernel_shap import draw_coalitions, kernel_shap
-from wavshap_lightning.attribution.method import Options
-from wavshap_lightning.attribution.occlusion import occlusion
-from wavshap_lightning.attribution.players import Players, equal_spans, members
+from wavshap_lightning.attribution.estimation.method import Options
 from wavshap_lightning.attribution.record import Attribution
-from wavshap_lightning.attribution.segment_lime import closeness, fit_ridge, lime
-from wavshap_lightning.attribution.shapley import shapley
+from wavshap_lightning.attribution.shapley.game import Players, equal_spans, members
+from wavshap_lightning.attribution.shapley.kernel_shap import draw_coalitions, kernel_shap
+from wavshap_lightning.attribution.shapley.lime import closeness, fit_ridge, lime
+from wavshap_lightning.attribution.shapley.occlusion import occlusion
+from wavshap_lightning.attribution.shapley.shapley import shapley
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.errors import AttributionError
 

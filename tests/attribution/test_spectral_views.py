@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution
+from wavshap_lightning.attribution.estimation.method import Options
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
-from wavshap_lightning.attribution.method import Options
-from wavshap_lightning.attribution.spectral_views import TightFrame, band_frame
 from wavshap_lightning.attribution.targets import Target, every_class
-from wavshap_lightning.attribution.views import elements
+from wavshap_lightning.attribution.views.frames import elements
+from wavshap_lightning.attribution.views.spectral import TightFrame, band_frame
 from wavshap_lightning.errors import AttributionError
 
 FRAMES = [TightFrame(), TightFrame(64, 16), TightFrame(60, 20), TightFrame(45, 15), TightFrame(32, 1)]

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import BaselineSet
+from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
-from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
 

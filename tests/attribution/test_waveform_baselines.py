@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
-from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.attribution.waveform_baselines import (
+from wavshap_lightning.attribution.baselines import (
     as_distribution,
     fit_length,
     match_level,
@@ -17,6 +15,8 @@ from wavshap_lightning.attribution.waveform_baselines import (
     spectral_noise,
     time_shifted,
 )
+from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
+from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
 
 NUM_SAMPLES = 4001

@@ -13,9 +13,8 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavshap_lightning.audio import decode
-from wavshap_lightning.audio.decode import BLOCK_SAMPLES, read_native
-from wavshap_lightning.audio.io import load_audio
+from wavshap_lightning.audio import io as decode
+from wavshap_lightning.audio.io import BLOCK_SAMPLES, load_audio, read_native
 from wavshap_lightning.errors import AudioError, SettingError
 
 

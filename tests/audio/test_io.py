@@ -16,9 +16,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavshap_lightning.audio.decode import BLOCK_SAMPLES
 from wavshap_lightning.audio.io import (
     AUDIO_SUFFIXES,
+    BLOCK_SAMPLES,
     SAMPLE_RATE,
     NativeAudio,
     hash_audio_file,

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from wavshap_lightning.audio.io import save_audio
-from wavshap_lightning.cli.configs import find_config
+from wavshap_lightning.cli.train import find_config
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.models.backbone import SpeechBackbone

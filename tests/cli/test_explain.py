@@ -11,8 +11,8 @@ import pytest
 from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.corpora.clip import Clip, Span
 from wavshap_lightning.corpora.manifest import save_manifest
-from wavshap_lightning.explainer.explain import explain
-from wavshap_lightning.explainer.saved import load_clip
+from wavshap_lightning.explainer.explainer import explain
+from wavshap_lightning.explainer.files import load_clip
 
 COLUMNS = (
     "clip,status,reason,label,prediction,probability,"

@@ -96,7 +96,7 @@ def test_a_name_that_is_no_text(run_explain, checkpoint, tmp_path, read_csv):
 
 
 def test_running_out_of_memory_is_a_reason(run_explain, checkpoint, clip, tmp_path, read_csv, monkeypatch):
-    from wavshap_lightning.cli import explain_run
+    from wavshap_lightning.cli import run as explain_run
 
     def explode(work, item):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from wavshap_lightning.explainer.saved import load_clip
+from wavshap_lightning.explainer.files import load_clip
 
 STEM = "a clip _b_"
 
@@ -110,9 +110,9 @@ def test_a_model_without_epochs_is_told(quick, clip, checkpoint, capsys):
 
 
 def test_the_same_backbone_is_held_once(checkpoint, other_checkpoint, classifier):
-    from wavshap_lightning.cli.explain_clip import prepare
-    from wavshap_lightning.cli.explain_compare import open_rivals
-    from wavshap_lightning.cli.explain_options import read_options
+    from wavshap_lightning.cli.clips import prepare
+    from wavshap_lightning.cli.compare import open_rivals
+    from wavshap_lightning.cli.options import read_options
 
     options = read_options([str(checkpoint), "--compare", str(other_checkpoint)])
     rivals = open_rivals(options, prepare(options, classifier))

@@ -15,10 +15,11 @@ import pytest
 import soundfile
 import torch
 
-from wavshap_lightning.attribution.problem import Problem
-from wavshap_lightning.cli import explain_job, explain_merge
-from wavshap_lightning.explainer.explain import explain
-from wavshap_lightning.explainer.saved import load_clip
+from wavshap_lightning.attribution.estimation.problem import Problem
+from wavshap_lightning.cli import corpus as explain_job
+from wavshap_lightning.cli import corpus as explain_merge
+from wavshap_lightning.explainer.explainer import explain
+from wavshap_lightning.explainer.files import load_clip
 
 pytestmark = pytest.mark.usefixtures("surroundings")
 

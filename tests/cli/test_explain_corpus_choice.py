@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wavshap_lightning.cli import explain_job
+from wavshap_lightning.cli import corpus as explain_job
 
 pytestmark = pytest.mark.usefixtures("surroundings")
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from wavshap_lightning.audio.io import load_audio
-from wavshap_lightning.cli import explain_scorecard
+from wavshap_lightning.cli import scorecard as explain_scorecard
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.explainer.settings import ExplainSettings
@@ -64,7 +64,7 @@ def test_families_that_are_none_are_told_before_any_work(run, clip, out, capsys,
 def test_layers_that_take_gigabytes_are_left_out_unless_they_were_named(
     run, clip, numbers, monkeypatch, capsys
 ):
-    monkeypatch.setattr("wavshap_lightning.explainer.long.MAX_LAYERS_BYTES", 1000)
+    monkeypatch.setattr("wavshap_lightning.explainer.stages.MAX_LAYERS_BYTES", 1000)
     assert run(clip, *FEW) == 0
     assert set(numbers()["paths"]) == {"frames", "waveform"}
     assert any("their path was left out" in words for words in numbers()["warnings"])

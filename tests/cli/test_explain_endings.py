@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wavshap_lightning.cli import explain_run
+from wavshap_lightning.cli import run as explain_run
 
 STEM = "a clip _b_"
 
@@ -67,7 +67,7 @@ def test_a_full_disk_is_told_and_finished_work_kept(quick, out, clip, capsys, mo
             raise OSError(28, "No space left on device")
         save(saved, folder, stem)
 
-    from wavshap_lightning.cli import explain_files
+    from wavshap_lightning.cli import output as explain_files
 
     save = explain_files.save_clip
     monkeypatch.setattr(explain_files, "save_clip", full)
@@ -78,7 +78,7 @@ def test_a_full_disk_is_told_and_finished_work_kept(quick, out, clip, capsys, mo
 
 def test_a_disk_that_is_full_of_sound_is_told_once(quick, out, clip, capsys, monkeypatch):
     """The writer of sounds has advice of its own, which is not repeated."""
-    from wavshap_lightning.cli import explain_files
+    from wavshap_lightning.cli import output as explain_files
     from wavshap_lightning.errors import AudioError
 
     def full(path, *_, **__):

@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
-from wavshap_lightning.cli.explain_items import Item, find_items, name_items, safe_stem
-from wavshap_lightning.cli.explain_options import build_parser, read_options
+from wavshap_lightning.cli.clips import Item, find_items, name_items, safe_stem
+from wavshap_lightning.cli.options import build_parser, read_options
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.settings import FAMILIES, METHODS, PATHS, ScoreKind
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from wavshap_lightning.cli.train import EXIT_USAGE, main
-from wavshap_lightning.explainer.saved import load_clip
-from wavshap_lightning.models import export
-from wavshap_lightning.models.exported import NAMES
+from wavshap_lightning.explainer.files import load_clip
+from wavshap_lightning.models import hub as export
+from wavshap_lightning.models.hub import NAMES
 
 pytestmark = pytest.mark.usefixtures("surroundings")
 

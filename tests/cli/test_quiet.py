@@ -11,9 +11,8 @@ from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_b
 from transformers import WavLMForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
-from wavshap_lightning.cli.quiet import LOGGERS, quiet
-from wavshap_lightning.models.pretrained import open_pretrained
-from wavshap_lightning.models.tiny import tiny_config
+from wavshap_lightning.cli.terminal import LOGGERS, quiet
+from wavshap_lightning.models.pretrained import open_pretrained, tiny_config
 
 
 @pytest.mark.parametrize("name", LOGGERS)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wavshap_lightning.cli.configs import find_config
-from wavshap_lightning.cli.train import EXIT_USAGE, main
+from wavshap_lightning.cli.train import EXIT_USAGE, find_config, main
 from wavshap_lightning.errors import SettingError
 
 # Lightning calls jsonargparse by a name that is going to change.

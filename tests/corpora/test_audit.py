@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavshap_lightning.corpora.audit import AuditReport, ClipFacts, Finding, audit_split
+from wavshap_lightning.corpora.audit import REMEDIES, AuditReport, ClipFacts, Finding, audit_split
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.findings import REMEDIES
 from wavshap_lightning.corpora.splits import Split
 from wavshap_lightning.errors import SettingError
 

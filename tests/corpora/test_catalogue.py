@@ -5,7 +5,7 @@ import pytest
 
 from wavshap_lightning.corpora.catalogue import CORPORA, corpus_named, load_corpus
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.emotions import EMOTIONS
+from wavshap_lightning.corpora.labels import EMOTIONS
 from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.errors import CorpusError, SettingError
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.emotions import EMOTIONS, apply_label_map, ordered_labels, select_labels
+from wavshap_lightning.corpora.labels import EMOTIONS, apply_label_map, ordered_labels, select_labels
 from wavshap_lightning.errors import CorpusError
 
 CLIPS = [Clip(Path(f"{index}.wav"), label) for index, label in enumerate(["exc", "sad", "hap", "xxx", "sad"])]

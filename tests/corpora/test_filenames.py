@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from wavshap_lightning.corpora.filenames import (
+from wavshap_lightning.corpora.filename_schemes import (
     load_crema_d,
     load_emo_db,
     load_jl_corpus,

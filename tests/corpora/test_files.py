@@ -4,7 +4,7 @@ import pytest
 
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.files import (
+from wavshap_lightning.corpora.folders import (
     Layout,
     audio_by_stem,
     check_unique,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from wavshap_lightning.corpora.audit import REMEDIES, AuditReport, Finding
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.findings import REMEDIES, AuditReport, Finding
 from wavshap_lightning.errors import AuditError, CorpusError
 
 CLIPS = tuple(Clip(Path(f"clip-{index:02}.wav"), "angry") for index in range(12))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.folds import (
+from wavshap_lightning.corpora.protocols import (
     balanced_speaker_folds,
     leave_one_speaker_out,
     official_split,

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from wavshap_lightning.corpora.emotions import apply_label_map
 from wavshap_lightning.corpora.iemocap import FOUR_CLASSES, load_iemocap, read_turns
+from wavshap_lightning.corpora.labels import apply_label_map
 from wavshap_lightning.errors import CorpusError
 
 EVALUATION = """% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavshap_lightning.corpora.cells import COLUMNS
 from wavshap_lightning.corpora.clip import SPLITS, Clip, Span
-from wavshap_lightning.corpora.manifest import load_manifest, read_manifest, save_manifest
+from wavshap_lightning.corpora.manifest import COLUMNS, load_manifest, read_manifest, save_manifest
 from wavshap_lightning.errors import CorpusError
 
 FIXED = settings(derandomize=True, deadline=None)

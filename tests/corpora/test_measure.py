@@ -13,9 +13,9 @@ import pytest
 import soundfile
 
 from wavshap_lightning.audio.io import NativeAudio, load_audio
-from wavshap_lightning.corpora import measure as measure_module
+from wavshap_lightning.corpora import audit as measure_module
+from wavshap_lightning.corpora.audit import BLOCK_SAMPLES, ClipFacts, measure_clip, measure_clips
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.measure import BLOCK_SAMPLES, ClipFacts, measure_clip, measure_clips
 
 RECORDINGS = Path(__file__).parents[2].parent / "shared/data"
 

@@ -9,11 +9,11 @@ import pytest
 from scipy import stats
 
 from wavshap_lightning.audio.io import load_audio
-from wavshap_lightning.corpora import planted
 from wavshap_lightning.corpora.clip import SPLITS
 from wavshap_lightning.corpora.manifest import read_manifest
-from wavshap_lightning.corpora.planted import PlantedSettings, ensure_planted_speech, write_planted_speech
 from wavshap_lightning.errors import SettingError
+from wavshap_lightning.planted import corpus as planted
+from wavshap_lightning.planted.corpus import PlantedSettings, ensure_planted_speech, write_planted_speech
 
 SMALL = PlantedSettings(num_speakers=3, clips_per_speaker_and_label=2, labels=("neutral", "happy"))
 

@@ -10,20 +10,19 @@ import numpy as np
 import pytest
 
 from wavshap_lightning.audio.io import load_audio, save_audio
-from wavshap_lightning.corpora import planted_in
 from wavshap_lightning.corpora.clip import SPLITS
-from wavshap_lightning.corpora.manifest import read_manifest
-from wavshap_lightning.corpora.natural.provenance import SOURCES
-from wavshap_lightning.corpora.planted_in import (
+from wavshap_lightning.corpora.manifest import read_csv, read_manifest
+from wavshap_lightning.errors import AudioError, CorpusError, SettingError
+from wavshap_lightning.planted import into_recordings as planted_in
+from wavshap_lightning.planted.into_recordings import (
+    SOURCES,
     PlantedInSettings,
     ensure_planted_in,
     open_source,
     write_planted_in,
 )
-from wavshap_lightning.corpora.synthetic.scene import draw_clip
-from wavshap_lightning.corpora.synthetic.speech import draw_speaker
-from wavshap_lightning.corpora.tables import read_csv
-from wavshap_lightning.errors import AudioError, CorpusError, SettingError
+from wavshap_lightning.planted.scenes import draw_clip
+from wavshap_lightning.planted.voices import draw_speaker
 
 RAVDESS = Path(__file__).parents[2].parent / "shared/data/ravdess"
 SPEAKERS, TAKES = ("ann", "ben", "cat"), range(3)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.filenames import load_ravdess
+from wavshap_lightning.corpora.filename_schemes import load_ravdess
 from wavshap_lightning.corpora.protocols import (
     ESD_5_FOLDS,
     IEMOCAP_5_SESSIONS,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.subset import allocate, draw_stratified
+from wavshap_lightning.corpora.labels import allocate, draw_stratified
 from wavshap_lightning.errors import SettingError
 
 FIXED = settings(derandomize=True, deadline=None)

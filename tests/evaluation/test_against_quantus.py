@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import nn
 
-from wavshap_lightning.evaluation.agreement import rank_correlation
-from wavshap_lightning.evaluation.localisation import overlap, pointing, relevance_mass, roc_auc
-from wavshap_lightning.evaluation.removal_curves import removal_curves
+from wavshap_lightning.evaluation.faithfulness import removal_curves
+from wavshap_lightning.evaluation.localization import overlap, pointing, relevance_mass, roc_auc
+from wavshap_lightning.evaluation.stability import rank_correlation
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own imports

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from wavshap_lightning.evaluation.agreement import (
+from wavshap_lightning.evaluation.stability import (
     correlation,
     likeness,
     mean_rank_correlation,

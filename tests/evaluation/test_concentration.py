@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from wavshap_lightning.evaluation.concentration import evenness, magnitude_shares
+from wavshap_lightning.evaluation.summary import evenness, magnitude_shares
 
 
 def test_shares_sum_to_one_and_do_not_know_signs():

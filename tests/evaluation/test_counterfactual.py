@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from wavshap_lightning.corpora.clip import Span
-from wavshap_lightning.evaluation.counterfactual import (
+from wavshap_lightning.evaluation.edits import (
     EDITS,
     change_level,
     change_tempo,

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation.dependence import dependence, open_doubts
-from wavshap_lightning.evaluation.sanity import cascade
+from wavshap_lightning.evaluation.sanity import cascade, dependence, open_doubts
 
 
 @pytest.fixture(scope="module")

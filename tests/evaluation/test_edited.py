@@ -7,12 +7,18 @@ from itertools import pairwise
 import pytest
 import torch
 
-from wavshap_lightning.attribution.players import equal_spans
+from wavshap_lightning.attribution.shapley.game import equal_spans
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.audio.frames import FrameGrid
-from wavshap_lightning.evaluation.counterfactual import EDITS, edit_span
-from wavshap_lightning.evaluation.edited import SHORTEST_SAMPLES, _divide, _spans_of, edit_spans
-from wavshap_lightning.explainer.grids import times_of
+from wavshap_lightning.evaluation.edits import (
+    EDITS,
+    SHORTEST_SAMPLES,
+    _divide,
+    _spans_of,
+    edit_span,
+    edit_spans,
+)
+from wavshap_lightning.explainer.time_grid import times_of
 
 SAD = Target("log_odds", (1,))
 GRID = FrameGrid.from_convolutions((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), 16_000)

@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation.families import explain_by_family, family_agreement
-from wavshap_lightning.explainer.explain import Explainer
+from wavshap_lightning.evaluation.summary import explain_by_family, family_agreement
+from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.settings import ExplainSettings
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from wavshap_lightning.evaluation.infidelity import Perturbations, infidelity, perturb
+from wavshap_lightning.evaluation.faithfulness import Perturbations, infidelity, perturb
 
 TIME, CHANNELS = 15, 2
 

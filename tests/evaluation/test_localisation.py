@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from wavshap_lightning.corpora.clip import Span
-from wavshap_lightning.evaluation.localisation import (
+from wavshap_lightning.evaluation.localization import (
     inside_spans,
     localise,
     overlap,

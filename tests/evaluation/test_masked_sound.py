@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.evaluation.masked_sound import masked_sound, mean_of, top_share
+from wavshap_lightning.evaluation.faithfulness import masked_sound, mean_of, top_share
 
 FRAMES = torch.tensor([[2.0, 0.0], [-1.0, 1.0], [0.0, 0.5]])
 ZEROS = torch.zeros(1, 3, 2)

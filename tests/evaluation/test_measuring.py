@@ -12,12 +12,10 @@ import torch
 from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.corpora.clip import Clip, Span
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation import measuring
-from wavshap_lightning.evaluation.measuring import measure
-from wavshap_lightning.evaluation.metrics import METRICS
-from wavshap_lightning.evaluation.plan import CONTROLS, LABEL, Plan, usual_methods
+from wavshap_lightning.evaluation import measure as measuring
+from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, Plan, measure, usual_methods
 from wavshap_lightning.evaluation.sanity import head_redrawn
-from wavshap_lightning.evaluation.scorecard import compare
+from wavshap_lightning.evaluation.scorecard import METRICS, compare
 from wavshap_lightning.explainer.settings import ExplainSettings
 
 FEW = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.evaluation.removal_curves import removal_curves
+from wavshap_lightning.evaluation.faithfulness import removal_curves
 
 TIME = 20
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation.resampling import Units, interval, units_of
+from wavshap_lightning.evaluation.intervals import Units, interval, units_of
 from wavshap_lightning.evaluation.scorecard import compare, table
 
 NUM_RESAMPLES = 1000

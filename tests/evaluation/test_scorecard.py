@@ -10,9 +10,7 @@ import pytest
 from scipy import stats
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation.metrics import METRICS
-from wavshap_lightning.evaluation.scorecard import compare, save_table, table
-from wavshap_lightning.evaluation.verdict import verdict, verdicts
+from wavshap_lightning.evaluation.scorecard import METRICS, compare, save_table, table, verdict, verdicts
 
 CLIPS = 40
 RNG = np.random.default_rng(0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.evaluation.removal import remove_frames
+from wavshap_lightning.evaluation.faithfulness import remove_frames
 from wavshap_lightning.evaluation.summary import summarise, when_path
-from wavshap_lightning.explainer.explain import explain
+from wavshap_lightning.explainer.explainer import explain
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import WavLMConfig, WavLMModel
 
-from wavshap_lightning.explainer.explain import explain
+from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings

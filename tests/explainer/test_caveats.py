@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wavshap_lightning.explainer.caveats import caveats, ignores_level
-from wavshap_lightning.explainer.explain import explain
+from wavshap_lightning.explainer.diagnostics import caveats, ignores_level
+from wavshap_lightning.explainer.explainer import explain
 
 
 def changed(explanation, path="frames", **fields):

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from wavshap_lightning.errors import AttributionError, SettingError
-from wavshap_lightning.explainer.compare import compare
-from wavshap_lightning.explainer.comparison import Comparison, plain_comparisons
-from wavshap_lightning.explainer.explain import Explainer
+from wavshap_lightning.explainer.compare import Comparison, compare, plain_comparisons
+from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 

@@ -7,8 +7,8 @@ import json
 import pytest
 import torch
 
-from wavshap_lightning.explainer.doctor import Checkup, examine
-from wavshap_lightning.explainer.explain import Explainer
+from wavshap_lightning.explainer.diagnostics import Checkup, examine
+from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.settings import ExplainSettings
 
 SOUND = {"early_shares": {"frames": 0.01}, "level_response": 0.5, "baseline_probability": 0.2}

@@ -14,9 +14,8 @@ import wavshap_lightning
 from wavshap_lightning.audio.io import hash_audio_file, save_audio
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AttributionError, AudioError, SettingError
-from wavshap_lightning.explainer import run
-from wavshap_lightning.explainer.explain import Explainer, explain
-from wavshap_lightning.explainer.fingerprint import fingerprint
+from wavshap_lightning.explainer import explainer as run
+from wavshap_lightning.explainer.explainer import Explainer, explain, fingerprint
 from wavshap_lightning.explainer.settings import ExplainSettings
 
 FEW = {"views": ["frames"], "num_draws": 8}
@@ -264,7 +263,7 @@ def test_the_public_names_are_those_of_the_ring():
 
 
 def test_nothing_is_shown_without_a_terminal(classifier, clip, monkeypatch, capfd):
-    monkeypatch.setattr("wavshap_lightning.explainer.progress.SHOWN_AFTER_S", 0.0)
+    monkeypatch.setattr("wavshap_lightning.explainer.explainer.SHOWN_AFTER_S", 0.0)
     explain(classifier, clip, **FEW)
     assert capfd.readouterr() == ("", "")
 
@@ -274,7 +273,7 @@ def test_on_a_terminal_a_bar_shows_once_it_takes_long(classifier, clip, monkeypa
     monkeypatch.setenv("TERM", "xterm")
     explain(classifier, clip, **FEW)
     assert capfd.readouterr() == ("", "")
-    monkeypatch.setattr("wavshap_lightning.explainer.progress.SHOWN_AFTER_S", 0.0)
+    monkeypatch.setattr("wavshap_lightning.explainer.explainer.SHOWN_AFTER_S", 0.0)
     explain(classifier, clip, **FEW)
     out, err = capfd.readouterr()
     assert out == ""

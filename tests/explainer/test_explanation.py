@@ -9,9 +9,8 @@ import torch
 
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.errors import AttributionError
-from wavshap_lightning.explainer.explain import explain
-from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.shares import attribution_shares
+from wavshap_lightning.explainer.explainer import explain
+from wavshap_lightning.explainer.explanation import Explanation, attribution_shares
 
 
 @pytest.fixture(scope="session")

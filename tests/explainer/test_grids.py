@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from wavshap_lightning.audio.frames import FrameGrid
-from wavshap_lightning.explainer.explain import explain
-from wavshap_lightning.explainer.grids import (
+from wavshap_lightning.explainer.explainer import explain
+from wavshap_lightning.explainer.time_grid import (
     STFT,
     band_edges_hz,
     frame_level_db,

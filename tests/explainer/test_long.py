@@ -8,10 +8,9 @@ import torch
 
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.explain import explain
-from wavshap_lightning.explainer.long import LONG_S, logits_of, window_frames
+from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.explainer.settings import PATHS, ExplainSettings
-from wavshap_lightning.explainer.stages import open_stages
+from wavshap_lightning.explainer.stages import LONG_S, logits_of, open_stages, window_frames
 from wavshap_lightning.models import attention
 
 SAMPLE_RATE = 16_000
@@ -99,7 +98,7 @@ def test_no_path_but_that_from_the_layers_holds_all_layers(classifier, clip):
 def test_layers_that_take_too_much_memory_are_refused_and_the_rest_is_explained(
     classifier, clip, monkeypatch
 ):
-    monkeypatch.setattr("wavshap_lightning.explainer.long.MAX_LAYERS_BYTES", 20 * 4 * 3 * 16)
+    monkeypatch.setattr("wavshap_lightning.explainer.stages.MAX_LAYERS_BYTES", 20 * 4 * 3 * 16)
     with pytest.raises(SettingError, match="leave 'layers' out"):
         explain(classifier, clip, "sad", views=["frames", "layers"], num_draws=4)
     assert explain(classifier, clip, "sad", views=["frames"], num_draws=4).score

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
-from wavshap_lightning.explainer.notebook import to_html
+from wavshap_lightning.explainer.explanation import to_html
 
 
 def test_decision_moments_and_layer(three_paths):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForSequenceClassification
 
-from wavshap_lightning.explainer.explain import explain
-from wavshap_lightning.models.open import open_classifier
+from wavshap_lightning.explainer.explainer import explain
+from wavshap_lightning.models.loading import open_classifier
 
 SHAPE = {
     "hidden_size": 16,

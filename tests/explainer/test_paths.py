@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from wavshap_lightning.attribution.baselines import noise
+from wavshap_lightning.attribution.estimation.method import Options
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
-from wavshap_lightning.attribution.method import Options
-from wavshap_lightning.attribution.views import summed
-from wavshap_lightning.attribution.waveform_baselines import noise
-from wavshap_lightning.explainer.explain import explain
+from wavshap_lightning.attribution.views.frames import summed
+from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.explainer.stages import Remembering, open_stages
 
 PATHS = ("frames", "layers", "waveform")

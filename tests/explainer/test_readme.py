@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from wavshap_lightning.corpora.planted import PlantedSettings, write_planted_speech
-from wavshap_lightning.explainer.explain import explain
+from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.checkpoint import describe_classifier, trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.planted.corpus import PlantedSettings, write_planted_speech
 
 README = Path(__file__).parents[2] / "README.md"
 CHECKPOINT = "runs/demo/version_0/checkpoints/best.ckpt"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from wavshap_lightning.errors import AttributionError
-from wavshap_lightning.explainer.saved import SavedClip, describe_clip, load_clip, save_clip
+from wavshap_lightning.explainer.files import SavedClip, describe_clip, load_clip, save_clip
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 
 from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.errors import AudioError
-from wavshap_lightning.explainer.sound import open_sound
+from wavshap_lightning.explainer.recording import open_sound
 
 RATE, SHORTEST = 16_000, 400
 GOOD = torch.linspace(-0.5, 0.5, 800)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.explainer.explain import explain
+from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.explainer.settings import SPAN_METHODS
 from wavshap_lightning.viz.figures import plot
 

@@ -19,8 +19,8 @@ from transformers import (
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings
-from wavshap_lightning.models.origin import Origin
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel
+from wavshap_lightning.models.record import Origin
 
 FAMILIES = {
     "wavlm": (WavLMConfig, WavLMModel),

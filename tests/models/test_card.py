@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.models.open import open_classifier
-from wavshap_lightning.models.origin import Origin
+from wavshap_lightning.models.loading import open_classifier
+from wavshap_lightning.models.record import Origin
 
 LABELS = ("angry", "happy", "sad")
 

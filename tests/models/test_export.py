@@ -11,8 +11,8 @@ from wavshap_lightning.errors import CheckpointError, SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.checkpoint import trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.exported import NAMES
-from wavshap_lightning.models.open import open_classifier
+from wavshap_lightning.models.hub import NAMES
+from wavshap_lightning.models.loading import open_classifier
 
 LABELS = ("angry", "happy", "sad")
 

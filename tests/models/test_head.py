@@ -9,8 +9,7 @@ import torch
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models.head import EmotionHead, HeadSettings, LayerMix
-from wavshap_lightning.models.pooling import drop_frames
-from wavshap_lightning.models.statistics import summarise_layers
+from wavshap_lightning.models.pooling import drop_frames, summarise_layers
 
 POOLING_NAMES = ("mean", "mean_std", "attentive")
 NUM_CLASSES = 5

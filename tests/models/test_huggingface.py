@@ -18,8 +18,8 @@ from transformers import (
 )
 
 from wavshap_lightning.errors import ModelError
-from wavshap_lightning.models import huggingface
-from wavshap_lightning.models.huggingface import open_huggingface
+from wavshap_lightning.models import foreign_heads as huggingface
+from wavshap_lightning.models.foreign_heads import open_huggingface
 
 LABELS = {0: "angry", 1: "happy", 2: "sad"}
 CLASSES = {

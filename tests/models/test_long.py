@@ -10,7 +10,7 @@ import torch
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models import attention
 from wavshap_lightning.models.long import LongBackbone, edges
-from wavshap_lightning.models.normalisation import channel_statistics
+from wavshap_lightning.models.normalization import channel_statistics
 
 NUM_FRAMES = 60
 NUM_SAMPLES = 80 + 40 * (NUM_FRAMES - 1) + 17  # and some that are in no frame

@@ -13,7 +13,7 @@ from wavshap_lightning.errors import CheckpointError, ModelError, SettingError, 
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, describe_classifier, trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.open import open_classifier
+from wavshap_lightning.models.loading import open_classifier
 
 LABELS = ("angry", "happy")
 PROTOCOL = {"hash": "h", "fold": 0, "digest": "d", "corpus": "c", "name": "n"}

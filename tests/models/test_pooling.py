@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.models.pooling import POOLINGS, VARIANCE_FLOOR, AttentivePooling
-from wavshap_lightning.models.statistics import summarise_layers
+from wavshap_lightning.models.pooling import POOLINGS, VARIANCE_FLOOR, AttentivePooling, summarise_layers
 
 SIZE = 8
 

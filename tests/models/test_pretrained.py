@@ -19,8 +19,7 @@ from transformers import (
 )
 
 from wavshap_lightning.errors import ModelError
-from wavshap_lightning.models.pretrained import PretrainedSpeechModel, open_pretrained
-from wavshap_lightning.models.source import NO_CONVERSION
+from wavshap_lightning.models.pretrained import NO_CONVERSION, PretrainedSpeechModel, open_pretrained
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from wavshap_lightning.errors import ModelError, SettingError
-from wavshap_lightning.models.exported import NAMES
+from wavshap_lightning.models.hub import NAMES
 
 
 class Hub(HfApi):

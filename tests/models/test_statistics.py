@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.models.statistics import mix_mean, mix_variance, summarise_layers
+from wavshap_lightning.models.pooling import mix_mean, mix_variance, summarise_layers
 
 
 def clips_of(layers, num_frames):

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoFeatureExtractor, WavLMModel
 
 from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.tiny import TINY_FOLDER, build_tiny_model, open_tiny_model, tiny_config
+from wavshap_lightning.models.pretrained import TINY_FOLDER, build_tiny_model, open_tiny_model, tiny_config
 
 
 def weights_of(model):

@@ -10,8 +10,7 @@ from pretraining.frontend import restore_frontend, use_matrix_frontend
 from pretraining.initialisation import gabor_filters, start_as_filter_bank
 from transformers import WavLMModel
 
-from wavshap_lightning.models.pretrained import open_pretrained
-from wavshap_lightning.models.tiny import build_tiny_model
+from wavshap_lightning.models.pretrained import build_tiny_model, open_pretrained
 
 
 @pytest.fixture

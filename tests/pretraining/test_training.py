@@ -19,7 +19,7 @@ from pretraining.corpus import (
 from pretraining.module import PretrainingData, PretrainingModule, Recipe, build_trainer
 from pretraining.utterances import NUM_FRAMES
 
-from wavshap_lightning.training.metrics_table import MetricsTable
+from wavshap_lightning.training.loggers import MetricsTable
 
 SETTINGS = CorpusSettings(seed=0, num_utterances=6)
 RECIPE = Recipe(seed=0, num_steps=4, batch_size=4, steps_per_epoch=2)

@@ -20,7 +20,7 @@ from pretraining.utterances import (
 )
 
 from wavshap_lightning.audio.frames import FrameGrid
-from wavshap_lightning.models.tiny import tiny_config
+from wavshap_lightning.models.pretrained import tiny_config
 
 TEXT = "balo tira meloni suga nemo."
 VOICE = EspeakVoice("es", "f2", rate_wpm=175, pitch=50, pitch_range=50)

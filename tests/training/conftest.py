@@ -16,7 +16,7 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.training.callbacks import ReproducibleEpochs
-from wavshap_lightning.training.datamodule import EmotionDataModule
+from wavshap_lightning.training.data.datamodule import EmotionDataModule
 from wavshap_lightning.training.module import EmotionModule
 
 LABELS = ("neutral", "happy", "sad")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.training.budget import Allowance, Budget
+from wavshap_lightning.training.monitoring.budget import Allowance, Budget
 
 
 class Clock:

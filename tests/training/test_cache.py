@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from wavshap_lightning.errors import CacheError
-from wavshap_lightning.training.cache import (
+from wavshap_lightning.training.data.cache import (
     ABANDONED_AFTER_S,
     TensorCache,
     default_cache_directory,
@@ -141,7 +141,7 @@ def test_a_kill_while_writing_leaves_nothing_half_readable(tmp_path):
         import os, signal, sys
         from pathlib import Path
         import torch
-        from wavshap_lightning.training.cache import TensorCache
+        from wavshap_lightning.training.data.cache import TensorCache
         # The content is written, but neither on the disk nor under its name.
         os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
         TensorCache(Path(sys.argv[1])).write({"key": {"x": torch.zeros(1000)}})
@@ -159,7 +159,7 @@ def test_two_processes_share_a_folder(tmp_path):
         import sys
         from pathlib import Path
         import torch
-        from wavshap_lightning.training.cache import TensorCache
+        from wavshap_lightning.training.data.cache import TensorCache
         cache = TensorCache(Path(sys.argv[1]))
         print("ready", flush=True)
         sys.stdin.readline()

@@ -15,7 +15,7 @@ from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.training.callbacks import OneThread, ReproducibleEpochs, default_callbacks
 from wavshap_lightning.training.checkpoints import WholeCheckpoints
-from wavshap_lightning.training.metrics_table import MetricsTable
+from wavshap_lightning.training.loggers import MetricsTable
 from wavshap_lightning.training.progress import RunProgress
 
 

@@ -7,8 +7,8 @@ import pytest
 from wavshap_lightning.corpora.manifest import read_manifest
 from wavshap_lightning.corpora.protocols import build_protocol
 from wavshap_lightning.errors import CorpusError, SettingError
-from wavshap_lightning.training import corpus_choice
-from wavshap_lightning.training.corpus_choice import Wanted, choose_clips
+from wavshap_lightning.training.corpus_run import selection as corpus_choice
+from wavshap_lightning.training.corpus_run.selection import Wanted, choose_clips
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from wavshap_lightning.training.corpus_records import Record, Records, digest_of
+from wavshap_lightning.training.corpus_run.records import Record, Records, digest_of
 from wavshap_lightning.viz.report.summary import ClipShares
 
 SHARES = ClipShares(

@@ -15,12 +15,12 @@ from rich.console import Console
 from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.training.cross_validation import (
     NUM_RESAMPLES,
+    FoldResult,
     Interval,
     bootstrap_uar,
     speaker_confusions,
     summarise_folds,
 )
-from wavshap_lightning.training.fold_result import FoldResult
 from wavshap_lightning.training.scores import Predictions, confusion_counts, score_predictions
 
 NUM_CLASSES = 3

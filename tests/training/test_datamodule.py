@@ -10,10 +10,10 @@ import torch
 from wavshap_lightning.errors import CacheError, SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.head import HeadSettings
-from wavshap_lightning.training import sharing
-from wavshap_lightning.training.cache import TensorCache
-from wavshap_lightning.training.dataset import StatisticsBatch, WaveformBatch
-from wavshap_lightning.training.features import open_feature_cache
+from wavshap_lightning.training.data import extraction as sharing
+from wavshap_lightning.training.data.cache import TensorCache
+from wavshap_lightning.training.data.dataset import StatisticsBatch, WaveformBatch
+from wavshap_lightning.training.data.extraction import open_feature_cache
 
 POOLINGS = ("mean", "mean_std", "attentive")
 

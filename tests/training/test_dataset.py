@@ -13,14 +13,14 @@ from torch.utils.data import DataLoader
 from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.corpora.manifest import read_manifest
 from wavshap_lightning.errors import AudioError, SettingError
-from wavshap_lightning.training.cache import TensorCache
-from wavshap_lightning.training.dataset import (
+from wavshap_lightning.training.data.cache import TensorCache
+from wavshap_lightning.training.data.dataset import (
     ClipRequest,
     SpeechDataset,
     StatisticsBatches,
     WaveformBatches,
 )
-from wavshap_lightning.training.sampler import BatchSampler
+from wavshap_lightning.training.data.sampler import BatchSampler
 
 LABELS = ("neutral", "happy", "sad")
 

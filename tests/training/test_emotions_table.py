@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wavshap_lightning.training.emotions_table import COLUMNS, emotion_rows
+from wavshap_lightning.training.corpus_run.predict import COLUMNS, emotion_rows
 from wavshap_lightning.viz.report.summary import ClipShares, summarise_shares
 
 

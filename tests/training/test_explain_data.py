@@ -10,7 +10,7 @@ import pytest
 from wavshap_lightning.audio.io import read_duration_s
 from wavshap_lightning.corpora.manifest import read_manifest
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.training.explain_data import ExplainData, longest_first
+from wavshap_lightning.training.corpus_run.predict import ExplainData, longest_first
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from wavshap_lightning.training.explain_module import ExplainModule
+from wavshap_lightning.training.corpus_run.predict import ExplainModule
 
 
 @pytest.fixture

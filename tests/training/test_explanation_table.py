@@ -6,8 +6,7 @@ import csv
 
 import pytest
 
-from wavshap_lightning.training.explanation_table import ExplanationTable
-from wavshap_lightning.training.notes import Notes
+from wavshap_lightning.training.monitoring.writer import ExplanationTable, Notes
 
 
 def read(path):

@@ -14,12 +14,12 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.manifest import read_manifest
 from wavshap_lightning.errors import AudioError
 from wavshap_lightning.models.backbone import SpeechBackbone
+from wavshap_lightning.models.pooling import summarise_layers
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel
-from wavshap_lightning.models.statistics import summarise_layers
-from wavshap_lightning.training import features
-from wavshap_lightning.training.cache import TensorCache
-from wavshap_lightning.training.dataset import read_waveform
-from wavshap_lightning.training.features import (
+from wavshap_lightning.training.data import extraction as features
+from wavshap_lightning.training.data.cache import TensorCache
+from wavshap_lightning.training.data.dataset import read_waveform
+from wavshap_lightning.training.data.extraction import (
     KeyedClip,
     clip_key,
     extract_features,

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from wavshap_lightning.training.files import from_here, write_csv, write_json
+from wavshap_lightning.files import from_here, write_csv, write_json
 
 
 def test_json_is_read_back(tmp_path):

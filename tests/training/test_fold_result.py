@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.training.fold_result import FoldResult, read_fold
+from wavshap_lightning.training.cross_validation import FoldResult, read_fold
 from wavshap_lightning.training.scores import Predictions
 
 

@@ -8,19 +8,23 @@ import torch
 from wavshap_lightning.attribution.targets import every_class
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AudioError
-from wavshap_lightning.evaluation.agreement import correlation
-from wavshap_lightning.evaluation.concentration import magnitude_shares
-from wavshap_lightning.explainer.explain import explain
+from wavshap_lightning.evaluation.stability import correlation
+from wavshap_lightning.evaluation.summary import magnitude_shares
+from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.models.head import EmotionHead, HeadSettings
-from wavshap_lightning.models.statistics import (
+from wavshap_lightning.models.pooling import (
     covariance_with_mix,
     mix_variance,
     summarise_layers,
 )
-from wavshap_lightning.training import class_layers
-from wavshap_lightning.training.class_layers import noise_statistics, survey_classes
-from wavshap_lightning.training.dataset import ClipRequest
-from wavshap_lightning.training.layer_survey import _alphas, survey_layers
+from wavshap_lightning.training.data.dataset import ClipRequest
+from wavshap_lightning.training.monitoring import class_layers
+from wavshap_lightning.training.monitoring.class_layers import (
+    _alphas,
+    noise_statistics,
+    survey_classes,
+    survey_layers,
+)
 
 LAYERS, SIZE, TIME, CLIPS, BASELINES, CLASSES = 3, 4, 12, 5, 6, 3
 

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.training import loggers as loggers_module
 from wavshap_lightning.training.loggers import (
+    MetricsTable,
     RunSettings,
     build_loggers,
     choose_wandb_mode,
@@ -19,7 +20,6 @@ from wavshap_lightning.training.loggers import (
     wandb_session,
     where_on_wandb,
 )
-from wavshap_lightning.training.metrics_table import MetricsTable
 
 
 @pytest.fixture(autouse=True)

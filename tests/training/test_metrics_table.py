@@ -6,7 +6,7 @@ import csv
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from wavshap_lightning.training.metrics_table import MetricsTable
+from wavshap_lightning.training.loggers import MetricsTable
 
 
 def read(folder):

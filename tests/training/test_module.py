@@ -13,8 +13,7 @@ from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone
 from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, load_classifier
 from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.training.checkpoints import WholeCheckpoints
-from wavshap_lightning.training.module import EmotionModule, LossSettings
-from wavshap_lightning.training.optimization import OptimizerSettings
+from wavshap_lightning.training.module import EmotionModule, LossSettings, OptimizerSettings
 
 LABELS = ("neutral", "happy", "sad")
 

@@ -12,12 +12,12 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.explain import Explainer
+from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.models.head import HeadSettings
-from wavshap_lightning.training import watch_pages
 from wavshap_lightning.training.callbacks import ReproducibleEpochs
-from wavshap_lightning.training.metrics_table import MetricsTable
-from wavshap_lightning.training.monitor import ExplanationMonitor
+from wavshap_lightning.training.loggers import MetricsTable
+from wavshap_lightning.training.monitoring import figures as watch_pages
+from wavshap_lightning.training.monitoring.monitor import ExplanationMonitor
 
 ONE = "cy_happy_0"
 
@@ -69,8 +69,8 @@ def train(build_trainer, build_module, build_datamodule, tmp_path):
 @pytest.fixture
 def draw_nothing(monkeypatch):
     """Figures take most of the time of a test that is not about them."""
-    monkeypatch.setattr("wavshap_lightning.training.watch_epoch.log_clip", lambda *_: None)
-    monkeypatch.setattr("wavshap_lightning.training.monitor.log_epoch_pages", lambda *_: None)
+    monkeypatch.setattr("wavshap_lightning.training.monitoring.epoch.log_clip", lambda *_: None)
+    monkeypatch.setattr("wavshap_lightning.training.monitoring.monitor.log_epoch_pages", lambda *_: None)
 
 
 def read_rows(folder):

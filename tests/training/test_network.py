@@ -9,8 +9,8 @@ from threading import Event
 
 import pytest
 
-from wavshap_lightning.training import network
-from wavshap_lightning.training.network import has_credentials, is_reachable
+from wavshap_lightning.training import loggers as network
+from wavshap_lightning.training.loggers import has_credentials, is_reachable
 
 URL = "https://api.example.org"
 

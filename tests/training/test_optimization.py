@@ -11,8 +11,8 @@ from torch.optim import AdamW
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.training.module import LossSettings
-from wavshap_lightning.training.optimization import (
+from wavshap_lightning.training.module import (
+    LossSettings,
     OptimizerSettings,
     learning_rates,
     parameter_groups,

@@ -10,8 +10,8 @@ import pytest
 
 from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.errors import CorpusError, SettingError
-from wavshap_lightning.training.corpus_choice import Wanted, choose_clips
-from wavshap_lightning.training.preparation import CorpusSettings, list_clips
+from wavshap_lightning.training.corpus_run.selection import Wanted, choose_clips
+from wavshap_lightning.training.data.preparation import CorpusSettings, list_clips
 
 OPTIONS = {
     "source": "folders",

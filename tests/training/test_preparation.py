@@ -12,8 +12,8 @@ import soundfile
 
 from wavshap_lightning.corpora.manifest import read_manifest, save_manifest
 from wavshap_lightning.errors import AuditError, CorpusError, SettingError
-from wavshap_lightning.training import preparation
-from wavshap_lightning.training.preparation import CorpusSettings, list_clips, prepare_corpus
+from wavshap_lightning.training.data import preparation
+from wavshap_lightning.training.data.preparation import CorpusSettings, list_clips, prepare_corpus
 
 SAMPLE_RATE = 16_000
 

@@ -9,7 +9,7 @@ import torch
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.training.probes import Probe, choose_probes, find_probes
+from wavshap_lightning.training.monitoring.probes import Probe, choose_probes, find_probes
 from wavshap_lightning.training.scores import Predictions
 
 

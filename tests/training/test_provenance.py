@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from wavshap_lightning.corpora.folds import leave_one_speaker_out, random_clip_folds
 from wavshap_lightning.corpora.manifest import read_manifest
+from wavshap_lightning.corpora.protocols import leave_one_speaker_out, random_clip_folds
 from wavshap_lightning.errors import CheckpointError
-from wavshap_lightning.training.provenance import check_same_training, check_unseen
+from wavshap_lightning.training.checkpoints import check_same_training, check_unseen
 
 
 def record(protocol, fold):

@@ -11,8 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from wavshap_lightning.training.cross_validation import bootstrap_uar, confusions_by_speaker
-from wavshap_lightning.training.report import Report
+from wavshap_lightning.training.cross_validation import Report, bootstrap_uar, confusions_by_speaker
 from wavshap_lightning.training.scores import (
     Predictions,
     confusion_counts,

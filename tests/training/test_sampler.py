@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavshap_lightning.training.sampler import BatchSampler, balancing_weights
+from wavshap_lightning.training.data.sampler import BatchSampler, balancing_weights
 
 
 def positions(durations_s, epoch=0, **changes):

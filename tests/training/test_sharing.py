@@ -11,11 +11,10 @@ import textwrap
 import pytest
 import torch
 
-from wavshap_lightning.training import sharing
-from wavshap_lightning.training.cache import TensorCache
-from wavshap_lightning.training.features import KeyedClip
-from wavshap_lightning.training.preparation import CorpusSettings, list_clips
-from wavshap_lightning.training.sharing import fill_cache
+from wavshap_lightning.training.data import extraction as sharing
+from wavshap_lightning.training.data.cache import TensorCache
+from wavshap_lightning.training.data.extraction import KeyedClip, fill_cache
+from wavshap_lightning.training.data.preparation import CorpusSettings, list_clips
 
 
 @pytest.fixture
@@ -90,12 +89,12 @@ PROGRAM = """
     import lightning as L
     import torch
     from wavshap_lightning.models.backbone import BackboneSettings
-    from wavshap_lightning.training import sharing
+    from wavshap_lightning.training.data import extraction as sharing
     from wavshap_lightning.training.callbacks import default_callbacks
     from wavshap_lightning.training.checkpoints import WholeCheckpoints
-    from wavshap_lightning.training.datamodule import EmotionDataModule
+    from wavshap_lightning.training.data.datamodule import EmotionDataModule
     from wavshap_lightning.training.module import EmotionModule
-    from wavshap_lightning.training.monitor import ExplanationMonitor
+    from wavshap_lightning.training.monitoring.monitor import ExplanationMonitor
 
     corpus, backbone, folder = sys.argv[1:]
     extracted, extract = [], sharing.extract_features

@@ -11,10 +11,10 @@ import torch
 from wavshap_lightning.models.backbone import BackboneSettings
 from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.training.callbacks import ReproducibleEpochs
-from wavshap_lightning.training.datamodule import EmotionDataModule
+from wavshap_lightning.training.data.datamodule import EmotionDataModule
 from wavshap_lightning.training.module import EmotionModule
-from wavshap_lightning.training.monitor import ExplanationMonitor
-from wavshap_lightning.training.shortcut import Glance, OffSpeech, suspects, words
+from wavshap_lightning.training.monitoring.monitor import ExplanationMonitor
+from wavshap_lightning.training.monitoring.shortcut_alarm import Glance, OffSpeech, suspects, words
 
 EVEN = 0.2
 
@@ -119,8 +119,8 @@ def edges(rows, label, epoch):
 
 @pytest.fixture
 def no_pages(monkeypatch):
-    monkeypatch.setattr("wavshap_lightning.training.watch_epoch.log_clip", lambda *_: None)
-    monkeypatch.setattr("wavshap_lightning.training.monitor.log_epoch_pages", lambda *_: None)
+    monkeypatch.setattr("wavshap_lightning.training.monitoring.epoch.log_clip", lambda *_: None)
+    monkeypatch.setattr("wavshap_lightning.training.monitoring.monitor.log_epoch_pages", lambda *_: None)
 
 
 @pytest.mark.usefixtures("no_pages")

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from wavshap_lightning.attribution.outcome import ViewEstimate
-from wavshap_lightning.attribution.record import Attribution, tensor_sha256
+from wavshap_lightning.attribution.record import Attribution, ViewEstimate, tensor_sha256
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.audio.io import hash_audio_file, load_audio, save_audio
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.grids import band_edges_hz, times_of
-from wavshap_lightning.explainer.saved import describe_clip
+from wavshap_lightning.explainer.files import describe_clip
 from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.explainer.time_grid import band_edges_hz, times_of
 from wavshap_lightning.viz.report import ReportClip
 
 LABELS = ("neutral", "happy", "sad", "angry")

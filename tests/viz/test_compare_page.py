@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.comparison import Comparison, Difference
+from wavshap_lightning.explainer.compare import Comparison, Difference
 from wavshap_lightning.viz.compare_page import plot_comparison, plot_comparisons
 
 

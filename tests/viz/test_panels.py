@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from wavshap_lightning.explainer.grids import TimeGrid
+from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz.estimates import Estimates, cell_edges_s, estimates_of, when_path
 from wavshap_lightning.viz.hearing import NUM_MELS, hz_to_mel, log_mel
 from wavshap_lightning.viz.margins import plot_bands, plot_classes, plot_layers

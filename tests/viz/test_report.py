@@ -16,7 +16,7 @@ import soundfile
 from PIL import Image
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.saved import SavedClip
+from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.viz.estimates import Estimates
 from wavshap_lightning.viz.report import ReportClip, build_report
 from wavshap_lightning.viz.report.embed import plotly_script

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.grids import TimeGrid
+from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz.sound import fading_mask, split_by_attribution, strongest
 
 TIMES = TimeGrid(49, 320, 400, 0, 16_000)

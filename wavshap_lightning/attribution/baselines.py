@@ -1,23 +1,22 @@
-"""The two kinds of baselines: a declared set, and a distribution.
+"""Families of baselines for a clip: what the waveform might have been, had it said nothing in particular.
 
-What is estimated differs, and so does what its standard error means. Attributions over a *declared set*
-are a mean over exactly these baselines: their error vanishes with more draws, and they say nothing of
-others. Attributions over a *distribution* are a mean over all that could be drawn: every draw takes a
-fresh one, and the error includes the luck of the draw. A few drawn baselines, declared as a set, may be
-far from their distribution's mean at any number of draws.
+All are as loud as the clip (the same root mean square) unless they are silent, and as long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from wavshap_lightning.attribution.memory import in_parts
+from wavshap_lightning.attribution.estimation.memory import in_parts
+from wavshap_lightning.attribution.estimation.problem import Score
 from wavshap_lightning.errors import AttributionError
 
 Encode = Callable[[Float[Tensor, "clips *input"]], Float[Tensor, "clips *encoded"]]
@@ -156,3 +155,162 @@ def take(stream: Iterator[Tensor], count: int, name: str) -> Float[Tensor, "coun
 def _rows_not_finite(values: Tensor) -> list[int]:
     finite = values.flatten(1).isfinite().all(1) if values.ndim > 1 else values.isfinite()
     return (~finite).nonzero().flatten().tolist()
+
+
+SPECTRUM_WINDOW = 512
+QUIET = (1.0, 0.1)
+MIN_CHANGE_SHARE = 0.5
+
+Waveform = Float[Tensor, " samples"]
+
+
+def noise(clip: Waveform) -> BaselineDistribution:
+    """White Gaussian noise at the clip's level: as loud, without any structure. The default.
+
+    Raises:
+        AttributionError: If the clip is empty, silent or not finite, as in every family here.
+    """
+    level = _level(clip)
+    return BaselineDistribution(partial(_white, len(clip), level, None), "noise")
+
+
+def spectral_noise(clip: Waveform) -> BaselineDistribution:
+    """Gaussian noise with the clip's long-term spectrum: as loud and as bright, without its course in time.
+
+    The spectrum is the mean power of Hann windows of 512 samples, half overlapping (Welch 1967).
+    """
+    level = _level(clip)
+    return BaselineDistribution(partial(_white, len(clip), level, _long_term_gain(clip)), "spectral_noise")
+
+
+def time_shifted(clip: Waveform) -> BaselineDistribution:
+    """The clip itself, begun at a random place and wrapped around: the same sounds at other times."""
+    _level(clip)
+
+    def stream(generator: torch.Generator) -> Iterator[Tensor]:
+        while True:
+            shift = torch.randint(1, max(2, len(clip)), (), generator=generator)
+            yield clip.roll(int(shift))
+
+    return BaselineDistribution(stream, "time_shifted")
+
+
+def recordings(clip: Waveform, others: Sequence[Tensor], name: str = "other_clips") -> BaselineSet:
+    """Other recordings as a declared set: other clips, the speaker's neutral ones, another class's.
+
+    Each is cropped or repeated to the clip's length and brought to its level. They must have the
+    clip's sample rate.
+
+    Args:
+        clip: The clip that is explained.
+        others: The recordings.
+        name: Which of these they are (`"same_speaker_neutral"`, `"another_class"`, ...).
+
+    Raises:
+        AttributionError: If there is none, or one is empty, silent or not finite; its index is named.
+    """
+    level = _level(clip)
+    fitted = [
+        match_level(fit_length(other, len(clip), what), level, what)
+        for other, what in ((other, f"{name}[{index}]") for index, other in enumerate(others))
+    ]
+    return BaselineSet(torch.stack(fitted) if fitted else clip.new_empty(0, len(clip)), name)
+
+
+def as_distribution(declared: BaselineSet) -> BaselineDistribution:
+    """A declared set taken as drawn from a larger population, which is then what is estimated.
+
+    Every draw takes another one, in random order; there are no more draws than baselines.
+    """
+
+    def stream(generator: torch.Generator) -> Iterator[Tensor]:
+        for index in torch.randperm(len(declared), generator=generator).tolist():
+            yield declared.values[index]
+
+    return BaselineDistribution(stream, declared.name, capacity=len(declared))
+
+
+def silence(clip: Waveform, score: Score | None) -> BaselineSet:
+    """Digital silence.
+
+    Ill-posed where the model divides the level out: on the path from silence such a score stays constant
+    until alpha is almost 0, where everything happens at once, and sums over the path miss it. The score is
+    asked at the clip, at a tenth of it and at silence: if less than half of the change lies in the upper
+    nine tenths of the path, silence is refused.
+
+    Args:
+        clip: The clip that is explained.
+        score: The score to check; None to go without, when the path is taken in decibels.
+
+    Raises:
+        AttributionError: If less than half of the score's change lies above alpha = 0.1.
+    """
+    _level(clip)
+    silent = torch.zeros_like(clip)
+    if score is not None:
+        with torch.no_grad():
+            loud, quiet, none = score(torch.stack([*(level * clip for level in QUIET), silent])).float()
+        early, whole = float((loud - quiet).abs().max()), float((loud - none).abs().max())
+        if early < MIN_CHANGE_SHARE * whole:
+            raise AttributionError(
+                f"baselines='silence' is ill-posed for this score: at alpha={QUIET[1]} of the path from "
+                f"silence its logits differ by {early:.3g} from the clip's, at silence by {whole:.3g}: it "
+                "divides the level out, and most of the change lies where nothing is left to hear. Use "
+                "noise at the clip's level, or integrated gradients in decibels with silence(clip, None)"
+            )
+    return BaselineSet(silent[None], "silence")
+
+
+def fit_length(
+    waveform: Waveform, num_samples: int, what: str = "waveform"
+) -> Float[Tensor, " fitted_samples"]:
+    """Crop to the first `num_samples` samples, or repeat from the start until there are as many.
+
+    >>> fit_length(torch.tensor([1.0, 2.0]), 5)
+    tensor([1., 2., 1., 2., 1.])
+
+    Raises:
+        AttributionError: If there is nothing to repeat.
+    """
+    if len(waveform) == 0:
+        raise AttributionError(f"{what} is empty; leave it out")
+    return waveform.repeat(-(-num_samples // len(waveform)))[:num_samples]
+
+
+def match_level(waveform: Waveform, level: float, what: str = "waveform") -> Waveform:
+    """Scale to a root mean square of `level`.
+
+    Raises:
+        AttributionError: If the waveform is silent or not finite.
+    """
+    return waveform * (level / _level(waveform, what))
+
+
+def _level(waveform: Waveform, what: str = "clip") -> float:
+    """Root mean square, which must be a positive number."""
+    level = float(waveform.double().square().mean().sqrt()) if len(waveform) else 0.0
+    if not 0 < level < float("inf"):
+        raise AttributionError(
+            f"{what}: root mean square={level} over {len(waveform)} samples; a clip with sound in it and "
+            "finite samples is needed to set the level of its baselines"
+        )
+    return level
+
+
+def _white(
+    num_samples: int, level: float, gain: Float[Tensor, " bins"] | None, generator: torch.Generator
+) -> Iterator[Tensor]:
+    while True:
+        drawn = torch.randn(num_samples, generator=generator, device=generator.device)
+        if gain is not None:
+            drawn = torch.fft.irfft(torch.fft.rfft(drawn) * gain.to(drawn.device), n=num_samples)
+        yield match_level(drawn, level, "drawn noise")
+
+
+def _long_term_gain(clip: Waveform) -> Float[Tensor, " bins"]:
+    """Root of the long-term power at the frequencies of the whole clip's Fourier transform."""
+    size = min(SPECTRUM_WINDOW, len(clip))
+    windows = clip.detach().float().unfold(0, size, max(1, size // 2))
+    power = torch.fft.rfft(windows * torch.hann_window(size, device=clip.device)).abs().square().mean(0)
+    gain = interpolate(power.sqrt()[None, None], len(clip) // 2 + 1, mode="linear", align_corners=True)
+    return gain[0, 0]

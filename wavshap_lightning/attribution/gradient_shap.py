@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines, check_kind
-from wavshap_lightning.attribution.designs import DeclaredSpread, Design, FreshStrata
-from wavshap_lightning.attribution.method import Method, Options, Question, explain
-from wavshap_lightning.attribution.problem import Problem, Score
+from wavshap_lightning.attribution.estimation.designs import DeclaredSpread, Design, FreshStrata
+from wavshap_lightning.attribution.estimation.method import Method, Options, Question, explain
+from wavshap_lightning.attribution.estimation.problem import Problem, Score
+from wavshap_lightning.attribution.estimation.sampling import seeded
+from wavshap_lightning.attribution.estimation.stopping import FIRST_DRAWS, Stopping
 from wavshap_lightning.attribution.record import Attribution
-from wavshap_lightning.attribution.sampling import seeded
-from wavshap_lightning.attribution.stopping import FIRST_DRAWS, Stopping
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
 

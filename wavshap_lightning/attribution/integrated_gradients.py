@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines, BaselineSet, check_kind
-from wavshap_lightning.attribution.designs import Quadrature
-from wavshap_lightning.attribution.method import Method, Options, Question, explain
-from wavshap_lightning.attribution.problem import Score
+from wavshap_lightning.attribution.estimation.designs import Quadrature
+from wavshap_lightning.attribution.estimation.method import Method, Options, Question, explain
+from wavshap_lightning.attribution.estimation.problem import Score
+from wavshap_lightning.attribution.estimation.sampling import gauss_legendre
+from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.record import Attribution
-from wavshap_lightning.attribution.sampling import gauss_legendre
-from wavshap_lightning.attribution.stopping import Stopping
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
 

@@ -6,16 +6,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wavshap_lightning.attribution.designs import Design, Placement
-from wavshap_lightning.attribution.linear_step import image
-from wavshap_lightning.attribution.method import Method, Options, Question, explain
-from wavshap_lightning.attribution.moments import Moments, PairMoments, WeightedSum
-from wavshap_lightning.attribution.problem import Problem, Score
+from wavshap_lightning.attribution.estimation.designs import Design, Placement
+from wavshap_lightning.attribution.estimation.method import Method, Options, Question, explain
+from wavshap_lightning.attribution.estimation.moments import Moments, PairMoments, WeightedSum
+from wavshap_lightning.attribution.estimation.problem import Problem, Score, image
+from wavshap_lightning.attribution.estimation.sampling import Points, seeded
+from wavshap_lightning.attribution.estimation.stopping import FIRST_DRAWS, Stopping
 from wavshap_lightning.attribution.record import Attribution
-from wavshap_lightning.attribution.sampling import Points, seeded
-from wavshap_lightning.attribution.stopping import FIRST_DRAWS, Stopping
 from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.attribution.views import View
+from wavshap_lightning.attribution.views.frames import View
 from wavshap_lightning.errors import AttributionError
 
 

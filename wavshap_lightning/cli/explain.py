@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
-from wavshap_lightning.cli.explain_options import read_options
+from wavshap_lightning.cli.options import read_options
 from wavshap_lightning.cli.terminal import complain
 from wavshap_lightning.errors import WavshapError
 
@@ -24,7 +24,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     try:
         options = read_options(args)
-        sys.exit(_load("explain_run" if options.corpus is None else "explain_corpus").run(options))
+        sys.exit(_load("run" if options.corpus is None else "corpus").run(options))
     except WavshapError as error:
         complain(error)
         sys.exit(EXIT_NOTHING_DONE)

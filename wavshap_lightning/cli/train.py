@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from difflib import ndiff
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
-import lightning as L  # noqa: N812
+import lightning as L  # noqa: N812  # noqa: N812
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -16,20 +19,20 @@ from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from wavshap_lightning.cli.configs import find_config
-from wavshap_lightning.cli.export import run_export
-from wavshap_lightning.cli.folds import open_folder, run_folds
-from wavshap_lightning.cli.quiet import quiet
-from wavshap_lightning.cli.terminal import complain
-from wavshap_lightning.cli.trainer import EmotionTrainer
+from wavshap_lightning.cli.clips import open_model
+from wavshap_lightning.cli.terminal import complain, on_one_line, quiet, shown
 from wavshap_lightning.errors import SettingError, WavshapError
+from wavshap_lightning.files import from_here, write_atomically
 from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.training.callbacks import default_callbacks
 from wavshap_lightning.training.checkpoints import WholeCheckpoints, find_checkpoint, run_of_checkpoint
-from wavshap_lightning.training.cross_validation import CrossValidation, summarise_folds
-from wavshap_lightning.training.datamodule import EmotionDataModule
-from wavshap_lightning.training.files import from_here
-from wavshap_lightning.training.fold_result import FoldResult
+from wavshap_lightning.training.cross_validation import (
+    CrossValidation,
+    FoldResult,
+    read_fold,
+    summarise_folds,
+)
+from wavshap_lightning.training.data.datamodule import EmotionDataModule
 from wavshap_lightning.training.loggers import (
     RunSettings,
     build_loggers,
@@ -38,6 +41,203 @@ from wavshap_lightning.training.loggers import (
     where_on_wandb,
 )
 from wavshap_lightning.training.module import EmotionModule
+
+# Beside the package in a source tree, inside it in an installed wheel.
+_FOLDERS = (Path(__file__).parents[2] / "configs", Path(__file__).parents[1] / "configs")
+
+
+def find_config(name: str) -> Path:
+    """The path of a configuration such as `"demo.yaml"` or `"backbones/tiny.yaml"`.
+
+    Raises:
+        SettingError: If there is none of that name; the message lists those there are.
+    """
+    for folder in _FOLDERS:
+        if (folder / name).is_file():
+            return folder / name
+    known = sorted(str(path.relative_to(folder)) for folder in _FOLDERS for path in folder.rglob("*.yaml"))
+    raise SettingError(f"config={name!r} must be one of {', '.join(known)}, or the path of a file")
+
+
+class EmotionTrainer(L.Trainer):
+    """How long, on what and how precisely to compute: Lightning's trainer."""
+
+    def fit(  # type: ignore[override] # what the command line asks for, and no more
+        self, model: EmotionModule, *, datamodule: EmotionDataModule, ckpt_path: str | None = None
+    ) -> None:
+        """Train a head; keep its best and its last checkpoint.
+
+        Args:
+            model: What to train.
+            datamodule: On what.
+            ckpt_path: Go on from this checkpoint, a file or `last`: that of the latest run of this name. The
+                run's own folder is written on.
+        """
+        super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+
+    def validate(  # type: ignore[override]
+        self, model: EmotionModule, *, datamodule: EmotionDataModule, ckpt_path: str | None = None
+    ) -> None:
+        """Report on a checkpoint, from the validation clips.
+
+        Args:
+            model: The model to put the checkpoint's weights into.
+            datamodule: The clips.
+            ckpt_path: The checkpoint: a file, or `best` or `last` of the latest run of this name.
+        """
+        super().validate(model, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False, weights_only=True)
+
+    def test(  # type: ignore[override]
+        self, model: EmotionModule, *, datamodule: EmotionDataModule, ckpt_path: str | None = None
+    ) -> None:
+        """Report on a checkpoint, from the test clips.
+
+        Args:
+            model: The model to put the checkpoint's weights into.
+            datamodule: The clips.
+            ckpt_path: The checkpoint: a file, or `best` or `last` of the latest run of this name.
+        """
+        super().test(model, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False, weights_only=True)
+
+    def cv(self, model: EmotionModule, datamodule: EmotionDataModule, folder: str | None = None) -> None:
+        """Train, choose and test on every fold; report the mean with its confidence interval.
+
+        Args:
+            model: What to train, anew for every fold.
+            datamodule: On what.
+            folder: Go on in this folder of a cross-validation that was cut off, with its `config.yaml`; folds
+                that are finished are kept.
+        """
+        raise NotImplementedError("every fold has a trainer of its own; see EmotionCLI.cv")
+
+
+CONFIG_NAME = "config.yaml"
+
+
+def open_folder(given: str | None, home: Path, configuration: str) -> Path:
+    """The folder to go on in, or a new one with the configuration in it.
+
+    Args:
+        given: The folder to go on in; None begins anew.
+        home: The folder of all runs of this name.
+        configuration: All settings, as YAML.
+
+    Raises:
+        SettingError: If the folder given was begun with other settings, or is not of a cross-validation.
+    """
+    if given is None:
+        folder = claim_run_folder(home)
+        _write(folder / CONFIG_NAME, configuration)
+        return folder
+    stored = Path(given) / CONFIG_NAME
+    if not stored.is_file():
+        raise SettingError(f"folder={given} has no {CONFIG_NAME}; give the folder of a cross-validation")
+    changes = _changes(stored.read_text(encoding="utf-8"), configuration)
+    if changes:
+        raise SettingError(
+            f"folder={given} was begun with other settings ({'; '.join(changes)}); go on with "
+            f"--config {stored}, or begin anew without --folder"
+        )
+    return Path(given)
+
+
+def run_folds(folder: Path, run_fold: Callable[[Path, int], FoldResult]) -> list[FoldResult]:
+    """The results of all folds, of which those that are not finished are run.
+
+    A fold that was cut off begins anew: its features are in the cache, and the head is trained in minutes.
+    """
+    results: list[FoldResult] = []
+    num_folds = 1
+    while len(results) < num_folds:
+        fold_folder = folder / f"fold_{len(results)}"
+        result = read_fold(fold_folder)
+        if result is None:
+            result = run_fold(fold_folder, len(results))
+            _save(result)
+        results.append(result)
+        num_folds = len(result.protocol["folds"])
+    return results
+
+
+@rank_zero_only
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, text.encode())
+
+
+@rank_zero_only
+def _save(result: FoldResult) -> None:
+    result.save()
+
+
+def _changes(before: str, now: str) -> list[str]:
+    """The first lines that differ, as `- then` and `+ now`."""
+    lines = ndiff(before.splitlines(), now.splitlines())
+    return [" ".join(line.split()) for line in lines if line.startswith(("- ", "+ "))][:6]
+
+
+EXPORT_DESCRIPTION = (
+    "Write a trained classifier to a folder that explain.py and others open: model.safetensors, what it "
+    "is (classifier.json), and a page for people (README.md). Its backbone is not written, but found by name."
+)
+
+
+def run_export(args: Sequence[str]) -> None:
+    """Export as the arguments after `export` say.
+
+    Raises:
+        WavshapError: If the model is none, the folder holds something else, or the Hub refuses.
+    """
+    options = _build_parser().parse_args(args)
+    more = {
+        "title": options.title,
+        "scores": options.scores,
+        "licence": options.licence,
+        "backbone": options.backbone,
+    }
+    classifier = open_model(options.model, "cpu")
+    folder = classifier.export(Path(options.folder).expanduser(), **more)
+    _say("Written to", shown(folder))
+    if options.push_to_hub is not None:
+        address = classifier.push_to_hub(options.push_to_hub, private=not options.public, **more)
+        _say("Published", on_one_line(address))
+    _say("Next", f"python explain.py {on_one_line(quote(str(folder)))} CLIP.wav")
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="train.py export",
+        usage="%(prog)s MODEL DIR [--push_to_hub USER/NAME] [options]",
+        description=EXPORT_DESCRIPTION,
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", help="a checkpoint, or a run such as runs/demo, whose best one is taken"
+    )
+    parser.add_argument("folder", metavar="DIR", help="a new folder, or that of an earlier export")
+    parser.add_argument(
+        "--licence", "--license", metavar="ID", help="the Hub's short name, such as cc-by-nc-sa-4.0"
+    )
+    parser.add_argument("--title", help="of the page; the folder's name by default")
+    parser.add_argument(
+        "--scores", metavar="FILE", help="how good it is: a test.json; by default that of the run"
+    )
+    parser.add_argument(
+        "--backbone", metavar="NAME", help="where others find the very same backbone, if not as it was opened"
+    )
+    parser.add_argument(
+        "--push_to_hub",
+        "--push-to-hub",
+        metavar="USER/NAME",
+        help="publish it there as well, with the login of 'hf auth login'",
+    )
+    parser.add_argument(
+        "--public", action="store_true", help="let everybody see a new repository; it is private by default"
+    )
+    return parser
+
+
+def _say(title: str, value: str) -> None:
+    Console().print(f"{title:<16} {value}", markup=False, highlight=False, soft_wrap=True)
+
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130

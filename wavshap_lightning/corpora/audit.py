@@ -5,17 +5,268 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
+from math import inf, log10
+from textwrap import wrap
+from typing import Literal
 
-from wavshap_lightning.audio.decode import SPAN_SLACK_S
+import numpy as np
+from jaxtyping import Float32
+from scipy.ndimage import binary_opening
+
+from wavshap_lightning.audio.io import SPAN_SLACK_S, NativeAudio, hash_audio_file, read_native
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.files import listed
-from wavshap_lightning.corpora.findings import MOST_NAMES, AuditReport, Finding, Severity
-from wavshap_lightning.corpora.measure import ClipFacts, measure_clip, measure_clips
+from wavshap_lightning.corpora.folders import listed
 from wavshap_lightning.corpora.splits import Split
-from wavshap_lightning.errors import SettingError
+from wavshap_lightning.errors import AudioError, AuditError, SettingError
 
-__all__ = ["AuditReport", "ClipFacts", "Finding", "audit_split", "measure_clip", "measure_clips"]
+# The largest 16-bit sample. One or two such samples are a peak; three in a row are a flat top.
+FULL_SCALE = 1.0 - 2.0**-15
+FLAT_TOP_SAMPLES = 3
+
+BLOCK_SAMPLES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFacts:
+    """What was measured of one clip.
+
+    Peak, level and clipping are those at the file's own sample rate: resampling rounds off flat tops.
+
+    Args:
+        sha256: Hash of the whole file's bytes, in hexadecimal.
+        sound: Hash of the clip's sample rate and samples, as 16-bit numbers: the same for one recording
+            in two lossless formats, or beside other notes in the file.
+        num_samples: Length at the sample rate asked for.
+        duration_s: Length in seconds.
+        peak: Largest absolute sample, at most 1.
+        rms_db: Root mean square in dB relative to full scale; -inf for silence.
+        clipped_share: Share of samples at full scale, three or more in a row.
+        error: Why the clip could not be read; None if it could.
+    """
+
+    sha256: str = ""
+    sound: str = ""
+    num_samples: int = 0
+    duration_s: float = 0.0
+    peak: float = 0.0
+    rms_db: float = -inf
+    clipped_share: float = 0.0
+    error: str | None = None
+
+
+def measure_clip(clip: Clip, *, sample_rate: int) -> ClipFacts:
+    """The facts of one clip; that its file cannot be read is a fact too, never an exception.
+
+    Args:
+        clip: The clip to read.
+        sample_rate: Samples per second for `num_samples`.
+    """
+    try:
+        native = read_native(clip.path, start_s=clip.start_s, end_s=clip.end_s)
+        return _facts(native, hash_audio_file(clip.path), sample_rate)
+    except AudioError as error:
+        return ClipFacts(error=str(error))
+
+
+def measure_clips(
+    clips: Sequence[Clip],
+    *,
+    sample_rate: int,
+    num_threads: int | None = None,
+    measure: Callable[..., ClipFacts] = measure_clip,
+    on_progress: Callable[[int], None] | None = None,
+) -> tuple[ClipFacts, ...]:
+    """The facts of many clips, in their order, measured by several threads.
+
+    Args:
+        clips: The clips to read.
+        sample_rate: Samples per second for `num_samples`.
+        num_threads: How many clips to read at a time; a few more than there are processors if None.
+        measure: Called as `measure(clip, sample_rate=sample_rate)` for each clip.
+        on_progress: Called in this thread with the number of clips done so far.
+    """
+    facts: list[ClipFacts] = []
+    with ThreadPoolExecutor(num_threads) as pool:
+        for clip_facts in pool.map(lambda clip: measure(clip, sample_rate=sample_rate), clips):
+            facts.append(clip_facts)
+            if on_progress is not None:
+                on_progress(len(facts))
+    return tuple(facts)
+
+
+def _facts(native: NativeAudio, file_hash: str, sample_rate: int) -> ClipFacts:
+    num_samples = len(native.waveform)
+    sound = sha256(str(native.sample_rate).encode())
+    peak, energy, num_clipped = 0.0, 0.0, 0
+    # Block by block: an hour of sound needs no second copy, and its sum of squares loses no precision.
+    for start in range(0, num_samples, BLOCK_SAMPLES):
+        block = native.waveform[start : start + BLOCK_SAMPLES]
+        sound.update(np.clip(np.rint(block * 2.0**15), -(2**15), 2**15 - 1).astype("<i2").tobytes())
+        peak = max(peak, float(block.max()), -float(block.min()))
+        energy += float(np.dot(block, block))
+        num_clipped += _num_clipped(native.waveform, start, start + len(block))
+    return ClipFacts(
+        sha256=file_hash,
+        sound=sound.hexdigest(),
+        num_samples=native.num_samples_at(sample_rate),
+        duration_s=num_samples / native.sample_rate,
+        peak=peak,
+        rms_db=10.0 * log10(energy / num_samples) if energy > 0.0 else -inf,
+        clipped_share=num_clipped / num_samples,
+    )
+
+
+def _num_clipped(waveform: Float32[np.ndarray, " num_samples"], start: int, stop: int) -> int:
+    """How many samples from `start` to before `stop` lie in flat tops, which may reach beyond either."""
+    first = max(0, start - FLAT_TOP_SAMPLES)
+    loud = np.abs(waveform[first : stop + FLAT_TOP_SAMPLES]) >= FULL_SCALE
+    if not loud.any():
+        return 0
+    flat_tops = binary_opening(loud, np.ones(FLAT_TOP_SAMPLES, dtype=bool))
+    return int(np.count_nonzero(flat_tops[start - first : stop - first]))
+
+
+Severity = Literal["error", "warning"]
+
+TABLE_COLUMNS = 100
+MOST_FINDINGS_IN_FULL = 3
+MOST_NAMES = 6
+
+REMEDIES = {
+    "shared speaker": "choose a protocol that keeps every speaker in one part",
+    "shared dialogue": "choose a protocol that keeps every dialogue in one part",
+    "duplicate audio": "keep one of each group of clips, with the label that is right",
+    "overlapping spans": "keep all spans of one file in one part, or those that overlap in none",
+    "unreadable": "copy these files again, or leave the clips out",
+    "empty": "leave these clips out: they hold no sound",
+    "too short": "leave these clips out: they are shorter than one frame of the backbone",
+    "silent": "leave these clips out: nothing can be heard in them",
+    "clipped": "export these clips again at a lower level, if their originals can be had",
+    "too long": "cut these clips, or raise the longest duration allowed",
+    "unknown speaker": "name the speakers: without names nobody can tell whether the parts share any",
+    "absent class": "choose a protocol whose parts hold every class, or leave the class out of the labels",
+    "count": "check that the corpus was downloaded and unpacked completely",
+}
+CHECK_COLUMNS = max(map(len, REMEDIES))
+NOUNS = {
+    "shared speaker": "speakers",
+    "shared dialogue": "dialogues",
+    "duplicate audio": "recordings",
+    "overlapping spans": "pairs",
+    "absent class": "classes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong.
+
+    Args:
+        severity: Whether a run must stop (`"error"`) or only be told (`"warning"`).
+        check: The check that found it, one of `REMEDIES`.
+        where: The clip, clips, speaker, dialogue or class it is about.
+        detail: What is wrong.
+        clips: The clip itself, or those that clash with one another; none where it is about no clips.
+    """
+
+    severity: Severity
+    check: str
+    where: str
+    detail: str
+    clips: tuple[Clip, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What the audit of one split found."""
+
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings a run must not ignore."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """The findings a run may live with."""
+        return tuple(finding for finding in self.findings if finding.severity == "warning")
+
+    @property
+    def bad_clips(self) -> tuple[Clip, ...]:
+        """The clips with an error of their own, each once: a run may leave them out and go on."""
+        own = (finding.clips[0] for finding in self.errors if len(finding.clips) == 1)
+        return tuple(dict.fromkeys(own))
+
+    def table(self) -> str:
+        """The findings as plain text: errors first, many alike folded into one row.
+
+        >>> finding = Finding("warning", "count", "all parts", "1439 clips, expected 1440")
+        >>> print(AuditReport((finding,)).table())
+        severity  check              finding
+        warning   count              all parts: 1439 clips, expected 1440
+        """
+        if not self.findings:
+            return "The audit found nothing wrong."
+        alike: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+        for finding in self.errors + self.warnings:
+            alike[finding.severity, finding.check].append(finding)
+        rows = [_row(severity, check, _folded(check, group)) for (severity, check), group in alike.items()]
+        return "\n".join([_row("severity", "check", ["finding"]), *rows])
+
+    def error_lines(self) -> list[str]:
+        """Every error in a line of its own, none left out, with the whole path of every clip.
+
+        >>> from pathlib import Path
+        >>> silent = Clip(Path("talks/a.wav"), "sad", start_s=2.5)
+        >>> finding = Finding("error", "silent", silent.name, "level -inf dBFS", (silent,))
+        >>> AuditReport((finding,)).error_lines()
+        ['silent: talks/a.wav from 2.500 s: level -inf dBFS']
+        """
+        return [f"{finding.check}: {_place(finding)}: {finding.detail}" for finding in self.errors]
+
+    def raise_for_errors(self) -> None:
+        """Do nothing if there is no error.
+
+        Raises:
+            AuditError: With the table, the remedy of each check that found an error, and every error.
+        """
+        if not self.errors:
+            return
+        checks = dict.fromkeys(finding.check for finding in self.errors)
+        remedies = "\n".join(f"- {check}: {REMEDIES[check]}" for check in checks)
+        everything = "\n".join(f"- {line}" for line in self.error_lines())
+        raise AuditError(
+            f"errors={len(self.errors)} found in the clips of this split, and there must be none\n\n"
+            f"{self.table()}\n\nWhat to do\n{remedies}\n\nEvery error\n{everything}"
+        )
+
+
+def _place(finding: Finding) -> str:
+    starts = ("" if clip.start_s is None else f" from {clip.start_s:.3f} s" for clip in finding.clips)
+    paths = (clip.path for clip in finding.clips)
+    return " and ".join(f"{path}{start}" for path, start in zip(paths, starts, strict=True)) or finding.where
+
+
+def _row(severity: str, check: str, lines: Sequence[str]) -> str:
+    indent = f"{severity:<8}  {check:<{CHECK_COLUMNS}}  "
+    width = TABLE_COLUMNS - len(indent)
+    wrapped = [
+        part for line in lines for part in wrap(line, width, break_long_words=False, break_on_hyphens=False)
+    ]
+    return indent + ("\n" + " " * len(indent)).join(wrapped)
+
+
+def _folded(check: str, group: Sequence[Finding]) -> list[str]:
+    examples = [f"{finding.where}: {finding.detail}" for finding in group[:MOST_FINDINGS_IN_FULL]]
+    if len(group) <= MOST_FINDINGS_IN_FULL:
+        return examples
+    names = listed((finding.where for finding in group), limit=MOST_NAMES)
+    return [f"{len(group)} {NOUNS.get(check, 'clips')}: {names}", "For example", *examples]
+
 
 SILENCE_DB = -80.0
 CLIPPED_SHARE = 0.01

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.files import Layout, check_unique, find_audio, find_files, listed
+from wavshap_lightning.corpora.folders import Layout, check_unique, find_audio, find_files, listed
 from wavshap_lightning.errors import CorpusError
 
 LAYOUT = Layout("esd", "0011/Angry/0011_000351.wav", "https://github.com/HLTSingapore/Emotional-Speech-Data")

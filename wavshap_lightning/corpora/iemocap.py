@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.emotions import NO_AGREEMENT, OTHER
-from wavshap_lightning.corpora.files import Layout, audio_by_stem, listed
+from wavshap_lightning.corpora.folders import Layout, audio_by_stem, listed
+from wavshap_lightning.corpora.labels import NO_AGREEMENT, OTHER
 from wavshap_lightning.errors import CorpusError
 
 LAYOUT = Layout(

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.files import Layout, find_audio, find_files, listed
-from wavshap_lightning.corpora.tables import Row, read_csv
+from wavshap_lightning.corpora.folders import Layout, find_audio, find_files, listed
+from wavshap_lightning.corpora.manifest import Row, read_csv
 
 LAYOUT = Layout(
     "meld",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.emotions import NO_AGREEMENT, OTHER
-from wavshap_lightning.corpora.files import Layout, audio_by_stem, find_files, listed
-from wavshap_lightning.corpora.tables import Row, read_csv
+from wavshap_lightning.corpora.folders import Layout, audio_by_stem, find_files, listed
+from wavshap_lightning.corpora.labels import NO_AGREEMENT, OTHER
+from wavshap_lightning.corpora.manifest import Row, read_csv
 from wavshap_lightning.errors import CorpusError
 
 LAYOUT = Layout(

@@ -2,19 +2,160 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 
-from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.folds import (
-    balanced_speaker_folds,
-    leave_one_speaker_out,
-    official_split,
-    random_clip_folds,
-    speaker_folds,
-    two_speaker_folds,
-)
-from wavshap_lightning.corpora.splits import Protocol
+from wavshap_lightning.corpora.clip import SPLITS, Clip
+from wavshap_lightning.corpora.splits import Fold, Protocol, stable_hash
 from wavshap_lightning.errors import CorpusError
+
+
+def speaker_folds(name: str, corpus: str, groups_of_speakers: Sequence[Sequence[str]]) -> Protocol:
+    """Folds over groups of speakers: fold k tests group k, validates on the next and trains on the rest.
+
+    Raises:
+        CorpusError: If there are fewer than three groups, one is empty, or a speaker is in two.
+
+    >>> speaker_folds("demo", "toy", [["ann"], ["bob", "cat"], ["dan"]]).folds[2]
+    Fold(name='fold-2', train=('bob', 'cat'), validation=('ann',), test=('dan',))
+    """
+    groups = [tuple(group) for group in groups_of_speakers]
+    counts = Counter(speaker for group in groups for speaker in group)
+    repeated = sorted(speaker for speaker, count in counts.items() if count > 1)
+    if len(groups) < 3 or not all(groups) or repeated:
+        raise CorpusError(
+            f"protocol={name!r}: groups_of_speakers={groups} must be at least three groups, none empty, "
+            f"no speaker in two of them (repeated={repeated}); use fewer folds or more speakers"
+        )
+    return Protocol(name, corpus, tuple(_cyclic_fold(groups, index) for index in range(len(groups))))
+
+
+def balanced_speaker_folds(
+    clips: Sequence[Clip], *, num_folds: int, seed: int, name: str | None = None
+) -> Protocol:
+    """Speaker folds with nearly equal numbers of clips.
+
+    The speakers with most clips are placed first, each into the group that has the fewest clips so
+    far; the seed decides between equals. The order of the clips does not matter.
+
+    Raises:
+        CorpusError: If a clip has no speaker, or there are fewer speakers than folds or than three.
+    """
+    counts = _count_speakers(clips, at_least=3)
+    corpus = _corpus_of(clips)
+    if not 3 <= num_folds <= len(counts):
+        raise CorpusError(
+            f"num_folds={num_folds} must be at least 3 and at most the number of speakers, {len(counts)}, of "
+            f"corpus={corpus!r}; change it, or choose another protocol"
+        )
+    groups: list[list[str]] = [[] for _ in range(num_folds)]
+    sizes = [0] * num_folds
+    for speaker in sorted(counts, key=lambda who: (-counts[who], stable_hash(seed, who), who)):
+        lightest = min(range(num_folds), key=lambda index: (sizes[index], len(groups[index])))
+        groups[lightest].append(speaker)
+        sizes[lightest] += counts[speaker]
+    return speaker_folds(
+        name or f"{corpus}-{num_folds}-balanced-folds", corpus, [sorted(group) for group in groups]
+    )
+
+
+def leave_one_speaker_out(clips: Sequence[Clip], *, name: str | None = None) -> Protocol:
+    """One fold per speaker, who is tested; the next speaker validates.
+
+    Raises:
+        CorpusError: If a clip has no speaker or there are fewer than three speakers.
+    """
+    speakers = sorted(_count_speakers(clips, at_least=3))
+    corpus = _corpus_of(clips)
+    return speaker_folds(name or f"{corpus}-leave-one-speaker-out", corpus, [[who] for who in speakers])
+
+
+def two_speaker_folds(clips: Sequence[Clip], *, seed: int = 0, name: str | None = None) -> Protocol:
+    """Two folds for a corpus of two speakers: train on one, test on the other, validate on held-out texts.
+
+    Raises:
+        CorpusError: If a clip has no speaker, there are not exactly two, or their texts cannot be held out.
+    """
+    speakers = sorted(_count_speakers(clips, at_least=2))
+    corpus = _corpus_of(clips)
+    if len(speakers) != 2:
+        raise CorpusError(f"corpus={corpus!r}: speakers={speakers} must be exactly two; use speaker folds")
+    folds = tuple(
+        Fold(f"test-{test}", (train,), (train,), (test,)) for train, test in (speakers, speakers[::-1])
+    )
+    protocol = Protocol(name or f"{corpus}-2-speakers", corpus, folds, shared_validation=True, seed=seed)
+    for index in range(len(folds)):
+        protocol.split(clips, index)  # whatever is amiss with the texts is said here, not in fold 1
+    return protocol
+
+
+def official_split(clips: Sequence[Clip], *, name: str | None = None) -> Protocol:
+    """The one fold that the corpus itself gives: each clip goes where its `split` says.
+
+    Raises:
+        CorpusError: If a clip has no split.
+    """
+    corpus = _corpus_of(clips)
+    homeless = [clip for clip in clips if not clip.split]
+    if homeless:
+        raise CorpusError(
+            f"corpus={corpus!r}: {len(homeless)} of {len(clips)} clips have no split, the first is "
+            f"path={homeless[0].path}; give each one of {', '.join(SPLITS)}, or use folds by speaker"
+        )
+    train, validation, test = ((part,) for part in SPLITS)
+    return Protocol(
+        name or f"{corpus}-official", corpus, (Fold("official", train, validation, test),), unit="split"
+    )
+
+
+def random_clip_folds(
+    clips: Sequence[Clip], *, num_folds: int = 5, seed: int = 0, name: str | None = None
+) -> Protocol:
+    """Folds over single clips, for corpora whose speakers nobody knows. Scores come out too high.
+
+    A clip's bucket is a hash of the seed, its corpus, the last two parts of its path and its span: it
+    depends neither on the other clips nor on where the corpus is kept.
+
+    Raises:
+        CorpusError: If there are fewer than three folds.
+    """
+    corpus = _corpus_of(clips)
+    if num_folds < 3:
+        raise CorpusError(f"num_folds={num_folds} must be at least 3: one tests, one validates, one trains")
+    buckets = [(f"bucket-{index}",) for index in range(num_folds)]
+    folds = tuple(_cyclic_fold(buckets, index) for index in range(num_folds))
+    name = name or f"{corpus}-{num_folds}-random-folds-not-speaker-independent"
+    return Protocol(name, corpus, folds, unit="clip", seed=seed)
+
+
+def _cyclic_fold(groups: Sequence[tuple[str, ...]], index: int) -> Fold:
+    following = (index + 1) % len(groups)
+    rest = (group for position, group in enumerate(groups) if position not in {index, following})
+    return Fold(f"fold-{index}", tuple(chain.from_iterable(rest)), groups[following], groups[index])
+
+
+def _count_speakers(clips: Sequence[Clip], *, at_least: int) -> Counter[str]:
+    unknown = [clip for clip in clips if not clip.speaker]
+    if unknown:
+        raise CorpusError(
+            f"{len(unknown)} of {len(clips)} clips have no speaker, the first is path={unknown[0].path}; "
+            "name every clip's speaker, or split at random and accept scores that are too high"
+        )
+    counts = Counter(clip.speaker for clip in clips)
+    if len(counts) < at_least:
+        two = 'protocol="two-speakers" or ' if len(counts) == 2 else ""
+        raise CorpusError(
+            f"corpus={_corpus_of(clips)!r}: speakers={sorted(counts)} are {len(counts)}, and this split by "
+            f'speaker needs at least {at_least}; add speakers, or choose {two}protocol="random-clips" and '
+            "accept scores that are too high"
+        )
+    return counts
+
+
+def _corpus_of(clips: Sequence[Clip]) -> str:
+    return "+".join(sorted({clip.corpus for clip in clips if clip.corpus})) or "unnamed"
+
 
 DEFAULT_FOLDS = 5
 

@@ -1,23 +1,88 @@
-"""The scorecard: methods by metrics, with paired intervals over clips and a verdict in words.
-
-Nothing here explains or measures; values of each clip come in, comparisons go out.
-"""
+"""A scorecard in words: what each method beats, and what it cannot be told apart from."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation.metrics import METRICS, Metric
-from wavshap_lightning.evaluation.resampling import FEWEST_SPEAKERS, Kind, Units, interval, units_of
+from wavshap_lightning.evaluation.intervals import FEWEST_SPEAKERS, Kind, Units, interval, units_of
 from wavshap_lightning.files import write_atomically
+
+Group = Literal[
+    "localisation", "faithfulness", "counterfactuals", "masked sound", "sanity", "stability", "estimate"
+]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Args:
+        name: Its column.
+        title: What it is, in a few words.
+        group: What it is about.
+        higher_is_better: Which way.
+        decides: Whether the verdict on its group rests on it. All that decide must agree.
+    """
+
+    name: str
+    title: str
+    group: Group
+    higher_is_better: bool = True
+    decides: bool = False
+
+    @property
+    def better(self) -> str:
+        """The direction in a word."""
+        return "higher" if self.higher_is_better else "lower"
+
+
+LOWER = {"higher_is_better": False}
+METRICS: tuple[Metric, ...] = (
+    Metric("auc", "Evidence found: AUC of signed attributions", "localisation", decides=True),
+    Metric("absolute_auc", "Evidence found: AUC of magnitudes", "localisation"),
+    Metric("mass", "Positive attribution inside the evidence", "localisation"),
+    Metric("pointing", "Largest attribution inside the evidence", "localisation"),
+    Metric("iou", "Overlap of largest attributions and evidence", "localisation"),
+    Metric("comprehensiveness_noise", "Comprehensiveness, filled with noise", "faithfulness", decides=True),
+    Metric("comprehensiveness_mean", "Comprehensiveness, filled with the mean", "faithfulness", decides=True),
+    Metric("sufficiency_noise", "Sufficiency, filled with noise", "faithfulness", **LOWER, decides=True),
+    Metric("sufficiency_mean", "Sufficiency, filled with the mean", "faithfulness", **LOWER, decides=True),
+    Metric("deletion", "Area under deletion", "faithfulness", **LOWER),
+    Metric("insertion", "Area under insertion", "faithfulness"),
+    Metric("abpc", "Area between perturbation curves", "faithfulness"),
+    Metric("infidelity", "Normalised infidelity", "faithfulness", **LOWER),
+    Metric("consistency_pitch", "Sizes of changes: pitch of spans raised", "counterfactuals", decides=True),
+    Metric("consistency_tempo", "Sizes of changes: spans slower", "counterfactuals", decides=True),
+    Metric("consistency_level", "Sizes of changes: spans softer", "counterfactuals", decides=True),
+    Metric("consistency_tilt", "Sizes of changes: spans duller", "counterfactuals", decides=True),
+    Metric("increase", "Masked sound: average increase (AI)", "masked sound"),
+    Metric("drop", "Masked sound: average drop (AD)", "masked sound", **LOWER),
+    Metric("gain", "Masked sound: average gain (AG)", "masked sound"),
+    Metric("removal_drop", "Masked sound: faithfulness (FF)", "masked sound"),
+    Metric("fidelity", "Masked sound: input fidelity (Fid-In)", "masked sound"),
+    Metric("head_redrawn", "Likeness with the head drawn anew", "sanity", **LOWER),
+    Metric("all_redrawn", "Likeness with every parameter drawn anew", "sanity", **LOWER),
+    Metric("other_class", "Rank correlation with another class's map", "sanity", **LOWER),
+    Metric("other_seeds", "Agreement with heads of other seeds", "sanity"),
+    Metric("sensitivity_30", "Sensitivity to noise at 30 dB", "stability", **LOWER),
+    Metric("sensitivity_40", "Sensitivity to noise at 40 dB", "stability", **LOWER),
+    Metric("gap", "Completeness gap", "estimate", **LOWER),
+    Metric("reliability", "Reliability of the estimate", "estimate"),
+    Metric("seconds", "Seconds a clip", "estimate", **LOWER),
+)
+
+SANITY = frozenset(metric.name for metric in METRICS if metric.group == "sanity")
+"""On what maps depend is asked of each method by itself: a control comes out the same whatever is changed."""
+
 
 Values = Mapping[str, Mapping[str, Sequence[float]]]
 """By method, by metric: one number a clip, in the same order everywhere; NaN where there is none."""
@@ -214,3 +279,104 @@ def _estimate(
     low, high = interval(column[known], owner, counts[among.kind])
     mean = float(column[known].mean())
     return Estimate(mean, low, high, len(owner), len(np.unique(owner)), among.kind)
+
+
+Outcome = Literal["beats", "falls behind", "is not distinguishable from", "wins some and loses some against"]
+
+FEWEST_CLIPS = 10
+"""With fewer the intervals are too narrow to conclude anything, on a card as on one metric of it."""
+
+RESOLVED = 0.9
+"""Reliability from which on a map is called resolved: nine tenths of its scatter is not chance."""
+
+ALIKE = 0.1
+"""Likeness above which maps do not depend enough on what was drawn anew, held against the interval."""
+
+SAME_MAP = 0.5
+"""Rank correlation above which maps of two classes are much the same."""
+
+
+def verdict(card: Scorecard, method: str) -> str:
+    """What there is to say of one method.
+
+    First whether its maps are resolved, and whether they depend on what was learned and on the class, which
+    is no matter of being better than others; then, for each group of metrics that decides anything, what it
+    beats: better, with an interval of the paired difference that excludes 0, by one deciding metric at least
+    and worse by none.
+
+    Args:
+        card: The comparison.
+        method: One of its methods.
+    """
+    if card.num_clips < FEWEST_CLIPS:
+        return f"no verdict: {card.num_clips} clips are too few, take {FEWEST_CLIPS} at least"
+    parts = [_resolution(card, method), *_sanity(card, method)] if method in card.compared else []
+    others = [name for name in (*card.controls, *card.compared) if name != method]
+    for group in get_args(Group):
+        outcomes = {other: _outcome(card, method, other, group) for other in others}
+        said = [
+            f"{words} {_listed(name for name, found in outcomes.items() if found == words)}"
+            for words in get_args(Outcome)
+            if words in outcomes.values()
+        ]
+        if said:
+            parts.append(f"on {group} it {', '.join(said)}")
+    return "; ".join(parts)
+
+
+def verdicts(card: Scorecard) -> dict[str, str]:
+    """The verdict on each method that is no control."""
+    return {method: verdict(card, method) for method in card.compared}
+
+
+def _outcome(card: Scorecard, one: str, other: str, group: str) -> Outcome | None:
+    """None where nothing decides that both have, on clips enough."""
+    signs: list[int] = []
+    for metric in card.metrics:
+        difference = card.differences[one, other, metric.name]
+        if metric.group == group and metric.decides and difference.num_clips >= FEWEST_CLIPS:
+            signs.append(difference.sign if metric.higher_is_better else -difference.sign)
+    return _sum_up(signs) if signs else None
+
+
+def _sum_up(signs: Sequence[int]) -> Outcome:
+    match (1 in signs, -1 in signs):
+        case (True, False):
+            return "beats"
+        case (False, True):
+            return "falls behind"
+        case (True, True):
+            return "wins some and loses some against"
+        case _:
+            return "is not distinguishable from"
+
+
+def _resolution(card: Scorecard, method: str) -> str:
+    found = card.estimates.get((method, "reliability"))
+    if found is None or not found.num_clips:
+        return "without an error of its own"
+    if found.low >= RESOLVED:
+        return "resolved"
+    return f"not resolved (reliability {found.mean:.2f})"
+
+
+def _sanity(card: Scorecard, method: str) -> list[str]:
+    """Whether maps depend on what they should, where that was measured on clips enough."""
+    redrawn, other = (card.estimates.get((method, name)) for name in ("all_redrawn", "other_class"))
+    words = []
+    if redrawn is not None and redrawn.num_clips >= FEWEST_CLIPS:
+        alike = f"(likeness with every parameter drawn anew {redrawn.mean:.2f})"
+        if redrawn.low > ALIKE:
+            words.append(f"does not depend enough on what was learned {alike}")
+        elif redrawn.high <= ALIKE:
+            words.append(f"depends on what was learned {alike}")
+        else:
+            words.append(f"may not depend enough on what was learned {alike}")
+    if other is not None and other.num_clips >= FEWEST_CLIPS and other.low > SAME_MAP:
+        words.append(f"shows much the same for another class (rank correlation {other.mean:.2f})")
+    return words
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

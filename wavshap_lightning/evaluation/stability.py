@@ -2,12 +2,105 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from statistics import fmean
 
 import torch
 from jaxtyping import Float
+from scipy.stats import rankdata
 from torch import Tensor
+
+
+def correlation(first: Float[Tensor, " units"], second: Float[Tensor, " units"]) -> float:
+    """Pearson's correlation of two lists of attributions; NaN where one of them is constant.
+
+    Between epochs of a training, or between epochs and the first one, it says how far an explanation has
+    drifted. Take both with the same draws, or chance counts as drift.
+
+    Args:
+        first: Attributions of some units.
+        second: Of the same units.
+
+    >>> correlation(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([-2.0, -4.0, -8.0]))
+    -1.0
+    """
+    both = torch.stack([first, second]).double()
+    centred = both - both.mean(1, keepdim=True)
+    products = centred @ centred.T
+    spread = (products[0, 0] * products[1, 1]).sqrt()
+    return float((products[0, 1] / spread).clamp(-1, 1)) if spread > 0 else float("nan")
+
+
+def reliability(values: Float[Tensor, " units"], stderr: Float[Tensor, " units"]) -> float:
+    """What part of the scatter of the attributions is not the estimator's chance.
+
+    `1 - mean(SE^2) / var(values)`, not below 0: the correlation to be expected between two runs with other
+    draws. NaN where the attributions are constant or an error is not known yet.
+
+    Source: the reliability coefficient of classical test theory (Lord and Novick 1968, section 3.3).
+
+    >>> round(reliability(torch.tensor([1.0, -1.0]), torch.tensor([0.2, 0.4])), 3)
+    0.9
+    """
+    variance = float(values.double().var(unbiased=False))
+    by_chance = float(stderr.double().square().mean())
+    if not (variance > 0 and by_chance < float("inf")):
+        return float("nan")
+    return max(0.0, 1.0 - by_chance / variance)
+
+
+def rank_correlation(first: Float[Tensor, " units"], second: Float[Tensor, " units"]) -> float:
+    """Spearman's correlation: of ranks, equal values sharing theirs; NaN where one list is constant.
+
+    >>> rank_correlation(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([0.1, 0.2, 0.3]))
+    1.0
+    """
+    return correlation(_ranks(first), _ranks(second))
+
+
+def mean_rank_correlation(maps: Float[Tensor, "maps units"]) -> float:
+    """The mean of Spearman's correlation over all pairs of maps, those that have none left out.
+
+    Of the maps of one clip by classifiers whose heads were trained from different seeds, it says how much of
+    an explanation is the seed's: the higher the better. Of the maps of different classes by one
+    classifier, how little an explanation has to do with what is explained: the lower the better (Sixt,
+    Granz and Landgraf 2020). NaN for fewer than two maps.
+
+    >>> mean_rank_correlation(torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]))
+    -1.0
+    """
+    pairs = [rank_correlation(first, second) for first, second in combinations(maps.unbind(), 2)]
+    known = [value for value in pairs if not math.isnan(value)]
+    return fmean(known) if known else float("nan")
+
+
+def likeness(first: Float[Tensor, " time"], second: Float[Tensor, " time"]) -> float:
+    """The magnitude of Spearman's correlation, above what the same maps come to when shifted in time.
+
+    `|rho(A, B)| - mean_k |rho(A, B shifted by k)|` over all circular shifts. Neighbouring frames resemble one
+    another, so that maps that have nothing to do with each other have correlations far from 0, the farther
+    the smoother they are; here these come to 0 on average, whatever the method. Two maps of the same order
+    come close to 1. The correction is our own. NaN where one map is constant.
+
+    >>> map = torch.randn(400, generator=torch.Generator().manual_seed(0))
+    >>> round(likeness(map, -map), 2)
+    0.96
+    """
+    ranks = torch.stack([_ranks(first), _ranks(second)]).double()
+    centred = ranks - ranks.mean(1, keepdim=True)
+    size = float(centred.norm(dim=1).prod())
+    if size == 0 or len(first) < 2:
+        return float("nan")
+    spectra = torch.fft.rfft(centred)
+    shifted = torch.fft.irfft(spectra[0] * spectra[1].conj(), n=len(first)).abs() / size
+    return float(shifted[0] - shifted[1:].mean())
+
+
+def _ranks(values: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
+    return torch.from_numpy(rankdata(values.double().cpu().numpy()))
+
 
 Explain = Callable[[Float[Tensor, " samples"]], Float[Tensor, " units"]]
 

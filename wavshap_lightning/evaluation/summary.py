@@ -2,9 +2,107 @@
 
 from __future__ import annotations
 
-from wavshap_lightning.evaluation.agreement import reliability
-from wavshap_lightning.evaluation.concentration import evenness, magnitude_shares
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.evaluation.stability import correlation, reliability
+from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.explainer.recording import Recording
+from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, ExplainSettings
+from wavshap_lightning.explainer.targets import PREDICTED
+
+
+def magnitude_shares(values: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
+    """Each unit's share of the sum of magnitudes; all 0 where there is none.
+
+    >>> magnitude_shares(torch.tensor([3.0, -1.0]))
+    tensor([0.7500, 0.2500])
+    """
+    magnitudes = values.abs()
+    return magnitudes / magnitudes.sum().clamp(min=torch.finfo(magnitudes.dtype).tiny)
+
+
+def evenness(values: Float[Tensor, " units"]) -> float:
+    """Entropy of the shares, relative to the largest there can be.
+
+    `-sum p log p / log n`: 1 where all units count the same, 0 where one has all. NaN for a single unit, or
+    where nothing is attributed.
+
+    >>> evenness(torch.tensor([2.0, -2.0])), evenness(torch.tensor([0.0, 1.0, 0.0]))
+    (1.0, 0.0)
+    """
+    shares = magnitude_shares(values.double())
+    if len(shares) < 2 or not shares.sum() > 0:
+        return float("nan")
+    return max(0.0, -float(torch.special.xlogy(shares, shares).sum()) / math.log(len(shares)))
+
+
+DRAWN_FAMILIES = ("noise", "spectral_noise", "time_shifted")
+"""Those that need nothing but the clip."""
+
+
+def explain_by_family(
+    explainer: Explainer,
+    clip: Recording,
+    target: str = PREDICTED,
+    *,
+    families: Sequence[str] = DRAWN_FAMILIES,
+    recordings: Sequence[Recording] = (),
+) -> dict[str, Explanation]:
+    """One clip, explained against each of several families of baselines.
+
+    Args:
+        explainer: The classifier, and all other settings.
+        clip: As in [`Explainer.explain`][wavshap_lightning.explainer.explainer.Explainer.explain].
+        target: See there; one.
+        families: Which, at least two.
+        recordings: For those that consist of recordings.
+
+    Raises:
+        SettingError: If there are fewer than two, or one is unknown.
+        WavshapError: As there.
+    """
+    if len({*families}) < 2:
+        raise SettingError(f"families={list(families)} must name two different families at least")
+    found = {}
+    for family in families:
+        settings = ExplainSettings.from_dict({**explainer.settings.to_dict(), "baselines": family})
+        one = Explainer(explainer.classifier, settings)
+        given = recordings if family in RECORDED_FAMILIES else ()
+        found[family] = one.explain(clip, target, recordings=given)
+    return found
+
+
+def family_agreement(explanations: Mapping[str, Explanation]) -> dict[tuple[str, str], float]:
+    """Pearson's correlation of the frames' attributions, for every two families.
+
+    Close to 1: what the map shows does not depend on the choice. Much below: the families ask different
+    questions, and the map has to be read together with its baseline.
+
+    Args:
+        explanations: Of one clip and one target, by family; each with a path that says when.
+
+    Raises:
+        SettingError: If one does not say when.
+    """
+    frames = {}
+    for family, one in explanations.items():
+        path = when_path(one)
+        if path is None:
+            raise SettingError(
+                f"{family!r} was explained along {', '.join(one.attributions)}, which does not say when; "
+                "explain with 'frames' or 'waveform' among views"
+            )
+        frames[family] = one.values(path, "frames")
+    return {pair: correlation(frames[pair[0]], frames[pair[1]]) for pair in combinations(frames, 2)}
+
 
 WHEN = ("frames", "waveform")
 

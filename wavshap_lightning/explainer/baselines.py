@@ -8,15 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines
-from wavshap_lightning.attribution.problem import Score
-from wavshap_lightning.attribution.waveform_baselines import (
+from wavshap_lightning.attribution.baselines import (
+    BaselineDistribution,
+    Baselines,
     noise,
     recordings,
     silence,
     spectral_noise,
     time_shifted,
 )
+from wavshap_lightning.attribution.estimation.problem import Score
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, SPAN_METHODS, ExplainSettings
 

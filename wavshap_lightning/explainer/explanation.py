@@ -2,27 +2,264 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from math import isfinite
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from wavshap_lightning.attribution.aggregate import Reduction, Sign, over_frames, top
-from wavshap_lightning.attribution.outcome import ViewEstimate
-from wavshap_lightning.attribution.record import Attribution, Parts, read_record, write_record
+from wavshap_lightning.attribution.record import (
+    Attribution,
+    Parts,
+    ViewEstimate,
+    from_json,
+    read_record,
+    write_record,
+)
+from wavshap_lightning.attribution.views.frames import Reduction, Sign, over_frames, top
 from wavshap_lightning.errors import AttributionError
-from wavshap_lightning.explainer.grids import TimeGrid
-from wavshap_lightning.explainer.notebook import to_html
-from wavshap_lightning.explainer.plain import plain_path, plain_units
-from wavshap_lightning.explainer.ranking import FrameRank, LayerRank, NeuronRank
 from wavshap_lightning.explainer.settings import ExplainSettings
-from wavshap_lightning.explainer.shares import attribution_shares
-from wavshap_lightning.explainer.storage import pack, unpack
 from wavshap_lightning.explainer.targets import PREDICTED, target_names
+from wavshap_lightning.explainer.time_grid import TimeGrid
+
+NUM_MOMENTS = 5
+WHEN = ("frames", "waveform")
+
+
+def to_html(explanation: Explanation) -> str:
+    """A sentence on the decision and a table of the strongest moments and the strongest layer.
+
+    Names are escaped: a clip or a label may be called anything.
+    """
+    target = explanation.targets[0] if len(explanation.targets) == 1 else explanation.prediction
+    prediction = explanation.prediction
+    name = PurePath(explanation.clip).name or "A waveform"
+    gaps = [gap for gap in explanation.relative_gap(target).values() if gap is not None]
+    sentence = (
+        f"<b>{escape(name)}</b>, {explanation.duration_s:.2f} s: predicted <b>{escape(prediction)}</b> "
+        f"({explanation.probabilities[prediction]:.0%}). What speaks for <b>{escape(target)}</b> and "
+        f"against it (score {explanation.score[target]:+.3f}{f', gap {max(gaps):.1%}' if gaps else ''}):"
+    )
+    rows = "".join(_row(*cells) for cells in _rows(explanation, target))
+    return f"<div><p>{sentence}</p><table>{rows}</table></div>"
+
+
+def _rows(explanation: Explanation, target: str) -> Iterable[tuple[str, float, float | None]]:
+    path = next((path for path in WHEN if path in explanation.attributions), None)
+    if path is not None:
+        for one in explanation.top_frames(NUM_MOMENTS, path=path, target=target):
+            yield f"{one.start_s:.2f} to {one.end_s:.2f} s", one.attribution, one.half_width
+    if "layers" in explanation.attributions:
+        for top in explanation.top_layers(1, target=target):
+            yield f"layer {top.layer}", top.attribution, top.half_width
+
+
+def _row(what: str, value: float, half_width: float | None) -> str:
+    interval = "" if half_width is None else f"&plusmn; {half_width:.3f}"
+    return f"<tr><td>{escape(what)}</td><td>{value:+.3f}</td><td>{interval}</td></tr>"
+
+
+class FrameRank(NamedTuple):
+    """A frame.
+
+    Args:
+        start_s: Where what it hears begins, in seconds.
+        end_s: Where that ends.
+        attribution: Its attribution.
+        half_width: Half the width of its 95 % interval; None where no error is known.
+    """
+
+    start_s: float
+    end_s: float
+    attribution: float
+    half_width: float | None
+
+
+class LayerRank(NamedTuple):
+    """A layer; 0 is the projected frames. The rest as in [`FrameRank`][]."""
+
+    layer: int
+    attribution: float
+    half_width: float | None
+
+
+class NeuronRank(NamedTuple):
+    """A neuron of a layer. The rest as in [`FrameRank`][]."""
+
+    neuron: int
+    attribution: float
+    half_width: float | None
+
+
+PAUSE_BELOW_DB = 35.0
+"""A frame this much quieter than the loudest is a pause."""
+
+
+def attribution_shares(
+    values: Float[Tensor, " frames"], level_db: Float[Tensor, " frames"]
+) -> dict[str, float]:
+    """Shares of the attributions' magnitude in speech, pauses and edges; they sum to one.
+
+    Args:
+        values: The attribution of each frame.
+        level_db: How loud each is. A frame 35 dB below the loudest is a pause, and an edge before the first
+            or after the last frame of speech.
+
+    >>> import torch
+    >>> attribution_shares(torch.tensor([1.0, 2.0, -1.0, 4.0]), torch.tensor([-90.0, -20.0, -80.0, -25.0]))
+    {'speech': 0.75, 'pause': 0.125, 'edges': 0.125}
+    """
+    speech = level_db > level_db.max() - PAUSE_BELOW_DB
+    between = speech.cummax(0).values & speech.flip(0).cummax(0).values.flip(0)
+    return {
+        "speech": _share(values, speech),
+        "pause": _share(values, between & ~speech),
+        "edges": _share(values, ~between),
+    }
+
+
+def _share(values: Float[Tensor, " frames"], inside: Bool[Tensor, " frames"]) -> float:
+    whole = float(values.abs().sum())
+    return float(values[inside].abs().sum()) / whole if whole else 0.0
+
+
+FORMAT = 1
+PLAIN_FIELDS = (
+    "logits",
+    "clip",
+    "clip_sha256",
+    "clip_start_s",
+    "clip_end_s",
+    "sample_rate",
+    "num_samples",
+    "labels",
+    "band_edges_hz",
+)
+
+
+def pack(fields: Mapping[str, Any]) -> Parts:
+    """Plain JSON types, and tensors by name.
+
+    Args:
+        fields: Of an explanation, by name.
+    """
+    parts = {path: found.to_parts() for path, found in fields["attributions"].items()}
+    tensors = {f"{path}/{name}": t for path, (_, held) in parts.items() for name, t in held.items()}
+    header = {
+        "format": FORMAT,
+        **{name: fields[name] for name in PLAIN_FIELDS},
+        "settings": fields["settings"].to_dict(),
+        "times": {path: asdict(times) for path, times in fields["times"].items()},
+        "attributions": [[path, plain] for path, (plain, _) in parts.items()],
+    }
+    return header, {**tensors, "frame_level_db": fields["frame_level_db"]}
+
+
+def unpack(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The fields that `pack` was given.
+
+    Raises:
+        KeyError: If something is missing.
+        ValueError: If it is of another format.
+    """
+    if header["format"] != FORMAT:
+        raise ValueError(f"format={header['format']}, this version reads format={FORMAT}")
+    attributions = {
+        path: Attribution.from_parts(held, _below(path, tensors)) for path, held in header["attributions"]
+    }
+    return {
+        **{name: from_json(header[name]) for name in PLAIN_FIELDS},
+        "attributions": attributions,
+        "settings": ExplainSettings.from_dict(header["settings"]),
+        "times": {path: TimeGrid(**times) for path, times in header["times"].items()},
+        "frame_level_db": tensors["frame_level_db"],
+    }
+
+
+def _below(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{path}/"
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+UNITS_WITH_ONE_AXIS = (
+    ("waveform", "waveform", "frames"),
+    ("waveform", "bands", "bands"),
+    ("waveform", "segments", "segments"),
+    ("frames", "frames", "frames"),
+    ("frames", "segments", "segments"),
+    ("layers", "layers", "layers"),
+)
+"""Path, name among plain numbers, view; of two with one name the later stands."""
+
+
+def plain_view(view: ViewEstimate, target: int) -> dict[str, list[float] | list[float | None] | None]:
+    """Attributions of one target, their standard errors, and half the widths of their 95 % intervals.
+
+    An error of which nothing is known yet is None.
+    """
+    plain: dict[str, list[float] | list[float | None] | None]
+    plain = {"attribution": view.values[target].tolist(), "stderr": None, "half_width": None}
+    if view.stderr is not None:
+        plain["stderr"] = [_known(error) for error in view.stderr[target].tolist()]
+        plain["half_width"] = [_known(half) for half in view.half_width()[target].tolist()]
+    return plain
+
+
+def _known(error: float) -> float | None:
+    return error if isfinite(error) else None
+
+
+def plain_path(found: Attribution, target: int) -> dict[str, Any]:
+    """How one path was taken and what it came to for one target."""
+    return {
+        "method": found.method,
+        "estimand": found.estimand,
+        "num_draws": found.num_draws,
+        "seed": found.seed,
+        "baseline_score": _of(found.mean_baseline_score, target),
+        "attribution_sum": float(found.sums(next(iter(found.views)))[target]),
+        "gap": _of(found.gap, target),
+        "relative_gap": _of(found.relative_gap, target),
+        "resolved": found.resolved,
+        "draws_needed": found.draws_needed,
+        "settings": dict(found.settings),
+    }
+
+
+def plain_times(times: TimeGrid) -> dict[str, list[float]]:
+    """Beginnings and ends in seconds."""
+    return {"start_s": times.start_s().tolist(), "end_s": times.end_s().tolist()}
+
+
+def plain_units(
+    attributions: Mapping[str, Attribution],
+    target: int,
+    times: Mapping[str, TimeGrid],
+    band_edges_hz: Sequence[float],
+    segments: Sequence[Sequence[float]],
+) -> dict[str, Any]:
+    """What has one axis; the maps, layers by frames and the like, are for arrays."""
+    plain: dict[str, Any] = {}
+    for path, name, view in UNITS_WITH_ONE_AXIS:
+        if path in attributions and view in attributions[path].views:
+            plain[name] = plain_view(attributions[path].views[view], target)
+    for name in plain.keys() & {"frames", "waveform"}:
+        plain[name] |= plain_times(times[name])
+    if "bands" in plain:
+        plain["bands"] |= {"low_hz": list(band_edges_hz[:-1]), "high_hz": list(band_edges_hz[1:])}
+    if "segments" in plain:
+        plain["segments"]["span_s"] = [*map(list, segments), None]
+    return plain
+
+
+def _of(values: tuple[float, ...] | None, target: int) -> float | None:
+    return None if values is None else values[target]
+
 
 METADATA_KEY = "explanation"
 
@@ -222,7 +459,7 @@ class Explanation:
 
         Where an explanation dwells on edges or pauses, the classifier may have learned the recordings
         instead of the voices. See
-        [`attribution_shares`][wavshap_lightning.explainer.shares.attribution_shares].
+        [`attribution_shares`][wavshap_lightning.explainer.explanation.attribution_shares].
         """
         return attribution_shares(self.values("frames", "frames", target), self.frame_level_db)
 

@@ -10,23 +10,144 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines, BaselineSet
-from wavshap_lightning.attribution.estimate import Progress
+from wavshap_lightning.attribution.estimation.estimate import Progress
+from wavshap_lightning.attribution.estimation.method import Options, Question
+from wavshap_lightning.attribution.estimation.problem import LinearStep, Score
+from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
-from wavshap_lightning.attribution.layer_views import layer_mix
-from wavshap_lightning.attribution.linear_step import LinearStep
-from wavshap_lightning.attribution.method import Options, Question
-from wavshap_lightning.attribution.problem import Score
 from wavshap_lightning.attribution.record import Attribution, Provenance
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
-from wavshap_lightning.attribution.stopping import Stopping
+from wavshap_lightning.attribution.shapley.game import Players, equal_spans, members
+from wavshap_lightning.attribution.shapley.kernel_shap import kernel_shap
+from wavshap_lightning.attribution.shapley.lime import lime
+from wavshap_lightning.attribution.shapley.occlusion import occlusion
+from wavshap_lightning.attribution.shapley.shapley import shapley
 from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.attribution.views import View
+from wavshap_lightning.attribution.views.frames import View, grouped, summed
+from wavshap_lightning.attribution.views.layers import layer_detail, layer_frame, layer_mix, layer_neuron
+from wavshap_lightning.attribution.views.spectral import band_frame
 from wavshap_lightning.explainer.baselines import at_stage
-from wavshap_lightning.explainer.grids import TimeGrid
 from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, SPAN_METHODS, ExplainSettings, Path
-from wavshap_lightning.explainer.span_methods import take_away
 from wavshap_lightning.explainer.stages import Stages
+from wavshap_lightning.explainer.time_grid import STFT, TimeGrid, mel_band_edges, segment_membership
+
+Map = Callable[[Float[Tensor, "draws targets *units"]], Float[Tensor, "draws targets *coarser"]]
+
+
+def units_of(
+    path: Path,
+    settings: ExplainSettings,
+    mix_weights: Float[Tensor, " layer"],
+    times: Mapping[str, TimeGrid],
+    num_samples: int,
+) -> tuple[View, ...]:
+    """The views of a path; a tolerance is meant for the first.
+
+    Args:
+        path: Which.
+        settings: What was asked for.
+        mix_weights: What the head weighs layers with.
+        times: Where units lie in time, by path.
+        num_samples: Length of the clip.
+    """
+    match path:
+        case "frames":
+            return _with_segments(summed(1, name="frames", neighbours=True), settings, times[path])
+        case "layers":
+            return _layer_units(settings, mix_weights)
+        case "waveform":
+            frames = grouped(times[path].hop_samples, name="frames")
+            return (
+                *_with_segments(frames, settings, times[path]),
+                *_band_units(settings, num_samples, times[path].sample_rate),
+            )
+
+
+def _band_units(settings: ExplainSettings, num_samples: int, sample_rate: int) -> tuple[View, ...]:
+    edges = mel_band_edges(settings.num_bands, sample_rate).tolist()
+    by_frame = band_frame(num_samples, window=STFT.window, hop=STFT.hop, band_edges=edges)
+    return (by_frame, coarser(by_frame, "bands", lambda units: units.sum(3)))
+
+
+def _layer_units(settings: ExplainSettings, mix_weights: Float[Tensor, " layer"]) -> tuple[View, ...]:
+    by_frame = layer_frame(mix_weights)
+    layers = coarser(by_frame, "layers", lambda units: units.sum(3))
+    in_full = () if settings.layer is None else (layer_detail(mix_weights, settings.layer),)
+    return (by_frame, layer_neuron(mix_weights), layers, *in_full)
+
+
+def coarser(view: View, name: str, add_up: Map, *, neighbours: bool = False) -> View:
+    """Sums of a view's units, with errors of their own.
+
+    Args:
+        view: Whose units.
+        name: What the sums are.
+        add_up: The sums; linear.
+        neighbours: As in [`View`][wavshap_lightning.attribution.views.frames.View].
+    """
+    return View(
+        name,
+        lambda gradients, directions: add_up(view.project(gradients, directions)),
+        neighbours,
+        view.after_first,
+    )
+
+
+def _with_segments(frames: View, settings: ExplainSettings, times: TimeGrid) -> tuple[View, ...]:
+    if not settings.segments:
+        return (frames,)
+    membership = segment_membership(times, tuple((start_s, end_s) for start_s, end_s in settings.segments))
+    return (frames, coarser(frames, "segments", lambda units: units @ membership.to(units).T))
+
+
+FRAMES_A_SPAN = 5
+EXACT_SPANS, FITTED_SPANS = 8, 16
+DEFAULT_EVALUATIONS = 512
+
+
+def take_away(
+    question: Question, baselines: Baselines, settings: ExplainSettings, times: TimeGrid
+) -> Attribution:
+    """Run the method of the settings.
+
+    Args:
+        question: What is explained: from frames to logits.
+        baselines: Frames that stand for absence.
+        settings: How; the method is one of those that take spans away.
+        times: Where frames lie in time.
+    """
+    asked = (question.score, question.input, baselines, players_of(settings, times), question.target)
+    options = question.options
+    match settings.method:
+        case "occlusion":
+            return occlusion(*asked, options=options)
+        case "shapley":
+            return shapley(*asked, options=options)
+        case _:
+            fitted = kernel_shap if settings.method == "kernel_shap" else lime
+            return fitted(
+                *asked,
+                generator=settings.seed,
+                num_coalitions=_num_coalitions(settings, baselines),
+                options=options,
+            )
+
+
+def players_of(settings: ExplainSettings, times: TimeGrid) -> Players:
+    """The settings' segments and what is left of the clip, or equal spans."""
+    if settings.segments:
+        spans = tuple((start_s, end_s) for start_s, end_s in settings.segments)
+        return members(segment_membership(times, spans), name="segments")
+    usual = {"occlusion": -(-times.count // FRAMES_A_SPAN), "shapley": EXACT_SPANS}
+    return equal_spans(times.count, settings.num_spans or usual.get(settings.method, FITTED_SPANS))
+
+
+def _num_coalitions(settings: ExplainSettings, baselines: Baselines) -> int:
+    """An even number, as all baselines take part in each."""
+    evaluations = settings.num_draws or DEFAULT_EVALUATIONS
+    shared_by = len(baselines) if isinstance(baselines, BaselineSet) else 1
+    return evaluations // shared_by // 2 * 2
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.grids import STFT
+from wavshap_lightning.explainer.time_grid import STFT
 from wavshap_lightning.models.backbone import Precision
 
 Path = Literal["frames", "layers", "waveform"]

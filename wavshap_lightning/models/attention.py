@@ -9,19 +9,94 @@ section III, for its use in speech.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
 from transformers import WavLMConfig
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 from wavshap_lightning.errors import ModelError
 from wavshap_lightning.models.pretrained import TransformersModule
-from wavshap_lightning.models.recompute import sparingly
+
+
+def without_weight_norm(conv: nn.Conv1d) -> nn.Conv1d:
+    """The same convolution with its weight computed once and for all.
+
+    In double precision: in single, its last bit depends on where in memory the sums are done.
+    """
+    plain = nn.Conv1d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size[0],
+        padding=int(conv.padding[0]),
+        groups=conv.groups,
+        device="meta",
+    )
+    weight = deepcopy(conv).double().weight.detach().to(conv.weight)
+    plain.weight = nn.Parameter(weight, requires_grad=False)
+    plain.bias = conv.bias
+    return plain
+
+
+First = TypeVar("First")
+
+
+def sparingly(compute: Callable[..., Tensor], first: First, *tensors: Tensor) -> Tensor:
+    """What `compute` makes of its arguments; nothing within is kept for gradients, but computed again.
+
+    Source: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost".
+
+    Args:
+        compute: The same whenever it is asked, so without dropout.
+        first: Its first argument, whatever it is.
+        tensors: Those that follow, through which gradients flow.
+    """
+    if not (torch.is_grad_enabled() and any(one.requires_grad for one in tensors)):
+        return compute(first, *tensors)
+    return checkpoint(compute, first, *tensors, use_reentrant=False, preserve_rng_state=False)
+
+
+Normalise = Callable[[Float[Tensor, "batch channels steps"], nn.GroupNorm], Tensor]
+"""What is done in place of the model's group norm."""
+
+
+def convolve(
+    model: TransformersModule, states: Float[Tensor, "batch 1 samples"], normalise_first: Normalise
+) -> Float[Tensor, "batch channels time"]:
+    """All convolutions in turn.
+
+    Args:
+        model: Whose.
+        states: Waveforms.
+        normalise_first: The first one's group norm, which looks at the whole clip; not asked where the model
+            has none.
+    """
+    first, *rest = model.feature_extractor.conv_layers
+    norm = group_norm_of(model)
+    states = first(states) if norm is None else first.activation(normalise_first(first.conv(states), norm))
+    for convolution in rest:
+        states = convolution(states)
+    return states
+
+
+def group_norm_of(model: TransformersModule) -> nn.GroupNorm | None:
+    """The first convolution's norm, if it looks at the whole clip; None where each frame has its own."""
+    norm = getattr(model.feature_extractor.conv_layers[0], "layer_norm", None)
+    return norm if isinstance(norm, nn.GroupNorm) else None
+
+
+def steps_of(convolution: nn.Conv1d, num_samples: Tensor) -> Tensor:
+    """How many steps a convolution without padding makes of so many samples."""
+    return (num_samples - convolution.kernel_size[0]).div(convolution.stride[0], rounding_mode="floor") + 1
+
 
 CHECKED_FRAMES = 24
 SWAP_TOLERANCE = 1e-4

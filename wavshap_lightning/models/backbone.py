@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from typing import Literal, get_args
 
 import torch
@@ -16,20 +17,95 @@ from torch import Tensor, nn
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.models.attention import (
+    convolve,
     relative_position_bias,
     relative_position_buckets,
+    steps_of,
     use_gated_attention,
+    without_weight_norm,
 )
-from wavshap_lightning.models.convolutions import convolve, steps_of
-from wavshap_lightning.models.depth import checked_depth, fingerprint_of
-from wavshap_lightning.models.normalisation import normalise_waveforms, valid_group_norm, valid_mask
+from wavshap_lightning.models.normalization import normalise_waveforms, valid_group_norm, valid_mask
 from wavshap_lightning.models.pretrained import (
     PretrainedSpeechModel,
     TransformersModule,
     open_pretrained,
 )
-from wavshap_lightning.models.unfreezing import unfreeze
-from wavshap_lightning.models.weight_norm import without_weight_norm
+
+
+def checked_depth(last_layer: int | None, num_layers: int) -> int:
+    """How many transformer layers are kept.
+
+    Args:
+        last_layer: As in [`BackboneSettings`][wavshap_lightning.models.backbone.BackboneSettings].
+        num_layers: How many transformer layers there are.
+
+    Raises:
+        SettingError: If there is no such layer.
+    """
+    if last_layer is None:
+        return num_layers
+    if not 0 <= last_layer <= num_layers:
+        raise SettingError(f"last_layer={last_layer} must lie between 0 and this backbone's {num_layers}")
+    return last_layer
+
+
+def fingerprint_of(opened: PretrainedSpeechModel, depth: int, *, final_norm: bool) -> str:
+    """The model's own fingerprint, or another where other layers than its own come out.
+
+    Args:
+        opened: The model, whole.
+        depth: How many transformer layers are kept.
+        final_norm: As in [`BackboneSettings`][wavshap_lightning.models.backbone.BackboneSettings].
+    """
+    config, own = opened.model.config, opened.fingerprint
+    if depth < config.num_hidden_layers:
+        return sha256(f"{own} up to layer {depth}".encode()).hexdigest()
+    if config.do_stable_layer_norm and not final_norm:
+        return sha256(f"{own} before the final norm".encode()).hexdigest()
+    return own
+
+
+def unfreeze(model: TransformersModule, num_layers: int, lora_rank: int) -> list[nn.Module]:
+    """Give the last layers, or new low-rank adapters, their gradients back.
+
+    Args:
+        model: The speech transformer, wholly frozen.
+        num_layers: How many of its last transformer layers to train.
+        lora_rank: Rank of the adapters on every query and value projection; 0 adds none.
+
+    Returns:
+        The modules that are trained, for the one who switches training mode on and off.
+
+    Raises:
+        SettingError: If a number is out of range, or peft is not installed.
+
+    Source: Hu et al. 2021, "LoRA", for the adapters.
+    """
+    depth = len(model.encoder.layers)
+    if not 0 <= num_layers <= depth:
+        raise SettingError(
+            f"unfreeze_layers={num_layers} must lie between 0 and this backbone's {depth} layers"
+        )
+    if lora_rank < 0:
+        raise SettingError(f"lora_rank={lora_rank} must be at least 0 (0 means no adapters)")
+    trained = [layer.requires_grad_(True) for layer in model.encoder.layers[depth - num_layers :]]  # noqa: FBT003
+    return trained + (_add_adapters(model, lora_rank) if lora_rank else [])
+
+
+def _add_adapters(model: TransformersModule, rank: int) -> list[nn.Module]:
+    try:
+        from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise SettingError(
+            f"lora_rank={rank} needs peft; install it with: pip install 'wavshap-lightning[lora]'"
+        ) from error
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules=["q_proj", "v_proj"])
+    kept = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    inject_adapter_in_model(config, model)  # leaves a gradient to the adapters alone
+    for parameter in kept:
+        parameter.requires_grad_(True)  # noqa: FBT003
+    return [module for name, module in model.named_modules() if "lora_" in name]
+
 
 Precision = Literal["fp32", "bf16"]
 

@@ -22,7 +22,7 @@ from wavshap_lightning.errors import CheckpointError
 from wavshap_lightning.models.backbone import BackboneSettings, build_backbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings
-from wavshap_lightning.models.origin import Origin
+from wavshap_lightning.models.record import Origin
 
 CLASSIFIER_KEY = "wavshap_classifier"
 REQUIRED_KEYS = (CLASSIFIER_KEY, "state_dict")
@@ -55,7 +55,7 @@ class ClassifierRecord:
         head: The head's shape.
         protocol: The split it was trained on, as `Protocol.to_dict()` gives it, with its fold.
         versions: Versions of the libraries that trained it.
-        scores: How good it was, as [`Origin`][wavshap_lightning.models.origin.Origin] has it.
+        scores: How good it was, as [`Origin`][wavshap_lightning.models.record.Origin] has it.
         format_version: Version of this layout.
     """
 

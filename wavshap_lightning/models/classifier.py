@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.head import EmotionHead, HeadSettings
-from wavshap_lightning.models.origin import Origin
+from wavshap_lightning.models.record import Origin
 
 
 class EmotionClassifier(nn.Module):
@@ -52,12 +52,12 @@ class EmotionClassifier(nn.Module):
 
         Args:
             folder: Where to.
-            options: As in [`export_classifier`][wavshap_lightning.models.export.export_classifier].
+            options: As in [`export_classifier`][wavshap_lightning.models.hub.export_classifier].
 
         Raises:
             SettingError: As it says.
         """
-        from wavshap_lightning.models.export import export_classifier  # noqa: PLC0415 - it builds on this
+        from wavshap_lightning.models.hub import export_classifier  # noqa: PLC0415 - it builds on this
 
         return export_classifier(self, folder, **options)
 
@@ -67,12 +67,12 @@ class EmotionClassifier(nn.Module):
         Args:
             repo_id: `"user/name"`.
             private: Whether a new repository can be seen by its owner alone.
-            options: As in [`push_classifier`][wavshap_lightning.models.export.push_classifier].
+            options: As in [`push_classifier`][wavshap_lightning.models.hub.push_classifier].
 
         Raises:
             WavshapError: As it says.
         """
-        from wavshap_lightning.models.export import push_classifier  # noqa: PLC0415 - it builds on this
+        from wavshap_lightning.models.hub import push_classifier  # noqa: PLC0415 - it builds on this
 
         return push_classifier(self, repo_id, private=private, **options)
 

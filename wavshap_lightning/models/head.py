@@ -10,9 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.models.normalisation import valid_mask
-from wavshap_lightning.models.pooling import POOLINGS, PoolingName, drop_frames
-from wavshap_lightning.models.statistics import LayerStatistics, Statistic
+from wavshap_lightning.models.normalization import valid_mask
+from wavshap_lightning.models.pooling import POOLINGS, LayerStatistics, PoolingName, Statistic, drop_frames
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.models.attention import bias_by_offset
+from wavshap_lightning.models.attention import Normalise, bias_by_offset, convolve, group_norm_of, sparingly
 from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.convolutions import Normalise, convolve, group_norm_of
-from wavshap_lightning.models.normalisation import channel_statistics, normalise_waveforms
-from wavshap_lightning.models.recompute import sparingly
+from wavshap_lightning.models.normalization import channel_statistics, normalise_waveforms
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from rich.console import Console
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.training.datamodule import EmotionDataModule
-from wavshap_lightning.training.files import write_json
+from wavshap_lightning.files import write_json
+from wavshap_lightning.training.cross_validation import Report
+from wavshap_lightning.training.data.datamodule import EmotionDataModule
 from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.progress import RunProgress
-from wavshap_lightning.training.report import Report
 from wavshap_lightning.training.scores import Predictions
 
 MONITORED = "val/uar"

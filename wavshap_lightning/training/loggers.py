@@ -2,21 +2,124 @@
 
 from __future__ import annotations
 
+import csv
+import netrc
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from threading import Event, Thread
+from typing import Any, Literal
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.training.files import from_here
-from wavshap_lightning.training.metrics_table import MetricsTable
-from wavshap_lightning.training.network import has_credentials, is_reachable
+from wavshap_lightning.files import from_here, write_csv
+
+FIRST_COLUMNS = ("epoch", "step")
+
+
+class MetricsTable(Logger):
+    """Writes `metrics.csv` into a run's folder: what is logged at one step is one row.
+
+    With one log an epoch, as here, that is a row an epoch. The file is whole at any time, and a run that is
+    resumed goes on in it.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.path = folder / "metrics.csv"
+        self._row_of_step = _read_rows(self.path)
+
+    @property
+    def name(self) -> str:
+        """Name of the runs."""
+        return self.path.parent.parent.name
+
+    @property
+    def version(self) -> str:
+        """Which of them this is."""
+        return self.path.parent.name
+
+    @property
+    def save_dir(self) -> str:
+        """The run's folder."""
+        return str(self.path.parent)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's signature
+        """Nothing: they are in `config.yaml`."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add to the row of a step."""
+        self._row_of_step.setdefault(step or 0, {}).update(metrics)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the table."""
+        if not self._row_of_step:
+            return
+        rows = [{**row, "step": step} for step, row in sorted(self._row_of_step.items())]
+        names = {name for row in rows for name in row}
+        columns = [*FIRST_COLUMNS, *sorted(names - {*FIRST_COLUMNS})]
+        write_csv(self.path, [columns, *([row.get(name, "") for name in columns] for row in rows)])
+
+
+def _read_rows(path: Path) -> dict[int, dict[str, Any]]:
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {int(row.pop("step")): row for row in csv.DictReader(file)}
+
+
+CONNECT_TIMEOUT_S = 3.0
+PORTS = {"http": 80, "https": 443}
+
+
+def has_credentials(url: str) -> bool:
+    """Whether `~/.netrc` (or `$NETRC`) knows the host."""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(_address(url)[0]) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def is_reachable(url: str) -> bool:
+    """Whether the host, or the proxy on the way to it, accepts a connection within a few seconds.
+
+    Asking for the address of a host has no time limit of its own, so it is done aside.
+    """
+    host, port = _address(_proxy(url) or url)
+    answered = Event()
+
+    def knock() -> None:
+        with suppress(OSError), socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S):
+            answered.set()
+
+    thread = Thread(target=knock, daemon=True)
+    thread.start()
+    thread.join(CONNECT_TIMEOUT_S)
+    return answered.is_set()
+
+
+def _proxy(url: str) -> str | None:
+    return None if proxy_bypass(_address(url)[0]) else getproxies().get(urlsplit(url).scheme)
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url if "//" in url else f"//{url}")
+    return parts.hostname or "", parts.port or PORTS.get(parts.scheme, 443)
+
 
 WandbMode = Literal["auto", "online", "offline", "off"]
 WANDB_URL = "https://api.wandb.ai"

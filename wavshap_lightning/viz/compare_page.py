@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wavshap_lightning.corpora.clip import Span
-from wavshap_lightning.explainer.comparison import Comparison
+from wavshap_lightning.explainer.compare import Comparison
 from wavshap_lightning.viz.compare_maps import plot_maps
 from wavshap_lightning.viz.compared import Compared, Contest, caption_of, check_names, path_of, short_names
 from wavshap_lightning.viz.estimates import Estimates

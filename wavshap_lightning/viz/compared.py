@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wavshap_lightning.attribution.outcome import ViewEstimate
+from wavshap_lightning.attribution.record import ViewEstimate
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.comparison import Comparison, Difference
+from wavshap_lightning.explainer.compare import Comparison, Difference
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.viz.estimates import Estimates
 from wavshap_lightning.viz.request import Request

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.grids import TimeGrid
+from wavshap_lightning.explainer.time_grid import TimeGrid
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def plot(
         evidence: Spans known to carry the label, to be bracketed.
         num_top: How many of the strongest frames are marked; 0 for none.
         notes: What people must know before they believe it, written at the foot; such as
-            [`caveats`][wavshap_lightning.explainer.caveats.caveats] and the doctor's warnings.
+            [`caveats`][wavshap_lightning.explainer.diagnostics.caveats] and the doctor's warnings.
 
     Raises:
         AttributionError: If the target was not explained.

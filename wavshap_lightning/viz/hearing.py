@@ -19,7 +19,7 @@ from transformers.audio_utils import (
 from wavshap_lightning.audio.io import hash_audio_file, load_audio
 from wavshap_lightning.errors import AudioError
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.grids import MEL_SCALE, TimeGrid
+from wavshap_lightning.explainer.time_grid import MEL_SCALE, TimeGrid
 
 Samples = Float[np.ndarray, " samples"]
 GivenWaveform = Tensor | Shaped[np.ndarray, "..."] | None

@@ -14,7 +14,7 @@ from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, HPacker, TextAr
 from matplotlib.patches import Rectangle
 
 from wavshap_lightning.corpora.clip import Span
-from wavshap_lightning.explainer.ranking import FrameRank
+from wavshap_lightning.explainer.explanation import FrameRank
 from wavshap_lightning.viz.page import without_axes
 from wavshap_lightning.viz.shapes import boxes
 from wavshap_lightning.viz.theme import (

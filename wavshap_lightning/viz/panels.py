@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection, QuadMesh
 from matplotlib.colors import Normalize
 
-from wavshap_lightning.explainer.grids import TimeGrid
+from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz.estimates import Estimates, cell_edges_s
 from wavshap_lightning.viz.hearing import Samples, hz_to_mel
 from wavshap_lightning.viz.page import ticks_between

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy.ndimage import convolve1d
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.grids import TimeGrid
+from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz.estimates import cell_edges_s
 
 Samples = Float[np.ndarray, " samples"]

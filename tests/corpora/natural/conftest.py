@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wavshap_lightning.corpora.synthetic.scene import draw_clip
-from wavshap_lightning.corpora.synthetic.speech import draw_speaker
+from wavshap_lightning.planted.scenes import draw_clip
+from wavshap_lightning.planted.voices import draw_speaker
 
 
 @pytest.fixture(scope="session")

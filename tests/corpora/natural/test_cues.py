@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from wavshap_lightning.corpora.natural.cues import (
+from wavshap_lightning.planted.cues import CUES, Planting
+from wavshap_lightning.planted.recorded_cues import (
     RECORDED_CUES,
     band_tilt,
     energy_bursts,
@@ -15,7 +16,6 @@ from wavshap_lightning.corpora.natural.cues import (
     roughness,
     tremor,
 )
-from wavshap_lightning.corpora.synthetic.cues import CUES, Planting
 
 PLANTING = Planting(300, 700, swing=0.5, phase=0.1)
 INSIDE = slice(4_800, 11_200)

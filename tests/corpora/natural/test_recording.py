@@ -11,11 +11,9 @@ import pytest
 from scipy import stats
 
 from wavshap_lightning.audio.io import load_audio
-from wavshap_lightning.corpora.natural.cues import RECORDED_CUES
-from wavshap_lightning.corpora.natural.recording import draw_stretch, plant_cue
-from wavshap_lightning.corpora.natural.voicing import find_voicing
-from wavshap_lightning.corpora.synthetic.difficulty import DIFFICULTIES
 from wavshap_lightning.errors import AudioError
+from wavshap_lightning.planted.cues import DIFFICULTIES
+from wavshap_lightning.planted.recorded_cues import RECORDED_CUES, draw_stretch, find_voicing, plant_cue
 
 RAVDESS = Path(__file__).parents[3].parent / "shared/data/ravdess"
 SEEDS = range(4)

@@ -11,8 +11,15 @@ import pytest
 from scipy import stats
 
 from wavshap_lightning.corpora.clip import SPLITS, Clip
-from wavshap_lightning.corpora.natural.source import check_speakers, draw_labels, open_source, part_of_speaker
 from wavshap_lightning.errors import CorpusError
+from wavshap_lightning.planted.into_recordings import (
+    check_speakers,
+    draw_labels,
+    part_of_speaker,
+)
+from wavshap_lightning.planted.into_recordings import (
+    open_source_of as open_source,
+)
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "surprised")
 EMOTIONS = ("angry", "calm", "happy")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wavshap_lightning.corpora.natural.voicing import Voicing, cue_places, free_places
+from wavshap_lightning.planted.recorded_cues import Voicing, cue_places, free_places
 
 LENGTH = 30
 

@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 from scipy import signal, stats
 
-from wavshap_lightning.corpora.synthetic.cues import CUES, draw_planting
-from wavshap_lightning.corpora.synthetic.difficulty import DIFFICULTIES
-from wavshap_lightning.corpora.synthetic.distractors import draw_distractors, draw_lookalikes
-from wavshap_lightning.corpora.synthetic.scene import CUE_OF_LABEL, draw_clip
-from wavshap_lightning.corpora.synthetic.speech import VOICES, build_tracks, draw_speaker, draw_syllables
 from wavshap_lightning.errors import SettingError
+from wavshap_lightning.planted.cues import (
+    CUES,
+    DIFFICULTIES,
+    draw_distractors,
+    draw_lookalikes,
+    draw_planting,
+)
+from wavshap_lightning.planted.scenes import CUE_OF_LABEL, draw_clip
+from wavshap_lightning.planted.voices import VOICES, build_tracks, draw_speaker, draw_syllables
 
 NUM_TWINS = 18
 LABELS = tuple(CUE_OF_LABEL)

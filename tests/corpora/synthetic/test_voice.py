@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from wavshap_lightning.corpora.synthetic.speech import VOICES, build_tracks, draw_speaker, draw_syllables
-from wavshap_lightning.corpora.synthetic.voice import (
+from wavshap_lightning.planted.voices import (
     CONTROL_SAMPLES,
+    VOICES,
     Speaker,
     Tracks,
     _pulses,
+    build_tracks,
     draw_chance,
+    draw_speaker,
+    draw_syllables,
     render_speech,
 )
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from wavshap_lightning.explainer.saved import SavedClip
+from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.viz.report import ReportClip, build_report
 
 MOST_BYTES = 60e6

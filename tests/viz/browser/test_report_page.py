@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from wavshap_lightning.explainer.saved import SavedClip
+from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.viz.report import ReportClip, build_report
 from wavshap_lightning.viz.words import MINUS, TO, number
 

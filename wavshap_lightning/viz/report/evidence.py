@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wavshap_lightning.explainer.saved import SavedClip
+from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.viz.report.reading import Moments, when
 from wavshap_lightning.viz.words import percent
 

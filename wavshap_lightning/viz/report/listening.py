@@ -10,7 +10,7 @@ import soundfile
 from jaxtyping import Float
 from PIL import Image
 
-from wavshap_lightning.explainer.grids import TimeGrid
+from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz.hearing import DYNAMIC_RANGE_DB, log_mel
 
 Samples = Float[np.ndarray, " samples"]

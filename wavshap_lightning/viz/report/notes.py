@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from wavshap_lightning.explainer.saved import SavedClip
+from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.viz.report.reading import frames_of
 from wavshap_lightning.viz.words import APOSTROPHE, METHODS, SCORES, number, percent
 

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.saved import SavedClip
+from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.viz.report.charts import charts_of
 from wavshap_lightning.viz.report.embed import (
     asset,

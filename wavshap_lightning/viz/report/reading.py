@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from wavshap_lightning.explainer.grids import STFT, TimeGrid
-from wavshap_lightning.explainer.saved import SavedClip
+from wavshap_lightning.explainer.files import SavedClip
+from wavshap_lightning.explainer.time_grid import STFT, TimeGrid
 from wavshap_lightning.viz.estimates import Estimates
 
 Seconds = Float[np.ndarray, " units"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from wavshap_lightning.explainer.saved import SavedClip
+from wavshap_lightning.explainer.files import SavedClip
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wavshap_lightning.explainer.saved import SavedClip
+from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.viz.report.evidence import shortest_stretch
 from wavshap_lightning.viz.report.notes import largest_gap, warnings_of
 from wavshap_lightning.viz.report.reading import when

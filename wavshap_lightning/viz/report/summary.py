@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import stdtrit
 
-from wavshap_lightning.explainer.saved import SavedClip
+from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.viz.report.plotting import band_names
 from wavshap_lightning.viz.report.reading import band_edges_hz, listed, when
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from wavshap_lightning.explainer.grids import STFT, TimeGrid
-from wavshap_lightning.explainer.saved import SavedClip
+from wavshap_lightning.explainer.files import SavedClip
+from wavshap_lightning.explainer.time_grid import STFT, TimeGrid
 from wavshap_lightning.viz.hearing import hz_to_mel
 from wavshap_lightning.viz.report.listening import Samples, envelope, spectrogram_url
 from wavshap_lightning.viz.report.plotting import (

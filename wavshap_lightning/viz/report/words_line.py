@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wavshap_lightning.explainer.saved import SavedClip
+from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.viz.estimates import Estimates
 from wavshap_lightning.viz.report.plotting import signs_of
 from wavshap_lightning.viz.report.reading import listed

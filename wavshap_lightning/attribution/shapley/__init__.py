@@ -1,0 +1,1 @@
+"""Methods that remove spans of frames: Shapley values and their relatives."""

@@ -1,0 +1,1 @@
+"""Resolutions of an attribution: frames, layers and neurons, frequency bands, segments."""

@@ -1,0 +1,126 @@
+"""Views of a stack of layers under a linear mix: which layer, which neuron, when.
+
+The mix `sum_l w_l h_l` is the first step of the score, so gradients are those of the mixed frames, and
+a layer's terms are `w_l g_th d_lth`. These views are products of both that never hold all terms. Of a
+`PooledScore` what is large is done once for all
+targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wavshap_lightning.attribution.estimation.problem import LinearStep, PooledGradients, dense
+from wavshap_lightning.attribution.views.frames import View
+from wavshap_lightning.errors import AttributionError
+
+LayerWeights = Float[Tensor, " layer"]
+Gradients = Float[Tensor, "targets time hidden"]
+Directions = Float[Tensor, "layer time hidden"]
+Frames = Float[Tensor, "time hidden"]
+Pooled = Float[Tensor, "targets hidden"]
+
+
+def layer_mix(weights: LayerWeights) -> LinearStep:
+    """The mix as a score's first step, from `(draws, layer, time, hidden)` to `(draws, time, hidden)`."""
+
+    def apply(layers: Float[Tensor, "draws layer time hidden"]) -> Float[Tensor, "draws time hidden"]:
+        return torch.einsum("l,dlth->dth", weights.to(layers), layers)
+
+    def adjoint(
+        gradients: Float[Tensor, "draws targets time hidden"],
+    ) -> Float[Tensor, "draws targets layer time hidden"]:
+        return gradients[:, :, None] * weights.to(gradients)[:, None, None]
+
+    return LinearStep(apply, adjoint)
+
+
+def layer_frame(weights: LayerWeights) -> View:
+    """Layers by frames, `w_l sum_h g_th d_lth`."""
+
+    def of_draw(gradients: Gradients, directions: Directions) -> Float[Tensor, "targets layer time"]:
+        return (directions.transpose(0, 1) @ gradients.permute(1, 2, 0)).permute(2, 1, 0)
+
+    def of_pooled(
+        level: Pooled, slope: Pooled, apart: Frames, layer: Frames
+    ) -> Float[Tensor, "targets time"]:
+        return torch.addmm(level @ layer.T, slope, (layer * apart).T)
+
+    return _layer_view("layer_frame", weights, of_draw, of_pooled, neighbours=True)
+
+
+def layer_neuron(weights: LayerWeights) -> View:
+    """Layers by neurons, `w_l sum_t g_th d_lth`."""
+
+    def of_draw(gradients: Gradients, directions: Directions) -> Float[Tensor, "targets layer hidden"]:
+        terms = torch.empty_like(gradients)  # of one layer at a time: more would leave a processor's cache
+        return torch.stack([torch.mul(gradients, layer, out=terms).sum(1) for layer in directions], 1)
+
+    def of_pooled(
+        level: Pooled, slope: Pooled, apart: Frames, layer: Frames
+    ) -> Float[Tensor, "targets hidden"]:
+        return torch.addcmul(level * layer.sum(0), slope, (layer * apart).sum(0))
+
+    return _layer_view("layer_neuron", weights, of_draw, of_pooled)
+
+
+def layer_detail(weights: LayerWeights, layer: int) -> View:
+    """One layer in full, frames by neurons; named `layer_3` and so on.
+
+    Raises:
+        AttributionError: If there is no such layer.
+    """
+    if not 0 <= layer < len(weights):
+        raise AttributionError(f"layer={layer} must lie between 0 and {len(weights) - 1}")
+    name = f"layer_{layer}"
+
+    def project(
+        gradients: Tensor | PooledGradients, directions: Tensor
+    ) -> Float[Tensor, "draws targets time hidden"]:
+        each = dense(gradients)
+        _check(name, weights, each.shape[2:], directions)
+        return each * directions[:, layer, None] * weights[layer].to(each)
+
+    return View(name, project, after_first=True)
+
+
+def _layer_view(
+    name: str,
+    weights: LayerWeights,
+    of_draw: Callable[[Gradients, Directions], Float[Tensor, "targets layer units"]],
+    of_pooled: Callable[[Pooled, Pooled, Frames, Frames], Float[Tensor, "targets units"]],
+    *,
+    neighbours: bool = False,
+) -> View:
+    """A view from what it does with a single draw, or layer of a draw: a processor's cache holds that."""
+
+    def project(
+        gradients: Tensor | PooledGradients, directions: Tensor
+    ) -> Float[Tensor, "draws targets layer units"]:
+        if isinstance(gradients, PooledGradients):
+            _check(name, weights, gradients.apart.shape[1:], directions)
+            parts = zip(gradients.level, gradients.slope, gradients.apart, directions, strict=True)
+            draws = [
+                torch.stack([of_pooled(level, slope, apart, layer) for layer in layers], 1)
+                for level, slope, apart, layers in parts
+            ]
+        else:
+            _check(name, weights, gradients.shape[2:], directions)
+            draws = [of_draw(*draw) for draw in zip(gradients, directions, strict=True)]
+        units = torch.stack(draws)
+        return units * weights[:, None].to(units)
+
+    return View(name, project, neighbours, after_first=True)
+
+
+def _check(name: str, weights: LayerWeights, path: torch.Size, directions: Tensor) -> None:
+    if len(path) != 2 or directions.shape[1:] != (len(weights), *path):
+        raise AttributionError(
+            f"view={name!r}: the input has shape {tuple(directions.shape[1:])} and the score begins at shape "
+            f"{tuple(path)}; they must be ({len(weights)}, time, hidden), one layer for each weight, and "
+            "(time, hidden): explain the stack with first=layer_mix(weights)"
+        )

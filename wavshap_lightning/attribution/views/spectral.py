@@ -1,0 +1,146 @@
+"""Views of a waveform in time and frequency: which band, and when.
+
+A short-time Fourier transform whose analysis `A` is a Parseval tight frame, `A^T A = 1`, may be inserted
+before the model, synthesis after analysis, without changing anything; and then the attributions of its
+coefficients are `Re(conj(A g) A d)`, whose sum is the waveform's `<g, d>` exactly. Source: the virtual
+inspection layers of Vielhaben, Lapuschkin, Montavon and Samek (2024). Where we depart: one scaled Hann window
+serves analysis and synthesis, which makes the frame tight and its adjoint its inverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad
+
+from wavshap_lightning.attribution.views.frames import View
+from wavshap_lightning.errors import AttributionError
+
+MIN_OVERLAP = 3
+"""Squared Hann windows add up to a constant if at least so many cover each sample."""
+
+
+@dataclass(frozen=True)
+class TightFrame:
+    """A short-time Fourier transform that keeps inner products, whatever the length.
+
+    Windows begin before the first sample and end after the last, so that all samples are covered alike.
+
+    Args:
+        window: Samples of a window, and of its transform; there are `window / 2 + 1` bins.
+        hop: Samples between the starts of windows; a divisor of the window, at most a third of it.
+
+    Raises:
+        AttributionError: If the two do not make a tight frame.
+
+    >>> TightFrame(512, 128).num_frames(48_000)
+    378
+    """
+
+    window: int = 512
+    hop: int = 128
+
+    def __post_init__(self) -> None:
+        if self.hop < 1 or self.window % self.hop or self.window < MIN_OVERLAP * self.hop:
+            raise AttributionError(
+                f"window={self.window}, hop={self.hop}: the hop must divide the window and be at most a "
+                "third of it; a quarter is usual"
+            )
+
+    @property
+    def num_bins(self) -> int:
+        """Frequencies from 0 to half the sample rate."""
+        return self.window // 2 + 1
+
+    def num_frames(self, num_samples: int) -> int:
+        """Windows that touch a waveform of this length."""
+        return (num_samples - 1) // self.hop + self.window // self.hop
+
+    def centres(self, num_samples: int) -> list[float]:
+        """Middle of each window, in samples; the outer ones lie outside the waveform."""
+        first = self.hop - self.window / 2
+        return [first + frame * self.hop for frame in range(self.num_frames(num_samples))]
+
+    def analyse(self, waveforms: Float[Tensor, "*batch samples"]) -> Tensor:
+        """`A`: complex coefficients `(*batch, frames, bins)`, those of both signs of a frequency in one.
+
+        All bins but the first and the last stand for two of the full transform and carry a factor `sqrt 2`.
+        """
+        before, num_samples = self.window - self.hop, waveforms.shape[-1]
+        after = self.num_frames(num_samples) * self.hop - num_samples
+        spans = pad(waveforms, (before, after)).unfold(-1, self.window, self.hop)
+        spectra: Tensor = torch.fft.rfft(spans * self._window(waveforms), norm="ortho")
+        return spectra * self._doubling(waveforms).sqrt()
+
+    def _window(self, like: Tensor) -> Float[Tensor, " window"]:
+        hann = torch.hann_window(self.window, dtype=like.dtype, device=like.device)
+        return hann / (3 / 8 * self.window / self.hop) ** 0.5
+
+    def _doubling(self, like: Tensor) -> Float[Tensor, " bins"]:
+        doubling = torch.full((self.num_bins,), 2.0, dtype=like.dtype, device=like.device)
+        doubling[0] = 1
+        if self.window % 2 == 0:
+            doubling[-1] = 1
+        return doubling
+
+
+def band_frame(
+    num_samples: int, *, window: int = 512, hop: int = 128, band_edges: Sequence[int] | None = None
+) -> View:
+    """Bands by windows of a waveform's attributions; their sum is that of the waveform's.
+
+    Args:
+        num_samples: Length of the waveform that is explained.
+        window: As in [`TightFrame`][], like `hop`.
+        hop: See there.
+        band_edges: Bins at which bands begin, and the number of bins at the end: `(0, 4, 16, 257)` are three
+            bands. Each bin is a band if None.
+
+    Raises:
+        AttributionError: If window and hop do not make a tight frame, the edges leave bins out or do not
+            rise, or what is explained is not a waveform of this length.
+
+    >>> view = band_frame(1000, band_edges=(0, 4, 16, 257))
+    >>> view.project(torch.ones(1, 1, 1000), torch.ones(1, 1000)).shape
+    torch.Size([1, 1, 3, 11])
+    """
+    frame = TightFrame(window, hop)
+    edges = tuple(range(frame.num_bins + 1)) if band_edges is None else tuple(band_edges)
+    rising = all(low < high for low, high in pairwise(edges))
+    if len(edges) < 2 or (edges[0], edges[-1]) != (0, frame.num_bins) or not rising:
+        raise AttributionError(
+            f"band_edges={edges} must rise from 0 to the number of bins, {frame.num_bins}, so that every bin "
+            "lies in one band"
+        )
+
+    def project(
+        gradients: Float[Tensor, "draws targets samples"], directions: Float[Tensor, "draws *samples"]
+    ) -> Float[Tensor, "draws targets bands frames"]:
+        if directions.shape[1:] != (num_samples,):
+            raise AttributionError(
+                f"num_samples={num_samples}, but the input has shape {tuple(directions.shape[1:])}; this "
+                "view is of a waveform of the length it was made for"
+            )
+        moved = frame.analyse(directions)[:, None]
+        targets = [gradients[:, [index]] for index in range(gradients.shape[1])]
+        return torch.cat([_bands(_products(frame.analyse(one), moved), edges) for one in targets], 1)
+
+    return View("band_frame", project, neighbours=True)
+
+
+def _products(one: Tensor, other: Tensor) -> Tensor:
+    """`Re(conj(one) other)`."""
+    return one.real * other.real + one.imag * other.imag
+
+
+def _bands(
+    coefficients: Float[Tensor, "draws targets frames bins"], edges: Sequence[int]
+) -> Float[Tensor, "draws targets bands frames"]:
+    if len(edges) == coefficients.shape[-1] + 1:
+        return coefficients.transpose(-1, -2)
+    return torch.stack([coefficients[..., low:high].sum(-1) for low, high in pairwise(edges)], -2)

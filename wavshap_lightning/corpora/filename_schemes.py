@@ -1,0 +1,237 @@
+"""Corpora whose file names say everything: RAVDESS, CREMA-D, EMO-DB, TESS, SAVEE and JL-Corpus."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.folders import Layout, check_unique, find_audio, listed
+
+
+@dataclass(frozen=True, slots=True)
+class NamingScheme:
+    """How to read one corpus's file names.
+
+    Args:
+        layout: Name of the corpus, a typical path and where to get it.
+        pattern: What the whole file name without its suffix must match, or `FOLDER/NAME` where the name
+            alone does not. Its groups are `label`, `speaker`, perhaps `text`, and those in `keep`.
+        labels: Emotion of each label code, in lower case. No other code may occur.
+        speakers: Name of each speaker code, in lower case; a code that is not here is the name itself.
+        texts: What is said under each text code, in lower case; without any, the code is the text.
+        keep: Values that groups must have for a clip to belong to the corpus; others are left out.
+        broken: Names without suffix, in lower case, of files in the release that are no clips; left out.
+        audio_folder: Folder below the root that holds the audio, where others hold copies of it.
+    """
+
+    layout: Layout
+    pattern: re.Pattern[str]
+    labels: Mapping[str, str]
+    speakers: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    keep: Mapping[str, str] = field(default_factory=dict)
+    broken: frozenset[str] = frozenset()
+    audio_folder: str = "."
+
+    def parse(self, path: Path) -> dict[str, str] | None:
+        """The groups of a file name, or None if it does not follow the scheme."""
+        names = (path.stem, f"{path.absolute().parent.name}/{path.stem}")
+        match = next((found for name in names if (found := self.pattern.fullmatch(name))), None)
+        if match is None or match["label"].lower() not in self.labels:
+            return None
+        groups = match.groupdict()
+        return groups if not self.texts or groups["text"].lower() in self.texts else None
+
+    def keeps(self, path: Path, groups: Mapping[str, str]) -> bool:
+        """Whether a file with these groups is a clip of the corpus."""
+        wanted = all(groups[name] == value for name, value in self.keep.items())
+        return wanted and path.stem.lower() not in self.broken
+
+    def clip(self, path: Path, groups: Mapping[str, str]) -> Clip:
+        """The clip that the groups of its file name describe."""
+        text = groups.get("text")
+        return Clip(
+            path,
+            label=self.labels[groups["label"].lower()],
+            speaker=self.speakers.get(groups["speaker"].lower(), groups["speaker"]),
+            corpus=self.layout.corpus,
+            text=None if text is None else self.texts.get(text.lower(), text),
+        )
+
+
+def load_by_name(root: Path | str, scheme: NamingScheme) -> list[Clip]:
+    """Every clip below a folder whose name follows the scheme, sorted by path.
+
+    Raises:
+        CorpusError: If the root is missing, no clip is there, an audio file has a name that the scheme
+            does not know, or a recording is there twice.
+    """
+    folder = scheme.layout.checked_folder(root)
+    audio_folder = folder / scheme.audio_folder
+    parsed = {
+        path: scheme.parse(path) for path in find_audio(audio_folder if audio_folder.is_dir() else folder)
+    }
+    strangers = [path for path, groups in parsed.items() if groups is None]
+    if strangers:
+        raise scheme.layout.complaint(
+            root,
+            f"{len(strangers)} of {len(parsed)} audio files have names that the corpus does not use "
+            f"({listed(strangers)}); move them elsewhere",
+        )
+    clips = [
+        scheme.clip(path, groups) for path, groups in parsed.items() if groups and scheme.keeps(path, groups)
+    ]
+    if not clips:
+        raise scheme.layout.complaint(root, f"none of its {len(parsed)} audio files is a clip of the corpus")
+    check_unique(clips)
+    return clips
+
+
+RAVDESS = NamingScheme(
+    Layout("ravdess", "Actor_01/03-01-05-01-02-01-01.wav", "https://zenodo.org/records/1188976"),
+    re.compile(
+        r"(?P<modality>0[123])-(?P<channel>0[12])-(?P<label>\d\d)-0[12]-(?P<text>\d\d)-0[12]-(?P<speaker>\d\d)"
+    ),
+    labels={
+        "01": "neutral",
+        "02": "calm",
+        "03": "happy",
+        "04": "sad",
+        "05": "angry",
+        "06": "fearful",
+        "07": "disgust",
+        "08": "surprised",
+    },
+    texts={"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"},
+    # The other modalities repeat the same takes on film; the other channel is song.
+    keep={"modality": "03", "channel": "01"},
+)
+
+CREMA_D = NamingScheme(
+    Layout("crema-d", "AudioWAV/1001_DFA_ANG_XX.wav", "https://github.com/CheyneyComputerScience/CREMA-D"),
+    re.compile(r"(?P<speaker>1\d{3})_(?P<text>[A-Z]{3})_(?P<label>[A-Z]{3})_(LO|MD|HI|XX?)", re.IGNORECASE),
+    labels={
+        "ang": "angry",
+        "dis": "disgust",
+        "fea": "fearful",
+        "hap": "happy",
+        "neu": "neutral",
+        "sad": "sad",
+    },
+    texts={
+        "dfa": "Don't forget a jacket",
+        "ieo": "It's eleven o'clock",
+        "iom": "I'm on my way to the meeting",
+        "ith": "I think I have a doctor's appointment",
+        "its": "I think I've seen this before",
+        "iwl": "I would like a new alarm clock",
+        "iww": "I wonder what this is about",
+        "mti": "Maybe tomorrow it will be cold",
+        "tai": "The airplane is almost full",
+        "tie": "That is exactly what happened",
+        "tsi": "The surface is slick",
+        "wsi": "We'll stop in a couple of minutes",
+    },
+    # The first holds no sound; the second holds all the actor's emotions, one after another, in a minute.
+    broken=frozenset({"1076_mti_sad_xx", "1064_ieo_dis_md"}),
+    # The repository holds the same clips once more as MP3.
+    audio_folder="AudioWAV",
+)
+
+EMO_DB = NamingScheme(
+    Layout("emo-db", "wav/03a01Fa.wav", "http://emodb.bilderbar.info"),
+    re.compile(r"(?P<speaker>\d\d)[a-z]\d\d(?P<label>[a-z])[a-z]?", re.IGNORECASE),
+    labels={
+        "w": "angry",
+        "l": "bored",
+        "e": "disgust",
+        "a": "fearful",
+        "f": "happy",
+        "t": "sad",
+        "n": "neutral",
+    },
+)
+
+TESS = NamingScheme(
+    Layout("tess", "OAF_angry/OAF_back_angry.wav", "https://doi.org/10.5683/SP2/E8H2MF"),
+    re.compile(r"(?P<speaker>OAF?|YAF)_(?P<text>[a-z]+)_(?P<label>[a-z]+)", re.IGNORECASE),
+    labels={
+        "angry": "angry",
+        "disgust": "disgust",
+        "fear": "fearful",
+        "happy": "happy",
+        "neutral": "neutral",
+        "ps": "surprised",
+        "sad": "sad",
+    },
+    # One file of the release is misspelt: OA_bite_neutral.
+    speakers={"oa": "OAF", "oaf": "OAF", "yaf": "YAF"},
+)
+
+SAVEE = NamingScheme(
+    Layout("savee", "DC/a01.wav", "http://kahlan.eps.surrey.ac.uk/savee (after registration)"),
+    re.compile(r"(?P<speaker>DC|JE|JK|KL)[/_](?P<label>[a-z]{1,2})\d\d", re.IGNORECASE),
+    labels={
+        "a": "angry",
+        "d": "disgust",
+        "f": "fearful",
+        "h": "happy",
+        "n": "neutral",
+        "sa": "sad",
+        "su": "surprised",
+    },
+    speakers={"dc": "DC", "je": "JE", "jk": "JK", "kl": "KL"},
+)
+
+JL_CORPUS = NamingScheme(
+    Layout("jl-corpus", "female1_angry_10a_1.wav", "https://www.kaggle.com/datasets/tli725/jl-corpus"),
+    re.compile(r"(?P<speaker>female[12]|male[12])_(?P<label>[a-z]+)_\d+[ab]_\d"),
+    labels={
+        "neutral": "neutral",
+        "happy": "happy",
+        "sad": "sad",
+        "angry": "angry",
+        "excited": "excited",
+        "anxious": "anxious",
+        "apologetic": "apologetic",
+        "assertive": "assertive",
+        "concerned": "concerned",
+        "encouraging": "encouraging",
+    },
+)
+
+
+def load_ravdess(root: Path | str) -> list[Clip]:
+    """RAVDESS: 1440 clips of speech by 24 actors, named `"01"` to `"24"`; odd numbers are men."""
+    return load_by_name(root, RAVDESS)
+
+
+def load_crema_d(root: Path | str) -> list[Clip]:
+    """CREMA-D: 7440 clips by 91 actors, two broken ones left out by name.
+
+    The label is the emotion intended, not what raters heard.
+    """
+    return load_by_name(root, CREMA_D)
+
+
+def load_emo_db(root: Path | str) -> list[Clip]:
+    """EMO-DB: 535 German clips by 10 actors."""
+    return load_by_name(root, EMO_DB)
+
+
+def load_tess(root: Path | str) -> list[Clip]:
+    """TESS: 2800 clips by two actresses; the text is the one word that changes."""
+    return load_by_name(root, TESS)
+
+
+def load_savee(root: Path | str) -> list[Clip]:
+    """SAVEE: 480 clips by four men, whom the folder (`DC/a01`) or the file (`DC_a01`) names."""
+    return load_by_name(root, SAVEE)
+
+
+def load_jl_corpus(root: Path | str) -> list[Clip]:
+    """JL-Corpus: 2400 clips by two women and two men; five primary and five secondary emotions."""
+    return load_by_name(root, JL_CORPUS)

@@ -1,0 +1,148 @@
+"""Subsets: some of the clips, with every class in its share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.errors import CorpusError, SettingError
+
+OTHER = "other"
+NO_AGREEMENT = "no-agreement"
+
+EMOTIONS = (
+    "neutral",
+    "calm",
+    "happy",
+    "sad",
+    "angry",
+    "fearful",
+    "disgust",
+    "surprised",
+    "bored",
+    "contempt",
+    "excited",
+    "frustrated",
+    "anxious",
+    "apologetic",
+    "assertive",
+    "concerned",
+    "encouraging",
+    OTHER,
+    NO_AGREEMENT,
+)
+"""The names that every parser here uses, in the order in which classes are listed."""
+
+
+def apply_label_map(clips: Sequence[Clip], label_map: Mapping[str, str | None]) -> list[Clip]:
+    """The clips under the names of a label map, in the order given.
+
+    Args:
+        clips: Labelled clips.
+        label_map: New name of every label that occurs. None leaves its clips out on purpose; two labels
+            with one new name become one class.
+
+    Raises:
+        CorpusError: If a label occurs that the map lacks.
+
+    >>> from pathlib import Path
+    >>> clips = [Clip(Path("a.wav"), "excited"), Clip(Path("b.wav"), "other")]
+    >>> [clip.label for clip in apply_label_map(clips, {"excited": "happy", "other": None})]
+    ['happy']
+    """
+    found = Counter(clip.label for clip in clips)
+    missing = sorted(set(found) - set(label_map))
+    if missing:
+        raise CorpusError(
+            f"label_map lacks labels={missing}; found {_described(found)}. Map each to its new name, or to "
+            "null to leave its clips out"
+        )
+    renamed = ((clip, label_map[clip.label]) for clip in clips)
+    return [replace(clip, label=label) for clip, label in renamed if label is not None]
+
+
+def select_labels(clips: Sequence[Clip], labels: Sequence[str]) -> list[Clip]:
+    """The clips of the given classes, in the order given.
+
+    Raises:
+        CorpusError: If `labels` is empty or repeats a class, or a class has no clip.
+    """
+    found = Counter(clip.label for clip in clips)
+    missing = [label for label in labels if label not in found]
+    if missing or not labels or len(set(labels)) < len(labels):
+        raise CorpusError(
+            f"labels={list(labels)} must name each wanted class once, and each must occur: "
+            f"missing={missing}, found {_described(found)}"
+        )
+    wanted = frozenset(labels)
+    return [clip for clip in clips if clip.label in wanted]
+
+
+def ordered_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """Each label once: emotions in the order of `EMOTIONS`, then other names by alphabet.
+
+    >>> ordered_labels(["tremor", "sad", "neutral", "sad"])
+    ('neutral', 'sad', 'tremor')
+    """
+    rank = {label: index for index, label in enumerate(EMOTIONS)}
+    return tuple(sorted(set(labels), key=lambda label: (rank.get(label, len(rank)), label)))
+
+
+def _described(found: Counter[str]) -> str:
+    return ", ".join(f"{label} ({count})" for label, count in sorted(found.items())) or "no clip at all"
+
+
+def draw_stratified(clips: Sequence[Clip], num_clips: int, generator: np.random.Generator) -> list[Clip]:
+    """Some of the clips, drawn without replacement within each class, in the order given.
+
+    How many of each class, `allocate` says.
+
+    Args:
+        clips: Labelled clips.
+        num_clips: How many; all of them where there are no more.
+        generator: Decides which.
+
+    Raises:
+        SettingError: If `num_clips` is below the number of classes, or below one.
+    """
+    sizes = Counter(clip.label for clip in clips)
+    if num_clips < max(1, len(sizes)):
+        raise SettingError(
+            f"max_samples={num_clips} must be at least 1, and at least the number of classes, {len(sizes)}"
+        )
+    if num_clips >= len(clips):
+        return list(clips)
+    chosen: set[int] = set()
+    for label, quota in allocate(sizes, num_clips).items():
+        members = [index for index, clip in enumerate(clips) if clip.label == label]
+        chosen.update(generator.choice(members, size=quota, replace=False).tolist())
+    return [clip for index, clip in enumerate(clips) if index in chosen]
+
+
+def allocate(sizes: Mapping[str, int], total: int) -> dict[str, int]:
+    """Divide a total among classes: one each, and the rest in proportion to size, by largest remainders.
+
+    Args:
+        sizes: Clips of each class, none empty.
+        total: Between the number of classes and the sum of the sizes.
+
+    Returns:
+        Clips to take of each class, in alphabetical order of the classes; they sum to `total`.
+
+    >>> allocate({"happy": 90, "sad": 9, "neutral": 1}, 10)
+    {'happy': 7, 'neutral': 1, 'sad': 2}
+    """
+    labels = sorted(sizes)
+    free, spare = total - len(labels), sum(sizes.values()) - len(labels)
+    if spare == 0:
+        return dict.fromkeys(labels, 1)
+    shares = {label: divmod(free * (sizes[label] - 1), spare) for label in labels}
+    quotas = {label: 1 + whole for label, (whole, _) in shares.items()}
+    leftover = total - sum(quotas.values())
+    for label in sorted(labels, key=lambda name: (-shares[name][1], name))[:leftover]:
+        quotas[label] += 1
+    return quotas

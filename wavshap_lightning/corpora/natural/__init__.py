@@ -1,1 +1,0 @@
-"""Recordings of real speech: where they are voiced, and the cue planted there."""

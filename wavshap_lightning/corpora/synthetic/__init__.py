@@ -1,1 +1,0 @@
-"""Synthetic speech: a voice, what it says, what distracts, and the cue planted in it."""

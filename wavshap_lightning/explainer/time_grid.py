@@ -1,0 +1,117 @@
+"""Where units lie in time and frequency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers.audio_utils import hertz_to_mel, mel_to_hertz
+
+from wavshap_lightning.attribution.views.frames import with_rest
+from wavshap_lightning.attribution.views.spectral import TightFrame
+from wavshap_lightning.audio.frames import FrameGrid
+
+STFT = TightFrame(window=512, hop=128)
+"""Windows of 32 ms every 8 ms at 16 kHz."""
+
+SILENT_DB = -120.0
+
+MEL_SCALE = "slaney"
+"""Linear up to 1 kHz, logarithmic from there."""
+
+
+@dataclass(frozen=True)
+class TimeGrid:
+    """Equally spaced spans of time.
+
+    Args:
+        count: How many.
+        hop_samples: Samples between the starts of two neighbours.
+        size_samples: Samples each one spans.
+        first_sample: Where the first begins; negative if before the clip.
+        sample_rate: Samples per second.
+    """
+
+    count: int
+    hop_samples: int
+    size_samples: int
+    first_sample: int
+    sample_rate: int
+
+    def start_s(self) -> Float[np.ndarray, " units"]:
+        """Where each begins, in seconds."""
+        return (np.arange(self.count) * self.hop_samples + self.first_sample) / self.sample_rate
+
+    def end_s(self) -> Float[np.ndarray, " units"]:
+        """Where each ends, in seconds."""
+        return self.start_s() + self.size_samples / self.sample_rate
+
+    def center_s(self) -> Float[np.ndarray, " units"]:
+        """Where each is centred, in seconds."""
+        return (self.start_s() + self.end_s()) / 2
+
+
+def times_of(grid: FrameGrid, num_samples: int) -> dict[str, TimeGrid]:
+    """Where units lie in time, by path, and `"stft"` for the columns of `band_frame`.
+
+    A frame of the paths that begin at frames or layers spans what the backbone sees in it; one of the
+    waveform's path spans the backbone's hop, from the first sample on, the last one perhaps cut short.
+    """
+    hop = grid.hop_samples
+    seen = TimeGrid(grid.num_frames(num_samples), hop, grid.receptive_field_samples, 0, grid.sample_rate)
+    hops = TimeGrid(-(-num_samples // hop), hop, hop, 0, grid.sample_rate)
+    windows = TimeGrid(
+        STFT.num_frames(num_samples), STFT.hop, STFT.window, STFT.hop - STFT.window, grid.sample_rate
+    )
+    return {"frames": seen, "layers": seen, "waveform": hops, "stft": windows}
+
+
+def mel_band_edges(num_bands: int, sample_rate: int) -> Int[np.ndarray, " edges"]:
+    """Edges of bands from 0 to half the sample rate, evenly spaced in mel, in bins of the Fourier transform.
+
+    Low bands narrower than a bin are widened to one, so that there is something in each.
+
+    >>> mel_band_edges(4, 16_000)
+    array([  0,  24,  54, 118, 257])
+    """
+    top_mel = hertz_to_mel(sample_rate / 2, MEL_SCALE)
+    hertz = mel_to_hertz(np.linspace(0.0, top_mel, num_bands + 1), MEL_SCALE)
+    edges = np.rint(hertz * STFT.window / sample_rate).astype(int)
+    edges = np.maximum.accumulate(np.maximum(edges - np.arange(num_bands + 1), 0)) + np.arange(num_bands + 1)
+    edges[-1] = STFT.num_bins
+    return np.minimum(edges, STFT.num_bins - np.arange(num_bands, -1, -1))
+
+
+def band_edges_hz(num_bands: int, sample_rate: int) -> list[float]:
+    """The same edges in hertz.
+
+    >>> band_edges_hz(4, 16_000)
+    [0.0, 750.0, 1687.5, 3687.5, 8000.0]
+    """
+    edges = mel_band_edges(num_bands, sample_rate) * sample_rate / STFT.window
+    return np.minimum(edges, sample_rate / 2).tolist()
+
+
+def frame_level_db(waveform: Float[Tensor, " samples"], grid: FrameGrid) -> Float[Tensor, " frames"]:
+    """How loud what each frame sees is, in decibels relative to full scale, not below -120."""
+    seen = waveform.unfold(0, grid.receptive_field_samples, grid.hop_samples)
+    return (10 * torch.log10(seen.square().mean(1))).clamp(min=SILENT_DB)
+
+
+def segment_membership(
+    times: TimeGrid, segments: tuple[tuple[float, float], ...]
+) -> Float[Tensor, "segments_and_rest units"]:
+    """Which unit counts for which segment, by where it is centred; what is in none counts for the last row.
+
+    Each unit belongs to one row, so that sums are conserved.
+
+    >>> segment_membership(TimeGrid(3, 1, 1, 0, 1), ((0.0, 2.0),))
+    tensor([[1., 1., 0.],
+            [0., 0., 1.]])
+    """
+    centers_s = torch.from_numpy(times.center_s())
+    inside = [(centers_s >= start_s) & (centers_s < end_s) for start_s, end_s in segments]
+    return with_rest(torch.stack(inside).float())

@@ -1,0 +1,213 @@
+"""The epochs of a run of which a checkpoint was kept."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+from wavshap_lightning.audio.io import AUDIO_SUFFIXES
+from wavshap_lightning.errors import CheckpointError, ModelError, SettingError
+from wavshap_lightning.models.checkpoint import load_classifier, read_checkpoint
+from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.foreign_heads import open_huggingface
+from wavshap_lightning.models.hub import RECORD_NAME, WEIGHTS_NAME, read_exported
+from wavshap_lightning.models.pretrained import Source
+from wavshap_lightning.models.record import read_scores
+
+EXPECTED = (
+    "expected a checkpoint (.ckpt), the folder of a run, an exported folder, or an audio-classification "
+    "model of Hugging Face (WavLM, HuBERT or wav2vec2), in a folder or as user/name on the Hub"
+)
+BEST = Path("checkpoints", "best.ckpt")
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+PARTS_OF_A_FOLDER = frozenset({".safetensors", ".json", ".bin"})
+NO_HUB_SUFFIXES = frozenset({".ckpt", ".pt", ".pth", ".csv", *PARTS_OF_A_FOLDER, *AUDIO_SUFFIXES})
+
+
+def open_classifier(model: str | PathLike[str], *, revision: str | None = None) -> EmotionClassifier:
+    """The classifier that a path or name stands for, in evaluation mode on the CPU.
+
+    Nothing is fetched unless `model` is a name on the Hub, and nothing in any file is ever run.
+
+    Args:
+        model: A checkpoint; the folder of a run, or of all runs of one name (then the latest), whose best
+            checkpoint is taken; a folder that `export` wrote; a folder of Hugging Face with an
+            audio-classification model; or a name on the Hub of either of these two.
+        revision: The commit, tag or branch of a name on the Hub.
+
+    Raises:
+        ModelError: If it is none of these, or its backbone cannot be opened; the message says what was found.
+        CheckpointError: If it is damaged, carries pickled code, or belongs to another backbone.
+        SettingError: If a revision is given for what is not on the Hub.
+    """
+    path = Path(model).expanduser()
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError as error:
+        raise ModelError(f"model={path} cannot be read: {error.strerror}; {EXPECTED}") from error
+    if (is_file or is_folder) and revision is not None:
+        raise SettingError(f"revision={revision!r} is for a name on the Hub; model={path} lies here")
+    if is_file:
+        return _open_file(path)
+    if is_folder:
+        return _open_folder(path)
+    if model == "tiny":
+        raise ModelError(
+            "model='tiny' is the embedded backbone, which has no classification head; train one on it with "
+            "python train.py, and give its run"
+        )
+    if not isinstance(model, str) or not _may_be_on_hub(model):
+        raise ModelError(f"model={path} is not there; {EXPECTED}")
+    return _open_from_hub(model, revision)
+
+
+def checkpoint_of(path: Path) -> Path | None:
+    """The checkpoint that is opened where a path is given; None where it stands for something else."""
+    if path.is_file():
+        return path if path.suffix.lower() == BEST.suffix else None
+    return _checkpoint_in(path)
+
+
+def _open_file(path: Path) -> EmotionClassifier:
+    suffix = path.suffix.lower()
+    if suffix in AUDIO_SUFFIXES:
+        raise ModelError(f"model={path} is a recording; {EXPECTED}, and the recordings after it")
+    if suffix in PARTS_OF_A_FOLDER:
+        raise ModelError(f"model={path} is one file of a model; give the folder it lies in: {path.parent}")
+    classifier = load_classifier(path)
+    if path.parts[-2:] == BEST.parts:
+        scores = read_scores(path.parent.parent, classifier.origin.protocol)
+        classifier.origin = replace(classifier.origin, scores=scores or classifier.origin.scores)
+    return classifier
+
+
+def _open_folder(folder: Path) -> EmotionClassifier:
+    if (folder / RECORD_NAME).is_file():
+        return read_exported(folder / RECORD_NAME, folder / WEIGHTS_NAME).open()
+    checkpoint = _checkpoint_in(folder)
+    if checkpoint is not None:
+        return _open_file(checkpoint)
+    if (folder / "config.json").is_file():
+        return open_huggingface(str(folder))
+    raise ModelError(f"model={folder} is a folder {_content(folder)}; {EXPECTED}")
+
+
+def _checkpoint_in(folder: Path) -> Path | None:
+    """The best checkpoint of a run, of the latest of several runs, or of a folder of checkpoints."""
+    of_runs = sorted(folder.glob(f"version_*/{BEST}"), key=_number)
+    candidates = [folder / BEST, folder / BEST.name, *reversed(of_runs)]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _number(checkpoint: Path) -> int:
+    digits = checkpoint.parents[1].name.removeprefix("version_")
+    return int(digits) if digits.isdigit() else -1
+
+
+def _content(folder: Path) -> str:
+    """What is in a folder, as the end of a sentence."""
+    folds = sorted(path.parents[1] for path in folder.glob(f"fold_*/{BEST}"))
+    if folds:
+        return f"with {len(folds)} folds of a cross-validation; choose one, such as {folds[0]}"
+    names = sorted(path.name for path in folder.iterdir())
+    if not names:
+        return "with nothing in it"
+    return f"with {', '.join(names[:4])}" + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _may_be_on_hub(name: str) -> bool:
+    """Whether it looks like `user/name`, and not like a path whose beginning is there.
+
+    Only a few models of the Hub's first days have no user, and none of them opens here.
+    """
+    path = Path(name)
+    begins_here = len(path.parts) > 1 and Path(path.parts[0]).exists()
+    return bool(HUB_NAME.fullmatch(name)) and path.suffix.lower() not in NO_HUB_SUFFIXES and not begins_here
+
+
+def _open_from_hub(name: str, revision: str | None) -> EmotionClassifier:
+    source = Source(name, revision, "model")
+    known_as_foreign = source.is_kept("config.json") and not source.is_kept(RECORD_NAME)
+    record = (
+        None if known_as_foreign else source.file(RECORD_NAME)
+    )  # not asking saves waiting without network
+    if record is None:
+        return open_huggingface(name, revision)
+    weights = Source(name, record.parent.name, "model").file(WEIGHTS_NAME)  # of the same commit
+    if weights is None:
+        raise CheckpointError(
+            f"model={name!r} has {RECORD_NAME} but no {WEIGHTS_NAME} here or on the Hub; export it again, or "
+            f"fetch it with: hf download {name}"
+        )
+    return read_exported(record, weights).open()
+
+
+ALL = "all"
+ALIASES = frozenset({"best", "last"})
+"""Checkpoints that are of some epoch too, and taken where that epoch has no other."""
+
+KEPT = re.compile(r"epoch_\d+(-v\d+)?")
+"""Names of the checkpoints that were kept on the way; a second one of an epoch is numbered."""
+
+REMEDY = "keep more of them with --run.keep_every 10 of train.py"
+
+
+def choose_epochs(model: str, wanted: str) -> dict[int, Path]:
+    """The checkpoints beside that of a model, by epoch.
+
+    Args:
+        model: A checkpoint, or the folder of a run.
+        wanted: `"all"` but the model's own, or some, such as `"9,19,29"`, in this order.
+
+    Raises:
+        SettingError: If the model lies in no run, or one of the epochs was not kept.
+        CheckpointError: If a file beside it is damaged.
+    """
+    own = checkpoint_of(Path(model).expanduser())
+    if own is None:
+        raise SettingError(
+            f"epochs={wanted!r}: model={model} is no checkpoint of a run here, beside which others lie; "
+            "give a run, or one of its checkpoints"
+        )
+    kept = _epochs_in(own.parent)
+    chosen = [epoch for epoch in kept if epoch != _epoch_of(own)] if wanted == ALL else _numbers(wanted)
+    missing = [str(epoch) for epoch in chosen if epoch not in kept]
+    if missing or not chosen:
+        known = ", ".join(map(str, kept)) or "none"
+        raise SettingError(
+            f"epochs={wanted!r}: {own.parent} has checkpoints of the epochs {known}, and "
+            f"{'of ' + ', '.join(missing) + ' none' if missing else 'no other'}; {REMEDY}"
+        )
+    return {epoch: kept[epoch] for epoch in chosen}
+
+
+def epoch_of_model(model: str) -> int | None:
+    """The epoch of the checkpoint that a path stands for; None where it is none of a run."""
+    own = checkpoint_of(Path(model).expanduser())
+    return None if own is None else _epoch_of(own)
+
+
+def _epochs_in(folder: Path) -> dict[int, Path]:
+    """By epoch, from the first on; other files that lie there are left alone."""
+    kept = [path for path in folder.glob("*.ckpt") if path.stem in ALIASES or KEPT.fullmatch(path.stem)]
+    found: dict[int, Path] = {}
+    for path in sorted(kept, key=lambda path: (path.stem in ALIASES, path.name)):
+        epoch = _epoch_of(path)
+        if epoch is not None:
+            found.setdefault(epoch, path)
+    return dict(sorted(found.items()))
+
+
+def _epoch_of(checkpoint: Path) -> int | None:
+    """None where the checkpoint does not say."""
+    epoch = read_checkpoint(checkpoint).get("epoch")
+    return epoch if isinstance(epoch, int) else None
+
+
+def _numbers(wanted: str) -> list[int]:
+    try:
+        return [int(word) for word in wanted.split(",")]
+    except ValueError as error:
+        raise SettingError(f"epochs={wanted!r} must be {ALL}, or numbers such as 9,19,29") from error

@@ -1,0 +1,1 @@
+"""A corpus generator with known evidence: cues planted in synthetic and recorded speech."""

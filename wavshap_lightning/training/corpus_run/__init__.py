@@ -1,0 +1,1 @@
+"""Explanations of a whole corpus on `Trainer.predict`."""

@@ -1,0 +1,1 @@
+"""The LightningDataModule, its datasets and the feature cache."""
