@@ -14,8 +14,8 @@ from _common import ROOT
 from _training import run_training
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.models.checkpoint import load_classifier
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.loading import load_classifier
 from wavshap_lightning.planted.corpus import PlantedSettings, ensure_planted_speech
 
 SETTINGS = PlantedSettings(num_speakers=24)

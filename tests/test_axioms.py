@@ -122,7 +122,7 @@ def rewritten_rectifier(inputs):
 
 @cache
 def _classifier(seed):
-    backbone = SpeechBackbone(PretrainedSpeechModel(build_tiny_model(seed), name="tiny", normalise=False))
+    backbone = SpeechBackbone(PretrainedSpeechModel(build_tiny_model(seed), name="tiny", normalize=False))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return EmotionClassifier(backbone, ["angry", "happy", "sad"]).eval()

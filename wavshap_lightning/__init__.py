@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from wavshap_lightning.explainer.explanation import Explanation
     from wavshap_lightning.explainer.settings import ExplainSettings
     from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone
-    from wavshap_lightning.models.checkpoint import load_classifier
     from wavshap_lightning.models.classifier import EmotionClassifier
     from wavshap_lightning.models.head import EmotionHead, HeadSettings
-    from wavshap_lightning.models.loading import open_classifier
+    from wavshap_lightning.models.loading import load_classifier
     from wavshap_lightning.training.data.datamodule import EmotionDataModule
     from wavshap_lightning.training.module import EmotionModule
     from wavshap_lightning.training.monitoring.monitor import ExplanationMonitor
@@ -48,9 +47,8 @@ _HOME = {
     "WavshapError": "errors",
     "explain": "explainer.explainer",
     "load_audio": "audio.io",
-    "load_classifier": "models.checkpoint",
+    "load_classifier": "models.loading",
     "load_corpus": "corpora.catalogue",
-    "open_classifier": "models.loading",
     "plot": "viz.figures",
 }
 
@@ -74,7 +72,6 @@ __all__ = [
     "load_audio",
     "load_classifier",
     "load_corpus",
-    "open_classifier",
     "plot",
 ]
 

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from wavshap_lightning.cli.train import main
-from wavshap_lightning.models.checkpoint import load_classifier
+from wavshap_lightning.models.loading import load_classifier
 
 # Lightning calls jsonargparse by a name that is going to change.
 pytestmark = [

@@ -32,7 +32,7 @@ SHAPE = {
 def classifier():
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        opened = PretrainedSpeechModel(WavLMModel(WavLMConfig(**SHAPE)), name="small", normalise=False)
+        opened = PretrainedSpeechModel(WavLMModel(WavLMConfig(**SHAPE)), name="small", normalize=False)
         classifier = EmotionClassifier(SpeechBackbone(opened), ("angry", "sad"), HeadSettings(hidden_size=8))
         for parameter in classifier.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))

@@ -33,7 +33,7 @@ SHAPE = {
 
 @pytest.fixture(scope="session")
 def build_classifier():
-    """`(norm="layer", normalise=False, precision="fp32", **head) -> EmotionClassifier`, curved on purpose."""
+    """`(norm="layer", normalize=False, precision="fp32", **head) -> EmotionClassifier`, curved on purpose."""
     return _build_classifier
 
 
@@ -59,12 +59,12 @@ def three_paths(classifier, clip):
 
 
 @torch.no_grad()
-def _build_classifier(norm="layer", *, normalise=False, precision="fp32", **head):
+def _build_classifier(norm="layer", *, normalize=False, precision="fp32", **head):
     settings = {"feat_extract_norm": norm, "do_stable_layer_norm": norm == "layer", **SHAPE}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = WavLMModel(WavLMConfig(**settings))
-        opened = PretrainedSpeechModel(model, name="small", normalise=normalise)
+        opened = PretrainedSpeechModel(model, name="small", normalize=normalize)
         classifier = EmotionClassifier(
             SpeechBackbone(opened, precision=precision), LABELS, HeadSettings(**{"hidden_size": 16, **head})
         )

@@ -108,7 +108,7 @@ def test_a_segment_beyond_the_end_is_refused(classifier, clip):
 
 @pytest.mark.parametrize("wrong", [torch.nn.Linear(2, 2), None, 3])
 def test_what_is_no_classifier(wrong, clip):
-    with pytest.raises(SettingError, match="give an EmotionClassifier, or what open_classifier opens"):
+    with pytest.raises(SettingError, match="give an EmotionClassifier, or what load_classifier opens"):
         Explainer.__init__.__wrapped__(object.__new__(Explainer), wrong)
 
 

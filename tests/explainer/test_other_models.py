@@ -7,7 +7,7 @@ import torch
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForSequenceClassification
 
 from wavshap_lightning.explainer.explainer import explain
-from wavshap_lightning.models.loading import open_classifier
+from wavshap_lightning.models.loading import load_classifier
 
 SHAPE = {
     "hidden_size": 16,
@@ -47,7 +47,7 @@ def folder(request, tmp_path):
 
 def test_all_views_of_a_model_of_hugging_face_add_up_to_its_score(folder, clip):
     found = explain(folder, clip, "happy", views=VIEWS, num_baselines=4, num_draws=64)
-    classifier = open_classifier(folder)
+    classifier = load_classifier(folder)
     with torch.no_grad():
         probability = classifier(clip[None]).softmax(1)[0, 1]
     assert found.probabilities["happy"] == pytest.approx(float(probability), abs=1e-5)
@@ -62,6 +62,6 @@ def test_all_views_of_a_model_of_hugging_face_add_up_to_its_score(folder, clip):
 
 
 def test_an_export_is_explained_the_same(folder, tmp_path, clip):
-    exported = open_classifier(folder).export(tmp_path / "mine")
+    exported = load_classifier(folder).export(tmp_path / "mine")
     one, other = (explain(str(model), clip, "sad", num_draws=64) for model in (folder, exported))
     assert torch.equal(one.values("frames", "frames"), other.values("frames", "frames"))

@@ -87,7 +87,7 @@ def test_layers_the_head_does_not_take_have_no_part(build_classifier, clip):
 
 def test_the_normalisation_is_inside_the_graph(build_classifier, clip):
     """Louder in the waveform is the same to a classifier that divides the level out."""
-    classifier = build_classifier(normalise=True)
+    classifier = build_classifier(normalize=True)
     settings = {"views": ["waveform"], "num_baselines": 4, "num_draws": 512}
     quiet, loud = (explain(classifier, level * clip, "sad", **settings) for level in (1.0, 3.0))
     values = [found.values("waveform", "frames") for found in (quiet, loud)]

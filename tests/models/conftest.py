@@ -20,7 +20,7 @@ from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel
-from wavshap_lightning.models.record import Origin
+from wavshap_lightning.models.record import TrainingProvenance
 
 FAMILIES = {
     "wavlm": (WavLMConfig, WavLMModel),
@@ -52,7 +52,7 @@ SHAPE_OF_FAMILY = {"wavlm": {"num_buckets": 16, "max_bucket_distance": 20}, "wav
 
 @pytest.fixture(params=product(FAMILIES, ("group", "layer")), ids="-".join)
 def variant(request):
-    """A family and where its feature extractor normalises."""
+    """A family and where its feature extractor normalizes."""
     return request.param
 
 
@@ -64,10 +64,10 @@ def build_model():
 
 @pytest.fixture
 def open_backbone():
-    """`(model, normalise=False, **options) -> SpeechBackbone`; a small WavLM where no model is given."""
+    """`(model, normalize=False, **options) -> SpeechBackbone`; a small WavLM where no model is given."""
 
-    def open_backbone(model=None, *, normalise=False, **options):
-        opened = PretrainedSpeechModel(model or _build_model(), name="small", normalise=normalise)
+    def open_backbone(model=None, *, normalize=False, **options):
+        opened = PretrainedSpeechModel(model or _build_model(), name="small", normalize=normalize)
         return SpeechBackbone(opened, **options)
 
     return open_backbone
@@ -177,24 +177,24 @@ PROTOCOL = {
 SCORES = {
     "test": {"uar": 0.61234, "uar_low": 0.55, "uar_high": 0.66, "wa": 0.6, "macro_f1": 0.59, "loss": 1.0}
 }
-EXPORTED_ORIGIN = Origin(PROTOCOL, {"torch": "2.8"}, SCORES)
+EXPORTED_PROVENANCE = TrainingProvenance(PROTOCOL, {"torch": "2.8"}, SCORES)
 
 
 @pytest.fixture(scope="session")
-def exported_origin():
+def exported_provenance():
     """Where classifiers for export come from: a split, and how good they were on it."""
-    return EXPORTED_ORIGIN
+    return EXPORTED_PROVENANCE
 
 
 @pytest.fixture
 def build_exportable(build_model, save_model, tmp_path):
-    """`(origin=..., labels=..., **backbone) -> EmotionClassifier` on a backbone in a folder."""
+    """`(provenance=..., labels=..., **backbone) -> EmotionClassifier` on a backbone in a folder."""
     folder = save_model(build_model(), tmp_path / "backbone")
 
-    def build(origin=EXPORTED_ORIGIN, labels=EXPORTED_LABELS, **backbone):
+    def build(provenance=EXPORTED_PROVENANCE, labels=EXPORTED_LABELS, **backbone):
         head = HeadSettings(hidden_size=16)
         opened = SpeechBackbone(str(folder), **backbone)
-        return EmotionClassifier(opened, labels, head, origin=origin).eval()
+        return EmotionClassifier(opened, labels, head, provenance=provenance).eval()
 
     return build
 
@@ -202,4 +202,4 @@ def build_exportable(build_model, save_model, tmp_path):
 @pytest.fixture
 def on_tiny():
     """A classifier whose backbone everybody has."""
-    return EmotionClassifier(SpeechBackbone("tiny"), EXPORTED_LABELS, origin=EXPORTED_ORIGIN).eval()
+    return EmotionClassifier(SpeechBackbone("tiny"), EXPORTED_LABELS, provenance=EXPORTED_PROVENANCE).eval()

@@ -51,13 +51,13 @@ def test_the_frontend_is_transformers_feature_extractor(model, backbone, clip, r
     assert relative_error(backbone.frontend(clip), expected) <= 1e-5
 
 
-def test_normalised_clips_give_what_the_feature_extractor_leads_to(
+def test_normalized_clips_give_what_the_feature_extractor_leads_to(
     model, open_backbone, clip, relative_error
 ):
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
     values = extractor(np.asarray(clip[0]), sampling_rate=16_000, return_tensors="pt").input_values
     expected = layers_of_transformers(copy.deepcopy(model), values)
-    assert relative_error(open_backbone(model, normalise=True)(clip), expected) <= 1e-5
+    assert relative_error(open_backbone(model, normalize=True)(clip), expected) <= 1e-5
 
 
 def test_the_stages_compose_to_the_whole(backbone, padded_batch):
@@ -94,11 +94,11 @@ def test_frame_counts_are_those_of_transformers(build_model, open_backbone, kern
 # Padding
 
 
-@pytest.mark.parametrize("normalise", [False, True], ids=["plain", "normalised"])
+@pytest.mark.parametrize("normalize", [False, True], ids=["plain", "normalized"])
 def test_a_padded_batch_is_its_clips_one_by_one(
-    normalise, model, open_backbone, padded_batch, relative_error
+    normalize, model, open_backbone, padded_batch, relative_error
 ):
-    backbone = open_backbone(model, normalise=normalise)
+    backbone = open_backbone(model, normalize=normalize)
     waveforms, lengths = padded_batch
     layers, counts = backbone(waveforms, lengths), backbone.num_frames(lengths)
     for clip, (length, count) in enumerate(zip(lengths, counts, strict=True)):
@@ -108,7 +108,7 @@ def test_a_padded_batch_is_its_clips_one_by_one(
 
 
 @mixed_masks
-def test_transformers_with_a_mask_is_not_where_it_normalises_over_time(
+def test_transformers_with_a_mask_is_not_where_it_normalizes_over_time(
     variant, model, padded_batch, relative_error
 ):
     waveforms, lengths = padded_batch
@@ -120,18 +120,18 @@ def test_transformers_with_a_mask_is_not_where_it_normalises_over_time(
     assert error > 1e-2 if variant[1] == "group" else error <= 1e-5
 
 
-@pytest.mark.parametrize("normalise", [False, True], ids=["plain", "normalised"])
+@pytest.mark.parametrize("normalize", [False, True], ids=["plain", "normalized"])
 def test_what_stands_in_the_padding_does_not_matter(
-    normalise, model, open_backbone, padded_batch, relative_error
+    normalize, model, open_backbone, padded_batch, relative_error
 ):
-    backbone = open_backbone(model, normalise=normalise)
+    backbone = open_backbone(model, normalize=normalize)
     waveforms, lengths = padded_batch
     disturbed = torch.where(valid_mask(lengths, waveforms.shape[1]), waveforms, 3.0)
     assert relative_error(backbone(disturbed, lengths), backbone(waveforms, lengths)) <= 1e-6
 
 
 def test_the_gradient_is_finite_and_stays_out_of_the_padding(model, open_backbone, padded_batch):
-    backbone = open_backbone(model, normalise=True)
+    backbone = open_backbone(model, normalize=True)
     waveforms, lengths = padded_batch
     gradient = input_gradient(lambda w: backbone(w, lengths), waveforms)
     valid = valid_mask(lengths, waveforms.shape[1])

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.models.loading import open_classifier
-from wavshap_lightning.models.record import Origin
+from wavshap_lightning.models.loading import load_classifier
+from wavshap_lightning.models.record import TrainingProvenance
 
 LABELS = ("angry", "happy", "sad")
 
@@ -41,14 +41,14 @@ def test_the_page_tells_what_is_known(on_tiny, tmp_path):
         "CC BY-NC-SA 4.0",
         "0.612 | 0.550 to 0.660",
         "UAR of 0.333",
-        "open_classifier('mine')",
+        "load_classifier('mine')",
         "torch 2.8",
     ):
         assert hint in body
 
 
 def test_the_page_does_not_make_up_what_is_not_known(build_exportable, tmp_path):
-    front, body = page(build_exportable(Origin()).export(tmp_path / "mine"))
+    front, body = page(build_exportable(TrainingProvenance()).export(tmp_path / "mine"))
     assert "license" not in front
     assert "model-index" not in front
     assert "base_model" not in front
@@ -68,16 +68,20 @@ def test_the_page_does_not_make_up_what_is_not_known(build_exportable, tmp_path)
     ],
     ids=str,
 )
-def test_the_page_tells_the_protocol_in_words(changes, hint, build_exportable, tmp_path, exported_origin):
+def test_the_page_tells_the_protocol_in_words(changes, hint, build_exportable, tmp_path, exported_provenance):
     _, body = page(
-        build_exportable(Origin({**exported_origin.protocol, **changes})).export(tmp_path / "mine")
+        build_exportable(TrainingProvenance({**exported_provenance.protocol, **changes})).export(
+            tmp_path / "mine"
+        )
     )
     assert hint in body
 
 
 def test_names_cannot_break_the_page(build_exportable, tmp_path):
     labels = ("<script>", "a|b", "c\n# d")
-    front, body = page(build_exportable(Origin(), labels).export(tmp_path / "mine", title="<b>`x`"))
+    front, body = page(
+        build_exportable(TrainingProvenance(), labels).export(tmp_path / "mine", title="<b>`x`")
+    )
     assert front["labels"] == list(labels)
     body = re.sub(r"```.*?```|`[^`]*`", "", body, flags=re.DOTALL)  # in code nothing is markup
     assert "<script>" not in body
@@ -88,8 +92,8 @@ def test_names_cannot_break_the_page(build_exportable, tmp_path):
 
 def test_scores_of_another_test_may_be_given(classifier, tmp_path):
     (tmp_path / "test.json").write_text(json.dumps({"uar": 0.5, "loss": float("nan"), "protocol": {}}))
-    again = open_classifier(classifier.export(tmp_path / "mine", scores=tmp_path / "test.json"))
-    assert again.origin.scores == {"test": {"uar": 0.5}}
+    again = load_classifier(classifier.export(tmp_path / "mine", scores=tmp_path / "test.json"))
+    assert again.provenance.scores == {"test": {"uar": 0.5}}
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"uar": "high"}'], ids=repr)

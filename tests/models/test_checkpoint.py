@@ -16,12 +16,12 @@ from wavshap_lightning.models.checkpoint import (
     FORMAT_VERSION,
     ClassifierRecord,
     describe_classifier,
-    load_classifier,
     load_trained_state,
     trained_state,
 )
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings
+from wavshap_lightning.models.loading import load_classifier
 
 LABELS = ["angry", "happy", "sad"]
 TRAINED = [{}, {"unfreeze_layers": 1}, {"lora_rank": 2}, {"unfreeze_layers": 1, "lora_rank": 2}]

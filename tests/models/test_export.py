@@ -12,7 +12,7 @@ from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.checkpoint import trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.hub import NAMES
-from wavshap_lightning.models.loading import open_classifier
+from wavshap_lightning.models.loading import load_classifier
 
 LABELS = ("angry", "happy", "sad")
 
@@ -30,9 +30,9 @@ def classifier(build_exportable):
 )
 def test_an_export_comes_back_the_same(backbone, build_exportable, tmp_path, padded_batch):
     classifier = build_exportable(**backbone)
-    again = open_classifier(classifier.export(tmp_path / "mine"))
+    again = load_classifier(classifier.export(tmp_path / "mine"))
     assert torch.equal(again(*padded_batch), classifier(*padded_batch))
-    assert (again.labels, again.origin) == (classifier.labels, classifier.origin)
+    assert (again.labels, again.provenance) == (classifier.labels, classifier.provenance)
     assert again.backbone.settings == classifier.backbone.settings
     assert again.backbone.fingerprint == classifier.backbone.fingerprint
 
@@ -46,7 +46,7 @@ def test_what_is_trained_is_written_and_nothing_else(classifier, tmp_path):
 
 def test_equal_classifiers_give_equal_bytes(classifier, tmp_path):
     one, other = classifier.export(tmp_path / "a" / "mine"), classifier.export(tmp_path / "b" / "mine")
-    again = open_classifier(one).export(tmp_path / "c" / "mine")
+    again = load_classifier(one).export(tmp_path / "c" / "mine")
     for name in NAMES:
         assert (one / name).read_bytes() == (other / name).read_bytes() == (again / name).read_bytes()
 
@@ -58,7 +58,7 @@ def test_a_relative_backbone_is_found_from_elsewhere(build_model, save_model, tm
     classifier.export("mine")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert torch.equal(open_classifier("../mine")(clip), classifier(clip))
+    assert torch.equal(load_classifier("../mine")(clip), classifier(clip))
 
 
 # It is not overwritten, and what was changed is noticed
@@ -67,7 +67,7 @@ def test_a_relative_backbone_is_found_from_elsewhere(build_model, save_model, tm
 def test_an_earlier_export_is_replaced(classifier, build_exportable, tmp_path, clip):
     classifier.export(tmp_path / "mine")
     other = build_exportable()
-    assert torch.equal(open_classifier(other.export(tmp_path / "mine"))(clip), other(clip))
+    assert torch.equal(load_classifier(other.export(tmp_path / "mine"))(clip), other(clip))
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "README.md", "config.json", "model.safetensors"])
@@ -94,7 +94,7 @@ def test_a_flipped_bit_is_noticed(classifier, tmp_path):
     content[-3] ^= 1
     weights.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"model\.safetensors has sha256=.*one of them was changed"):
-        open_classifier(weights.parent)
+        load_classifier(weights.parent)
 
 
 def change_record(folder, **changes):
@@ -117,7 +117,7 @@ def test_a_record_that_was_changed_is_refused(changes, message, classifier, tmp_
     folder = classifier.export(tmp_path / "mine")
     change_record(folder, **changes)
     with pytest.raises(CheckpointError, match=message):
-        open_classifier(folder)
+        load_classifier(folder)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "\x00"], ids=repr)
@@ -125,11 +125,11 @@ def test_what_is_no_record_is_refused(content, classifier, tmp_path):
     folder = classifier.export(tmp_path / "mine")
     (folder / "classifier.json").write_text(content)
     with pytest.raises(CheckpointError, match="is not the record of a classifier"):
-        open_classifier(folder)
+        load_classifier(folder)
 
 
 def test_missing_weights_are_refused(classifier, tmp_path):
     folder = classifier.export(tmp_path / "mine")
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):
-        open_classifier(folder)
+        load_classifier(folder)

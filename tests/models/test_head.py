@@ -9,7 +9,7 @@ import torch
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models.head import EmotionHead, HeadSettings, LayerMix
-from wavshap_lightning.models.pooling import drop_frames, summarise_layers
+from wavshap_lightning.models.pooling import drop_frames, summarize_layers
 
 POOLING_NAMES = ("mean", "mean_std", "attentive")
 NUM_CLASSES = 5
@@ -42,7 +42,7 @@ def head(request, generator):
 
 def test_statistics_give_the_logits_of_the_layers(head, layers):
     values, num_frames = layers
-    found = head.classify_statistics(summarise_layers(values, num_frames, head.statistic))
+    found = head.classify_statistics(summarize_layers(values, num_frames, head.statistic))
     torch.testing.assert_close(found, head(values, num_frames), rtol=1e-5, atol=1e-5)
     assert found.shape == (3, NUM_CLASSES)
 
@@ -62,7 +62,7 @@ def test_one_single_frame_has_finite_gradients(head, layers):
 
 def test_statistics_give_the_gradients_of_the_layers(head, layers):
     values, num_frames = layers
-    summary = summarise_layers(values, num_frames, head.statistic)
+    summary = summarize_layers(values, num_frames, head.statistic)
     expected = torch.autograd.grad(head(values, num_frames).square().sum(), [*head.parameters()])
     found = torch.autograd.grad(head.classify_statistics(summary).square().sum(), [*head.parameters()])
     for ours, theirs in zip(found, expected, strict=True):

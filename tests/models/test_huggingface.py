@@ -32,9 +32,9 @@ KINDS = list(product(CLASSES, ("group", "layer"), (False, True), (False, True)))
 
 @pytest.fixture
 def make_original(build_model, tmp_path):
-    """`(family, norm, normalise=False, **config) -> (model, folder)` with weights far from fresh ones."""
+    """`(family, norm, normalize=False, **config) -> (model, folder)` with weights far from fresh ones."""
 
-    def make(family="wavlm", norm="group", *, normalise=False, **config):
+    def make(family="wavlm", norm="group", *, normalize=False, **config):
         backbone = build_model(family, norm, id2label=LABELS, classifier_proj_size=24, **config)
         generator = torch.Generator().manual_seed(1)
         with torch.random.fork_rng(devices=[]):
@@ -45,7 +45,7 @@ def make_original(build_model, tmp_path):
                 if not name.startswith(original.base_model_prefix):
                     value.copy_(torch.randn(value.shape, generator=generator))
         original.save_pretrained(tmp_path)
-        Wav2Vec2FeatureExtractor(do_normalize=normalise).save_pretrained(tmp_path)
+        Wav2Vec2FeatureExtractor(do_normalize=normalize).save_pretrained(tmp_path)
         return original, tmp_path
 
     return make
@@ -95,16 +95,16 @@ def test_a_padded_batch_is_the_originals_clips_one_by_one(family, make_original,
             torch.testing.assert_close(logits, original(clip[None, :length]).logits[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_the_feature_extractor_is_obeyed(normalise, make_original, clip):
-    original, folder = make_original(norm="layer", normalise=normalise)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_feature_extractor_is_obeyed(normalize, make_original, clip):
+    original, folder = make_original(norm="layer", normalize=normalize)
     extractor = Wav2Vec2FeatureExtractor.from_pretrained(folder)
     heard = extractor(clip[0].numpy(), sampling_rate=16_000, return_tensors="pt").input_values
     with torch.no_grad():
         torch.testing.assert_close(
             open_huggingface(str(folder))(clip), original(heard).logits, rtol=1e-5, atol=1e-5
         )
-        assert normalise != torch.allclose(original(heard).logits, original(clip).logits, rtol=1e-3)
+        assert normalize != torch.allclose(original(heard).logits, original(clip).logits, rtol=1e-3)
 
 
 def test_another_sampling_rate_is_told(make_original):

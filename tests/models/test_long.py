@@ -23,10 +23,10 @@ def few_queries_at_once(monkeypatch):
     monkeypatch.setattr(attention, "BLOCK_SCORES", 7 * NUM_FRAMES * 4)
 
 
-@pytest.fixture(params=[False, True], ids=["as it is", "normalised"])
+@pytest.fixture(params=[False, True], ids=["as it is", "normalized"])
 def any_backbone(request, variant, build_model, open_backbone):
     """Every family, both places of the norm."""
-    return open_backbone(build_model(*variant), normalise=request.param)
+    return open_backbone(build_model(*variant), normalize=request.param)
 
 
 @pytest.fixture

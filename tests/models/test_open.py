@@ -13,7 +13,7 @@ from wavshap_lightning.errors import CheckpointError, ModelError, SettingError, 
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, describe_classifier, trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.loading import open_classifier
+from wavshap_lightning.models.loading import load_classifier
 
 LABELS = ("angry", "happy")
 PROTOCOL = {"hash": "h", "fold": 0, "digest": "d", "corpus": "c", "name": "n"}
@@ -71,7 +71,7 @@ def put_on_hub(tmp_path, monkeypatch):
 
 def refuse(model, *hints, error=ModelError, **options):
     with pytest.raises(error) as caught:
-        open_classifier(model, **options)
+        load_classifier(model, **options)
     for hint in hints:
         assert hint in str(caught.value)
 
@@ -86,16 +86,16 @@ def refuse(model, *hints, error=ModelError, **options):
 )
 def test_a_run_opens_wherever_it_is_pointed_at(place, write_run, classifier, clip):
     folder = write_run()
-    found = open_classifier(folder / place)
+    found = load_classifier(folder / place)
     assert torch.equal(found(clip), classifier(clip))
-    assert found.origin.protocol == PROTOCOL
+    assert found.provenance.protocol == PROTOCOL
 
 
 def test_of_several_runs_the_latest_opens(write_run, classifier):
     write_run("runs/demo/version_2")
     classifier.labels = ("calm", "loud")
     latest = write_run("runs/demo/version_10")
-    assert open_classifier(latest.parent).labels == ("calm", "loud")
+    assert load_classifier(latest.parent).labels == ("calm", "loud")
 
 
 def test_a_run_knows_its_scores(write_run):
@@ -103,7 +103,7 @@ def test_a_run_knows_its_scores(write_run):
     folder = write_run("runs/demo/version_0/fold_0", test=content)
     folds = {"folds": [{}, {}], "uar": 0.6, "uar_low": 0.5, "uar_high": 0.7, "protocol": {"hash": "h"}}
     (folder.parent / "cv.json").write_text(json.dumps(folds))
-    assert open_classifier(folder).origin.scores == {
+    assert load_classifier(folder).provenance.scores == {
         "test": {"uar": 0.5, "wa": 0.4},
         "cross_validation": {"folds": 2, "uar": 0.6, "uar_low": 0.5, "uar_high": 0.7},
     }
@@ -111,21 +111,21 @@ def test_a_run_knows_its_scores(write_run):
 
 @pytest.mark.parametrize("content", [{"uar": 0.5}, {"uar": 0.5, "protocol": PROTOCOL | {"fold": 1}}, []])
 def test_scores_of_something_else_are_not_taken(content, write_run):
-    assert open_classifier(write_run(test=content)).origin.scores == {}
+    assert load_classifier(write_run(test=content)).provenance.scores == {}
 
 
 def test_a_folder_of_hugging_face_opens(original, clip):
     model, folder = original
     with torch.no_grad():
         torch.testing.assert_close(
-            open_classifier(folder)(clip), model(_normalised(clip)).logits, rtol=1e-5, atol=1e-5
+            load_classifier(folder)(clip), model(_normalized(clip)).logits, rtol=1e-5, atol=1e-5
         )
 
 
 def test_a_model_of_hugging_face_can_be_exported(original, tmp_path, clip):
     _, folder = original
-    opened = open_classifier(str(folder))
-    again = open_classifier(opened.export(tmp_path / "mine"))
+    opened = load_classifier(str(folder))
+    again = load_classifier(opened.export(tmp_path / "mine"))
     assert torch.equal(again(clip), opened(clip))
     assert again.backbone.fingerprint == opened.backbone.fingerprint
     assert again.labels == ("a", "b", "c")
@@ -133,16 +133,16 @@ def test_a_model_of_hugging_face_can_be_exported(original, tmp_path, clip):
 
 def test_a_name_on_the_hub_opens_without_network_once_it_was_fetched(original, put_on_hub, clip):
     model, folder = original
-    found = open_classifier(put_on_hub(folder, "me/wavlm-er"))
+    found = load_classifier(put_on_hub(folder, "me/wavlm-er"))
     with torch.no_grad():
-        torch.testing.assert_close(found(clip), model(_normalised(clip)).logits, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found(clip), model(_normalized(clip)).logits, rtol=1e-5, atol=1e-5)
     assert (found.backbone.settings.name, found.backbone.settings.revision) == ("me/wavlm-er", COMMIT)
 
 
 @pytest.mark.parametrize("revision", [None, COMMIT])
 def test_an_export_on_the_hub_opens(revision, classifier, put_on_hub, tmp_path, clip):
     name = put_on_hub(classifier.export(tmp_path / "mine"), "me/mine")
-    assert torch.equal(open_classifier(name, revision=revision)(clip), classifier(clip))
+    assert torch.equal(load_classifier(name, revision=revision)(clip), classifier(clip))
 
 
 def test_half_an_export_on_the_hub_is_refused(classifier, put_on_hub, tmp_path):
@@ -232,5 +232,5 @@ class MakesFolder:
         return os.mkdir, (str(self.path),)
 
 
-def _normalised(clip):
+def _normalized(clip):
     return (clip - clip.mean()) / (clip.var(correction=0) + 1e-7).sqrt()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.models.pooling import POOLINGS, VARIANCE_FLOOR, AttentivePooling, summarise_layers
+from wavshap_lightning.models.pooling import POOLINGS, VARIANCE_FLOOR, AttentivePooling, summarize_layers
 
 SIZE = 8
 
@@ -110,7 +110,7 @@ def test_statistics_pool_to_the_same_as_frames(name, layers, generator):
     pooling, weights = POOLINGS[name](SIZE), torch.randn(3, generator=generator)
     mixed = torch.einsum("l,blth->bth", weights, values)
     expected = pooling(mixed, torch.arange(9) < num_frames[:, None])
-    statistics = summarise_layers(values, num_frames, pooling.statistic)
+    statistics = summarize_layers(values, num_frames, pooling.statistic)
     torch.testing.assert_close(pooling.pool_statistics(statistics, weights), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -118,4 +118,4 @@ def test_no_statistic_stands_in_for_the_frames_of_attentive_pooling(layers):
     pooling = AttentivePooling(SIZE)
     assert pooling.statistic == "frames"
     with pytest.raises(NotImplementedError, match="frames themselves"):
-        pooling.pool_statistics(summarise_layers(*layers, "frames"), torch.ones(3))
+        pooling.pool_statistics(summarize_layers(*layers, "frames"), torch.ones(3))

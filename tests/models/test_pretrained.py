@@ -89,14 +89,14 @@ def test_the_global_random_state_is_as_it_was(folder):
 
 def test_tiny_needs_neither_folder_nor_network():
     opened = open_pretrained("tiny")
-    assert (opened.name, opened.normalise, opened.sample_rate) == ("tiny", False, 16_000)
+    assert (opened.name, opened.normalize, opened.sample_rate) == ("tiny", False, 16_000)
 
 
 # Preprocessing
 
 
 @pytest.mark.parametrize(
-    ("family", "norm", "normalise"),
+    ("family", "norm", "normalize"),
     [
         ("wavlm", "group", False),
         ("wavlm", "layer", True),
@@ -105,13 +105,13 @@ def test_tiny_needs_neither_folder_nor_network():
     ],
 )
 def test_without_a_word_on_preprocessing_it_is_as_published(
-    family, norm, normalise, build_model, save_model, tmp_path
+    family, norm, normalize, build_model, save_model, tmp_path
 ):
     folder = save_model(build_model(family, norm), tmp_path)
     (folder / "preprocessor_config.json").unlink()
     with pytest.warns(UserWarning, match="has no preprocessor_config.json"):
         opened = open_pretrained(str(folder))
-    assert (opened.normalise, opened.sample_rate) == (normalise, 16_000)
+    assert (opened.normalize, opened.sample_rate) == (normalize, 16_000)
 
 
 @pytest.mark.parametrize("content", ["[]", '{"do_normalize": null}', "3"])
@@ -138,13 +138,13 @@ def test_nobody_is_asked_to_convert_the_weights(folder, monkeypatch):
     assert NO_CONVERSION not in os.environ
 
 
-@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("sample_rate", [8_000, 16_000])
-def test_the_feature_extractors_settings_are_honoured(normalise, sample_rate, folder):
-    Wav2Vec2FeatureExtractor(do_normalize=normalise, sampling_rate=sample_rate).save_pretrained(folder)
+def test_the_feature_extractors_settings_are_honoured(normalize, sample_rate, folder):
+    Wav2Vec2FeatureExtractor(do_normalize=normalize, sampling_rate=sample_rate).save_pretrained(folder)
     assert (folder / "preprocessor_config.json").is_file()
     opened = open_pretrained(str(folder))
-    assert (opened.normalise, opened.sample_rate) == (normalise, sample_rate)
+    assert (opened.normalize, opened.sample_rate) == (normalize, sample_rate)
 
 
 def test_the_settings_are_found_inside_a_processors(folder):
@@ -154,7 +154,7 @@ def test_the_settings_are_found_inside_a_processors(folder):
     Wav2Vec2Processor(extractor, Wav2Vec2CTCTokenizer(vocabulary)).save_pretrained(folder)
     (folder / "preprocessor_config.json").unlink()
     opened = open_pretrained(str(folder))
-    assert (opened.normalise, opened.sample_rate) == (False, 8_000)
+    assert (opened.normalize, opened.sample_rate) == (False, 8_000)
 
 
 # Fingerprint
@@ -166,7 +166,7 @@ def fingerprint(model, **options):
 
 def test_equal_weights_have_equal_fingerprints(model, build_model, folder):
     assert fingerprint(model) == fingerprint(build_model()) != fingerprint(build_model(seed=1))
-    assert open_pretrained(str(folder)).fingerprint == fingerprint(model, normalise=True)
+    assert open_pretrained(str(folder)).fingerprint == fingerprint(model, normalize=True)
 
 
 def test_the_name_is_not_in_the_fingerprint(model):
@@ -186,7 +186,7 @@ def test_every_weight_is_in_the_fingerprint(model):
 
 
 def test_preprocessing_is_in_the_fingerprint(model):
-    assert fingerprint(model) != fingerprint(model, normalise=True)
+    assert fingerprint(model) != fingerprint(model, normalize=True)
     assert fingerprint(model) != fingerprint(model, sample_rate=8_000)
 
 
@@ -214,7 +214,7 @@ def test_what_only_pretraining_uses_may_lack_and_does_not_count(folder, model):
     change_weights(folder, lambda weights: {k: v for k, v in weights.items() if k != "masked_spec_embed"})
     opened = open_pretrained(str(folder))
     assert not torch.equal(opened.model.masked_spec_embed, model.masked_spec_embed)
-    assert opened.fingerprint == fingerprint(model, normalise=True)
+    assert opened.fingerprint == fingerprint(model, normalize=True)
 
 
 # What cannot be opened

@@ -14,7 +14,7 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.manifest import read_manifest
 from wavshap_lightning.errors import AudioError
 from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.pooling import summarise_layers
+from wavshap_lightning.models.pooling import summarize_layers
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 from wavshap_lightning.training.data import extraction as features
 from wavshap_lightning.training.data.cache import TensorCache
@@ -45,7 +45,7 @@ def one_by_one(backbone, clip, statistic):
     waveform = read_waveform(clip, backbone.sample_rate)[None]
     with torch.no_grad():
         layers = backbone(waveform)
-    summary = summarise_layers(layers, torch.tensor([layers.shape[2]]), statistic)
+    summary = summarize_layers(layers, torch.tensor([layers.shape[2]]), statistic)
     return {name: values[0] for name, values in summary.items() if name != "num_frames"}
 
 

@@ -15,7 +15,7 @@ from wavshap_lightning.models.head import EmotionHead, HeadSettings
 from wavshap_lightning.models.pooling import (
     covariance_with_mix,
     mix_variance,
-    summarise_layers,
+    summarize_layers,
 )
 from wavshap_lightning.training.data.dataset import ClipRequest
 from wavshap_lightning.training.monitoring import class_layers
@@ -55,7 +55,7 @@ def stacks():
 
 
 def statistics(layers, statistic):
-    return summarise_layers(layers, torch.full((len(layers),), layers.shape[2]), statistic)
+    return summarize_layers(layers, torch.full((len(layers),), layers.shape[2]), statistic)
 
 
 def survey(head, clips, labels, baselines, *, seed=0, **settings):

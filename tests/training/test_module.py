@@ -10,8 +10,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from wavshap_lightning.errors import CheckpointError, SettingError
 from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone
-from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, load_classifier
+from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY
 from wavshap_lightning.models.head import HeadSettings
+from wavshap_lightning.models.loading import load_classifier
 from wavshap_lightning.training.checkpoints import WholeCheckpoints
 from wavshap_lightning.training.module import EmotionModule, LossSettings, OptimizerSettings
 

@@ -34,7 +34,7 @@ from wavshap_lightning.explainer.settings import PATHS, RECORDED_FAMILIES, Expla
 from wavshap_lightning.explainer.stages import check_layers_fit
 from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.loading import open_classifier
+from wavshap_lightning.models.loading import load_classifier
 
 
 def open_model(name: str, device: str) -> EmotionClassifier:
@@ -45,7 +45,7 @@ def open_model(name: str, device: str) -> EmotionClassifier:
         SettingError: If the device cannot be used.
     """
     place = _checked(device)
-    return open_classifier(name).to(place)
+    return load_classifier(name).to(place)
 
 
 def _checked(device: str) -> torch.device:

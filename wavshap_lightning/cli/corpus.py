@@ -286,7 +286,7 @@ def run(options: Namespace) -> int:
     _check(options)
     with quiet():
         classifier = open_model(options.model, "cpu")
-        chosen = choose_clips(_wanted(options), classifier.origin.protocol, default_cache_directory())
+        chosen = choose_clips(_wanted(options), classifier.provenance.protocol, default_cache_directory())
         job = _build_job(options, classifier, chosen)
         trainer = _build_trainer(options, job)
         if trainer.is_global_zero:

@@ -196,7 +196,7 @@ def check_comparable(first: EmotionClassifier, second: EmotionClassifier) -> Non
 def _alike(first: EmotionClassifier, second: EmotionClassifier) -> tuple[Path, ...]:
     """The paths at whose beginning both see the same."""
     one, other = first.backbone, second.backbone
-    if (one.fingerprint, one.normalise) != (other.fingerprint, other.normalise):
+    if (one.fingerprint, one.normalize) != (other.fingerprint, other.normalize):
         return ("waveform",)
     frozen = one.settings.frozen and other.settings.frozen
     return ("waveform", "frames", "layers") if frozen else ("waveform", "frames")

@@ -38,7 +38,7 @@ WHEN = ("frames", "waveform")
 def ignores_level(classifier: EmotionClassifier) -> bool:
     """Whether a clip gives the same frames however quiet it is, and a path from silence is ill-posed."""
     norm = getattr(classifier.backbone.model.config, "feat_extract_norm", None)
-    return norm == "group" or classifier.backbone.normalise
+    return norm == "group" or classifier.backbone.normalize
 
 
 def caveats(

@@ -37,7 +37,7 @@ from wavshap_lightning.explainer.targets import PREDICTED, target_named
 from wavshap_lightning.explainer.time_grid import TimeGrid, band_edges_hz, frame_level_db, times_of
 from wavshap_lightning.models.checkpoint import trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.loading import open_classifier
+from wavshap_lightning.models.loading import load_classifier
 
 
 def fingerprint(classifier: EmotionClassifier) -> str:
@@ -196,7 +196,7 @@ class Explainer:
 
     Args:
         classifier: The classifier, on any device, or whatever
-            [`open_classifier`][wavshap_lightning.models.loading.open_classifier] opens.
+            [`load_classifier`][wavshap_lightning.models.loading.load_classifier] opens.
         settings: How to explain.
 
     Raises:
@@ -321,9 +321,9 @@ def _opened(classifier: object) -> EmotionClassifier:
     if isinstance(classifier, EmotionClassifier):
         return classifier
     if isinstance(classifier, str | PathLike):
-        return open_classifier(classifier)
+        return load_classifier(classifier)
     raise SettingError(
-        f"classifier is a {type(classifier).__name__}; give an EmotionClassifier, or what open_classifier "
+        f"classifier is a {type(classifier).__name__}; give an EmotionClassifier, or what load_classifier "
         "opens, such as the path of a checkpoint"
     )
 

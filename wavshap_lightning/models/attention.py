@@ -64,24 +64,24 @@ def sparingly(compute: Callable[..., Tensor], first: First, *tensors: Tensor) ->
     return checkpoint(compute, first, *tensors, use_reentrant=False, preserve_rng_state=False)
 
 
-Normalise = Callable[[Float[Tensor, "batch channels steps"], nn.GroupNorm], Tensor]
+Normalize = Callable[[Float[Tensor, "batch channels steps"], nn.GroupNorm], Tensor]
 """What is done in place of the model's group norm."""
 
 
 def convolve(
-    model: TransformersModule, states: Float[Tensor, "batch 1 samples"], normalise_first: Normalise
+    model: TransformersModule, states: Float[Tensor, "batch 1 samples"], normalize_first: Normalize
 ) -> Float[Tensor, "batch channels time"]:
     """All convolutions in turn.
 
     Args:
         model: Whose.
         states: Waveforms.
-        normalise_first: The first one's group norm, which looks at the whole clip; not asked where the model
+        normalize_first: The first one's group norm, which looks at the whole clip; not asked where the model
             has none.
     """
     first, *rest = model.feature_extractor.conv_layers
     norm = group_norm_of(model)
-    states = first(states) if norm is None else first.activation(normalise_first(first.conv(states), norm))
+    states = first(states) if norm is None else first.activation(normalize_first(first.conv(states), norm))
     for convolution in rest:
         states = convolution(states)
     return states

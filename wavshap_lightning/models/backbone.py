@@ -24,7 +24,7 @@ from wavshap_lightning.models.attention import (
     use_gated_attention,
     without_weight_norm,
 )
-from wavshap_lightning.models.normalization import normalise_waveforms, valid_group_norm, valid_mask
+from wavshap_lightning.models.normalization import normalize_waveforms, valid_group_norm, valid_mask
 from wavshap_lightning.models.pretrained import (
     PretrainedSpeechModel,
     TransformersModule,
@@ -189,7 +189,7 @@ class SpeechBackbone(nn.Module):
         self._normed_before = bool(config.do_stable_layer_norm)  # and once more after the last layer
         self._norms_last = self._normed_before and final_norm and depth == config.num_hidden_layers
         self.fingerprint = fingerprint_of(opened, depth, final_norm=final_norm)
-        self.normalise = opened.normalise
+        self.normalize = opened.normalize
         self.sample_rate = opened.sample_rate
         self.frame_grid = FrameGrid.from_convolutions(
             config.conv_kernel, config.conv_stride, opened.sample_rate
@@ -252,8 +252,8 @@ class SpeechBackbone(nn.Module):
             )
         num_frames = self.num_frames(lengths)
         with self.autocast(waveforms.device):
-            states = normalise_waveforms(waveforms, lengths) if self.normalise else waveforms
-            states = convolve(self.model, states[:, None], partial(self._normalise_first, lengths))
+            states = normalize_waveforms(waveforms, lengths) if self.normalize else waveforms
+            states = convolve(self.model, states[:, None], partial(self._normalize_first, lengths))
         frames = states.transpose(1, 2).float()
         return frames * valid_mask(num_frames, frames.shape[1])[:, :, None]
 
@@ -302,7 +302,7 @@ class SpeechBackbone(nn.Module):
             )
         return torch.autocast(device.type, torch.bfloat16, enabled=lowered)
 
-    def _normalise_first(
+    def _normalize_first(
         self,
         lengths: Int[Tensor, " batch"],
         states: Float[Tensor, "batch channels steps"],

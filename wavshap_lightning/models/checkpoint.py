@@ -22,7 +22,7 @@ from wavshap_lightning.errors import CheckpointError
 from wavshap_lightning.models.backbone import BackboneSettings, build_backbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings
-from wavshap_lightning.models.record import Origin
+from wavshap_lightning.models.record import TrainingProvenance
 
 CLASSIFIER_KEY = "wavshap_classifier"
 REQUIRED_KEYS = (CLASSIFIER_KEY, "state_dict")
@@ -55,7 +55,7 @@ class ClassifierRecord:
         head: The head's shape.
         protocol: The split it was trained on, as `Protocol.to_dict()` gives it, with its fold.
         versions: Versions of the libraries that trained it.
-        scores: How good it was, as [`Origin`][wavshap_lightning.models.record.Origin] has it.
+        scores: Its scores, as in [`TrainingProvenance`][wavshap_lightning.models.record.TrainingProvenance].
         format_version: Version of this layout.
     """
 
@@ -193,7 +193,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def load_classifier(path: str | Path) -> EmotionClassifier:
+def load_checkpoint(path: str | Path) -> EmotionClassifier:
     """The classifier of a checkpoint, in evaluation mode on the CPU.
 
     Raises:
@@ -247,10 +247,10 @@ def check_backbone(record: ClassifierRecord, classifier: EmotionClassifier) -> N
 def _build(record: ClassifierRecord) -> EmotionClassifier:
     """The recorded classifier before its weights; the global random state is as it was afterwards."""
     try:
-        origin = Origin(record.protocol, record.versions, record.scores)
+        provenance = TrainingProvenance(record.protocol, record.versions, record.scores)
         with torch.random.fork_rng(devices=[]):
             return EmotionClassifier(
-                build_backbone(record.backbone), record.labels, record.head, origin=origin
+                build_backbone(record.backbone), record.labels, record.head, provenance=provenance
             )
     except (TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(f"the classifier's record describes no classifier: {error}") from error

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.head import EmotionHead, HeadSettings
-from wavshap_lightning.models.record import Origin
+from wavshap_lightning.models.record import TrainingProvenance
 
 
 class EmotionClassifier(nn.Module):
@@ -25,7 +25,7 @@ class EmotionClassifier(nn.Module):
         backbone: The speech backbone.
         labels: The classes, in the order of the logits.
         head: The head's shape.
-        origin: Where it comes from.
+        provenance: Where it comes from.
 
     Raises:
         SettingError: If there are fewer than two labels, or one stands twice.
@@ -37,13 +37,13 @@ class EmotionClassifier(nn.Module):
         labels: Sequence[str],
         head: HeadSettings | None = None,
         *,
-        origin: Origin | None = None,
+        provenance: TrainingProvenance | None = None,
     ) -> None:
         super().__init__()
         if len(set(labels)) != len(labels):
             raise SettingError(f"labels={list(labels)} names a class twice; name each once")
         self.labels = tuple(labels)
-        self.origin = origin or Origin()
+        self.provenance = provenance or TrainingProvenance()
         self.backbone = backbone
         self.head = EmotionHead(backbone.num_layers, backbone.hidden_size, len(labels), head)
 

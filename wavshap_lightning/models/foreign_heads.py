@@ -26,7 +26,7 @@ from wavshap_lightning.errors import ModelError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import EmotionHead, HeadSettings
-from wavshap_lightning.models.normalization import normalise_waveforms
+from wavshap_lightning.models.normalization import normalize_waveforms
 from wavshap_lightning.models.pretrained import Source, TransformersModule
 
 CLASSES: dict[str, type[PreTrainedModel]] = {
@@ -161,7 +161,7 @@ def _sound(config: PretrainedConfig) -> Float[Tensor, "1 samples"]:
     grid = FrameGrid.from_convolutions(config.conv_kernel, config.conv_stride, sample_rate=1)
     num_samples = grid.receptive_field_samples + (CHECKED_FRAMES - 1) * grid.hop_samples
     time = torch.linspace(0.0, 1.0, num_samples)
-    return normalise_waveforms((1000.0 * time.square()).sin()[None], torch.tensor([num_samples]))
+    return normalize_waveforms((1000.0 * time.square()).sin()[None], torch.tensor([num_samples]))
 
 
 def _sums_after_final_norm(model: TransformersModule, sound: Float[Tensor, "1 samples"]) -> bool:

@@ -120,8 +120,8 @@ def _results(record: ClassifierRecord, corpus: str) -> Iterator[EvalResult]:
 def _use(place: str) -> str:
     return (
         "```python\n"
-        "from wavshap_lightning import explain, open_classifier, plot\n\n"
-        f"classifier = open_classifier({place!r})\n"
+        "from wavshap_lightning import explain, load_classifier, plot\n\n"
+        f"classifier = load_classifier({place!r})\n"
         'found = explain(classifier, "clip.wav")  # what it predicts, and why\n'
         'plot(found).savefig("clip.png")\n'
         "```\n\n"
@@ -447,9 +447,11 @@ def push_classifier(
 
 
 def _describe(classifier: EmotionClassifier, scores: Scores | None, backbone: str | None) -> ClassifierRecord:
-    origin = classifier.origin
-    known = origin.scores if scores is None else {**origin.scores, "test": _read_scores(scores)}
-    record = describe_classifier(classifier, protocol=origin.protocol, versions=origin.versions, scores=known)
+    provenance = classifier.provenance
+    known = provenance.scores if scores is None else {**provenance.scores, "test": _read_scores(scores)}
+    record = describe_classifier(
+        classifier, protocol=provenance.protocol, versions=provenance.versions, scores=known
+    )
     return replace(record, backbone=replace(record.backbone, **_reference(record.backbone.name, backbone)))
 
 

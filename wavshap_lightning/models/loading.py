@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES
 from wavshap_lightning.errors import CheckpointError, ModelError, SettingError
-from wavshap_lightning.models.checkpoint import load_classifier, read_checkpoint
+from wavshap_lightning.models.checkpoint import load_checkpoint, read_checkpoint
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.foreign_heads import open_huggingface
 from wavshap_lightning.models.hub import RECORD_NAME, WEIGHTS_NAME, read_exported
@@ -26,7 +26,7 @@ PARTS_OF_A_FOLDER = frozenset({".safetensors", ".json", ".bin"})
 NO_HUB_SUFFIXES = frozenset({".ckpt", ".pt", ".pth", ".csv", *PARTS_OF_A_FOLDER, *AUDIO_SUFFIXES})
 
 
-def open_classifier(model: str | PathLike[str], *, revision: str | None = None) -> EmotionClassifier:
+def load_classifier(model: str | PathLike[str], *, revision: str | None = None) -> EmotionClassifier:
     """The classifier that a path or name stands for, in evaluation mode on the CPU.
 
     Nothing is fetched unless `model` is a name on the Hub, and nothing in any file is ever run.
@@ -76,10 +76,10 @@ def _open_file(path: Path) -> EmotionClassifier:
         raise ModelError(f"model={path} is a recording; {EXPECTED}, and the recordings after it")
     if suffix in PARTS_OF_A_FOLDER:
         raise ModelError(f"model={path} is one file of a model; give the folder it lies in: {path.parent}")
-    classifier = load_classifier(path)
+    classifier = load_checkpoint(path)
     if path.parts[-2:] == BEST.parts:
-        scores = read_scores(path.parent.parent, classifier.origin.protocol)
-        classifier.origin = replace(classifier.origin, scores=scores or classifier.origin.scores)
+        scores = read_scores(path.parent.parent, classifier.provenance.protocol)
+        classifier.provenance = replace(classifier.provenance, scores=scores or classifier.provenance.scores)
     return classifier
 
 

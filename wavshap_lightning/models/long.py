@@ -23,9 +23,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.models.attention import Normalise, bias_by_offset, convolve, group_norm_of, sparingly
+from wavshap_lightning.models.attention import Normalize, bias_by_offset, convolve, group_norm_of, sparingly
 from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.normalization import channel_statistics, normalise_waveforms
+from wavshap_lightning.models.normalization import channel_statistics, normalize_waveforms
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class LongBackbone:
 
     def frontend(self, waveforms: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch time channels"]:
         """As `SpeechBackbone.frontend`, but for rounding."""
-        if self.backbone.normalise:
+        if self.backbone.normalize:
             lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
-            waveforms = normalise_waveforms(waveforms, lengths)
-        normalise_first = _normaliser(self.backbone, waveforms)
+            waveforms = normalize_waveforms(waveforms, lengths)
+        normalize_first = _normalizer(self.backbone, waveforms)
         num_frames = self.backbone.frame_grid.num_frames(waveforms.shape[1])
         windows = [
-            sparingly(self._convolve, normalise_first, waveforms[:, self._heard(*window)])
+            sparingly(self._convolve, normalize_first, waveforms[:, self._heard(*window)])
             for window in pairwise(edges(num_frames, self.window_frames))
         ]
         return torch.cat(windows, 1)
@@ -102,10 +102,10 @@ class LongBackbone:
         return slice(start * grid.hop_samples, last + grid.receptive_field_samples)
 
     def _convolve(
-        self, normalise_first: Normalise, samples: Float[Tensor, "batch samples"]
+        self, normalize_first: Normalize, samples: Float[Tensor, "batch samples"]
     ) -> Float[Tensor, "batch time channels"]:
         with self.backbone.autocast(samples.device):
-            states = convolve(self.backbone.model, samples[:, None], normalise_first)
+            states = convolve(self.backbone.model, samples[:, None], normalize_first)
         return states.transpose(1, 2).float()
 
 
@@ -119,8 +119,8 @@ def edges(num_frames: int, window_frames: int) -> list[int]:
     return [num_frames * index // count for index in range(count + 1)]
 
 
-def _normaliser(backbone: SpeechBackbone, waveforms: Float[Tensor, "batch samples"]) -> Normalise:
+def _normalizer(backbone: SpeechBackbone, waveforms: Float[Tensor, "batch samples"]) -> Normalize:
     """The group norm of a part, with the statistics of the whole; never asked where the model has none."""
     if group_norm_of(backbone.model) is None:
         return lambda states, norm: norm(states)
-    return channel_statistics(waveforms, backbone.model.feature_extractor.conv_layers[0].conv).normalise
+    return channel_statistics(waveforms, backbone.model.feature_extractor.conv_layers[0].conv).normalize

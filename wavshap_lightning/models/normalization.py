@@ -1,6 +1,6 @@
 """Normalisation over the valid part of padded waveforms, so that padding changes nothing.
 
-WavLM Base, HuBERT Base and wav2vec2 Base normalise the first convolution's output over the whole
+WavLM Base, HuBERT Base and wav2vec2 Base normalize the first convolution's output over the whole
 padded length: padding a clip changes its features by tens of per cent, attention mask or not.
 Computed over each clip's own samples, a padded batch equals the clips one by one.
 """
@@ -26,7 +26,7 @@ def valid_mask(lengths: Int[Tensor, " batch"], size: int) -> Bool[Tensor, "batch
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
-def normalise_waveforms(
+def normalize_waveforms(
     waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch samples"]:
     """Scale each clip's valid samples to zero mean and unit variance; padding becomes zero.
@@ -52,7 +52,7 @@ def valid_group_norm(
         norm: The model's own group norm.
 
     Returns:
-        The normalised states, zero in the padding.
+        The normalized states, zero in the padding.
     """
     if bool((lengths == states.shape[2]).all()):
         return _group_norm(states, norm)
@@ -75,7 +75,7 @@ class ChannelStatistics:
     mean: Float[Tensor, "batch channels"]
     variance: Float[Tensor, "batch channels"]
 
-    def normalise(
+    def normalize(
         self, states: Float[Tensor, "batch channels time"], norm: nn.GroupNorm
     ) -> Float[Tensor, "batch channels time"]:
         """The model's group norm on some of the steps, as if all of them were there."""

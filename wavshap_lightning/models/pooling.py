@@ -21,7 +21,7 @@ Statistic = Literal["mean", "moments", "frames"]
 LayerStatistics = dict[str, Tensor]
 
 
-def summarise_layers(
+def summarize_layers(
     layers: Float[Tensor, "batch layer time hidden"], num_frames: Int[Tensor, " batch"], statistic: Statistic
 ) -> LayerStatistics:
     """Reduce the layers of a batch to what `statistic` names.

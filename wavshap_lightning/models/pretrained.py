@@ -272,14 +272,14 @@ class PretrainedSpeechModel:
         model: WavLM, HuBERT or wav2vec2, without a task head.
         name: `"tiny"`, a folder, or a Hub name.
         revision: The Hub commit asked for.
-        normalise: Whether each waveform is scaled to zero mean and unit variance first.
+        normalize: Whether each waveform is scaled to zero mean and unit variance first.
         sample_rate: Samples per second it was trained on.
     """
 
     model: PreTrainedModel
     name: str
     revision: str | None = None
-    normalise: bool = False
+    normalize: bool = False
     sample_rate: int = 16_000
 
     @cached_property
@@ -307,7 +307,8 @@ class PretrainedSpeechModel:
             "max_bucket_distance",
         )
         geometry = {name: getattr(config, name, None) for name in names}
-        return {**geometry, "normalise": self.normalise, "sample_rate": self.sample_rate}
+        # the key keeps its old spelling: the fingerprints in existing checkpoints are made with it
+        return {**geometry, "normalise": self.normalize, "sample_rate": self.sample_rate}
 
 
 def open_pretrained(name: str, revision: str | None = None) -> PretrainedSpeechModel:
@@ -345,7 +346,7 @@ def _model_class(name: str, config: PretrainedConfig) -> type[PreTrainedModel]:
 
 def _preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
     """Sampling rate and normalisation as the feature extractor has them."""
-    usual = {"do_normalize": _usually_normalised(config), "sampling_rate": 16_000}
+    usual = {"do_normalize": _usually_normalized(config), "sampling_rate": 16_000}
     found = _extractor_settings(source)
     if not found:
         warnings.warn(
@@ -354,10 +355,10 @@ def _preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
             stacklevel=4,
         )
     settings = usual | found
-    return {"normalise": bool(settings["do_normalize"]), "sample_rate": int(settings["sampling_rate"])}
+    return {"normalize": bool(settings["do_normalize"]), "sample_rate": int(settings["sampling_rate"])}
 
 
-def _usually_normalised(config: PretrainedConfig) -> bool:
+def _usually_normalized(config: PretrainedConfig) -> bool:
     """Of the published models only WavLM Base and Base+ take waveforms as they are."""
     return not (config.model_type == "wavlm" and config.feat_extract_norm == "group")
 

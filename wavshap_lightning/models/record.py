@@ -13,7 +13,7 @@ CROSS_VALIDATED = ("uar", "uar_low", "uar_high", "resampled", "wa", "macro_f1")
 
 
 @dataclass(frozen=True)
-class Origin:
+class TrainingProvenance:
     """Where a classifier comes from, in plain JSON types; empty where nobody knows.
 
     Args:

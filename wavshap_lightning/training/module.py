@@ -31,7 +31,7 @@ from wavshap_lightning.models.checkpoint import (
 )
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings
-from wavshap_lightning.models.record import Origin
+from wavshap_lightning.models.record import TrainingProvenance
 from wavshap_lightning.training.checkpoints import check_same_training, check_unseen
 from wavshap_lightning.training.data.dataset import Batch, StatisticsBatch
 from wavshap_lightning.training.scores import PredictionLog, Predictions, score_predictions
@@ -147,7 +147,7 @@ class EmotionModule(L.LightningModule):
 
     Batches hold waveforms, or statistics of the layers from the feature cache; the logits are the same.
     Checkpoints hold what is trained and a record of the rest, and open with
-    [`load_classifier`][wavshap_lightning.models.checkpoint.load_classifier].
+    [`load_classifier`][wavshap_lightning.models.loading.load_classifier].
 
     Args:
         labels: The classes, in the order of the logits.
@@ -183,7 +183,7 @@ class EmotionModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Note where the classifier comes from; weigh the classes by their frequency, where asked for."""
         if stage == "fit":
-            self.classifier.origin = Origin(self._protocol(), _versions())
+            self.classifier.provenance = TrainingProvenance(self._protocol(), _versions())
         if stage == "fit" and self.loss_settings.class_weights:
             self.class_weights = _inverse_frequencies(self._class_counts()).to(self.device)
 

@@ -66,9 +66,8 @@ def choose_clips(wanted: Wanted, trained: Mapping[str, Any], cache_directory: Pa
 
     Args:
         wanted: Which.
-        trained: The protocol that the model was trained under, as
-            [`Origin`][wavshap_lightning.models.record.Origin] has it. It decides what trained and what
-            tests where it is of the same corpus; else the corpus's own does.
+        trained: The protocol that the model was trained under (`TrainingProvenance.protocol`). It decides
+            what trained and what tests where it is of the same corpus; else the corpus's own does.
         cache_directory: Where PlantedSpeech is made.
 
     Raises:

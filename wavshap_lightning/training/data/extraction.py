@@ -20,7 +20,7 @@ from torch import Tensor
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.pooling import LayerStatistics, Statistic, summarise_layers
+from wavshap_lightning.models.pooling import LayerStatistics, Statistic, summarize_layers
 from wavshap_lightning.training.data.cache import TensorCache
 from wavshap_lightning.training.data.dataset import (
     StatisticsBatch,
@@ -245,7 +245,7 @@ def _batch_statistics(
 ) -> list[LayerStatistics]:
     padded, lengths = (tensor.to(_device(backbone)) for tensor in pad_waveforms(waveforms))
     num_frames = backbone.num_frames(lengths)
-    batch = summarise_layers(backbone(padded, lengths), num_frames, statistic)
+    batch = summarize_layers(backbone(padded, lengths), num_frames, statistic)
     if statistic == "frames":
         layers = batch["layers"].cpu()
         return [{"layers": layers[i, :, :n]} for i, n in enumerate(num_frames.tolist())]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import Wav2Vec2FeatureExtractor
 
-from wavshap_lightning.models.normalization import normalise_waveforms, valid_group_norm, valid_mask
+from wavshap_lightning.models.normalization import normalize_waveforms, valid_group_norm, valid_mask
 
 
 def test_the_mask_counts_to_each_length():
@@ -18,12 +18,12 @@ def test_the_mask_counts_to_each_length():
     assert all(mask[clip, :length].all() for clip, length in enumerate(lengths))
 
 
-def test_waveforms_are_normalised_as_the_feature_extractor_does(padded_batch):
+def test_waveforms_are_normalized_as_the_feature_extractor_does(padded_batch):
     waveforms, lengths = padded_batch
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
     clips = [np.asarray(w[:n]) for w, n in zip(waveforms, lengths, strict=True)]
     expected = [extractor(clip, sampling_rate=16_000).input_values[0] for clip in clips]
-    found = normalise_waveforms(waveforms, lengths)
+    found = normalize_waveforms(waveforms, lengths)
     for row, length, clip in zip(found, lengths, expected, strict=True):
         torch.testing.assert_close(row[:length], torch.tensor(clip), rtol=1e-5, atol=1e-5)
         assert not row[length:].any()
@@ -33,21 +33,21 @@ def test_what_stands_in_the_padding_does_not_matter(padded_batch):
     waveforms, lengths = padded_batch
     mask = valid_mask(lengths, waveforms.shape[1])
     disturbed = torch.where(mask, waveforms, 7.0)
-    assert torch.equal(normalise_waveforms(disturbed, lengths), normalise_waveforms(waveforms, lengths))
+    assert torch.equal(normalize_waveforms(disturbed, lengths), normalize_waveforms(waveforms, lengths))
 
 
 def test_silence_stays_silent_with_a_finite_gradient():
     silence = torch.zeros(1, 100, requires_grad=True)
-    normalised = normalise_waveforms(silence, torch.tensor([100]))
-    assert not normalised.any()
-    (gradient,) = torch.autograd.grad(normalised[0, 3], silence)
+    normalized = normalize_waveforms(silence, torch.tensor([100]))
+    assert not normalized.any()
+    (gradient,) = torch.autograd.grad(normalized[0, 3], silence)
     assert gradient.isfinite().all()
 
 
 def test_the_gradient_is_the_derivative(generator):
     waveforms = torch.randn(2, 12, generator=generator, dtype=torch.float64, requires_grad=True)
     lengths = torch.tensor([12, 5])
-    assert torch.autograd.gradcheck(lambda w: normalise_waveforms(w, lengths), waveforms)
+    assert torch.autograd.gradcheck(lambda w: normalize_waveforms(w, lengths), waveforms)
 
 
 @pytest.fixture
