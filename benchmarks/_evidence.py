@@ -24,7 +24,7 @@ def evidence_auc(checkpoint: Path, clips: Iterable[Clip], *, seed: int = 0) -> f
         clips: Those with evidence are looked at.
         seed: Decides the baselines.
     """
-    explainer = Explainer(checkpoint, ExplainSettings(views=("frames",), seed=seed))
+    explainer = Explainer(checkpoint, ExplainSettings(stages=("frames",), seed=seed))
     with_evidence = [clip for clip in clips if clip.evidence]
     return statistics.fmean(_auc(explainer.explain(clip, clip.label), clip) for clip in with_evidence)
 

@@ -77,7 +77,7 @@ def _measure(name: str, arguments: argparse.Namespace) -> list[Measurement]:
     pair = base_pair(quick=arguments.quick)
     waveform = pair.waveform[: round(DURATION_S * SAMPLE_RATE)]
     settings = ExplainSettings(
-        views=("frames",),
+        stages=("frames",),
         num_draws=QUICK_DRAWS if arguments.quick else DRAWS,
         num_baselines=SETS[name],
     )

@@ -59,7 +59,7 @@ def main() -> None:
 
 def shapley_correlations(classifier: EmotionClassifier, clips: Sequence[Clip]) -> list[float]:
     """One for each clip, of its label."""
-    common = {"views": ("frames",), "num_baselines": NUM_BASELINES}
+    common = {"stages": ("frames",), "num_baselines": NUM_BASELINES}
     exact = Explainer(classifier, ExplainSettings(method="shapley", num_spans=NUM_SPANS, **common))
     ours = Explainer(classifier, ExplainSettings(num_draws=NUM_DRAWS, **common))
     return [_shapley_correlation(ours, exact, clip) for clip in clips]
@@ -76,7 +76,7 @@ def cascade_correlations(
     classifier: EmotionClassifier, clips: Sequence[Clip]
 ) -> tuple[dict[str, list[float]], list[float]]:
     """By level, one for each clip and seed; and what maps shifted by half their length come to."""
-    settings = ExplainSettings(views=("frames",))
+    settings = ExplainSettings(stages=("frames",))
     own = [_map(classifier, clip, settings) for clip in clips]
     found: dict[str, list[float]] = {}
     for seed in range(RANDOM_SEEDS):

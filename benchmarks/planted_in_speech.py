@@ -55,7 +55,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[Measurement]:
     corpus = next(folder.glob("cache/planted-in/*/manifest.jsonl")).parent
     clips = read_manifest(corpus / "manifest.jsonl")
     scores = json.loads(next(folder.glob("runs/**/test.json")).read_text())
-    explainer = Explainer(next(folder.glob("runs/**/best.ckpt")), ExplainSettings(views=("frames",)))
+    explainer = Explainer(next(folder.glob("runs/**/best.ckpt")), ExplainSettings(stages=("frames",)))
     judged = draw_clips(clips, arguments.clips)
     found = {OURS: [_ours(explainer, clip) for clip in judged], **of_controls(explainer, judged)}
     all_energy = statistics.fmean(of_controls(explainer, [clip for clip in clips if clip.evidence])["energy"])

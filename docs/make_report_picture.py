@@ -47,7 +47,7 @@ def report(checkpoint: Path, clips: Sequence[Clip]) -> str:
     """The page of some clips."""
     found = []
     for clip in clips:
-        explanation = explain(checkpoint, clip, clip.label, views=("frames", "layers", "waveform"))
+        explanation = explain(checkpoint, clip, clip.label, stages=("frames", "layers", "waveform"))
         waveform = load_audio(clip.path, sample_rate=explanation.sample_rate)
         found.append(ReportClip(clip.path.name, describe_clip(explanation, label=clip.label), waveform))
     return build_report(found, title="PlantedSpeech", model={"Model": "the demo's"})

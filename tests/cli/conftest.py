@@ -163,7 +163,7 @@ def out(tmp_path):
 @pytest.fixture
 def few(out):
     """Arguments: into `out`, with few draws and no figures."""
-    return ("--out", out, "--draws", "8", "--views", "frames,layers", "--no-report", "--no-figures")
+    return ("--out", out, "--draws", "8", "--stages", "frames,layers", "--no-report", "--no-figures")
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ def test_what_was_written_is_not_searched_for_audio(quick, out, clip, read_csv, 
     for _ in range(2):
         assert (
             run_explain(
-                checkpoint, clip.parent, "--out", below, "--draws", "4", "--views", "frames", "--no-report"
+                checkpoint, clip.parent, "--out", below, "--draws", "4", "--stages", "frames", "--no-report"
             )
             == 0
         )
@@ -190,7 +190,7 @@ def test_the_page_of_all_clips(run_explain, checkpoint, out, clip):
     pytest.importorskip("wavshap_lightning.viz.report")
     broken = clip.with_name("broken.wav")
     broken.write_bytes(b"RIFF")
-    few = ("--draws", "2", "--views", "frames", "--no-figures", "--no-sounds")
+    few = ("--draws", "2", "--stages", "frames", "--no-figures", "--no-sounds")
     assert run_explain(checkpoint, clip, broken, "--out", out, *few) == 1
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "a clip &lt;b&gt;.wav" in page

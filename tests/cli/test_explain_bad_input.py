@@ -55,7 +55,7 @@ def test_each_is_a_row_and_the_rest_is_explained(run_explain, checkpoint, odd, t
         tmp_path / "out",
         "--draws",
         "2",
-        "--views",
+        "--stages",
         "frames",
         "--no-figures",
         "--no-report",
@@ -88,7 +88,7 @@ def test_a_name_that_is_no_text(run_explain, checkpoint, tmp_path, read_csv):
     soundfile.write(tmp_path / "plain.wav", NOISE, 16_000)
     (tmp_path / "plain.wav").rename(path)
     status = run_explain(
-        checkpoint, path, "--out", tmp_path / "out", "--draws", "2", "--views", "frames", "--no-report"
+        checkpoint, path, "--out", tmp_path / "out", "--draws", "2", "--stages", "frames", "--no-report"
     )
     (row,) = read_csv(tmp_path / "out" / "summary.csv")
     assert (status, row["status"]) in ((0, "ok"), (2, "failed"))  # not every libsndfile opens it

@@ -40,7 +40,7 @@ def compared(out):
 def test_two_models(quick, out, clip, other_checkpoint, compared):
     assert quick(clip, "--compare", other_checkpoint, "--figures") == 0
     numbers = compared()
-    frames = numbers["paths"]["frames"]["frames"]
+    frames = numbers["stages"]["frames"]["frames"]
     (other,) = frames["others"]
     assert other["paired"]
     assert np.subtract(other["attribution"], frames["first"]) == pytest.approx(other["difference"])
@@ -60,7 +60,7 @@ def test_several_models_are_each_compared_with_the_first(
     assert [model["model"] for model in numbers["models"]] == list(
         map(str, (checkpoint, other_checkpoint, again))
     )
-    far, none = numbers["paths"]["frames"]["frames"]["others"]
+    far, none = numbers["stages"]["frames"]["frames"]["others"]
     assert np.abs(far["difference"]).max() > 0.01
     assert not np.any(none["difference"])
     assert not np.any(none["half_width"])
@@ -71,7 +71,7 @@ def test_epochs_of_a_run(run_explain, run, clip, out, few, compared, wanted):
     assert run_explain(run, clip, "--epochs", wanted, *few) == 0
     numbers = compared()
     assert [model["model"] for model in numbers["models"]] == ["epoch 0", "epoch 1"]
-    assert len(numbers["paths"]["layers"]["layers"]["others"]) == 1
+    assert len(numbers["stages"]["layers"]["layers"]["others"]) == 1
 
 
 def test_other_files_beside_the_checkpoints_are_left_alone(run_explain, run, clip, few, compared):
@@ -85,7 +85,7 @@ def test_any_epoch_may_be_the_first(run_explain, run, clip, few, compared):
     model = run / "checkpoints" / "last.ckpt"
     assert run_explain(model, clip, "--epochs", "0,1", *few) == 0
     assert [one["model"] for one in compared()["models"]] == ["epoch 1", "epoch 0", "epoch 1"]
-    before, same = compared()["paths"]["frames"]["frames"]["others"]
+    before, same = compared()["stages"]["frames"]["frames"]["others"]
     assert np.any(before["difference"])
     assert not np.any(same["difference"])
 

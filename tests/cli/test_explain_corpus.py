@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("surroundings")
 
 REPOSITORY = Path(__file__).parents[2]
 LABELS = ("angry", "happy", "sad")
-FEW = ("--draws", "8", "--views", "frames,layers", "--accelerator", "cpu")
+FEW = ("--draws", "8", "--stages", "frames,layers", "--accelerator", "cpu")
 
 
 @pytest.fixture(scope="module")

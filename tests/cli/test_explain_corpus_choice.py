@@ -10,7 +10,7 @@ from wavshap_lightning.cli import corpus as explain_job
 
 pytestmark = pytest.mark.usefixtures("surroundings")
 
-FEW = ("--draws", "8", "--views", "frames,layers", "--accelerator", "cpu")
+FEW = ("--draws", "8", "--stages", "frames,layers", "--accelerator", "cpu")
 
 
 @pytest.fixture

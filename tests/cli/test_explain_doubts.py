@@ -35,7 +35,7 @@ def numbers(out):
 
 
 def test_the_doctor_speaks_first(run, clip, numbers):
-    assert run(clip, *FEW, "--views", "frames") == 0
+    assert run(clip, *FEW, "--stages", "frames") == 0
     found = numbers()["checkup"]
     assert found["baselines"] == "noise"
     assert found["target"] == numbers()["target"]
@@ -43,7 +43,7 @@ def test_the_doctor_speaks_first(run, clip, numbers):
 
 
 def test_families_are_compared_on_request(run, clip, numbers, capsys):
-    assert run(clip, *FEW, "--views", "frames", "--families", "noise,time_shifted") == 0
+    assert run(clip, *FEW, "--stages", "frames", "--families", "noise,time_shifted") == 0
     (pair,) = numbers()["families"]
     assert (pair["first"], pair["second"]) == ("noise", "time_shifted")
     assert -1 <= pair["correlation"] <= 1
@@ -66,9 +66,9 @@ def test_layers_that_take_gigabytes_are_left_out_unless_they_were_named(
 ):
     monkeypatch.setattr("wavshap_lightning.explainer.stages.MAX_LAYERS_BYTES", 1000)
     assert run(clip, *FEW) == 0
-    assert set(numbers()["paths"]) == {"frames", "waveform"}
+    assert set(numbers()["stages"]) == {"frames", "waveform"}
     assert any("their path was left out" in words for words in numbers()["warnings"])
-    assert run(clip, *FEW, "--views", "frames,layers") == 2
+    assert run(clip, *FEW, "--stages", "frames,layers") == 2
     assert "leave 'layers' out" in capsys.readouterr().err
 
 
@@ -76,7 +76,7 @@ def test_layers_that_take_gigabytes_are_left_out_unless_they_were_named(
 def two_methods(monkeypatch):
     """Instead of eight: the command is tried here, not the methods."""
     methods = {
-        name: ExplainSettings(views=("frames",), method=name, num_draws=8)
+        name: ExplainSettings(stages=("frames",), method=name, num_draws=8)
         for name in ("gradient_shap", "saliency")
     }
     monkeypatch.setattr(explain_scorecard, "usual_methods", lambda _seed: methods)

@@ -27,7 +27,7 @@ def test_an_unknown_target_lists_the_labels(quick, out, clip, capsys):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--views", "frames,colours"], "views='colours' must be one of frames, layers, waveform"),
+        (["--stages", "frames,colours"], "stages='colours' must be one of frames, layers, waveform"),
         (["--method", "magic"], "method='magic' must be one of gradient_shap"),
         (["--draws", "0"], "num_draws=0 must be"),
         (["--baseline", "music"], "baselines='music' must be one of noise"),

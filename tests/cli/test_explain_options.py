@@ -9,7 +9,7 @@ import pytest
 from wavshap_lightning.cli.clips import Item, find_items, name_items, safe_stem
 from wavshap_lightning.cli.options import build_parser, read_options
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.settings import FAMILIES, METHODS, PATHS, ScoreKind
+from wavshap_lightning.explainer.settings import FAMILIES, METHODS, STAGES, ScoreKind
 
 
 def test_options_may_stand_between_the_clips():
@@ -20,11 +20,11 @@ def test_options_may_stand_between_the_clips():
 def test_a_configuration_holds_where_the_command_line_says_nothing(tmp_path):
     config = tmp_path / "explain.yaml"
     config.write_text(
-        "target: happy\nmax_seconds: 2.5\nviews: [frames, layers]\nfigures: false\nbaseline-clips: [a, b]\n"
+        "target: happy\nmax_seconds: 2.5\nstages: [frames, layers]\nfigures: false\nbaseline-clips: [a, b]\n"
         "tolerance: null\nwaveform: true\nscores_only: false\n"
     )
     options = read_options(["model", "a.wav", "--config", str(config), "--target", "sad"])
-    assert (options.target, options.max_seconds, options.views) == ("sad", 2.5, "frames,layers")
+    assert (options.target, options.max_seconds, options.stages) == ("sad", 2.5, "frames,layers")
     assert (options.figures, options.waveform, options.scores_only) == (False, True, False)
     assert options.baseline_clips == ["a", "b"]
     assert options.audio == ["a.wav"]
@@ -80,7 +80,7 @@ def test_a_wrong_value_in_a_configuration_ends_as_a_wrong_flag_does(tmp_path, ca
 def test_the_help_names_every_choice(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     shown = build_parser().format_help()
-    for name in (*PATHS, *FAMILIES, *METHODS, *get_args(ScoreKind), "happy-vs-sad"):
+    for name in (*STAGES, *FAMILIES, *METHODS, *get_args(ScoreKind), "happy-vs-sad"):
         assert name in shown
     assert len(shown.splitlines()) < 90
 

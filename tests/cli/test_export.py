@@ -17,7 +17,7 @@ from wavshap_lightning.models.hub import NAMES
 
 pytestmark = pytest.mark.usefixtures("surroundings")
 
-FEW = ("--draws", "8", "--views", "frames,layers", "--no-report", "--no-figures", "--no-sounds")
+FEW = ("--draws", "8", "--stages", "frames,layers", "--no-report", "--no-figures", "--no-sounds")
 
 
 @pytest.fixture

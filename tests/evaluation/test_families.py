@@ -13,7 +13,7 @@ from wavshap_lightning.explainer.settings import ExplainSettings
 
 @pytest.fixture(scope="module")
 def by_family(classifier, waveform):
-    explainer = Explainer(classifier, ExplainSettings(views=("frames",), num_draws=32))
+    explainer = Explainer(classifier, ExplainSettings(stages=("frames",), num_draws=32))
     families = ("noise", "time_shifted", "other_clips")
     return explain_by_family(
         explainer, waveform, families=families, recordings=[waveform.flip(0), waveform.roll(50)]
@@ -37,13 +37,13 @@ def test_a_family_agrees_with_itself(by_family):
 
 
 def test_one_family_is_no_comparison(classifier, waveform):
-    explainer = Explainer(classifier, ExplainSettings(views=("frames",)))
+    explainer = Explainer(classifier, ExplainSettings(stages=("frames",)))
     with pytest.raises(SettingError, match="must name two different families"):
         explain_by_family(explainer, waveform, families=["noise", "noise"])
 
 
 def test_a_path_that_does_not_say_when_is_refused(classifier, waveform):
-    explainer = Explainer(classifier, ExplainSettings(views=("layers",), num_draws=8))
+    explainer = Explainer(classifier, ExplainSettings(stages=("layers",), num_draws=8))
     found = explain_by_family(explainer, waveform, families=["noise", "time_shifted"])
     with pytest.raises(SettingError, match="does not say when"):
         family_agreement(found)

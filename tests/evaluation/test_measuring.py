@@ -19,7 +19,7 @@ from wavshap_lightning.evaluation.scorecard import METRICS, compare
 from wavshap_lightning.explainer.settings import ExplainSettings
 
 FEW = {
-    name: ExplainSettings(views=("frames",), method=name, num_draws=draws, num_baselines=1)
+    name: ExplainSettings(stages=("frames",), method=name, num_draws=draws, num_baselines=1)
     for name, draws in (("gradient_shap", 8), ("saliency", 1), ("kernel_shap", 32))
 }
 
@@ -103,7 +103,7 @@ def test_the_usual_methods_are_eight_along_the_frames():
     ("wrong", "message"),
     [
         ({"target": "happy"}, "target='happy' must be 'label' or 'predicted'"),
-        ({"methods": {"usual": ExplainSettings()}}, r"methods\['usual'\] has views=\['frames', 'layers'\]"),
+        ({"methods": {"usual": ExplainSettings()}}, r"methods\['usual'\] has stages=\['frames', 'layers'\]"),
         ({"methods": {"energy": FEW["saliency"]}}, "the name of a control"),
         ({"sanity_clips": -1}, "sanity_clips=-1 must be at least 0"),
     ],

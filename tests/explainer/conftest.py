@@ -54,8 +54,10 @@ def clip():
 @pytest.fixture(scope="session")
 def three_paths(classifier, clip):
     """All three paths from eight declared baselines."""
-    views = ("frames", "layers", "waveform")
-    return explain(classifier, clip, "happy", views=views, num_baselines=8, layer=1, segments=((0.0, 0.05),))
+    stages = ("frames", "layers", "waveform")
+    return explain(
+        classifier, clip, "happy", stages=stages, num_baselines=8, layer=1, segments=((0.0, 0.05),)
+    )
 
 
 @torch.no_grad()

@@ -59,7 +59,7 @@ def test_a_tolerance_that_was_not_reached(sound, classifier):
 def test_silence_under_a_model_that_ignores_level(build_classifier, clip, norm, normalize, ill):
     classifier = build_classifier(norm, normalize=normalize)
     assert ignores_level(classifier) is ill
-    found = explain(classifier, clip, baselines="silence", views=["layers"], num_draws=4)
+    found = explain(classifier, clip, baselines="silence", stages=["layers"], num_draws=4)
     assert any("ill-posed" in words for words in caveats(found, classifier)) is ill
     with torch.no_grad():
         loud, quiet = (

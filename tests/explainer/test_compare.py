@@ -36,7 +36,7 @@ def _with_other_head(classifier, size, labels=None):
 
 
 def compared(classifier, rival, clip, target="happy", **settings):
-    explainer = Explainer(classifier, ExplainSettings(**{"views": VIEWS, "num_draws": 16, **settings}))
+    explainer = Explainer(classifier, ExplainSettings(**{"stages": VIEWS, "num_draws": 16, **settings}))
     return compare(explainer, rival, clip, explainer.explain(clip, target))
 
 
@@ -46,7 +46,7 @@ def found(classifier, rival, clip):
 
 
 def test_each_side_is_what_a_run_of_its_own_finds(found, rival, clip):
-    alone = Explainer(rival, ExplainSettings(views=VIEWS, num_draws=16)).explain(clip, "happy")
+    alone = Explainer(rival, ExplainSettings(stages=VIEWS, num_draws=16)).explain(clip, "happy")
     for (path, view), difference in found.differences.items():
         assert difference.paired
         torch.testing.assert_close(
@@ -79,7 +79,7 @@ def test_what_chance_does_to_both_is_no_part_of_the_interval(found):
 
 
 def test_intervals_of_the_difference_cover_it(classifier, rival, clip):
-    settings = {"views": ("frames",), "score": "logit"}
+    settings = {"stages": ("frames",), "score": "logit"}
     true = compared(classifier, rival, clip, num_draws=256, seed=99, **settings).differences[
         "frames", "frames"
     ]
@@ -106,14 +106,14 @@ def test_methods_without_chance_have_no_interval(classifier, rival, clip):
 
 
 def test_of_several_targets_the_prediction_is_compared(classifier, rival, clip):
-    found = compared(classifier, rival, clip, "all", views=("frames",), num_draws=4)
+    found = compared(classifier, rival, clip, "all", stages=("frames",), num_draws=4)
     assert found.target == found.first.prediction
 
 
 def test_a_class_that_the_second_lacks_is_refused(classifier, clip):
     other = _with_other_head(classifier, 0.0, ("angry", "calm", "sad"))
     with pytest.raises(AttributionError, match="angry, calm, sad"):
-        compared(classifier, other, clip, num_draws=2, views=("frames",))
+        compared(classifier, other, clip, num_draws=2, stages=("frames",))
 
 
 def test_other_frames_are_refused(classifier, clip):
@@ -122,14 +122,14 @@ def test_other_frames_are_refused(classifier, clip):
     with torch.random.fork_rng(devices=[]):
         tiny = EmotionClassifier(SpeechBackbone("tiny"), classifier.labels).eval()
     with pytest.raises(SettingError, match="have different frames"):
-        compared(classifier, tiny, clip, num_draws=2, views=("frames",))
+        compared(classifier, tiny, clip, num_draws=2, stages=("frames",))
 
 
 def test_as_plain_values(found):
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert plain["target"] == "happy"
-    assert plain["paths"]["waveform"].keys() == {"frames", "bands"}
-    frames = plain["paths"]["frames"]["frames"]
+    assert plain["stages"]["waveform"].keys() == {"frames", "bands"}
+    frames = plain["stages"]["frames"]["frames"]
     assert len(frames["start_s"]) == len(frames["first"]) == len(frames["others"][0]["difference"])
     first, second = plain["models"]
     assert (first["model"], second["model"]) == ("1", "2")
@@ -139,14 +139,14 @@ def test_as_plain_values(found):
 def test_several_are_told_by_name_each_against_the_first(classifier, rival, build_classifier, clip, found):
     """One with other weights and fewer layers is told where it can be."""
     far = _with_other_head(classifier, 0.2)
-    explainer = Explainer(classifier, ExplainSettings(views=VIEWS, num_draws=16))
+    explainer = Explainer(classifier, ExplainSettings(stages=VIEWS, num_draws=16))
     other = compare(explainer, far, clip, found.first)
     short = Comparison(
         other.first, other.second, "happy", {("frames", "frames"): other.differences["frames", "frames"]}
     )
     plain = plain_comparisons([found, other, short], ["a", "b", "c", "d"])
     assert [model["model"] for model in plain["models"]] == ["a", "b", "c", "d"]
-    frames, layers = plain["paths"]["frames"]["frames"], plain["paths"]["layers"]["layers"]
+    frames, layers = plain["stages"]["frames"]["frames"], plain["stages"]["layers"]["layers"]
     for row, comparison in zip(frames["others"], (found, other, short), strict=True):
         expected = comparison.differences["frames", "frames"].values.tolist()
         assert row["difference"] == expected
@@ -158,7 +158,7 @@ def test_several_are_told_by_name_each_against_the_first(classifier, rival, buil
 
 def test_all_draws_are_those_of_the_first(classifier, rival, clip):
     """What the first is found to hear does not depend on whom it is compared with, nor on a tolerance."""
-    explainer = Explainer(classifier, ExplainSettings(views=("frames",), tolerance=0.5, num_draws=64))
+    explainer = Explainer(classifier, ExplainSettings(stages=("frames",), tolerance=0.5, num_draws=64))
     one = compare(explainer, rival, clip, explainer.explain(clip, "happy"))
     other = compare(explainer, _with_other_head(classifier, 0.2), clip, one.first)
     assert other.first is one.first

@@ -26,8 +26,7 @@ def checkup(**changes):
 
 
 def probe(classifier, clip, **settings):
-    views = ("frames", "waveform")
-    return examine(Explainer(classifier, ExplainSettings(views=views, **settings)), clip)
+    return examine(Explainer(classifier, ExplainSettings(stages=("frames", "waveform"), **settings)), clip)
 
 
 def test_silence_is_ill_posed_for_a_model_with_group_norm(build_classifier, clip):
@@ -94,5 +93,5 @@ def test_a_sound_checkup_says_nothing_and_is_plain():
 
 
 def test_of_several_targets_the_prediction_is_probed(classifier, clip):
-    explainer = Explainer(classifier, ExplainSettings(views=("frames",)))
+    explainer = Explainer(classifier, ExplainSettings(stages=("frames",)))
     assert examine(explainer, clip, "all") == examine(explainer, clip, "predicted")

@@ -18,7 +18,7 @@ from wavshap_lightning.explainer import explainer as run
 from wavshap_lightning.explainer.explainer import Explainer, explain, fingerprint
 from wavshap_lightning.explainer.settings import ExplainSettings
 
-FEW = {"views": ["frames"], "num_draws": 8}
+FEW = {"stages": ["frames"], "num_draws": 8}
 
 
 def saved(explanation, folder):
@@ -64,7 +64,7 @@ def test_nothing_is_left_behind(build_classifier, clip):
     training, torch_state = [m.training for m in classifier.modules()], torch.get_rng_state()
     numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002 - the global one is looked at, not used
     given = clip.clone()
-    explain(classifier, given, "all", views=["frames", "layers", "waveform"], num_draws=8, precision="fp32")
+    explain(classifier, given, "all", stages=["frames", "layers", "waveform"], num_draws=8, precision="fp32")
     assert all(p.grad is g for p, g in zip(classifier.parameters(), gradients, strict=True))
     assert [parameter.requires_grad for parameter in classifier.parameters()] == required
     assert all(torch.equal(values[name], value) for name, value in classifier.state_dict().items())
@@ -145,9 +145,9 @@ def test_an_unknown_label_is_refused_with_the_labels(classifier, clip):
 
 @pytest.mark.parametrize("method", ["saliency", "input_x_gradient", "smooth_grad", "integrated_gradients"])
 def test_every_method_takes_every_path(method, classifier, clip):
-    views = ["frames", "layers", "waveform"]
-    found = explain(classifier, clip, "sad", method=method, views=views, num_draws=16)
-    for path in views:
+    stages = ["frames", "layers", "waveform"]
+    found = explain(classifier, clip, "sad", method=method, stages=stages, num_draws=16)
+    for path in stages:
         values = found.values(path, "layers" if path == "layers" else "frames")
         assert values.isfinite().all()
         assert values.any()
@@ -156,7 +156,7 @@ def test_every_method_takes_every_path(method, classifier, clip):
 
 
 def test_integrated_gradients_share_the_draws_among_declared_baselines(classifier, clip):
-    found = explain(classifier, clip, method="integrated_gradients", num_draws=32, views=["layers"])
+    found = explain(classifier, clip, method="integrated_gradients", num_draws=32, stages=["layers"])
     attribution = found.attributions["layers"]
     assert attribution.num_draws == 32
     assert "exactly 4 declared" in attribution.estimand
@@ -196,7 +196,7 @@ def test_silence_is_refused_where_the_level_is_divided_out_and_taken_in_decibels
     build_classifier, clip
 ):
     classifier = build_classifier(norm="group")
-    settings = {"views": ["waveform"], "baselines": "silence"}
+    settings = {"stages": ["waveform"], "baselines": "silence"}
     with pytest.raises(AttributionError, match=r"baselines='silence' is ill-posed for this score"):
         explain(classifier, clip, **settings)
     found = explain(classifier, clip, method="integrated_gradients", decibels=True, num_draws=256, **settings)
@@ -204,16 +204,16 @@ def test_silence_is_refused_where_the_level_is_divided_out_and_taken_in_decibels
 
 
 def test_a_tolerance_is_reached_or_said_not_to_be(classifier, clip):
-    found = explain(classifier, clip, views=["layers"], tolerance=0.2)
+    found = explain(classifier, clip, stages=["layers"], tolerance=0.2)
     assert found.resolved
     with pytest.warns(UserWarning, match="tolerance=1e-06: .* units are not resolved after 64 draws"):
-        found = explain(classifier, clip, views=["layers"], tolerance=1e-6, num_draws=64)
+        found = explain(classifier, clip, stages=["layers"], tolerance=1e-6, num_draws=64)
     assert not found.resolved
     assert found.attributions["layers"].draws_needed > 64
 
 
 def test_a_time_limit_is_for_all_paths_together(classifier, clip):
-    found = explain(classifier, clip, views=["frames", "layers"], max_seconds=0.3)
+    found = explain(classifier, clip, stages=["frames", "layers"], max_seconds=0.3)
     draws = [found.attributions[path].num_draws for path in ("frames", "layers")]
     assert all(count >= 1 for count in draws)
     assert list(found.attributions) == ["frames", "layers"]
@@ -228,10 +228,10 @@ def test_each_path_gets_its_share_of_the_time_that_is_left(classifier, clip, mon
 
     monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     monkeypatch.setattr(run, "attribute", recording)
-    views = ["waveform", "frames", "layers"]
-    found = explain(classifier, clip, views=views, max_seconds=6.0, num_draws=4)
+    stages = ["waveform", "frames", "layers"]
+    found = explain(classifier, clip, stages=stages, max_seconds=6.0, num_draws=4)
     assert shares == [2.0, 2.5, 2.5]
-    assert list(found.attributions) == views
+    assert list(found.attributions) == stages
 
 
 @pytest.mark.filterwarnings("ignore:precision='bf16'. this CPU has no bf16 instructions")
@@ -253,7 +253,7 @@ def test_a_layer_the_classifier_lacks(classifier):
 
 
 def test_an_unknown_setting(classifier, clip):
-    with pytest.raises(SettingError, match=r"draws=8: there is no such setting; use views, method"):
+    with pytest.raises(SettingError, match=r"draws=8: there is no such setting; use stages, method"):
         explain(classifier, clip, draws=8)
 
 
@@ -282,7 +282,7 @@ def test_on_a_terminal_a_bar_shows_once_it_takes_long(classifier, clip, monkeypa
 
 
 def test_some_labels_at_once_are_what_each_is_by_itself(classifier, clip):
-    settings = {"views": ("frames",), "num_draws": 8}
+    settings = {"stages": ("frames",), "num_draws": 8}
     both = explain(classifier, clip, ("sad", "predicted", "sad"), **settings)
     assert both.targets == tuple(dict.fromkeys(("sad", both.prediction)))
     for target in both.targets:
@@ -295,4 +295,4 @@ def test_some_labels_at_once_are_what_each_is_by_itself(classifier, clip):
 @pytest.mark.parametrize("more", ["all", "angry-vs-sad"])
 def test_of_some_labels_none_can_be_more_than_one(classifier, clip, more):
     with pytest.raises(AttributionError, match=f"holds '{more}', which is more than one class"):
-        explain(classifier, clip, ["sad", more], views=("layers",), num_draws=4)
+        explain(classifier, clip, ["sad", more], stages=("layers",), num_draws=4)

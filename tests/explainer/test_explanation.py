@@ -70,7 +70,7 @@ def test_top_frames_are_the_strongest_with_their_times_and_intervals(three_paths
     )
     assert abs(first.attribution) >= abs(second.attribution)
     assert first.end_s - first.start_s == pytest.approx(80 / 16_000)
-    span = three_paths.top_frames(1, path="waveform")[0]
+    span = three_paths.top_frames(1, stage="waveform")[0]
     assert span.end_s - span.start_s == pytest.approx(40 / 16_000)
     assert len(three_paths.top_frames(1000)) == times.count
 
@@ -107,13 +107,13 @@ def test_top_layers(three_paths):
     [
         (lambda found: found.top_frames(0), r"k=0 must be at least 1"),
         (
-            lambda found: found.top_frames(1, path="waveform"),
-            r"path='waveform' was not taken; .* frames, layers",
+            lambda found: found.top_frames(1, stage="waveform"),
+            r"stage='waveform' was not taken; .* frames, layers",
         ),
         (lambda found: found.top_frames(1, layer=3), r"layer=3 does not exist; use 0 to 2"),
         (
             lambda found: found.top_neurons(1, by="max"),
-            r"view='layer_1' is not there; path='layers' has layer_fr",
+            r"view='layer_1' is not there; stage='layers' has layer_fr",
         ),
         (lambda found: found.top_neurons(1, by="median"), r"by='median' must be one of mean, sum, max"),
         (
@@ -152,7 +152,7 @@ def test_it_is_told_in_a_line(three_paths):
     assert repr(three_paths) == (
         f"Explanation(clip='', duration_s=0.119, prediction={three_paths.prediction!r} "
         f"({three_paths.probabilities[three_paths.prediction]:.0%}), targets=('happy',), "
-        "paths=('frames', 'layers', 'waveform'), resolved=True)"
+        "stages=('frames', 'layers', 'waveform'), resolved=True)"
     )
 
 
@@ -166,17 +166,17 @@ def test_plain_numbers(three_paths):
         == len(plain["frames"]["attribution"])
         == len(plain["frames"]["stderr"])
     )
-    assert sum(plain["layers"]["attribution"]) == pytest.approx(plain["paths"]["layers"]["attribution_sum"])
+    assert sum(plain["layers"]["attribution"]) == pytest.approx(plain["stages"]["layers"]["attribution_sum"])
     assert plain["bands"]["high_hz"][-1] == 8000.0
     assert len(plain["bands"]["low_hz"]) == len(plain["bands"]["attribution"]) == 24
     assert plain["segments"]["span_s"] == [[0.0, 0.05], None]
-    assert plain["paths"]["frames"]["relative_gap"] < 0.05
+    assert plain["stages"]["frames"]["relative_gap"] < 0.05
     assert sum(plain["shares"].values()) == pytest.approx(1)
     assert plain["settings"]["num_baselines"] == 8
 
 
 def test_what_is_not_known_after_one_draw_is_none_among_plain_numbers(classifier, clip):
-    plain = explain(classifier, clip, views=("frames",), num_draws=1).to_dict()
+    plain = explain(classifier, clip, stages=("frames",), num_draws=1).to_dict()
     assert set(plain["frames"]["stderr"]) == {None}
     json.dumps(plain, allow_nan=False)
 

@@ -67,7 +67,7 @@ def test_what_differs_in_two_bands_is_found_in_these(hertz, build_classifier):
     """The clip is one tone, its only baseline, a recording, another."""
     time_s = torch.arange(4000) / 16_000
     clip, other = (0.2 * torch.sin(2 * torch.pi * tone * time_s) for tone in (hertz, 1500.0))
-    settings = {"views": ["waveform"], "baselines": "other_clips", "recordings": [other]}
+    settings = {"stages": ["waveform"], "baselines": "other_clips", "recordings": [other]}
     found = explain(build_classifier(), clip, "sad", **settings)
     edges = torch.tensor(found.band_edges_hz)
     bands = found.values("waveform", "bands").abs()

@@ -9,7 +9,7 @@ import torch
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explainer import explain
-from wavshap_lightning.explainer.settings import PATHS, ExplainSettings
+from wavshap_lightning.explainer.settings import STAGES, ExplainSettings
 from wavshap_lightning.explainer.stages import LONG_S, logits_of, open_stages, window_frames
 from wavshap_lightning.models import attention
 
@@ -29,7 +29,7 @@ def few_queries_at_once(monkeypatch):
 def test_piece_by_piece_every_path_comes_to_the_same(build_classifier, clip, norm, head):
     classifier, settings = (
         build_classifier(norm, **head),
-        {"views": PATHS, "num_baselines": 2, "num_draws": 4},
+        {"stages": STAGES, "num_baselines": 2, "num_draws": 4},
     )
     whole = explain(classifier, clip, "all", **settings)
     pieces = explain(classifier, clip, "all", window_s=SHORT_S, **settings)
@@ -42,16 +42,16 @@ def test_piece_by_piece_every_path_comes_to_the_same(build_classifier, clip, nor
             assert difference <= 1e-4, (path, label)
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", STAGES)
 def test_attributions_are_complete(classifier, clip, path):
-    found = explain(classifier, clip, "sad", views=[path], window_s=SHORT_S, num_draws=4).attributions[path]
+    found = explain(classifier, clip, "sad", stages=[path], window_s=SHORT_S, num_draws=4).attributions[path]
     explained = found.score[0] - found.mean_baseline_score[0]
     assert float(found.sums(next(iter(found.views)))[0]) == pytest.approx(explained, rel=1e-5, abs=1e-6)
 
 
 def test_the_same_seed_gives_the_same_and_chunks_change_nothing(classifier, clip):
     first, again, others = (
-        explain(classifier, clip, "sad", views=["frames"], window_s=SHORT_S, num_draws=8, chunk_size=size)
+        explain(classifier, clip, "sad", stages=["frames"], window_s=SHORT_S, num_draws=8, chunk_size=size)
         for size in (4, 4, 3)
     )
     values = [one.values("frames", "frames") for one in (first, again, others)]
@@ -61,8 +61,8 @@ def test_the_same_seed_gives_the_same_and_chunks_change_nothing(classifier, clip
 
 def test_a_window_that_holds_the_whole_clip_leaves_it_in_one_piece(classifier, clip):
     seconds = len(clip) / SAMPLE_RATE
-    whole = explain(classifier, clip, "sad", views=["frames"], num_draws=8)
-    same = explain(classifier, clip, "sad", views=["frames"], num_draws=8, window_s=seconds)
+    whole = explain(classifier, clip, "sad", stages=["frames"], num_draws=8)
+    same = explain(classifier, clip, "sad", stages=["frames"], num_draws=8, window_s=seconds)
     assert torch.equal(same.values("frames", "frames"), whole.values("frames", "frames"))
 
 
@@ -80,8 +80,8 @@ def test_a_window_shorter_than_a_frame_holds_one(classifier):
 
 
 def test_prediction_and_explanation_agree(classifier, clip):
-    settings = ExplainSettings(views=["frames"], window_s=SHORT_S, num_draws=4)
-    found = explain(classifier, clip, "sad", views=["frames"], window_s=SHORT_S, num_draws=4)
+    settings = ExplainSettings(stages=["frames"], window_s=SHORT_S, num_draws=4)
+    found = explain(classifier, clip, "sad", stages=["frames"], window_s=SHORT_S, num_draws=4)
     assert logits_of(classifier, clip, settings).tolist() == pytest.approx(found.logits, rel=1e-6)
     torch.testing.assert_close(logits_of(classifier, clip), classifier(clip[None])[0].detach())
 
@@ -100,12 +100,12 @@ def test_layers_that_take_too_much_memory_are_refused_and_the_rest_is_explained(
 ):
     monkeypatch.setattr("wavshap_lightning.explainer.stages.MAX_LAYERS_BYTES", 20 * 4 * 3 * 16)
     with pytest.raises(SettingError, match="leave 'layers' out"):
-        explain(classifier, clip, "sad", views=["frames", "layers"], num_draws=4)
-    assert explain(classifier, clip, "sad", views=["frames"], num_draws=4).score
+        explain(classifier, clip, "sad", stages=["frames", "layers"], num_draws=4)
+    assert explain(classifier, clip, "sad", stages=["frames"], num_draws=4).score
 
 
 def test_the_settings_are_kept(classifier, clip):
-    found = explain(classifier, clip, "sad", views=["frames"], window_s=SHORT_S, num_draws=4)
+    found = explain(classifier, clip, "sad", stages=["frames"], window_s=SHORT_S, num_draws=4)
     assert found.to_dict()["settings"]["window_s"] == SHORT_S
     assert ExplainSettings.from_dict(found.settings.to_dict()) == found.settings
 

@@ -46,7 +46,7 @@ def folder(request, tmp_path):
 
 
 def test_all_views_of_a_model_of_hugging_face_add_up_to_its_score(folder, clip):
-    found = explain(folder, clip, "happy", views=VIEWS, num_baselines=4, num_draws=64)
+    found = explain(folder, clip, "happy", stages=VIEWS, num_baselines=4, num_draws=64)
     classifier = load_classifier(folder)
     with torch.no_grad():
         probability = classifier(clip[None]).softmax(1)[0, 1]

@@ -12,7 +12,7 @@ from wavshap_lightning.attribution.views.frames import summed
 from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.explainer.stages import Remembering, open_stages
 
-PATHS = ("frames", "layers", "waveform")
+STAGES = ("frames", "layers", "waveform")
 UNITS = [
     ("frames", "frames"),
     ("frames", "segments"),
@@ -46,10 +46,10 @@ def test_every_kind_of_units_adds_up_to_the_difference_of_scores(path, view, thr
 
 
 def test_a_distribution_gives_every_path_the_same_baselines(classifier, clip):
-    found = explain(classifier, clip, "happy", views=PATHS, num_draws=32, seed=3)
-    means = [found.attributions[path].mean_baseline_score[0] for path in PATHS]
+    found = explain(classifier, clip, "happy", stages=STAGES, num_draws=32, seed=3)
+    means = [found.attributions[path].mean_baseline_score[0] for path in STAGES]
     assert means == pytest.approx([means[0]] * 3, abs=1e-5)
-    assert {path: found.attributions[path].num_draws for path in PATHS} == dict.fromkeys(PATHS, 32)
+    assert {path: found.attributions[path].num_draws for path in STAGES} == dict.fromkeys(STAGES, 32)
     assert "distribution" in found.attributions["frames"].estimand
 
 
@@ -57,7 +57,7 @@ def test_a_distribution_gives_every_path_the_same_baselines(classifier, clip):
 @pytest.mark.parametrize("layer", ["learned", 1])
 def test_the_layer_path_equals_the_path_through_the_unmixed_stack(pooling, layer, build_classifier, clip):
     classifier = build_classifier(pooling=pooling, layer=layer)
-    found = explain(classifier, clip, "happy", views=["layers"], num_baselines=4, num_draws=32)
+    found = explain(classifier, clip, "happy", stages=["layers"], num_baselines=4, num_draws=32)
     frames = classifier.frontend(clip[None])
     baselines = noise(clip).declare(4, torch.Generator().manual_seed(0))
     expected = gradient_shap(
@@ -71,7 +71,7 @@ def test_the_layer_path_equals_the_path_through_the_unmixed_stack(pooling, layer
             views=(summed(2, name="layer_frame", neighbours=True), summed(1, name="layer_neuron"))
         ),
     )
-    again = explain(classifier, clip, "happy", views=["layers"], num_baselines=4)
+    again = explain(classifier, clip, "happy", stages=["layers"], num_baselines=4)
     for view in ("layer_frame", "layer_neuron"):
         values, reference = again.attributions["layers"].views[view], expected.views[view]
         torch.testing.assert_close(values.values, reference.values, rtol=1e-3, atol=1e-6)
@@ -80,7 +80,7 @@ def test_the_layer_path_equals_the_path_through_the_unmixed_stack(pooling, layer
 
 
 def test_layers_the_head_does_not_take_have_no_part(build_classifier, clip):
-    found = explain(build_classifier(layer="last"), clip, views=["layers"], num_draws=8)
+    found = explain(build_classifier(layer="last"), clip, stages=["layers"], num_draws=8)
     assert found.values("layers", "layers")[:2].tolist() == [0.0, 0.0]
     assert found.top_layers(1)[0].layer == 2
 
@@ -88,7 +88,7 @@ def test_layers_the_head_does_not_take_have_no_part(build_classifier, clip):
 def test_the_normalisation_is_inside_the_graph(build_classifier, clip):
     """Louder in the waveform is the same to a classifier that divides the level out."""
     classifier = build_classifier(normalize=True)
-    settings = {"views": ["waveform"], "num_baselines": 4, "num_draws": 512}
+    settings = {"stages": ["waveform"], "num_baselines": 4, "num_draws": 512}
     quiet, loud = (explain(classifier, level * clip, "sad", **settings) for level in (1.0, 3.0))
     values = [found.values("waveform", "frames") for found in (quiet, loud)]
     torch.testing.assert_close(*values, rtol=1e-3, atol=1e-5)
@@ -103,11 +103,11 @@ def test_one_layer_in_full_adds_up_to_that_layer(three_paths):
 
 
 def test_all_classes_at_once_are_the_classes_one_by_one(classifier, clip):
-    views = {"views": PATHS, "num_baselines": 4}
-    together = explain(classifier, clip, "all", **views)
+    settings = {"stages": STAGES, "num_baselines": 4}
+    together = explain(classifier, clip, "all", **settings)
     assert together.targets == classifier.labels
     for label in classifier.labels:
-        alone = explain(classifier, clip, label, **views)
+        alone = explain(classifier, clip, label, **settings)
         for path, view in (("frames", "frames"), ("layers", "layer_neuron"), ("waveform", "band_frame")):
             torch.testing.assert_close(
                 together.values(path, view, label), alone.values(path, view), rtol=1e-4, atol=1e-6
@@ -115,7 +115,7 @@ def test_all_classes_at_once_are_the_classes_one_by_one(classifier, clip):
 
 
 def test_a_margin_is_the_difference_of_two_logits(classifier, clip):
-    settings = {"views": ["frames"], "num_baselines": 4, "score": "logit"}
+    settings = {"stages": ["frames"], "num_baselines": 4, "score": "logit"}
     margin = explain(classifier, clip, "happy-vs-sad", **settings)
     happy, sad = (explain(classifier, clip, label, **settings) for label in ("happy", "sad"))
     assert margin.targets == ("happy-vs-sad",)
@@ -162,7 +162,7 @@ def test_baselines_are_encoded_once_for_all_paths(classifier, clip, monkeypatch)
         return frontend(waveforms, lengths)
 
     monkeypatch.setattr(classifier.backbone, "frontend", counting)
-    explain(classifier, clip, views=["frames", "layers"], num_draws=16)
+    explain(classifier, clip, stages=["frames", "layers"], num_draws=16)
     assert sum(rows) == 16 + 1  # the baselines, and the clip
 
 

@@ -24,7 +24,7 @@ def test_maps_are_those_of_the_explanation_and_have_its_sum(saved, three_paths):
         ("band_frame", "waveform", "band_frame"),
     ]:
         np.testing.assert_array_equal(saved.arrays[name], three_paths.values(path, view).numpy())
-        total = saved.numbers["score"] - saved.numbers["paths"][path]["baseline_score"]
+        total = saved.numbers["score"] - saved.numbers["stages"][path]["baseline_score"]
         assert saved.arrays[name].sum() == pytest.approx(total)
 
 

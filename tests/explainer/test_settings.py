@@ -16,34 +16,38 @@ pytestmark = pytest.mark.usefixtures("unchecked_types")
 
 def test_they_survive_json():
     settings = ExplainSettings(
-        views=["waveform"], tolerance=0.1, segments=[[0.0, 0.5], [0.5, 1.0]], precision="bf16", layer=None
+        stages=["waveform"], tolerance=0.1, segments=[[0.0, 0.5], [0.5, 1.0]], precision="bf16", layer=None
     )
     assert ExplainSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
-    assert settings.views == ("waveform",)
+    assert settings.stages == ("waveform",)
     assert hash(settings) == hash(ExplainSettings.from_dict(settings.to_dict()))
 
 
 def test_one_view_may_be_named_without_a_list():
-    assert ExplainSettings(views="layers").views == ("layers",)
+    assert ExplainSettings(stages="layers").stages == ("layers",)
 
 
 def test_the_defaults():
     settings = ExplainSettings()
-    assert (settings.views, settings.baselines, settings.score) == (("frames", "layers"), "noise", "log_odds")
+    assert (settings.stages, settings.baselines, settings.score) == (
+        ("frames", "layers"),
+        "noise",
+        "log_odds",
+    )
     assert settings.num_baselines is None
 
 
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"views": []}, r"views=\(\) must name at least one of frames, layers, waveform"),
-        ({"views": ["frames", "when"]}, r"views='when' must be one of frames, layers, waveform"),
-        ({"views": ["frames", "frames"]}, r"views=\['frames', 'frames'\] names a view twice"),
+        ({"stages": []}, r"stages=\(\) must name at least one of frames, layers, waveform"),
+        ({"stages": ["frames", "when"]}, r"stages='when' must be one of frames, layers, waveform"),
+        ({"stages": ["frames", "frames"]}, r"stages=\['frames', 'frames'\] names a stage twice"),
         ({"method": "lrp"}, r"method='lrp' must be one of gradient_shap, .*, lime"),
-        ({"method": "lime"}, r"method='lime' takes spans of frames away; use views=\['frames'\]"),
+        ({"method": "lime"}, r"method='lime' takes spans of frames away; use stages=\['frames'\]"),
         ({"num_spans": 4}, r"num_spans=4 does not go with method='gradient_shap'"),
         (
-            {"method": "shapley", "views": "frames", "num_spans": 4, "segments": [(0, 1)]},
+            {"method": "shapley", "stages": "frames", "num_spans": 4, "segments": [(0, 1)]},
             "either equal spans or these",
         ),
         ({"score": "margin"}, r"score='margin' must be one of log_odds, logit"),
@@ -59,7 +63,7 @@ def test_the_defaults():
         ({"num_bands": 300}, r"num_bands=300 must be at most 257"),
         ({"tolerance": 0.0}, r"tolerance=0.0 must be a number greater than 0"),
         ({"max_seconds": float("nan")}, r"max_seconds=nan must be a number greater than 0"),
-        ({"views": None}, r"views=None must be a list of some of frames, layers, waveform"),
+        ({"stages": None}, r"stages=None must be a list of some of frames, layers, waveform"),
         ({"seed": None}, r"seed=None must be a whole number of at least 0"),
         ({"seed": 2**63}, r"seed=9223372036854775808 must be at most 2\^63 - 1"),
         ({"num_bands": None}, r"num_bands=None must be a whole number"),
@@ -71,7 +75,7 @@ def test_the_defaults():
         ({"segments": [(0.0, 1.0, 2.0)]}, r"segments=\[0.0, 1.0, 2.0\] must be \(start_s, end_s\)"),
         ({"segments": [(0.0, 1.0), (0.5, 2.0)]}, r"segments=\[0.0, 1.0\] and \[0.5, 2.0\] must be in order"),
         ({"decibels": True}, r"decibels=True does not go with method='gradient_shap'"),
-        ({"layer": 1, "views": ["frames"]}, r"layer=1 needs 'layers' among views=\['frames'\]"),
+        ({"layer": 1, "stages": ["frames"]}, r"layer=1 needs 'layers' among stages=\['frames'\]"),
         ({"method": "saliency", "tolerance": 0.1}, r"method='saliency' takes as many draws as it is told"),
     ],
 )
@@ -88,7 +92,7 @@ def test_numbers_of_numpy_are_numbers():
 
 
 def test_an_unknown_name_is_refused_with_those_there_are():
-    with pytest.raises(SettingError, match=r"steps=3: there is no such setting; use views, method, score"):
+    with pytest.raises(SettingError, match=r"steps=3: there is no such setting; use stages, method, score"):
         ExplainSettings.from_dict({"steps": 3})
 
 

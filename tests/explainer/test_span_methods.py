@@ -12,7 +12,7 @@ from wavshap_lightning.viz.figures import plot
 
 @pytest.mark.parametrize("method", SPAN_METHODS)
 def test_each_is_asked_for_by_name_and_drawn(method, classifier, clip, tmp_path):
-    found = explain(classifier, clip, "happy", method=method, views=["frames"], num_draws=160)
+    found = explain(classifier, clip, "happy", method=method, stages=["frames"], num_draws=160)
     values = found.values("frames", "frames")
     count = {"occlusion": 10, "shapley": 8}.get(method, 16)
     assert len(found.values("frames", "spans")) == count
@@ -25,7 +25,7 @@ def test_each_is_asked_for_by_name_and_drawn(method, classifier, clip, tmp_path)
 
 def test_words_may_be_the_players(classifier, clip):
     found = explain(
-        classifier, clip, "happy", method="shapley", views=["frames"], segments=[(0.0, 0.03), (0.05, 0.08)]
+        classifier, clip, "happy", method="shapley", stages=["frames"], segments=[(0.0, 0.03), (0.05, 0.08)]
     )
     of_segments = found.values("frames", "segments")
     assert of_segments.shape == (3,)
@@ -35,6 +35,6 @@ def test_words_may_be_the_players(classifier, clip):
 
 
 def test_evaluations_are_shared_among_the_baselines(classifier, clip):
-    settings = {"method": "kernel_shap", "views": ["frames"], "num_draws": 400, "num_baselines": 5}
+    settings = {"method": "kernel_shap", "stages": ["frames"], "num_draws": 400, "num_baselines": 5}
     found = explain(classifier, clip, "happy", **settings)
     assert found.attributions["frames"].num_draws == (80 + 2) * 5

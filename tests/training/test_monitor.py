@@ -24,7 +24,7 @@ ONE = "cy_happy_0"
 
 def build_monitor(**settings):
     """One clip, few draws, one path."""
-    quick = {"clips": [ONE], "num_draws": 4, "views": ("frames",), "faithfulness": False}
+    quick = {"clips": [ONE], "num_draws": 4, "stages": ("frames",), "faithfulness": False}
     return ExplanationMonitor(**{**quick, **settings})
 
 
@@ -94,8 +94,8 @@ def same(first, second):
 @pytest.mark.parametrize(
     "case",
     [
-        {"monitor": {"clips": None, "num_hardest": 1, "num_wrong": 1, "views": ("frames", "layers")}},
-        {"monitor": {"views": ("waveform",), "faithfulness": True}, "accumulate_grad_batches": 2},
+        {"monitor": {"clips": None, "num_hardest": 1, "num_wrong": 1, "stages": ("frames", "layers")}},
+        {"monitor": {"stages": ("waveform",), "faithfulness": True}, "accumulate_grad_batches": 2},
         {"head": HeadSettings(pooling="attentive"), "logger": False},
         {"cache": False, "monitor": {"max_seconds": 0.2}},
         {"precision": "bf16-mixed"},
@@ -122,7 +122,7 @@ def test_figures_leave_no_trace_and_scores_are_the_same(train, tmp_path):
 
 
 def test_a_run_leaves_figures_sounds_numbers_and_all_epochs(train, tmp_path):
-    train(build_monitor(views=("frames", "layers"), faithfulness=True))
+    train(build_monitor(stages=("frames", "layers"), faithfulness=True))
     run = tmp_path / "run"
     files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     named = {path for path in files if "_predicted" not in path}
@@ -294,7 +294,7 @@ def test_memory_that_does_not_suffice_at_all_is_told(train, monkeypatch):
         ({"num_top": -1}, "num_top=-1 must be at least 0"),
         ({"num_draws": 2}, "num_draws=2 must be at least 4"),
         ({"max_seconds": 0.0}, "max_seconds=0.0 must be greater than 0"),
-        ({"views": ("sound",)}, "views='sound' must be one of"),
+        ({"stages": ("sound",)}, "stages='sound' must be one of"),
     ],
 )
 @pytest.mark.usefixtures("unchecked_types")

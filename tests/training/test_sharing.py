@@ -112,7 +112,7 @@ PROGRAM = """
         num_sanity_val_steps=0, enable_model_summary=False, plugins=[WholeCheckpoints()],
         callbacks=[
             *default_callbacks(folder=Path(folder)),
-            ExplanationMonitor(clips=["cy_happy_0"], num_draws=4, views=("frames",)),
+            ExplanationMonitor(clips=["cy_happy_0"], num_draws=4, stages=("frames",)),
             L.pytorch.callbacks.EarlyStopping("explain/drift/first", mode="max", patience=9),
         ],
     )

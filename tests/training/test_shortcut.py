@@ -90,7 +90,7 @@ def train(folder, cache_dir, **options):
         per_class=3,
         num_hardest=0,
         num_wrong=0,
-        views=("frames",),
+        stages=("frames",),
         num_draws=16,
         faithfulness=False,
         all_layers=False,

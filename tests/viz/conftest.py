@@ -39,7 +39,7 @@ def build_explanation(waveform):
     def build(classes=(1,), paths=("frames", "layers", "waveform"), *, with_errors=True, seed=0, **fields):
         times = times_of(GRID, NUM_SAMPLES)
         drawn = np.random.default_rng(seed)
-        settings = ExplainSettings(views=paths)
+        settings = ExplainSettings(stages=paths)
         common = {"times": times, "settings": settings, **_sound(waveform), **fields}
         found = {path: _attribution(path, times, classes, drawn, with_errors) for path in paths}
         return Explanation(

@@ -92,7 +92,7 @@ def test_the_marked_frames_are_the_records_strongest_in_every_panel(explanation,
 def test_without_frames_those_of_the_waveform_are_marked(build_explanation, waveform):
     explanation = build_explanation(paths=("waveform",))
     axes = panels(plot(explanation, waveform, num_top=3))
-    expected = [(frame.start_s, frame.end_s) for frame in explanation.top_frames(3, path="waveform")]
+    expected = [(frame.start_s, frame.end_s) for frame in explanation.top_frames(3, stage="waveform")]
     np.testing.assert_allclose(marked(axes["frames"]), expected)
 
 

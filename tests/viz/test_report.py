@@ -235,10 +235,10 @@ def test_headline_says_what_was_heard_and_where(build_clip):
 
 def test_doubts_are_stated_plainly(build_clip):
     saved = build_clip(warnings=["This clip is unlike those the head learned from"]).saved
-    paths = {name: {**one, "relative_gap": 0.0} for name, one in saved.numbers["paths"].items()}
+    paths = {name: {**one, "relative_gap": 0.0} for name, one in saved.numbers["stages"].items()}
     paths["frames"] |= {"resolved": False, "draws_needed": 512, "relative_gap": 0.4}
     shares = {"speech": 0.25, "pause": 0.25, "edges": 0.5}
-    said = warnings_of(with_numbers(saved, paths=paths, shares=shares))
+    said = warnings_of(with_numbers(saved, stages=paths, shares=shares))
     assert said[0] == "This clip is unlike those the head learned from."
     assert said[1].endswith("before its tolerance was reached; about 512 draws would do.")
     assert "missed their sum by 40 %" in said[2]

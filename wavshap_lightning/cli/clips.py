@@ -30,7 +30,7 @@ from wavshap_lightning.explainer.diagnostics import caveats, examine
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip, describe_clip
-from wavshap_lightning.explainer.settings import PATHS, RECORDED_FAMILIES, ExplainSettings
+from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, STAGES, ExplainSettings
 from wavshap_lightning.explainer.stages import check_layers_fit
 from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -299,7 +299,9 @@ def settings_of(options: Namespace) -> ExplainSettings:
         SettingError: If an option is out of range, or two do not go together.
     """
     return ExplainSettings(
-        views=PATHS if options.views is None else [v.strip() for v in options.views.split(",") if v.strip()],
+        stages=STAGES
+        if options.stages is None
+        else [v.strip() for v in options.stages.split(",") if v.strip()],
         method=options.method,
         score=options.score,
         baselines=options.baseline,
@@ -335,7 +337,7 @@ def prepare(options: Namespace, classifier: EmotionClassifier) -> Work:
         tier=options.tier,
         keep_waveform=options.waveform,
         families=_families(options.families, settings),
-        may_leave_out=options.views is None,
+        may_leave_out=options.stages is None,
     )
 
 
@@ -394,7 +396,7 @@ def _within_memory(work: Work, num_samples: int) -> tuple[Work, list[str]]:
     except SettingError:
         if not work.may_leave_out:
             raise
-        fewer = replace(settings, views=tuple(view for view in settings.views if view != "layers"))
+        fewer = replace(settings, stages=tuple(stage for stage in settings.stages if stage != "layers"))
         words = "The layers of so long a recording take gigabytes; their path was left out."
         return replace(work, explainer=Explainer(classifier, fewer)), [words]
     return work, []
@@ -418,7 +420,7 @@ def _agreement(work: Work, item: Item) -> list[dict[str, str | float | None]]:
 
     given = work.explainer.settings.to_dict()
     explainer = Explainer(
-        work.explainer.classifier, ExplainSettings.from_dict({**given, "views": ["frames"], "segments": []})
+        work.explainer.classifier, ExplainSettings.from_dict({**given, "stages": ["frames"], "segments": []})
     )
     found = explain_by_family(
         explainer, item.recording, work.target, families=work.families, recordings=baselines_for(work, item)

@@ -13,7 +13,7 @@ import yaml
 from wavshap_lightning.errors import SettingError
 
 DEFAULT_OUT = "explanations"
-LISTS = ("views", "families", "epochs")
+LISTS = ("stages", "families", "epochs")
 """Options whose value is a list with commas."""
 
 DESCRIPTION = (
@@ -126,7 +126,7 @@ def _add_comparisons(group: argparse._ArgumentGroup) -> None:
 def _add_how(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how")
     group.add_argument(
-        "--views",
+        "--stages",
         metavar="LIST",
         help="some of frames (when), layers (which layer and neuron), waveform (which band; the dearest); "
         "all by default",
@@ -135,7 +135,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         "--method",
         default="gradient_shap",
         help="gradient_shap (default), integrated_gradients; for comparison saliency, input_x_gradient, "
-        "smooth_grad, and, with --views frames alone, occlusion, shapley, kernel_shap, lime",
+        "smooth_grad, and, with --stages frames alone, occlusion, shapley, kernel_shap, lime",
     )
     group.add_argument(
         "--baseline",

@@ -171,7 +171,7 @@ def writing_to(folder: Path) -> Iterator[None]:
 def explained_row(found: Explained) -> dict[str, str]:
     """A clip's row of the table."""
     numbers, explanation = found.saved.numbers, found.explanation
-    draws = next(iter(numbers["paths"].values()))["num_draws"]
+    draws = next(iter(numbers["stages"].values()))["num_draws"]
     return {
         "clip": found.item.name,
         "status": "ok",

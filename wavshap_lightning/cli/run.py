@@ -205,7 +205,7 @@ def _moments(explanation: Explanation, target: str, count: int) -> list[str]:
         return []
     return [
         f"{one.start_s:5.2f}-{one.end_s:.2f} s  {_with_interval(one.attribution, one.half_width)}"
-        for one in explanation.top_frames(count, path=path, target=target)
+        for one in explanation.top_frames(count, stage=path, target=target)
     ]
 
 

@@ -137,7 +137,7 @@ def usual_methods(seed: int = 0) -> dict[str, ExplainSettings]:
         "kernel_shap",
         "lime",
     )
-    return {name: ExplainSettings(views=("frames",), method=name, seed=seed) for name in names}  # type: ignore[arg-type]
+    return {name: ExplainSettings(stages=("frames",), method=name, seed=seed) for name in names}  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -217,9 +217,10 @@ class Plan:
 
 
 def _check_method(name: str, settings: ExplainSettings) -> None:
-    if settings.views != ("frames",):
+    if settings.stages != ("frames",):
         raise SettingError(
-            f"methods[{name!r}] has views={list(settings.views)}; methods are compared along views=['frames']"
+            f"methods[{name!r}] has stages={list(settings.stages)}; methods are compared along "
+            "stages=['frames']"
         )
     if name in CONTROLS:
         raise SettingError(f"methods[{name!r}]: that is the name of a control; use another")

@@ -98,7 +98,7 @@ def family_agreement(explanations: Mapping[str, Explanation]) -> dict[tuple[str,
         if path is None:
             raise SettingError(
                 f"{family!r} was explained along {', '.join(one.attributions)}, which does not say when; "
-                "explain with 'frames' or 'waveform' among views"
+                "explain with 'frames' or 'waveform' among stages"
             )
         frames[family] = one.values(path, "frames")
     return {pair: correlation(frames[pair[0]], frames[pair[1]]) for pair in combinations(frames, 2)}

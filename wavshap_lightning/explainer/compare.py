@@ -31,7 +31,7 @@ from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation, plain_times
 from wavshap_lightning.explainer.paths import attribute, begin, units_of
 from wavshap_lightning.explainer.recording import Recording
-from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, Path
+from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, Stage
 from wavshap_lightning.explainer.stages import Stages, open_stages, window_frames
 from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.explainer.time_grid import TimeGrid, times_of
@@ -93,7 +93,7 @@ class Comparison:
 def plain_comparisons(comparisons: Sequence[Comparison], names: Sequence[str] = ()) -> dict[str, Any]:
     """Comparisons of several classifiers with the same first one, in plain JSON types.
 
-    Under `models` is a row for each classifier, the first one's first. Under `paths`, by path and view, are
+    Under `models` is a row for each classifier, the first one's first. Under `stages`, by stage and view, are
     the attributions of the first and a row for each `other`: its attributions and their difference to the
     first's; None where it has other units, such as another number of layers.
 
@@ -119,13 +119,13 @@ def plain_comparisons(comparisons: Sequence[Comparison], names: Sequence[str] = 
         "sha256": first.clip_sha256,
         "target": target,
         "models": [_of_model(name, one, target) for name, one in zip(names, explanations, strict=True)],
-        "paths": paths,
+        "stages": paths,
     }
 
 
 def _of_model(name: str, explanation: Explanation, target: str) -> dict[str, Any]:
     plain = explanation.to_dict(target=target)
-    kept = ("prediction", "probabilities", "score", "settings", "paths")
+    kept = ("prediction", "probabilities", "score", "settings", "stages")
     fingerprint = next(iter(explanation.attributions.values())).provenance.model_fingerprint
     return {"model": name, "fingerprint": fingerprint, **{key: plain[key] for key in kept}}
 
@@ -173,7 +173,7 @@ def compare(
     alike = _alike(first.classifier, second) if settings.method == "gradient_shap" else ()
     pair = _Pair(both, clip, target, recordings)
     differences: dict[tuple[str, str], Difference] = {}
-    for path in settings.views:
+    for path in settings.stages:
         views = pair.differences(path) if path in alike else _apart(path, *found)
         differences |= {(path, name): difference for name, difference in views.items()}
     return Comparison(found[0], found[1], target, differences)
@@ -193,7 +193,7 @@ def check_comparable(first: EmotionClassifier, second: EmotionClassifier) -> Non
         )
 
 
-def _alike(first: EmotionClassifier, second: EmotionClassifier) -> tuple[Path, ...]:
+def _alike(first: EmotionClassifier, second: EmotionClassifier) -> tuple[Stage, ...]:
     """The paths at whose beginning both see the same."""
     one, other = first.backbone, second.backbone
     if (one.fingerprint, one.normalize) != (other.fingerprint, other.normalize):
@@ -211,7 +211,7 @@ class _Pair:
     target: str
     recordings: tuple[Tensor, ...]
 
-    def differences(self, path: Path) -> dict[str, Difference]:
+    def differences(self, path: Stage) -> dict[str, Difference]:
         first, second = self.explainers
         settings = first.settings
         sound = first.open(self.clip)
@@ -240,7 +240,7 @@ class _Pair:
     def _target(self, explainer: Explainer) -> Target:
         return target_named(self.target, explainer.classifier.labels, 0, explainer.settings.score)
 
-    def _views(self, path: Path, stages: Stages, num_samples: int) -> tuple[View, ...]:
+    def _views(self, path: Stage, stages: Stages, num_samples: int) -> tuple[View, ...]:
         if path == "layers":
             return (summed(1, 2, name="layers"),)
         settings = self.explainers[0].settings
@@ -248,8 +248,8 @@ class _Pair:
         return tuple(view for view in units if view.name in COMPARED[path])
 
 
-def _rest(path: Path, stages: Stages) -> Score:
-    rests: dict[Path, Score] = {
+def _rest(path: Stage, stages: Stages) -> Score:
+    rests: dict[Stage, Score] = {
         "waveform": stages.from_waveforms,
         "frames": stages.from_frames,
         "layers": stages.from_layers,
@@ -278,7 +278,7 @@ def _paired(view: ViewEstimate) -> Difference:
     return Difference(first, second, half_width, paired=True)
 
 
-def _apart(path: Path, first: Explanation, second: Explanation) -> dict[str, Difference]:
+def _apart(path: Stage, first: Explanation, second: Explanation) -> dict[str, Difference]:
     """From two runs of the same seed, as if their errors were independent."""
     views: dict[str, Difference] = {}
     for name in COMPARED[path]:

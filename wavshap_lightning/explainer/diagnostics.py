@@ -22,7 +22,7 @@ from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.paths import begin
 from wavshap_lightning.explainer.recording import Recording
-from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, Path, ScoreKind
+from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, ScoreKind, Stage
 from wavshap_lightning.explainer.stages import Stages, open_stages, window_frames
 from wavshap_lightning.explainer.targets import PREDICTED, target_named
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -112,7 +112,7 @@ QUIETER = 0.1
 """A clip 20 dB quieter, to find out whether level matters."""
 
 NUM_BASELINES = 4
-PROBED_PATHS: tuple[Path, ...] = ("waveform", "frames")
+PROBED_PATHS: tuple[Stage, ...] = ("waveform", "frames")
 
 EARLY, UNLIKE, SAME_CLASS, LEVEL_IGNORED = 0.1, 3.0, 0.5, 0.05
 """Above, above, above and below which something is said."""
@@ -212,7 +212,7 @@ class _Patient:
         """A few of them."""
         return _some(self.baselines, self.seed).to(self.waveform)
 
-    def early_share(self, path: Path) -> float:
+    def early_share(self, path: Stage) -> float:
         """The share of the total that arises in the first step from the baselines."""
         begun = begin(path, self.stages, self.waveform, self.baselines)
         some = _some(begun.baselines, self.seed).to(begun.input)
@@ -260,7 +260,9 @@ def examine(
         return Checkup(
             target=classifier.labels[asked.classes[0]],
             baselines=settings.baselines,
-            early_shares={path: patient.early_share(path) for path in PROBED_PATHS if path in settings.views},
+            early_shares={
+                path: patient.early_share(path) for path in PROBED_PATHS if path in settings.stages
+            },
             level_response=_relative(quieter - score, score - float(asked(of_baselines)[:, 0].mean())),
             baseline_probability=float(of_baselines.softmax(1)[:, asked.classes[0]].mean()),
             clip_unlikeness=_unlikeness(classifier.head, stages, waveform[None]),

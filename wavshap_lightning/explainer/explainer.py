@@ -31,7 +31,7 @@ from wavshap_lightning.explainer.baselines import waveform_baselines
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.paths import attribute, begin, units_of
 from wavshap_lightning.explainer.recording import Recording, Sound, open_sound
-from wavshap_lightning.explainer.settings import ExplainSettings, Path, check_within
+from wavshap_lightning.explainer.settings import ExplainSettings, Stage, check_within
 from wavshap_lightning.explainer.stages import Stages, check_layers_fit, open_stages, window_frames
 from wavshap_lightning.explainer.targets import PREDICTED, target_named
 from wavshap_lightning.explainer.time_grid import TimeGrid, band_edges_hz, frame_level_db, times_of
@@ -91,7 +91,7 @@ def progress_bars() -> Iterator[Callable[[str], Report]]:
             bars.stop()
 
 
-CHEAPEST_FIRST: tuple[Path, ...] = ("layers", "frames", "waveform")
+CHEAPEST_FIRST: tuple[Stage, ...] = ("layers", "frames", "waveform")
 
 PRECISION_DRAWS = 4
 """Draws that are taken in single precision too, to tell what a lower one does."""
@@ -119,9 +119,9 @@ class Run:
     times: Mapping[str, TimeGrid]
     provenance: Provenance
 
-    def every_path(self, stages: Stages) -> dict[Path, Attribution]:
+    def every_path(self, stages: Stages) -> dict[Stage, Attribution]:
         """A record for each path; what the cheapest leave of the time goes to those that follow."""
-        found: dict[Path, Attribution] = {}
+        found: dict[Stage, Attribution] = {}
         with progress_bars() as bar:
             for path, max_seconds in self._time_shares():
                 attribution = self._attribute(path, stages, self.settings, max_seconds, bar(path))
@@ -134,8 +134,8 @@ class Run:
                 )
         return found
 
-    def _time_shares(self) -> Iterator[tuple[Path, float | None]]:
-        paths = [path for path in CHEAPEST_FIRST if path in self.settings.views]
+    def _time_shares(self) -> Iterator[tuple[Stage, float | None]]:
+        paths = [path for path in CHEAPEST_FIRST if path in self.settings.stages]
         limit_s, began_s = self.settings.max_seconds, time.monotonic()
         for index, path in enumerate(paths):
             left_s = None if limit_s is None else max(limit_s - (time.monotonic() - began_s), 1e-3)
@@ -143,7 +143,7 @@ class Run:
 
     def _attribute(
         self,
-        path: Path,
+        path: Stage,
         stages: Stages,
         settings: ExplainSettings,
         max_seconds: float | None = None,
@@ -160,7 +160,7 @@ class Run:
             progress=progress,
         )
 
-    def _precision(self, path: Path, stages: Stages) -> dict[str, Any]:
+    def _precision(self, path: Stage, stages: Stages) -> dict[str, Any]:
         """The precision and, if it is a lower one, what a few draws came to in it and in single precision."""
         precision = self.settings.precision or self.classifier.backbone.settings.precision
         if precision == "fp32":
@@ -262,7 +262,7 @@ class Explainer:
             run = Run(self.classifier, self.settings, waveform, baselines, named, times, provenance)
             attributions = run.every_path(stages)
         return Explanation(
-            attributions={path: attributions[path] for path in self.settings.views},
+            attributions={path: attributions[path] for path in self.settings.stages},
             labels=self.classifier.labels,
             logits=tuple(logits.tolist()),
             clip=sound.path,
@@ -278,7 +278,7 @@ class Explainer:
         )
 
     def _band_edges_hz(self) -> tuple[float, ...]:
-        if "waveform" not in self.settings.views:
+        if "waveform" not in self.settings.stages:
             return ()
         return tuple(band_edges_hz(self.settings.num_bands, self.classifier.sample_rate))
 
@@ -308,7 +308,7 @@ class Explainer:
             AttributionError: If the family does not fit the clip or the classifier.
         """
         device = stages.mix_weights.device
-        checked = "waveform" in self.settings.views and not self.settings.decibels
+        checked = "waveform" in self.settings.stages and not self.settings.decibels
 
         def score(waveforms: Float[Tensor, "clips samples"]) -> Float[Tensor, "clips classes"]:
             return stages.from_waveforms(waveforms.to(device)).cpu()

@@ -52,7 +52,7 @@ def to_html(explanation: Explanation) -> str:
 def _rows(explanation: Explanation, target: str) -> Iterable[tuple[str, float, float | None]]:
     path = next((path for path in WHEN if path in explanation.attributions), None)
     if path is not None:
-        for one in explanation.top_frames(NUM_MOMENTS, path=path, target=target):
+        for one in explanation.top_frames(NUM_MOMENTS, stage=path, target=target):
             yield f"{one.start_s:.2f} to {one.end_s:.2f} s", one.attribution, one.half_width
     if "layers" in explanation.attributions:
         for top in explanation.top_layers(1, target=target):
@@ -268,10 +268,10 @@ METADATA_KEY = "explanation"
 class Explanation:
     """What `explain` found in one clip.
 
-    Attributions lie in `attributions[path].views[name].values`, `(targets, *units)`, with their standard
+    Attributions lie in `attributions[stage].views[name].values`, `(targets, *units)`, with their standard
     errors beside them:
 
-    | path | units |
+    | stage | units |
     |---|---|
     | `"frames"` | `frames` |
     | `"layers"` | `layers`, `layer_frame`, `layer_neuron` |
@@ -317,7 +317,7 @@ class Explanation:
         return (
             f"Explanation(clip={self.clip!r}, duration_s={self.duration_s:.3f}, "
             f"prediction={self.prediction!r} ({share:.0%}), targets={self.targets}, "
-            f"paths={(*self.attributions,)}, resolved={self.resolved})"
+            f"stages={(*self.attributions,)}, resolved={self.resolved})"
         )
 
     def _repr_html_(self) -> str:
@@ -369,29 +369,31 @@ class Explanation:
     def _any(self) -> Attribution:
         return next(iter(self.attributions.values()))
 
-    def values(self, path: str, view: str, target: str | None = None) -> Float[Tensor, " *units"]:
+    def values(self, stage: str, view: str, target: str | None = None) -> Float[Tensor, " *units"]:
         """The attributions of one view to one target.
 
         Args:
-            path: Which path.
+            stage: The stage at whose input the path begins.
             view: Which kind of units.
             target: One of `targets`; None for the only one, or the prediction; `"predicted"` for the latter.
 
         Raises:
-            AttributionError: If there is no such path, view or target; the message says what there is.
+            AttributionError: If there is no such stage, view or target; the message says what there is.
         """
-        return self._view(path, view).values[self._target_index(target)]
+        return self._view(stage, view).values[self._target_index(target)]
 
-    def half_widths(self, path: str, view: str, target: str | None = None) -> Float[Tensor, " *units"] | None:
+    def half_widths(
+        self, stage: str, view: str, target: str | None = None
+    ) -> Float[Tensor, " *units"] | None:
         """Half the widths of the 95 % intervals that go with `values`; None for methods without an error."""
-        found = self._view(path, view)
+        found = self._view(stage, view)
         return None if found.stderr is None else found.half_width()[self._target_index(target)]
 
     def top_frames(
         self,
         k: int = 5,
         *,
-        path: str = "frames",
+        stage: str = "frames",
         layer: int | None = None,
         sign: Sign = "any",
         target: str | None = None,
@@ -400,7 +402,7 @@ class Explanation:
 
         Args:
             k: How many at most.
-            path: `"frames"` or `"waveform"`.
+            stage: `"frames"` or `"waveform"`.
             layer: A layer whose frames are meant instead.
             sign: Whether both signs count, only what speaks for the target, or only what speaks against it.
             target: As in `values`.
@@ -408,11 +410,11 @@ class Explanation:
         Raises:
             AttributionError: As in `values`, or if `k`, `layer` or `sign` is out of range.
         """
-        path = path if layer is None else "layers"
+        stage = stage if layer is None else "layers"
         ranked = self._top(
-            path, "frames" if layer is None else "layer_frame", k, sign, target=target, layer=layer
+            stage, "frames" if layer is None else "layer_frame", k, sign, target=target, layer=layer
         )
-        starts_s, ends_s = self.times[path].start_s(), self.times[path].end_s()
+        starts_s, ends_s = self.times[stage].start_s(), self.times[stage].end_s()
         return [FrameRank(float(starts_s[i]), float(ends_s[i]), value, half) for i, value, half in ranked]
 
     def top_layers(self, k: int = 5, *, sign: Sign = "any", target: str | None = None) -> list[LayerRank]:
@@ -479,16 +481,16 @@ class Explanation:
             "target": self.targets[index],
             "score": self._any.score[index],
             "settings": self.settings.to_dict(),
-            "paths": {path: plain_path(found, index) for path, found in self.attributions.items()},
+            "stages": {path: plain_path(found, index) for path, found in self.attributions.items()},
         }
         plain |= plain_units(self.attributions, index, self.times, self.band_edges_hz, self.settings.segments)
         return plain | ({"shares": self.shares(target=target)} if "frames" in self.attributions else {})
 
     def _top(
-        self, path: str, view: str, k: int, sign: Sign, *, target: str | None, layer: int | None = None
+        self, stage: str, view: str, k: int, sign: Sign, *, target: str | None, layer: int | None = None
     ) -> list[tuple[int, float, float | None]]:
         """Place, attribution and half-width of the strongest units, of one layer if there is one."""
-        values, half_widths = self.values(path, view, target), self.half_widths(path, view, target)
+        values, half_widths = self.values(stage, view, target), self.half_widths(stage, view, target)
         if layer is not None:
             if not 0 <= layer < len(values):
                 raise AttributionError(f"layer={layer} does not exist; use 0 to {len(values) - 1}")
@@ -496,15 +498,15 @@ class Explanation:
         ranked = top(values, k, stderr=half_widths, sign=sign)
         return [(unit.index[0], unit.value, unit.stderr) for unit in ranked]
 
-    def _view(self, path: str, view: str) -> ViewEstimate:
-        if path not in self.attributions:
+    def _view(self, stage: str, view: str) -> ViewEstimate:
+        if stage not in self.attributions:
             raise AttributionError(
-                f"path={path!r} was not taken; this explanation has {', '.join(self.attributions)}. Explain "
-                f"the clip again with it among views=[...]"
+                f"stage={stage!r} was not taken; this explanation has {', '.join(self.attributions)}. "
+                "Explain the clip again with it among stages=[...]"
             )
-        views = self.attributions[path].views
+        views = self.attributions[stage].views
         if view not in views:
-            raise AttributionError(f"view={view!r} is not there; path={path!r} has {', '.join(views)}")
+            raise AttributionError(f"view={view!r} is not there; stage={stage!r} has {', '.join(views)}")
         return views[view]
 
     def _target_index(self, target: str | None) -> int:

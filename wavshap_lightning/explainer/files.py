@@ -72,7 +72,7 @@ def describe_clip(
     """
     plain = explanation.to_dict(target=target)
     name = plain["target"]
-    first = next(iter(plain["paths"].values()))
+    first = next(iter(plain["stages"].values()))
     totals = {key: first[key] for key in ("method", "baseline_score", "attribution_sum", "gap")}
     segments = _segments(plain, texts)
     numbers = {"format": FORMAT, **plain, **totals, "label": label, "warnings": list(warnings)}
@@ -96,7 +96,7 @@ def describe_clip(
 def _of_target(explanation: Explanation, target: str) -> dict[str, Any]:
     """What differs from target to target; the rest is said once."""
     plain = explanation.to_dict(target=target)
-    first = next(iter(plain["paths"].values()))
+    first = next(iter(plain["stages"].values()))
     numbers = {key: first[key] for key in ("baseline_score", "attribution_sum", "gap")}
     units: dict[str, Any] = {
         view: {key: plain[view][key] for key in ("attribution", "stderr", "half_width")}

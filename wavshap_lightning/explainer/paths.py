@@ -28,7 +28,7 @@ from wavshap_lightning.attribution.views.frames import View, grouped, summed
 from wavshap_lightning.attribution.views.layers import layer_detail, layer_frame, layer_mix, layer_neuron
 from wavshap_lightning.attribution.views.spectral import band_frame
 from wavshap_lightning.explainer.baselines import at_stage
-from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, SPAN_METHODS, ExplainSettings, Path
+from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, SPAN_METHODS, ExplainSettings, Stage
 from wavshap_lightning.explainer.stages import Stages
 from wavshap_lightning.explainer.time_grid import STFT, TimeGrid, mel_band_edges, segment_membership
 
@@ -36,7 +36,7 @@ Map = Callable[[Float[Tensor, "draws targets *units"]], Float[Tensor, "draws tar
 
 
 def units_of(
-    path: Path,
+    path: Stage,
     settings: ExplainSettings,
     mix_weights: Float[Tensor, " layer"],
     times: Mapping[str, TimeGrid],
@@ -167,7 +167,9 @@ class Beginning:
     first: LinearStep | None = None
 
 
-def begin(path: Path, stages: Stages, waveform: Float[Tensor, " samples"], baselines: Baselines) -> Beginning:
+def begin(
+    path: Stage, stages: Stages, waveform: Float[Tensor, " samples"], baselines: Baselines
+) -> Beginning:
     """A path's beginning.
 
     Args:

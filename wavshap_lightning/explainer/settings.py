@@ -15,8 +15,8 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.time_grid import STFT
 from wavshap_lightning.models.backbone import Precision
 
-Path = Literal["frames", "layers", "waveform"]
-"""Where a path from the baselines to the clip is taken: at which stage's input."""
+Stage = Literal["frames", "layers", "waveform"]
+"""Where a path from the baselines to the clip begins: at which stage's input."""
 
 GradientMethod = Literal[
     "gradient_shap", "integrated_gradients", "saliency", "input_x_gradient", "smooth_grad"
@@ -27,7 +27,7 @@ ScoreKind = Literal["log_odds", "logit", "log_probability", "probability"]
 RecordedFamily = Literal["other_clips", "same_speaker_neutral", "another_class"]
 Family = Literal["noise", "spectral_noise", "time_shifted", "silence"] | RecordedFamily
 
-PATHS: tuple[Path, ...] = get_args(Path)
+STAGES: tuple[Stage, ...] = get_args(Stage)
 RECORDED_FAMILIES: tuple[str, ...] = get_args(RecordedFamily)
 FAMILIES: tuple[str, ...] = tuple(name for part in get_args(Family) for name in get_args(part))
 SPAN_METHODS: tuple[str, ...] = get_args(SpanMethod)
@@ -52,10 +52,10 @@ class ExplainSettings:
     """How to explain; the defaults suit a first look.
 
     Args:
-        views: Where paths are taken: `"frames"` (when), `"layers"` (which layer, which neuron), `"waveform"`
+        stages: Where paths begin: `"frames"` (when), `"layers"` (which layer, which neuron), `"waveform"`
             (when and which band; the dearest). All have the same baselines and the same total.
         method: `"gradient_shap"`, `"integrated_gradients"`, or for comparison, without completeness,
-            `"saliency"`, `"input_x_gradient"`, `"smooth_grad"`; or, along `views=("frames",)`, those that
+            `"saliency"`, `"input_x_gradient"`, `"smooth_grad"`; or, along `stages=("frames",)`, those that
             take spans of frames away: `"occlusion"`, `"shapley"` (exact), `"kernel_shap"`, `"lime"`.
         score: Which score of a class is explained; see
             [`Target`][wavshap_lightning.attribution.targets.Target].
@@ -64,11 +64,11 @@ class ExplainSettings:
             given besides: `"other_clips"`, `"same_speaker_neutral"`, `"another_class"`.
         num_baselines: How many to draw and declare; None to draw a fresh one every time (recordings: to
             declare all of them; integrated gradients and what takes spans away: 4).
-        num_draws: Gradient evaluations for each view; integrated gradients share them among the baselines. Of
-            `"kernel_shap"` and `"lime"`, evaluations of the score, shared likewise; other methods take what
-            they take. None: 64 (512 of the score), or, with a tolerance or a time limit, as many as it
+        num_draws: Gradient evaluations for each stage; integrated gradients share them among the baselines.
+            Of `"kernel_shap"` and `"lime"`, evaluations of the score, shared likewise; other methods take
+            what they take. None: 64 (512 of the score), or, with a tolerance or a time limit, as many as it
             takes. With one of these a number is the most that are taken.
-        tolerance: Half-width of the 95 % interval to reach in every unit of each view's first kind of units,
+        tolerance: Half-width of the 95 % interval to reach in every unit of the first view of each stage,
             relative to the largest attribution.
         max_seconds: Time limit for all draws of a clip. What comes out then depends on the machine.
         seed: Seed of everything drawn.
@@ -89,7 +89,7 @@ class ExplainSettings:
         SettingError: If a value is out of range or two do not go together.
     """
 
-    views: Sequence[Path] = ("frames", "layers")
+    stages: Sequence[Stage] = ("frames", "layers")
     method: MethodName = "gradient_shap"
     score: ScoreKind = "log_odds"
     baselines: Family = "noise"
@@ -108,7 +108,7 @@ class ExplainSettings:
     window_s: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "views", _tuple_of_names(self.views))
+        object.__setattr__(self, "stages", _tuple_of_names(self.stages))
         object.__setattr__(self, "segments", _tuple_of_spans(self.segments))
         for name in AT_LEAST:
             value = getattr(self, name)
@@ -121,7 +121,11 @@ class ExplainSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings in plain JSON types."""
-        return {**asdict(self), "views": list(self.views), "segments": [list(span) for span in self.segments]}
+        return {
+            **asdict(self),
+            "stages": list(self.stages),
+            "segments": [list(span) for span in self.segments],
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ExplainSettings:
@@ -137,12 +141,12 @@ class ExplainSettings:
         return cls(**values)
 
 
-def _tuple_of_names(views: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(views, str):
-        return (views,)
-    if not isinstance(views, Iterable):
-        raise SettingError(f"views={views!r} must be a list of some of {', '.join(PATHS)}")
-    return tuple(views)
+def _tuple_of_names(stages: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(stages, str):
+        return (stages,)
+    if not isinstance(stages, Iterable):
+        raise SettingError(f"stages={stages!r} must be a list of some of {', '.join(STAGES)}")
+    return tuple(stages)
 
 
 def _tuple_of_spans(segments: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
@@ -159,19 +163,19 @@ def _is_numbers(span: object) -> bool:
 
 
 def _check_choices(settings: ExplainSettings) -> None:
-    if not settings.views:
-        raise SettingError(f"views=() must name at least one of {', '.join(PATHS)}")
-    if len({*settings.views}) < len(settings.views):
-        raise SettingError(f"views={list(settings.views)} names a view twice; name each once")
+    if not settings.stages:
+        raise SettingError(f"stages=() must name at least one of {', '.join(STAGES)}")
+    if len({*settings.stages}) < len(settings.stages):
+        raise SettingError(f"stages={list(settings.stages)} names a stage twice; name each once")
     choices = {
-        "views": PATHS,
+        "stages": STAGES,
         "method": METHODS,
         "score": get_args(ScoreKind),
         "baselines": FAMILIES,
         "precision": (None, *get_args(Precision)),
     }
     for name, allowed in choices.items():
-        chosen = settings.views if name == "views" else (getattr(settings, name),)
+        chosen = settings.stages if name == "stages" else (getattr(settings, name),)
         for value in chosen:
             if value not in allowed:
                 raise SettingError(f"{name}={value!r} must be one of {', '.join(map(str, allowed))}")
@@ -227,8 +231,8 @@ def _check_together(settings: ExplainSettings) -> None:
         raise SettingError(
             f"decibels=True does not go with method={settings.method!r}; use method='integrated_gradients'"
         )
-    if settings.layer is not None and "layers" not in settings.views:
-        raise SettingError(f"layer={settings.layer} needs 'layers' among views={list(settings.views)}")
+    if settings.layer is not None and "layers" not in settings.stages:
+        raise SettingError(f"layer={settings.layer} needs 'layers' among stages={list(settings.stages)}")
     without_chance = settings.method not in ("gradient_shap", "smooth_grad")
     if without_chance and (settings.tolerance or settings.max_seconds):
         raise SettingError(
@@ -246,10 +250,10 @@ def _check_together(settings: ExplainSettings) -> None:
 
 
 def _check_spans(settings: ExplainSettings) -> None:
-    if settings.views != ("frames",):
+    if settings.stages != ("frames",):
         raise SettingError(
-            f"method={settings.method!r} takes spans of frames away; use views=['frames'] instead of "
-            f"views={list(settings.views)}"
+            f"method={settings.method!r} takes spans of frames away; use stages=['frames'] instead of "
+            f"stages={list(settings.stages)}"
         )
     if settings.num_spans is not None and settings.segments:
         raise SettingError(

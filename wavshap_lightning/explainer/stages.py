@@ -21,7 +21,7 @@ from wavshap_lightning.models.head import EmotionHead
 from wavshap_lightning.models.long import LongBackbone
 from wavshap_lightning.models.pooling import VARIANCE_FLOOR
 
-Stage = Callable[[Tensor], Tensor]
+StageFunction = Callable[[Tensor], Tensor]
 
 MAX_REMEMBERED = 72
 """Rows a stage remembers: as many baselines as there are draws by default, and the clip."""
@@ -42,11 +42,11 @@ class Stages:
         mixed: Frames to mixed layers at once, where there is no memory for all layers.
     """
 
-    frontend: Stage
-    encoder: Stage
+    frontend: StageFunction
+    encoder: StageFunction
     mix_weights: Float[Tensor, " layer"]
     classify_mixed: Score
-    mixed: Stage | None = None
+    mixed: StageFunction | None = None
 
     def mix(self, layers: Float[Tensor, "draws layer time hidden"]) -> Float[Tensor, "draws time hidden"]:
         """The head's first step."""
@@ -135,7 +135,7 @@ class Remembering:
         at_once: Rows it is given at once.
     """
 
-    def __init__(self, stage: Stage, at_once: int = ENCODED_AT_ONCE) -> None:
+    def __init__(self, stage: StageFunction, at_once: int = ENCODED_AT_ONCE) -> None:
         self._stage = stage
         self._at_once = at_once
         self._known: dict[bytes, Tensor] = {}
@@ -206,12 +206,12 @@ def check_layers_fit(settings: ExplainSettings, backbone: SpeechBackbone, num_sa
     """
     frame_bytes = 4 * backbone.num_layers * backbone.hidden_size
     num_frames = backbone.frame_grid.num_frames(num_samples)
-    if "layers" not in settings.views or num_frames * frame_bytes <= MAX_LAYERS_BYTES:
+    if "layers" not in settings.stages or num_frames * frame_bytes <= MAX_LAYERS_BYTES:
         return
     duration_s = num_samples / backbone.sample_rate
     longest_s = MAX_LAYERS_BYTES // frame_bytes * backbone.frame_grid.hop_samples / backbone.sample_rate
     raise SettingError(
-        f"views={list(settings.views)}: all layers of {duration_s:.0f} s take "
+        f"stages={list(settings.stages)}: all layers of {duration_s:.0f} s take "
         f"{num_frames * frame_bytes / 1e9:.1f} GB, and the path that begins at them holds several copies; "
         f"leave 'layers' out, or explain at most "
         f"{longest_s:.0f} s at a time"

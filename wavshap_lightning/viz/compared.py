@@ -96,7 +96,8 @@ def path_of(comparisons: Sequence[Comparison]) -> str:
     known = [path for path in ("frames", "waveform") if (path, "frames") in comparisons[0].differences]
     if not known:
         raise SettingError(
-            "comparison: no path that says when was compared; explain with 'frames' or 'waveform' among views"
+            "comparison: no path that says when was compared; explain with 'frames' or 'waveform' "
+            "among stages"
         )
     return known[0]
 

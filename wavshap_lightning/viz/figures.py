@@ -157,7 +157,7 @@ def _common_target(explanations: Mapping[Any, Explanation], target: str | None) 
         if when_path(one) is None:
             raise SettingError(
                 f"explanations: {name!r} has path={', '.join(one.attributions)}, which does not say when; "
-                "explain with 'frames' or 'waveform' among views"
+                "explain with 'frames' or 'waveform' among stages"
             )
         _check_target(one, named)
     return named

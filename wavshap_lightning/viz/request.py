@@ -108,7 +108,9 @@ def draw_marks(page: Page, request: Request, target: str | None) -> None:
     """The strongest frames and the evidence, through all panels over time."""
     path = when_path(request.explanation)
     if path is not None and request.num_top:
-        mark_frames(page.over_time, request.explanation.top_frames(request.num_top, path=path, target=target))
+        mark_frames(
+            page.over_time, request.explanation.top_frames(request.num_top, stage=path, target=target)
+        )
     mark_evidence(page.over_time, request.evidence)
 
 

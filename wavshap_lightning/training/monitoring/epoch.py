@@ -288,7 +288,7 @@ class EpochWatch:
         allowance = Allowance(
             settings.budget,
             len(watched),
-            len(settings.explain.views),
+            len(settings.explain.stages),
             began_s=began_s,
             besides_s=self._besides_s,
         )

@@ -12,8 +12,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.settings import ExplainSettings, ScoreKind
-from wavshap_lightning.explainer.settings import Path as ViewName
+from wavshap_lightning.explainer.settings import ExplainSettings, ScoreKind, Stage
 from wavshap_lightning.training.data.datamodule import EmotionDataModule
 from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.monitoring.budget import Budget
@@ -44,7 +43,7 @@ class ExplanationMonitor(Callback):
         num_hardest: Probe clips with the highest loss besides, in the first epoch that is explained.
         num_wrong: Probe clips that are confidently taken for something else, in that epoch.
         clips: Names or paths of the probe clips, instead of all these.
-        views: Where paths are taken: `frames` (when), `layers` (which layer), `waveform` (which band; the
+        stages: Where paths begin: `frames` (when), `layers` (which layer), `waveform` (which band; the
             dearest). The target is the score of the label and that of the prediction.
         score: Which score of a class is explained.
         baselines: What a clip is compared with, as loud as it.
@@ -70,7 +69,7 @@ class ExplanationMonitor(Callback):
         num_hardest: int = 2,
         num_wrong: int = 2,
         clips: list[str] | None = None,
-        views: Sequence[ViewName] = ("frames", "layers"),
+        stages: Sequence[Stage] = ("frames", "layers"),
         score: ScoreKind = "log_odds",
         baselines: BaselineFamily = "noise",
         num_draws: int = 64,
@@ -90,7 +89,7 @@ class ExplanationMonitor(Callback):
         )
         self.every_n_epochs = every_n_epochs
         self.settings = WatchSettings(
-            explain=ExplainSettings(views=views, score=score, baselines=baselines, seed=seed),
+            explain=ExplainSettings(stages=stages, score=score, baselines=baselines, seed=seed),
             budget=Budget(num_draws, max_draws, max_seconds),
             per_class=per_class,
             num_hardest=num_hardest,

@@ -18,7 +18,7 @@ MUCH_OUTSIDE = 0.5
 
 def warnings_of(saved: SavedClip) -> list[str]:
     """All reasons for doubt, the gravest first; empty where there are none."""
-    paths = saved.numbers["paths"]
+    paths = saved.numbers["stages"]
     found = [*map(_sentence, saved.numbers.get("warnings", ()))]
     found += [_unresolved(path, one) for path, one in paths.items() if not one["resolved"]]
     found += [_gap(path, one) for path, one in paths.items() if (one["relative_gap"] or 0) > LARGE_GAP]
@@ -73,7 +73,7 @@ def _few_resolved(saved: SavedClip) -> list[str]:
 def settings_of(saved: SavedClip) -> dict[str, str]:
     """How the clip was explained: a name and words for each."""
     numbers, settings = saved.numbers, saved.numbers["settings"]
-    paths = numbers["paths"]
+    paths = numbers["stages"]
     found = {
         "Explained": score_name(saved),
         "Score": f"{number(numbers['score'])} for the clip{_baseline(numbers)}",
@@ -116,5 +116,5 @@ def gap(found: Mapping[str, Any]) -> str:
 
 def largest_gap(saved: SavedClip) -> float | None:
     """Of all paths; None where none is claimed."""
-    gaps = [one["relative_gap"] for one in saved.numbers["paths"].values()]
+    gaps = [one["relative_gap"] for one in saved.numbers["stages"].values()]
     return max((one for one in gaps if one is not None), default=None)
