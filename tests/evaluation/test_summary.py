@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wavshap_lightning.evaluation.faithfulness import remove_frames
-from wavshap_lightning.evaluation.summary import summarise, when_path
+from wavshap_lightning.evaluation.summary import summarise
 from wavshap_lightning.explainer.explainer import explain
 
 
@@ -29,10 +29,10 @@ def test_every_number_is_that_of_its_target(explanation):
 def test_without_a_path_there_are_no_numbers_of_it(classifier, waveform):
     found = explain(classifier, waveform, "sad", stages=("waveform",), num_draws=4)
     numbers = summarise(found, "sad")
-    assert when_path(found) == "waveform"
+    assert found.time_stage == "waveform"
     assert "entropy" in numbers
     assert not any(name.startswith(("share/", "layers/")) for name in numbers)
-    assert when_path(explain(classifier, waveform, "sad", stages=("layers",), num_draws=4)) is None
+    assert explain(classifier, waveform, "sad", stages=("layers",), num_draws=4).time_stage is None
 
 
 def test_removal_leaves_the_classifier_as_it_was_and_is_the_same_again(classifier, explanation, waveform):

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from wavshap_lightning.explainer.time_grid import TimeGrid
-from wavshap_lightning.viz.estimates import Estimates, cell_edges_s, estimates_of, when_path
+from wavshap_lightning.viz.estimates import Estimates, cell_edges_s, estimates_of
 from wavshap_lightning.viz.hearing import NUM_MELS, hz_to_mel, log_mel
 from wavshap_lightning.viz.margins import plot_bands, plot_classes, plot_layers
 from wavshap_lightning.viz.panels import (
@@ -161,9 +161,9 @@ def test_of_many_classes_the_marked_ones_are_always_shown(axes):
 
 
 def test_what_says_when(build_explanation):
-    assert when_path(build_explanation()) == "frames"
-    assert when_path(build_explanation(paths=("waveform",))) == "waveform"
-    assert when_path(build_explanation(paths=("layers",))) is None
+    assert build_explanation().time_stage == "frames"
+    assert build_explanation(paths=("waveform",)).time_stage == "waveform"
+    assert build_explanation(paths=("layers",)).time_stage is None
 
 
 def test_cells_of_overlapping_frames_touch():

@@ -138,7 +138,7 @@ class Output:
             self.write_summary()
 
     def _write_sounds(self, found: Explained) -> list[Path]:
-        path = next((name for name in ("frames", "waveform") if name in found.explanation.attributions), None)
+        path = found.explanation.time_stage
         if path is None:
             return []
         frames = found.explanation.values(path, "frames").double().numpy()

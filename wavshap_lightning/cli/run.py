@@ -116,7 +116,6 @@ def score_clip(
 
 
 NUM_MOMENTS, NUM_NEURONS = 5, 3
-WHEN = ("frames", "waveform")
 SCORES = {"log_odds": "log-odds", "log_probability": "log-probability"}
 
 
@@ -191,7 +190,7 @@ def _gap(explanation: Explanation, target: str) -> str:
 
 
 def _extent(explanation: Explanation, target: str) -> list[tuple[str, str]]:
-    path = _when(explanation)
+    path = explanation.time_stage
     if path is None:
         return []
     values = explanation.values(path, "frames", target)
@@ -200,7 +199,7 @@ def _extent(explanation: Explanation, target: str) -> list[tuple[str, str]]:
 
 
 def _moments(explanation: Explanation, target: str, count: int) -> list[str]:
-    path = _when(explanation)
+    path = explanation.time_stage
     if path is None:
         return []
     return [
@@ -223,10 +222,6 @@ def _layers(explanation: Explanation, target: str) -> list[tuple[str, str]]:
 
 def _with_interval(value: float, half_width: float | None) -> str:
     return f"{value:+.4f}" if half_width is None else f"{value:+.4f} ± {half_width:.4f}"
-
-
-def _when(explanation: Explanation) -> str | None:
-    return next((path for path in WHEN if path in explanation.attributions), None)
 
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_NOTHING_DONE, EXIT_INTERRUPTED = 0, 1, 2, 130

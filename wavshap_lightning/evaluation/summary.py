@@ -94,7 +94,7 @@ def family_agreement(explanations: Mapping[str, Explanation]) -> dict[tuple[str,
     """
     frames = {}
     for family, one in explanations.items():
-        path = when_path(one)
+        path = one.time_stage
         if path is None:
             raise SettingError(
                 f"{family!r} was explained along {', '.join(one.attributions)}, which does not say when; "
@@ -102,9 +102,6 @@ def family_agreement(explanations: Mapping[str, Explanation]) -> dict[tuple[str,
             )
         frames[family] = one.values(path, "frames")
     return {pair: correlation(frames[pair[0]], frames[pair[1]]) for pair in combinations(frames, 2)}
-
-
-WHEN = ("frames", "waveform")
 
 
 def summarise(explanation: Explanation, target: str) -> dict[str, float]:
@@ -130,13 +127,8 @@ def summarise(explanation: Explanation, target: str) -> dict[str, float]:
     return numbers | _of_frames(explanation, target) | _of_layers(explanation, target)
 
 
-def when_path(explanation: Explanation) -> str | None:
-    """The path whose frames say when: `"frames"`, else `"waveform"`; None if it has neither."""
-    return next((path for path in WHEN if path in explanation.attributions), None)
-
-
 def _of_frames(explanation: Explanation, target: str) -> dict[str, float]:
-    path = when_path(explanation)
+    path = explanation.time_stage
     if path is None:
         return {}
     values = explanation.values(path, "frames", target)

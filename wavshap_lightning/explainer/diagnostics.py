@@ -32,7 +32,6 @@ LARGE_GAP = 0.1
 """Of what is explained, before the gap was closed."""
 
 MOSTLY = 0.5
-WHEN = ("frames", "waveform")
 
 
 def ignores_level(classifier: EmotionClassifier) -> bool:
@@ -85,7 +84,7 @@ def _tolerances(explanation: Explanation) -> list[str]:
 
 
 def _noise(explanation: Explanation, target: str | None) -> str:
-    path = next((path for path in WHEN if path in explanation.attributions), None)
+    path = explanation.time_stage
     if path is None:
         return ""
     values, half_widths = (

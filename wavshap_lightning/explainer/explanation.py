@@ -28,7 +28,8 @@ from wavshap_lightning.explainer.targets import PREDICTED, target_names
 from wavshap_lightning.explainer.time_grid import TimeGrid
 
 NUM_MOMENTS = 5
-WHEN = ("frames", "waveform")
+TIME_STAGES = ("frames", "waveform")
+"""Stages whose attributions tell when, in order of preference."""
 
 
 def to_html(explanation: Explanation) -> str:
@@ -50,7 +51,7 @@ def to_html(explanation: Explanation) -> str:
 
 
 def _rows(explanation: Explanation, target: str) -> Iterable[tuple[str, float, float | None]]:
-    path = next((path for path in WHEN if path in explanation.attributions), None)
+    path = explanation.time_stage
     if path is not None:
         for one in explanation.top_frames(NUM_MOMENTS, stage=path, target=target):
             yield f"{one.start_s:.2f} to {one.end_s:.2f} s", one.attribution, one.half_width
@@ -354,6 +355,11 @@ class Explanation:
     def resolved(self) -> bool:
         """Whether every path reached the tolerance; true where none was asked for."""
         return all(found.resolved for found in self.attributions.values())
+
+    @property
+    def time_stage(self) -> str | None:
+        """The stage whose attributions tell when: `"frames"` if there, else `"waveform"`, else None."""
+        return next((stage for stage in TIME_STAGES if stage in self.attributions), None)
 
     def relative_gap(self, target: str | None = None) -> dict[str, float | None]:
         """What was missing to completeness on each path before the correction, relative to what is explained.

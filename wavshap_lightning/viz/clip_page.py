@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
-from wavshap_lightning.viz.estimates import estimates_of, has_view, when_path
+from wavshap_lightning.viz.estimates import estimates_of, has_view
 from wavshap_lightning.viz.margins import plot_bands, plot_layers, plot_shares
 from wavshap_lightning.viz.page import Page, Row, build_page
 from wavshap_lightning.viz.panels import (
@@ -57,7 +57,7 @@ def _rows(request: Request) -> Iterator[Row]:
     explanation = request.explanation
     by_band = has_view(explanation, "waveform", "band_frame")
     yield from rows_above(request, beside_spectrogram=("bands",) if by_band else ())
-    if when_path(explanation) is not None:
+    if explanation.time_stage is not None:
         sides = ("shares",) if has_view(explanation, "frames", "frames") else ()
         yield Row("frames", FRAMES_PX, above_px=42 if by_band else 27, sides=sides, side_height_px=SHARES_PX)
     if has_view(explanation, "layers", "layers"):
@@ -67,7 +67,7 @@ def _rows(request: Request) -> Iterator[Row]:
 
 
 def _draw_frames(page: Page, request: Request, target: str) -> None:
-    explanation, path = request.explanation, when_path(request.explanation)
+    explanation, path = request.explanation, request.explanation.time_stage
     if path is None:
         return
     frames = estimates_of(explanation, path, "frames", target)
@@ -80,7 +80,7 @@ def _draw_frames(page: Page, request: Request, target: str) -> None:
 
 def _draw_bands(page: Page, request: Request, target: str) -> None:
     """Colour over the spectrogram: bands where there are some, else frames at its foot."""
-    explanation, path = request.explanation, when_path(request.explanation)
+    explanation, path = request.explanation, request.explanation.time_stage
     if "spectrogram" not in page.panels or path is None:
         return
     axes, name = page.panels["spectrogram"], score_name(explanation, target)

@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.viz.estimates import Estimates, estimates_of, has_view, when_path
+from wavshap_lightning.viz.estimates import Estimates, estimates_of, has_view
 from wavshap_lightning.viz.page import Page, Row, build_page
 from wavshap_lightning.viz.panels import plot_epochs_over_time, state_scale
 from wavshap_lightning.viz.request import (
@@ -63,7 +63,7 @@ def _rows(request: Request, num_epochs: int, lines: Sequence[str]) -> list[Row]:
 
 def _draw_epochs(page: Page, explanations: Mapping[int, Explanation], target: str) -> None:
     first = next(iter(explanations.values()))
-    path = when_path(first) or ""
+    path = first.time_stage or ""
     frames = [estimates_of(one, path, "frames", target) for one in explanations.values()]
     norm = signed_norm(*(one.values for one in frames))
     axes, names = page.panels["epochs"], [str(epoch) for epoch in explanations]
@@ -111,7 +111,7 @@ def plot_layers_of_epochs(axes: Axes, layers: Sequence[Estimates], norm: Normali
 
 def _lines(explanations: Mapping[int, Explanation], target: str) -> list[str]:
     last = list(explanations.values())[-1]
-    path = when_path(last) or ""
+    path = last.time_stage or ""
     gaps = [one.attributions[path].relative_gap for one in explanations.values()]
     known = [gap[last.targets.index(target)] for gap in gaps if gap is not None]
     lines = [

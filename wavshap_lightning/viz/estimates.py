@@ -76,11 +76,6 @@ def has_view(explanation: Explanation, path: str, view: str) -> bool:
     return path in explanation.attributions and view in explanation.attributions[path].views
 
 
-def when_path(explanation: Explanation) -> str | None:
-    """The path whose frames say when: `"frames"`, else `"waveform"`; None if it has neither."""
-    return next((path for path in ("frames", "waveform") if has_view(explanation, path, "frames")), None)
-
-
 def cell_edges_s(times: TimeGrid) -> Float[np.ndarray, " edges"]:
     """Where to draw units: each from half a hop before its centre to half a hop after, in seconds.
 

@@ -17,7 +17,6 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.viz.clip_page import plot_clip
 from wavshap_lightning.viz.epochs_page import plot_epochs_of
-from wavshap_lightning.viz.estimates import when_path
 from wavshap_lightning.viz.hearing import GivenWaveform, find_sound
 from wavshap_lightning.viz.request import Request
 from wavshap_lightning.viz.rows_page import plot_methods_of, plot_targets
@@ -154,7 +153,7 @@ def _common_target(explanations: Mapping[Any, Explanation], target: str | None) 
             raise SettingError(
                 f"explanations: {name!r} is of another clip or backbone; give those of one clip"
             )
-        if when_path(one) is None:
+        if one.time_stage is None:
             raise SettingError(
                 f"explanations: {name!r} has path={', '.join(one.attributions)}, which does not say when; "
                 "explain with 'frames' or 'waveform' among stages"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.viz.estimates import when_path
 from wavshap_lightning.viz.hearing import Sound, log_mel
 from wavshap_lightning.viz.margins import MOST_CLASSES, plot_classes, plot_text
 from wavshap_lightning.viz.marks import KeyEntries, mark_evidence, mark_frames, plot_key
@@ -106,7 +105,7 @@ def draw_below(page: Page, key: KeyEntries, lines: Sequence[str]) -> None:
 
 def draw_marks(page: Page, request: Request, target: str | None) -> None:
     """The strongest frames and the evidence, through all panels over time."""
-    path = when_path(request.explanation)
+    path = request.explanation.time_stage
     if path is not None and request.num_top:
         mark_frames(
             page.over_time, request.explanation.top_frames(request.num_top, stage=path, target=target)
@@ -122,7 +121,7 @@ def key_of(request: Request, target: str | None, *, intervals: bool = True) -> K
         target: What is explained; None for several targets.
         intervals: Whether intervals are drawn, where there are any.
     """
-    explanation, path = request.explanation, when_path(request.explanation)
+    explanation, path = request.explanation, request.explanation.time_stage
     found = explanation.attributions.values()
     known = any(view.stderr is not None for one in found for view in one.views.values())
     count = 0 if path is None else min(request.num_top, explanation.times[path].count)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.viz.estimates import Estimates, estimates_of, has_view, when_path
+from wavshap_lightning.viz.estimates import Estimates, estimates_of, has_view
 from wavshap_lightning.viz.margins import plot_layers_upright, plot_text
 from wavshap_lightning.viz.page import Row, build_page
 from wavshap_lightning.viz.panels import plot_frames, set_signed_limits
@@ -35,7 +35,7 @@ def plot_targets(request: Request) -> Figure:
         request: What the page is about.
     """
     explanation = request.explanation
-    targets, path = explanation.targets, when_path(explanation)
+    targets, path = explanation.targets, explanation.time_stage
     lines = caption(explanation, None)
     beside = has_view(explanation, "layers", "layers")
     rows = _rows_of(targets, "layers" if beside else None)
@@ -111,7 +111,7 @@ def _draw_rows(
 
 def _draw_methods(axes: Sequence[Axes], explanations: Mapping[str, Explanation], target: str) -> None:
     """Methods whose attributions add up to the same thing share a scale; the others have their own."""
-    paths = {name: when_path(one) or "" for name, one in explanations.items()}
+    paths = {name: one.time_stage or "" for name, one in explanations.items()}
     shown = {name: estimates_of(one, paths[name], "frames", target) for name, one in explanations.items()}
     shared = [shown[name] for name, one in explanations.items() if _is_complete(one)]
     for panel, (name, one) in zip(axes, explanations.items(), strict=True):
@@ -145,7 +145,7 @@ def _is_complete(explanation: Explanation) -> bool:
 
 def _sums(explanation: Explanation, target: str) -> list[str]:
     """A method's sum, gap and draws."""
-    path = when_path(explanation) or ""
+    path = explanation.time_stage or ""
     found = explanation.attributions[path]
     index = explanation.targets.index(target)
     draws = "draw" if found.num_draws == 1 else "draws"

@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.faithfulness import remove_frames
-from wavshap_lightning.evaluation.summary import summarise, when_path
+from wavshap_lightning.evaluation.summary import summarise
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation, attribution_shares
 from wavshap_lightning.explainer.settings import ExplainSettings
@@ -161,7 +161,7 @@ class Found:
     @property
     def when(self) -> Float[Tensor, " frames"] | None:
         """Attribution of each frame to the label; None without a path that says when."""
-        path = when_path(self.explanation)
+        path = self.explanation.time_stage
         return None if path is None else self.explanation.values(path, "frames", self.label).float()
 
     @property
