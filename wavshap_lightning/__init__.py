@@ -1,4 +1,4 @@
-"""Train speech-emotion heads on frozen WavLM and explain what they listen to.
+"""Train speech-emotion heads on frozen WavLM and explain what they rely on.
 
 The public names below are imported when first asked for, so that `import wavshap_lightning` is quick
 and quiet.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from wavshap_lightning.training.monitoring.monitor import ExplanationMonitor
     from wavshap_lightning.viz.figures import plot
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Attribution": "attribution.record",

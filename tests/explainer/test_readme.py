@@ -1,10 +1,11 @@
-"""The example of the README runs as it stands, on a clip of PlantedSpeech."""
+"""The first example of the documentation runs as it stands, on a clip of PlantedSpeech."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from wavshap_lightning.models.checkpoint import describe_classifier, trained_sta
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.planted.corpus import PlantedSettings, write_planted_speech
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "index.md"
 CHECKPOINT = "runs/demo/version_0/checkpoints/best.ckpt"
 
 
@@ -37,14 +38,13 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_example_of_the_readme(workplace, capsys):
-    section = README.read_text(encoding="utf-8").split("## Explain a clip from Python")[1]
-    example = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
-    exec(compile(example, "README.md", "exec"), {})  # noqa: S102 - our own words
+def test_the_first_example_of_the_documentation(workplace, capsys):
+    example = dedent(re.search(r" *```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[1])
+    exec(compile(example, PAGE.name, "exec"), {})  # noqa: S102 - our own words
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 8
     assert lines[0].startswith(("happy {", "sad {"))
-    assert Explanation.load(workplace / "clip.explanation").clip == "clip.flac"
+    assert Explanation.load(workplace / "clip.safetensors").clip == "clip.flac"
 
 
 def test_a_checkpoint_by_its_path(workplace):
