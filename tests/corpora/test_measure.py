@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from wavshap_lightning.audio.io import NativeAudio, load_audio
+from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.corpora import audit as measure_module
 from wavshap_lightning.corpora.audit import BLOCK_SAMPLES, ClipFacts, measure_clip, measure_clips
 from wavshap_lightning.corpora.clip import Clip
@@ -98,12 +98,12 @@ def test_blocks_leave_no_seam(tmp_path, monkeypatch, block_samples):
 
 
 def test_measuring_needs_no_second_copy_of_a_long_recording():
-    native = NativeAudio(np.ones(20 * BLOCK_SAMPLES, np.float32), 16_000)
+    waveform = np.ones(20 * BLOCK_SAMPLES, np.float32)
     tracemalloc.start()
-    measure_module._facts(native, "", 16_000)
+    measure_module._facts(waveform, 16_000, "", 16_000)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak_bytes < 5 * BLOCK_SAMPLES * native.waveform.itemsize
+    assert peak_bytes < 5 * BLOCK_SAMPLES * waveform.itemsize
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,30 @@
-"""Reading and writing sound: the one place where files become waveforms and back."""
+"""Reading and writing sound: files to waveforms with librosa and a check of every step, and back.
+
+librosa decodes (with soundfile) and resamples (with soxr). The checks around it refuse what it would pass on
+without a word: files that were cut off, NaN, numbers that were never scaled, spans outside the file.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from array import array
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import file_digest
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 from jaxtyping import Float, Float32, Int16
 
 from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.files import write_atomically
 
+SAMPLE_RATE = 16_000
+
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
+WRITTEN_FORMATS = {".flac": "FLAC", ".wav": "WAV"}
 
 # Lossy decoders and floating-point recorders overshoot full scale a little; twice full scale is no overshoot.
 MAX_PEAK = 2.0
@@ -29,15 +32,14 @@ MAX_PEAK = 2.0
 # Annotated times are rounded to hundredths of a second, so the last span of a file may end just after it.
 SPAN_SLACK_S = 0.01
 
-BLOCK_SAMPLES = 1 << 18
-
-# What libsndfile reports of a file whose length its header does not tell.
+# libsndfile's number of samples for a file whose header does not give its length.
 UNKNOWN_LENGTH = 2**63 - 1
 
 # An MP3 file without a length header has its length estimated, to within two MPEG frames of 1152 samples.
 MP3_SLACK_SAMPLES = 2 * 1152
 
-# libsndfile quietly shortens a file that was cut off and says so in its log only. Bytes promised and held:
+# libsndfile shortens a file that was cut off without an error, and says so in its log only: the bytes that
+# the header promises, and those that are there.
 _CHUNK_LOG = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _CUT_LOG = re.compile(r"^(?:\*+ Calculated frame count|Ogg ?: Junk after the last page)", re.MULTILINE)
 
@@ -49,82 +51,201 @@ _PIPE_BYTES = 0x7FFF_0000
 _NO_MP3_FRAME = 7
 
 
-@dataclass(frozen=True, slots=True)
-class NativeAudio:
-    """A recording at the sample rate of its file.
+def load_audio(
+    path: str | os.PathLike[str],
+    *,
+    sample_rate: int = SAMPLE_RATE,
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> Float32[np.ndarray, " num_samples"]:
+    """Waveform of a recording, or of a span of it: mono, in [-1, 1], at `sample_rate`.
+
+    Channels are averaged, then the average is resampled (soxr, high quality). Only the span is decoded, or,
+    of an MP3, everything up to the span's end.
 
     Args:
-        waveform: The average of its channels, in [-1, 1].
-        sample_rate: Samples per second of the file.
+        path: A file with one of `AUDIO_SUFFIXES`.
+        sample_rate: Samples per second of the waveform returned.
+        start_s: Start of the span, in seconds; the file's start if None.
+        end_s: End of the span, in seconds, at most `SPAN_SLACK_S` after the file's; the file's end if None.
+
+    Raises:
+        AudioError: If the file is missing, not audio, damaged, truncated or empty, holds a NaN, an infinity
+            or values far outside [-1, 1], or the span lies outside it.
+        SettingError: If `sample_rate` is below 1.
     """
+    import librosa  # noqa: PLC0415 - a second, which nothing but sound is to wait for
 
-    waveform: Float32[np.ndarray, " num_samples"]
-    sample_rate: int
+    _check_sample_rate(sample_rate)
+    waveform, native_rate = load_native(path, start_s=start_s, end_s=end_s)
+    if native_rate == sample_rate:
+        return waveform
+    resampled = librosa.resample(
+        waveform, orig_sr=native_rate, target_sr=sample_rate, res_type="soxr_hq", fix=False
+    )
+    length = resampled_length(len(waveform), native_rate, sample_rate)
+    return np.clip(librosa.util.fix_length(resampled, size=length), -1.0, 1.0)
 
-    def num_samples_at(self, sample_rate: int) -> int:
-        """How many samples `load_audio` returns at another sample rate.
 
-        >>> NativeAudio(np.zeros(44_100, np.float32), 44_100).num_samples_at(16_000)
-        16000
-        """
-        return -(-len(self.waveform) * sample_rate // self.sample_rate)
-
-
-def read_native(
+def load_native(
     path: str | os.PathLike[str], *, start_s: float | None = None, end_s: float | None = None
-) -> NativeAudio:
-    """What `load_audio` reads, before it resamples; arguments and errors are the same."""
+) -> tuple[Float32[np.ndarray, " num_samples"], int]:
+    """Waveform of a recording at the file's own sample rate, and this rate.
+
+    Args:
+        path: A file with one of `AUDIO_SUFFIXES`.
+        start_s: Start of the span, in seconds; the file's start if None.
+        end_s: End of the span, in seconds; the file's end if None.
+
+    Raises:
+        AudioError: As `load_audio` does.
+    """
     path = Path(path)
-    remedy = f"is it damaged, truncated or not {_listed(AUDIO_SUFFIXES)}? Copy it again or convert it"
-    with explained(path, "read as audio", remedy):
-        check_file(path)
+    remedy = f"is it damaged, truncated or not {_listed_suffixes()}? Copy it again or convert it"
+    with _explained(path, "read as audio", remedy):
+        _check_file(path)
         with soundfile.SoundFile(path) as sound:
             _check_header(sound)
-            start, stop = _span_samples(sound, start_s, end_s)
-            waveform = _read_mono(sound, start, stop)
-            check_peak(waveform, MAX_PEAK)
-            return NativeAudio(np.clip(waveform, -1.0, 1.0, out=waveform), sound.samplerate)
+            first, last = _span_samples(sound, start_s, end_s)
+            waveform = _decode(sound, first, last)
+    return waveform, sound.samplerate
+
+
+def resampled_length(num_samples: int, from_rate: int, to_rate: int) -> int:
+    """Samples that `load_audio` returns of `num_samples` samples at another rate, rounded up.
+
+    In whole numbers: librosa multiplies by a ratio, which may end up just above the true number.
+
+    >>> resampled_length(44_100, 44_100, 16_000)
+    16000
+    """
+    return -(-num_samples * to_rate // from_rate)
+
+
+def hash_audio_file(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal.
+
+    Raises:
+        AudioError: If the file is missing, empty, or not an audio file by its suffix.
+    """
+    path = Path(path)
+    with _explained(path, "read", "check the disk and the file's permissions"):
+        _check_file(path)
+        with path.open("rb") as stream:
+            return file_digest(stream, "sha256").hexdigest()
+
+
+def read_duration_s(path: str | os.PathLike[str]) -> float:
+    """Duration of a recording in seconds, from its header alone.
+
+    Raises:
+        AudioError: If the file is missing, empty, or not audio.
+    """
+    path = Path(path)
+    with _explained(path, "read as audio", "copy it again or convert it"):
+        _check_file(path)
+        return float(soundfile.info(path).duration)
+
+
+def save_audio(
+    path: str | os.PathLike[str],
+    waveform: Float[np.ndarray, " num_samples"],
+    *,
+    sample_rate: int = SAMPLE_RATE,
+) -> None:
+    """Write a waveform as 16-bit FLAC or WAV, as the suffix says, making folders as needed.
+
+    The file appears whole or not at all.
+
+    Args:
+        path: The file; an existing one is replaced.
+        waveform: At least one sample, all in [-1, 1].
+        sample_rate: Samples per second.
+
+    Raises:
+        AudioError: If the suffix is neither, the waveform has channels, is empty, not finite or outside
+            [-1, 1], or the disk refuses.
+        SettingError: If `sample_rate` is below 1.
+    """
+    _check_sample_rate(sample_rate)
+    path = Path(path)
+    with _explained(path, "written", "check the folder, its permissions and the free space"):
+        file_format = WRITTEN_FORMATS.get(path.suffix.lower())
+        if file_format is None:
+            raise AudioError(f"suffix={path.suffix!r} must be .flac or .wav; choose one of them")
+        if waveform.ndim != 1:
+            raise AudioError(f"shape={waveform.shape} must be (num_samples,); average the channels first")
+        if len(waveform) == 0:
+            raise AudioError("the waveform has 0 samples and must have at least one; do not save it")
+        _check_finite(waveform, 0, sample_rate)
+        _check_peak(waveform, 1.0)
+        content = BytesIO()
+        soundfile.write(content, _to_int16(waveform), sample_rate, subtype="PCM_16", format=file_format)
+        write_atomically(path, content.getvalue())
+
+
+def _decode(sound: soundfile.SoundFile, first: int, last: int) -> Float32[np.ndarray, " num_samples"]:
+    """The average of the channels from sample `first` to before `last`, checked and clipped to [-1, 1]."""
+    import librosa  # noqa: PLC0415 - as in load_audio
+
+    # After a jump libsndfile decodes the next frames of an MP3 wrongly, so an MP3 is decoded from its start.
+    start, skipped = (0, first) if sound.format == "MP3" else (first, 0)
+    # Half a sample more, because librosa rounds seconds down to samples; but no jump to the start, where the
+    # file is already: even that changes the last bit of an MP3.
+    offset_s, duration_s = (count and (count + 0.5) / sound.samplerate for count in (start, last - start))
+    try:
+        samples, rate = librosa.load(sound, sr=None, mono=False, offset=offset_s, duration=duration_s)
+    except MemoryError:
+        raise AudioError(f"promises {duration_s:.0f} s, more than memory holds; copy it again") from None
+    slack = MP3_SLACK_SAMPLES if sound.format == "MP3" else 0
+    if samples.shape[-1] + slack < last - start or samples.shape[-1] <= skipped:
+        ended_s, promised_s = (start + samples.shape[-1]) / rate, sound.frames / rate
+        raise _truncated(f"ends after {ended_s:.3f} of the {promised_s:.3f} s its header promises")
+    samples = samples[..., skipped:]
+    _check_finite(samples, first, sound.samplerate)
+    waveform = librosa.to_mono(samples)
+    _check_peak(waveform, MAX_PEAK)
+    return np.clip(waveform, -1.0, 1.0)
 
 
 @contextmanager
-def explained(path: Path, done: str, remedy: str) -> Iterator[None]:
-    """Puts the path before every refusal, and turns the errors of decoder and disk into refusals."""
+def _explained(path: Path, done: str, remedy: str) -> Iterator[None]:
+    """Put the path before every refusal, and turn errors of the decoder and the disk into refusals."""
     try:
         yield
     except AudioError as error:
         raise AudioError(f"path={path}: {error}") from error.__cause__
-    except soundfile.LibsndfileError as error:
+    except (soundfile.LibsndfileError, OSError, ValueError) as error:
         raise AudioError(f"path={path}: cannot be {done} ({_reason(error)}); {remedy}") from error
-    except (OSError, ValueError) as error:
-        reason = str(error).strip() or type(error).__name__
-        raise AudioError(f"path={path}: cannot be {done} ({reason}); {remedy}") from error
 
 
-def _reason(error: soundfile.LibsndfileError) -> str:
+def _reason(error: Exception) -> str:
+    if not isinstance(error, soundfile.LibsndfileError):
+        return str(error).strip() or type(error).__name__
     if error.code == _NO_MP3_FRAME:
         return "it holds no whole MP3 frame"
     return error.error_string.removeprefix("Error : ").strip(" .") or "the decoder gives no reason"
 
 
-def _listed(suffixes: Sequence[str]) -> str:
-    names = [suffix.removeprefix(".") for suffix in suffixes]
-    return f"{', '.join(names[:-1])} or {names[-1]}"
-
-
-def check_file(path: Path) -> None:
-    """Refuse what is no file, has a suffix that is not read, holds no byte or may not be opened."""
+def _check_file(path: Path) -> None:
+    """Refuse a path that is no file, has another suffix, holds no byte or may not be opened."""
     if path.is_dir():
         raise AudioError("is a folder; name an audio file inside it")
     if not path.is_file():
         raise AudioError("there is no such file; check the path, and that the corpus is complete")
     if path.suffix.lower() not in AUDIO_SUFFIXES:
         raise AudioError(
-            f"suffix={path.suffix!r} must be {_listed(AUDIO_SUFFIXES)}; convert the file, for example with: "
+            f"suffix={path.suffix!r} must be {_listed_suffixes()}; convert the file, for example with: "
             f"ffmpeg -i {path.name} {path.stem}.wav"
         )
     with path.open("rb") as stream:
         if not stream.read(1):
             raise AudioError("the file is empty (0 bytes); copy or download it again")
+
+
+def _listed_suffixes() -> str:
+    *names, last = (suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES)
+    return f"{', '.join(names)} or {last}"
 
 
 def _check_header(sound: soundfile.SoundFile) -> None:
@@ -160,46 +281,9 @@ def _span_samples(sound: soundfile.SoundFile, start_s: float | None, end_s: floa
     return first, last
 
 
-def _read_mono(sound: soundfile.SoundFile, start: int, stop: int) -> Float32[np.ndarray, " num_samples"]:
-    """The average of the channels from sample `start` to before `stop`, read block by block."""
-    mono = array("f")
-    _go_to(sound, start)
-    for block in _blocks(sound, stop - start):
-        with np.errstate(over="ignore", invalid="ignore"):
-            average = block.mean(axis=1)
-        check_finite(average, start + len(mono), sound.samplerate)
-        mono.frombytes(average.tobytes())
-    slack = MP3_SLACK_SAMPLES if sound.format == "MP3" else 0
-    if len(mono) + slack < stop - start or not mono:
-        ended_s, promised_s = sound.tell() / sound.samplerate, sound.frames / sound.samplerate
-        raise _truncated(f"ends after {ended_s:.3f} of the {promised_s:.3f} s its header promises")
-    return np.frombuffer(mono, dtype=np.float32)
-
-
-def _go_to(sound: soundfile.SoundFile, start: int) -> None:
-    """Frames of an MP3 lean on those before: after a jump they come out garbled, so it is decoded from 0."""
-    if sound.format != "MP3":
-        sound.seek(start)
-    # soundfile itself jumps after every read, to where it already is, unless it believes it cannot.
-    sound.seekable = lambda: False
-    if sound.format == "MP3":
-        deque(_blocks(sound, start), maxlen=0)
-
-
-def _blocks(
-    sound: soundfile.SoundFile, num_samples: int
-) -> Iterator[Float32[np.ndarray, "num_block_samples num_channels"]]:
-    # Not `sound.blocks`: where a file ends early it hands out whatever lay in memory.
-    for first in range(0, num_samples, BLOCK_SAMPLES):
-        block = sound.read(min(BLOCK_SAMPLES, num_samples - first), dtype="float32", always_2d=True)
-        if len(block) == 0:
-            return
-        yield block
-
-
-def check_finite(waveform: Float[np.ndarray, " num_samples"], start: int, sample_rate: int) -> None:
-    """Refuse NaN and infinity, by the time of the first; the waveform begins at sample `start`."""
-    finite = np.isfinite(waveform)
+def _check_finite(samples: Float[np.ndarray, "*channels num_samples"], start: int, sample_rate: int) -> None:
+    """Refuse NaN and infinity, with the time of the first; `samples` begin at sample `start` of the file."""
+    finite = np.isfinite(samples).all(axis=tuple(range(samples.ndim - 1)))
     if not finite.all():
         first_s = (start + int(finite.argmin())) / sample_rate
         raise AudioError(
@@ -208,9 +292,8 @@ def check_finite(waveform: Float[np.ndarray, " num_samples"], start: int, sample
         )
 
 
-def check_peak(waveform: Float[np.ndarray, " num_samples"], highest: float) -> None:
-    """Refuse samples whose magnitude exceeds `highest`."""
-    peak = float(max(waveform.max(), -waveform.min()))
+def _check_peak(waveform: Float[np.ndarray, " num_samples"], highest: float) -> None:
+    peak = float(np.abs(waveform).max())
     if peak > highest:
         raise AudioError(
             f"peak={peak:.6g}, and samples must lie in [-1, 1]; divide them by their full scale, which is "
@@ -218,124 +301,11 @@ def check_peak(waveform: Float[np.ndarray, " num_samples"], highest: float) -> N
         )
 
 
-SAMPLE_RATE = 16_000
-
-WRITTEN_FORMATS = {".flac": "FLAC", ".wav": "WAV"}
-
-
-def load_audio(
-    path: str | os.PathLike[str],
-    *,
-    sample_rate: int = SAMPLE_RATE,
-    start_s: float | None = None,
-    end_s: float | None = None,
-) -> Float32[np.ndarray, " num_samples"]:
-    """The waveform of a recording, or of a span of it: mono, in [-1, 1], at `sample_rate`.
-
-    Channels are averaged, then the average is resampled (soxr, high quality). Only the span is read, or,
-    of an MP3, whose frames lean on those before, everything up to the span's end.
-
-    Args:
-        path: A file with one of `AUDIO_SUFFIXES`.
-        sample_rate: Samples per second of the waveform returned.
-        start_s: Where to begin, in seconds; the file's start if None.
-        end_s: Where to end, in seconds, at most `SPAN_SLACK_S` after the file's end; the file's end if None.
-
-    Raises:
-        AudioError: If the file is missing, not audio, damaged, cut off or empty, holds a NaN, an infinity
-            or values far outside [-1, 1], or the span lies outside it.
-        SettingError: If `sample_rate` is below 1.
-    """
-    _check_sample_rate(sample_rate)
-    native = read_native(path, start_s=start_s, end_s=end_s)
-    if native.sample_rate == sample_rate:
-        return native.waveform
-    return np.clip(_resample(native, sample_rate), -1.0, 1.0)
-
-
-def hash_audio_file(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of the file's bytes, in hexadecimal, read piece by piece.
-
-    Raises:
-        AudioError: If the file is missing, empty, or not an audio file by its suffix.
-    """
-    path = Path(path)
-    with explained(path, "read", "check the disk and the file's permissions"):
-        check_file(path)
-        with path.open("rb") as stream:
-            return file_digest(stream, "sha256").hexdigest()
-
-
-def read_duration_s(path: str | os.PathLike[str]) -> float:
-    """How long a recording is, in seconds, from its header alone.
-
-    Raises:
-        AudioError: If the file is missing, empty, or not audio.
-    """
-    path = Path(path)
-    with explained(path, "read as audio", "copy it again or convert it"):
-        check_file(path)
-        return float(soundfile.info(path).duration)
-
-
-def save_audio(
-    path: str | os.PathLike[str],
-    waveform: Float[np.ndarray, " num_samples"],
-    *,
-    sample_rate: int = SAMPLE_RATE,
-) -> None:
-    """Write a waveform as 16-bit FLAC or WAV, whichever the suffix says, making folders as needed.
-
-    The file appears whole or not at all.
-
-    Args:
-        path: Where to write; an existing file is replaced.
-        waveform: At least one sample, all in [-1, 1].
-        sample_rate: Samples per second.
-
-    Raises:
-        AudioError: If the suffix is neither, the waveform has channels, is empty, not finite or outside
-            [-1, 1], or the disk refuses.
-        SettingError: If `sample_rate` is below 1.
-    """
-    _check_sample_rate(sample_rate)
-    path = Path(path)
-    with explained(path, "written", "check the folder, its permissions and the free space"):
-        file_format = _written_format(path)
-        if waveform.ndim != 1:
-            raise AudioError(f"shape={waveform.shape} must be (num_samples,); average the channels first")
-        _check_writable(waveform, sample_rate)
-        content = BytesIO()
-        soundfile.write(content, _to_int16(waveform), sample_rate, subtype="PCM_16", format=file_format)
-        write_atomically(path, content.getvalue())
-
-
 def _check_sample_rate(sample_rate: int) -> None:
     if sample_rate < 1:
         raise SettingError(f"sample_rate={sample_rate} must be at least 1 sample per second, such as 16000")
 
 
-def _resample(native: NativeAudio, sample_rate: int) -> Float32[np.ndarray, " num_samples"]:
-    # soxr rounds the number of samples; it is always rounded up here
-    resampled = soxr.resample(native.waveform, native.sample_rate, sample_rate, quality="HQ")
-    missing = native.num_samples_at(sample_rate) - len(resampled)
-    return np.pad(resampled, (0, max(missing, 0)))[: len(resampled) + missing]
-
-
-def _written_format(path: Path) -> str:
-    try:
-        return WRITTEN_FORMATS[path.suffix.lower()]
-    except KeyError:
-        raise AudioError(f"suffix={path.suffix!r} must be .flac or .wav; choose one of them") from None
-
-
 def _to_int16(waveform: Float[np.ndarray, " num_samples"]) -> Int16[np.ndarray, " num_samples"]:
     # Left to soundfile, the numbers would be rounded down, not to the nearest.
     return np.clip(np.rint(waveform * 2.0**15), -(2**15), 2**15 - 1).astype(np.int16)
-
-
-def _check_writable(waveform: Float[np.ndarray, " num_samples"], sample_rate: int) -> None:
-    if len(waveform) == 0:
-        raise AudioError("the waveform has 0 samples and must have at least one; do not save it")
-    check_finite(waveform, 0, sample_rate)
-    check_peak(waveform, 1.0)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32
 from scipy.ndimage import binary_opening
 
-from wavshap_lightning.audio.io import SPAN_SLACK_S, NativeAudio, hash_audio_file, read_native
+from wavshap_lightning.audio.io import SPAN_SLACK_S, hash_audio_file, load_native, resampled_length
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import listed
 from wavshap_lightning.corpora.splits import Split
@@ -65,8 +65,8 @@ def measure_clip(clip: Clip, *, sample_rate: int) -> ClipFacts:
         sample_rate: Samples per second for `num_samples`.
     """
     try:
-        native = read_native(clip.path, start_s=clip.start_s, end_s=clip.end_s)
-        return _facts(native, hash_audio_file(clip.path), sample_rate)
+        waveform, native_rate = load_native(clip.path, start_s=clip.start_s, end_s=clip.end_s)
+        return _facts(waveform, native_rate, hash_audio_file(clip.path), sample_rate)
     except AudioError as error:
         return ClipFacts(error=str(error))
 
@@ -97,22 +97,24 @@ def measure_clips(
     return tuple(facts)
 
 
-def _facts(native: NativeAudio, file_hash: str, sample_rate: int) -> ClipFacts:
-    num_samples = len(native.waveform)
-    sound = sha256(str(native.sample_rate).encode())
+def _facts(
+    waveform: Float32[np.ndarray, " num_samples"], native_rate: int, file_hash: str, sample_rate: int
+) -> ClipFacts:
+    num_samples = len(waveform)
+    sound = sha256(str(native_rate).encode())
     peak, energy, num_clipped = 0.0, 0.0, 0
     # Block by block: an hour of sound needs no second copy, and its sum of squares loses no precision.
     for start in range(0, num_samples, BLOCK_SAMPLES):
-        block = native.waveform[start : start + BLOCK_SAMPLES]
+        block = waveform[start : start + BLOCK_SAMPLES]
         sound.update(np.clip(np.rint(block * 2.0**15), -(2**15), 2**15 - 1).astype("<i2").tobytes())
         peak = max(peak, float(block.max()), -float(block.min()))
         energy += float(np.dot(block, block))
-        num_clipped += _num_clipped(native.waveform, start, start + len(block))
+        num_clipped += _num_clipped(waveform, start, start + len(block))
     return ClipFacts(
         sha256=file_hash,
         sound=sound.hexdigest(),
-        num_samples=native.num_samples_at(sample_rate),
-        duration_s=num_samples / native.sample_rate,
+        num_samples=resampled_length(num_samples, native_rate, sample_rate),
+        duration_s=num_samples / native_rate,
         peak=peak,
         rms_db=10.0 * log10(energy / num_samples) if energy > 0.0 else -inf,
         clipped_share=num_clipped / num_samples,
