@@ -47,6 +47,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     """Write a CSV file whose first row names the columns, making its folder."""
+    write_atomically(path, format_csv(rows).encode())
+
+
+def format_csv(rows: Iterable[Iterable[Any]]) -> str:
+    """Text of a CSV file whose first row names the columns."""
+    table = [list(row) for row in rows]
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_atomically(path, text.getvalue().encode())
+    # Before Python 3.13 a bare carriage return is quoted only where everything is.
+    has_return = any("\r" in str(cell) for row in table for cell in row)
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if has_return else csv.QUOTE_MINIMAL)
+    writer.writerows(table)
+    return text.getvalue()

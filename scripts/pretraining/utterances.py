@@ -20,7 +20,7 @@ from wavshap_lightning.planted.voices import (
     Syllable,
     Tracks,
     build_tracks,
-    draw_chance,
+    draw_source_noise,
     draw_speaker,
     draw_syllables,
     render_speech,
@@ -204,7 +204,8 @@ def procedural_utterance(speaker: Speaker, manner: Manner, generator: np.random.
         syllables = draw_syllables(moved, generator.uniform(1.2, WINDOW_S), generator)
     tracks = build_tracks(syllables, moved, WINDOW_S, generator)
     tracks, depths = _apply(tracks, manner, generator)
-    waveform = render_speech(tracks, moved, draw_chance(tracks.num_controls, generator)).astype(np.float32)
+    source = draw_source_noise(tracks.num_controls, generator)
+    waveform = render_speech(tracks, moved, source).astype(np.float32)
     waveform *= np.float32(0.9 / max(1e-4, np.abs(waveform).max()))
     at_frame = np.minimum((FRAME_S * CONTROL_RATE).astype(int), tracks.num_controls - 1)
     voiced = tracks.voicing[at_frame] > 0.1

@@ -15,7 +15,7 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.checkpoint import describe_classifier, trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.planted.corpus import PlantedSettings, write_planted_speech
+from wavshap_lightning.planted.corpus import PlantedSettings, ensure_planted_speech
 
 PAGE = Path(__file__).parents[2] / "docs" / "index.md"
 CHECKPOINT = "runs/demo/version_0/checkpoints/best.ckpt"
@@ -25,7 +25,7 @@ CHECKPOINT = "runs/demo/version_0/checkpoints/best.ckpt"
 def workplace(tmp_path, monkeypatch):
     """A folder with a clip and the checkpoint of a classifier with a random head."""
     settings = PlantedSettings(num_speakers=3, clips_per_speaker_and_label=1, labels=("happy", "sad"))
-    clip = write_planted_speech(tmp_path / "corpus", settings)[0]
+    clip = ensure_planted_speech(tmp_path / "corpus", settings)[0]
     shutil.copy(clip.path, tmp_path / "clip.flac")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -63,8 +63,8 @@ def test_the_clips_that_test_can_be_explained(root, tmp_path):
     [
         ({"source": None}, "corpus='planted-in' needs a source"),
         ({"source_label": "calm"}, "unexpected keyword argument 'source_label'.*see PlantedInSettings"),
-        ({"source_labels": "bored"}, r"source_labels=\['bored'\] must name classes of source='folders'"),
-        ({"source_options": {}}, "7 of 7 recordings have no speaker"),
+        ({"source_labels": "bored"}, r"source_labels=\['bored'\] must name each wanted class once"),
+        ({"source_options": {}}, "7 of 7 recordings name none"),
         ({"labels": ["neutral", "disgust"]}, "label='disgust' must be one of"),
     ],
     ids=str,

@@ -32,11 +32,10 @@ from wavshap_lightning.cli.clips import (
 from wavshap_lightning.cli.output import Output, explained_row, failed_row, write_report, writing_to
 from wavshap_lightning.cli.run import EXIT_DONE, OUT_OF_REACH, conclude, exit_status, model_words, reason_of
 from wavshap_lightning.cli.terminal import complain, quiet, shown
-from wavshap_lightning.corpora.manifest import format_csv
 from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.explainer.explainer import fingerprint
 from wavshap_lightning.explainer.files import SavedClip, load_clip
-from wavshap_lightning.files import write_atomically
+from wavshap_lightning.files import format_csv, write_atomically
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.training.corpus_run.predict import (
     COLUMNS,
@@ -201,7 +200,7 @@ def merge(job: Job, title: str, model: dict[str, str], *, report: bool) -> int:
     job.output.rows = [dict(record.row) for record in records]
     job.output.write_summary()
     heard = summarise_shares([record.shares for record in records if record.shares is not None])
-    table = format_csv(COLUMNS, emotion_rows(heard))
+    table = format_csv([COLUMNS, *emotion_rows(heard)])
     with writing_to(job.output.folder):
         write_atomically(job.output.folder / "emotions.csv", table.encode(errors="backslashreplace"))
     if report:

@@ -18,10 +18,9 @@ from matplotlib.figure import Figure
 
 from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.cli.clips import Explained, Item
-from wavshap_lightning.corpora.manifest import format_csv
 from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.explainer.files import SavedClip, save_clip
-from wavshap_lightning.files import write_atomically
+from wavshap_lightning.files import format_csv, write_atomically
 from wavshap_lightning.viz.figures import plot
 from wavshap_lightning.viz.sound import check_share, split_by_attribution
 
@@ -127,7 +126,7 @@ class Output:
         Raises:
             SettingError: If the disk refuses.
         """
-        text = format_csv(COLUMNS, [[row.get(name, "") for name in COLUMNS] for row in self.rows])
+        text = format_csv([COLUMNS, *([row.get(name, "") for name in COLUMNS] for row in self.rows)])
         with writing_to(self.folder):
             write_atomically(self.folder / "summary.csv", text.encode(errors="backslashreplace"))
         self._written_s = time.monotonic()

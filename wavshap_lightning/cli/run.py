@@ -30,7 +30,7 @@ from wavshap_lightning.cli.clips import (
 from wavshap_lightning.cli.compare import Rivals, open_rivals
 from wavshap_lightning.cli.output import Output, write_report
 from wavshap_lightning.cli.terminal import complain, on_one_line, quiet, shown
-from wavshap_lightning.corpora.clip import Clip, Span
+from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AudioError, SettingError, WavshapError
 from wavshap_lightning.explainer.explainer import fingerprint
 from wavshap_lightning.explainer.explanation import Explanation
@@ -38,7 +38,7 @@ from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.stages import logits_of
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.planted.scenes import CUE_OF_LABEL, draw_clip
+from wavshap_lightning.planted.scenes import draw_clip
 from wavshap_lightning.planted.voices import draw_speaker
 
 EXAMPLE_LABEL = "angry"
@@ -55,9 +55,7 @@ def make_example(folder: Path, seed: int) -> list[Item]:
     waveform, evidence = draw_clip(speaker, EXAMPLE_LABEL, generator)
     path = folder / "example.wav"
     save_audio(path, waveform, sample_rate=SAMPLE_RATE)
-    what = CUE_OF_LABEL[EXAMPLE_LABEL]
-    spans = tuple(Span(span.start_s, span.end_s, what or "") for span in evidence)
-    return name_items([Item(path, clip=Clip(path, EXAMPLE_LABEL, evidence=spans))])
+    return name_items([Item(path, clip=Clip(path, EXAMPLE_LABEL, evidence=evidence))])
 
 
 def score_all(classifier: EmotionClassifier, items: Sequence[Item], settings: ExplainSettings) -> int:

@@ -13,7 +13,6 @@ import numpy as np
 from wavshap_lightning.corpora import esd, folders, iemocap, meld, msp_podcast
 from wavshap_lightning.corpora import filename_schemes as filenames
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.folders import Layout
 from wavshap_lightning.corpora.labels import (
     NO_AGREEMENT,
     OTHER,
@@ -22,7 +21,7 @@ from wavshap_lightning.corpora.labels import (
     ordered_labels,
     select_labels,
 )
-from wavshap_lightning.corpora.manifest import load_manifest, read_manifest
+from wavshap_lightning.corpora.manifest import load_manifest
 from wavshap_lightning.corpora.protocols import (
     ESD_5_FOLDS,
     IEMOCAP_5_SESSIONS,
@@ -35,39 +34,6 @@ from wavshap_lightning.corpora.protocols import (
 )
 from wavshap_lightning.corpora.splits import Protocol
 from wavshap_lightning.errors import CorpusError, SettingError
-
-MANIFEST = "manifest.jsonl"
-PLANTED = Layout("planted", MANIFEST, "wavshap_lightning.planted.corpus.write_planted_speech, which makes it")
-PLANTED_IN = Layout(
-    "planted-in",
-    MANIFEST,
-    "wavshap_lightning.planted.into_recordings.write_planted_in, which makes it from real recordings",
-)
-
-
-def load_planted(root: Path | str) -> list[Clip]:
-    """PlantedSpeech as the package wrote it below a folder.
-
-    Raises:
-        CorpusError: If there is no manifest in the folder, or it does not hold together.
-    """
-    return _load_made(PLANTED, root)
-
-
-def load_planted_in(root: Path | str) -> list[Clip]:
-    """Real recordings with planted cues as the package wrote them below a folder.
-
-    Raises:
-        CorpusError: If there is no manifest in the folder, or it does not hold together.
-    """
-    return _load_made(PLANTED_IN, root)
-
-
-def _load_made(layout: Layout, root: Path | str) -> list[Clip]:
-    table = layout.checked_folder(root) / MANIFEST
-    if not table.is_file():
-        raise layout.complaint(root, f"there is no {MANIFEST} in it")
-    return read_manifest(table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +167,10 @@ _TABLE = (
         label_map=_unchanged(esd.LABELS),
         expected_clips=35000,
     ),
-    Corpus("planted", load_planted, "made by this package", PLANTED.homepage, protocol=official_split),
+    Corpus("planted", load_manifest, "made by this package", "this package", protocol=official_split),
     Corpus(
         "planted-in",
-        load_planted_in,
+        load_manifest,
         "that of the recordings",
         "any of the other corpora",
         protocol=official_split,

@@ -65,7 +65,7 @@ def apply_label_map(clips: Sequence[Clip], label_map: Mapping[str, str | None]) 
     return [replace(clip, label=label) for clip, label in renamed if label is not None]
 
 
-def select_labels(clips: Sequence[Clip], labels: Sequence[str]) -> list[Clip]:
+def select_labels(clips: Sequence[Clip], labels: Sequence[str], *, option: str = "labels") -> list[Clip]:
     """The clips of the given classes, in the order given.
 
     Raises:
@@ -75,7 +75,7 @@ def select_labels(clips: Sequence[Clip], labels: Sequence[str]) -> list[Clip]:
     missing = [label for label in labels if label not in found]
     if missing or not labels or len(set(labels)) < len(labels):
         raise CorpusError(
-            f"labels={list(labels)} must name each wanted class once, and each must occur: "
+            f"{option}={list(labels)} must name each wanted class once, and each must occur: "
             f"missing={missing}, found {_described(found)}"
         )
     wanted = frozenset(labels)

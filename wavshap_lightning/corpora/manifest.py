@@ -19,7 +19,7 @@ from typing import Any
 from wavshap_lightning.corpora.clip import Clip, Span
 from wavshap_lightning.corpora.folders import listed
 from wavshap_lightning.errors import CorpusError
-from wavshap_lightning.files import write_atomically
+from wavshap_lightning.files import format_csv, write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +75,6 @@ def write_table(path: Path, text: str) -> None:
         write_atomically(path, text.encode())
     except (OSError, UnicodeEncodeError) as error:
         raise CorpusError(f"table={path} cannot be written: {error}") from error
-
-
-def format_csv(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A comma-separated table with a header, as text."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    if any("\r" in cell for row in rows for cell in row):
-        # The writer quotes a bare carriage return only where everything is quoted.
-        writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerows([columns, *rows])
-    return buffer.getvalue()
 
 
 def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -373,7 +362,7 @@ def _check_existing(table: Path, clips: Sequence[Clip], places: Sequence[str]) -
 
 def _format_csv(rows: Sequence[dict[str, Any]]) -> str:
     columns = [name for name in COLUMNS if any(name in row for row in rows)]
-    return format_csv(columns, [[_cell(row.get(name, "")) for name in columns] for row in rows])
+    return format_csv([columns, *([_cell(row.get(name, "")) for name in columns] for row in rows)])
 
 
 def _cell(value: object) -> str:

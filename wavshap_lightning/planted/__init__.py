@@ -1,1 +1,1 @@
-"""A corpus generator with known evidence: cues planted in synthetic and recorded speech."""
+"""Generator of corpora in which a known cue in a known span decides the class."""

@@ -1,109 +1,42 @@
-"""The scene: one clip of synthetic speech, drawn without regard to its class, and the cue planted in it."""
+"""Clips of synthetic speech: drawn without regard to the class, with distractors, and a cue planted last."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import signal
+from scipy.ndimage import gaussian_filter1d
 
 from wavshap_lightning.audio.io import SAMPLE_RATE
 from wavshap_lightning.corpora.clip import Span
-from wavshap_lightning.errors import SettingError
+from wavshap_lightning.planted import voices
 from wavshap_lightning.planted.cues import (
+    CUE_OF_LABEL,
     CUES,
+    DIFFICULTIES,
+    LOOKALIKE_S,
+    LOOKALIKE_STRENGTH,
+    CuePlace,
     Difficulty,
-    Planting,
-    difficulty_named,
-    draw_distractors,
-    draw_lookalikes,
-    draw_planting,
+    check_cues,
+    draw_place,
     splice_cue,
 )
 from wavshap_lightning.planted.voices import (
+    CONTROL_RATE,
     CONTROL_SAMPLES,
-    EDGE_S,
-    FRAME_CONTROLS,
-    Chance,
     Speaker,
+    Syllable,
     Tracks,
-    build_tracks,
-    draw_chance,
-    draw_syllables,
-    render_speech,
+    Waveform,
 )
 
-NOISE_DB = -50.0
-TONE_DB = -36.0
-"""Both relative to the clip: too faint to be taken for speech, and well above 16 bits."""
-
-_TONE_HZ = (900.0, 1_100.0)
-_TONE_PLACE = (0.2, 0.8)
-_FADE_S = 0.01
-
-
-def add_lead(
-    waveform: Float[np.ndarray, " time"],
-    evidence: tuple[Span, ...],
-    lead_s: float,
-    generator: np.random.Generator,
-    *,
-    tone: bool,
-) -> tuple[Float[np.ndarray, " longer"], tuple[Span, ...]]:
-    """Put near silence before a clip at 16 kHz.
-
-    What is drawn does not depend on whether there is a tone: twins differ in the tone alone.
-
-    Args:
-        waveform: The clip.
-        evidence: Spans in it.
-        lead_s: How long the silence is, in seconds.
-        generator: Where everything random comes from.
-        tone: Whether a tone sounds in the middle of it.
-
-    Returns:
-        The longer clip, and the spans where they lie now; the tone is none of them.
-
-    >>> spans = (Span(0.0, 1e-4),)
-    >>> waveform, evidence = add_lead(np.ones(8), spans, 0.5, np.random.default_rng(0), tone=True)
-    >>> len(waveform), evidence[0].start_s
-    (8008, 0.5)
-    """
-    level = float(np.sqrt(np.mean(waveform**2)))
-    num_samples = round(lead_s * SAMPLE_RATE)
-    lead = 10 ** (NOISE_DB / 20) * generator.standard_normal(num_samples)
-    frequency_hz, phase = generator.uniform(*_TONE_HZ), generator.uniform(0, 2 * np.pi)
-    if tone:
-        lead += 10 ** (TONE_DB / 20) * _tone(num_samples, frequency_hz, phase)
-    shifted = tuple(
-        replace(span, start_s=span.start_s + lead_s, end_s=span.end_s + lead_s) for span in evidence
-    )
-    return np.concatenate([level * lead, waveform]), shifted
-
-
-def _tone(num_samples: int, frequency_hz: float, phase: float) -> Float[np.ndarray, " time"]:
-    """A sine of unit power in the middle of a stretch, faded in and out."""
-    time_s = np.arange(num_samples) / SAMPLE_RATE
-    start_s, end_s = (place * num_samples / SAMPLE_RATE for place in _TONE_PLACE)
-    envelope = np.clip(np.minimum(time_s - start_s, end_s - time_s) / _FADE_S, 0.0, 1.0)
-    return np.sqrt(2.0) * envelope * np.sin(2 * np.pi * frequency_hz * time_s + phase)
-
-
-CUE_OF_LABEL: Mapping[str, str | None] = MappingProxyType(
-    {
-        "neutral": None,
-        "happy": "pitch_step",
-        "sad": "band_tilt",
-        "angry": "roughness",
-        "fearful": "tremor",
-        "surprised": "energy_bursts",
-        "disgust": "vowel_pattern",
-    }
-)
-"""The cue that decides each class."""
+LEAD_NOISE_DB = -50.0
+LEAD_TONE_DB = -36.0
+"""Levels of a lead-in relative to the clip: too faint to pass for speech, and well above 16 bits."""
 
 _DURATION_S = (1.5, 2.5)
 _LEVEL_DB = (-40.0, -26.0)
@@ -114,6 +47,32 @@ _REFLECTION_S = (0.004, 0.04)
 _REFLECTION_GAIN = 0.25
 _RUN_IN = 60  # controls: longer than the last reflection and the ringing of the formants
 
+_OTHER_DISTRACTORS = ("pause", "noise_burst", "click", "tone")
+_NUM_OTHERS = (1, 3)
+_EDGE_S = 0.02
+_GUARD_S = 0.03
+_LOUD_DB = (6.0, 10.0)
+_LENGTH_S = {"pause": (0.08, 0.15), "noise_burst": (0.06, 0.15), "click": (0.004, 0.01), "tone": (0.08, 0.2)}
+_SOUND_DB = {"noise_burst": (-6.0, 3.0), "click": (3.0, 12.0), "tone": (-12.0, -3.0)}
+_TONE_HZ = (400.0, 3_000.0)
+
+_LEAD_TONE_HZ = (900.0, 1_100.0)
+_LEAD_TONE_PLACE = (0.2, 0.8)
+_LEAD_FADE_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """A clip before its cue is planted: everything that does not depend on the class."""
+
+    tracks: Tracks
+    source: voices.SourceNoise
+    place: CuePlace
+    delays_samples: tuple[int, ...]
+    speech: Waveform
+    background: Waveform
+    gain: float
+
 
 def draw_clip(
     speaker: Speaker,
@@ -122,19 +81,19 @@ def draw_clip(
     *,
     cue_strength: float = 1.0,
     difficulty: str = "easy",
-) -> tuple[Float[np.ndarray, " time"], tuple[Span, ...]]:
+) -> tuple[Waveform, tuple[Span, ...]]:
     """Draw one clip at 16 kHz and the evidence in it.
 
     What is drawn does not depend on the label: generators in the same state give twins that differ
     in the evidence span alone.
 
     Args:
-        speaker: Who speaks.
+        speaker: The voice.
         label: The class, one of `CUE_OF_LABEL`.
-        generator: Where everything random comes from.
-        cue_strength: How far the cue goes, 0 to 2.
-        difficulty: `easy`, `medium` or `hard`: how long the cue's span is, how far cues go, and how many weak
-            ones elsewhere mislead.
+        generator: Source of randomness.
+        cue_strength: Strength of the cue, 0 to 2.
+        difficulty: `easy`, `medium` or `hard`: length of the cue's span, extent of the cue, and number of
+            misleading weak cues elsewhere.
 
     Returns:
         The waveform, and the span of the cue; no span where nothing is planted.
@@ -148,88 +107,184 @@ def draw_clip(
     >>> [span.kind for span in evidence], 1.5 <= len(waveform) / SAMPLE_RATE <= 2.5
     (['tremor'], True)
     """
-    check_label(label)
-    check_cue_strength(cue_strength)
-    level = difficulty_named(difficulty)
+    check_cues(CUE_OF_LABEL, [label], cue_strength, difficulty)
+    level, cue = DIFFICULTIES[difficulty], CUE_OF_LABEL[label]
     scene = _draw_scene(speaker, level, generator)
-    cue = CUE_OF_LABEL[label]
     if cue is None or cue_strength == 0.0:
         return scene.gain * (scene.speech + scene.background), ()
-    return scene.gain * _plant(scene, speaker, cue, cue_strength * level.cue_strength), (
-        scene.planting.span(cue),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Scene:
-    """A clip before its cue is planted: everything that does not depend on the class."""
-
-    tracks: Tracks
-    chance: Chance
-    planting: Planting
-    delays_samples: tuple[int, ...]
-    speech: Float[np.ndarray, " time"]
-    background: Float[np.ndarray, " time"]
-    gain: float
+    waveform = scene.gain * _plant(scene, speaker, cue, cue_strength * level.cue_strength)
+    return waveform, (scene.place.span(cue),)
 
 
 def _draw_scene(speaker: Speaker, difficulty: Difficulty, generator: np.random.Generator) -> _Scene:
+    # The order of the draws is part of the format: the same seed gives the same bytes.
     shortest_s, longest_s = _DURATION_S
-    syllables = draw_syllables(speaker, generator.uniform(shortest_s, longest_s - EDGE_S[1]), generator)
-    duration_s = max(shortest_s, syllables[-1].end_s + generator.uniform(*EDGE_S))
-    tracks = build_tracks(syllables, speaker, duration_s, generator)
-    planting = draw_planting(tracks, difficulty.span_s, generator)
-    distraction = draw_distractors(tracks, syllables, planting, generator)
-    chance = draw_chance(tracks.num_controls, generator)
+    syllables = voices.draw_syllables(
+        speaker, generator.uniform(shortest_s, longest_s - voices.EDGE_S[1]), generator
+    )
+    duration_s = max(shortest_s, syllables[-1].end_s + generator.uniform(*voices.EDGE_S))
+    tracks = voices.build_tracks(syllables, speaker, duration_s, generator)
+    place = draw_place(tracks, difficulty.span_s, generator)
+    tracks, sounds = add_distractors(tracks, syllables, place, generator)
+    source = voices.draw_source_noise(tracks.num_controls, generator)
     delays = tuple(int(delay) for delay in generator.uniform(*_REFLECTION_S, _NUM_REFLECTIONS) * SAMPLE_RATE)
-    tracks, _ = draw_lookalikes(distraction.tracks, difficulty.num_lookalikes, planting, generator)
-    speech = _reflect(render_speech(tracks, speaker, chance), delays)
+    tracks = add_lookalikes(tracks, difficulty.num_lookalikes, place, generator)
+    speech = _reflect(voices.render_speech(tracks, speaker, source), delays)
     level = np.sqrt(np.mean(speech**2))
-    background = level * (distraction.sounds + _draw_noise(len(speech), generator))
+    background = level * (sounds + _draw_noise(len(speech), generator))
     level_db = speaker.level_db + generator.uniform(*_LEVEL_DB)
     mixed = speech + background
     gain = min(10 ** (level_db / 20) / np.sqrt(np.mean(mixed**2)), _MAX_PEAK / np.max(np.abs(mixed)))
-    return _Scene(tracks, chance, planting, delays, speech, background, float(gain))
+    return _Scene(tracks, source, place, delays, speech, background, float(gain))
 
 
-def _reflect(
-    waveform: Float[np.ndarray, " time"], delays_samples: tuple[int, ...]
-) -> Float[np.ndarray, " time"]:
-    """Add what a small room's walls send back, weaker the later it comes."""
+def _reflect(waveform: Waveform, delays_samples: tuple[int, ...]) -> Waveform:
+    """Add the reflections of a small room, weaker the later they come."""
     room = waveform.copy()
     for delay in delays_samples:
         room[delay:] += _REFLECTION_GAIN * 10 ** (-delay / SAMPLE_RATE / _REFLECTION_S[1]) * waveform[:-delay]
     return room
 
 
-def _draw_noise(num_samples: int, generator: np.random.Generator) -> Float[np.ndarray, " time"]:
+def _draw_noise(num_samples: int, generator: np.random.Generator) -> Waveform:
     """Background noise that falls towards high frequencies, in units of the speech's level."""
     noise = signal.lfilter([1.0], [1.0, -0.8], generator.standard_normal(num_samples, dtype=np.float32))
     return 10 ** (generator.uniform(*_NOISE_DB) / 20) * noise / np.sqrt(np.mean(noise**2))
 
 
-def _plant(scene: _Scene, speaker: Speaker, cue: str, strength: float) -> Float[np.ndarray, " time"]:
+def _plant(scene: _Scene, speaker: Speaker, cue: str, strength: float) -> Waveform:
     """The scene with a cue in its span and nothing else changed."""
-    tracks = CUES[cue](scene.tracks, scene.planting, strength)
-    start, stop = scene.planting.start, scene.planting.stop
-    begin = (start - _RUN_IN) // FRAME_CONTROLS * FRAME_CONTROLS
-    cued = _reflect(
-        render_speech(tracks, speaker, scene.chance, start=begin, stop=stop), scene.delays_samples
-    )
-    run_in_samples = (start - begin) * CONTROL_SAMPLES
-    span = slice(start * CONTROL_SAMPLES, stop * CONTROL_SAMPLES)
+    tracks, place = CUES[cue](scene.tracks, scene.place, strength), scene.place
+    begin = (place.start - _RUN_IN) // voices.FRAME_CONTROLS * voices.FRAME_CONTROLS
+    rendered = voices.render_speech(tracks, speaker, scene.source, start=begin, stop=place.stop)
+    cued = _reflect(rendered, scene.delays_samples)[(place.start - begin) * CONTROL_SAMPLES :]
+    span = slice(place.start * CONTROL_SAMPLES, place.stop * CONTROL_SAMPLES)
     mixed = scene.speech + scene.background
-    mixed[span] = splice_cue(scene.speech[span], cued[run_in_samples:], scene.background[span])
+    mixed[span] = splice_cue(scene.speech[span], cued, scene.background[span])
     return mixed
 
 
-def check_label(label: str) -> None:
-    """Raise SettingError unless the label has a cue, or is known to have none."""
-    if label not in CUE_OF_LABEL:
-        raise SettingError(f"label={label!r} must be one of {', '.join(CUE_OF_LABEL)}")
+def add_distractors(
+    tracks: Tracks, syllables: Sequence[Syllable], place: CuePlace, generator: np.random.Generator
+) -> tuple[Tracks, Waveform]:
+    """Add salient events unrelated to the class: a loud syllable and one to three others.
+
+    Args:
+        tracks: The speech.
+        syllables: What is said in it.
+        place: Place of the cue, which they keep clear of.
+        generator: Source of randomness.
+
+    Returns:
+        The speech, louder or paused where a distractor says so, and sounds to add to it, in units of its
+        root mean square.
+    """
+    gain, sounds = np.ones(tracks.num_controls), np.zeros(tracks.num_controls * CONTROL_SAMPLES)
+    num_others = generator.integers(*_NUM_OTHERS, endpoint=True)
+    for kind in ("loud_syllable", *map(str, generator.permutation(_OTHER_DISTRACTORS)[:num_others])):
+        if kind == "loud_syllable":
+            seconds = np.array([(syllable.start_s, syllable.end_s) for syllable in syllables])
+            places = np.rint(seconds * CONTROL_RATE).astype(int)
+        else:
+            places = _every_place(_LENGTH_S[kind], len(gain), generator)
+        for start, stop in _draw_clear(places, place, generator):
+            if kind in _SOUND_DB:
+                sound = _draw_sound(kind, (stop - start) * CONTROL_SAMPLES, generator)
+                sounds[start * CONTROL_SAMPLES : stop * CONTROL_SAMPLES] += sound
+            else:
+                gain[start:stop] = 0.0 if kind == "pause" else 10 ** (generator.uniform(*_LOUD_DB) / 20)
+    return replace(tracks, gain=tracks.gain * gaussian_filter1d(gain, 6.0)), sounds
 
 
-def check_cue_strength(cue_strength: float) -> None:
-    """Raise SettingError unless the strength lies between 0 and 2."""
-    if not 0.0 <= cue_strength <= 2.0:
-        raise SettingError(f"cue_strength={cue_strength!r} must lie between 0 and 2; 1 is clearly audible")
+def add_lookalikes(
+    tracks: Tracks, num: tuple[int, int], place: CuePlace, generator: np.random.Generator
+) -> Tracks:
+    """Add weak and brief cues of any kind, unrelated to the class.
+
+    Args:
+        tracks: The speech.
+        num: The fewest and the most of them.
+        place: Place of the cue, which they keep clear of.
+        generator: Source of randomness.
+    """
+    kinds = generator.permutation(tuple(CUES))[: generator.integers(*num, endpoint=True)]
+    for kind in map(str, kinds):
+        found = _draw_clear(_every_place(LOOKALIKE_S, tracks.num_controls, generator), place, generator)
+        modulation = generator.random(2)
+        for start, stop in found:
+            tracks = CUES[kind](tracks, CuePlace(start, stop, *modulation), LOOKALIKE_STRENGTH)
+    return tracks
+
+
+def _every_place(
+    length_s: tuple[float, float], num_controls: int, generator: np.random.Generator
+) -> Int[np.ndarray, "places 2"]:
+    """First control and one past the last of every place for an event of a drawn length."""
+    length, edge = round(generator.uniform(*length_s) * CONTROL_RATE), round(_EDGE_S * CONTROL_RATE)
+    starts = np.arange(edge, num_controls - edge - length)
+    return np.stack([starts, starts + length], axis=1)
+
+
+def _draw_clear(
+    places: Int[np.ndarray, "places 2"], cue: CuePlace, generator: np.random.Generator
+) -> list[list[int]]:
+    """One of the places well clear of the cue's; an empty list where there is none."""
+    guard = round(_GUARD_S * CONTROL_RATE)
+    clear = places[(places[:, 1] + guard <= cue.start) | (places[:, 0] >= cue.stop + guard)]
+    if len(clear) == 0:
+        return []
+    chosen = generator.integers(len(clear))
+    return clear[chosen : chosen + 1].tolist()
+
+
+def _draw_sound(kind: str, num_samples: int, generator: np.random.Generator) -> Float[np.ndarray, " event"]:
+    level = 10 ** (generator.uniform(*_SOUND_DB[kind]) / 20)
+    if kind == "tone":
+        frequency_hz = generator.uniform(*_TONE_HZ)
+        carrier = np.sqrt(2) * np.sin(2 * np.pi * frequency_hz * np.arange(num_samples) / SAMPLE_RATE)
+    else:
+        carrier = generator.standard_normal(num_samples)
+    if kind == "click":
+        return level * carrier * np.exp(-6 * np.arange(num_samples) / num_samples)
+    return level * carrier * signal.windows.tukey(num_samples, 0.5)
+
+
+def add_lead_in(
+    waveform: Waveform,
+    evidence: tuple[Span, ...],
+    lead_s: float,
+    generator: np.random.Generator,
+    *,
+    tone: bool,
+) -> tuple[Float[np.ndarray, " longer"], tuple[Span, ...]]:
+    """Put near silence before a clip at 16 kHz and, as a shortcut to learn, a faint tone in it.
+
+    What is drawn does not depend on whether there is a tone: twins differ in the tone alone.
+
+    Args:
+        waveform: The clip.
+        evidence: Spans in it.
+        lead_s: Length of the silence, in seconds.
+        generator: Source of randomness.
+        tone: Whether there is a tone in the middle of it.
+
+    Returns:
+        The longer clip, and the shifted spans; the tone is none of them.
+
+    >>> spans = (Span(0.0, 1e-4),)
+    >>> waveform, evidence = add_lead_in(np.ones(8), spans, 0.5, np.random.default_rng(0), tone=True)
+    >>> len(waveform), evidence[0].start_s
+    (8008, 0.5)
+    """
+    level = float(np.sqrt(np.mean(waveform**2)))
+    num_samples = round(lead_s * SAMPLE_RATE)
+    lead = 10 ** (LEAD_NOISE_DB / 20) * generator.standard_normal(num_samples)
+    frequency_hz, phase = generator.uniform(*_LEAD_TONE_HZ), generator.uniform(0, 2 * np.pi)
+    if tone:
+        time_s = np.arange(num_samples) / SAMPLE_RATE
+        start_s, end_s = (place * num_samples / SAMPLE_RATE for place in _LEAD_TONE_PLACE)
+        envelope = np.clip(np.minimum(time_s - start_s, end_s - time_s) / _LEAD_FADE_S, 0.0, 1.0)
+        unit_power = np.sqrt(2.0) * envelope * np.sin(2 * np.pi * frequency_hz * time_s + phase)
+        lead += 10 ** (LEAD_TONE_DB / 20) * unit_power
+    shifted = (replace(span, start_s=span.start_s + lead_s, end_s=span.end_s + lead_s) for span in evidence)
+    return np.concatenate([level * lead, waveform]), tuple(shifted)

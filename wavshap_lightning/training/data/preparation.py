@@ -15,21 +15,21 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from wavshap_lightning.audio.io import hash_audio_file
 from wavshap_lightning.corpora.audit import AuditReport, ClipFacts, audit_split, measure_clip, measure_clips
-from wavshap_lightning.corpora.catalogue import MANIFEST, corpus_named, load_corpus
+from wavshap_lightning.corpora.catalogue import corpus_named, load_corpus
 from wavshap_lightning.corpora.clip import SPLITS, Clip
 from wavshap_lightning.corpora.folders import listed
 from wavshap_lightning.corpora.labels import ordered_labels
 from wavshap_lightning.corpora.protocols import build_protocol
 from wavshap_lightning.corpora.splits import Protocol, Split
 from wavshap_lightning.errors import AudioError, CorpusError, SettingError
-from wavshap_lightning.planted.corpus import SEAL, PlantedSettings, ensure_planted_speech
+from wavshap_lightning.planted.corpus import MANIFEST, RECORD, PlantedSettings, ensure_planted_speech
 from wavshap_lightning.planted.into_recordings import (
     NAME,
     SOURCES,
-    PlantedIn,
     PlantedInSettings,
     ensure_planted_in,
     open_source,
+    read_left_out,
 )
 from wavshap_lightning.training.data.cache import TensorCache
 from wavshap_lightning.training.data.extraction import KeyedClip, clip_key
@@ -74,14 +74,14 @@ def make_planted_in(source_root: str, options: Mapping[str, Any], cache_director
         raise SettingError(
             f"options={dict(options)}: corpus={NAME!r} needs a source, the corpus whose recordings lie in "
             f"root={source_root!r}; add, for example, source: ravdess"
-            f"{instead if table.with_name(SEAL).is_file() else ''}"
+            f"{instead if table.with_name(RECORD).is_file() else ''}"
         )
     settings = _read(PlantedInSettings, options)
     source = open_source(source_root, settings)
     root = cache_directory / NAME / _digest({**settings.to_dict(), "recordings": source.sha256})
     with progress_bar("Planting cues", 2 * len(source.clips)) as on_progress:
-        made = ensure_planted_in(root, source, settings, on_progress=lambda done, _total: on_progress(done))
-    _warn_of_left_out(made, root)
+        ensure_planted_in(root, source, settings, on_progress=lambda done, _total: on_progress(done))
+    _warn_of_left_out(root, len(source.clips))
     return root
 
 
@@ -105,15 +105,13 @@ def _digest(values: Mapping[str, Any]) -> str:
     return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _warn_of_left_out(made: PlantedIn, root: Path) -> None:
-    if made.left_out:
-        total = len(made.clips) + len(made.left_out)
-        reasons = listed(
-            (f"{one.path.name}: {one.reason}" for one in made.left_out), limit=3, separator=";\n  "
-        )
+def _warn_of_left_out(root: Path, num_recordings: int) -> None:
+    left_out = read_left_out(root)
+    if left_out:
+        reasons = listed((f"{path.name}: {reason}" for path, reason in left_out), limit=3, separator=";\n  ")
         rank_zero_warn(
-            f"{len(made.left_out)} of {total} recordings are left out, since no cue can be planted in them:\n"
-            f"  {reasons}\nAll of them: {root / SOURCES}",
+            f"{len(left_out)} of {num_recordings} recordings are left out, since no cue can be planted in "
+            f"them:\n  {reasons}\nAll of them: {root / SOURCES}",
             stacklevel=2,
         )
 

@@ -14,11 +14,11 @@ from wavshap_lightning.planted.voices import (
     VOICES,
     Speaker,
     Tracks,
-    _pulses,
     build_tracks,
-    draw_chance,
+    draw_source_noise,
     draw_speaker,
     draw_syllables,
+    glottal_pulses,
     render_speech,
 )
 
@@ -35,7 +35,7 @@ def vowel_tracks(f0_hz: float, num_controls: int = 800) -> Tracks:
 
 def render(tracks: Tracks, **wanted: int) -> np.ndarray:
     return render_speech(
-        tracks, SPEAKER, draw_chance(tracks.num_controls, np.random.default_rng(0)), **wanted
+        tracks, SPEAKER, draw_source_noise(tracks.num_controls, np.random.default_rng(0)), **wanted
     )
 
 
@@ -62,8 +62,8 @@ def test_formants_stand_where_asked_for():
 
 
 def test_pulses_have_equal_power_at_any_pitch():
-    chance = draw_chance(800, np.random.default_rng(0))
-    low, high = (rms_db(_pulses(vowel_tracks(f0_hz), chance)) for f0_hz in (90.0, 270.0))
+    source = draw_source_noise(800, np.random.default_rng(0))
+    low, high = (rms_db(glottal_pulses(vowel_tracks(f0_hz), source)) for f0_hz in (90.0, 270.0))
     assert low == pytest.approx(high, abs=0.5)
 
 
