@@ -1,22 +1,35 @@
-"""The audit of a split: every check fires on its fault, and none on a clean split."""
+"""The audit of a split: measurements, checks that fire on their fault alone, and the report people read."""
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from dataclasses import replace
 from math import inf
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavshap_lightning.corpora.audit import REMEDIES, AuditReport, ClipFacts, Finding, audit_split
+from wavshap_lightning.audio.io import load_audio
+from wavshap_lightning.corpora.audit import (
+    REMEDIES,
+    AuditReport,
+    ClipFacts,
+    Finding,
+    audit_split,
+    measure_clip,
+    measure_clips,
+)
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.splits import Split
-from wavshap_lightning.errors import SettingError
+from wavshap_lightning.errors import AuditError, CorpusError, SettingError
 
 LABELS = ("angry", "happy")
-PARTS = ("train", "validation", "test")
+SPLIT_NAMES = ("train", "validation", "test")
 
 SHARED = ("train", "validation")
 
@@ -43,10 +56,10 @@ def audit(split: Split, facts: dict[Clip, ClipFacts] | None = None, **options) -
     return audit_split(split, everything, **{"labels": LABELS, "min_samples": 400, **options})
 
 
-def with_first(part: str, **changes) -> Split:
-    """The clean split with the first clip of one part changed."""
-    first, *rest = getattr(CLEAN, part)
-    return replace(CLEAN, **{part: (replace(first, **changes), *rest)})
+def with_first(name: str, **changes) -> Split:
+    """The clean split with the first clip of one name changed."""
+    first, *rest = getattr(CLEAN, name)
+    return replace(CLEAN, **{name: (replace(first, **changes), *rest)})
 
 
 def found(report: AuditReport) -> list[tuple[str, str, str]]:
@@ -61,7 +74,7 @@ class TestLeaks:
     @pytest.mark.parametrize(
         ("one", "other"), [("train", "validation"), ("train", "test"), ("validation", "test")]
     )
-    def test_a_speaker_in_two_parts(self, one, other):
+    def test_a_speaker_in_two_splits(self, one, other):
         speaker = getattr(CLEAN, one)[0].speaker
         report = audit(with_first(other, speaker=speaker))
         assert found(report) == [("error", "shared speaker", speaker)]
@@ -75,7 +88,7 @@ class TestLeaks:
     def test_a_shared_validation_may_not_share_with_test(self):
         assert len(audit(with_first("validation", speaker="cat"), may_share_speakers=SHARED).errors) == 1
 
-    def test_a_speaker_in_all_three_parts_is_an_error_even_with_a_shared_validation(self):
+    def test_a_speaker_in_all_three_splits_is_an_error_even_with_a_shared_validation(self):
         split = Split(clips_of("ann"), with_first("validation", speaker="ann").validation, ())
         split = replace(split, test=with_first("test", speaker="ann").test)
         assert found(audit(split, may_share_speakers=SHARED)) == [("error", "shared speaker", "ann")]
@@ -92,7 +105,7 @@ class TestLeaks:
         assert len(report.findings) == 12
 
     @pytest.mark.parametrize("may_share", [(), ("train", "validation")])
-    def test_a_dialogue_in_two_parts(self, may_share):
+    def test_a_dialogue_in_two_splits(self, may_share):
         report = audit(with_first("validation", dialogue="ann-talk"), may_share_speakers=may_share)
         assert found(report) == [("error", "shared dialogue", "ann-talk")]
 
@@ -124,7 +137,7 @@ class TestDuplicates:
             ("error", "duplicate audio", f"{original.name} = {copy.name}")
         ]
 
-    def test_the_detail_names_parts_and_labels(self):
+    def test_the_detail_names_splits_and_labels(self):
         first, second = CLEAN.train[0], CLEAN.test[1]
         [finding] = audit(CLEAN, {second: good_facts(first)}).findings
         assert finding.detail == "the same sound, in train and test, labelled angry and happy"
@@ -154,13 +167,13 @@ class TestDuplicates:
 
 
 def spans_of_one_file(**times: tuple[float, float]) -> Split:
-    """The clean split with one more clip in each part named, all from one recording."""
-    parts = {}
-    for part, (start_s, end_s) in times.items():
-        first = getattr(CLEAN, part)[0]
+    """The clean split with one more clip in each name named, all from one recording."""
+    extended = {}
+    for name, (start_s, end_s) in times.items():
+        first = getattr(CLEAN, name)[0]
         span = replace(first, path=Path("session.wav"), start_s=start_s, end_s=end_s)
-        parts[part] = (*getattr(CLEAN, part), span)
-    return replace(CLEAN, **parts)
+        extended[name] = (*getattr(CLEAN, name), span)
+    return replace(CLEAN, **extended)
 
 
 class TestOverlaps:
@@ -173,7 +186,7 @@ class TestOverlaps:
             ((5.0, 6.0), (4.0, 5.1), "0.10"),
         ],
     )
-    def test_spans_of_one_file_that_overlap_across_parts(self, one, other, shared):
+    def test_spans_of_one_file_that_overlap_across_splits(self, one, other, shared):
         split = spans_of_one_file(train=one, test=other)
         report = audit(split)
         [finding] = report.findings
@@ -192,7 +205,7 @@ class TestOverlaps:
     def test_spans_that_only_touch_within_the_rounding_of_a_table_do_not(self, other):
         assert audit(spans_of_one_file(train=(0.0, 2.0), validation=other)).findings == ()
 
-    def test_people_of_one_part_may_talk_at_the_same_time(self):
+    def test_people_of_one_split_may_talk_at_the_same_time(self):
         first = spans_of_one_file(train=(0.0, 2.0))
         second = replace(first.train[-1], start_s=1.0, end_s=3.0, label="happy")
         assert audit(replace(first, train=(*first.train, second))).findings == ()
@@ -213,7 +226,7 @@ class TestSingleClips:
         ("changes", "severity", "check", "detail"),
         [
             ({"error": "path=bob-2.wav: gone"}, "error", "unreadable", "gone"),
-            ({"num_samples": 0, "rms_db": -inf}, "error", "empty", "0 samples"),
+            ({"num_samples": 0, "rms_db": -inf}, "error", "too short", "0 samples, and one frame needs 400"),
             ({"num_samples": 399}, "error", "too short", "399 samples, and one frame needs 400"),
             ({"rms_db": -80.1}, "error", "silent", "level -80.1 dBFS, below -80 dBFS"),
             ({"rms_db": -inf}, "error", "silent", "level -inf dBFS, below -80 dBFS"),
@@ -249,12 +262,12 @@ class TestSingleClips:
 
 
 class TestCompleteness:
-    @pytest.mark.parametrize("part", PARTS)
-    def test_a_class_absent_from_a_part(self, part):
-        only_angry = tuple(clip for clip in getattr(CLEAN, part) if clip.label == "angry")
-        report = audit(replace(CLEAN, **{part: only_angry}))
-        assert found(report) == [("error" if part == "train" else "warning", "absent class", "happy")]
-        assert report.findings[0].detail == f"no clip in {part}"
+    @pytest.mark.parametrize("name", SPLIT_NAMES)
+    def test_a_class_absent_from_a_split(self, name):
+        only_angry = tuple(clip for clip in getattr(CLEAN, name) if clip.label == "angry")
+        report = audit(replace(CLEAN, **{name: only_angry}))
+        assert found(report) == [("error" if name == "train" else "warning", "absent class", "happy")]
+        assert report.findings[0].detail == f"no clip in {name}"
 
     def test_a_class_absent_everywhere_is_an_error_and_one_warning(self):
         report = audit(CLEAN, labels=(*LABELS, "bored"))
@@ -285,3 +298,268 @@ def test_every_finding_has_a_remedy():
     }
     report = audit(spoilt, facts, max_duration_s=1.0, expected_clips=1)
     assert {finding.check for finding in report.findings} == set(REMEDIES)
+
+
+# Files on disk
+
+
+def test_files_on_disk_are_measured_audited_and_refused(tmp_path):
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, (3, 16_000))
+    sounds = {"a": noise[0], "b": noise[1], "c": noise[0], "d": np.zeros(16_000), "e": noise[2][:300]}
+    for name, samples in sounds.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples, 16_000)
+    (tmp_path / "f.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:9_000])
+    clips = tuple(
+        Clip(tmp_path / f"{name}.wav", label, speaker)
+        for name, label, speaker in zip("abcdef", ["angry", "happy"] * 3, "112233", strict=True)
+    )
+    split = Split(clips[:2], clips[2:4], clips[4:])
+    facts = dict(zip(clips, measure_clips(clips, sample_rate=16_000), strict=True))
+    report = audit_split(split, facts, labels=LABELS, min_samples=400)
+    assert str(clips[5].path) in str(report.error_lines())
+    assert found(report) == [
+        ("error", "duplicate audio", "a = c"),
+        ("error", "silent", "d"),
+        ("error", "too short", "e"),
+        ("error", "unreadable", "f"),
+    ]
+    assert report.bad_clips == clips[3:]
+    with pytest.raises(AuditError, match=r"errors=4 (?s:.*)truncated"):
+        report.raise_for_errors()
+
+
+def test_a_take_saved_again_in_another_format_is_found(tmp_path):
+    noise = np.random.default_rng(0).integers(-9_000, 9_000, 16_000).astype(np.int16)
+    soundfile.write(tmp_path / "a.flac", noise, 16_000)
+    soundfile.write(tmp_path / "b.wav", noise, 16_000)
+    notes = b"LIST" + (12).to_bytes(4, "little") + b"INFOISFTtest"
+    wav = bytearray((tmp_path / "b.wav").read_bytes() + notes)
+    wav[4:8] = (len(wav) - 8).to_bytes(4, "little")
+    (tmp_path / "c.wav").write_bytes(wav)
+    clips = [
+        Clip(tmp_path / name, label, name)
+        for name, label in (("a.flac", "angry"), ("b.wav", "angry"), ("c.wav", "happy"))
+    ]
+    facts = dict(zip(clips, measure_clips(clips, sample_rate=16_000), strict=True))
+    assert len({fact.sha256 for fact in facts.values()}) == 3
+    report = audit_split(Split(*((clip,) for clip in clips)), facts, labels=(), min_samples=400)
+    assert found(report) == [("error", "duplicate audio", "a = b = c")]
+
+
+# The report
+
+TWELVE = tuple(Clip(Path(f"clip-{index:02}.wav"), "angry") for index in range(12))
+SILENT_ONES = tuple(Finding("error", "silent", clip.name, "level -inf dBFS", (clip,)) for clip in TWELVE)
+SHARED_SPEAKER = Finding("error", "shared speaker", "ann", "3 clips in train and 2 clips in test")
+COUNT_OFF = Finding("warning", "count", "all splits", "9 clips, expected 10")
+
+
+def test_findings_are_told_apart_by_severity():
+    report = AuditReport((COUNT_OFF, SHARED_SPEAKER, *SILENT_ONES))
+    assert report.errors == (SHARED_SPEAKER, *SILENT_ONES)
+    assert report.warnings == (COUNT_OFF,)
+
+
+def test_bad_clips_are_those_with_an_error_of_their_own_each_once():
+    short = Finding("error", "too short", TWELVE[0].name, "9 samples", (TWELVE[0],))
+    clipped = Finding("warning", "clipped", TWELVE[5].name, "2.0% of its samples", (TWELVE[5],))
+    report = AuditReport((SILENT_ONES[1], SILENT_ONES[0], short, clipped, SHARED_SPEAKER))
+    assert report.bad_clips == (TWELVE[1], TWELVE[0])
+
+
+def test_clips_that_clash_with_each_other_are_not_bad_by_themselves():
+    duplicate = Finding("error", "duplicate audio", "a = b", "the same sound", TWELVE[:2])
+    assert AuditReport((duplicate, SILENT_ONES[2])).bad_clips == (TWELVE[2],)
+
+
+def test_the_error_lists_every_bad_clip_by_its_whole_path():
+    """Names repeat among folders, and sixty truncated files are sixty files to repair."""
+    clips = [Clip(Path(f"actor-{index:02}/take.wav"), "angry", start_s=0.5) for index in range(60)]
+    findings = [Finding("error", "too short", clip.name, "9 samples", (clip,)) for clip in clips]
+    pair = Finding("error", "duplicate audio", "a = b", "the same sound", (TWELVE[0], TWELVE[1]))
+    with pytest.raises(AuditError) as caught:
+        AuditReport((*findings, pair, SHARED_SPEAKER, COUNT_OFF)).raise_for_errors()
+    lines = str(caught.value).partition("Every error\n")[2].splitlines()
+    assert lines == [
+        *(f"- too short: actor-{index:02}/take.wav from 0.500 s: 9 samples" for index in range(60)),
+        "- duplicate audio: clip-00.wav and clip-01.wav: the same sound",
+        "- shared speaker: ann: 3 clips in train and 2 clips in test",
+    ]
+
+
+def test_the_table_puts_errors_first_and_folds_what_is_alike():
+    assert AuditReport((COUNT_OFF, *SILENT_ONES, SHARED_SPEAKER)).table().splitlines() == [
+        "severity  check              finding",
+        "error     silent             12 clips: clip-00, clip-01, clip-02, clip-03, clip-04, clip-05 and 6",
+        "                             more",
+        "                             For example",
+        "                             clip-00: level -inf dBFS",
+        "                             clip-01: level -inf dBFS",
+        "                             clip-02: level -inf dBFS",
+        "error     shared speaker     ann: 3 clips in train and 2 clips in test",
+        "warning   count              all splits: 9 clips, expected 10",
+    ]
+
+
+def test_a_few_alike_are_told_one_by_one():
+    table = AuditReport(SILENT_ONES[:3]).table()
+    assert [line[29:38] for line in table.splitlines()[1:]] == ["clip-00: ", "clip-01: ", "clip-02: "]
+
+
+@pytest.mark.parametrize("check", REMEDIES)
+def test_no_line_is_wider_than_100_columns_and_no_word_is_lost(check):
+    findings = tuple(Finding("error", check, f"name-{index}", "what is wrong " * 20) for index in range(4))
+    table = AuditReport(findings).table()
+    assert max(map(len, table.splitlines())) <= 100
+    assert table.count("what") == 3 * 20
+
+
+def test_a_path_is_never_broken_in_two():
+    path = "/".join(["folder"] * 30)
+    assert path in AuditReport((Finding("error", "unreadable", "a", f"path={path}: gone"),)).table()
+
+
+def test_nothing_wrong_is_said_in_words():
+    assert AuditReport().table() == "The audit found nothing wrong."
+
+
+@pytest.mark.parametrize("findings", [(), (COUNT_OFF,)])
+def test_warnings_stop_no_run(findings):
+    assert AuditReport(findings).raise_for_errors() is None
+
+
+def test_errors_stop_a_run_with_the_table_and_a_remedy_for_each():
+    report = AuditReport((COUNT_OFF, SHARED_SPEAKER, *SILENT_ONES))
+    with pytest.raises(AuditError) as caught:
+        report.raise_for_errors()
+    message = str(caught.value)
+    assert isinstance(caught.value, CorpusError)
+    assert message.startswith("errors=13 ")
+    assert report.table() in message
+    assert message.count("- silent: leave these clips out") == 1
+    assert message.count("- shared speaker: choose a protocol") == 1
+    assert "- count" not in message
+
+
+# Measurements
+
+RECORDINGS = Path(__file__).parents[2].parent / "shared/data"
+
+
+def clip_of(path: Path, samples: np.ndarray, sample_rate: int = 16_000, **span: float) -> Clip:
+    soundfile.write(path, samples, sample_rate, subtype="FLOAT")
+    return Clip(path, "angry", **span)
+
+
+def facts_of(path: Path, samples: np.ndarray, sample_rate: int = 16_000, **span: float) -> ClipFacts:
+    return measure_clip(clip_of(path, samples, sample_rate, **span), sample_rate=16_000)
+
+
+@pytest.mark.parametrize(("level", "rms_db"), [(1.0, -3.0103), (0.1, -23.0103), (1e-4, -83.0103)])
+def test_a_sine_is_three_db_below_its_peak(tmp_path, level, rms_db):
+    sine = level * np.sin(2 * np.pi * 100 * np.arange(160_000) / 16_000)
+    facts = facts_of(tmp_path / "a.wav", sine)
+    assert facts.rms_db == pytest.approx(rms_db, abs=1e-3)
+    assert facts.peak == pytest.approx(level, rel=1e-6)
+    assert (facts.num_samples, facts.duration_s, facts.error) == (160_000, 10.0, None)
+
+
+def test_silence_has_no_level(tmp_path):
+    facts = facts_of(tmp_path / "a.wav", np.zeros(800))
+    assert (facts.rms_db, facts.peak, facts.clipped_share, facts.error) == (-inf, 0.0, 0.0, None)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("run", "share"), [(1, 0.0), (2, 0.0), (3, 0.03), (7, 0.07), (100, 1.0)])
+def test_clipping_is_three_full_scale_samples_in_a_row(tmp_path, sign, run, share):
+    samples = np.full(100, 0.5)
+    samples[-run:] = sign
+    assert facts_of(tmp_path / "a.wav", samples).clipped_share == pytest.approx(share)
+
+
+def test_the_largest_16_bit_sample_is_full_scale_and_the_next_is_not(tmp_path):
+    for step, share in ((32_767, 1.0), (32_766, 0.0)):
+        assert facts_of(tmp_path / "a.wav", np.full(10, step / 32_768)).clipped_share == share
+
+
+def test_a_flat_top_is_seen_at_the_rate_of_the_file(tmp_path):
+    sine = 4 * np.sin(2 * np.pi * 700 * np.arange(48_000) / 48_000)
+    expected = 1 - 2 * np.arcsin(1 / 4) / np.pi
+    facts = facts_of(tmp_path / "a.wav", np.clip(sine, -1, 1), 48_000)
+    assert facts.clipped_share == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 22_050, 44_100, 48_000])
+def test_the_length_is_that_of_the_waveform_a_model_gets(tmp_path, sample_rate):
+    clip = clip_of(tmp_path / "a.wav", np.zeros(12_345), sample_rate, start_s=0.05, end_s=0.2)
+    facts = measure_clip(clip, sample_rate=16_000)
+    assert facts.num_samples == len(load_audio(clip.path, start_s=0.05, end_s=0.2))
+    assert facts.duration_s == pytest.approx(0.15, abs=1 / sample_rate)
+
+
+def test_the_hash_is_that_of_the_whole_file_for_every_span(tmp_path):
+    facts = facts_of(tmp_path / "a.wav", np.zeros(800), start_s=0.01, end_s=0.02)
+    assert facts.sha256 == hashlib.sha256((tmp_path / "a.wav").read_bytes()).hexdigest()
+
+
+def test_the_sound_is_that_of_the_samples_and_their_rate(tmp_path):
+    samples = np.random.default_rng(0).integers(-(2**15), 2**15, 800)
+    expected = hashlib.sha256(b"16000" + samples.astype("<i2").tobytes()).hexdigest()
+    assert facts_of(tmp_path / "a.wav", samples / 2**15).sound == expected
+    assert facts_of(tmp_path / "b.wav", samples / 2**15, 8_000).sound != expected
+    assert facts_of(tmp_path / "c.wav", samples / 2**15, start_s=0.0, end_s=0.05).sound == expected
+    assert facts_of(tmp_path / "d.wav", samples / 2**15, start_s=0.01).sound != expected
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "no such file"), (b"", "empty"), (b"not audio", "cannot be read as audio")]
+)
+def test_a_bad_file_is_a_fact_and_no_exception(tmp_path, content, reason):
+    path = tmp_path / "a.wav"
+    if content is not None:
+        path.write_bytes(content)
+    facts = measure_clip(Clip(path, "angry"), sample_rate=16_000)
+    assert f"path={path}: " in facts.error
+    assert reason in facts.error
+    assert facts == ClipFacts(error=facts.error)
+
+
+def test_a_span_outside_the_file_is_a_fact_too(tmp_path):
+    assert "end_s=9.0" in facts_of(tmp_path / "a.wav", np.zeros(800), end_s=9.0).error
+
+
+def test_many_clips_keep_their_order_whichever_is_done_first():
+    clips = [Clip(Path(f"{index}.wav"), "angry") for index in range(20)]
+    last_is_done = threading.Event()
+
+    def measure(clip, *, sample_rate):
+        if clip is clips[1]:
+            last_is_done.set()
+        if clip is clips[0]:
+            assert last_is_done.wait(timeout=5)
+        return ClipFacts(num_samples=int(clip.path.stem) * sample_rate)
+
+    done: list[int] = []
+    facts = measure_clips(clips, sample_rate=10, num_threads=2, measure=measure, on_progress=done.append)
+    assert [fact.num_samples for fact in facts] == [10 * index for index in range(20)]
+    assert done == list(range(1, 21))
+
+
+def test_no_clips_have_no_facts():
+    assert measure_clips([], sample_rate=16_000) == ()
+
+
+def test_a_bug_in_measuring_is_not_taken_for_a_bad_file():
+    def measure(clip, *, sample_rate):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        measure_clips([Clip(Path("a.wav"), "angry")], sample_rate=16_000, measure=measure)
+
+
+@pytest.mark.skipif(not RECORDINGS.is_dir(), reason="real recordings are not here")
+def test_real_recordings_are_readable_and_sound():
+    clips = [Clip(path, "any") for path in sorted(RECORDINGS.rglob("*.flac"))[::200]]
+    facts = measure_clips(clips, sample_rate=16_000)
+    assert [fact.error for fact in facts] == [None] * len(clips)
+    assert all(-70 < fact.rms_db < -10 and 1 < fact.duration_s < 8 for fact in facts)

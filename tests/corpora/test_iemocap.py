@@ -110,5 +110,5 @@ def test_a_folder_without_sessions_says_what_was_expected(tmp_path):
 
 def test_names_with_more_tokens_keep_their_dialogue(tmp_path):
     line = "[1.0 - 2.0]\tSes05M_script03_2_M012\tang\t[1.0, 1.0, 1.0]\n"
-    (turn,) = read_turns(write(Path(tmp_path) / "t.txt", line))
+    ((_, turn),) = read_turns(write(Path(tmp_path) / "t.txt", line))
     assert (turn.dialogue, turn.speaker) == ("Ses05M_script03_2", "Ses05M")

@@ -58,7 +58,7 @@ def test_folders_may_be_named_as_in_other_releases(tmp_path, labels, audio):
 def test_only_turns_that_are_wanted_need_recordings(tmp_path):
     build(tmp_path, missing=[ROWS[-1][0]])
     assert len(load_msp_podcast(tmp_path)) == 4
-    with pytest.raises(CorpusError, match=r"1 of 4 turns have no recording \(MSP-PODCAST_0004_0001.wav\)"):
+    with pytest.raises(CorpusError, match=r"1 of 4 turns .* have no recording \(MSP-PODCAST_0004_0001\)"):
         load_msp_podcast(tmp_path, test_set="Test2")
 
 
@@ -76,6 +76,6 @@ def test_unknown_codes_are_refused(tmp_path, row, message):
 
 def test_a_root_without_the_table_says_what_was_expected(tmp_path):
     with pytest.raises(
-        CorpusError, match=r"labels_consensus.csv is there 0 times.*Expected files such as ROOT/Labels"
+        CorpusError, match=r"there is no labels_consensus.csv.*Expected files such as ROOT/Labels"
     ):
         load_msp_podcast(tmp_path)

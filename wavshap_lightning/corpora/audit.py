@@ -1,10 +1,9 @@
-"""The audit: looks at the clips of a split before a run, and finds what would spoil it."""
+"""The audit: measure the clips of a split before a run, and find what would spoil the run or its scores."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -26,19 +25,51 @@ from wavshap_lightning.errors import AudioError, AuditError, SettingError
 FULL_SCALE = 1.0 - 2.0**-15
 FLAT_TOP_SAMPLES = 3
 
-BLOCK_SAMPLES = 1 << 16
+SILENCE_DB = -80.0
+CLIPPED_SHARE = 0.01
+
+TABLE_COLUMNS = 100
+MOST_FINDINGS_IN_FULL = 3
+MOST_NAMES = 6
+
+REMEDIES = {
+    "shared speaker": "choose a protocol that keeps every speaker in one split",
+    "shared dialogue": "choose a protocol that keeps every dialogue in one split",
+    "duplicate audio": "keep one of each group of clips, with the label that is right",
+    "overlapping spans": "keep all spans of one file in one split, or those that overlap in none",
+    "unreadable": "copy these files again, or leave the clips out",
+    "too short": "leave these clips out: they are shorter than one frame of the backbone",
+    "silent": "leave these clips out: they are inaudible",
+    "clipped": "export these clips again at a lower level, if their originals can be had",
+    "too long": "cut these clips, or raise the longest duration allowed",
+    "unknown speaker": "name the speakers: without names, splits may share speakers unnoticed",
+    "absent class": "choose a protocol whose splits hold every class, or leave the class out of the labels",
+    "count": "check that the corpus was downloaded and unpacked completely",
+}
+_CHECK_COLUMNS = max(map(len, REMEDIES))
+_NOUNS = {
+    "shared speaker": "speakers",
+    "shared dialogue": "dialogues",
+    "duplicate audio": "recordings",
+    "overlapping spans": "pairs",
+    "absent class": "classes",
+}
+
+Severity = Literal["error", "warning"]
+Members = Sequence[tuple[str, Clip]]
+"""Every clip of a split with the name of its split."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipFacts:
-    """What was measured of one clip.
+    """Measurements of one clip.
 
     Peak, level and clipping are those at the file's own sample rate: resampling rounds off flat tops.
 
     Args:
         sha256: Hash of the whole file's bytes, in hexadecimal.
         sound: Hash of the clip's sample rate and samples, as 16-bit numbers: the same for one recording
-            in two lossless formats, or beside other notes in the file.
+            in two lossless formats, or with other metadata in the file.
         num_samples: Length at the sample rate asked for.
         duration_s: Length in seconds.
         peak: Largest absolute sample, at most 1.
@@ -58,7 +89,7 @@ class ClipFacts:
 
 
 def measure_clip(clip: Clip, *, sample_rate: int) -> ClipFacts:
-    """The facts of one clip; that its file cannot be read is a fact too, never an exception.
+    """Measurements of one clip; a file that cannot be read is an `error` among them, not an exception.
 
     Args:
         clip: The clip to read.
@@ -79,7 +110,7 @@ def measure_clips(
     measure: Callable[..., ClipFacts] = measure_clip,
     on_progress: Callable[[int], None] | None = None,
 ) -> tuple[ClipFacts, ...]:
-    """The facts of many clips, in their order, measured by several threads.
+    """Measurements of many clips, in their order, made by several threads.
 
     Args:
         clips: The clips to read.
@@ -100,74 +131,27 @@ def measure_clips(
 def _facts(
     waveform: Float32[np.ndarray, " num_samples"], native_rate: int, file_hash: str, sample_rate: int
 ) -> ClipFacts:
-    num_samples = len(waveform)
-    sound = sha256(str(native_rate).encode())
-    peak, energy, num_clipped = 0.0, 0.0, 0
-    # Block by block: an hour of sound needs no second copy, and its sum of squares loses no precision.
-    for start in range(0, num_samples, BLOCK_SAMPLES):
-        block = waveform[start : start + BLOCK_SAMPLES]
-        sound.update(np.clip(np.rint(block * 2.0**15), -(2**15), 2**15 - 1).astype("<i2").tobytes())
-        peak = max(peak, float(block.max()), -float(block.min()))
-        energy += float(np.dot(block, block))
-        num_clipped += _num_clipped(waveform, start, start + len(block))
+    samples = np.clip(np.rint(waveform * 2.0**15), -(2**15), 2**15 - 1).astype("<i2")
+    power = float(np.mean(np.square(waveform, dtype=np.float64)))
+    is_full = np.abs(waveform) >= FULL_SCALE
+    flat_tops = binary_opening(is_full, np.ones(FLAT_TOP_SAMPLES, dtype=bool))
     return ClipFacts(
         sha256=file_hash,
-        sound=sound.hexdigest(),
-        num_samples=resampled_length(num_samples, native_rate, sample_rate),
-        duration_s=num_samples / native_rate,
-        peak=peak,
-        rms_db=10.0 * log10(energy / num_samples) if energy > 0.0 else -inf,
-        clipped_share=num_clipped / num_samples,
+        sound=sha256(str(native_rate).encode() + samples.tobytes()).hexdigest(),
+        num_samples=resampled_length(len(waveform), native_rate, sample_rate),
+        duration_s=len(waveform) / native_rate,
+        peak=float(np.max(np.abs(waveform))),
+        rms_db=10.0 * log10(power) if power > 0.0 else -inf,
+        clipped_share=float(np.mean(flat_tops)),
     )
-
-
-def _num_clipped(waveform: Float32[np.ndarray, " num_samples"], start: int, stop: int) -> int:
-    """How many samples from `start` to before `stop` lie in flat tops, which may reach beyond either."""
-    first = max(0, start - FLAT_TOP_SAMPLES)
-    loud = np.abs(waveform[first : stop + FLAT_TOP_SAMPLES]) >= FULL_SCALE
-    if not loud.any():
-        return 0
-    flat_tops = binary_opening(loud, np.ones(FLAT_TOP_SAMPLES, dtype=bool))
-    return int(np.count_nonzero(flat_tops[start - first : stop - first]))
-
-
-Severity = Literal["error", "warning"]
-
-TABLE_COLUMNS = 100
-MOST_FINDINGS_IN_FULL = 3
-MOST_NAMES = 6
-
-REMEDIES = {
-    "shared speaker": "choose a protocol that keeps every speaker in one part",
-    "shared dialogue": "choose a protocol that keeps every dialogue in one part",
-    "duplicate audio": "keep one of each group of clips, with the label that is right",
-    "overlapping spans": "keep all spans of one file in one part, or those that overlap in none",
-    "unreadable": "copy these files again, or leave the clips out",
-    "empty": "leave these clips out: they hold no sound",
-    "too short": "leave these clips out: they are shorter than one frame of the backbone",
-    "silent": "leave these clips out: nothing can be heard in them",
-    "clipped": "export these clips again at a lower level, if their originals can be had",
-    "too long": "cut these clips, or raise the longest duration allowed",
-    "unknown speaker": "name the speakers: without names nobody can tell whether the parts share any",
-    "absent class": "choose a protocol whose parts hold every class, or leave the class out of the labels",
-    "count": "check that the corpus was downloaded and unpacked completely",
-}
-CHECK_COLUMNS = max(map(len, REMEDIES))
-NOUNS = {
-    "shared speaker": "speakers",
-    "shared dialogue": "dialogues",
-    "duplicate audio": "recordings",
-    "overlapping spans": "pairs",
-    "absent class": "classes",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong.
+    """One fault of a split.
 
     Args:
-        severity: Whether a run must stop (`"error"`) or only be told (`"warning"`).
+        severity: `"error"` if a run must stop, `"warning"` if it may continue.
         check: The check that found it, one of `REMEDIES`.
         where: The clip, clips, speaker, dialogue or class it is about.
         detail: What is wrong.
@@ -183,33 +167,33 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What the audit of one split found."""
+    """Findings of the audit of one split."""
 
     findings: tuple[Finding, ...] = ()
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings a run must not ignore."""
+        """The findings that must stop a run."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """The findings a run may live with."""
+        """The findings with which a run may continue."""
         return tuple(finding for finding in self.findings if finding.severity == "warning")
 
     @property
     def bad_clips(self) -> tuple[Clip, ...]:
-        """The clips with an error of their own, each once: a run may leave them out and go on."""
+        """The clips with an error of their own, each once: a run may continue without them."""
         own = (finding.clips[0] for finding in self.errors if len(finding.clips) == 1)
         return tuple(dict.fromkeys(own))
 
     def table(self) -> str:
         """The findings as plain text: errors first, many alike folded into one row.
 
-        >>> finding = Finding("warning", "count", "all parts", "1439 clips, expected 1440")
+        >>> finding = Finding("warning", "count", "all splits", "1439 clips, expected 1440")
         >>> print(AuditReport((finding,)).table())
         severity  check              finding
-        warning   count              all parts: 1439 clips, expected 1440
+        warning   count              all splits: 1439 clips, expected 1440
         """
         if not self.findings:
             return "The audit found nothing wrong."
@@ -228,14 +212,15 @@ class AuditReport:
         >>> AuditReport((finding,)).error_lines()
         ['silent: talks/a.wav from 2.500 s: level -inf dBFS']
         """
-        return [f"{finding.check}: {_place(finding)}: {finding.detail}" for finding in self.errors]
+        lines = []
+        for finding in self.errors:
+            starts = ("" if clip.start_s is None else f" from {clip.start_s:.3f} s" for clip in finding.clips)
+            places = [f"{clip.path}{start}" for clip, start in zip(finding.clips, starts, strict=True)]
+            lines.append(f"{finding.check}: {' and '.join(places) or finding.where}: {finding.detail}")
+        return lines
 
     def raise_for_errors(self) -> None:
-        """Do nothing if there is no error.
-
-        Raises:
-            AuditError: With the table, the remedy of each check that found an error, and every error.
-        """
+        """Raise AuditError if there is an error, with the table, the remedies and every error."""
         if not self.errors:
             return
         checks = dict.fromkeys(finding.check for finding in self.errors)
@@ -247,19 +232,11 @@ class AuditReport:
         )
 
 
-def _place(finding: Finding) -> str:
-    starts = ("" if clip.start_s is None else f" from {clip.start_s:.3f} s" for clip in finding.clips)
-    paths = (clip.path for clip in finding.clips)
-    return " and ".join(f"{path}{start}" for path, start in zip(paths, starts, strict=True)) or finding.where
-
-
 def _row(severity: str, check: str, lines: Sequence[str]) -> str:
-    indent = f"{severity:<8}  {check:<{CHECK_COLUMNS}}  "
+    indent = f"{severity:<8}  {check:<{_CHECK_COLUMNS}}  "
     width = TABLE_COLUMNS - len(indent)
-    wrapped = [
-        part for line in lines for part in wrap(line, width, break_long_words=False, break_on_hyphens=False)
-    ]
-    return indent + ("\n" + " " * len(indent)).join(wrapped)
+    wrapped = (wrap(line, width, break_long_words=False, break_on_hyphens=False) for line in lines)
+    return indent + ("\n" + " " * len(indent)).join(piece for pieces in wrapped for piece in pieces)
 
 
 def _folded(check: str, group: Sequence[Finding]) -> list[str]:
@@ -267,11 +244,7 @@ def _folded(check: str, group: Sequence[Finding]) -> list[str]:
     if len(group) <= MOST_FINDINGS_IN_FULL:
         return examples
     names = listed((finding.where for finding in group), limit=MOST_NAMES)
-    return [f"{len(group)} {NOUNS.get(check, 'clips')}: {names}", "For example", *examples]
-
-
-SILENCE_DB = -80.0
-CLIPPED_SHARE = 0.01
+    return [f"{len(group)} {_NOUNS.get(check, 'clips')}: {names}", "For example", *examples]
 
 
 def audit_split(
@@ -284,192 +257,127 @@ def audit_split(
     expected_clips: int | None = None,
     may_share_speakers: Collection[str] = (),
 ) -> AuditReport:
-    """Everything in a split that would spoil a run or its numbers.
+    """Find everything in a split that would spoil a run or its scores.
 
     Args:
-        split: The clips of the three parts.
-        facts: What was measured of every clip of the split.
-        labels: The classes the model will know.
+        split: The training, validation and test clips.
+        facts: Measurements of every clip of the split.
+        labels: The classes of the model.
         min_samples: The backbone's receptive field in samples; a shorter clip has no frame.
         max_duration_s: The longest clip that passes without a warning, in seconds.
         expected_clips: How many clips the corpus is known to have.
-        may_share_speakers: Parts among which a shared speaker is a warning and no error.
+        may_share_speakers: Splits among which a shared speaker is a warning and no error.
 
     Raises:
         SettingError: If a clip of the split was not measured.
     """
-    case = _Case(split, facts, labels, min_samples, max_duration_s, expected_clips, may_share_speakers)
-    for _, clip in case.members():
+    members = [(name, clip) for name, clips in split.items() for clip in clips]
+    distinct = dict.fromkeys(clip for _, clip in members)
+    for clip in distinct:
         if clip not in facts:
             raise SettingError(f"facts: clip={clip.name!r} was not measured; measure every clip of the split")
-    return AuditReport(tuple(finding for check in _CHECKS for finding in check(case)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """What is audited, and against what."""
-
-    split: Split
-    facts: Mapping[Clip, ClipFacts]
-    labels: Sequence[str]
-    min_samples: int
-    max_duration_s: float | None
-    expected_clips: int | None
-    may_share_speakers: Collection[str]
-
-    def members(self) -> Iterator[tuple[str, Clip]]:
-        for part, clips in self.split.items():
-            for clip in clips:
-                yield part, clip
-
-
-@dataclass(frozen=True, slots=True)
-class _Interval:
-    """Where a clip lies in its file, and in which part it is."""
-
-    start_s: float
-    end_s: float
-    part: str
-    clip: Clip
-
-
-def _shared_speakers(case: _Case) -> Iterator[Finding]:
-    return _crossings(case, "shared speaker", lambda clip: clip.speaker, set(case.may_share_speakers))
-
-
-def _shared_dialogues(case: _Case) -> Iterator[Finding]:
-    return _crossings(case, "shared dialogue", lambda clip: clip.dialogue, set())
+    findings = [
+        *_crossings(members, "shared speaker", lambda clip: clip.speaker, set(may_share_speakers)),
+        *_crossings(members, "shared dialogue", lambda clip: clip.dialogue, set()),
+        *_duplicates(members, facts),
+        *_overlaps(members, facts),
+    ]
+    for clip in distinct:
+        findings += _clip_findings(clip, facts[clip], min_samples, max_duration_s)
+    findings += _absent_classes(split, labels)
+    if expected_clips not in {None, len(members)}:
+        detail = f"{len(members)} clips, expected {expected_clips}"
+        findings.append(Finding("warning", "count", "all splits", detail))
+    return AuditReport(tuple(findings))
 
 
 def _crossings(
-    case: _Case, check: str, group_of: Callable[[Clip], str | None], tolerated: AbstractSet[str]
+    members: Members, check: str, group_of: Callable[[Clip], str | None], tolerated: set[str]
 ) -> Iterator[Finding]:
-    parts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for part, clip in case.members():
+    """Groups of clips that are in more than one split."""
+    found: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for name, clip in members:
         if group := group_of(clip):
-            parts[clip.corpus, group][part] += 1
-    for (_, group), counts in parts.items():
+            found[clip.corpus, group][name] += 1
+    for (_, group), counts in found.items():
         if len(counts) > 1:
             severity: Severity = "warning" if counts.keys() <= tolerated else "error"
-            detail = " and ".join(f"{count} clips in {part}" for part, count in counts.items())
+            detail = " and ".join(f"{count} clips in {name}" for name, count in counts.items())
             yield Finding(severity, check, group, detail)
 
 
-def _duplicates(case: _Case) -> Iterator[Finding]:
+def _duplicates(members: Members, facts: Mapping[Clip, ClipFacts]) -> Iterator[Finding]:
     copies: dict[str, list[tuple[str, Clip]]] = defaultdict(list)
-    for part, clip in case.members():
-        if sound := case.facts[clip].sound:
-            copies[sound].append((part, clip))
-    return (_duplicate(group) for group in copies.values() if len(group) > 1)
+    for name, clip in members:
+        if sound := facts[clip].sound:
+            copies[sound].append((name, clip))
+    for group in copies.values():
+        if len(group) > 1:
+            names = dict.fromkeys(name for name, _ in group)
+            labels = dict.fromkeys(clip.label for _, clip in group)
+            where = listed((clip.name for _, clip in group), limit=MOST_NAMES, separator=" = ")
+            detail = f"the same sound, in {' and '.join(names)}, labelled {' and '.join(labels)}"
+            severity: Severity = "warning" if len(names) == len(labels) == 1 else "error"
+            yield Finding(severity, "duplicate audio", where, detail, tuple(clip for _, clip in group))
 
 
-def _duplicate(group: Sequence[tuple[str, Clip]]) -> Finding:
-    parts = dict.fromkeys(part for part, _ in group)
-    labels = dict.fromkeys(clip.label for _, clip in group)
-    clips = tuple(clip for _, clip in group)
-    where = listed((clip.name for clip in clips), limit=MOST_NAMES, separator=" = ")
-    detail = f"the same sound, in {' and '.join(parts)}, labelled {' and '.join(labels)}"
-    harmless = len(parts) == len(labels) == 1
-    return Finding("warning" if harmless else "error", "duplicate audio", where, detail, clips)
+def _overlaps(members: Members, facts: Mapping[Clip, ClipFacts]) -> Iterator[Finding]:
+    """Spans of one file that begin before one of another split has ended; equal spans are duplicates."""
+    spans: dict[str, list[tuple[float, float, str, Clip]]] = defaultdict(list)
+    for name, clip in members:
+        if file_hash := facts[clip].sha256:
+            start_s = clip.start_s or 0.0
+            spans[file_hash].append((start_s, start_s + facts[clip].duration_s, name, clip))
+    for of_file in spans.values():
+        latest: dict[str, tuple[float, Clip]] = {}  # the span of each split that ends last so far
+        for start_s, end_s, name, clip in sorted(of_file, key=lambda span: span[:2]):
+            for other, (other_end_s, earlier) in latest.items():
+                shared_s = min(other_end_s, end_s) - start_s
+                is_copy = facts[earlier].sound == facts[clip].sound
+                if other != name and shared_s > SPAN_SLACK_S and not is_copy:
+                    detail = f"{shared_s:.2f} s of one file, in {other} and {name}"
+                    where = f"{earlier.name} and {clip.name}"
+                    yield Finding("error", "overlapping spans", where, detail, (earlier, clip))
+            if name not in latest or end_s > latest[name][0]:
+                latest[name] = (end_s, clip)
 
 
-def _overlapping_spans(case: _Case) -> Iterator[Finding]:
-    spans: dict[str, list[_Interval]] = defaultdict(list)
-    for part, clip in case.members():
-        facts, start_s = case.facts[clip], clip.start_s or 0.0
-        if facts.sha256:
-            spans[facts.sha256].append(_Interval(start_s, start_s + facts.duration_s, part, clip))
-    return (finding for intervals in spans.values() for finding in _overlaps(case, intervals))
-
-
-def _overlaps(case: _Case, intervals: Sequence[_Interval]) -> Iterator[Finding]:
-    """Where a span of one file begins before one of another part has ended; equal spans are duplicates."""
-    latest: dict[str, _Interval] = {}
-    for later in sorted(intervals, key=lambda interval: (interval.start_s, interval.end_s)):
-        for part, earlier in latest.items():
-            shared_s = min(earlier.end_s, later.end_s) - later.start_s
-            is_copy = case.facts[earlier.clip].sound == case.facts[later.clip].sound
-            if part != later.part and shared_s > SPAN_SLACK_S and not is_copy:
-                where = f"{earlier.clip.name} and {later.clip.name}"
-                detail = f"{shared_s:.2f} s of one file, in {part} and {later.part}"
-                yield Finding("error", "overlapping spans", where, detail, (earlier.clip, later.clip))
-        if later.part not in latest or later.end_s > latest[later.part].end_s:
-            latest[later.part] = later
-
-
-def _single_clips(case: _Case) -> Iterator[Finding]:
-    for clip in dict.fromkeys(clip for _, clip in case.members()):
-        for severity, check, judge in _CLIP_CHECKS:
-            detail = judge(clip, case.facts[clip], case)
-            if detail:
-                yield Finding(severity, check, clip.name, detail, (clip,))
-
-
-def _unreadable(clip: Clip, facts: ClipFacts, _case: _Case) -> str | None:
-    return None if facts.error is None else facts.error.removeprefix(f"path={clip.path}: ")
-
-
-def _empty(_clip: Clip, facts: ClipFacts, _case: _Case) -> str | None:
-    return "0 samples" if facts.num_samples == 0 and facts.error is None else None
-
-
-def _too_short(_clip: Clip, facts: ClipFacts, case: _Case) -> str | None:
-    short = 0 < facts.num_samples < case.min_samples
-    return f"{facts.num_samples} samples, and one frame needs {case.min_samples}" if short else None
-
-
-def _silent(_clip: Clip, facts: ClipFacts, _case: _Case) -> str | None:
+def _clip_findings(
+    clip: Clip, facts: ClipFacts, min_samples: int, max_duration_s: float | None
+) -> Iterator[Finding]:
+    """Faults of one clip by itself."""
+    readable, longest_s = facts.error is None, inf if max_duration_s is None else max_duration_s
+    too_short = readable and facts.num_samples < min_samples
     silent = facts.num_samples > 0 and facts.rms_db < SILENCE_DB
-    return f"level {facts.rms_db:.1f} dBFS, below {SILENCE_DB:.0f} dBFS" if silent else None
+    checks: tuple[tuple[Severity, str, bool, str], ...] = (
+        ("error", "unreadable", not readable, (facts.error or "").removeprefix(f"path={clip.path}: ")),
+        ("error", "too short", too_short, f"{facts.num_samples} samples, and one frame needs {min_samples}"),
+        ("error", "silent", silent, f"level {facts.rms_db:.1f} dBFS, below {SILENCE_DB:.0f} dBFS"),
+        (
+            "warning",
+            "clipped",
+            facts.clipped_share > CLIPPED_SHARE,
+            f"{facts.clipped_share:.1%} of its samples at full scale",
+        ),
+        (
+            "warning",
+            "too long",
+            facts.duration_s > longest_s,
+            f"{facts.duration_s:.2f} s, above {longest_s:g} s",
+        ),
+        ("warning", "unknown speaker", not clip.speaker, "its speaker is not named"),
+    )
+    for severity, check, is_found, detail in checks:
+        if is_found:
+            yield Finding(severity, check, clip.name, detail, (clip,))
 
 
-def _clipped(_clip: Clip, facts: ClipFacts, _case: _Case) -> str | None:
-    clipped = facts.clipped_share > CLIPPED_SHARE
-    return f"{facts.clipped_share:.1%} of its samples at full scale" if clipped else None
-
-
-def _too_long(_clip: Clip, facts: ClipFacts, case: _Case) -> str | None:
-    if case.max_duration_s is None or facts.duration_s <= case.max_duration_s:
-        return None
-    return f"{facts.duration_s:.2f} s, above {case.max_duration_s:g} s"
-
-
-def _unknown_speaker(clip: Clip, _facts: ClipFacts, _case: _Case) -> str | None:
-    return None if clip.speaker else "its speaker is not named"
-
-
-def _absent_classes(case: _Case) -> Iterator[Finding]:
-    present = {part: {clip.label for clip in clips} for part, clips in case.split.items() if clips}
-    for label in case.labels:
-        absent = [part for part, labels in present.items() if label not in labels]
+def _absent_classes(split: Split, labels: Sequence[str]) -> Iterator[Finding]:
+    present = {name: {clip.label for clip in clips} for name, clips in split.items() if clips}
+    for label in labels:
+        absent = [name for name, found in present.items() if label not in found]
         if "train" in absent:
             yield Finding("error", "absent class", label, "no clip in train")
-        judged = [part for part in absent if part != "train"]
-        if judged:
-            yield Finding("warning", "absent class", label, f"no clip in {' and '.join(judged)}")
-
-
-def _count(case: _Case) -> Iterator[Finding]:
-    count = sum(1 for _ in case.members())
-    if case.expected_clips is not None and count != case.expected_clips:
-        yield Finding("warning", "count", "all parts", f"{count} clips, expected {case.expected_clips}")
-
-
-_CLIP_CHECKS: tuple[tuple[Severity, str, Callable[[Clip, ClipFacts, _Case], str | None]], ...] = (
-    ("error", "unreadable", _unreadable),
-    ("error", "empty", _empty),
-    ("error", "too short", _too_short),
-    ("error", "silent", _silent),
-    ("warning", "clipped", _clipped),
-    ("warning", "too long", _too_long),
-    ("warning", "unknown speaker", _unknown_speaker),
-)
-_CHECKS: tuple[Callable[[_Case], Iterator[Finding]], ...] = (
-    _shared_speakers,
-    _shared_dialogues,
-    _duplicates,
-    _overlapping_spans,
-    _single_clips,
-    _absent_classes,
-    _count,
-)
+        evaluated = [name for name in absent if name != "train"]
+        if evaluated:
+            yield Finding("warning", "absent class", label, f"no clip in {' and '.join(evaluated)}")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from inspect import Parameter, signature
 from pathlib import Path
 
 import numpy as np
 
-from wavshap_lightning.corpora import esd, folders, iemocap, meld, msp_podcast
-from wavshap_lightning.corpora import filename_schemes as filenames
+from wavshap_lightning.corpora import esd, filename_schemes, folders, iemocap, meld, msp_podcast
 from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.filename_schemes import FilenameScheme
+from wavshap_lightning.corpora.folders import Layout
 from wavshap_lightning.corpora.labels import (
     NO_AGREEMENT,
     OTHER,
@@ -35,27 +37,29 @@ from wavshap_lightning.corpora.protocols import (
 from wavshap_lightning.corpora.splits import Protocol
 from wavshap_lightning.errors import CorpusError, SettingError
 
+BuildProtocol = Callable[[Sequence[Clip]], Protocol]
+
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """A corpus that can be asked for by name.
 
     Args:
-        name: What to call it.
+        name: Name in options and tables.
         load: Reads the clips below a root; keyword arguments are the options of the corpus.
-        licence: Under what terms it may be used.
+        licence: Terms of use.
         homepage: Where to get it.
-        protocol: How its clips are split unless one says otherwise.
+        protocol: Default protocol, made for the clips.
         label_map: New name of each label of the loader, None to leave its clips out; None as a whole
             keeps the labels as they are.
-        expected_clips: How many a complete copy has, after the label map; None where that varies.
+        expected_clips: Clips of a complete copy, after the label map; None where that varies.
     """
 
     name: str
     load: Callable[..., list[Clip]]
     licence: str
     homepage: str
-    protocol: Callable[[Sequence[Clip]], Protocol]
+    protocol: BuildProtocol
     label_map: Mapping[str, str | None] | None = None
     expected_clips: int | None = None
 
@@ -65,73 +69,38 @@ class Corpus:
         return ordered_labels(name for name in (self.label_map or {}).values() if name)
 
 
-def _always(protocol: Protocol) -> Callable[[Sequence[Clip]], Protocol]:
+def _always(protocol: Protocol) -> BuildProtocol:
     return lambda _clips: protocol
 
 
-def _crema_d_folds(clips: Sequence[Clip]) -> Protocol:
-    return balanced_speaker_folds(clips, num_folds=5, seed=0, name="crema-d-5-folds")
+def _labelled(
+    layout: Layout,
+    load: Callable[..., list[Clip]],
+    licence: str,
+    protocol: BuildProtocol,
+    labels: Mapping[str, str],
+    *,
+    expected_clips: int | None = None,
+) -> Corpus:
+    """A corpus that keeps its labels, except those that name no emotion."""
+    label_map = {label: None if label in {OTHER, NO_AGREEMENT} else label for label in labels.values()}
+    return Corpus(layout.corpus, load, licence, layout.homepage, protocol, label_map, expected_clips)
 
 
-def _unchanged(labels: Mapping[str, str]) -> dict[str, str | None]:
-    return {label: label for label in labels.values()}
+def _by_name(scheme: FilenameScheme, licence: str, protocol: BuildProtocol, expected_clips: int) -> Corpus:
+    layout, labels = scheme.layout, scheme.labels
+    return _labelled(layout, scheme.load, licence, protocol, labels, expected_clips=expected_clips)
 
+
+_crema_d_folds = partial(balanced_speaker_folds, name="crema-d-5-folds")
 
 _TABLE = (
-    Corpus(
-        "ravdess",
-        filenames.load_ravdess,
-        "CC BY-NC-SA 4.0",
-        filenames.RAVDESS.layout.homepage,
-        protocol=_always(RAVDESS_6_FOLDS),
-        label_map=_unchanged(filenames.RAVDESS.labels),
-        expected_clips=1440,
-    ),
-    Corpus(
-        "crema-d",
-        filenames.load_crema_d,
-        "ODbL 1.0",
-        filenames.CREMA_D.layout.homepage,
-        protocol=_crema_d_folds,
-        label_map=_unchanged(filenames.CREMA_D.labels),
-        expected_clips=7440,
-    ),
-    Corpus(
-        "emo-db",
-        filenames.load_emo_db,
-        "CC0 1.0",
-        filenames.EMO_DB.layout.homepage,
-        protocol=leave_one_speaker_out,
-        label_map=_unchanged(filenames.EMO_DB.labels),
-        expected_clips=535,
-    ),
-    Corpus(
-        "tess",
-        filenames.load_tess,
-        "CC BY-NC-ND 4.0",
-        filenames.TESS.layout.homepage,
-        protocol=two_speaker_folds,
-        label_map=_unchanged(filenames.TESS.labels),
-        expected_clips=2800,
-    ),
-    Corpus(
-        "savee",
-        filenames.load_savee,
-        "research, after registration",
-        filenames.SAVEE.layout.homepage,
-        protocol=leave_one_speaker_out,
-        label_map=_unchanged(filenames.SAVEE.labels),
-        expected_clips=480,
-    ),
-    Corpus(
-        "jl-corpus",
-        filenames.load_jl_corpus,
-        "ODC-BY",
-        filenames.JL_CORPUS.layout.homepage,
-        protocol=leave_one_speaker_out,
-        label_map=_unchanged(filenames.JL_CORPUS.labels),
-        expected_clips=2400,
-    ),
+    _by_name(filename_schemes.RAVDESS, "CC BY-NC-SA 4.0", _always(RAVDESS_6_FOLDS), 1440),
+    _by_name(filename_schemes.CREMA_D, "ODbL 1.0", _crema_d_folds, 7440),
+    _by_name(filename_schemes.EMO_DB, "CC0 1.0", leave_one_speaker_out, 535),
+    _by_name(filename_schemes.TESS, "CC BY-NC-ND 4.0", two_speaker_folds, 2800),
+    _by_name(filename_schemes.SAVEE, "research, after registration", leave_one_speaker_out, 480),
+    _by_name(filename_schemes.JL_CORPUS, "ODC-BY", leave_one_speaker_out, 2400),
     Corpus(
         "iemocap",
         iemocap.load_iemocap,
@@ -141,43 +110,21 @@ _TABLE = (
         label_map=iemocap.FOUR_CLASSES,
         expected_clips=5531,
     ),
-    Corpus(
-        "meld",
-        meld.load_meld,
-        "research",
-        meld.LAYOUT.homepage,
-        protocol=official_split,
-        label_map=_unchanged(meld.LABELS),
-        expected_clips=13706,
-    ),
-    Corpus(
-        "msp-podcast",
+    _labelled(meld.LAYOUT, meld.load_meld, "research", official_split, meld.LABELS, expected_clips=13706),
+    _labelled(
+        msp_podcast.LAYOUT,
         msp_podcast.load_msp_podcast,
         "research, signed licence",
-        msp_podcast.LAYOUT.homepage,
-        protocol=official_split,
-        label_map=_unchanged(msp_podcast.LABELS) | {OTHER: None, NO_AGREEMENT: None},
+        official_split,
+        msp_podcast.LABELS,
     ),
-    Corpus(
-        "esd",
-        esd.load_esd,
-        "research",
-        esd.LAYOUT.homepage,
-        protocol=_always(ESD_5_FOLDS),
-        label_map=_unchanged(esd.LABELS),
-        expected_clips=35000,
-    ),
-    Corpus("planted", load_manifest, "made by this package", "this package", protocol=official_split),
-    Corpus(
-        "planted-in",
-        load_manifest,
-        "that of the recordings",
-        "any of the other corpora",
-        protocol=official_split,
-    ),
-    Corpus("manifest", load_manifest, "yours", "your own recordings", protocol=default_protocol),
-    Corpus("folders", folders.load_folders, "yours", "your own recordings", protocol=default_protocol),
-    Corpus("flat", folders.load_flat, "yours", "your own recordings", protocol=default_protocol),
+    _labelled(esd.LAYOUT, esd.load_esd, "research", _always(ESD_5_FOLDS), esd.LABELS, expected_clips=35000),
+    # What the ring `planted` writes has a manifest.
+    Corpus("planted", load_manifest, "made by this package", "this package", official_split),
+    Corpus("planted-in", load_manifest, "that of the recordings", "any of the other corpora", official_split),
+    Corpus("manifest", load_manifest, "yours", "your own recordings", default_protocol),
+    Corpus("folders", folders.load_folders, "yours", "your own recordings", default_protocol),
+    Corpus("flat", folders.load_flat, "yours", "your own recordings", default_protocol),
 )
 
 CORPORA: Mapping[str, Corpus] = {corpus.name: corpus for corpus in _TABLE}
@@ -203,8 +150,8 @@ def load_corpus(
         label_map: New name of every label of the loader, None to leave its clips out; the corpus's own
             map if None.
         labels: Classes to keep, by their new names; all if None.
-        max_samples: At most so many clips, drawn class by class; all if None.
-        seed: Decides which, where there are more.
+        max_samples: Most clips, drawn class by class; all if None.
+        seed: Random seed of that draw.
         **options: Options of the corpus's loader, such as `speaker_pattern` or `language`.
 
     Raises:
@@ -230,7 +177,7 @@ def load_corpus(
 
 
 def corpus_named(name: str) -> Corpus:
-    """The corpus of that name; letter case, hyphens and underscores do not matter.
+    """Look up a corpus by name; letter case, hyphens and underscores do not matter.
 
     Raises:
         CorpusError: If there is none.
@@ -238,14 +185,14 @@ def corpus_named(name: str) -> Corpus:
     >>> corpus_named("CREMA_D").name
     'crema-d'
     """
-    by_key = {_key(known): corpus for known, corpus in CORPORA.items()}
-    if _key(name) not in by_key:
+
+    def key(text: str) -> str:
+        return re.sub(r"[\W_]", "", text.lower())
+
+    by_key = {key(known): corpus for known, corpus in CORPORA.items()}
+    if key(name) not in by_key:
         raise CorpusError(f"corpus={name!r} must be one of {', '.join(CORPORA)}")
-    return by_key[_key(name)]
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[\W_]", "", name.lower())
+    return by_key[key(name)]
 
 
 def _check_options(corpus: Corpus, options: Mapping[str, object]) -> None:

@@ -50,37 +50,30 @@ def load_esd(root: Path | str, *, language: str | None = None) -> list[Clip]:
     paths = find_audio(folder)
     strangers = [path for path in paths if not _NAME.fullmatch(path.stem) or _label(path) is None]
     if strangers:
-        raise LAYOUT.complaint(
-            root, f"{len(strangers)} of {len(paths)} audio files are not its own ({listed(strangers)})"
-        )
+        listing = f"{len(strangers)} of {len(paths)} audio files are not its own ({listed(strangers)})"
+        raise LAYOUT.error(root, f"{listing}; move them elsewhere")
     wanted = {who for name, group in SPEAKERS.items() if language in {None, name} for who in group}
     texts = _read_transcripts(folder)
-    clips = [_clip(path, texts) for path in paths if _speaker(path) in wanted]
-    if not clips:
-        raise LAYOUT.complaint(
-            root, f"none of its {len(paths)} audio files is a clip of language={language!r}"
+    clips = [
+        Clip(
+            path,
+            label=_label(path) or "",
+            speaker=path.stem[:4],
+            corpus=LAYOUT.corpus,
+            text=texts.get(path.stem),
         )
+        for path in paths
+        if path.stem[:4] in wanted
+    ]
+    if not clips:
+        raise LAYOUT.error(root, f"none of its {len(paths)} audio files is a clip of language={language!r}")
     check_unique(clips)
     return clips
-
-
-def _speaker(path: Path) -> str:
-    return path.stem[:4]
 
 
 def _label(path: Path) -> str | None:
     folders = (path.parent.name.lower(), path.parent.parent.name.lower())
     return next((LABELS[name] for name in folders if name in LABELS), None)
-
-
-def _clip(path: Path, texts: dict[str, str]) -> Clip:
-    return Clip(
-        path,
-        label=_label(path) or "",
-        speaker=_speaker(path),
-        corpus=LAYOUT.corpus,
-        text=texts.get(path.stem),
-    )
 
 
 def _read_transcripts(folder: Path) -> dict[str, str]:

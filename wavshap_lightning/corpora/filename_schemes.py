@@ -1,4 +1,4 @@
-"""Corpora whose file names say everything: RAVDESS, CREMA-D, EMO-DB, TESS, SAVEE and JL-Corpus."""
+"""Corpora labelled by their file names: RAVDESS, CREMA-D, EMO-DB, TESS, SAVEE and JL-Corpus."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from wavshap_lightning.corpora.folders import Layout, check_unique, find_audio, 
 
 
 @dataclass(frozen=True, slots=True)
-class NamingScheme:
-    """How to read one corpus's file names.
+class FilenameScheme:
+    """Scheme by which a corpus writes label, speaker and text into its file names.
 
     Args:
         layout: Name of the corpus, a typical path and where to get it.
-        pattern: What the whole file name without its suffix must match, or `FOLDER/NAME` where the name
-            alone does not. Its groups are `label`, `speaker`, perhaps `text`, and those in `keep`.
+        pattern: Regular expression of the whole file name without its suffix, or of `FOLDER/NAME` where the
+            name alone does not match. Its groups are `label`, `speaker`, perhaps `text`, and those in `keep`.
         labels: Emotion of each label code, in lower case. No other code may occur.
         speakers: Name of each speaker code, in lower case; a code that is not here is the name itself.
-        texts: What is said under each text code, in lower case; without any, the code is the text.
+        texts: Spoken text of each text code, in lower case; without any, the code is the text.
         keep: Values that groups must have for a clip to belong to the corpus; others are left out.
         broken: Names without suffix, in lower case, of files in the release that are no clips; left out.
         audio_folder: Folder below the root that holds the audio, where others hold copies of it.
@@ -36,22 +36,44 @@ class NamingScheme:
     broken: frozenset[str] = frozenset()
     audio_folder: str = "."
 
-    def parse(self, path: Path) -> dict[str, str] | None:
-        """The groups of a file name, or None if it does not follow the scheme."""
+    def load(self, root: Path | str) -> list[Clip]:
+        """Every clip below a folder, sorted by path.
+
+        Raises:
+            CorpusError: If the root is missing, no clip is there, an audio file has a name that the scheme
+                does not know, or a recording is there twice.
+        """
+        folder = self.layout.checked_folder(root)
+        audio_folder = folder / self.audio_folder
+        paths = find_audio(audio_folder if audio_folder.is_dir() else folder)
+        found = {path: self._groups(path) for path in paths}
+        strangers = [path for path, groups in found.items() if groups is None]
+        if strangers:
+            raise self.layout.error(
+                root,
+                f"{len(strangers)} of {len(paths)} audio files have names that the corpus does not use "
+                f"({listed(strangers)}); move them elsewhere",
+            )
+        clips = [
+            self._clip(path, groups)
+            for path, groups in found.items()
+            if groups and all(groups[name] == value for name, value in self.keep.items())
+            if path.stem.lower() not in self.broken
+        ]
+        if not clips:
+            raise self.layout.error(root, f"none of its {len(paths)} audio files is a clip of the corpus")
+        check_unique(clips)
+        return clips
+
+    def _groups(self, path: Path) -> dict[str, str] | None:
+        """The groups of a file name; None if it does not follow the scheme."""
         names = (path.stem, f"{path.absolute().parent.name}/{path.stem}")
         match = next((found for name in names if (found := self.pattern.fullmatch(name))), None)
         if match is None or match["label"].lower() not in self.labels:
             return None
-        groups = match.groupdict()
-        return groups if not self.texts or groups["text"].lower() in self.texts else None
+        return match.groupdict() if not self.texts or match["text"].lower() in self.texts else None
 
-    def keeps(self, path: Path, groups: Mapping[str, str]) -> bool:
-        """Whether a file with these groups is a clip of the corpus."""
-        wanted = all(groups[name] == value for name, value in self.keep.items())
-        return wanted and path.stem.lower() not in self.broken
-
-    def clip(self, path: Path, groups: Mapping[str, str]) -> Clip:
-        """The clip that the groups of its file name describe."""
+    def _clip(self, path: Path, groups: Mapping[str, str]) -> Clip:
         text = groups.get("text")
         return Clip(
             path,
@@ -62,35 +84,8 @@ class NamingScheme:
         )
 
 
-def load_by_name(root: Path | str, scheme: NamingScheme) -> list[Clip]:
-    """Every clip below a folder whose name follows the scheme, sorted by path.
-
-    Raises:
-        CorpusError: If the root is missing, no clip is there, an audio file has a name that the scheme
-            does not know, or a recording is there twice.
-    """
-    folder = scheme.layout.checked_folder(root)
-    audio_folder = folder / scheme.audio_folder
-    parsed = {
-        path: scheme.parse(path) for path in find_audio(audio_folder if audio_folder.is_dir() else folder)
-    }
-    strangers = [path for path, groups in parsed.items() if groups is None]
-    if strangers:
-        raise scheme.layout.complaint(
-            root,
-            f"{len(strangers)} of {len(parsed)} audio files have names that the corpus does not use "
-            f"({listed(strangers)}); move them elsewhere",
-        )
-    clips = [
-        scheme.clip(path, groups) for path, groups in parsed.items() if groups and scheme.keeps(path, groups)
-    ]
-    if not clips:
-        raise scheme.layout.complaint(root, f"none of its {len(parsed)} audio files is a clip of the corpus")
-    check_unique(clips)
-    return clips
-
-
-RAVDESS = NamingScheme(
+# 1440 clips of speech by 24 actors, "01" to "24"; odd numbers are men.
+RAVDESS = FilenameScheme(
     Layout("ravdess", "Actor_01/03-01-05-01-02-01-01.wav", "https://zenodo.org/records/1188976"),
     re.compile(
         r"(?P<modality>0[123])-(?P<channel>0[12])-(?P<label>\d\d)-0[12]-(?P<text>\d\d)-0[12]-(?P<speaker>\d\d)"
@@ -110,7 +105,8 @@ RAVDESS = NamingScheme(
     keep={"modality": "03", "channel": "01"},
 )
 
-CREMA_D = NamingScheme(
+# 7440 clips by 91 actors, two broken ones left out. Labels are the emotions intended, not those perceived.
+CREMA_D = FilenameScheme(
     Layout("crema-d", "AudioWAV/1001_DFA_ANG_XX.wav", "https://github.com/CheyneyComputerScience/CREMA-D"),
     re.compile(r"(?P<speaker>1\d{3})_(?P<text>[A-Z]{3})_(?P<label>[A-Z]{3})_(LO|MD|HI|XX?)", re.IGNORECASE),
     labels={
@@ -141,7 +137,8 @@ CREMA_D = NamingScheme(
     audio_folder="AudioWAV",
 )
 
-EMO_DB = NamingScheme(
+# 535 German clips by 10 actors.
+EMO_DB = FilenameScheme(
     Layout("emo-db", "wav/03a01Fa.wav", "http://emodb.bilderbar.info"),
     re.compile(r"(?P<speaker>\d\d)[a-z]\d\d(?P<label>[a-z])[a-z]?", re.IGNORECASE),
     labels={
@@ -155,7 +152,8 @@ EMO_DB = NamingScheme(
     },
 )
 
-TESS = NamingScheme(
+# 2800 clips by two actresses; the text is the one word that changes.
+TESS = FilenameScheme(
     Layout("tess", "OAF_angry/OAF_back_angry.wav", "https://doi.org/10.5683/SP2/E8H2MF"),
     re.compile(r"(?P<speaker>OAF?|YAF)_(?P<text>[a-z]+)_(?P<label>[a-z]+)", re.IGNORECASE),
     labels={
@@ -171,7 +169,8 @@ TESS = NamingScheme(
     speakers={"oa": "OAF", "oaf": "OAF", "yaf": "YAF"},
 )
 
-SAVEE = NamingScheme(
+# 480 clips by four men, named by the folder (`DC/a01`) or the file (`DC_a01`).
+SAVEE = FilenameScheme(
     Layout("savee", "DC/a01.wav", "http://kahlan.eps.surrey.ac.uk/savee (after registration)"),
     re.compile(r"(?P<speaker>DC|JE|JK|KL)[/_](?P<label>[a-z]{1,2})\d\d", re.IGNORECASE),
     labels={
@@ -186,52 +185,11 @@ SAVEE = NamingScheme(
     speakers={"dc": "DC", "je": "JE", "jk": "JK", "kl": "KL"},
 )
 
-JL_CORPUS = NamingScheme(
+_JL_PRIMARY = ("neutral", "happy", "sad", "angry", "excited")
+_JL_SECONDARY = ("anxious", "apologetic", "assertive", "concerned", "encouraging")
+# 2400 clips by two women and two men.
+JL_CORPUS = FilenameScheme(
     Layout("jl-corpus", "female1_angry_10a_1.wav", "https://www.kaggle.com/datasets/tli725/jl-corpus"),
     re.compile(r"(?P<speaker>female[12]|male[12])_(?P<label>[a-z]+)_\d+[ab]_\d"),
-    labels={
-        "neutral": "neutral",
-        "happy": "happy",
-        "sad": "sad",
-        "angry": "angry",
-        "excited": "excited",
-        "anxious": "anxious",
-        "apologetic": "apologetic",
-        "assertive": "assertive",
-        "concerned": "concerned",
-        "encouraging": "encouraging",
-    },
+    labels={label: label for label in _JL_PRIMARY + _JL_SECONDARY},
 )
-
-
-def load_ravdess(root: Path | str) -> list[Clip]:
-    """RAVDESS: 1440 clips of speech by 24 actors, named `"01"` to `"24"`; odd numbers are men."""
-    return load_by_name(root, RAVDESS)
-
-
-def load_crema_d(root: Path | str) -> list[Clip]:
-    """CREMA-D: 7440 clips by 91 actors, two broken ones left out by name.
-
-    The label is the emotion intended, not what raters heard.
-    """
-    return load_by_name(root, CREMA_D)
-
-
-def load_emo_db(root: Path | str) -> list[Clip]:
-    """EMO-DB: 535 German clips by 10 actors."""
-    return load_by_name(root, EMO_DB)
-
-
-def load_tess(root: Path | str) -> list[Clip]:
-    """TESS: 2800 clips by two actresses; the text is the one word that changes."""
-    return load_by_name(root, TESS)
-
-
-def load_savee(root: Path | str) -> list[Clip]:
-    """SAVEE: 480 clips by four men, whom the folder (`DC/a01`) or the file (`DC_a01`) names."""
-    return load_by_name(root, SAVEE)
-
-
-def load_jl_corpus(root: Path | str) -> list[Clip]:
-    """JL-Corpus: 2400 clips by two women and two men; five primary and five secondary emotions."""
-    return load_by_name(root, JL_CORPUS)

@@ -1,13 +1,12 @@
-"""Any folder of recordings: one folder per class, or labels and speakers read from the paths."""
+"""Folders of recordings: files below a root, and corpora labelled by folders or patterns of file names."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,7 +17,7 @@ from wavshap_lightning.errors import CorpusError
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a corpus looks like on disk and where to get it; every complaint about its root says so.
+    """Typical layout and source of a corpus, for reading it and for saying what is wrong with a root.
 
     Args:
         corpus: Name of the corpus.
@@ -38,18 +37,52 @@ class Layout:
         """
         folder = Path(root).expanduser()
         if not folder.exists():
-            raise self.complaint(root, "there is no such folder")
+            raise self.error(root, "there is no such folder")
         if not folder.is_dir():
-            raise self.complaint(root, "this is a file, and a folder is needed")
+            raise self.error(root, "this is a file, and a folder is needed")
         return folder
 
-    def complaint(self, root: Path | str, reason: str) -> CorpusError:
-        """What is wrong with the root, what was expected below it, and how to get the corpus."""
+    def error(self, root: Path | str, reason: str) -> CorpusError:
+        """An error with a reason, what was expected below the root, and how to get the corpus."""
         source = f"; get the corpus from {self.homepage}" if self.homepage else ""
         return CorpusError(
             f"root={str(root)!r} of corpus={self.corpus!r}: {reason}. Expected files such as "
             f"ROOT/{self.expected}{source}"
         )
+
+    def find_table(self, root: Path | str, name: str) -> Path | None:
+        """The file of a name somewhere below the root; None if there is none.
+
+        Raises:
+            CorpusError: If there are several, or the root is not a folder.
+        """
+        found = find_files(self.checked_folder(root), lambda path: path.name == name)
+        if len(found) > 1:
+            raise self.error(
+                root, f"{name} is there {len(found)} times ({listed(found)}); point root at one copy"
+            )
+        return found[0] if found else None
+
+    def check_known(
+        self, root: Path | str, column: str, values: Iterable[str], known: Collection[str]
+    ) -> None:
+        """Raise CorpusError if a column of a table holds a value that the corpus does not use."""
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise self.error(root, f"{column}={unknown} are none of {sorted(known)}")
+
+    def check_recorded(
+        self, root: Path | str, table: str, names: Sequence[str], recorded: Collection[str]
+    ) -> None:
+        """Raise CorpusError if a turn of a table has no recording."""
+        silent = [name for name in names if name not in recorded]
+        if silent:
+            counts = f"{len(silent)} of {len(names)} turns of {table}"
+            raise self.error(root, f"{counts} have no recording ({listed(silent)})")
+
+
+FOLDERS = Layout("folders", "happy/anna_01.wav (one folder per class)", homepage="")
+FLAT = Layout("flat", "anna_happy_01.wav (the label in the file name)", homepage="")
 
 
 def find_files(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
@@ -80,18 +113,6 @@ def find_audio(folder: Path) -> list[Path]:
 def is_audio(path: Path) -> bool:
     """Whether a file is audio by its suffix."""
     return path.suffix.lower() in AUDIO_SUFFIXES
-
-
-def entries_of(folder: Path) -> list[Path]:
-    """What lies right below a folder, sorted by name, whatever it is; what is hidden is skipped.
-
-    Raises:
-        CorpusError: If the folder cannot be read.
-    """
-    try:
-        return sorted(path for path in folder.iterdir() if _is_visible(path.name))
-    except OSError as error:
-        _refuse_unreadable(error)
 
 
 def audio_by_stem(folder: Path) -> dict[str, Path]:
@@ -144,8 +165,7 @@ def _refuse_unreadable(error: OSError) -> NoReturn:
     ) from error
 
 
-FOLDERS = Layout("folders", "happy/anna_01.wav (one folder per class)", homepage="")
-FLAT = Layout("flat", "anna_happy_01.wav (the label in the file name)", homepage="")
+# Corpora without a table
 
 
 def load_folders(root: Path | str, *, speaker_pattern: str | None = None) -> list[Clip]:
@@ -154,8 +174,7 @@ def load_folders(root: Path | str, *, speaker_pattern: str | None = None) -> lis
     Args:
         root: The folder that holds the classes' folders.
         speaker_pattern: Regular expression with a group `speaker`, searched for in the path below the
-            root (`happy/anna_01.wav`); it may have a group `text` too. Nobody knows the speakers if it is
-            None.
+            root (`happy/anna_01.wav`); it may have a group `text` too. Speakers are unknown if it is None.
 
     Returns:
         The clips sorted by path, from audio files of any depth.
@@ -165,19 +184,26 @@ def load_folders(root: Path | str, *, speaker_pattern: str | None = None) -> lis
             folder holds none, or a pattern is not valid or does not match a file.
     """
     base = FOLDERS.checked_folder(root)
-    entries = entries_of(base)
+    try:
+        entries = sorted(path for path in base.iterdir() if _is_visible(path.name))
+    except OSError as error:
+        _refuse_unreadable(error)
     strays = [path for path in entries if path.is_file() and is_audio(path)]
     if strays:
-        raise FOLDERS.complaint(
-            root, f"{len(strays)} audio files lie in no class's folder ({listed(strays)})"
+        raise FOLDERS.error(root, f"{len(strays)} audio files lie in no class's folder ({listed(strays)})")
+    files = {path.name: find_files(path, lambda _path: True) for path in entries if path.is_dir()}
+    paths = _audio_among([path for group in files.values() for path in group], root, FOLDERS)
+    silent = {label: _counted(group) for label, group in files.items() if not any(map(is_audio, group))}
+    if silent:  # the class would vanish without a word
+        found = listed(f"{label!r} holds {what}" for label, what in silent.items())
+        raise FOLDERS.error(
+            root,
+            f"{len(silent)} of {len(files)} classes' folders hold no audio that can be read ({found}); "
+            "convert the files to wav or flac, or move these folders elsewhere",
         )
-    classes = {path.name: find_files(path, _any) for path in entries if path.is_dir()}
-    paths = _audio_among(list(chain.from_iterable(classes.values())), root, FOLDERS)
-    _check_classes(root, classes)
     names = _relative(paths, base)
-    labels = [name.split("/")[0] for name in names]
-    readers = [_reader("speaker", speaker_pattern, names)] if speaker_pattern is not None else []
-    return _clips(FOLDERS.corpus, paths, labels, readers)
+    patterns = [] if speaker_pattern is None else [_NamePattern("speaker", speaker_pattern, names)]
+    return _clips(FOLDERS.corpus, paths, [name.split("/")[0] for name in names], patterns)
 
 
 def load_flat(root: Path | str, *, label_pattern: str, speaker_pattern: str | None = None) -> list[Clip]:
@@ -199,75 +225,54 @@ def load_flat(root: Path | str, *, label_pattern: str, speaker_pattern: str | No
             match a file.
     """
     base = FLAT.checked_folder(root)
-    paths = _audio_among(find_files(base, _any), root, FLAT)
-    reader = _reader("label", label_pattern, [path.name for path in paths])
-    readers = [reader]
+    paths = _audio_among(find_files(base, lambda _path: True), root, FLAT)
+    patterns = [_NamePattern("label", label_pattern, [path.name for path in paths])]
     if speaker_pattern is not None:
-        readers.insert(0, _reader("speaker", speaker_pattern, _relative(paths, base)))
-    return _clips(FLAT.corpus, paths, reader.read("label"), readers)
+        patterns.insert(0, _NamePattern("speaker", speaker_pattern, _relative(paths, base)))
+    return _clips(FLAT.corpus, paths, patterns[-1].read("label"), patterns)
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """A pattern, the option that gave it, and the names in which it is searched for."""
+class _NamePattern:
+    """A regular expression for names, given by the option that is called after its group."""
 
-    option: str
-    pattern: re.Pattern[str]
-    names: Sequence[str]
+    def __init__(self, group: str, pattern: str, names: Sequence[str]) -> None:
+        self.option, self.names = f"{group}_pattern", names
+        try:
+            self.expression = re.compile(pattern)
+        except re.error as error:
+            raise CorpusError(f"{self.option}={pattern!r} is not a regular expression: {error}") from error
+        if group not in self.expression.groupindex:
+            raise CorpusError(
+                f"{self.option}={pattern!r} has no group {group!r}; write (?P<{group}>...) around the part "
+                f"that is the {group}"
+            )
 
     def read(self, group: str) -> list[str]:
-        """What a group of the pattern matches in each name; every name must have it."""
-        matches = (self.pattern.search(name) for name in self.names)
+        """The match of a group in each name.
+
+        Raises:
+            CorpusError: If a name has none.
+        """
+        matches = (self.expression.search(name) for name in self.names)
         found = [(match[group] or "").strip() if match else "" for match in matches]
         unmatched = [name for name, value in zip(self.names, found, strict=True) if not value]
         if unmatched:
             raise CorpusError(
-                f"{self.option}={self.pattern.pattern!r} finds no {group} in {len(unmatched)} of "
+                f"{self.option}={self.expression.pattern!r} finds no {group} in {len(unmatched)} of "
                 f"{len(self.names)} names ({listed(unmatched)}); widen it, or move these files elsewhere"
             )
         return found
 
 
-def _reader(group: str, pattern: str, names: Sequence[str]) -> _Reader:
-    """A reader of the option that is named after the group that its pattern must have."""
-    option = f"{group}_pattern"
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise CorpusError(f"{option}={pattern!r} is not a regular expression: {error}") from error
-    if group not in expression.groupindex:
-        raise CorpusError(
-            f"{option}={pattern!r} has no group {group!r}; write (?P<{group}>...) around the part that is "
-            f"the {group}"
-        )
-    return _Reader(option, expression, names)
-
-
-def _any(_path: Path) -> bool:
-    return True
-
-
 def _audio_among(files: Sequence[Path], root: Path | str, layout: Layout) -> list[Path]:
     paths = [path for path in files if is_audio(path)]
     if not paths:
-        raise layout.complaint(root, f"there is no audio file below it, only {_counted(files)}")
+        raise layout.error(root, f"there is no audio file below it, only {_counted(files)}")
     return paths
 
 
-def _check_classes(root: Path | str, classes: Mapping[str, Sequence[Path]]) -> None:
-    """Refuse a class that would vanish, because nothing in its folder can be read."""
-    silent = {label: _counted(files) for label, files in classes.items() if not any(map(is_audio, files))}
-    if silent:
-        found = listed(f"{label!r} holds {what}" for label, what in silent.items())
-        raise FOLDERS.complaint(
-            root,
-            f"{len(silent)} of {len(classes)} classes' folders hold no audio that can be read ({found}); "
-            "convert the files to wav or flac, or move these folders elsewhere",
-        )
-
-
 def _counted(files: Sequence[Path]) -> str:
-    """How many files there are of each kind.
+    """Number of files of each kind.
 
     >>> _counted([Path("a.m4a"), Path("b.M4A"), Path("notes")])
     '2 .m4a, 1 without suffix'
@@ -281,17 +286,15 @@ def _relative(paths: Sequence[Path], base: Path) -> list[str]:
 
 
 def _clips(
-    corpus: str, paths: Sequence[Path], labels: Sequence[str], readers: Sequence[_Reader]
+    corpus: str, paths: Sequence[Path], labels: Sequence[str], patterns: Sequence[_NamePattern]
 ) -> list[Clip]:
-    speakers, texts = _first_read("speaker", paths, readers), _first_read("text", paths, readers)
+    """Clips with speakers and texts from the first pattern that has such a group."""
+    found: dict[str, list[str]] = {}
+    for group in ("speaker", "text"):
+        able = (pattern for pattern in patterns if group in pattern.expression.groupindex)
+        pattern = next(able, None)
+        found[group] = [""] * len(paths) if pattern is None else pattern.read(group)
     return [
         Clip(path, label, speaker=speaker, corpus=corpus, text=text or None)
-        for path, label, speaker, text in zip(paths, labels, speakers, texts, strict=True)
+        for path, label, speaker, text in zip(paths, labels, found["speaker"], found["text"], strict=True)
     ]
-
-
-def _first_read(group: str, paths: Sequence[Path], readers: Sequence[_Reader]) -> list[str]:
-    """What the first reader that has the group finds; nothing where none has it."""
-    able = (reader for reader in readers if group in reader.pattern.groupindex)
-    reader = next(able, None)
-    return [""] * len(paths) if reader is None else reader.read(group)

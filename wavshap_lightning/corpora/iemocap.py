@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.folders import Layout, audio_by_stem, listed
+from wavshap_lightning.corpora.folders import Layout, audio_by_stem
 from wavshap_lightning.corpora.labels import NO_AGREEMENT, OTHER
 from wavshap_lightning.errors import CorpusError
 
@@ -19,7 +18,6 @@ LAYOUT = Layout(
     "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav or Session1/dialog/wav/Ses01F_impro01.wav",
     "https://sail.usc.edu/iemocap (form)",
 )
-SESSIONS = (1, 2, 3, 4, 5)
 
 LABELS = {
     "neu": "neutral",
@@ -53,47 +51,11 @@ _VOTE = re.compile(r"C-E\d+:\s*(?P<emotions>[^(]*)")
 _TRANSCRIPT = re.compile(r"(?P<name>Ses\d\d\w+)\s+\[[^\]]*\]:\s*(?P<text>.+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One labelled turn of a dialogue.
-
-    Args:
-        name: Its name, such as `Ses01F_impro01_M003`.
-        label: The code that most annotators agreed on.
-        start_s: Where it begins in the recording of the dialogue, in seconds.
-        end_s: Where it ends.
-        votes: How many annotators named each emotion, in the corpus's own words; what the actors said
-            of themselves is not among them.
-    """
-
-    name: str
-    label: str
-    start_s: float
-    end_s: float
-    votes: tuple[tuple[str, float], ...]
-
-    @property
-    def dialogue(self) -> str:
-        """The dialogue it belongs to: its name without the last token."""
-        return self.name.rsplit("_", 1)[0]
-
-    @property
-    def speaker(self) -> str:
-        """Who speaks: the session and the letter of the last token.
-
-        The letter at the front says who wears the motion markers, in every turn of the dialogue alike.
-
-        >>> Turn("Ses01F_impro01_M003", "neu", 0.0, 1.0, ()).speaker
-        'Ses01M'
-        """
-        return self.name[:5] + self.name.rsplit("_", 1)[1][0]
-
-
 def load_iemocap(root: Path | str) -> list[Clip]:
     """IEMOCAP with all its labels: 10039 turns by ten actors.
 
     Takes the sentence files where the release has them, or else spans of the dialogues' recordings.
-    Excitement and turns on which nobody agreed keep labels of their own; the default label map merges
+    Excitement and turns without agreement keep labels of their own; the default label map merges
     the first with happiness and leaves the second out.
 
     Args:
@@ -102,59 +64,45 @@ def load_iemocap(root: Path | str) -> list[Clip]:
     Raises:
         CorpusError: If there is no session, a label is unknown, or a turn has no recording.
     """
-    sessions = _find_sessions(root)
-    clips = [clip for session in sessions for clip in _load_session(root, session)]
+    folder = LAYOUT.checked_folder(root)
+    found: list[Path] = []
+    for base in (folder, folder / "IEMOCAP_full_release"):
+        sessions = (base / f"Session{number}" for number in range(1, 6))
+        found = found or [path for path in sessions if (path / "dialog" / "EmoEvaluation").is_dir()]
+    if not found:
+        raise LAYOUT.error(root, "there is no SessionN/dialog/EmoEvaluation below it")
+    clips = [clip for session in found for clip in _load_session(root, session)]
     if not clips:
-        raise LAYOUT.complaint(root, "its EmoEvaluation files hold no turn")
+        raise LAYOUT.error(root, "its EmoEvaluation files hold no turn")
     return sorted(clips, key=lambda clip: (clip.path, clip.start_s or 0.0))
 
 
-def _find_sessions(root: Path | str) -> list[Path]:
-    folder = LAYOUT.checked_folder(root)
-    for base in (folder, folder / "IEMOCAP_full_release"):
-        sessions = [base / f"Session{number}" for number in SESSIONS]
-        present = [session for session in sessions if (session / "dialog" / "EmoEvaluation").is_dir()]
-        if present:
-            return present
-    raise LAYOUT.complaint(root, "there is no SessionN/dialog/EmoEvaluation below it")
-
-
 def _load_session(root: Path | str, session: Path) -> list[Clip]:
+    files = _text_files(session / "dialog" / "EmoEvaluation")
+    turns = [pair for path in files for pair in read_turns(path)]
+    LAYOUT.check_known(root, "labels", [turn.label for _, turn in turns], LABELS)
     sentences = audio_by_stem(session / "sentences" / "wav")
     dialogues = audio_by_stem(session / "dialog" / "wav")
-    turns = [turn for path in _text_files(session / "dialog" / "EmoEvaluation") for turn in read_turns(path)]
-    unknown = sorted({turn.label for turn in turns} - set(LABELS))
-    if unknown:
-        raise LAYOUT.complaint(root, f"labels={unknown} are none of {sorted(LABELS)}")
-    silent = [turn.name for turn in turns if turn.name not in sentences and turn.dialogue not in dialogues]
-    if silent:
-        raise LAYOUT.complaint(
-            root,
-            f"{len(silent)} of {len(turns)} turns of {session.name} have no recording ({listed(silent)})",
-        )
-    texts = _read_transcripts(session / "dialog" / "transcriptions")
-    return [_clip(turn, sentences, dialogues, texts) for turn in turns]
+    spoken = [name for name, turn in turns if name in sentences or turn.dialogue in dialogues]
+    LAYOUT.check_recorded(root, session.name, [name for name, _ in turns], spoken)
+    lines = [line for path in _text_files(session / "dialog" / "transcriptions") for line in _lines(path)]
+    matches = [match for line in lines if (match := _TRANSCRIPT.match(line))]
+    texts = {match["name"]: match["text"].strip() for match in matches}
+    clips: list[Clip] = []
+    for name, turn in turns:
+        clip = replace(turn, label=LABELS[turn.label], text=texts.get(name))
+        if name in sentences:
+            clips.append(replace(clip, path=sentences[name], start_s=None, end_s=None))
+        else:
+            clips.append(replace(clip, path=dialogues[str(turn.dialogue)]))
+    return clips
 
 
-def _clip(
-    turn: Turn, sentences: Mapping[str, Path], dialogues: Mapping[str, Path], texts: Mapping[str, str]
-) -> Clip:
-    is_cut = turn.name in sentences
-    return Clip(
-        path=sentences[turn.name] if is_cut else dialogues[turn.dialogue],
-        label=LABELS[turn.label],
-        speaker=turn.speaker,
-        corpus=LAYOUT.corpus,
-        start_s=None if is_cut else turn.start_s,
-        end_s=None if is_cut else turn.end_s,
-        text=texts.get(turn.name),
-        votes=turn.votes,
-        dialogue=turn.dialogue,
-    )
+def read_turns(path: Path) -> list[tuple[str, Clip]]:
+    """Name and clip of every turn of one EmoEvaluation file, each with the votes below it.
 
-
-def read_turns(path: Path) -> list[Turn]:
-    """The turns of one EmoEvaluation file, each with the votes below it.
+    The path of a clip is that file, its times are those in the dialogue, and its label is the code that most
+    annotators agreed on. The actors' own judgement is not among the votes.
 
     Raises:
         CorpusError: If a line that starts like a turn is not one.
@@ -167,28 +115,29 @@ def read_turns(path: Path) -> list[Turn]:
             turns[-1][1].update(word.strip() for word in vote["emotions"].split(";") if word.strip())
         elif line.startswith("["):
             raise CorpusError(f"file={path}: line={line!r} is not a turn; fetch a clean copy of the file")
-    return [
-        Turn(
-            turn["name"],
+    clips: list[tuple[str, Clip]] = []
+    for turn, votes in turns:
+        dialogue, last = turn["name"].rsplit("_", 1)
+        clip = Clip(
+            path,
             turn["label"],
-            float(turn["start"]),
-            float(turn["end"]),
-            tuple((word, float(count)) for word, count in sorted(votes.items())),
+            # The session and the letter of the last token: the letter at the front tells who wears the
+            # motion markers, in every turn of the dialogue alike.
+            speaker=turn["name"][:5] + last[0],
+            corpus=LAYOUT.corpus,
+            start_s=float(turn["start"]),
+            end_s=float(turn["end"]),
+            votes=tuple((word, float(count)) for word, count in sorted(votes.items())),
+            dialogue=dialogue,
         )
-        for turn, votes in turns
-    ]
+        clips.append((turn["name"], clip))
+    return clips
 
 
-def _read_transcripts(folder: Path) -> dict[str, str]:
-    lines = (line for path in _text_files(folder) for line in _lines(path))
-    matches = (match for line in lines if (match := _TRANSCRIPT.match(line)))
-    return {match["name"]: match["text"].strip() for match in matches}
-
-
-def _text_files(folder: Path) -> Iterable[Path]:
+def _text_files(folder: Path) -> list[Path]:
     """The dialogues' files. The release also holds hidden copies that some Macs leave behind."""
     return sorted(path for path in folder.glob("Ses*.txt") if path.is_file())
 
 
-def _lines(path: Path) -> Iterator[str]:
-    yield from path.read_text(encoding="latin-1").splitlines()
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="latin-1").splitlines()

@@ -1,4 +1,4 @@
-"""Subsets: some of the clips, with every class in its share."""
+"""Labels: one name for each emotion, ways to rename, merge, drop and select them, and stratified subsets."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ EMOTIONS = (
     OTHER,
     NO_AGREEMENT,
 )
-"""The names that every parser here uses, in the order in which classes are listed."""
+"""Names that every corpus here uses, in the order in which classes are listed."""
 
 
 def apply_label_map(clips: Sequence[Clip], label_map: Mapping[str, str | None]) -> list[Clip]:
-    """The clips under the names of a label map, in the order given.
+    """Rename and drop labels, keeping the order of the clips.
 
     Args:
         clips: Labelled clips.
@@ -55,7 +55,7 @@ def apply_label_map(clips: Sequence[Clip], label_map: Mapping[str, str | None]) 
     ['happy']
     """
     found = Counter(clip.label for clip in clips)
-    missing = sorted(set(found) - set(label_map))
+    missing = sorted(found.keys() - label_map.keys())
     if missing:
         raise CorpusError(
             f"label_map lacks labels={missing}; found {_described(found)}. Map each to its new name, or to "
@@ -67,6 +67,11 @@ def apply_label_map(clips: Sequence[Clip], label_map: Mapping[str, str | None]) 
 
 def select_labels(clips: Sequence[Clip], labels: Sequence[str], *, option: str = "labels") -> list[Clip]:
     """The clips of the given classes, in the order given.
+
+    Args:
+        clips: Labelled clips.
+        labels: The classes to keep.
+        option: Name of the user's option, for the error message.
 
     Raises:
         CorpusError: If `labels` is empty or repeats a class, or a class has no clip.
@@ -97,14 +102,12 @@ def _described(found: Counter[str]) -> str:
 
 
 def draw_stratified(clips: Sequence[Clip], num_clips: int, generator: np.random.Generator) -> list[Clip]:
-    """Some of the clips, drawn without replacement within each class, in the order given.
-
-    How many of each class, `allocate` says.
+    """A random subset of the clips with the classes in proportion (see `allocate`), in the order given.
 
     Args:
         clips: Labelled clips.
-        num_clips: How many; all of them where there are no more.
-        generator: Decides which.
+        num_clips: Size of the subset; all clips where there are no more.
+        generator: Source of randomness.
 
     Raises:
         SettingError: If `num_clips` is below the number of classes, or below one.

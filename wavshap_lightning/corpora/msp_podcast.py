@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.folders import Layout, audio_by_stem, find_files, listed
+from wavshap_lightning.corpora.folders import Layout, audio_by_stem
 from wavshap_lightning.corpora.labels import NO_AGREEMENT, OTHER
-from wavshap_lightning.corpora.manifest import Row, read_csv
+from wavshap_lightning.corpora.manifest import read_csv
 from wavshap_lightning.errors import CorpusError
 
 LAYOUT = Layout(
@@ -50,51 +50,27 @@ def load_msp_podcast(root: Path | str, *, test_set: str = "Test1") -> list[Clip]
         CorpusError: If the table is missing or there twice, a label or split is unknown, or a turn has no
             recording.
     """
-    folder = LAYOUT.checked_folder(root)
     if test_set not in TEST_SETS:
         raise CorpusError(f"test_set={test_set!r} must be one of {', '.join(TEST_SETS)}")
-    found = find_files(folder, lambda path: path.name == TABLE)
-    if len(found) != 1:
-        raise LAYOUT.complaint(
-            root, f"{TABLE} is there {len(found)} times ({listed(found)}), and once is needed"
-        )
+    table = LAYOUT.find_table(root, TABLE)
+    if table is None:
+        raise LAYOUT.error(root, f"there is no {TABLE} below it")
+    rows = [cells for _, cells in read_csv(table, required=COLUMNS)]
+    LAYOUT.check_known(root, "EmoClass", [cells["EmoClass"] for cells in rows], LABELS)
+    LAYOUT.check_known(root, "Split_Set", [cells["Split_Set"] for cells in rows], (*SPLITS_OF, *TEST_SETS))
     split_of = SPLITS_OF | {test_set: "test"}
-    rows = read_csv(found[0], required=COLUMNS)
-    _check_values(root, rows)
-    kept = [row for row in rows if row.cells["Split_Set"] in split_of]
-    audio = _find_recordings(found[0])
-    silent = [row.cells["FileName"] for row in kept if _stem(row) not in audio]
-    if silent:
-        raise LAYOUT.complaint(
-            root, f"{len(silent)} of {len(kept)} turns have no recording ({listed(silent)})"
+    turns = [(Path(cells["FileName"]).stem, cells) for cells in rows if cells["Split_Set"] in split_of]
+    folders = (base / name for base in (table.parent, table.parent.parent) for name in AUDIO_FOLDERS)
+    audio = next((audio_by_stem(folder) for folder in folders if folder.is_dir()), {})
+    LAYOUT.check_recorded(root, TABLE, [name for name, _ in turns], audio)
+    clips = [
+        Clip(
+            audio[name],
+            label=LABELS[cells["EmoClass"]],
+            speaker="" if cells["SpkrID"] == "Unknown" else cells["SpkrID"],
+            corpus=LAYOUT.corpus,
+            split=split_of[cells["Split_Set"]],
         )
-    clips = [_clip(audio[_stem(row)], row, split_of[row.cells["Split_Set"]]) for row in kept]
+        for name, cells in turns
+    ]
     return sorted(clips, key=lambda clip: clip.path)
-
-
-def _check_values(root: Path | str, rows: list[Row]) -> None:
-    for column, known in (("EmoClass", set(LABELS)), ("Split_Set", {*SPLITS_OF, *TEST_SETS})):
-        unknown = sorted({row.cells[column] for row in rows} - known)
-        if unknown:
-            raise LAYOUT.complaint(root, f"{column}={unknown} are none of {sorted(known)}")
-
-
-def _find_recordings(table: Path) -> dict[str, Path]:
-    bases = (table.parent, table.parent.parent)
-    folders = (base / name for base in bases for name in AUDIO_FOLDERS)
-    return next((audio_by_stem(folder) for folder in folders if folder.is_dir()), {})
-
-
-def _stem(row: Row) -> str:
-    return Path(row.cells["FileName"]).stem
-
-
-def _clip(path: Path, row: Row, split: str) -> Clip:
-    speaker = row.cells["SpkrID"]
-    return Clip(
-        path,
-        label=LABELS[row.cells["EmoClass"]],
-        speaker="" if speaker == "Unknown" else speaker,
-        corpus=LAYOUT.corpus,
-        split=split,
-    )

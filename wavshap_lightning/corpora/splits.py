@@ -1,4 +1,4 @@
-"""Splits: which clips train, which choose the model and which judge it, under a name and a hash."""
+"""Splits: training, validation and test clips of each fold of a protocol that has a name and a hash."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from wavshap_lightning.errors import CorpusError
 
 UNITS = ("speaker", "split", "clip")
 
-# Where only two speakers exist, this share of the training speaker's texts chooses the model.
+# Where only two speakers exist, this share of the training speaker's texts is for validation.
 SHARED_VALIDATION_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The clips of one fold, in three parts that share no clip."""
+    """Training, validation and test clips of one fold, none of them in two."""
 
     train: tuple[Clip, ...]
     validation: tuple[Clip, ...]
     test: tuple[Clip, ...]
 
     def items(self) -> Iterator[tuple[str, tuple[Clip, ...]]]:
-        """The name and the clips of each part, in the order train, validation, test."""
-        for part in SPLITS:
-            yield part, getattr(self, part)
+        """Name and clips of each split, in the order train, validation, test."""
+        for name in SPLITS:
+            yield name, getattr(self, name)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of which clips are in which part, in hexadecimal: equal digests, equal splits.
+        """SHA-256 of the membership of clips, in hexadecimal: equal digests, equal splits.
 
         A clip counts by its corpus, the last two parts of its path and its span, so that neither their
-        order nor the folder above plays a part.
+        order nor the folder above matters.
         """
-        members = sorted([part, *clip.key] for part, clips in self.items() for clip in clips)
+        members = sorted([name, *clip.key] for name, clips in self.items() for clip in clips)
         return sha256(json.dumps(members).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Which groups (speakers, official splits or buckets of clips) go to which part.
+    """Assignment of groups (speakers, official splits or buckets of clips) to splits.
 
     Args:
-        name: What to call it in tables and folders.
-        train: Groups that train.
-        validation: Groups that choose the checkpoint; none where nothing is to be chosen.
-        test: Groups that judge it.
+        name: Name in tables and folders.
+        train: Groups to train on.
+        validation: Groups to choose the checkpoint by; none where nothing is to be chosen.
+        test: Groups to evaluate on.
     """
 
     name: str
@@ -59,23 +59,23 @@ class Fold:
     test: tuple[str, ...]
 
     def items(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """The name and the groups of each part, in the order train, validation, test."""
-        for part in SPLITS:
-            yield part, getattr(self, part)
+        """Name and groups of each split, in the order train, validation, test."""
+        for name in SPLITS:
+            yield name, getattr(self, name)
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """How a corpus is split: named, hashed and stored with every checkpoint and report.
+    """Rule by which a corpus is split: named, hashed and stored with every checkpoint and report.
 
     Args:
-        name: What to call it, for example `"ravdess-6-folds"`.
+        name: For example `"ravdess-6-folds"`.
         corpus: The corpus it was made for.
         folds: At least one fold.
-        unit: What a group is: a `"speaker"`, an official `"split"`, or a bucket of single `"clip"`s.
+        unit: Kind of group: a `"speaker"`, an official `"split"`, or a bucket of single `"clip"`s.
         shared_validation: Whether validation is a share of the training speakers' texts, because there
-            are too few speakers for a part of its own. Each fold then names the same groups twice.
-        seed: Decides the buckets of clips, and which texts validate where validation is shared.
+            are too few speakers for a split of its own. Each fold then names the same groups twice.
+        seed: Decides the buckets of clips, and the validation texts where validation is shared.
 
     Raises:
         CorpusError: If there is no fold or the unit is unknown.
@@ -106,25 +106,25 @@ class Protocol:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field in plain JSON types; `from_dict` turns it back."""
-        fields = asdict(self)
-        fields["folds"] = [
-            {key: value if key == "name" else list(value) for key, value in fold.items()}
-            for fold in fields["folds"]
-        ]
+        fields: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples become lists
         return fields
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Protocol:
         """The protocol that `to_dict` described.
 
-        A `"hash"` among the fields is compared with the protocol's own.
+        Args:
+            fields: Its fields; a `"hash"` among them is compared with the protocol's own.
 
         Raises:
             CorpusError: If a field is missing or unknown, or the hash differs.
         """
         plain = {key: value for key, value in fields.items() if key != "hash"}
         try:
-            folds = tuple(_fold_from_dict(fold) for fold in plain.pop("folds"))
+            folds = tuple(
+                Fold(str(fold["name"]), **{name: tuple(map(str, fold[name])) for name in SPLITS})
+                for fold in plain.pop("folds")
+            )
             protocol = cls(folds=folds, **plain)
         except (KeyError, TypeError, AttributeError) as error:
             raise CorpusError(
@@ -138,7 +138,7 @@ class Protocol:
         return protocol
 
     def without_validation(self) -> Protocol:
-        """The same folds, where those who would choose the checkpoint train as well.
+        """The same folds with the validation groups added to the training groups.
 
         >>> fold = Fold("fold-0", train=("cat",), validation=("bob",), test=("ann",))
         >>> Protocol("demo", "toy", (fold,)).without_validation().folds[0]
@@ -151,48 +151,58 @@ class Protocol:
         return replace(self, name=f"{self.name}-no-validation", folds=folds, shared_validation=False)
 
     def split(self, clips: Sequence[Clip], fold: int) -> Split:
-        """The clips of one fold, each part in the order given.
+        """The clips of one fold, each split in the order given.
 
         Args:
             clips: Clips whose groups the fold knows; the fold may know more groups than the clips have.
             fold: Index of the fold, from 0.
 
         Raises:
-            CorpusError: If the fold is out of range or has a group in two parts, a clip belongs to no
-                group of the fold, or a part with groups ends up empty.
+            CorpusError: If the fold is out of range or has a group in two splits, a clip belongs to no
+                group of the fold, or a split with groups ends up empty.
         """
-        chosen = self._checked_fold(fold)
-        part_of_group = {group: part for part, groups in chosen.items() for group in groups}
-        groups = [self._group_of(clip, num_groups=len(part_of_group)) for clip in clips]
-        self._check_known(chosen, part_of_group, clips, groups)
-        parts: dict[str, list[Clip]] = {part: [] for part in SPLITS}
-        validation_texts = self._validation_texts(chosen, clips)
-        for clip, group in zip(clips, groups, strict=True):
-            part = part_of_group[group]
-            if part == "validation" and self.shared_validation and clip.text not in validation_texts:
-                part = "train"
-            parts[part].append(clip)
-        self._check_filled(chosen, parts)
-        return Split(**{part: tuple(members) for part, members in parts.items()})
-
-    def _checked_fold(self, fold: int) -> Fold:
         if not 0 <= fold < len(self.folds):
             raise CorpusError(f"fold={fold} must lie in 0..{len(self.folds) - 1} for protocol={self.name!r}")
         chosen = self.folds[fold]
-        validation = () if self.shared_validation else chosen.validation
-        counts = Counter(chosen.train) + Counter(validation) + Counter(chosen.test)
+        where = f"fold={chosen.name!r} of protocol={self.name!r}"
+        self._check_groups(chosen, where)
+        split_of = {group: name for name, groups in chosen.items() for group in groups}
+        groups = [self._group_of(clip, num_groups=len(split_of)) for clip in clips]
+        strangers = [clip.path for clip, group in zip(clips, groups, strict=True) if group not in split_of]
+        if strangers:
+            raise CorpusError(
+                f"{where}: {len(strangers)} of {len(clips)} clips have {self.unit}s="
+                f"{sorted(set(groups) - set(split_of))} it does not know, the first is path={strangers[0]}; "
+                f"it knows {sorted(split_of)}. Leave these clips out, or choose a protocol made for them"
+            )
+        members: dict[str, list[Clip]] = {name: [] for name in SPLITS}
+        validation_texts = self._validation_texts(chosen, clips)
+        for clip, group in zip(clips, groups, strict=True):
+            name = split_of[group]
+            if self.shared_validation and name == "validation" and clip.text not in validation_texts:
+                name = "train"
+            members[name].append(clip)
+        for name, wanted in chosen.items():
+            if wanted and not members[name]:
+                raise CorpusError(
+                    f"{where}: {name} is empty, since no clip belongs to its {self.unit}s={list(wanted)}; "
+                    "use more clips or another protocol"
+                )
+        return Split(**{name: tuple(found) for name, found in members.items()})
+
+    def _check_groups(self, fold: Fold, where: str) -> None:
+        validation = () if self.shared_validation else fold.validation
+        counts = Counter(fold.train + validation + fold.test)
         repeated = sorted(group for group, count in counts.items() if count > 1)
         if repeated:
             raise CorpusError(
-                f"fold={chosen.name!r} of protocol={self.name!r}: {self.unit}s={repeated} appear more than "
-                "once; leave each in one part only"
+                f"{where}: {self.unit}s={repeated} appear more than once; leave each in one split only"
             )
-        if self.shared_validation and set(chosen.train) != set(chosen.validation):
+        if self.shared_validation and set(fold.train) != set(fold.validation):
             raise CorpusError(
-                f"fold={chosen.name!r} of protocol={self.name!r}: shared_validation=True needs the same "
-                f"speakers in train={list(chosen.train)} and validation={list(chosen.validation)}"
+                f"{where}: shared_validation=True needs the same speakers in train={list(fold.train)} and "
+                f"validation={list(fold.validation)}"
             )
-        return chosen
 
     def _group_of(self, clip: Clip, *, num_groups: int) -> str:
         if self.unit == "speaker":
@@ -200,18 +210,6 @@ class Protocol:
         if self.unit == "split":
             return clip.split or ""
         return f"bucket-{stable_hash(self.seed, *clip.key) % num_groups}"
-
-    def _check_known(
-        self, fold: Fold, known: Mapping[str, str], clips: Sequence[Clip], groups: Sequence[str]
-    ) -> None:
-        strangers = [clip for clip, group in zip(clips, groups, strict=True) if group not in known]
-        if strangers:
-            unknown = sorted(set(groups) - set(known))
-            raise CorpusError(
-                f"fold={fold.name!r} of protocol={self.name!r}: {len(strangers)} of {len(clips)} clips have "
-                f"{self.unit}s={unknown} it does not know, the first is path={strangers[0].path}; it knows "
-                f"{sorted(known)}. Leave these clips out, or choose a protocol made for them"
-            )
 
     def _validation_texts(self, fold: Fold, clips: Sequence[Clip]) -> frozenset[str | None]:
         if not self.shared_validation:
@@ -228,24 +226,11 @@ class Protocol:
         ranked = sorted(texts, key=lambda text: stable_hash(self.seed, str(text)))
         return frozenset(ranked[: max(1, round(SHARED_VALIDATION_SHARE * len(ranked)))])
 
-    def _check_filled(self, fold: Fold, parts: Mapping[str, Sequence[Clip]]) -> None:
-        for part, groups in fold.items():
-            if groups and not parts[part]:
-                raise CorpusError(
-                    f"fold={fold.name!r} of protocol={self.name!r}: {part} is empty, since no clip belongs "
-                    f"to its {self.unit}s={list(groups)}; use more clips or another protocol"
-                )
-
 
 def stable_hash(seed: int, *words: str) -> int:
-    """A number that looks random, and is the same in every process and on every machine.
+    """A pseudo-random number of 64 bits, the same in every process and on every machine.
 
     >>> stable_hash(0, "ann") == stable_hash(0, "ann"), stable_hash(0, "ann") == stable_hash(1, "ann")
     (True, False)
     """
     return int.from_bytes(sha256(json.dumps([seed, *words]).encode()).digest()[:8], "big")
-
-
-def _fold_from_dict(fields: Mapping[str, Any]) -> Fold:
-    parts = {part: tuple(map(str, fields[part])) for part in SPLITS}
-    return Fold(str(fields["name"]), **parts)

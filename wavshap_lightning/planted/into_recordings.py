@@ -187,8 +187,8 @@ def read_left_out(root: Path) -> list[tuple[Path, str]]:
     Raises:
         CorpusError: If there is no such table.
     """
-    cells = [row.cells for row in read_csv(root / SOURCES, required=_COLUMNS)]
-    return [(Path(of["source"]), of["reason"]) for of in cells if not of["clip"]]
+    rows = [cells for _, cells in read_csv(root / SOURCES, required=_COLUMNS)]
+    return [(Path(row["source"]), row["reason"]) for row in rows if not row["clip"]]
 
 
 def check_speakers(clips: Sequence[Clip], what: str) -> None:

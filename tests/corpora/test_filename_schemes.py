@@ -3,24 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from wavshap_lightning.corpora.filename_schemes import (
-    load_crema_d,
-    load_emo_db,
-    load_jl_corpus,
-    load_ravdess,
-    load_savee,
-    load_tess,
-)
+from wavshap_lightning.corpora import filename_schemes
 from wavshap_lightning.errors import CorpusError
 
 RAVDESS = Path(__file__).parents[2].parent / "shared/data/ravdess"
 LOADERS = {
-    "ravdess": load_ravdess,
-    "crema-d": load_crema_d,
-    "emo-db": load_emo_db,
-    "tess": load_tess,
-    "savee": load_savee,
-    "jl-corpus": load_jl_corpus,
+    scheme.layout.corpus: scheme.load
+    for scheme in vars(filename_schemes).values()
+    if isinstance(scheme, filename_schemes.FilenameScheme)
 }
 
 
@@ -62,36 +52,39 @@ def test_a_file_name_is_read(tmp_path, corpus, name, expected):
 
 def test_a_savee_root_may_be_one_speakers_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(build(tmp_path, "JE/h01.wav") / "JE")
-    (clip,) = load_savee(Path())
+    (clip,) = filename_schemes.SAVEE.load(Path())
     assert (clip.speaker, clip.label) == ("JE", "happy")
 
 
 def test_ravdess_leaves_out_film_and_song(tmp_path):
     names = ["03-01-01-01-01-01-01", "03-02-01-01-01-01-01", "01-01-01-01-01-01-01", "02-01-01-01-01-01-01"]
     build(tmp_path, *(f"{name}.wav" for name in names))
-    assert [clip.path.stem for clip in load_ravdess(tmp_path)] == names[:1]
+    assert [clip.path.stem for clip in filename_schemes.RAVDESS.load(tmp_path)] == names[:1]
     (tmp_path / f"{names[0]}.wav").unlink()
     with pytest.raises(CorpusError, match="none of its 3 audio files is a clip of the corpus"):
-        load_ravdess(tmp_path)
+        filename_schemes.RAVDESS.load(tmp_path)
 
 
 def test_crema_d_reads_one_of_its_two_copies(tmp_path):
     corpus = build(tmp_path / "CREMA-D", "AudioWAV/1001_DFA_ANG_XX.wav", "AudioMP3/1001_DFA_ANG_XX.mp3")
-    assert [clip.path.suffix for clip in load_crema_d(corpus)] == [".wav"]
+    assert [clip.path.suffix for clip in filename_schemes.CREMA_D.load(corpus)] == [".wav"]
     with pytest.raises(CorpusError, match="are the same recording twice"):
-        load_crema_d(tmp_path)
+        filename_schemes.CREMA_D.load(tmp_path)
 
 
 def test_the_two_broken_clips_of_crema_d_are_left_out(tmp_path):
     build(
         tmp_path, "1076_MTI_SAD_XX.wav", "1064_IEO_DIS_MD.wav", "1064_IEO_DIS_HI.wav", "1075_MTI_SAD_XX.wav"
     )
-    assert [clip.name for clip in load_crema_d(tmp_path)] == ["1064_IEO_DIS_HI", "1075_MTI_SAD_XX"]
+    assert [clip.name for clip in filename_schemes.CREMA_D.load(tmp_path)] == [
+        "1064_IEO_DIS_HI",
+        "1075_MTI_SAD_XX",
+    ]
 
 
 def test_savee_names_may_repeat_among_speakers(tmp_path):
     build(tmp_path, "DC/a01.wav", "JE/a01.wav")
-    assert [clip.speaker for clip in load_savee(tmp_path)] == ["DC", "JE"]
+    assert [clip.speaker for clip in filename_schemes.SAVEE.load(tmp_path)] == ["DC", "JE"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +110,7 @@ def test_a_name_of_another_kind_is_an_error(tmp_path, corpus, stranger):
 def test_five_strangers_are_listed(tmp_path):
     build(tmp_path, "03-01-01-01-01-01-01.wav", *(f"x{index}.wav" for index in range(7)))
     with pytest.raises(CorpusError, match=r"7 of 8 audio files.*x0\.wav, .*x4\.wav and 2 more\)") as caught:
-        load_ravdess(tmp_path)
+        filename_schemes.RAVDESS.load(tmp_path)
     assert "x5.wav" not in str(caught.value)
 
 
@@ -130,7 +123,7 @@ def test_a_root_without_the_corpus_says_what_was_expected(tmp_path, corpus):
 
 @pytest.mark.skipif(not RAVDESS.is_dir(), reason="the recordings of RAVDESS are not on this machine")
 def test_all_of_ravdess():
-    clips = load_ravdess(RAVDESS)
+    clips = filename_schemes.RAVDESS.load(RAVDESS)
     assert len(clips) == 1440
     assert clips == sorted(clips, key=lambda clip: clip.path)
     others = ["calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
