@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from math import inf, log10
-from textwrap import wrap
 from typing import Literal
 
 import numpy as np
@@ -28,9 +27,8 @@ FLAT_TOP_SAMPLES = 3
 SILENCE_DB = -80.0
 CLIPPED_SHARE = 0.01
 
-TABLE_COLUMNS = 100
-MOST_FINDINGS_IN_FULL = 3
-MOST_NAMES = 6
+MOST_EXAMPLES = 3
+MOST_COPIES = 6
 
 REMEDIES = {
     "shared speaker": "choose a protocol that keeps every speaker in one split",
@@ -45,14 +43,6 @@ REMEDIES = {
     "unknown speaker": "name the speakers: without names, splits may share speakers unnoticed",
     "absent class": "choose a protocol whose splits hold every class, or leave the class out of the labels",
     "count": "check that the corpus was downloaded and unpacked completely",
-}
-_CHECK_COLUMNS = max(map(len, REMEDIES))
-_NOUNS = {
-    "shared speaker": "speakers",
-    "shared dialogue": "dialogues",
-    "duplicate audio": "recordings",
-    "overlapping spans": "pairs",
-    "absent class": "classes",
 }
 
 Severity = Literal["error", "warning"]
@@ -167,7 +157,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """Findings of the audit of one split."""
+    """Findings of the audit of one split.
+
+    Args:
+        findings: In the order of the checks.
+    """
 
     findings: tuple[Finding, ...] = ()
 
@@ -188,20 +182,24 @@ class AuditReport:
         return tuple(dict.fromkeys(own))
 
     def table(self) -> str:
-        """The findings as plain text: errors first, many alike folded into one row.
+        """The findings by check, errors first: how many, what to do, and a few examples.
 
         >>> finding = Finding("warning", "count", "all splits", "1439 clips, expected 1440")
         >>> print(AuditReport((finding,)).table())
-        severity  check              finding
-        warning   count              all splits: 1439 clips, expected 1440
+        warning: count (1): check that the corpus was downloaded and unpacked completely
+          all splits: 1439 clips, expected 1440
         """
         if not self.findings:
             return "The audit found nothing wrong."
-        alike: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+        alike: dict[tuple[str, str], list[str]] = defaultdict(list)
         for finding in self.errors + self.warnings:
-            alike[finding.severity, finding.check].append(finding)
-        rows = [_row(severity, check, _folded(check, group)) for (severity, check), group in alike.items()]
-        return "\n".join([_row("severity", "check", ["finding"]), *rows])
+            alike[finding.severity, finding.check].append(f"{finding.where}: {finding.detail}")
+        separator = "\n  "
+        return "\n".join(
+            f"{severity}: {check} ({len(group)}): {REMEDIES[check]}\n"
+            f"  {listed(group, limit=MOST_EXAMPLES, separator=separator)}"
+            for (severity, check), group in alike.items()
+        )
 
     def error_lines(self) -> list[str]:
         """Every error in a line of its own, none left out, with the whole path of every clip.
@@ -220,31 +218,13 @@ class AuditReport:
         return lines
 
     def raise_for_errors(self) -> None:
-        """Raise AuditError if there is an error, with the table, the remedies and every error."""
-        if not self.errors:
-            return
-        checks = dict.fromkeys(finding.check for finding in self.errors)
-        remedies = "\n".join(f"- {check}: {REMEDIES[check]}" for check in checks)
-        everything = "\n".join(f"- {line}" for line in self.error_lines())
-        raise AuditError(
-            f"errors={len(self.errors)} found in the clips of this split, and there must be none\n\n"
-            f"{self.table()}\n\nWhat to do\n{remedies}\n\nEvery error\n{everything}"
-        )
-
-
-def _row(severity: str, check: str, lines: Sequence[str]) -> str:
-    indent = f"{severity:<8}  {check:<{_CHECK_COLUMNS}}  "
-    width = TABLE_COLUMNS - len(indent)
-    wrapped = (wrap(line, width, break_long_words=False, break_on_hyphens=False) for line in lines)
-    return indent + ("\n" + " " * len(indent)).join(piece for pieces in wrapped for piece in pieces)
-
-
-def _folded(check: str, group: Sequence[Finding]) -> list[str]:
-    examples = [f"{finding.where}: {finding.detail}" for finding in group[:MOST_FINDINGS_IN_FULL]]
-    if len(group) <= MOST_FINDINGS_IN_FULL:
-        return examples
-    names = listed((finding.where for finding in group), limit=MOST_NAMES)
-    return [f"{len(group)} {_NOUNS.get(check, 'clips')}: {names}", "For example", *examples]
+        """Raise AuditError if there is an error, with the table and every error."""
+        if self.errors:
+            everything = "\n".join(f"- {line}" for line in self.error_lines())
+            raise AuditError(
+                f"errors={len(self.errors)} found in the clips of this split, and there must be none\n\n"
+                f"{self.table()}\n\nEvery error\n{everything}"
+            )
 
 
 def audit_split(
@@ -315,7 +295,7 @@ def _duplicates(members: Members, facts: Mapping[Clip, ClipFacts]) -> Iterator[F
         if len(group) > 1:
             names = dict.fromkeys(name for name, _ in group)
             labels = dict.fromkeys(clip.label for _, clip in group)
-            where = listed((clip.name for _, clip in group), limit=MOST_NAMES, separator=" = ")
+            where = listed((clip.name for _, clip in group), limit=MOST_COPIES, separator=" = ")
             detail = f"the same sound, in {' and '.join(names)}, labelled {' and '.join(labels)}"
             severity: Severity = "warning" if len(names) == len(labels) == 1 else "error"
             yield Finding(severity, "duplicate audio", where, detail, tuple(clip for _, clip in group))
@@ -346,25 +326,18 @@ def _clip_findings(
     clip: Clip, facts: ClipFacts, min_samples: int, max_duration_s: float | None
 ) -> Iterator[Finding]:
     """Faults of one clip by itself."""
-    readable, longest_s = facts.error is None, inf if max_duration_s is None else max_duration_s
-    too_short = readable and facts.num_samples < min_samples
+    too_short = facts.error is None and facts.num_samples < min_samples
     silent = facts.num_samples > 0 and facts.rms_db < SILENCE_DB
+    clipped = facts.clipped_share > CLIPPED_SHARE
+    longest_s = inf if max_duration_s is None else max_duration_s
+    too_long = facts.duration_s > longest_s
+    reason = (facts.error or "").removeprefix(f"path={clip.path}: ")
     checks: tuple[tuple[Severity, str, bool, str], ...] = (
-        ("error", "unreadable", not readable, (facts.error or "").removeprefix(f"path={clip.path}: ")),
+        ("error", "unreadable", facts.error is not None, reason),
         ("error", "too short", too_short, f"{facts.num_samples} samples, and one frame needs {min_samples}"),
         ("error", "silent", silent, f"level {facts.rms_db:.1f} dBFS, below {SILENCE_DB:.0f} dBFS"),
-        (
-            "warning",
-            "clipped",
-            facts.clipped_share > CLIPPED_SHARE,
-            f"{facts.clipped_share:.1%} of its samples at full scale",
-        ),
-        (
-            "warning",
-            "too long",
-            facts.duration_s > longest_s,
-            f"{facts.duration_s:.2f} s, above {longest_s:g} s",
-        ),
+        ("warning", "clipped", clipped, f"{facts.clipped_share:.1%} of its samples at full scale"),
+        ("warning", "too long", too_long, f"{facts.duration_s:.2f} s, above {longest_s:g} s"),
         ("warning", "unknown speaker", not clip.speaker, "its speaker is not named"),
     )
     for severity, check, is_found, detail in checks:

@@ -277,19 +277,12 @@ def _to_clip(cells: Mapping[str, Any], base: Path) -> Clip:
     missing = [name for name in REQUIRED if not texts[name]]
     if missing:
         raise CorpusError(f"missing={missing}, found={sorted(cells)}; every clip needs a path and a label")
-    start_s, end_s = (None if cells.get(name) is None else _number(cells[name], name) for name in TIMES)
+    filled: dict[str, Any] = {name: text for name, text in texts.items() if text}
+    filled |= {name: _number(cells[name], name) for name in TIMES if cells.get(name) is not None}
     return Clip(
-        path=base / texts["path"],
-        label=texts["label"],
-        speaker=texts["speaker"],
-        corpus=texts["corpus"],
-        split=texts["split"] or None,
-        start_s=start_s,
-        end_s=end_s,
+        **filled | {"path": base / texts["path"]},
         evidence=tuple(_span(item) for item in _items(cells, "evidence")),
-        text=texts["text"] or None,
         votes=tuple(_vote(item) for item in _items(cells, "votes")),
-        dialogue=texts["dialogue"] or None,
     )
 
 

@@ -12,27 +12,9 @@ from scipy.ndimage import gaussian_filter1d
 
 from wavshap_lightning.audio.io import SAMPLE_RATE
 from wavshap_lightning.corpora.clip import Span
-from wavshap_lightning.planted import voices
-from wavshap_lightning.planted.cues import (
-    CUE_OF_LABEL,
-    CUES,
-    DIFFICULTIES,
-    LOOKALIKE_S,
-    LOOKALIKE_STRENGTH,
-    CuePlace,
-    Difficulty,
-    check_cues,
-    draw_place,
-    splice_cue,
-)
-from wavshap_lightning.planted.voices import (
-    CONTROL_RATE,
-    CONTROL_SAMPLES,
-    Speaker,
-    Syllable,
-    Tracks,
-    Waveform,
-)
+from wavshap_lightning.planted import cues, voices
+from wavshap_lightning.planted.cues import CuePlace, Difficulty
+from wavshap_lightning.planted.voices import CONTROL_RATE, CONTROL_SAMPLES, Speaker, Tracks, Waveform
 
 LEAD_NOISE_DB = -50.0
 LEAD_TONE_DB = -36.0
@@ -107,8 +89,8 @@ def draw_clip(
     >>> [span.kind for span in evidence], 1.5 <= len(waveform) / SAMPLE_RATE <= 2.5
     (['tremor'], True)
     """
-    check_cues(CUE_OF_LABEL, [label], cue_strength, difficulty)
-    level, cue = DIFFICULTIES[difficulty], CUE_OF_LABEL[label]
+    cues.check_cues(cues.CUE_OF_LABEL, [label], cue_strength, difficulty)
+    level, cue = cues.DIFFICULTIES[difficulty], cues.CUE_OF_LABEL[label]
     scene = _draw_scene(speaker, level, generator)
     if cue is None or cue_strength == 0.0:
         return scene.gain * (scene.speech + scene.background), ()
@@ -124,7 +106,7 @@ def _draw_scene(speaker: Speaker, difficulty: Difficulty, generator: np.random.G
     )
     duration_s = max(shortest_s, syllables[-1].end_s + generator.uniform(*voices.EDGE_S))
     tracks = voices.build_tracks(syllables, speaker, duration_s, generator)
-    place = draw_place(tracks, difficulty.span_s, generator)
+    place = cues.draw_place(tracks, difficulty.span_s, generator)
     tracks, sounds = add_distractors(tracks, syllables, place, generator)
     source = voices.draw_source_noise(tracks.num_controls, generator)
     delays = tuple(int(delay) for delay in generator.uniform(*_REFLECTION_S, _NUM_REFLECTIONS) * SAMPLE_RATE)
@@ -154,18 +136,18 @@ def _draw_noise(num_samples: int, generator: np.random.Generator) -> Waveform:
 
 def _plant(scene: _Scene, speaker: Speaker, cue: str, strength: float) -> Waveform:
     """The scene with a cue in its span and nothing else changed."""
-    tracks, place = CUES[cue](scene.tracks, scene.place, strength), scene.place
+    tracks, place = cues.CUES[cue](scene.tracks, scene.place, strength), scene.place
     begin = (place.start - _RUN_IN) // voices.FRAME_CONTROLS * voices.FRAME_CONTROLS
     rendered = voices.render_speech(tracks, speaker, scene.source, start=begin, stop=place.stop)
     cued = _reflect(rendered, scene.delays_samples)[(place.start - begin) * CONTROL_SAMPLES :]
     span = slice(place.start * CONTROL_SAMPLES, place.stop * CONTROL_SAMPLES)
     mixed = scene.speech + scene.background
-    mixed[span] = splice_cue(scene.speech[span], cued, scene.background[span])
+    mixed[span] = cues.splice_cue(scene.speech[span], cued, scene.background[span])
     return mixed
 
 
 def add_distractors(
-    tracks: Tracks, syllables: Sequence[Syllable], place: CuePlace, generator: np.random.Generator
+    tracks: Tracks, syllables: Sequence[voices.Syllable], place: CuePlace, generator: np.random.Generator
 ) -> tuple[Tracks, Waveform]:
     """Add salient events unrelated to the class: a loud syllable and one to three others.
 
@@ -207,12 +189,12 @@ def add_lookalikes(
         place: Place of the cue, which they keep clear of.
         generator: Source of randomness.
     """
-    kinds = generator.permutation(tuple(CUES))[: generator.integers(*num, endpoint=True)]
+    kinds = generator.permutation(tuple(cues.CUES))[: generator.integers(*num, endpoint=True)]
     for kind in map(str, kinds):
-        found = _draw_clear(_every_place(LOOKALIKE_S, tracks.num_controls, generator), place, generator)
+        found = _draw_clear(_every_place(cues.LOOKALIKE_S, tracks.num_controls, generator), place, generator)
         modulation = generator.random(2)
         for start, stop in found:
-            tracks = CUES[kind](tracks, CuePlace(start, stop, *modulation), LOOKALIKE_STRENGTH)
+            tracks = cues.CUES[kind](tracks, CuePlace(start, stop, *modulation), cues.LOOKALIKE_STRENGTH)
     return tracks
 
 
