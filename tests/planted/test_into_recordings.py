@@ -103,9 +103,7 @@ def test_splits_share_no_speaker_and_hold_every_label(written):
 
 def test_the_table_says_where_each_clip_comes_from(written):
     root, clips = written
-    rows = {
-        row.cells["clip"]: row.cells for row in read_csv(root / SOURCES, required=[]) if row.cells["clip"]
-    }
+    rows = {cells["clip"]: cells for _, cells in read_csv(root / SOURCES, required=[]) if cells["clip"]}
     assert len(rows) == len(clips)
     for clip in clips:
         cells = rows[clip.path.relative_to(root).as_posix()]
@@ -174,7 +172,7 @@ def test_a_place_does_not_depend_on_the_other_recordings(written, recordings, tm
     few = ensure_planted_in(tmp_path, fewer, SETTINGS)
 
     def spans(root, clips):
-        sources = {row.cells["clip"]: row.cells["source"] for row in read_csv(root / SOURCES, required=[])}
+        sources = {cells["clip"]: cells["source"] for _, cells in read_csv(root / SOURCES, required=[])}
         return {sources[clip.path.relative_to(root).as_posix()]: clip.evidence for clip in clips}
 
     before, after = spans(*written), spans(tmp_path, few)

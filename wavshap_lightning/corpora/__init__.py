@@ -1,1 +1,1 @@
-"""Labelled recordings: where they come from, what they mean, how they are split."""
+"""Labelled recordings: corpora, labels, splits and audits."""

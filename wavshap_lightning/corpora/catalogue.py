@@ -1,4 +1,4 @@
-"""The corpora by name: how each is read, labelled, split, licensed and found."""
+"""The corpora by name: loader, labels, default split, licence and source of each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from inspect import Parameter, signature
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +142,7 @@ def load_corpus(
     seed: int = 0,
     **options: object,
 ) -> list[Clip]:
-    """The clips of a named corpus under the labels wanted.
+    """Load the clips of a named corpus under the labels asked for.
 
     Args:
         name: One of `CORPORA`.
@@ -196,17 +196,18 @@ def corpus_named(name: str) -> Corpus:
 
 
 def _check_options(corpus: Corpus, options: Mapping[str, object]) -> None:
-    parameters = signature(corpus.load).parameters
-    known = list(parameters)[1:]
-    required = [name for name in known if parameters[name].default is Parameter.empty]
-    unknown, missing = sorted(set(options) - set(known)), sorted(set(required) - set(options))
-    if unknown or missing:
+    expected = signature(corpus.load)
+    known = list(expected.parameters)[1:]
+    try:
+        expected.bind(None, **options)
+    except TypeError as error:
         raise SettingError(
-            f"corpus={corpus.name!r} options={sorted(options)}: unknown={unknown}, missing={missing}; its "
-            f"options are {known}"
-        )
+            f"corpus={corpus.name!r} options={sorted(options)}: {error}; its options are {known}"
+        ) from None
     for name, value in options.items():
-        if not isinstance(value, str) and (value is not None or name in required):
+        if not isinstance(value, str) and (
+            value is not None or expected.parameters[name].default is not None
+        ):
             raise SettingError(
                 f"corpus={corpus.name!r}: option {name}={value!r} must be text; put it in quotes"
             )

@@ -1,4 +1,4 @@
-"""The clip: one recording, or a span of one, with one label."""
+"""Clips: recordings, or spans of them, with one label each."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Span:
     """A stretch of time in a recording.
 
     Args:
-        start_s: Where it begins, in seconds from the start of the clip.
-        end_s: Where it ends; greater than `start_s`.
-        kind: What lies there (`"tremor"`, `"word"`, ...).
+        start_s: Start, in seconds from the start of the clip.
+        end_s: End; greater than `start_s`.
+        kind: Kind of event (`"tremor"`, `"word"`, ...).
 
     Raises:
         CorpusError: If the times are not finite, negative or not in order.
@@ -39,14 +39,14 @@ class Clip:
     Args:
         path: The audio file.
         label: The annotated class, in the corpus's own words until a label map renames it.
-        speaker: Who speaks, unique within the corpus; empty where nobody knows.
+        speaker: Name of the speaker, unique within the corpus; empty if unknown.
         corpus: Name of the corpus it comes from.
         split: The corpus's official split (`train`, `validation`, `test`), where it has one.
-        start_s: Where the clip begins inside the file, in seconds; the file's start if None.
-        end_s: Where it ends inside the file, in seconds; the file's end if None.
+        start_s: Start of the clip inside the file, in seconds; the file's start if None.
+        end_s: End of the clip inside the file, in seconds; the file's end if None.
         evidence: Spans known to carry the label, in seconds from the start of the clip.
-        text: What is said.
-        votes: How annotators voted, as `(label, count)` pairs.
+        text: Spoken text.
+        votes: Votes of the annotators, as `(label, count)` pairs.
         dialogue: The conversation the clip was cut from; clips of one dialogue never cross a split.
 
     Raises:
@@ -88,7 +88,7 @@ class Clip:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells it from the others, wherever the corpus lies: last folder, file and times.
+        """Identity of the clip wherever the corpus is kept: corpus, last folder, file and times.
 
         >>> Clip(Path("/data/ann/01.wav"), "angry", corpus="toy").key
         ('toy', 'ann', '01.wav', 'None', 'None')

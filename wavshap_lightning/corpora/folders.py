@@ -97,6 +97,7 @@ def find_files(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
     if not folder.exists():
         return []
     found: list[Path] = []
+    # The folders above count as seen, or a link back to one would be walked for ever.
     real = Path(os.path.realpath(folder))
     seen = {str(place) for place in (real, *real.parents)}
     for here, subfolders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
@@ -111,7 +112,7 @@ def find_audio(folder: Path) -> list[Path]:
 
 
 def is_audio(path: Path) -> bool:
-    """Whether a file is audio by its suffix."""
+    """True for the name of an audio file, by its suffix."""
     return path.suffix.lower() in AUDIO_SUFFIXES
 
 
@@ -148,6 +149,7 @@ def listed(items: Iterable[object], *, limit: int = 5, separator: str = ", ") ->
 
 
 def _is_visible(name: str) -> bool:
+    # Archives made on a Mac hold a second tree of resource files with the names of the recordings.
     return not name.startswith(".") and name != "__MACOSX"
 
 

@@ -153,13 +153,7 @@ def default_protocol(clips: Sequence[Clip]) -> Protocol:
     """
     if clips and all(clip.split for clip in clips):
         return official_split(clips)
-    unknown = sum(not clip.speaker for clip in clips)
-    if unknown or not clips:
-        raise CorpusError(
-            f"{unknown} of {len(clips)} clips have no speaker, so splits may share speakers unnoticed. Name "
-            f"the speakers (a manifest's column speaker, or speaker_pattern), or choose {RANDOM_CLIPS}"
-        )
-    num_speakers = len({clip.speaker for clip in clips})
+    num_speakers = len(_count_speakers(clips, at_least=1))
     if num_speakers == 2:
         return two_speaker_folds(clips)
     return balanced_speaker_folds(clips, num_folds=min(DEFAULT_FOLDS, num_speakers))
@@ -206,8 +200,9 @@ def _count_speakers(clips: Sequence[Clip], *, at_least: int) -> Counter[str]:
     unknown = [clip.path for clip in clips if not clip.speaker]
     if unknown:
         raise CorpusError(
-            f"{len(unknown)} of {len(clips)} clips have no speaker, the first is path={unknown[0]}; name "
-            f"every clip's speaker, or choose {RANDOM_CLIPS}"
+            f"{len(unknown)} of {len(clips)} clips have no speaker, the first is path={unknown[0]}, so "
+            "splits may share speakers unnoticed. Name every clip's speaker (a manifest's column speaker, or "
+            f"speaker_pattern), or choose {RANDOM_CLIPS}"
         )
     counts = Counter(clip.speaker for clip in clips)
     if len(counts) < at_least:

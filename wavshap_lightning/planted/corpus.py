@@ -10,7 +10,7 @@ anything else in the clip gives the class away.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -78,9 +78,7 @@ class PlantedSettings:
     def __post_init__(self) -> None:
         check_at_least(3, num_speakers=self.num_speakers)
         check_at_least(1, clips_per_speaker_and_label=self.clips_per_speaker_and_label)
-        check_at_least(0, seed=self.seed)
-        check_labels(self.labels)
-        check_cues(CUE_OF_LABEL, self.labels, self.cue_strength, self.difficulty)
+        check_planted(CUE_OF_LABEL, self.labels, self.seed, self.cue_strength, self.difficulty)
         if not 0.0 <= self.lead_s <= MAX_LEAD_S:
             raise SettingError(f"lead_s={self.lead_s!r} must lie between 0 and {MAX_LEAD_S:g} seconds")
         if self.shortcut is not None and (self.shortcut not in self.labels or self.lead_s < MIN_TONE_LEAD_S):
@@ -105,10 +103,22 @@ def check_at_least(smallest: int, **values: int) -> None:
             raise SettingError(f"{name}={value!r} must be at least {smallest}")
 
 
-def check_labels(labels: Sequence[str]) -> None:
-    """Raise SettingError unless there are two labels or more, all different."""
+def check_planted(
+    known: Collection[str], labels: Sequence[str], seed: int, cue_strength: float, difficulty: str
+) -> None:
+    """Raise SettingError unless a corpus with these settings can be planted.
+
+    Args:
+        known: Labels that can be planted.
+        labels: The classes asked for: two or more, all different.
+        seed: Random seed, at least 0.
+        cue_strength: Strength of the cues, 0 to 2.
+        difficulty: A name in `DIFFICULTIES`.
+    """
     if len(set(labels)) != len(labels) or len(labels) < 2:
         raise SettingError(f"labels={labels!r} must be at least two different labels")
+    check_at_least(0, seed=seed)
+    check_cues(known, labels, cue_strength, difficulty)
 
 
 def ensure_planted_speech(

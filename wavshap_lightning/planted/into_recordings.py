@@ -32,11 +32,11 @@ from wavshap_lightning.files import format_csv
 from wavshap_lightning.planted.corpus import (
     OnProgress,
     check_at_least,
-    check_labels,
+    check_planted,
     split_of,
     write_unless_complete,
 )
-from wavshap_lightning.planted.cues import CUE_OF_LABEL, DIFFICULTIES, check_cues
+from wavshap_lightning.planted.cues import CUE_OF_LABEL, DIFFICULTIES
 from wavshap_lightning.planted.recorded_cues import RECORDED_CUES, Excerpt, draw_excerpt, plant_cue
 
 FORMAT_VERSION = 2
@@ -89,9 +89,7 @@ class PlantedInSettings:
             raise SettingError(f"source_options={self.source_options!r} must be names with values")
         if self.clips_per_speaker is not None:
             check_at_least(1, clips_per_speaker=self.clips_per_speaker)
-        check_at_least(0, seed=self.seed)
-        check_labels(self.labels)
-        check_cues(PLANTED_LABELS, self.labels, self.cue_strength, self.difficulty)
+        check_planted(PLANTED_LABELS, self.labels, self.seed, self.cue_strength, self.difficulty)
 
     @property
     def source_name(self) -> str:
