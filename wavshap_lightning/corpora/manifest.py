@@ -187,8 +187,6 @@ def write_table(path: Path, text: str) -> None:
 def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")  # spreadsheets begin a file with a byte order mark
-    except FileNotFoundError:
-        raise CorpusError(f"table={path}: there is no such file") from None
     except OSError as error:
         raise CorpusError(f"table={path} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
