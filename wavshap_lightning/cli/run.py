@@ -38,8 +38,6 @@ from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.stages import logits_of
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.planted.scenes import draw_clip
-from wavshap_lightning.planted.voices import draw_speaker
 
 EXAMPLE_LABEL = "angry"
 
@@ -50,6 +48,10 @@ def make_example(folder: Path, seed: int) -> list[Item]:
     Raises:
         AudioError: If it cannot be written.
     """
+    # SciPy's signal module, which nothing else here needs, takes a while to load.
+    from wavshap_lightning.planted.scenes import draw_clip  # noqa: PLC0415
+    from wavshap_lightning.planted.voices import draw_speaker  # noqa: PLC0415
+
     generator = np.random.default_rng(seed)
     speaker = draw_speaker(generator, voice="female")
     waveform, evidence = draw_clip(speaker, EXAMPLE_LABEL, generator)

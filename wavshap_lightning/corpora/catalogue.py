@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wavshap_lightning.corpora import esd, filename_schemes, folders, iemocap, meld, msp_podcast
+from wavshap_lightning.corpora import esd, filename_schemes, folders, iemocap, meld, msp_podcast, protocols
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.filename_schemes import FilenameScheme
 from wavshap_lightning.corpora.folders import Layout
@@ -24,16 +24,6 @@ from wavshap_lightning.corpora.labels import (
     select_labels,
 )
 from wavshap_lightning.corpora.manifest import load_manifest
-from wavshap_lightning.corpora.protocols import (
-    ESD_5_FOLDS,
-    IEMOCAP_5_SESSIONS,
-    RAVDESS_6_FOLDS,
-    balanced_speaker_folds,
-    default_protocol,
-    leave_one_speaker_out,
-    official_split,
-    two_speaker_folds,
-)
 from wavshap_lightning.corpora.splits import Protocol
 from wavshap_lightning.errors import CorpusError, SettingError
 
@@ -92,39 +82,49 @@ def _by_name(scheme: FilenameScheme, licence: str, protocol: BuildProtocol, expe
     return _labelled(layout, scheme.load, licence, protocol, labels, expected_clips=expected_clips)
 
 
-_crema_d_folds = partial(balanced_speaker_folds, name="crema-d-5-folds")
+_crema_d_folds = partial(protocols.balanced_speaker_folds, name="crema-d-5-folds")
 
 _TABLE = (
-    _by_name(filename_schemes.RAVDESS, "CC BY-NC-SA 4.0", _always(RAVDESS_6_FOLDS), 1440),
+    _by_name(filename_schemes.RAVDESS, "CC BY-NC-SA 4.0", _always(protocols.RAVDESS_6_FOLDS), 1440),
     _by_name(filename_schemes.CREMA_D, "ODbL 1.0", _crema_d_folds, 7440),
-    _by_name(filename_schemes.EMO_DB, "CC0 1.0", leave_one_speaker_out, 535),
-    _by_name(filename_schemes.TESS, "CC BY-NC-ND 4.0", two_speaker_folds, 2800),
-    _by_name(filename_schemes.SAVEE, "research, after registration", leave_one_speaker_out, 480),
-    _by_name(filename_schemes.JL_CORPUS, "ODC-BY", leave_one_speaker_out, 2400),
+    _by_name(filename_schemes.EMO_DB, "CC0 1.0", protocols.leave_one_speaker_out, 535),
+    _by_name(filename_schemes.TESS, "CC BY-NC-ND 4.0", protocols.two_speaker_folds, 2800),
+    _by_name(filename_schemes.SAVEE, "research, after registration", protocols.leave_one_speaker_out, 480),
+    _by_name(filename_schemes.JL_CORPUS, "ODC-BY", protocols.leave_one_speaker_out, 2400),
     Corpus(
         "iemocap",
         iemocap.load_iemocap,
         "research, by form from USC",
         iemocap.LAYOUT.homepage,
-        protocol=_always(IEMOCAP_5_SESSIONS),
+        protocol=_always(protocols.IEMOCAP_5_SESSIONS),
         label_map=iemocap.FOUR_CLASSES,
         expected_clips=5531,
     ),
-    _labelled(meld.LAYOUT, meld.load_meld, "research", official_split, meld.LABELS, expected_clips=13706),
+    _labelled(
+        meld.LAYOUT, meld.load_meld, "research", protocols.official_split, meld.LABELS, expected_clips=13706
+    ),
     _labelled(
         msp_podcast.LAYOUT,
         msp_podcast.load_msp_podcast,
         "research, signed licence",
-        official_split,
+        protocols.official_split,
         msp_podcast.LABELS,
     ),
-    _labelled(esd.LAYOUT, esd.load_esd, "research", _always(ESD_5_FOLDS), esd.LABELS, expected_clips=35000),
+    _labelled(
+        esd.LAYOUT, esd.load_esd, "research", _always(protocols.ESD_5_FOLDS), esd.LABELS, expected_clips=35000
+    ),
     # What the ring `planted` writes has a manifest.
-    Corpus("planted", load_manifest, "made by this package", "this package", official_split),
-    Corpus("planted-in", load_manifest, "that of the recordings", "any of the other corpora", official_split),
-    Corpus("manifest", load_manifest, "yours", "your own recordings", default_protocol),
-    Corpus("folders", folders.load_folders, "yours", "your own recordings", default_protocol),
-    Corpus("flat", folders.load_flat, "yours", "your own recordings", default_protocol),
+    Corpus("planted", load_manifest, "made by this package", "this package", protocols.official_split),
+    Corpus(
+        "planted-in",
+        load_manifest,
+        "that of the recordings",
+        "any of the other corpora",
+        protocols.official_split,
+    ),
+    Corpus("manifest", load_manifest, "yours", "your own recordings", protocols.default_protocol),
+    Corpus("folders", folders.load_folders, "yours", "your own recordings", protocols.default_protocol),
+    Corpus("flat", folders.load_flat, "yours", "your own recordings", protocols.default_protocol),
 )
 
 CORPORA: Mapping[str, Corpus] = {corpus.name: corpus for corpus in _TABLE}
