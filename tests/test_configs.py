@@ -162,13 +162,12 @@ def offline():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backbone, "open_pretrained", open_pretrained)
-        patch.setattr(train.EmotionCLI, "_run_subcommand", lambda _cli, _command: None)
         yield
 
 
 @pytest.fixture(scope="module")
 def build(offline, roots, tmp_path_factory):
-    """`(*configurations) -> EmotionCLI` with everything instantiated and nothing run; made once each."""
+    """`(*configurations) -> trainer, module, datamodule, settings`, built and not run; made once each."""
     runs = tmp_path_factory.mktemp("runs")
     few_clips = "--data.options={num_speakers: 3, clips_per_speaker_and_label: 1}"
 
@@ -177,15 +176,16 @@ def build(offline, roots, tmp_path_factory):
         configs = [f"--config={path}" for path in paths]
         root = [f"--data.root={roots[paths[0].stem]}"] if paths[0].stem in roots else [few_clips]
         here = [f"--run.directory={runs}", f"--data.cache_dir={runs}", "--run.wandb=off"]
-        return train.EmotionCLI(["fit", *configs, *root, *here, "--trainer.accelerator=cpu"])
+        config = train.build_parser("fit").parse_args([*configs, *root, *here, "--trainer.accelerator=cpu"])
+        return train.build_run("fit", config, checkpoint=None, folder=None)
 
     return build
 
 
 @pytest.fixture(scope="module")
-def parse(build):
-    """`(*configurations, flags=()) -> Namespace` with one parser of `fit` for all, which is slow to make."""
-    parser = build(OF_CORPUS["ravdess"])._parser("fit")
+def parse(offline):
+    """`(*configurations, flags=()) -> Namespace`."""
+    parser = train.build_parser("fit")
 
     @cache
     def parse(*paths, flags=()):
@@ -207,21 +207,21 @@ def test_every_corpus_has_a_configuration():
 
 @each_config
 def test_a_configuration_builds_what_it_names(name, build):
-    cli = build(CONFIGS[name])
+    trainer, module, data, _ = build(CONFIGS[name])
     wanted = yaml.safe_load(CONFIGS[name].read_text())
-    settings = cli.model.classifier.backbone.settings
+    settings = module.classifier.backbone.settings
     assert {key: getattr(settings, key) for key in wanted["model"]["backbone"]} == wanted["model"]["backbone"]
-    assert cli.datamodule.corpus.name == wanted["data"]["corpus"]
-    assert cli.trainer.max_epochs == wanted["trainer"]["max_epochs"]
-    assert Path(cli.trainer.log_dir).parent.name == wanted["run"]["name"]
+    assert data.corpus.name == wanted["data"]["corpus"]
+    assert trainer.max_epochs == wanted["trainer"]["max_epochs"]
+    assert Path(trainer.log_dir).parent.name == wanted["run"]["name"]
     expected = corpus_named(wanted["data"]["corpus"]).labels
-    assert cli.model.classifier.labels == tuple(cli.datamodule.labels)
-    assert not expected or cli.model.classifier.labels == expected
+    assert module.classifier.labels == tuple(data.labels)
+    assert not expected or module.classifier.labels == expected
 
 
 @each_corpus_config
 def test_the_first_fold_has_clips_in_every_part(name, build, tmp_path):
-    settings = build(CONFIGS[name]).datamodule.corpus
+    settings = build(CONFIGS[name])[2].corpus
     clips = list_clips(settings, tmp_path)
     parts = dict(choose_protocol(settings, clips).split(clips, settings.fold).items())
     speakers = {part: {clip.speaker for clip in members} for part, members in parts.items()}
@@ -249,7 +249,7 @@ def test_a_backbone_stacks_on_every_corpus(name, fragment, parse):
 
 
 def test_a_stacked_backbone_is_the_one_opened(build):
-    settings = build(OF_CORPUS["emodb"], FRAGMENTS["tiny"]).model.classifier.backbone.settings
+    settings = build(OF_CORPUS["emodb"], FRAGMENTS["tiny"])[1].classifier.backbone.settings
     assert (settings.name, settings.revision) == ("tiny", None)
 
 
@@ -307,7 +307,7 @@ def test_the_header_says_licence_source_and_command(name):
 def test_the_option_in_a_header_changes_the_clips(name, parse, build, roots, tmp_path):
     (option,) = re.findall(r"--data\.options '(.+)'", OF_CORPUS[name].read_text())
     options = parse(OF_CORPUS[name], flags=(f"--data.options={option}",)).data.options
-    plain = build(OF_CORPUS[name]).datamodule.corpus
+    plain = build(OF_CORPUS[name])[2].corpus
     changed = list_clips(replace(plain, options=options), tmp_path)
     assert changed
     assert changed != list_clips(plain, tmp_path)

@@ -7,15 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from wavshap_lightning.cli.train import EXIT_INTERRUPTED, EXIT_USAGE, main
+from wavshap_lightning.cli.terminal import EXIT_INTERRUPTED, EXIT_USAGE
+from wavshap_lightning.cli.train import main
 from wavshap_lightning.training.callbacks import ReproducibleEpochs
 from wavshap_lightning.training.module import EmotionModule
 
-# Lightning calls jsonargparse by a name that is going to change.
-pytestmark = [
-    pytest.mark.usefixtures("surroundings"),
-    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
-]
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 
 def test_every_fold_of_a_cross_validation_is_a_run(flags, read_csv, capsys):
@@ -56,8 +53,8 @@ def cut_off(flags, run_main, monkeypatch, capsys):
         patched.setattr(ReproducibleEpochs, "on_train_batch_end", interrupt)
         run_main(flags("cv", *LEAVE_ONE_OUT), code=EXIT_INTERRUPTED)
     folder = "runs/demo/version_0"
-    advice = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Go on with")]
-    assert advice == [f"Go on with       python train.py cv --config {folder}/config.yaml --folder {folder}"]
+    advice = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Resume with")]
+    assert advice == [f"Resume with      python train.py cv --config {folder}/config.yaml --folder {folder}"]
     return Path(folder)
 
 
@@ -95,7 +92,7 @@ def test_folds_of_other_settings_are_not_mixed(cut_off, flags, run_main, capsys)
     more = ("--folder", cut_off, "--model.head.dropout", 0.4)
     run_main(flags("cv", *LEAVE_ONE_OUT, *more), code=EXIT_USAGE)
     shown = capsys.readouterr().err
-    assert f"folder={cut_off} was begun with other settings" in shown
+    assert f"folder={cut_off} has other settings" in shown
     assert "+ dropout: 0.4" in shown
     run_main(flags("cv", "--folder", "runs"), code=EXIT_USAGE)
     assert "folder=runs has no config.yaml" in capsys.readouterr().err

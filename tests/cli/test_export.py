@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from wavshap_lightning.cli.train import EXIT_USAGE, main
+from wavshap_lightning.cli.terminal import EXIT_USAGE
+from wavshap_lightning.cli.train import main
 from wavshap_lightning.explainer.files import load_clip
 from wavshap_lightning.models import hub as export
 from wavshap_lightning.models.hub import NAMES
@@ -114,6 +115,6 @@ def test_what_is_at_fault_is_told(checkpoint, run_main, tmp_path, capsys, model,
 
 def test_help_is_found(run_main, capsys):
     run_main(["--help"], code=0)
-    assert "export --help" in " ".join(capsys.readouterr().out.split())
+    assert "export Write a trained classifier" in " ".join(capsys.readouterr().out.split())
     run_main(["export", "--help"], code=0)
     assert "--push_to_hub" in capsys.readouterr().out

@@ -8,15 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from wavshap_lightning.cli.train import EXIT_INTERRUPTED, main
+from wavshap_lightning.cli.terminal import EXIT_INTERRUPTED
+from wavshap_lightning.cli.train import main
 from wavshap_lightning.training.callbacks import ReproducibleEpochs
 from wavshap_lightning.training.module import EmotionModule
 
-# Lightning calls jsonargparse by a name that is going to change.
-pytestmark = [
-    pytest.mark.usefixtures("surroundings"),
-    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
-]
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(flags, run_program, weights):
@@ -56,7 +53,7 @@ def test_an_interrupted_run_says_how_to_go_on(flags, read_csv, run_main, monkeyp
         patched.setattr(ReproducibleEpochs, "on_train_batch_start", interrupt)
         run_main(flags("fit", "--run.name", "other"), code=EXIT_INTERRUPTED)
     shown = capsys.readouterr().err
-    (advice,) = [line.split(maxsplit=5)[5] for line in shown.splitlines() if line.startswith("Go on with")]
+    (advice,) = [line.split(maxsplit=4)[4] for line in shown.splitlines() if line.startswith("Resume with")]
     run = "runs/other/version_0"
     assert advice == f"fit --config {run}/config.yaml --ckpt_path {run}/checkpoints/last.ckpt"
     main(advice.split())
@@ -70,7 +67,7 @@ def test_a_run_interrupted_at_once_has_nothing_to_go_on_from(flags, run_main, mo
 
     monkeypatch.setattr(ReproducibleEpochs, "on_train_batch_start", interrupt)
     run_main(flags(), code=EXIT_INTERRUPTED)
-    assert "Go on with" not in capsys.readouterr().err
+    assert "Resume with" not in capsys.readouterr().err
 
 
 def test_the_configuration_of_a_run_that_went_on_repeats_it_from_its_start(flags, read_csv):

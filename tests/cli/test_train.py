@@ -12,11 +12,7 @@ import yaml
 from wavshap_lightning.cli.train import main
 from wavshap_lightning.models.loading import load_classifier
 
-# Lightning calls jsonargparse by a name that is going to change.
-pytestmark = [
-    pytest.mark.usefixtures("surroundings"),
-    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
-]
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 
 def test_the_demo_leaves_a_whole_run(flags, read_csv, capsys):

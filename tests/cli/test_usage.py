@@ -6,14 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from wavshap_lightning.cli.train import EXIT_USAGE, find_config, main
+from wavshap_lightning.cli.terminal import EXIT_USAGE
+from wavshap_lightning.cli.train import find_config, main
 from wavshap_lightning.errors import SettingError
 
-# Lightning calls jsonargparse by a name that is going to change.
-pytestmark = [
-    pytest.mark.usefixtures("surroundings"),
-    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
-]
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +57,7 @@ def test_weights_alone_are_nothing_to_go_on_from(flags, run_main, capsys):
     before = Path("runs/demo/version_0/config.yaml").read_text()
     run_main(flags("fit", "--ckpt_path", "best"), code=EXIT_USAGE)
     shown = capsys.readouterr().err
-    assert "best.ckpt holds weights alone, for testing and explaining; go on from the last.ckpt" in shown
+    assert "best.ckpt holds weights alone, for testing and explaining; resume from the last.ckpt" in shown
     assert Path("runs/demo/version_0/config.yaml").read_text() == before
 
 

@@ -9,11 +9,7 @@ import pytest
 
 from wavshap_lightning.cli.train import main
 
-# Lightning calls jsonargparse by a name that is going to change.
-pytestmark = [
-    pytest.mark.usefixtures("surroundings"),
-    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
-]
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 BLOCK, HEADER, FILE_HEADER = 32_768, 7, 7
 WHOLE, LAST = 1, 4

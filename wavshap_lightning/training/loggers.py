@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import netrc
 import os
 import socket
@@ -17,10 +18,12 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import from_here, write_csv
+
+log = logging.getLogger(__name__)
 
 FIRST_COLUMNS = ("epoch", "step")
 
@@ -211,7 +214,7 @@ def build_loggers(settings: RunSettings, folder: Path) -> list[Logger]:
         loggers.append(_tensorboard(folder))
     mode, reason = choose_wandb_mode(settings.wandb)
     if reason:
-        rank_zero_info(f"W&B is {mode}: {reason}")
+        rank_zero_only(log.warning)(f"W&B is {mode}: {reason}")
     if mode != "off":
         loggers.append(_wandb(settings, folder, mode))
     return loggers
