@@ -147,7 +147,7 @@ def test_planted_speech_is_read_from_its_manifest(name, tmp_path):
     clips = build_planted(tmp_path, name)
     assert load_corpus(name, tmp_path) == clips
     split = CORPORA[name].protocol(clips).split(clips, 0)
-    assert [len(part) for _, part in split.items()] == [2, 2, 2]
+    assert [len(members) for _, members in split.items()] == [2, 2, 2]
     (tmp_path / "manifest.jsonl").unlink()
     with pytest.raises(CorpusError, match=r"holds 0 files named manifest.csv or manifest.jsonl"):
         load_corpus(name, tmp_path)
@@ -193,7 +193,7 @@ def test_default_protocols_split_their_corpus_by_speaker(name):
     assert protocol.unit == ("speaker" if name in FOLDS else "split")
     for index in range(len(protocol.folds)):
         split = protocol.split(clips, index)
-        assert sum(len(part) for _, part in split.items()) == len(clips)
+        assert sum(len(members) for _, members in split.items()) == len(clips)
         if protocol.unit == "speaker":
             tested = {clip.speaker for clip in split.test}
             assert tested.isdisjoint(clip.speaker for clip in (*split.train, *split.validation))

@@ -206,7 +206,7 @@ def test_texts_may_be_read_too(tmp_path):
 def test_two_speakers_with_texts_have_a_default_protocol(tmp_path):
     build(tmp_path, *(f"sad/{who}_{text}.wav" for who in ("anna", "bob") for text in ("kids", "dogs")))
     clips = load_folders(tmp_path, speaker_pattern=r"(?P<speaker>[a-z]+)_(?P<text>[a-z]+)\.")
-    assert [len(part) for _, part in default_protocol(clips).split(clips, 0).items()] == [1, 1, 2]
+    assert [len(members) for _, members in default_protocol(clips).split(clips, 0).items()] == [1, 1, 2]
     with pytest.raises(CorpusError, match=r'text=None.*protocol="random-clips"'):
         default_protocol(load_folders(tmp_path, speaker_pattern="(?P<speaker>[a-z]+)_"))
 

@@ -54,8 +54,8 @@ def test_every_speaker_is_tested_once_and_never_on_two_sides(counts, seed, data)
     tested = Counter(chain.from_iterable(fold.test for fold in protocol.folds))
     assert tested == Counter(list(counts))
     for index in range(num_folds):
-        parts = [{clip.speaker for clip in part} for _, part in protocol.split(clips, index).items()]
-        assert sum(len(part) for part in parts) == len(set.union(*parts)) == len(counts)
+        by_split = [{clip.speaker for clip in members} for _, members in protocol.split(clips, index).items()]
+        assert sum(len(members) for members in by_split) == len(set.union(*by_split)) == len(counts)
 
 
 @FIXED
@@ -112,7 +112,7 @@ def test_two_speakers_take_turns_and_share_validation():
         (("YAF",), ("YAF",), ("OAF",)),
     ]
     assert protocol.shared_validation
-    assert [len(part) for _, part in protocol.split(clips, 1).items()] == [18, 2, 20]
+    assert [len(members) for _, members in protocol.split(clips, 1).items()] == [18, 2, 20]
     with pytest.raises(CorpusError, match=r"speakers=\['a', 'b', 'c'\] must be exactly two"):
         two_speaker_folds(clips_of(dict.fromkeys("abc", 1)))
 
@@ -209,8 +209,8 @@ def test_all_of_ravdess_splits_without_sharing_a_speaker():
     tested = []
     for index in range(6):
         split = RAVDESS_6_FOLDS.split(clips, index)
-        speakers = [{clip.speaker for clip in part} for _, part in split.items()]
-        assert [len(part) for _, part in split.items()] == [960, 240, 240]
+        speakers = [{clip.speaker for clip in members} for _, members in split.items()]
+        assert [len(members) for _, members in split.items()] == [960, 240, 240]
         assert sum(map(len, speakers)) == len(set.union(*speakers)) == 24
         tested += split.test
     assert sorted(tested, key=lambda clip: clip.path) == clips

@@ -26,7 +26,7 @@ def clips_of(*speakers, texts=("one",), split=None):
 def test_a_split_gives_each_group_its_part_in_the_order_of_the_clips():
     clips = clips_of("dan", "bob", "cat", "ann")
     split = PROTOCOL.split(clips, 0)
-    assert [(part, [clip.speaker for clip in members]) for part, members in split.items()] == [
+    assert [(name, [clip.speaker for clip in members]) for name, members in split.items()] == [
         ("train", ["bob", "ann"]),
         ("validation", ["cat"]),
         ("test", ["dan"]),
@@ -35,7 +35,7 @@ def test_a_split_gives_each_group_its_part_in_the_order_of_the_clips():
 
 def test_official_splits_are_groups_too():
     fold = Fold("official", ("train",), ("validation",), ("test",))
-    clips = [clip for part in ("test", "train", "validation") for clip in clips_of("ann", split=part)]
+    clips = [clip for name in ("test", "train", "validation") for clip in clips_of("ann", split=name)]
     split = Protocol("toy-official", "toy", (fold,), unit="split").split(clips, 0)
     assert split == Split((clips[1],), (clips[2],), (clips[0],))
 
@@ -46,9 +46,9 @@ def test_a_fold_out_of_range_names_the_range():
             PROTOCOL.split(clips_of("ann", "cat", "dan"), fold)
 
 
-@pytest.mark.parametrize("part", ["train", "validation", "test"])
-def test_a_group_in_two_parts_is_refused(part):
-    shared = replace(FOLD, **{part: (*getattr(FOLD, part), "cat" if part != "validation" else "dan")})
+@pytest.mark.parametrize("name", ["train", "validation", "test"])
+def test_a_group_in_two_splits_is_refused(name):
+    shared = replace(FOLD, **{name: (*getattr(FOLD, name), "cat" if name != "validation" else "dan")})
     with pytest.raises(CorpusError, match=r"speakers=\['(cat|dan)'\] appear more than once"):
         replace(PROTOCOL, folds=(shared,)).split(clips_of("ann", "cat", "dan"), 0)
 
@@ -66,10 +66,10 @@ def test_a_clip_without_speaker_is_unknown():
 
 
 @pytest.mark.parametrize(
-    ("speakers", "part"), [("ann cat", "test"), ("ann dan", "validation"), ("cat dan", "train")]
+    ("speakers", "name"), [("ann cat", "test"), ("ann dan", "validation"), ("cat dan", "train")]
 )
-def test_an_empty_part_is_named(speakers, part):
-    with pytest.raises(CorpusError, match=f"{part} is empty, since no clip belongs to its speakers="):
+def test_an_empty_split_is_named(speakers, name):
+    with pytest.raises(CorpusError, match=f"{name} is empty, since no clip belongs to its speakers="):
         PROTOCOL.split(clips_of(*speakers.split()), 0)
 
 
@@ -87,7 +87,7 @@ def test_without_validation_no_text_is_held_out():
     shared = Protocol("two", "toy", (Fold("f", ("ann",), ("ann",), ("bob",)),), shared_validation=True)
     clips = clips_of("ann", "bob", texts=("one", "two"))
     split = shared.without_validation().split(clips, 0)
-    assert [len(part) for _, part in split.items()] == [2, 0, 2]
+    assert [len(name) for _, name in split.items()] == [2, 0, 2]
 
 
 def test_shared_validation_holds_out_whole_texts_of_the_training_speaker():
@@ -123,11 +123,11 @@ def test_the_bucket_of_a_clip_depends_on_itself_alone():
     clips = [Clip(Path(f"/here/sad/{index}.wav"), "sad") for index in range(60)]
     moved = [replace(clip, path=Path("/there") / clip.path.relative_to("/here")) for clip in clips]
     whole, fewer = protocol.split(clips, 0), protocol.split(clips[::2], 0)
-    names = {part: [clip.name for clip in members] for part, members in whole.items()}
+    names = {name: [clip.name for clip in members] for name, members in whole.items()}
     assert names == {
-        part: [clip.name for clip in members] for part, members in protocol.split(moved, 0).items()
+        name: [clip.name for clip in members] for name, members in protocol.split(moved, 0).items()
     }
-    assert all(set(members) <= set(dict(whole.items())[part]) for part, members in fewer.items())
+    assert all(set(members) <= set(dict(whole.items())[name]) for name, members in fewer.items())
     assert sorted(chain.from_iterable(names.values())) == sorted(clip.name for clip in clips)
 
 
@@ -156,8 +156,8 @@ OFFICIAL = Protocol("official", "toy", (Fold("f", ("train",), ("validation",), (
 
 def test_one_rule_over_other_clips_is_another_split():
     """Two test sets of one corpus, or two manifests that name no corpus, share a protocol's hash."""
-    parts = ("train", "validation", "test")
-    clips = [clip for part in parts for clip in clips_of(part, texts=("one", "two"), split=part)]
+    names = ("train", "validation", "test")
+    clips = [clip for name in names for clip in clips_of(name, texts=("one", "two"), split=name)]
     first = OFFICIAL.split(clips, 0)
     others = [
         Split(first.train, first.validation, first.test[:1]),
