@@ -29,13 +29,8 @@ from wavshap_lightning.corpora.manifest import read_csv, write_table
 from wavshap_lightning.corpora.splits import stable_hash
 from wavshap_lightning.errors import AudioError, CorpusError, SettingError
 from wavshap_lightning.files import format_csv
-from wavshap_lightning.planted.corpus import (
-    OnProgress,
-    check_at_least,
-    check_planted,
-    split_of,
-    write_unless_complete,
-)
+from wavshap_lightning.planted import corpus
+from wavshap_lightning.planted.corpus import OnProgress
 from wavshap_lightning.planted.cues import CUE_OF_LABEL, DIFFICULTIES
 from wavshap_lightning.planted.recorded_cues import RECORDED_CUES, Excerpt, draw_excerpt, plant_cue
 
@@ -88,8 +83,8 @@ class PlantedInSettings:
         if not isinstance(self.source_options, Mapping):
             raise SettingError(f"source_options={self.source_options!r} must be names with values")
         if self.clips_per_speaker is not None:
-            check_at_least(1, clips_per_speaker=self.clips_per_speaker)
-        check_planted(PLANTED_LABELS, self.labels, self.seed, self.cue_strength, self.difficulty)
+            corpus.check_at_least(1, clips_per_speaker=self.clips_per_speaker)
+        corpus.check_planted(PLANTED_LABELS, self.labels, self.seed, self.cue_strength, self.difficulty)
 
     @property
     def source_name(self) -> str:
@@ -155,7 +150,7 @@ def ensure_planted_in(
     fields = {"format_version": FORMAT_VERSION, **settings.to_dict(), "source_sha256": source.sha256}
     report = on_progress or (lambda _done, _total: None)
     write = partial(_write, folder, source, settings, report)
-    return write_unless_complete(folder, fields, write, [SOURCES])
+    return corpus.write_unless_complete(folder, fields, write, [SOURCES])
 
 
 def _write(root: Path, source: Source, settings: PlantedInSettings, on_progress: OnProgress) -> list[Clip]:
@@ -208,7 +203,7 @@ def split_of_speakers(clips: Sequence[Clip], seed: int) -> dict[str, str]:
         return {speaker: str(split) for speaker, split in own.items()}
     # The word "part" decides what is drawn: corpora already made have it.
     drawn = sorted(own, key=lambda speaker: (stable_hash(seed, "part", speaker), speaker))
-    return {speaker: split_of(index, len(drawn)) for index, speaker in enumerate(drawn)}
+    return {speaker: corpus.split_of(index, len(drawn)) for index, speaker in enumerate(drawn)}
 
 
 def draw_labels(clips: Sequence[Clip], labels: Sequence[str], seed: int) -> list[str]:
@@ -289,8 +284,8 @@ def _name_clips(
         takes[speaker, label] += 1
         folder = folders[speaker]
         path = root / folder / f"{folder}_{label}_{takes[speaker, label]:03d}.flac"
-        corpus, split = f"{NAME}-{settings.source_name}", splits[speaker]
-        clips.append(Clip(path, label, speaker, corpus, split, text=recording.text))
+        name, split = f"{NAME}-{settings.source_name}", splits[speaker]
+        clips.append(Clip(path, label, speaker, name, split, text=recording.text))
     _check_every_split(what, clips, settings)
     return clips
 

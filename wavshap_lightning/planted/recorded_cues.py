@@ -22,6 +22,8 @@ from wavshap_lightning.planted import cues
 from wavshap_lightning.planted.cues import CuePlace, Difficulty, splice_cue
 from wavshap_lightning.planted.voices import CONTROL_SAMPLES, Waveform
 
+Starts = Int[np.ndarray, " places"]
+
 HOP_SAMPLES = 160
 HOPS_PER_S = SAMPLE_RATE // HOP_SAMPLES
 LONGEST_S = 30.0
@@ -235,7 +237,7 @@ def find_voicing(waveform: Waveform) -> Voicing:
     return Voicing(voiced, rankdata(level))
 
 
-def cue_starts(voicing: Voicing, length: int) -> Int[np.ndarray, " places"]:
+def cue_starts(voicing: Voicing, length: int) -> Starts:
     """Steps at which a span of `length` steps may begin so that it is voiced, and neither loud nor quiet.
 
     Loudness is weighed as the area under the ROC curve with which the level of a step tells steps inside the
@@ -249,25 +251,19 @@ def cue_starts(voicing: Voicing, length: int) -> Int[np.ndarray, " places"]:
     return starts[is_voiced & (np.abs(tilt) <= _LARGEST_TILT)]
 
 
-def free_starts(
-    voicing: Voicing, length: int, taken: Bool[np.ndarray, " hops"]
-) -> Int[np.ndarray, " places"]:
+def free_starts(voicing: Voicing, length: int, taken: Bool[np.ndarray, " hops"]) -> Starts:
     """Steps at which a half voiced span of `length` steps may begin, 30 ms away from `taken`."""
     starts, guard = _all_starts(voicing, length), round(_GUARD_S * HOPS_PER_S)
     is_free = _mean_over(taken, starts - guard, length + 2 * guard) == 0
     return starts[is_free & (_mean_over(voicing.voiced, starts, length) >= _LOOKALIKE_VOICED)]
 
 
-def _all_starts(voicing: Voicing, length: int) -> Int[np.ndarray, " places"]:
+def _all_starts(voicing: Voicing, length: int) -> Starts:
     edge = round(_EDGE_S * HOPS_PER_S)
     return np.arange(edge, len(voicing.rank) - edge - length)
 
 
-def _mean_over(
-    values: Float[np.ndarray, " hops"] | Bool[np.ndarray, " hops"],
-    starts: Int[np.ndarray, " places"],
-    length: int,
-) -> Float[np.ndarray, " places"]:
+def _mean_over(values: np.ndarray, starts: Starts, length: int) -> Float[np.ndarray, " places"]:
     total = np.cumsum(np.append(0.0, values))
     return (total[starts + length] - total[starts]) / length
 

@@ -16,6 +16,8 @@ from wavshap_lightning.planted import cues, voices
 from wavshap_lightning.planted.cues import CuePlace, Difficulty
 from wavshap_lightning.planted.voices import CONTROL_RATE, CONTROL_SAMPLES, Speaker, Tracks, Waveform
 
+Places = Int[np.ndarray, "places 2"]
+
 LEAD_NOISE_DB = -50.0
 LEAD_TONE_DB = -36.0
 """Levels of a lead-in relative to the clip: too faint to pass for speech, and well above 16 bits."""
@@ -198,18 +200,14 @@ def add_lookalikes(
     return tracks
 
 
-def _every_place(
-    length_s: tuple[float, float], num_controls: int, generator: np.random.Generator
-) -> Int[np.ndarray, "places 2"]:
+def _every_place(length_s: tuple[float, float], num_controls: int, generator: np.random.Generator) -> Places:
     """First control and one past the last of every place for an event of a drawn length."""
     length, edge = round(generator.uniform(*length_s) * CONTROL_RATE), round(_EDGE_S * CONTROL_RATE)
     starts = np.arange(edge, num_controls - edge - length)
     return np.stack([starts, starts + length], axis=1)
 
 
-def _draw_clear(
-    places: Int[np.ndarray, "places 2"], cue: CuePlace, generator: np.random.Generator
-) -> list[list[int]]:
+def _draw_clear(places: Places, cue: CuePlace, generator: np.random.Generator) -> list[list[int]]:
     """One of the places well clear of the cue's; an empty list where there is none."""
     guard = round(_GUARD_S * CONTROL_RATE)
     clear = places[(places[:, 1] + guard <= cue.start) | (places[:, 0] >= cue.stop + guard)]

@@ -18,6 +18,7 @@ from wavshap_lightning.audio.io import SAMPLE_RATE
 
 Waveform = Float[np.ndarray, " time"]
 Track = Float[np.ndarray, " controls"]
+Spectrum = Complex[np.ndarray, "frames bins"]
 
 CONTROL_SAMPLES = 16
 CONTROL_RATE = SAMPLE_RATE // CONTROL_SAMPLES  # one control per millisecond
@@ -334,7 +335,7 @@ def _frames(waveform: Waveform) -> Float[np.ndarray, "frames window"]:
     return frames * signal.windows.hann(_WINDOW_SAMPLES, sym=False).astype(np.float32)
 
 
-def _overlap_add(spectrum: Complex[np.ndarray, "frames bins"], num_samples: int) -> Waveform:
+def _overlap_add(spectrum: Spectrum, num_samples: int) -> Waveform:
     pieces = fft.irfft(spectrum, _FFT_SAMPLES).reshape(len(spectrum), -1, _HOP_SAMPLES)
     total = np.zeros((len(spectrum) + pieces.shape[1], _HOP_SAMPLES), np.float32)
     for late in range(pieces.shape[1]):
@@ -342,9 +343,7 @@ def _overlap_add(spectrum: Complex[np.ndarray, "frames bins"], num_samples: int)
     return total.ravel()[_PADDING_SAMPLES : _PADDING_SAMPLES + num_samples]
 
 
-def _tract_response(
-    tracks: Tracks, speaker: Speaker, at_frame: np.ndarray
-) -> Complex[np.ndarray, "frames bins"]:
+def _tract_response(tracks: Tracks, speaker: Speaker, at_frame: np.ndarray) -> Spectrum:
     """Formants (minimum phase) times the tilt of source and lips (zero phase); power 1 in every frame."""
     denominator = fft.rfft(_all_pole(tracks.formants_hz[at_frame] * speaker.tract_scale), _FFT_SAMPLES)
     octaves = np.log2(np.maximum(_BINS_HZ, _TILT_CORNER_HZ) / _TILT_CORNER_HZ)
