@@ -13,7 +13,7 @@ from _stages import baseline_kinds, stages_of
 from attention import layers_of_transformers
 from torch import Tensor
 
-from wavshap_lightning.attribution.estimation.stopping import Stopping
+from wavshap_lightning.attribution.estimation.estimate import Stopping
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.models.backbone import Precision, SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier

@@ -16,9 +16,8 @@ from wavshap_lightning.attribution.baselines import (
     noise,
     recordings,
 )
-from wavshap_lightning.attribution.estimation.method import Options
-from wavshap_lightning.attribution.estimation.problem import LinearStep, PooledScore
-from wavshap_lightning.attribution.estimation.stopping import Stopping
+from wavshap_lightning.attribution.estimation.estimate import Stopping
+from wavshap_lightning.attribution.estimation.problem import PooledScore
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
@@ -43,8 +42,7 @@ class Stage:
         encode: What brings a waveform there; None for the waveform itself.
         view: 20 ms frames, or layers x frames.
         sum_units: The same sums as the view's, for attributions that others made.
-        first: The linear step that `score` begins with, where it does.
-        after_first: What follows that step.
+        structured: The score with its structure declared, for our methods, where it has one.
     """
 
     name: str
@@ -53,18 +51,12 @@ class Stage:
     encode: Callable[[Tensor], Tensor] | None
     view: View
     sum_units: Callable[[Tensor], Tensor]
-    first: LinearStep | None = None
-    after_first: Callable[[Tensor], Tensor] | None = None
+    structured: Callable[[Tensor], Tensor] | None = None
 
     @property
     def explained(self) -> Callable[[Tensor], Tensor]:
-        """What the methods are given for a score: what follows the first step, where there is one."""
-        return self.after_first or self.score
-
-    @property
-    def options(self) -> Options:
-        """The view, the first step, and all targets at once where only a head follows."""
-        return Options(views=(self.view,), first=self.first, targets_at_once=self.first is not None)
+        """The score as our methods are given it."""
+        return self.structured or self.score
 
     def explain(self, baselines: Baselines, target: Target, seed: int, stopping: Stopping) -> Attribution:
         """GradientSHAP of waveform baselines, which are brought to this stage."""
@@ -75,7 +67,7 @@ class Stage:
             target,
             generator=seed,
             stopping=stopping,
-            options=self.options,
+            views=(self.view,),
         )
 
     def quadrature(self, baselines: BaselineSet, target: Target, num_nodes: int) -> Tensor:
@@ -86,7 +78,7 @@ class Stage:
             self.bring(baselines),
             target,
             num_nodes=num_nodes,
-            options=self.options,
+            views=(self.view,),
         )
         return found.views[self.view.name].values[0].contiguous()
 
@@ -130,7 +122,7 @@ def stages_of(classifier: EmotionClassifier, waveform: Tensor) -> dict[str, Stag
             frames_to_logits,
             frames,
             classifier.frontend,
-            summed(1, name="frames", neighbours=True),
+            summed(1, name="frames", smooth_variance=True),
             _sum_last,
         ),
         "layers": Stage(
@@ -140,8 +132,7 @@ def stages_of(classifier: EmotionClassifier, waveform: Tensor) -> dict[str, Stag
             to_layers,
             layer_frame(weights),
             _sum_last,
-            layer_mix(weights),
-            PooledScore(pooled_to_logits),
+            layer_mix(weights, PooledScore(pooled_to_logits)),
         ),
     }
 

@@ -19,7 +19,7 @@ from _report import Measurement, over_repeats, report
 from _stages import stages_of
 
 from wavshap_lightning.attribution.baselines import noise
-from wavshap_lightning.attribution.estimation.stopping import Stopping
+from wavshap_lightning.attribution.estimation.estimate import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.targets import Target, every_class
 
@@ -62,7 +62,7 @@ def call_of(pair: Pair, name: str, target: Target, num_draws: int) -> Callable[[
             target,
             generator=0,
             stopping=Stopping(num_draws=num_draws),
-            options=stage.options,
+            views=(stage.view,),
         )
 
     return call

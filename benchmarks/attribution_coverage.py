@@ -56,7 +56,7 @@ def simple_lines(num_seeds: int) -> list[Measurement]:
     declared = distribution.declare(16, torch.Generator().manual_seed(2))
     lines = []
     for name, model in (("linear", Linear().eval()), ("MLP", build_mlp())):
-        view = summed(1, name="frames", neighbours=True)
+        view = summed(1, name="frames", smooth_variance=True)
         stage = Stage(name, model, simple_input(), None, view, lambda terms: terms.sum(-1))
         for kind, baselines in (("declared", declared), ("distribution", distribution)):
             if (name, kind) == ("linear", "declared"):

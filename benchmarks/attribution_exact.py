@@ -23,7 +23,7 @@ from scipy import stats
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import BaselineSet, noise
-from wavshap_lightning.attribution.estimation.stopping import Stopping
+from wavshap_lightning.attribution.estimation.estimate import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views.frames import elements

@@ -15,7 +15,7 @@ from _reference import ravdess_cases
 from _report import Measurement, report
 from _trained import trained_classifier
 
-from wavshap_lightning.attribution.estimation.stopping import FIRST_DRAWS, Stopping
+from wavshap_lightning.attribution.estimation.estimate import FIRST_DRAWS, Stopping
 
 NUM_CLIPS = 60
 BARS = {"frames": 0.05, "layers": 0.01}

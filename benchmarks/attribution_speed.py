@@ -22,8 +22,7 @@ from _report import Measurement, over_repeats, report
 from torch.utils.flop_counter import FlopCounterMode
 
 from wavshap_lightning.attribution.baselines import noise
-from wavshap_lightning.attribution.estimation.method import Options
-from wavshap_lightning.attribution.estimation.stopping import Stopping
+from wavshap_lightning.attribution.estimation.estimate import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.views.frames import grouped
 from wavshap_lightning.models.backbone import Precision
@@ -67,12 +66,12 @@ def main() -> None:
 def our_draws(pair: Pair, num_draws: int):  # noqa: ANN201
     """A whole call."""
     baselines = noise(pair.waveform.cpu()).declare(1, torch.Generator().manual_seed(0))
-    options = Options(views=(grouped(320, name="frames"),))
+    views = (grouped(320, name="frames"),)
     stopping = Stopping(num_draws=num_draws)
 
     def call() -> object:
         return gradient_shap(
-            pair.ours, pair.waveform, baselines, TARGET, generator=0, stopping=stopping, options=options
+            pair.ours, pair.waveform, baselines, TARGET, generator=0, stopping=stopping, views=views
         )
 
     return call

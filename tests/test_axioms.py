@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
-from wavshap_lightning.attribution.estimation.method import Options
-from wavshap_lightning.attribution.estimation.stopping import Stopping
+from wavshap_lightning.attribution.estimation.estimate import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
@@ -184,35 +183,33 @@ CASES = (*SMALL, "waveform", "frames", "layers")
 
 
 def _declared(score, x, case, options):
-    return gradient_shap(score, x, case.declared, LOGIT, generator=1, stopping=case.stopping, options=options)
+    return gradient_shap(score, x, case.declared, LOGIT, generator=1, stopping=case.stopping, **options)
 
 
 def _distribution(score, x, case, options):
-    return gradient_shap(
-        score, x, case.distribution, LOGIT, generator=1, stopping=case.stopping, options=options
-    )
+    return gradient_shap(score, x, case.distribution, LOGIT, generator=1, stopping=case.stopping, **options)
 
 
 def _integrated(score, x, case, options):
     few = BaselineSet(case.declared.values[:2])
-    return integrated_gradients(score, x, few, LOGIT, num_nodes=case.num_draws, options=options)
+    return integrated_gradients(score, x, few, LOGIT, num_nodes=case.num_draws, **options)
 
 
 def _smooth(score, x, case, options):
-    return smooth_grad(score, x, LOGIT, generator=1, stopping=case.stopping, options=options)
+    return smooth_grad(score, x, LOGIT, generator=1, stopping=case.stopping, **options)
 
 
 PATH_METHODS = {"declared": _declared, "distribution": _distribution, "integrated_gradients": _integrated}
 METHODS = {
     **PATH_METHODS,
-    "saliency": lambda score, x, case, options: saliency(score, x, LOGIT, options=options),
-    "input_x_gradient": lambda score, x, case, options: input_x_gradient(score, x, LOGIT, options=options),
+    "saliency": lambda score, x, case, options: saliency(score, x, LOGIT),
+    "input_x_gradient": lambda score, x, case, options: input_x_gradient(score, x, LOGIT),
     "smooth_grad": _smooth,
 }
 
 
 def explain(method, case, score=None, x=None, **options):
-    return METHODS[method](score or case.score, case.x if x is None else x, case, Options(**options))
+    return METHODS[method](score or case.score, case.x if x is None else x, case, options)
 
 
 @cache

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
-from wavshap_lightning.attribution.estimation.method import Options
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
@@ -72,7 +71,7 @@ def declared(distribution):
 
 @pytest.fixture(scope="session")
 def by_frame():
-    return Options(views=(summed(1, name="frames", neighbours=True), elements()), chunk_size=512)
+    return {"views": (summed(1, name="frames", smooth_variance=True), elements()), "chunk_size": 512}
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
-from wavshap_lightning.attribution.estimation.method import Options
+from wavshap_lightning.attribution.estimation.estimate import Stopping
 from wavshap_lightning.attribution.estimation.sampling import seeded
-from wavshap_lightning.attribution.estimation.stopping import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.saliency import saliency, smooth_grad
@@ -103,7 +102,7 @@ def test_a_drawn_baseline_that_is_not_finite():
     baselines = BaselineDistribution(lambda generator: iter(drawn), "broken")
     for chunk_size in (2, 64):
         with pytest.raises(AttributionError, match="baselines='broken': that of draw=5 holds NaN"):
-            explain(baselines=baselines, options=Options(chunk_size=chunk_size))
+            explain(baselines=baselines, chunk_size=chunk_size)
 
 
 @pytest.mark.parametrize(
@@ -195,9 +194,9 @@ def test_baselines_that_do_not_say_what_they_are(method):
         (lambda: BaselineSet(torch.tensor(0.0)), "are a Tensor without rows"),
         (lambda: Target("logit", 1), r"classes=1 must be a tuple of indices, even of one"),
         (lambda: Target("logit", (1.0,)), r"classes=\(1.0,\) must be a tuple of indices"),
-        (lambda: Stopping(num_draws=2.5), "num_draws=2.5 must be a whole number"),
-        (lambda: Stopping(num_draws="4"), "num_draws='4' must be greater than 0"),
-        (lambda: Stopping(tolerance="0.1"), "tolerance='0.1' must be greater than 0"),
+        (lambda: Stopping(num_draws=2.5), "num_draws=2.5 must be a whole number greater than 0"),
+        (lambda: Stopping(num_draws="4"), "num_draws='4' must be a whole number"),
+        (lambda: Stopping(tolerance="0.1"), "tolerance='0.1' must be a number greater than 0"),
         (lambda: seeded(None), "generator=None must be a torch.Generator, or a seed"),
         (lambda: seeded(1.5), "generator=1.5 must be a torch.Generator, or a seed"),
         (lambda: seeded(2**63), r"seed=9223372036854775808 must lie in 0 to 2\^63 - 1"),
@@ -232,19 +231,19 @@ def test_a_group_of_nothing():
 
 
 def test_a_single_unit_has_no_neighbours():
-    one = summed(0, name="all", neighbours=True)
+    one = summed(0, name="all", smooth_variance=True)
     target, baselines = (
         Target("logit", (0, 1)),
         BaselineSet(torch.randn(3, 4, generator=torch.Generator().manual_seed(0))),
     )
-    found = explain(target=target, baselines=baselines, options=Options(views=(one, elements())))
-    alone = explain(target=target, baselines=baselines, options=Options(views=(summed(0, name="all"),)))
+    found = explain(target=target, baselines=baselines, views=(one, elements()))
+    alone = explain(target=target, baselines=baselines, views=(summed(0, name="all"),))
     assert torch.equal(found.views["all"].stderr, alone.views["all"].stderr)
 
 
 def test_a_chunk_below_one():
     with pytest.raises(AttributionError, match="chunk_size=0 must be at least 1"):
-        explain(options=Options(chunk_size=0))
+        explain(chunk_size=0)
 
 
 def test_a_distribution_for_integrated_gradients():
@@ -263,7 +262,7 @@ def test_smooth_grad_without_noise():
 @pytest.mark.parametrize("views", [(), (elements(), elements())])
 def test_views_without_a_name_of_their_own(views):
     with pytest.raises(AttributionError, match="each under a name of its own"):
-        explain(options=Options(views=views))
+        explain(views=views)
 
 
 def test_a_view_that_mixes_draws():
@@ -271,8 +270,4 @@ def test_a_view_that_mixes_draws():
         AttributionError,
         match=r"view='odd' turned gradients of \(draws, targets\)=\(\d+, 1\) into shape \(1, 1, 4\)",
     ):
-        explain(
-            options=Options(
-                views=(View("odd", lambda gradients, directions: gradients.sum(0, keepdim=True)),)
-            )
-        )
+        explain(views=(View("odd", lambda gradients, directions: gradients.sum(0, keepdim=True)),))

@@ -5,15 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet, as_distribution
-from wavshap_lightning.attribution.estimation import designs
-from wavshap_lightning.attribution.estimation.stopping import Stopping
+from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
+from wavshap_lightning.attribution.estimation.designs import declared_spread
+from wavshap_lightning.attribution.estimation.estimate import Stopping
+from wavshap_lightning.attribution.estimation.lattice_variance import NET, BlockMoments
+from wavshap_lightning.attribution.estimation.problem import open_problem
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.targets import Target, every_class
+from wavshap_lightning.attribution.views.frames import summed
 from wavshap_lightning.errors import AttributionError
 
 LOG_ODDS = Target("log_odds", (2,))
+FRAMES = summed(1, name="frames", smooth_variance=True)
 
 
 class Recorder:
@@ -99,16 +103,16 @@ def within_three_errors(found, expected):
 
 def test_a_declared_set_meets_quadrature_averaged_over_it(network, frames, declared, by_frame):
     target = every_class(4)
-    exact = integrated_gradients(network, frames, declared, target, num_nodes=200, options=by_frame)
+    exact = integrated_gradients(network, frames, declared, target, num_nodes=200, **by_frame)
     found = gradient_shap(
-        network, frames, declared, target, generator=1, stopping=Stopping(num_draws=256), options=by_frame
+        network, frames, declared, target, generator=1, stopping=Stopping(num_draws=256), **by_frame
     )
     within_three_errors(found, {name: view.values for name, view in exact.views.items()})
 
 
 def test_a_distribution_meets_quadrature_averaged_over_thousands(network, frames, distribution, by_frame):
     many = distribution.declare(4000, torch.Generator().manual_seed(77))
-    exact = integrated_gradients(network, frames, many, LOG_ODDS, num_nodes=6, options=by_frame)
+    exact = integrated_gradients(network, frames, many, LOG_ODDS, num_nodes=6, **by_frame)
     found = gradient_shap(
         network,
         frames,
@@ -116,7 +120,7 @@ def test_a_distribution_meets_quadrature_averaged_over_thousands(network, frames
         LOG_ODDS,
         generator=5,
         stopping=Stopping(num_draws=1024),
-        options=by_frame,
+        **by_frame,
     )
     within_three_errors(found, {name: view.values for name, view in exact.views.items()})
 
@@ -140,7 +144,7 @@ def test_both_kinds_meet_captum_at_many_draws(network, frames, declared, by_fram
             LOG_ODDS,
             generator=3,
             stopping=Stopping(num_draws=1024),
-            options=by_frame,
+            **by_frame,
         ).views["elements"]
         error = (found.stderr[0].square() + their_error.square()).sqrt()
         assert ((found.values[0] - theirs).abs() <= 4 * error).all()
@@ -180,16 +184,12 @@ def test_all_classes_at_once_are_each_class_alone(network, frames, declared):
         )
 
 
-@pytest.mark.filterwarnings("ignore:.*units are not resolved")
 def test_a_distribution_with_an_end_is_not_drawn_beyond_it(network, frames, declared):
-    population = as_distribution(declared)
-    with pytest.raises(AttributionError, match=r"num_draws=17: .* has only 16; take fewer draws, or declare"):
-        gradient_shap(network, frames, population, LOG_ODDS, generator=0, stopping=Stopping(num_draws=17))
-    found = gradient_shap(
-        network, frames, population, LOG_ODDS, generator=0, stopping=Stopping(tolerance=1e-6)
-    )
-    assert found.num_draws == 16
-    assert not found.resolved
+    ends = BaselineDistribution(lambda generator: iter(declared.values), "sixteen")
+    with pytest.raises(
+        AttributionError, match=r"baselines='sixteen' ended: .* take fewer draws, .* or declare"
+    ):
+        gradient_shap(network, frames, ends, LOG_ODDS, generator=0, stopping=Stopping(num_draws=17))
 
 
 def test_the_record_says_what_was_estimated(network, frames, declared, distribution):
@@ -205,9 +205,9 @@ def test_a_set_is_not_its_distribution(network, frames, distribution, by_frame):
     """Three baselines, many draws: the interval holds for these three, not for what they were drawn from."""
     few = distribution.declare(3, torch.Generator().manual_seed(8))
     many = distribution.declare(2000, torch.Generator().manual_seed(9))
-    of_all = integrated_gradients(network, frames, many, LOG_ODDS, num_nodes=6, options=by_frame)
+    of_all = integrated_gradients(network, frames, many, LOG_ODDS, num_nodes=6, **by_frame)
     found = gradient_shap(
-        network, frames, few, LOG_ODDS, generator=0, stopping=Stopping(num_draws=512), options=by_frame
+        network, frames, few, LOG_ODDS, generator=0, stopping=Stopping(num_draws=512), **by_frame
     ).views["frames"]
     outside = (found.values - of_all.views["frames"].values).abs() > found.half_width()
     assert outside.double().mean() > 0.5
@@ -224,18 +224,21 @@ def test_a_generator_and_its_recorded_seed_give_the_same_bytes(network, frames, 
     assert (tmp_path / "first").read_bytes() != (tmp_path / "other").read_bytes()
 
 
-def test_the_error_of_a_lattice_is_told_more_closely_from_four_baselines_on(
-    network, frames, declared, by_frame, monkeypatch
+@pytest.mark.parametrize(("num_baselines", "closely"), [(3, False), (4, True), (16, True)])
+def test_the_error_of_a_lattice_is_stated_more_closely_from_four_baselines_on(
+    num_baselines, closely, network, frames, declared
 ):
-    def stderr(num_baselines):
-        baselines = BaselineSet(declared.values[:num_baselines])
-        stopping = Stopping(num_draws=8 * num_baselines)
-        found = gradient_shap(
-            network, frames, baselines, LOG_ODDS, generator=0, stopping=stopping, options=by_frame
-        )
-        return found.views["frames"].stderr
-
-    few, many = stderr(3), stderr(16)
-    monkeypatch.setattr(designs, "LATTICE_BASELINES", 1000)
-    assert torch.equal(stderr(3), few)
-    assert (many * 1.4 < stderr(16)).all()
+    """The same draws, once with the design's own moments, once with those of a net."""
+    baselines = BaselineSet(declared.values[:num_baselines])
+    with open_problem(network, frames, LOG_ODDS) as problem:
+        design = declared_spread(problem, baselines, torch.Generator().manual_seed(0), 8 * num_baselines)
+        moments = [design.moments(FRAMES), BlockMoments(smooth=True, reduction=NET)]
+        for points in design.extend(8 * num_baselines):
+            placed = design.place(points)
+            terms = (problem.gradients(placed.positions)[1] * placed.directions[:, None]).sum(3)
+            for one in moments:
+                one.open_block()
+                one.add(terms, terms.sum(2).double(), points.weights)
+    own, of_a_net = (one.estimate(None).stderr for one in moments)
+    assert torch.equal(own, of_a_net) != closely
+    assert not closely or (own * 1.4 < of_a_net).all()

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution
-from wavshap_lightning.attribution.estimation.method import Options
-from wavshap_lightning.attribution.estimation.sampling import AlphaStrata, SobolNet, gauss_legendre
-from wavshap_lightning.attribution.estimation.stopping import Stopping
+from wavshap_lightning.attribution.estimation.estimate import Stopping
+from wavshap_lightning.attribution.estimation.sampling import AlphaStrata, SobolNet
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
-from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
+from wavshap_lightning.attribution.integrated_gradients import gauss_legendre, integrated_gradients
 from wavshap_lightning.attribution.targets import Target
 
 TARGET = Target("log_odds", (1,))
@@ -25,7 +24,8 @@ def run(network, x, baselines, generator=0, num_draws=64, chunk_size=64, **setti
         TARGET,
         generator=generator,
         stopping=Stopping(num_draws=num_draws),
-        options=Options(chunk_size=chunk_size, **settings),
+        chunk_size=chunk_size,
+        **settings,
     )
 
 
@@ -149,7 +149,7 @@ def test_each_unit_has_its_own_attribution(network, frames, declared):
 
 
 def test_signs_survive_the_sum_over_a_frame(network, frames, declared, by_frame):
-    found = run(network, frames, declared, views=by_frame.views)
+    found = run(network, frames, declared, views=by_frame["views"])
     frames_, elements_ = (found.views[name].values for name in ("frames", "elements"))
     assert (frames_ < 0).any()
     assert (frames_.abs() < 0.7 * elements_.abs().sum(2)).any()

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import noise
-from wavshap_lightning.attribution.estimation.method import Options
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.views.frames import summed
 from wavshap_lightning.explainer.explainer import explain
@@ -67,9 +66,7 @@ def test_the_layer_path_equals_the_path_through_the_unmixed_stack(pooling, layer
         found.attributions["layers"].target,
         generator=0,
         stopping=None,
-        options=Options(
-            views=(summed(2, name="layer_frame", neighbours=True), summed(1, name="layer_neuron"))
-        ),
+        views=(summed(2, name="layer_frame", smooth_variance=True), summed(1, name="layer_neuron")),
     )
     again = explain(classifier, clip, "happy", stages=["layers"], num_baselines=4)
     for view in ("layer_frame", "layer_neuron"):

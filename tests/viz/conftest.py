@@ -116,7 +116,6 @@ def _attribution(path, times, classes, drawn, with_errors):
         num_draws=64,
         seed=7 if with_errors else None,
         settings={},
-        input_sha256="",
     )
 
 

@@ -1,6 +1,12 @@
-"""Families of baselines for a clip: what the waveform might have been, had it said nothing in particular.
+"""Baselines: the two kinds, a declared set and a distribution, and their families for a clip.
 
-All are as loud as the clip (the same root mean square) unless they are silent, and as long.
+What is estimated differs, and so does the meaning of its standard error. Attributions over a *declared set*
+are a mean over exactly these baselines: their error vanishes with more draws, and they tell nothing of
+others. Attributions over a *distribution* are a mean over all that could be drawn: every draw takes a
+fresh one, and the error includes the chance of the draw. A few drawn baselines, declared as a set, may be
+far from their distribution's mean at any number of draws.
+
+The families: all are as loud as the clip (the same root mean square) unless they are silent, and as long.
 """
 
 from __future__ import annotations
@@ -15,11 +21,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from wavshap_lightning.attribution.estimation.memory import in_parts
-from wavshap_lightning.attribution.estimation.problem import Score
+from wavshap_lightning.attribution.estimation.chunks import in_parts
+from wavshap_lightning.attribution.estimation.problem import Score, first_not_finite
 from wavshap_lightning.errors import AttributionError
 
 Encode = Callable[[Float[Tensor, "clips *input"]], Float[Tensor, "clips *encoded"]]
+Waveform = Float[Tensor, " samples"]
+
+SPECTRUM_WINDOW = 512
+QUIET = (1.0, 0.1)
+MIN_CHANGE_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class BaselineSet:
 
     Args:
         values: The baselines, one a row.
-        name: Which family they are of.
+        name: Name of their family.
 
     Raises:
         AttributionError: If they are no rows of a tensor, there is none, or one is not finite.
@@ -45,14 +56,19 @@ class BaselineSet:
             )
         if len(self.values) == 0:
             raise AttributionError(f"baselines={self.name!r} is empty; declare at least one baseline")
-        bad = _rows_not_finite(self.values)
-        if bad:
+        bad = first_not_finite(self.values)
+        if bad is not None:
             raise AttributionError(
-                f"baselines={self.name!r}: those with indices {bad} hold NaN or infinity; leave them out"
+                f"baselines={self.name!r}: the one with index {bad} holds NaN or infinity; leave it out"
             )
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def estimand(self) -> str:
+        """What a mean over these baselines estimates, in words."""
+        return f"the mean over exactly {len(self)} declared baselines ({self.name})"
 
     def through(self, encode: Encode) -> BaselineSet:
         """These baselines one stage further on, for an input that went through the same stage.
@@ -68,10 +84,9 @@ class BaselineDistribution:
     """A distribution: the mean over all it could yield is what is estimated.
 
     Args:
-        stream: Makes an endless (or `capacity` long) iterator of single baselines from a generator; every
-            draw takes the next. All randomness comes from the generator.
-        name: Which family they are of.
-        capacity: How many different baselines there are; None if without end.
+        stream: Makes an iterator of single baselines from a generator, the only source of chance; every draw
+            takes the next.
+        name: Name of the family.
         encode: A stage every baseline goes through after it was drawn.
 
     >>> steps = BaselineDistribution(lambda generator: iter([torch.zeros(2), torch.ones(2)]))
@@ -82,8 +97,12 @@ class BaselineDistribution:
 
     stream: Callable[[torch.Generator], Iterator[Tensor]]
     name: str = "distribution"
-    capacity: int | None = None
     encode: Encode | None = None
+
+    @property
+    def estimand(self) -> str:
+        """What a mean over draws from the distribution estimates, in words."""
+        return f"the mean over the distribution of baselines ({self.name})"
 
     def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "count *input"]:
         """Fresh baselines.
@@ -96,15 +115,15 @@ class BaselineDistribution:
         return self.encoded(take(self.stream(generator), count, self.name))
 
     def encoded(self, values: Float[Tensor, "count *input"]) -> Float[Tensor, "count *encoded"]:
-        """What was drawn, after the stage."""
+        """Drawn baselines after the stage."""
         return values if self.encode is None else _encoded(self.encode, values)
 
     def declare(self, count: int, generator: torch.Generator) -> BaselineSet:
-        """Draw some and declare them: from here on the mean over exactly these is meant."""
+        """A declared set of some that are drawn now: from here on the mean over exactly these is meant."""
         return BaselineSet(self.draw(count, generator), self.name)
 
     def through(self, encode: Encode) -> BaselineDistribution:
-        """These baselines one stage further on; `encode` sees every baseline after it was drawn."""
+        """The distribution one stage further on; `encode` is applied to every baseline after it was drawn."""
         before = self.encode
         chained = encode if before is None else (lambda values: encode(before(values)))
         return replace(self, encode=chained)
@@ -119,7 +138,7 @@ Baselines = BaselineSet | BaselineDistribution
 
 
 def check_kind(baselines: object) -> None:
-    """Refuse what says neither of itself.
+    """Refuse anything but the two kinds of baselines.
 
     Raises:
         AttributionError: If these are neither a declared set nor a distribution.
@@ -131,11 +150,26 @@ def check_kind(baselines: object) -> None:
         )
 
 
-def take(stream: Iterator[Tensor], count: int, name: str) -> Float[Tensor, "count *input"]:
-    """The next `count` baselines of a stream.
+def declared_only(baselines: object) -> BaselineSet:
+    """The baselines, if they are a declared set, for methods that take the same ones throughout.
 
     Raises:
-        AttributionError: If the stream ends before, or what it gives is not of one shape.
+        AttributionError: If they are not.
+    """
+    check_kind(baselines)
+    if not isinstance(baselines, BaselineSet):
+        raise AttributionError(
+            f"baselines={getattr(baselines, 'name', '')!r} is a distribution; this method needs the "
+            "same ones throughout: use baselines.declare(count, generator)"
+        )
+    return baselines
+
+
+def take(stream: Iterator[Tensor], count: int, name: str) -> Float[Tensor, "count *input"]:
+    """Next `count` baselines of a stream; `name` is that of their family, for a message.
+
+    Raises:
+        AttributionError: If the stream ends before, or gives something else than tensors of one shape.
     """
     drawn = list(islice(stream, count))
     if len(drawn) < count:
@@ -152,18 +186,6 @@ def take(stream: Iterator[Tensor], count: int, name: str) -> Float[Tensor, "coun
     return torch.stack(drawn)
 
 
-def _rows_not_finite(values: Tensor) -> list[int]:
-    finite = values.flatten(1).isfinite().all(1) if values.ndim > 1 else values.isfinite()
-    return (~finite).nonzero().flatten().tolist()
-
-
-SPECTRUM_WINDOW = 512
-QUIET = (1.0, 0.1)
-MIN_CHANGE_SHARE = 0.5
-
-Waveform = Float[Tensor, " samples"]
-
-
 def noise(clip: Waveform) -> BaselineDistribution:
     """White Gaussian noise at the clip's level: as loud, without any structure. The default.
 
@@ -175,7 +197,7 @@ def noise(clip: Waveform) -> BaselineDistribution:
 
 
 def spectral_noise(clip: Waveform) -> BaselineDistribution:
-    """Gaussian noise with the clip's long-term spectrum: as loud and as bright, without its course in time.
+    """Gaussian noise with the clip's long-term spectrum: at its level, without its course in time.
 
     The spectrum is the mean power of Hann windows of 512 samples, half overlapping (Welch 1967).
     """
@@ -204,7 +226,7 @@ def recordings(clip: Waveform, others: Sequence[Tensor], name: str = "other_clip
     Args:
         clip: The clip that is explained.
         others: The recordings.
-        name: Which of these they are (`"same_speaker_neutral"`, `"another_class"`, ...).
+        name: Name of the family (`"same_speaker_neutral"`, `"another_class"`, ...).
 
     Raises:
         AttributionError: If there is none, or one is empty, silent or not finite; its index is named.
@@ -217,30 +239,17 @@ def recordings(clip: Waveform, others: Sequence[Tensor], name: str = "other_clip
     return BaselineSet(torch.stack(fitted) if fitted else clip.new_empty(0, len(clip)), name)
 
 
-def as_distribution(declared: BaselineSet) -> BaselineDistribution:
-    """A declared set taken as drawn from a larger population, which is then what is estimated.
-
-    Every draw takes another one, in random order; there are no more draws than baselines.
-    """
-
-    def stream(generator: torch.Generator) -> Iterator[Tensor]:
-        for index in torch.randperm(len(declared), generator=generator).tolist():
-            yield declared.values[index]
-
-    return BaselineDistribution(stream, declared.name, capacity=len(declared))
-
-
 def silence(clip: Waveform, score: Score | None) -> BaselineSet:
     """Digital silence.
 
-    Ill-posed where the model divides the level out: on the path from silence such a score stays constant
-    until alpha is almost 0, where everything happens at once, and sums over the path miss it. The score is
-    asked at the clip, at a tenth of it and at silence: if less than half of the change lies in the upper
+    Ill-posed where the model is invariant to gain: on the path from silence such a score stays constant
+    until alpha is almost 0, where all of it changes at once, and sums over the path miss it. The score is
+    evaluated at the clip, at a tenth of it and at silence: if less than half of the change lies in the upper
     nine tenths of the path, silence is refused.
 
     Args:
         clip: The clip that is explained.
-        score: The score to check; None to go without, when the path is taken in decibels.
+        score: The score to check; None to skip the check, when the path is taken in decibels.
 
     Raises:
         AttributionError: If less than half of the score's change lies above alpha = 0.1.
@@ -255,7 +264,7 @@ def silence(clip: Waveform, score: Score | None) -> BaselineSet:
             raise AttributionError(
                 f"baselines='silence' is ill-posed for this score: at alpha={QUIET[1]} of the path from "
                 f"silence its logits differ by {early:.3g} from the clip's, at silence by {whole:.3g}: it "
-                "divides the level out, and most of the change lies where nothing is left to hear. Use "
+                "is invariant to gain, and most of the change lies where the clip is inaudible. Use "
                 "noise at the clip's level, or integrated gradients in decibels with silence(clip, None)"
             )
     return BaselineSet(silent[None], "silence")

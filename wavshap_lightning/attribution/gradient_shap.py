@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines, check_kind
-from wavshap_lightning.attribution.estimation.designs import DeclaredSpread, Design, FreshStrata
-from wavshap_lightning.attribution.estimation.method import Method, Options, Question, explain
-from wavshap_lightning.attribution.estimation.problem import Problem, Score
+from wavshap_lightning.attribution.baselines import Baselines, BaselineSet, check_kind
+from wavshap_lightning.attribution.estimation.designs import declared_spread, fresh_strata
+from wavshap_lightning.attribution.estimation.estimate import FIRST_DRAWS, Progress, Stopping, estimate
+from wavshap_lightning.attribution.estimation.problem import Score, open_problem
 from wavshap_lightning.attribution.estimation.sampling import seeded
-from wavshap_lightning.attribution.estimation.stopping import FIRST_DRAWS, Stopping
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.errors import AttributionError
+from wavshap_lightning.attribution.views.frames import View
 
 
 def gradient_shap(
@@ -26,31 +25,41 @@ def gradient_shap(
     *,
     generator: torch.Generator | int,
     stopping: Stopping | None = None,
-    options: Options | None = None,
+    views: Sequence[View] | None = None,
+    chunk_size: int | None = None,
+    progress: Progress | None = None,
 ) -> Attribution:
-    """What each element of the input contributed, against a set or a distribution of baselines.
+    """Contribution of each element of the input, against a set or a distribution of baselines.
 
     `phi_i = E_{b, alpha} [(x_i - b_i) d_i f(b + alpha (x - b))]`, `sum phi = f(x) - E_b f(b)`,
     with alpha uniform in [0, 1]. Sources: Lundberg and Lee (2017), the GradientExplainer of SHAP; Erion et
     al. (2021), expected gradients. Where we depart: alphas and baselines are not independent but spread
     evenly (a lattice over a declared set, strata for a distribution); what is missing to completeness is
-    shared out, and reported as it was before; the error of every unit is stated.
+    distributed over the units, and reported as it was before; the error of every unit is stated.
 
     Four draws for each baseline of a declared set, or a multiple of that, serve best. With a single
     baseline, integrated gradients are as good and cheaper.
 
+    The score's modules are in evaluation mode and take no gradient meanwhile; those it reaches in a way that
+    cannot be seen, give to [`leave_no_trace`][wavshap_lightning.attribution.no_trace.leave_no_trace] around
+    the call.
+
     Args:
-        score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone.
+        score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone. A
+            [`LinearFirst`][wavshap_lightning.attribution.estimation.problem.LinearFirst] or
+            [`PooledScore`][wavshap_lightning.attribution.estimation.problem.PooledScore] costs less.
         input: What is explained, without a batch axis.
-        baselines: Either kind; the record says which.
-        target: Which scalars.
+        baselines: A declared set or a distribution; the record says which.
+        target: Scalars of the logits that are explained.
         generator: A generator, from which a seed is drawn, or that seed.
         stopping: When to stop; after 64 draws if None.
-        options: See there.
+        views: Resolutions of attributions and errors; the elements of the input if None.
+        chunk_size: Draws that go through the model at once; found from input and memory if None.
+        progress: Called after every chunk with the draws done and planned.
 
     Raises:
-        AttributionError: If anything does not fit together, as the parts say; more draws than a
-            distribution has baselines.
+        AttributionError: If input, score, target, baselines and views do not fit together, a number on the
+            way is not finite, or the baselines of a distribution come to an end.
 
     >>> from wavshap_lightning.attribution.baselines import BaselineSet
     >>> weights = torch.tensor([[1.0, 0.0], [2.0, -1.0], [0.0, 3.0]])
@@ -63,26 +72,18 @@ def gradient_shap(
     check_kind(baselines)
     seed, own = seeded(generator)
     stopping = stopping or Stopping(num_draws=FIRST_DRAWS)
-    if isinstance(baselines, BaselineDistribution):
-        stopping = _within_capacity(stopping, baselines)
-
-    def design(problem: Problem) -> Design:
-        if isinstance(baselines, BaselineDistribution):
-            return FreshStrata(problem, baselines, own)
-        return DeclaredSpread(problem, baselines, own, stopping.first_draws)
-
-    method = Method("gradient_shap", stopping, baselines, seed)
-    return explain(method, design, Question(score, input, target, options or Options()))
-
-
-def _within_capacity(stopping: Stopping, baselines: BaselineDistribution) -> Stopping:
-    """No more draws than baselines: stop there, or refuse where exactly so many were asked for."""
-    capacity = baselines.capacity
-    if capacity is None or stopping.max_draws <= capacity:
-        return stopping
-    if stopping.num_draws is not None and not stopping.doubles:
-        raise AttributionError(
-            f"num_draws={stopping.num_draws}: a distribution gives every draw a fresh baseline, but "
-            f"baselines={baselines.name!r} has only {capacity}; take fewer draws, or declare them as a set"
+    with open_problem(score, input, target) as problem:
+        if isinstance(baselines, BaselineSet):
+            design = declared_spread(problem, baselines, own, stopping.first_draws)
+        else:
+            design = fresh_strata(problem, baselines, own)
+        return estimate(
+            problem,
+            design,
+            stopping,
+            method="gradient_shap",
+            seed=seed,
+            views=views,
+            chunk_size=chunk_size,
+            progress=progress,
         )
-    return replace(stopping, num_draws=capacity)

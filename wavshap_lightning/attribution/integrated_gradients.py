@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import log
+
+import numpy as np
+import torch
 from torch import Tensor
 
-from wavshap_lightning.attribution.baselines import Baselines, BaselineSet, check_kind
-from wavshap_lightning.attribution.estimation.designs import Quadrature
-from wavshap_lightning.attribution.estimation.method import Method, Options, Question, explain
-from wavshap_lightning.attribution.estimation.problem import Score
-from wavshap_lightning.attribution.estimation.sampling import gauss_legendre
-from wavshap_lightning.attribution.estimation.stopping import Stopping
+from wavshap_lightning.attribution.baselines import Baselines, declared_only
+from wavshap_lightning.attribution.estimation.designs import DeclaredPaths, Design
+from wavshap_lightning.attribution.estimation.estimate import Progress, Stopping, estimate
+from wavshap_lightning.attribution.estimation.moments import WeightedSum
+from wavshap_lightning.attribution.estimation.problem import Score, open_problem
+from wavshap_lightning.attribution.estimation.sampling import Points
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.targets import Target
+from wavshap_lightning.attribution.views.frames import View
 from wavshap_lightning.errors import AttributionError
+
+SILENT_DB = -120.0
+"""Level where a path in decibels begins; below it alpha is taken to be 0."""
 
 
 def integrated_gradients(
@@ -23,9 +32,11 @@ def integrated_gradients(
     *,
     num_nodes: int = 32,
     decibels: bool = False,
-    options: Options | None = None,
+    views: Sequence[View] | None = None,
+    chunk_size: int | None = None,
+    progress: Progress | None = None,
 ) -> Attribution:
-    """What each element of the input contributed along the straight path from each baseline.
+    """Contribution of each element of the input along the straight path from each baseline.
 
     `phi_i = (x_i - b_i) int_0^1 d_i f(b + alpha (x - b)) d alpha`, averaged over the set. Source:
     Sundararajan, Taly and Yan (2017). Where we depart: Gauss-Legendre nodes, whose weights sum to one, for
@@ -33,30 +44,58 @@ def integrated_gradients(
     nodes suffice, and nothing is corrected.
 
     Args:
-        score: As in [`gradient_shap`][wavshap_lightning.attribution.gradient_shap.gradient_shap], like
-            `input` and `target`.
-        input: See there.
+        score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone.
+        input: What is explained, without a batch axis.
         baselines: A declared set, often of one.
-        target: See there.
+        target: Scalars of the logits that are explained.
         num_nodes: Gradient evaluations for each baseline.
         decibels: Spread the nodes evenly over alpha in decibels: for a path from silence.
-        options: See there.
+        views: Resolutions of attributions; the elements of the input if None.
+        chunk_size: Nodes that go through the model at once; found from input and memory if None.
+        progress: Called after every chunk with the nodes done and planned.
 
     Raises:
-        AttributionError: If the baselines are a distribution, or anything does not fit together.
+        AttributionError: If the baselines are a distribution, or arguments do not fit together.
     """
-    check_kind(baselines)
-    if not isinstance(baselines, BaselineSet):
-        raise AttributionError(
-            f"baselines={baselines.name!r} is a distribution; integrated gradients start from declared "
-            "baselines: use baselines.declare(count, generator), or gradient_shap"
-        )
+    baselines = declared_only(baselines)
     points = gauss_legendre(num_nodes, len(baselines), decibels=decibels)
-    method = Method(
-        "integrated_gradients",
-        Stopping(num_draws=len(points)),
-        baselines,
-        settings={"num_nodes": num_nodes, "decibels": decibels},
-    )
-    question = Question(score, input, target, options or Options())
-    return explain(method, lambda problem: Quadrature(problem, baselines, points), question)
+    with open_problem(score, input, target) as problem:
+        paths = DeclaredPaths(problem, baselines)
+        return estimate(
+            problem,
+            Design(lambda _: [points], paths.place, lambda _: WeightedSum(), baselines, paths.after),
+            Stopping(num_draws=len(points)),
+            method="integrated_gradients",
+            settings={"num_nodes": num_nodes, "decibels": decibels},
+            views=views,
+            chunk_size=chunk_size,
+            progress=progress,
+        )
+
+
+def gauss_legendre(num_nodes: int, num_baselines: int = 1, *, decibels: bool = False) -> Points:
+    """Gauss-Legendre nodes on the path from each of a declared set of baselines.
+
+    Exact for gradients that are polynomials of alpha up to degree `2 num_nodes - 1`. In decibels the nodes
+    are spread evenly over `20 log10(alpha)` from -120 to 0: for scores that change with the order of
+    magnitude of alpha, as those that divide the level out do on the path from silence. The weights then
+    carry `d alpha / d log(alpha) = alpha`.
+
+    Raises:
+        AttributionError: If there is no node.
+
+    >>> gauss_legendre(2).alphas
+    tensor([0.2113, 0.7887], dtype=torch.float64)
+    """
+    if num_nodes < 1:
+        raise AttributionError(f"num_nodes={num_nodes} must be at least 1")
+    places, weights = (torch.from_numpy(numbers) for numbers in np.polynomial.legendre.leggauss(num_nodes))
+    alphas = (places + 1) / 2
+    if decibels:
+        span = -SILENT_DB / 20 * log(10)
+        alphas = torch.exp((alphas - 1) * span)
+        weights = weights / 2 * alphas * span
+        weights[0] += 1 - weights.sum()  # what lies below the range, all of it close to the first node
+    weights = weights / weights.sum() / num_baselines
+    baselines = torch.arange(num_baselines).repeat_interleave(num_nodes)
+    return Points(alphas.repeat(num_baselines), weights.repeat(num_baselines), baselines)

@@ -1,12 +1,13 @@
-"""The record of an explanation: what was found, how sure it is, and what it was found with."""
+"""Results: the attributions of a view with their errors, and the record of one explanation."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import platform
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from math import inf, isinf
 from pathlib import Path
@@ -19,68 +20,16 @@ from safetensors.torch import save
 from scipy.special import stdtrit
 from torch import Tensor
 
-from wavshap_lightning.attribution.estimation.moments import unit_sum
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError, WavshapError
 from wavshap_lightning.files import write_atomically
-
-
-@dataclass(frozen=True)
-class ViewEstimate:
-    """The attributions of one view.
-
-    Args:
-        values: Attribution of each unit to each target, after the correction.
-        stderr: Standard error of each; None for methods without chance.
-        degrees_of_freedom: Of Student's t for intervals.
-    """
-
-    values: Float64[Tensor, "targets *units"]
-    stderr: Float64[Tensor, "targets *units"] | None
-    degrees_of_freedom: float = float("inf")
-
-    def half_width(self, level: float = 0.95) -> Float64[Tensor, "targets *units"]:
-        """Half the width of the interval that covers the estimated mean with this probability, unit by unit.
-
-        Raises:
-            AttributionError: If the method has no standard error.
-        """
-        if self.stderr is None:
-            raise AttributionError("stderr=None: this method has no chance in it, and so no interval")
-        return self.stderr * float(stdtrit(self.degrees_of_freedom, (1 + level) / 2))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run found.
-
-    Args:
-        views: The views' attributions by name.
-        num_draws: Gradient evaluations it took.
-        mean_baseline_score: Mean score of the baselines for each target; None for methods without baselines.
-        baseline_score_std: How far the baselines' scores scatter.
-        gap: Sum of the attributions before the correction, minus `score - mean_baseline_score`.
-        unresolved: Units of the view of the tolerance whose interval is still too wide; None without
-            tolerance.
-        draws_needed: How many draws would resolve them, if the error falls as that of independent draws does;
-            None if all are resolved.
-    """
-
-    views: dict[str, ViewEstimate]
-    num_draws: int
-    mean_baseline_score: Float64[Tensor, " targets"] | None
-    baseline_score_std: Float64[Tensor, " targets"] | None
-    gap: Float64[Tensor, " targets"] | None
-    unresolved: Bool[Tensor, "targets *units"] | None
-    draws_needed: int | None
-
 
 FORMAT = 1
 MAX_NAMED = 10
 METADATA_KEY = "attribution"
 
 Parts = tuple[dict[str, Any], dict[str, Tensor]]
-"""Of a record: plain JSON types, and tensors by name."""
+"""A record taken apart: plain JSON types, and tensors by name."""
 
 T = TypeVar("T")
 
@@ -92,12 +41,37 @@ VERSIONS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
+class ViewEstimate:
+    """Attributions at one resolution, with their errors.
+
+    Args:
+        values: Attribution of each unit to each target, after the correction of the completeness gap.
+        stderr: Standard error of each; None for methods without chance.
+        degrees_of_freedom: Degrees of freedom of Student's t for intervals.
+    """
+
+    values: Float64[Tensor, "targets *units"]
+    stderr: Float64[Tensor, "targets *units"] | None
+    degrees_of_freedom: float = inf
+
+    def half_width(self, level: float = 0.95) -> Float64[Tensor, "targets *units"]:
+        """Half the width of the interval that covers the estimated mean with probability `level`.
+
+        Raises:
+            AttributionError: If the method has no standard error.
+        """
+        if self.stderr is None:
+            raise AttributionError("stderr=None: this method has no chance in it, and so no interval")
+        return self.stderr * float(stdtrit(self.degrees_of_freedom, (1 + level) / 2))
+
+
+@dataclass(frozen=True)
 class Provenance:
-    """What was explained, by the word of whoever asked.
+    """Clip and model of an explanation, as told by the caller.
 
     Args:
         clip_sha256: Digest of the clip's audio.
-        model_fingerprint: What identifies the model's weights.
+        model_fingerprint: Digest of the model's weights.
     """
 
     clip_sha256: str = ""
@@ -106,30 +80,28 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Attribution:
-    """One explanation.
-
-    Numbers with one entry a target are in the order of `target.classes`.
+    """One explanation. Numbers with one entry a target are in the order of `target.classes`.
 
     Args:
-        method: What it was made with.
+        method: Name of the method.
         estimand: In words, what the values estimate: the mean over which baselines.
         views: Attributions by view, after the correction.
-        target: What was explained.
-        prediction: The class with the largest logit.
+        target: Scalars that were explained.
+        prediction: Class with the largest logit.
         score: The target's scores of the input.
-        mean_baseline_score: Mean score of the baselines; None for methods without.
-        baseline_score_std: How far their scores scatter.
+        mean_baseline_score: Mean score of the baselines; None for methods without baselines.
+        baseline_score_std: Standard deviation of the baselines' scores.
         gap: Completeness gap before the correction: sum of the attributions minus
             (`score - mean_baseline_score`); None where completeness is not claimed.
-        num_draws: Gradient evaluations.
-        seed: Reproduces the draws, given as `generator`; None where there is no chance.
-        settings: What else it was made with, in plain JSON types.
-        input_sha256: Digest of the input tensor.
+        num_draws: Gradient evaluations, or forward passes of methods without gradients.
+        seed: Seed that reproduces the draws, given as `generator`; None where there is no chance.
+        settings: All other settings, in plain JSON types.
         provenance: Clip and model.
-        versions: Of the software.
+        versions: Versions of the software.
         unresolved: Units, of the view the tolerance was for, whose interval is too wide; None without
             tolerance.
-        draws_needed: How many draws would resolve them, estimated; None if all are.
+        draws_needed: How many draws would resolve them, if the error fell as that of independent draws; None
+            if all are resolved.
     """
 
     method: str
@@ -144,7 +116,6 @@ class Attribution:
     num_draws: int
     seed: int | None
     settings: Mapping[str, Any]
-    input_sha256: str
     provenance: Provenance = field(default_factory=Provenance)
     versions: Mapping[str, str] = field(default_factory=lambda: dict(VERSIONS))
     unresolved: Bool[Tensor, "targets *units"] | None = None
@@ -152,11 +123,11 @@ class Attribution:
 
     @property
     def resolved(self) -> bool:
-        """Whether the tolerance was reached; true where none was asked for."""
+        """True if the tolerance was reached, or none was asked for."""
         return self.unresolved is None or not bool(self.unresolved.any())
 
     def unresolved_in_words(self) -> str:
-        """Which units are not resolved, and how many draws it would take; empty if all are.
+        """Units that are not resolved, and how many draws it would take; empty if all are.
 
         The first ten are named by target and place, as in `class 1: 3, 4`, or `class 1: (3, 0), (3, 1)`.
         """
@@ -176,7 +147,7 @@ class Attribution:
 
     @property
     def relative_gap(self) -> tuple[float, ...] | None:
-        """`|gap| / max(|score - mean baseline score|, scatter of the baselines' scores)`, a target each."""
+        """`|gap| / max(|score - mean baseline score|, std of the baselines' scores)` of each target."""
         if self.gap is None or self.mean_baseline_score is None or self.baseline_score_std is None:
             return None
         rows = zip(self.gap, self.score, self.mean_baseline_score, self.baseline_score_std, strict=True)
@@ -184,21 +155,40 @@ class Attribution:
 
     def sums(self, view: str) -> Float64[Tensor, " targets"]:
         """Sum of a view's attributions for each target."""
-        return unit_sum(self.views[view].values)
+        values = self.views[view].values
+        return values.reshape(len(values), -1).sum(1)
+
+    def warned(self) -> Attribution:
+        """The record, after warnings to the caller of the method that it has found nothing, or too little.
+
+        Warns:
+            UserWarning: If the input does not influence a target, or the tolerance was not reached.
+        """
+        moved = [view.values.reshape(len(view.values), -1).any(1) for view in self.views.values()]
+        any_moved = torch.stack(moved).any(0).tolist()
+        still = [index for index, any_ in zip(self.target.classes, any_moved, strict=True) if not any_]
+        if still:
+            warnings.warn(
+                f"the input does not influence the {self.target.kind} of classes={still}: every attribution "
+                "is 0",
+                stacklevel=4,
+            )
+        if not self.resolved:
+            tolerance = self.settings["stopping"]["tolerance"]
+            warnings.warn(f"tolerance={tolerance}: {self.unresolved_in_words()}", stacklevel=4)
+        return self
 
     def save(self, path: str | Path) -> None:
-        """Write one safetensors file, all of it or nothing; numbers and words lie as JSON in its header.
-
-        The same record gives the same bytes.
+        """Write one safetensors file, all of it or nothing; the same record gives the same bytes.
 
         Raises:
-            OSError: If the disk refuses.
+            OSError: If the file cannot be written.
         """
         write_record(Path(path), METADATA_KEY, self.to_parts())
 
     @classmethod
     def load(cls, path: str | Path) -> Attribution:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
             AttributionError: If the file is missing, damaged, or not such a record.
@@ -207,12 +197,13 @@ class Attribution:
 
     def to_parts(self) -> Parts:
         """Plain JSON types and tensors, of which a file is made."""
-        degrees = [(name, _without_infinity(view.degrees_of_freedom)) for name, view in self.views.items()]
+        # JSON has no infinity; null stands for it
+        freedom = {name: view.degrees_of_freedom for name, view in self.views.items()}
         header = {
             "format": FORMAT,
-            **{name: getattr(self, name) for name in PLAIN_FIELDS},
+            **{name: getattr(self, name) for name in _plain_fields()},
             "target": self.target.as_dict(),
-            "degrees_of_freedom": degrees,
+            "degrees_of_freedom": [(name, None if isinf(df) else df) for name, df in freedom.items()],
             "provenance": vars(self.provenance),
         }
         tensors = {f"{name}/values": view.values for name, view in self.views.items()}
@@ -223,11 +214,11 @@ class Attribution:
 
     @classmethod
     def from_parts(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Attribution:
-        """What `to_parts` gave.
+        """Build the record from the parts that `to_parts` gave.
 
         Raises:
             KeyError: If something is missing.
-            ValueError: If it is of another format.
+            ValueError: If the format is another one.
         """
         if header["format"] != FORMAT:
             raise ValueError(f"format={header['format']}, this version reads format={FORMAT}")
@@ -237,9 +228,8 @@ class Attribution:
             )
             for name, degrees in header["degrees_of_freedom"]
         }
-        plain = {name: from_json(header[name]) for name in PLAIN_FIELDS}
         return cls(
-            **plain,
+            **{name: from_json(header[name]) for name in _plain_fields()},
             views=views,
             target=Target.from_dict(header["target"]),
             provenance=Provenance(**header["provenance"]),
@@ -247,28 +237,16 @@ class Attribution:
         )
 
 
-PLAIN_FIELDS = (
-    "method",
-    "estimand",
-    "prediction",
-    "score",
-    "mean_baseline_score",
-    "baseline_score_std",
-    "gap",
-    "num_draws",
-    "seed",
-    "settings",
-    "input_sha256",
-    "versions",
-    "draws_needed",
-)
+def _plain_fields() -> list[str]:
+    apart = {"views", "target", "provenance", "unresolved"}
+    return [one.name for one in fields(Attribution) if one.name not in apart]
 
 
 def write_record(path: Path, key: str, parts: Parts) -> None:
     """Write a record as one safetensors file, whole or not at all, its plain part under `key` in the header.
 
     Raises:
-        OSError: If the disk refuses.
+        OSError: If the file cannot be written.
     """
     header, tensors = parts
     plain = json.dumps(header, sort_keys=True, allow_nan=False)
@@ -276,7 +254,7 @@ def write_record(path: Path, key: str, parts: Parts) -> None:
 
 
 def read_record(path: Path, key: str, from_parts: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:
-    """Read what `write_record` wrote.
+    """Read a record that `write_record` wrote.
 
     Raises:
         AttributionError: If the file is missing, damaged, or not such a record.
@@ -308,10 +286,6 @@ def tensor_sha256(values: Tensor) -> str:
     return hashlib.sha256(described + array.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
-def _without_infinity(number: float) -> float | None:
-    return None if isinf(number) else number
-
-
 def from_json(value: Any) -> Any:  # noqa: ANN401 - whatever a header holds
-    """A field of a record: JSON has lists where a record has tuples."""
+    """A field of a record, with tuples in place of JSON's lists."""
     return tuple(value) if isinstance(value, list) else value

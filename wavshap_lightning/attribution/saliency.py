@@ -1,17 +1,18 @@
-"""Gradients at the input, to be compared with: they have no baseline and claim no completeness."""
+"""Gradients at the input, for comparison: they have no baseline and claim no completeness."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.attribution.estimation.designs import Design, Placement
-from wavshap_lightning.attribution.estimation.method import Method, Options, Question, explain
-from wavshap_lightning.attribution.estimation.moments import Moments, PairMoments, WeightedSum
-from wavshap_lightning.attribution.estimation.problem import Problem, Score, image
+from wavshap_lightning.attribution.estimation.estimate import FIRST_DRAWS, Progress, Stopping, estimate
+from wavshap_lightning.attribution.estimation.moments import PairMoments, WeightedSum
+from wavshap_lightning.attribution.estimation.problem import Problem, Score, open_problem
 from wavshap_lightning.attribution.estimation.sampling import Points, seeded
-from wavshap_lightning.attribution.estimation.stopping import FIRST_DRAWS, Stopping
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views.frames import View
@@ -23,26 +24,24 @@ def saliency(
     input: Tensor,  # noqa: A002 - the word for it
     target: Target,
     *,
-    options: Options | None = None,
+    views: Sequence[View] | None = None,
 ) -> Attribution:
     """The gradient at the input, with its sign.
 
-    Source: Simonyan, Vedaldi and Zisserman (2014), who take absolute values; we leave that to who looks at
-        it.
+    Source: Simonyan, Vedaldi and Zisserman (2014), who take absolute values; we keep the sign.
 
     Args:
-        score: As in [`gradient_shap`][wavshap_lightning.attribution.gradient_shap.gradient_shap], like the
-            rest.
-        input: See there.
-        target: See there.
-        options: See there.
+        score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone.
+        input: What is explained, without a batch axis.
+        target: Scalars of the logits that are explained.
+        views: Resolutions of attributions; the elements of the input if None.
 
     Raises:
-        AttributionError: If anything does not fit together.
+        AttributionError: If input, score, target and views do not fit together.
     """
-    method = Method("saliency", Stopping(num_draws=1))
-    question = Question(score, input, target, options or Options())
-    return explain(method, _gradient_there, question)
+    with open_problem(score, input, target) as problem:
+        design = _around_input(problem, torch.ones_like(problem.input))
+        return estimate(problem, design, Stopping(num_draws=1), method="saliency", views=views)
 
 
 def input_x_gradient(
@@ -50,15 +49,15 @@ def input_x_gradient(
     input: Tensor,  # noqa: A002 - the word for it
     target: Target,
     *,
-    options: Options | None = None,
+    views: Sequence[View] | None = None,
 ) -> Attribution:
     """The gradient at the input times the input: exact for a linear score without an offset.
 
-    Source: Shrikumar et al. (2016). Arguments and errors as in [`saliency`][].
+    Source: Shrikumar et al. (2016). Arguments and errors are those of [`saliency`][].
     """
-    method = Method("input_x_gradient", Stopping(num_draws=1))
-    question = Question(score, input, target, options or Options())
-    return explain(method, lambda problem: _AroundInput(problem, problem.input), question)
+    with open_problem(score, input, target) as problem:
+        design = _around_input(problem, problem.input)
+        return estimate(problem, design, Stopping(num_draws=1), method="input_x_gradient", views=views)
 
 
 def smooth_grad(
@@ -69,87 +68,70 @@ def smooth_grad(
     generator: torch.Generator | int,
     relative_noise: float = 0.15,
     stopping: Stopping | None = None,
-    options: Options | None = None,
+    views: Sequence[View] | None = None,
+    chunk_size: int | None = None,
+    progress: Progress | None = None,
 ) -> Attribution:
     """The mean gradient in a cloud of Gaussian noise around the input.
 
     Source: Smilkov et al. (2017), whose noise is likewise relative to the input's range.
 
     Args:
-        score: As in [`saliency`][], like `input`, `target` and `options`.
-        input: See there.
-        target: See there.
+        score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone.
+        input: What is explained, without a batch axis.
+        target: Scalars of the logits that are explained.
         generator: A generator, from which a seed is drawn, or that seed.
         relative_noise: Standard deviation of the noise, as a share of the input's range.
         stopping: When to stop; after 64 draws if None.
-        options: See there.
+        views: Resolutions of attributions and errors; the elements of the input if None.
+        chunk_size: Draws that go through the model at once; found from input and memory if None.
+        progress: Called after every chunk with the draws done and planned.
 
     Raises:
-        AttributionError: If the noise is not positive, or anything does not fit together.
+        AttributionError: If the noise is not positive, or arguments do not fit together.
     """
     if not relative_noise > 0:
         raise AttributionError(f"relative_noise={relative_noise} must be greater than 0; saliency has none")
     seed, own = seeded(generator)
-    method = Method(
-        "smooth_grad",
-        stopping or Stopping(num_draws=FIRST_DRAWS),
-        seed=seed,
-        settings={"relative_noise": relative_noise},
-    )
-    question = Question(score, input, target, options or Options())
-    return explain(method, lambda problem: _in_a_cloud(problem, relative_noise, own), question)
+    with open_problem(score, input, target) as problem:
+        noise_std = float(problem.input.max() - problem.input.min()) * relative_noise
+        return estimate(
+            problem,
+            _around_input(problem, torch.ones_like(problem.input), noise_std, own),
+            stopping or Stopping(num_draws=FIRST_DRAWS),
+            method="smooth_grad",
+            seed=seed,
+            settings={"relative_noise": relative_noise},
+            views=views,
+            chunk_size=chunk_size,
+            progress=progress,
+        )
 
 
-def _gradient_there(problem: Problem) -> Design:
-    return _AroundInput(problem, torch.ones_like(problem.input))
-
-
-def _in_a_cloud(problem: Problem, relative_noise: float, generator: torch.Generator) -> Design:
-    span = float(problem.input.max() - problem.input.min())
-    return _AroundInput(problem, torch.ones_like(problem.input), span * relative_noise, generator)
-
-
-class _AroundInput:
+def _around_input(
+    problem: Problem,
+    direction: Float[Tensor, " *input"],
+    noise_std: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Design:
     """Draws at the input itself or, with a generator, in a cloud around it."""
+    direction_after = problem.after_step(direction[None])[0]
 
-    def __init__(
-        self,
-        problem: Problem,
-        direction: Float[Tensor, " *input"],
-        noise_std: float = 0.0,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        self._problem = problem
-        self._direction = direction
-        self._direction_after = image(problem.first, direction[None])[0]
-        self._noise_std = noise_std
-        self._generator = generator
-
-    def extend(self, count: int) -> list[Points]:
-        """One block of equal draws."""
+    def extend(count: int) -> list[Points]:
         ones = torch.ones(count, dtype=torch.float64)
         return [Points(ones, ones / count)]
 
-    def place(self, points: Points) -> Placement:
-        """At the input, plus noise."""
-        positions = torch.stack([self._position() for _ in range(len(points))])
-        directions = self._direction.expand(len(points), *self._direction.shape)
-        return Placement(positions, directions, self._direction_after.expand_as(positions))
+    def position() -> Float[Tensor, " *path"]:
+        if generator is None:
+            return problem.input_after
+        drawn = torch.randn(problem.input.shape, generator=generator).to(problem.input)
+        return problem.after_step((problem.input + noise_std * drawn)[None])[0]
 
-    def _position(self) -> Float[Tensor, " *path"]:
-        if self._generator is None:
-            return self._problem.input_after
-        there = self._problem.input
-        drawn = torch.randn(there.shape, generator=self._generator)
-        return image(self._problem.first, (there + self._noise_std * drawn.to(there))[None])[0]
+    def place(points: Points) -> Placement:
+        positions = torch.stack([position() for _ in range(len(points))])
+        directions = direction.expand(len(points), *direction.shape)
+        return Placement(positions, directions, direction_after.expand_as(positions))
 
-    def moments_for(self, view: View) -> Moments:  # noqa: ARG002 - all views alike
-        """Pairs of independent draws, or the single value."""
-        return WeightedSum() if self._generator is None else PairMoments()
-
-    def name_draw(self, points: Points, index: int) -> str:  # noqa: ARG002 - all draws alike
-        """Where it lies."""
-        return "at the input" if self._generator is None else "near the input"
-
-    def declared(self) -> None:
-        """There are no baselines."""
+    where = "at the input" if generator is None else "near the input"
+    moments = WeightedSum if generator is None else PairMoments
+    return Design(extend, place, lambda _: moments(), name_draw=lambda *_: where)

@@ -225,7 +225,7 @@ class _Pair:
             scores = [_rest(path, one) for one in stages]
             targets = [self._target(one) for one in self.explainers]
             found = attribute(
-                replace(begun, score=_joint(scores, targets), first=None),
+                replace(begun, score=_joint(scores, targets)),
                 Target("logit", (FIRST, SECOND, DIFFERENCE)),
                 settings,
                 self._views(path, stages[0], len(waveform)),

@@ -277,8 +277,7 @@ def _one_target(name: str, labels: Sequence[str], prediction: int, kind: ScoreKi
 def _some(baselines: Baselines, seed: int) -> Tensor:
     if not isinstance(baselines, BaselineDistribution):
         return baselines.values[:NUM_BASELINES]
-    count = NUM_BASELINES if baselines.capacity is None else min(NUM_BASELINES, baselines.capacity)
-    return baselines.draw(count, torch.Generator().manual_seed(seed))
+    return baselines.draw(NUM_BASELINES, torch.Generator().manual_seed(seed))
 
 
 def _relative(change: float, whole: float) -> float:

@@ -453,7 +453,9 @@ class Explanation:
             raise AttributionError(f"by={by!r} must be one of {', '.join(get_args(Reduction))}")
         if by == "max":
             largest = over_frames(self.values("layers", f"layer_{layer}", target), by, axis=0)
-            return [NeuronRank(unit.index[0], unit.value, None) for unit in top(largest, k, sign=sign)]
+            return [
+                NeuronRank(neuron, float(largest[neuron]), None) for (neuron,) in top(largest, k, sign=sign)
+            ]
         count = self.times["layers"].count if by == "mean" else 1
         return [
             NeuronRank(neuron, value / count, None if half is None else half / count)
@@ -501,8 +503,10 @@ class Explanation:
             if not 0 <= layer < len(values):
                 raise AttributionError(f"layer={layer} does not exist; use 0 to {len(values) - 1}")
             values, half_widths = values[layer], None if half_widths is None else half_widths[layer]
-        ranked = top(values, k, stderr=half_widths, sign=sign)
-        return [(unit.index[0], unit.value, unit.stderr) for unit in ranked]
+        return [
+            (place, float(values[place]), None if half_widths is None else float(half_widths[place]))
+            for (place,) in top(values, k, sign=sign)
+        ]
 
     def _view(self, stage: str, view: str) -> ViewEstimate:
         if stage not in self.attributions:

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines, BaselineSet
-from wavshap_lightning.attribution.estimation.estimate import Progress
-from wavshap_lightning.attribution.estimation.method import Options, Question
-from wavshap_lightning.attribution.estimation.problem import LinearStep, Score
-from wavshap_lightning.attribution.estimation.stopping import Stopping
+from wavshap_lightning.attribution.estimation.estimate import Progress, Stopping
+from wavshap_lightning.attribution.estimation.problem import Score
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.record import Attribution, Provenance
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
 from wavshap_lightning.attribution.shapley.game import Players, equal_spans, members
-from wavshap_lightning.attribution.shapley.kernel_shap import kernel_shap
-from wavshap_lightning.attribution.shapley.lime import lime
-from wavshap_lightning.attribution.shapley.occlusion import occlusion
-from wavshap_lightning.attribution.shapley.shapley import shapley
+from wavshap_lightning.attribution.shapley.perturbation import lime, occlusion
+from wavshap_lightning.attribution.shapley.shapley import kernel_shap, shapley
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views.frames import View, grouped, summed
 from wavshap_lightning.attribution.views.layers import layer_detail, layer_frame, layer_mix, layer_neuron
 from wavshap_lightning.attribution.views.spectral import band_frame
 from wavshap_lightning.explainer.baselines import at_stage
-from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, SPAN_METHODS, ExplainSettings, Stage
+from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, ExplainSettings, Stage
 from wavshap_lightning.explainer.stages import Stages
 from wavshap_lightning.explainer.time_grid import STFT, TimeGrid, mel_band_edges, segment_membership
 
@@ -53,7 +50,7 @@ def units_of(
     """
     match path:
         case "frames":
-            return _with_segments(summed(1, name="frames", neighbours=True), settings, times[path])
+            return _with_segments(summed(1, name="frames", smooth_variance=True), settings, times[path])
         case "layers":
             return _layer_units(settings, mix_weights)
         case "waveform":
@@ -77,20 +74,18 @@ def _layer_units(settings: ExplainSettings, mix_weights: Float[Tensor, " layer"]
     return (by_frame, layer_neuron(mix_weights), layers, *in_full)
 
 
-def coarser(view: View, name: str, add_up: Map, *, neighbours: bool = False) -> View:
+def coarser(view: View, name: str, add_up: Map) -> View:
     """Sums of a view's units, with errors of their own.
 
     Args:
         view: Whose units.
         name: What the sums are.
         add_up: The sums; linear.
-        neighbours: As in [`View`][wavshap_lightning.attribution.views.frames.View].
     """
     return View(
         name,
         lambda gradients, directions: add_up(view.project(gradients, directions)),
-        neighbours,
-        view.after_first,
+        after_step=view.after_step,
     )
 
 
@@ -106,34 +101,6 @@ EXACT_SPANS, FITTED_SPANS = 8, 16
 DEFAULT_EVALUATIONS = 512
 
 
-def take_away(
-    question: Question, baselines: Baselines, settings: ExplainSettings, times: TimeGrid
-) -> Attribution:
-    """Run the method of the settings.
-
-    Args:
-        question: What is explained: from frames to logits.
-        baselines: Frames that stand for absence.
-        settings: How; the method is one of those that take spans away.
-        times: Where frames lie in time.
-    """
-    asked = (question.score, question.input, baselines, players_of(settings, times), question.target)
-    options = question.options
-    match settings.method:
-        case "occlusion":
-            return occlusion(*asked, options=options)
-        case "shapley":
-            return shapley(*asked, options=options)
-        case _:
-            fitted = kernel_shap if settings.method == "kernel_shap" else lime
-            return fitted(
-                *asked,
-                generator=settings.seed,
-                num_coalitions=_num_coalitions(settings, baselines),
-                options=options,
-            )
-
-
 def players_of(settings: ExplainSettings, times: TimeGrid) -> Players:
     """The settings' segments and what is left of the clip, or equal spans."""
     if settings.segments:
@@ -141,13 +108,6 @@ def players_of(settings: ExplainSettings, times: TimeGrid) -> Players:
         return members(segment_membership(times, spans), name="segments")
     usual = {"occlusion": -(-times.count // FRAMES_A_SPAN), "shapley": EXACT_SPANS}
     return equal_spans(times.count, settings.num_spans or usual.get(settings.method, FITTED_SPANS))
-
-
-def _num_coalitions(settings: ExplainSettings, baselines: Baselines) -> int:
-    """An even number, as all baselines take part in each."""
-    evaluations = settings.num_draws or DEFAULT_EVALUATIONS
-    shared_by = len(baselines) if isinstance(baselines, BaselineSet) else 1
-    return evaluations // shared_by // 2 * 2
 
 
 @dataclass(frozen=True)
@@ -158,13 +118,11 @@ class Beginning:
         input: The clip at this stage.
         score: The rest of the classifier.
         baselines: At this stage.
-        first: A linear step before the score.
     """
 
     input: Tensor
     score: Score
     baselines: Baselines
-    first: LinearStep | None = None
 
 
 def begin(
@@ -189,7 +147,7 @@ def begin(
             case "layers":
                 layers = stages.encoder(stages.frontend(waveform[None]))[0]
                 after = at_stage(baselines, (stages.frontend, stages.encoder), waveform)
-                return Beginning(layers, stages.classify_mixed, after, layer_mix(stages.mix_weights))
+                return Beginning(layers, layer_mix(stages.mix_weights, stages.classify_mixed), after)
 
 
 def attribute(
@@ -203,90 +161,82 @@ def attribute(
     max_seconds: float | None = None,
     progress: Progress | None = None,
 ) -> Attribution:
-    """Run the method of the settings from one beginning.
+    """Run the method of the settings from one stage.
 
     Args:
-        beginning: Where.
+        beginning: Input, rest of the classifier and baselines at the stage.
         target: What is explained.
-        settings: How.
-        views: At what resolution; a tolerance is meant for the first.
-        times: Where frames lie in time.
-        provenance: For the record.
-        max_seconds: This path's share of the time.
-        progress: Told of every chunk.
+        settings: Method, draws and seed.
+        views: Resolutions of the result; a tolerance is meant for the first.
+        times: Times of the frames.
+        provenance: Clip and model, for the record.
+        max_seconds: This stage's share of the time.
+        progress: Called after every chunk with the draws done and planned.
     """
-    options = Options(
-        views=views,
-        chunk_size=settings.chunk_size,
-        provenance=provenance,
-        progress=progress,
-        first=beginning.first,
-    )
-    if settings.method in SPAN_METHODS:
-        question = Question(beginning.score, beginning.input, target, options)
-        return take_away(question, beginning.baselines, settings, times)
-    return METHODS[settings.method](beginning, target, settings, _stopping(settings, max_seconds), options)
+    score, clip, baselines = beginning.score, beginning.input, beginning.baselines
+    seed, chunk_size = settings.seed, settings.chunk_size
+    num_baselines = len(baselines) if isinstance(baselines, BaselineSet) else 1
+    stopping = _stopping(settings, max_seconds)
+    match settings.method:
+        case "gradient_shap":
+            found = gradient_shap(
+                score,
+                clip,
+                baselines,
+                target,
+                generator=seed,
+                stopping=stopping,
+                views=views,
+                chunk_size=chunk_size,
+                progress=progress,
+            )
+        case "integrated_gradients":
+            found = integrated_gradients(
+                score,
+                clip,
+                baselines,
+                target,
+                num_nodes=max(1, stopping.max_draws // num_baselines),
+                decibels=settings.decibels and clip.ndim == 1,
+                views=views,
+                chunk_size=chunk_size,
+                progress=progress,
+            )
+        case "smooth_grad":
+            found = smooth_grad(
+                score,
+                clip,
+                target,
+                generator=seed,
+                stopping=stopping,
+                views=views,
+                chunk_size=chunk_size,
+                progress=progress,
+            )
+        case "saliency":
+            found = saliency(score, clip, target, views=views)
+        case "input_x_gradient":
+            found = input_x_gradient(score, clip, target, views=views)
+        case _:
+            players = players_of(settings, times)
+            span_method = _span_method(settings, num_baselines)
+            found = span_method(
+                score, clip, baselines, players, target, chunk_size=chunk_size, progress=progress
+            )
+    return replace(found, provenance=provenance)
+
+
+def _span_method(settings: ExplainSettings, num_baselines: int) -> Callable[..., Attribution]:
+    """The method that replaces spans of frames, with its own settings filled in."""
+    if settings.method in ("occlusion", "shapley"):
+        return occlusion if settings.method == "occlusion" else shapley
+    # an even number, as all baselines take part in each
+    num_coalitions = (settings.num_draws or DEFAULT_EVALUATIONS) // num_baselines // 2 * 2
+    fitted = kernel_shap if settings.method == "kernel_shap" else lime
+    return partial(fitted, generator=settings.seed, num_coalitions=num_coalitions)
 
 
 def _stopping(settings: ExplainSettings, max_seconds: float | None) -> Stopping:
     open_ended = settings.tolerance is not None or max_seconds is not None
     num_draws = settings.num_draws or (None if open_ended else DEFAULT_DRAWS)
     return Stopping(num_draws, settings.tolerance, max_seconds)
-
-
-def _gradient_shap(
-    beginning: Beginning, target: Target, settings: ExplainSettings, stopping: Stopping, options: Options
-) -> Attribution:
-    return gradient_shap(
-        beginning.score,
-        beginning.input,
-        beginning.baselines,
-        target,
-        generator=settings.seed,
-        stopping=stopping,
-        options=options,
-    )
-
-
-def _integrated_gradients(
-    beginning: Beginning, target: Target, settings: ExplainSettings, stopping: Stopping, options: Options
-) -> Attribution:
-    declared = beginning.baselines
-    num_baselines = len(declared) if isinstance(declared, BaselineSet) else 1
-    return integrated_gradients(
-        beginning.score,
-        beginning.input,
-        declared,
-        target,
-        num_nodes=max(1, stopping.max_draws // num_baselines),
-        decibels=settings.decibels and beginning.input.ndim == 1,
-        options=options,
-    )
-
-
-def _smooth_grad(
-    beginning: Beginning, target: Target, settings: ExplainSettings, stopping: Stopping, options: Options
-) -> Attribution:
-    return smooth_grad(
-        beginning.score,
-        beginning.input,
-        target,
-        generator=settings.seed,
-        stopping=stopping,
-        options=options,
-    )
-
-
-Run = Callable[[Beginning, Target, ExplainSettings, Stopping, Options], Attribution]
-
-METHODS: Mapping[str, Run] = {
-    "gradient_shap": _gradient_shap,
-    "integrated_gradients": _integrated_gradients,
-    "smooth_grad": _smooth_grad,
-    "saliency": lambda begun, target, _, __, options: saliency(
-        begun.score, begun.input, target, options=options
-    ),
-    "input_x_gradient": lambda begun, target, _, __, options: input_x_gradient(
-        begun.score, begun.input, target, options=options
-    ),
-}

@@ -1,20 +1,19 @@
-"""Designs: which draws are taken, where they lie, and how their error is told."""
+"""Designs: which draws are taken, where they lie, and how their error is computed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet, take
-from wavshap_lightning.attribution.estimation.lattice_variance import LATTICE, NET, NetMoments
-from wavshap_lightning.attribution.estimation.moments import Moments, PairMoments, WeightedSum
-from wavshap_lightning.attribution.estimation.problem import Problem, first_not_finite, image
+from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines, BaselineSet, take
+from wavshap_lightning.attribution.estimation.lattice_variance import LATTICE, NET, BlockMoments
+from wavshap_lightning.attribution.estimation.moments import PairMoments, WeightedSum
+from wavshap_lightning.attribution.estimation.problem import Problem, first_not_finite
 from wavshap_lightning.attribution.estimation.sampling import (
     LATTICE_PARTS,
     AlphaStrata,
@@ -25,17 +24,19 @@ from wavshap_lightning.attribution.estimation.sampling import (
 from wavshap_lightning.attribution.views.frames import View
 from wavshap_lightning.errors import AttributionError
 
+Moments = WeightedSum | PairMoments | BlockMoments
+
 LATTICE_BASELINES = 4
-"""From so many on, the shifts of a lattice are many enough for its error to be told more closely."""
+"""From so many on, the shifts of a lattice are many enough for its error to be stated more closely."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Some draws, ready to be evaluated.
+    """Positions and directions of some draws.
 
     Args:
-        positions: Where the gradient is taken: after the score's first step, where there is one.
-        directions: What it is multiplied with: before that step.
+        positions: Where the gradient is taken: after the score's linear first step, where there is one.
+        directions: Factors of the gradients, before that step.
         directions_after: The directions after that step.
         fresh: The baselines of these draws after that step, where each took its own.
     """
@@ -53,171 +54,146 @@ class Placement:
         return Placement(self.positions[part], self.directions[part], self.directions_after[part], fresh)
 
 
-@runtime_checkable
-class Design(Protocol):
-    """A plan of draws that can go on; the estimator asks for blocks and places them chunk by chunk."""
-
-    def extend(self, count: int) -> list[Points]:
-        """The next `count` draws, in blocks."""
-        ...
-
-    def place(self, points: Points) -> Placement:
-        """Where these draws lie; asked once for each, in order."""
-        ...
-
-    def moments_for(self, view: View) -> Moments:
-        """What adds up the terms of a view."""
-        ...
-
-    def name_draw(self, points: Points, index: int) -> str:
-        """Words for one of these draws, for a message."""
-        ...
-
-    def declared(self) -> Float[Tensor, "baselines *path"] | None:
-        """The baselines of a declared set after the score's first step; None without such a set."""
-        ...
+def by_path(points: Points, index: int) -> str:
+    """Words for a draw on a path, for a message."""
+    own = "a baseline of its own" if points.baselines is None else f"baseline={int(points.baselines[index])}"
+    return f"{own}, alpha={float(points.alphas[index]):.4f}"
 
 
-class DeclaredSpread:
-    """Draws spread evenly over alpha and the baselines of a declared set.
+@dataclass(frozen=True)
+class Design:
+    """A plan of draws, which can be asked for more.
 
-    A lattice where every baseline gets the same multiple of four draws at first; a Sobol net, which serves
-    any number, where not.
+    Args:
+        extend: Gives the next so many draws, in blocks.
+        place: Gives the positions of some draws; called once for each, in order.
+        moments: Makes the sums for a view's terms.
+        baselines: Where the paths begin; None for methods without paths.
+        declared: The baselines of a declared set after the score's linear first step; None without such a
+            set.
+        name_draw: Gives words for one of some draws, for a message.
     """
 
-    def __init__(
-        self, problem: Problem, baselines: BaselineSet, generator: torch.Generator, first_draws: int
-    ) -> None:
-        self._paths = _DeclaredPaths(problem, baselines)
-        on_lattice = first_draws % (LATTICE_PARTS * len(baselines)) == 0
-        self._sampler = (BaselineLattice if on_lattice else SobolNet)(len(baselines), generator)
-        self._credit = LATTICE if on_lattice and len(baselines) >= LATTICE_BASELINES else NET
-        self._started = False
+    extend: Callable[[int], list[Points]]
+    place: Callable[[Points], Placement]
+    moments: Callable[[View], Moments]
+    baselines: Baselines | None = None
+    declared: Float[Tensor, "baselines *path"] | None = None
+    name_draw: Callable[[Points, int], str] = by_path
+
+
+def declared_spread(
+    problem: Problem, baselines: BaselineSet, generator: torch.Generator, first_draws: int
+) -> Design:
+    """Draws spread evenly over alpha and the baselines of a declared set.
+
+    A lattice where every baseline gets the same multiple of four draws at first; otherwise a Sobol net, which
+    serves any number.
+
+    Args:
+        problem: What is explained.
+        baselines: The declared set.
+        generator: Source of shifts or scrambling.
+        first_draws: Number of draws that will be asked for first.
+    """
+    on_lattice = first_draws % (LATTICE_PARTS * len(baselines)) == 0
+    sampler = (BaselineLattice if on_lattice else SobolNet)(len(baselines), generator)
+    reduction = LATTICE if on_lattice and len(baselines) >= LATTICE_BASELINES else NET
+    paths = DeclaredPaths(problem, baselines)
+    return Design(
+        _Quarters(sampler).extend,
+        paths.place,
+        lambda view: BlockMoments(smooth=view.smooth_variance, reduction=reduction),
+        baselines,
+        paths.after,
+    )
+
+
+class _Quarters:
+    """Draws in four quarters at first, then as many again in halves, so that the parts can be compared."""
+
+    def __init__(self, sampler: BaselineLattice | SobolNet) -> None:
+        self._sampler = sampler
+        self._parts = 4
 
     def extend(self, count: int) -> list[Points]:
-        """Four quarters first, then halves of as many again."""
-        points, parts = self._sampler.draw(count), 2 if self._started else 4
+        points = self._sampler.draw(count)
         points = replace(points, weights=points.weights * count)  # twice as many draws weigh twice as much
-        self._started = True
-        edges = [count * part // parts for part in range(parts + 1)]
+        edges = [count * part // self._parts for part in range(self._parts + 1)]
+        self._parts = 2
         return [points[slice(*pair)] for pair in pairwise(edges) if pair[0] < pair[1]]
 
-    def place(self, points: Points) -> Placement:
-        """On the straight path from each draw's baseline."""
-        return self._paths.place(points)
 
-    def moments_for(self, view: View) -> Moments:
-        """The parts are compared."""
-        return NetMoments(neighbours=view.neighbours, credit=self._credit)
+def fresh_strata(problem: Problem, baselines: BaselineDistribution, generator: torch.Generator) -> Design:
+    """Strata of alpha, each draw with a baseline of its own from a distribution.
 
-    def name_draw(self, points: Points, index: int) -> str:
-        """With its baseline and alpha."""
-        return _named(points, index)
-
-    def declared(self) -> Float[Tensor, "baselines *path"]:
-        """The set after the score's first step."""
-        return self._paths.after
-
-
-class Quadrature:
-    """Every baseline of a declared set with the same nodes; there is no chance in it."""
-
-    def __init__(self, problem: Problem, baselines: BaselineSet, points: Points) -> None:
-        self._paths = _DeclaredPaths(problem, baselines)
-        self._points = points
-
-    def extend(self, count: int) -> list[Points]:
-        """All of them at once."""
-        return [self._points[:count]]
-
-    def place(self, points: Points) -> Placement:
-        """On the straight path from each draw's baseline."""
-        return self._paths.place(points)
-
-    def moments_for(self, view: View) -> Moments:  # noqa: ARG002 - all views alike
-        """A weighted sum."""
-        return WeightedSum()
-
-    def name_draw(self, points: Points, index: int) -> str:
-        """With its baseline and alpha."""
-        return _named(points, index)
-
-    def declared(self) -> Float[Tensor, "baselines *path"]:
-        """The set after the score's first step."""
-        return self._paths.after
+    Args:
+        problem: What is explained.
+        baselines: The distribution.
+        generator: Source of alphas and baselines.
+    """
+    strata = AlphaStrata(generator)
+    return Design(
+        lambda count: [strata.draw(count)],
+        _FreshPaths(problem, baselines, generator).place,
+        lambda _: PairMoments(),
+        baselines,
+    )
 
 
-class FreshStrata:
-    """Strata of alpha, each draw with a baseline of its own from a distribution."""
+class _FreshPaths:
+    """Straight paths from the next baselines of a stream."""
 
     def __init__(self, problem: Problem, baselines: BaselineDistribution, generator: torch.Generator) -> None:
         self._problem = problem
         self._baselines = baselines
-        self._strata = AlphaStrata(generator)
         self._stream: Iterator[Tensor] = baselines.stream(generator)
         self._num_placed = 0
 
-    def extend(self, count: int) -> list[Points]:
-        """One block of pairs."""
-        return [self._strata.draw(count)]
-
     def place(self, points: Points) -> Placement:
-        """On the straight path from the next baselines of the stream."""
         drawn = take(self._stream, len(points), self._baselines.name)
         encoded = self._baselines.encoded(drawn)
         fresh = like_input(encoded, self._problem.input, self._baselines.name, self._num_placed)
         self._num_placed += len(points)
-        after = image(self._problem.first, fresh)
-        return replace(along_path(self._problem, fresh, after, points), fresh=after)
-
-    def moments_for(self, view: View) -> Moments:  # noqa: ARG002 - all views alike
-        """Pairs of neighbouring strata are compared."""
-        return PairMoments()
-
-    def name_draw(self, points: Points, index: int) -> str:
-        """With its alpha; its baseline is its own."""
-        return _named(points, index)
-
-    def declared(self) -> None:
-        """There is no such set."""
+        after = self._problem.after_step(fresh)
+        return replace(_along_path(self._problem, fresh, after, points), fresh=after)
 
 
-class _DeclaredPaths:
-    """The straight paths from a declared set, which goes through the score's first step once."""
+class DeclaredPaths:
+    """Straight paths from a declared set, which goes through the score's linear first step once.
+
+    Args:
+        problem: What is explained.
+        baselines: The declared set.
+    """
 
     def __init__(self, problem: Problem, baselines: BaselineSet) -> None:
         self._problem = problem
         self._values = like_input(baselines.values, problem.input, baselines.name)
-        self.after = image(problem.first, self._values)
+        self.after = problem.after_step(self._values)
 
     def place(self, points: Points) -> Placement:
+        """Positions and directions of draws that name their baselines."""
         assert points.baselines is not None  # noqa: S101 - draws of a set have them; tells the type checker
         values = _rows(self._values, points.baselines)
-        after = values if self._problem.first is None else _rows(self.after, points.baselines)
-        return along_path(self._problem, values, after, points)
+        after = values if self._problem.step is None else _rows(self.after, points.baselines)
+        return _along_path(self._problem, values, after, points)
 
 
 def _rows(values: Tensor, chosen: Int[Tensor, " draws"]) -> Tensor:
-    """Those rows; a single one without a copy, which a large input would feel."""
+    # a single row is not copied: of a large input that would take long
     return values[int(chosen) :][:1] if len(chosen) == 1 else values[chosen.to(values.device)]
 
 
-def along_path(
+def _along_path(
     problem: Problem,
     baselines: Float[Tensor, "draws *input"],
     after: Float[Tensor, "draws *path"],
     points: Points,
 ) -> Placement:
-    """`A b + alpha A (x - b)`, `x - b` and `A (x - b)`, with `A` the score's first step.
-
-    Args:
-        problem: Holds the input, before and after the step.
-        baselines: The draws' baselines.
-        after: They after the step.
-        points: The draws.
-    """
+    """`A b + alpha A (x - b)`, `x - b` and `A (x - b)`, with `A` the score's linear first step."""
     directions = problem.input - baselines
-    directions_after = directions if problem.first is None else problem.input_after - after
+    directions_after = directions if problem.step is None else problem.input_after - after
     alphas = points.alphas.to(after).reshape(-1, *(1,) * (after.ndim - 1))
     return Placement(after + alphas * directions_after, directions, directions_after)
 
@@ -228,10 +204,16 @@ def like_input(
     name: str,
     start: int = 0,
 ) -> Float[Tensor, "draws *input"]:
-    """Baselines on the input's device and in its precision; counted from `start` in messages.
+    """Baselines on the input's device and in its precision.
+
+    Args:
+        values: The baselines.
+        input: The input.
+        name: Their family, for a message.
+        start: The number of the first draw, for a message.
 
     Raises:
-        AttributionError: If they have another shape, or one is not finite.
+        AttributionError: If their shape is not that of the input, or one is not finite.
     """
     if values.shape[1:] != input.shape:
         raise AttributionError(
@@ -246,8 +228,3 @@ def like_input(
             "encodes them"
         )
     return values.detach().to(input)
-
-
-def _named(points: Points, index: int) -> str:
-    own = "a baseline of its own" if points.baselines is None else f"baseline={int(points.baselines[index])}"
-    return f"{own}, alpha={float(points.alphas[index]):.4f}"

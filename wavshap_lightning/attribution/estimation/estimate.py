@@ -1,22 +1,23 @@
-"""The estimator: draws in, attributions with their error out. Every method is a design run by it."""
+"""The estimator: runs a design of draws until it is enough, and gives attributions with their error."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from math import ceil
+from numbers import Integral, Real
+from typing import Any
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor
 
-from wavshap_lightning.attribution.estimation.chunks import Chunks
+from wavshap_lightning.attribution.estimation.chunks import Chunks, in_parts
 from wavshap_lightning.attribution.estimation.designs import Design, Placement
-from wavshap_lightning.attribution.estimation.moments import Summary, broadcast
+from wavshap_lightning.attribution.estimation.moments import broadcast
 from wavshap_lightning.attribution.estimation.problem import (
-    Gradients,
     Problem,
     dense,
     first_not_finite,
@@ -24,10 +25,12 @@ from wavshap_lightning.attribution.estimation.problem import (
     totals,
 )
 from wavshap_lightning.attribution.estimation.sampling import Points
-from wavshap_lightning.attribution.estimation.stopping import Stopping
-from wavshap_lightning.attribution.record import Outcome, ViewEstimate
-from wavshap_lightning.attribution.views.frames import View, of_terms
+from wavshap_lightning.attribution.record import Attribution, ViewEstimate
+from wavshap_lightning.attribution.views.frames import View, elements, of_terms
 from wavshap_lightning.errors import AttributionError
+
+FIRST_DRAWS = 64
+MAX_DRAWS = 4096
 
 Progress = Callable[[int, int], None]
 """Called after every chunk with the draws done and those planned so far."""
@@ -35,86 +38,157 @@ Progress = Callable[[int, int], None]
 TOTAL = of_terms("total", lambda terms: terms.flatten(2).sum(2))
 
 
+@dataclass(frozen=True)
+class Stopping:
+    """When to stop: a number of draws, a tolerance, seconds, or several; the first that is reached.
+
+    A tolerance is reached when the half-width of the 95 % interval of every unit is at most `tolerance`
+    times the largest absolute attribution of the view, for each target. It is checked after at most 64
+    draws and whenever their number has doubled.
+
+    Args:
+        num_draws: Take exactly so many. With a tolerance or seconds: at most so many, in doublings (of 100
+            that are 50 and 100).
+        tolerance: Relative half-width to reach.
+        max_seconds: Stop after the chunk during which these are over. The result depends on the machine.
+        view: Name of the view the tolerance is for; the first if empty.
+
+    Raises:
+        AttributionError: If nothing is given, or a number is not positive.
+    """
+
+    num_draws: int | None = None
+    tolerance: float | None = None
+    max_seconds: float | None = None
+    view: str = ""
+
+    def __post_init__(self) -> None:
+        given = {"num_draws": self.num_draws, "tolerance": self.tolerance, "max_seconds": self.max_seconds}
+        if all(value is None for value in given.values()):
+            raise AttributionError("stopping: give num_draws, tolerance or max_seconds")
+        for name, value in given.items():
+            whole = name == "num_draws"
+            kind: type = Integral if whole else Real
+            if value is not None and not (isinstance(value, kind) and value > 0):
+                what = "whole number" if whole else "number"
+                raise AttributionError(f"{name}={value!r} must be a {what} greater than 0")
+        if self.num_draws is not None:
+            object.__setattr__(self, "num_draws", int(self.num_draws))  # NumPy's numbers are no JSON
+
+    @property
+    def first_draws(self) -> int:
+        """Number of draws before the first check: what doubles to the most, or nearly.
+
+        >>> Stopping(100, tolerance=0.1).first_draws, Stopping(tolerance=0.1).first_draws
+        (50, 64)
+        """
+        first, doubles = self.max_draws, self.tolerance is not None or self.max_seconds is not None
+        while doubles and first > FIRST_DRAWS:
+            first //= 2
+        return first
+
+    @property
+    def max_draws(self) -> int:
+        """Upper limit of draws: `num_draws`, else 4096 for a tolerance, else without end."""
+        if self.num_draws is not None:
+            return self.num_draws
+        return MAX_DRAWS if self.tolerance is not None else 2**62
+
+
 def estimate(
     problem: Problem,
     design: Design,
-    views: Sequence[View],
     stopping: Stopping,
     *,
-    chunks: Chunks,
-    baseline_scores: Float64[Tensor, "baselines targets"] | None = None,
+    method: str,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    views: Sequence[View] | None = None,
+    chunk_size: int | None = None,
     progress: Progress | None = None,
-) -> Outcome:
+    clock: Callable[[], float] = time.monotonic,
+) -> Attribution:
     """Draw until it is enough.
 
     With terms `y_j = gradient_j * direction_j` of the draws and their totals `s_j`, the attributions are the
-    mean of `y`, plus each unit's share of what is missing to `f(x) - mean f(b)`, a number that is known: the
-    total is the control variate of every unit. Memory does not grow with the draws.
+    mean of `y`, minus each unit's share of the completeness gap, which is known: the total is the control
+    variate of every unit. Memory does not grow with the draws but by a few numbers each.
 
     Args:
         problem: What is explained.
-        design: Which draws.
-        views: At what resolution; the first also decides when a tolerance is reached, unless `stopping`
-            names another.
+        design: Which draws are taken.
         stopping: When to stop.
-        chunks: How many draws go at once.
-        baseline_scores: Scores of a declared set; those of fresh baselines are computed as they come.
-        progress: Told after every chunk.
+        method: Name of the method, for the record.
+        seed: Seed of the design, for the record; None where there is no chance.
+        settings: What is particular to the method, in plain JSON types, for the record.
+        views: Resolutions of the result; the elements of the input if None. The first decides when a
+            tolerance is reached, unless `stopping` names another.
+        chunk_size: Draws that go through the model at once; found from input and memory if None.
+        progress: Called after every chunk with the draws done and planned.
+        clock: Gives the time in seconds.
 
     Raises:
         AttributionError: If a score or gradient on the way is not finite, or two views share a name.
+
+    Warns:
+        UserWarning: If the input does not influence a target, or the tolerance was not reached.
     """
-    _check_views(views, stopping)
-    run = _Run(problem, design, views, chunks, baseline_scores)
-    deadline = None if stopping.max_seconds is None else time.monotonic() + stopping.max_seconds
-    wanted = stopping.first_draws
+    views = _checked((elements(),) if views is None else views, stopping)
+    run = _Run(problem, design, views, Chunks(chunk_size, problem.input))
+    deadline = None if stopping.max_seconds is None else clock() + stopping.max_seconds
+    wanted, unresolved, needed = stopping.first_draws, None, None
+
+    def late() -> bool:
+        return deadline is not None and clock() >= deadline
+
     while True:
-        planned = run.num_draws + wanted
-        run.draw(wanted, deadline, None if progress is None else partial(_report, progress, planned))
-        outcome = run.outcome(stopping)
-        late = deadline is not None and time.monotonic() >= deadline
-        reached = stopping.tolerance is not None and outcome.draws_needed is None
-        if late or reached or 2 * run.num_draws > stopping.max_draws:
-            return outcome
+        run.draw(wanted, progress, late)
+        found, gap = run.views()
+        if stopping.tolerance is not None:
+            watched = found[stopping.view or views[0].name]
+            unresolved, needed = _unresolved(watched, stopping.tolerance, run.num_draws)
+        reached = stopping.tolerance is not None and needed is None
+        if late() or reached or 2 * run.num_draws > stopping.max_draws:
+            break
         wanted = run.num_draws
-
-
-def _report(progress: Progress, planned: int, done: int) -> None:
-    progress(done, planned)
-
-
-@dataclass(frozen=True)
-class _Evaluated:
-    """Some draws' terms in every view, and what goes with them."""
-
-    units: list[Tensor]
-    totals: Float64[Tensor, "draws targets"]
-    weights: Float64[Tensor, " draws"]
-    fresh_scores: Float64[Tensor, "draws targets"] | None
+    baselines, scores = design.baselines, run.baseline_scores
+    name = None if baselines is None else baselines.name
+    return Attribution(
+        method=method,
+        estimand="the gradient at or around the input" if baselines is None else baselines.estimand,
+        views=found,
+        target=problem.target,
+        prediction=problem.prediction,
+        score=tuple(problem.target_scores.tolist()),
+        mean_baseline_score=None if scores is None else tuple(scores.mean(0).tolist()),
+        baseline_score_std=None if scores is None else tuple(scores.std(0, unbiased=False).tolist()),
+        gap=None if gap is None else tuple(gap.tolist()),
+        num_draws=run.num_draws,
+        seed=seed,
+        settings={"stopping": asdict(stopping), "baselines": name, "views": [*found], **(settings or {})},
+        unresolved=unresolved,
+        draws_needed=needed,
+    ).warned()
 
 
 class _Run:
-    """The sums of one run."""
+    """Sums of one run of the estimator."""
 
-    def __init__(
-        self,
-        problem: Problem,
-        design: Design,
-        views: Sequence[View],
-        chunks: Chunks,
-        baseline_scores: Float64[Tensor, "baselines targets"] | None,
-    ) -> None:
+    def __init__(self, problem: Problem, design: Design, views: Sequence[View], chunks: Chunks) -> None:
         self.num_draws = 0
         self._problem = problem
         self._design = design
-        self._views = [*views, TOTAL]
-        self._moments = [design.moments_for(view) for view in self._views]
+        self._views = views
+        self._moments = [design.moments(view) for view in (*views, TOTAL)]
         self._chunks = chunks
-        self._baseline_scores = (
-            _ScoreSums() if baseline_scores is None else _ScoreSums().plus(baseline_scores)
-        )
+        self._scores: list[Float64[Tensor, "baselines targets"]] = []
+        if design.declared is not None and design.baselines is not None:
+            scored = partial(problem.scores, what=f"baselines={design.baselines.name!r}: baseline")
+            self._scores.append(in_parts(scored, design.declared, Chunks(chunks.size, problem.input)))
 
-    def draw(self, count: int, deadline: float | None, progress: Callable[[int], None] | None) -> None:
+    def draw(self, count: int, progress: Progress | None, late: Callable[[], bool]) -> None:
+        """Take so many draws, or fewer if it gets late."""
+        planned = self.num_draws + count
         for block in self._design.extend(count):
             for moments in self._moments:
                 moments.open_block()
@@ -122,55 +196,21 @@ class _Run:
             while start < len(block):
                 points = block[start : start + self._chunks.size]
                 start += len(points)
-                self._evaluate(points)
+                placed = self._design.place(points)  # once: a stream of baselines does not go back
+                for part, attempt in self._chunks.parts(len(points)):
+                    with attempt:
+                        units, fresh = self._evaluate(points[part], placed[part])
+                    if not attempt.failed:
+                        self._add(units, points[part].weights, fresh)
+                        del units, fresh  # their memory is for the next chunk
                 if progress is not None:
-                    progress(self.num_draws)
-                if deadline is not None and time.monotonic() >= deadline:
+                    progress(self.num_draws, planned)
+                if late():
                     return
 
-    def _evaluate(self, points: Points) -> None:
-        waiting = points
-
-        def evaluate(placed: Placement) -> _Evaluated:
-            return self._terms(waiting[: len(placed)], placed)
-
-        def accept(found: _Evaluated) -> None:
-            nonlocal waiting
-            waiting = waiting[len(found.totals) :]
-            self._accept(found)
-
-        self._chunks.feed(self._design.place(points), evaluate, accept)
-
-    def _terms(self, points: Points, placed: Placement) -> _Evaluated:
+    def _evaluate(self, points: Points, placed: Placement) -> tuple[list[Tensor], Tensor | None]:
+        """Terms of some draws in every view, their totals as the last, and the scores of fresh baselines."""
         scores, gradients = self._problem.gradients(placed.positions)
-        self._check_finite(points, scores, gradients)
-        fresh = placed.fresh
-        with torch.no_grad():  # a view or a step may hold tensors that would be differentiated
-            sums = totals(gradients, placed.directions_after)
-            units = self._units(gradients, placed.directions)
-        return _Evaluated(
-            [*units, sums],
-            sums,
-            points.weights.to(sums),
-            None if fresh is None else self._problem.scores(fresh, "baseline of draw", self.num_draws),
-        )
-
-    def _units(self, gradients: Gradients, directions: Float[Tensor, "draws *input"]) -> list[Tensor]:
-        """What every view but the total makes of some draws; gradients go back through the step once."""
-        views, first = self._views[:-1], self._problem.first
-        before = gradients
-        if not all(view.after_first for view in views):
-            before = dense(gradients) if first is None else first.adjoint(dense(gradients))
-        return [_project(view, gradients if view.after_first else before, directions) for view in views]
-
-    def _accept(self, found: _Evaluated) -> None:
-        for moments, units in zip(self._moments, found.units, strict=True):
-            moments.add(units, found.totals, found.weights)
-        if found.fresh_scores is not None:
-            self._baseline_scores = self._baseline_scores.plus(found.fresh_scores)
-        self.num_draws += len(found.totals)
-
-    def _check_finite(self, points: Points, scores: Tensor, gradients: Gradients) -> None:
         for what, values in (("score", scores), ("gradient", numbers(gradients))):
             index = first_not_finite(values)
             if index is not None:
@@ -179,65 +219,48 @@ class _Run:
                     "is not finite; look for an overflow, a division by zero or a square root of zero in the "
                     "model there"
                 )
-
-    def outcome(self, stopping: Stopping) -> Outcome:
-        *summaries, total = (moments.summarise() for moments in self._moments)
-        scores = self._baseline_scores
-        known = scores.count > 0
-        gap = total.mean - (self._problem.score - scores.mean) if known else None
-        views = {
-            view.name: _corrected(summary, gap) for view, summary in zip(self._views, summaries, strict=False)
-        }
-        unresolved, needed = None, None
-        if stopping.tolerance is not None:
-            chosen = views[stopping.view or self._views[0].name]
-            unresolved, needed = _unresolved(chosen, stopping.tolerance, self.num_draws)
-        return Outcome(
-            views,
-            self.num_draws,
-            scores.mean if known else None,
-            scores.std if known else None,
-            gap,
-            unresolved,
-            needed,
+        with torch.no_grad():  # a view or a step may hold tensors that would be differentiated
+            before, step = gradients, self._problem.step
+            if not all(view.after_step for view in self._views):
+                before = dense(gradients) if step is None else step.adjoint(dense(gradients))
+            units = []
+            for view in self._views:
+                terms = view.project(gradients if view.after_step else before, placed.directions)
+                if terms.shape[:2] != scores.shape:
+                    raise AttributionError(
+                        f"view={view.name!r} turned gradients of (draws, targets)={(*scores.shape,)} into "
+                        f"shape {tuple(terms.shape)}; it must keep both axes: (draws, targets, *units)"
+                    )
+                units.append(terms.double())
+            units.append(totals(gradients, placed.directions_after))
+        fresh = placed.fresh
+        return units, None if fresh is None else self._problem.scores(
+            fresh, self.num_draws, what="baseline of draw"
         )
 
-
-@dataclass(frozen=True)
-class _ScoreSums:
-    """Mean and scatter of the baselines' scores."""
-
-    count: int = 0
-    sums: Tensor | float = 0.0
-    squares: Tensor | float = 0.0
-    first: Tensor | float = 0.0
-
-    def plus(self, scores: Float64[Tensor, "baselines targets"]) -> _ScoreSums:
-        first = self.first if self.count else scores[0]
-        apart = scores - first
-        return _ScoreSums(
-            self.count + len(scores), self.sums + apart.sum(0), self.squares + apart.square().sum(0), first
-        )
+    def _add(self, units: list[Tensor], weights: Tensor, fresh_scores: Tensor | None) -> None:
+        for moments, terms in zip(self._moments, units, strict=True):
+            moments.add(terms, units[-1], weights.to(units[-1]))
+        if fresh_scores is not None:
+            self._scores.append(fresh_scores)
+        self.num_draws += len(weights)
 
     @property
-    def mean(self) -> Tensor:
-        return torch.as_tensor(self.first + self.sums / self.count)
+    def baseline_scores(self) -> Float64[Tensor, "baselines targets"] | None:
+        return torch.cat(self._scores) if self._scores else None
 
-    @property
-    def std(self) -> Tensor:
-        apart = self.sums / self.count
-        return torch.as_tensor(self.squares / self.count - apart * apart).clamp(min=0).sqrt()
-
-
-def _corrected(summary: Summary, gap: Float64[Tensor, " targets"] | None) -> ViewEstimate:
-    values = summary.mean
-    if gap is not None and summary.gap_share is not None:
-        values = values - summary.gap_share * broadcast(gap, values)
-    return ViewEstimate(values, summary.stderr, summary.degrees_of_freedom)
+    def views(self) -> tuple[dict[str, ViewEstimate], Float64[Tensor, " targets"] | None]:
+        """Attributions by view after the correction, and the completeness gap before."""
+        scores, gap = self.baseline_scores, None
+        if scores is not None:
+            gap = self._moments[-1].mean - (self._problem.target_scores - scores.mean(0))
+        found = zip(self._views, self._moments[:-1], strict=True)
+        return {view.name: moments.estimate(gap) for view, moments in found}, gap
 
 
 def _unresolved(found: ViewEstimate, tolerance: float, num_draws: int) -> tuple[Tensor, int | None]:
-    largest = found.values.abs().flatten(1).amax(1) if found.values.ndim > 1 else found.values.abs()
+    """Units whose interval is too wide, and how many draws would resolve them."""
+    largest = found.values.abs().reshape(len(found.values), -1).amax(1)
     allowed = broadcast(tolerance * largest, found.values)
     half_width = found.half_width()
     unresolved = half_width > allowed
@@ -247,22 +270,10 @@ def _unresolved(found: ViewEstimate, tolerance: float, num_draws: int) -> tuple[
     return unresolved, ceil(min(num_draws * excess * excess, 2.0**62))
 
 
-def _project(
-    view: View, gradients: Gradients, directions: Float[Tensor, "draws *input"]
-) -> Float64[Tensor, "draws targets *units"]:
-    units = view.project(gradients, directions)
-    expected = numbers(gradients).shape[:2]
-    if units.shape[:2] != expected:
-        raise AttributionError(
-            f"view={view.name!r} turned gradients of (draws, targets)={(*expected,)} into "
-            f"shape {tuple(units.shape)}; it must keep both axes and give (draws, targets, *units)"
-        )
-    return units.double()
-
-
-def _check_views(views: Sequence[View], stopping: Stopping) -> None:
+def _checked(views: Sequence[View], stopping: Stopping) -> Sequence[View]:
     names = [view.name for view in views]
     if not names or len({*names}) < len(names):
         raise AttributionError(f"views={names} must hold at least one view, each under a name of its own")
     if stopping.view and stopping.view not in names:
         raise AttributionError(f"stopping.view={stopping.view!r} is not among views={names}")
+    return views

@@ -1,4 +1,4 @@
-"""Streaming sums for draws that are spread evenly over a declared set of baselines: a net, a lattice."""
+"""Streaming sums of draws that are spread evenly over a declared set of baselines, and their error."""
 
 from __future__ import annotations
 
@@ -11,47 +11,49 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, pad
 
 from wavshap_lightning.attribution.estimation.moments import (
-    Summary,
+    Gap,
     Terms,
     Totals,
     Weights,
     broadcast,
+    corrected,
     gap_share,
     unit_sum,
 )
+from wavshap_lightning.attribution.record import ViewEstimate
 
 DEGREES_OF_FREEDOM = 8.0
 SHRINKAGE = 64
-SMOOTHED_NEIGHBOURS = 5
+SMOOTHED_NEIGHBORS = 5
 MAX_BLOCKS = 4
 
 
 @dataclass(frozen=True)
-class Credit:
-    """How much of what the last doubling gained is expected of the next one.
+class VarianceReduction:
+    """How much variance the next doubling of the draws is expected to take away, from what the last one did.
 
     Args:
-        factor: Gain expected for each gain seen.
-        most: Never more than this.
+        factor: Expected reduction for each reduction seen.
+        most: Upper limit.
     """
 
     factor: float = 1.0
     most: float = 4.0
 
 
-NET, LATTICE = Credit(), Credit(2.0, 16.0)
+NET, LATTICE = VarianceReduction(), VarianceReduction(2.0, 16.0)
 """A net gains as much again, a lattice more: in the end its variance falls 16 times with every doubling."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some draws that came one after another.
+    """Weighted sums over some draws that came one after another.
 
     Args:
-        count: How many.
+        count: Number of draws.
         weight: Sum of their weights.
-        sums: Sum of their terms, weighted.
-        totals: Sum of their totals, weighted.
+        sums: Weighted sum of their terms.
+        totals: Weighted sum of their totals.
     """
 
     count: int = 0
@@ -65,28 +67,24 @@ class Block:
         return self.sums / self.weight
 
     def __add__(self, other: Block) -> Block:
-        return Block(
-            self.count + other.count,
-            self.weight + other.weight,
-            self.sums + other.sums,
-            self.totals + other.totals,
-        )
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Block(*(one + another for one, another in pairs))
 
 
-class NetMoments:
-    """The error of draws that are spread evenly follows from how far their parts disagree.
+class BlockMoments:
+    """Sums of draws that are spread evenly: the error follows from how far their parts disagree.
 
     `v` is `sum w^2 (y - mean)^2 / (sum w)^2` for weights `w`, times `n / (n - 1)`; covariances likewise.
     With the halves' means `h1, h2` and the quarters' `q1 .. q4`, `s2 = (h1 - h2)^2 / 4` and
     `s4 = mean((q1 - q2)^2, (q3 - q4)^2) / 8` are the variances of the whole, were the halves, or the quarters
     of each half, independent. Their sums over units are `S2` and `S4`; `kappa = S2 / sum v` is what the net
     gains over independent draws, as far as its halves show. Its error falls faster than that of
-    independent parts: what one doubling gains beyond independence, `S4 / S2`, is credited once more, as `r`:
+    independent parts: what one doubling gains beyond independence, `S4 / S2`, is expected once more, as `r`:
     for a net as it is, held to 1 .. 4; for a lattice of four baselines or more doubled, held to 1 .. 16. Then
 
     `stderr^2 = (kappa v + smooth((s2 + 2 s4 S2 / S4) / 3)) / (2 r)`, Student's t with 8 degrees of freedom,
 
-    where `smooth` is a mean over 5 neighbours, if neighbours resemble one another. Own recipe. Simulated on
+    where `smooth` is a mean over 5 neighbors, if neighbors resemble one another. Own recipe. Simulated on
     small networks with 16 to 1024 draws, the 95 % intervals of nets of 1 to 100 baselines cover 93-98 %,
     those of lattices of one baseline 90-97 %, of more 96-100 %: the smoother the score, the further does the
     error of a lattice fall below what its parts can tell. Single units may lie further outside than Student's
@@ -96,13 +94,14 @@ class NetMoments:
     are, `s2` alone and without `r`, which errs on the safe side.
 
     Args:
-        neighbours: Whether neighbours along the last axis resemble one another.
-        credit: How `r` follows from the last doubling.
+        smooth: Whether neighbors along the last axis resemble one another, so that their variances may be
+            smoothed.
+        reduction: How `r` follows from the last doubling.
     """
 
-    def __init__(self, *, neighbours: bool = False, credit: Credit = NET) -> None:
-        self._neighbours = neighbours
-        self._credit = credit
+    def __init__(self, *, smooth: bool = False, reduction: VarianceReduction = NET) -> None:
+        self._smooth = smooth
+        self._reduction = reduction
         self._blocks: list[Block] = []
         self._first: tuple[Tensor, Tensor] | None = None
         self._squares = self._products = self._total_squares = torch.zeros(())
@@ -131,8 +130,13 @@ class NetMoments:
         self._products = self._products + (terms * broadcast(totals, terms)).sum(0)
         self._total_squares = self._total_squares + totals.square().sum(0)
 
-    def summarise(self) -> Summary:
-        """Mean, error and correction."""
+    @property
+    def mean(self) -> Float64[Tensor, "targets *units"]:
+        """Weighted mean of the terms."""
+        return sum(self._blocks, Block()).mean + (0.0 if self._first is None else self._first[0])
+
+    def estimate(self, gap: Gap) -> ViewEstimate:
+        """Mean with its error, corrected by each unit's share of the gap where there is one."""
         blocks = [block for block in self._blocks if block.count]
         whole = sum(blocks, Block())
         count, squares = whole.count, self._weight_squares
@@ -145,8 +149,9 @@ class NetMoments:
         )
         total_variance = _scatter(self._total_squares / squares, of_totals, of_totals)
         share = gap_share(covariance, total_variance, variance, count / (count + SHRINKAGE))
-        first = 0.0 if self._first is None else self._first[0]
-        return Summary(whole.mean + first, self._stderr(blocks, variance), DEGREES_OF_FREEDOM, share)
+        return ViewEstimate(
+            corrected(self.mean, share, gap), self._stderr(blocks, variance), DEGREES_OF_FREEDOM
+        )
 
     def _stderr(self, blocks: list[Block], variance: Tensor) -> Float64[Tensor, "targets *units"]:
         if len(blocks) == 1:
@@ -156,8 +161,8 @@ class NetMoments:
         gain = torch.ones_like(kappa)
         if len(blocks) == MAX_BLOCKS and len({block.count for block in blocks}) == 1:
             local, seen = _refined(blocks, local)
-            gain = (self._credit.factor * seen.clamp(min=1.0)).clamp(1.0, self._credit.most)
-        local = _smooth(local) if self._neighbours else local
+            gain = (self._reduction.factor * seen.clamp(min=1.0)).clamp(1.0, self._reduction.most)
+        local = _smoothed(local) if self._smooth else local
         return ((broadcast(kappa, variance) * variance + local) / (2 * broadcast(gain, variance))).sqrt()
 
 
@@ -173,20 +178,20 @@ def _scatter(products: Tensor, one: tuple[Tensor, ...], other: tuple[Tensor, ...
 
 
 def _disagreement(one: Block, other: Block) -> Float64[Tensor, "targets *units"]:
-    """Variance of the mean of both together, were they independent."""
+    """Variance of the mean of both together if they were independent."""
     share = one.count * other.count / (one.count + other.count) ** 2
     return (one.mean - other.mean).square() * share
 
 
 def _halves(blocks: list[Block]) -> tuple[Block, Block]:
-    """Cut where the two sides are most nearly of one size."""
+    """Blocks cut in two where the sides are most nearly of one size."""
     counts = list(accumulate(block.count for block in blocks))
     cut = min(range(1, len(blocks)), key=lambda place: abs(2 * counts[place - 1] - counts[-1]))
     return sum(blocks[:cut], Block()), sum(blocks[cut:], Block())
 
 
 def _refined(blocks: list[Block], of_halves: Tensor) -> tuple[Tensor, Float64[Tensor, " targets"]]:
-    """All three differences between parts as one, scaled to the halves'; and what the doubling gained."""
+    """Variance from all three differences between parts, scaled to the halves', and the doubling's gain."""
     first, second, third, fourth = blocks
     of_quarters = (_disagreement(first, second) + _disagreement(third, fourth)) / 4
     gain = (unit_sum(of_quarters) / unit_sum(of_halves)).nan_to_num(1.0, 1.0)
@@ -194,10 +199,10 @@ def _refined(blocks: list[Block], of_halves: Tensor) -> tuple[Tensor, Float64[Te
     return (of_halves + 2 * rescaled) / 3, gain
 
 
-def _smooth(values: Float64[Tensor, "targets *units"]) -> Float64[Tensor, "targets *units"]:
+def _smoothed(values: Float64[Tensor, "targets *units"]) -> Float64[Tensor, "targets *units"]:
     if values.ndim < 2:
-        return values  # a single unit has no neighbours
+        return values  # a single unit has no neighbors
     rows = values.reshape(1, -1, values.shape[-1])
-    half = SMOOTHED_NEIGHBOURS // 2
+    half = SMOOTHED_NEIGHBORS // 2
     padded = pad(rows, (half, half), mode="replicate")
-    return avg_pool1d(padded, SMOOTHED_NEIGHBOURS, 1).reshape(values.shape)
+    return avg_pool1d(padded, SMOOTHED_NEIGHBORS, 1).reshape(values.shape)

@@ -1,14 +1,12 @@
-"""Where on which path to take the gradient: points, with weights that sum to one.
+"""Samplers of points on the paths from baselines to the input, with weights that sum to one.
 
-Every sampler can go on: asked for more points, it fills the gaps that the earlier ones left.
+Every sampler can be asked for more points: they fill the gaps that the earlier ones left.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,17 +17,15 @@ SEED_RANGE = 2**63 - 1
 LATTICE_PARTS = 4
 SCRAMBLED_BITS = 16
 SOBOL_BITS = 30
-SILENT_DB = -120.0
-"""Where a path in decibels begins; below it alpha is taken to be 0."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """Some draws.
+    """Alphas, weights and baselines of some draws.
 
     Args:
-        alphas: Position on the path of each, 0 at the baseline and 1 at the input.
-        weights: What each counts for; they sum to one over the points asked for together.
+        alphas: Position of each draw on its path, 0 at the baseline and 1 at the input.
+        weights: Weight of each draw; they sum to one over the points asked for together.
         baselines: Index of each draw's baseline in the declared set; None where every draw takes a fresh one.
     """
 
@@ -49,7 +45,7 @@ def seeded(generator: torch.Generator | int) -> tuple[int, torch.Generator]:
     """A seed and a new generator that begins with it.
 
     Args:
-        generator: The seed itself, or a generator from which one is drawn; it moves on by that draw.
+        generator: The seed itself, or a generator from which one is drawn and which that draw advances.
 
     Raises:
         AttributionError: If the seed is negative, too large or no whole number.
@@ -77,8 +73,8 @@ class SobolNet:
     78-90 % where Owen's cover 97 %.
 
     Args:
-        num_baselines: Size of the declared set.
-        generator: Where the scrambling comes from.
+        num_baselines: Number of baselines in the declared set.
+        generator: Source of the scrambling.
     """
 
     def __init__(self, num_baselines: int, generator: torch.Generator) -> None:
@@ -88,14 +84,14 @@ class SobolNet:
         self._flips = torch.randint(0, 2, (2, 2 << SCRAMBLED_BITS), generator=generator)
 
     def draw(self, count: int) -> Points:
-        """The next `count` points of the sequence."""
+        """Next `count` points of the sequence."""
         coordinates = self._sequence.draw(count, dtype=torch.float64)
         alphas, places = (self._scramble(coordinates[:, axis], axis) for axis in (0, 1))
         baselines = (places * self._num_baselines).long().clamp(max=self._num_baselines - 1)
         return Points(alphas, torch.full_like(alphas, 1 / count), baselines)
 
     def _scramble(self, places: Float[Tensor, " draws"], axis: int) -> Float[Tensor, " draws"]:
-        """Flip each binary digit by a coin that belongs to the digits before it; the last ones are random."""
+        """Flip each binary digit by a random bit that belongs to those before it; the last are random."""
         digits = (places * 2**SOBOL_BITS).long() >> (SOBOL_BITS - SCRAMBLED_BITS)
         scrambled = torch.zeros_like(digits)
         for position in range(SCRAMBLED_BITS):
@@ -121,8 +117,8 @@ class BaselineLattice:
     constants are exact, and weights change by 7 % at most.
 
     Args:
-        num_baselines: Size of the declared set.
-        generator: Where the shifts come from.
+        num_baselines: Number of baselines in the declared set.
+        generator: Source of the shifts.
     """
 
     def __init__(self, num_baselines: int, generator: torch.Generator) -> None:
@@ -132,7 +128,7 @@ class BaselineLattice:
         self._num_each = self._first_each = 0
 
     def draw(self, count: int) -> Points:
-        """The first draws, or as many as there are already, between these.
+        """First `count` draws, or as many more as there are already, between these.
 
         They come in four parts, with as many draws of each baseline in each part, and each part spread
         evenly over the path.
@@ -168,7 +164,7 @@ class AlphaStrata:
     early, it leaves a random set of strata, so that any number of points is unbiased.
 
     Args:
-        generator: Where positions and order come from.
+        generator: Source of positions and order.
     """
 
     def __init__(self, generator: torch.Generator) -> None:
@@ -176,7 +172,7 @@ class AlphaStrata:
         self._alphas = torch.empty(0, dtype=torch.float64)
 
     def draw(self, count: int) -> Points:
-        """`count` points: the first ones, or as many as there are already.
+        """First `count` points, or as many more as there are already.
 
         Raises:
             AttributionError: If it is another number, which could not be spread evenly.
@@ -199,31 +195,3 @@ class AlphaStrata:
         swapped = torch.randint(0, 2, (count // 2,), generator=self._generator)
         paired = torch.stack([firsts + swapped, firsts + 1 - swapped], 1).flatten()
         return torch.cat([paired, torch.arange(2 * (count // 2), count)])
-
-
-def gauss_legendre(num_nodes: int, num_baselines: int = 1, *, decibels: bool = False) -> Points:
-    """Gauss-Legendre nodes on the path from each of a declared set of baselines.
-
-    Exact for gradients that are polynomials of alpha up to degree `2 num_nodes - 1`. In decibels the nodes
-    are spread evenly over `20 log10(alpha)` from -120 to 0: for scores that change with the order of
-    magnitude of alpha, as those that divide the level out do on the path from silence. The weights then
-    carry `d alpha / d log(alpha) = alpha`.
-
-    Raises:
-        AttributionError: If there is no node.
-
-    >>> gauss_legendre(2).alphas
-    tensor([0.2113, 0.7887], dtype=torch.float64)
-    """
-    if num_nodes < 1:
-        raise AttributionError(f"num_nodes={num_nodes} must be at least 1")
-    places, weights = (torch.from_numpy(numbers) for numbers in np.polynomial.legendre.leggauss(num_nodes))
-    alphas = (places + 1) / 2
-    if decibels:
-        span = -SILENT_DB / 20 * log(10)
-        alphas = torch.exp((alphas - 1) * span)
-        weights = weights / 2 * alphas * span
-        weights[0] += 1 - weights.sum()  # what lies below the range, all of it close to the first node
-    weights = weights / weights.sum() / num_baselines
-    baselines = torch.arange(num_baselines).repeat_interleave(num_nodes)
-    return Points(alphas.repeat(num_baselines), weights.repeat(num_baselines), baselines)

@@ -1,32 +1,42 @@
-"""A game: what a score comes to when some parts of the input are there and baselines stand for the others."""
+"""Games: the score with some parts of the input present and baselines in place of the others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from wavshap_lightning.attribution.baselines import Baselines, BaselineSet, check_kind
-from wavshap_lightning.attribution.estimation.chunks import CPU_ELEMENTS, MAX_CHUNK
-from wavshap_lightning.attribution.estimation.memory import in_parts
-from wavshap_lightning.attribution.estimation.method import Method, Options, Question, run_method
-from wavshap_lightning.attribution.estimation.problem import Problem, image
-from wavshap_lightning.attribution.record import Attribution, Outcome, ViewEstimate
+from wavshap_lightning.attribution.baselines import Baselines, BaselineSet, declared_only
+from wavshap_lightning.attribution.estimation.chunks import Chunks, in_parts
+from wavshap_lightning.attribution.estimation.designs import like_input
+from wavshap_lightning.attribution.estimation.estimate import Progress, Stopping
+from wavshap_lightning.attribution.estimation.problem import Problem, Score, open_problem
+from wavshap_lightning.attribution.record import Attribution, ViewEstimate
+from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
+
+NUM_GROUPS = 8
+"""Groups of coalitions, each left out once, for a standard error."""
+
+Coalitions = Bool[Tensor, "coalitions players"]
+Values = Float64[Tensor, "targets players"]
+Fit = Callable[[Int64[Tensor, " chosen"]], Values]
 
 
 @dataclass(frozen=True)
 class Players:
-    """Who owns which place along the first axis after the score's first step.
+    """The parts of an input that are present or absent: owners of the places along its first axis.
 
     Args:
-        owner: The player each place belongs to, from 0.
-        count: How many players; one may own nothing.
-        name: What the players are.
-        places: What the places are.
+        owner: The player each place belongs to, counted from 0.
+        count: Number of players; one may own nothing.
+        name: Name of the players.
+        places: Name of the places.
 
     Raises:
         AttributionError: If an owner is no player.
@@ -46,7 +56,7 @@ class Players:
 
     def fill(
         self,
-        present: Bool[Tensor, "coalitions players"],
+        present: Coalitions,
         input: Float[Tensor, "places *rest"],  # noqa: A002 - the word for it
         baseline: Float[Tensor, "places *rest"],
     ) -> Float[Tensor, "coalitions places *rest"]:
@@ -54,7 +64,7 @@ class Players:
         kept = present.to(input.device)[:, self.owner.to(input.device)]
         return torch.where(kept.reshape(*kept.shape, *(1,) * (input.ndim - 1)), input, baseline)
 
-    def spread(self, values: Float64[Tensor, "targets players"]) -> Float64[Tensor, "targets places"]:
+    def spread(self, values: Values) -> Float64[Tensor, "targets places"]:
         """Each player's value shared evenly among its places; the sum is that of players who own any.
 
         >>> Players(torch.tensor([0, 0, 1]), 2).spread(torch.tensor([[4.0, 3.0]]).double())
@@ -65,7 +75,7 @@ class Players:
 
 
 def equal_spans(num_places: int, count: int, *, places: str = "frames") -> Players:
-    """Neighbours in spans as equal as can be; never more spans than places.
+    """Neighbors in spans as equal as can be; never more spans than places.
 
     >>> equal_spans(5, 2).owner
     tensor([0, 0, 0, 1, 1])
@@ -79,7 +89,20 @@ def equal_spans(num_places: int, count: int, *, places: str = "frames") -> Playe
     return Players(torch.arange(num_places) * count // num_places, count, places=places)
 
 
-def all_coalitions(count: int) -> Bool[Tensor, "coalitions players"]:
+def members(membership: Float[Tensor, "players places"], *, name: str, places: str = "frames") -> Players:
+    """Players from a table of their places, each place belonging to one of them.
+
+    Raises:
+        AttributionError: If a place belongs to several, or to none.
+    """
+    if not ((membership == 0) | (membership == 1)).all() or not (membership.sum(0) == 1).all():
+        raise AttributionError(
+            "membership: each place must belong to exactly one player; leave nothing shared"
+        )
+    return Players(membership.argmax(0), len(membership), name, places)
+
+
+def all_coalitions(count: int) -> Coalitions:
     """Every subset of so many players; player `i` is in number `n` if bit `i` of it is set.
 
     >>> all_coalitions(2).int()
@@ -92,112 +115,141 @@ def all_coalitions(count: int) -> Bool[Tensor, "coalitions players"]:
     return (numbers[:, None] >> torch.arange(count)) % 2 == 1
 
 
-def members(membership: Float[Tensor, "players places"], *, name: str, places: str = "frames") -> Players:
-    """Players from a table of who owns what, each place belonging to one.
-
-    Raises:
-        AttributionError: If a place belongs to several, or to none.
-    """
-    if not ((membership == 0) | (membership == 1)).all() or not (membership.sum(0) == 1).all():
-        raise AttributionError(
-            "membership: each place must belong to exactly one player; leave nothing shared"
-        )
-    return Players(membership.argmax(0), len(membership), name, places)
-
-
-NUM_GROUPS = 8
-"""Groups of coalitions, each left out once, for a standard error."""
-
-Coalitions = Bool[Tensor, "coalitions players"]
-Fit = Callable[[Int64[Tensor, " chosen"]], Float64[Tensor, "targets players"]]
-
-
 @dataclass(frozen=True)
 class Game:
     """A problem as a game of players.
 
     Args:
         problem: What is explained.
-        baselines: What stands for absence, after the score's first step; every one of them, on average.
-        players: Who is there or not.
-        chunk_size: Inputs the score is given at once.
-        report: Told of the evaluations that were done.
+        players: The parts that are present or absent.
+        baselines: What stands for absence: every one of them, on average.
+        after: The baselines after the score's linear first step.
+        chunks: Inputs the score is given at once.
+        report: Called with the number of evaluations that were done.
     """
 
     problem: Problem
-    baselines: Float[Tensor, "baselines *path"]
     players: Players
-    chunk_size: int
+    baselines: BaselineSet
+    after: Float[Tensor, "baselines *path"]
+    chunks: Chunks
     report: Callable[[int], None]
 
     def values(self, present: Coalitions) -> Float64[Tensor, "coalitions targets"]:
         """Mean score over the baselines, with these players present."""
-        return in_parts(self._some, present, self.chunk_size)
+        return in_parts(self._some, present, self.chunks)
 
     def _some(self, present: Coalitions, start: int) -> Float64[Tensor, "coalitions targets"]:
-        total = torch.zeros(1, dtype=torch.float64, device=self.baselines.device)
-        for index, baseline in enumerate(self.baselines):
+        total = torch.zeros(1, dtype=torch.float64, device=self.after.device)
+        for index, baseline in enumerate(self.after):
             filled = self.players.fill(present, self.problem.input_after, baseline)
-            total = total + self.problem.scores(filled, f"baselines[{index}]: coalition", start)
+            total = total + self.problem.scores(filled, start, what=f"baselines[{index}]: coalition")
             self.report(len(present))
-        return total / len(self.baselines)
+        return total / len(self.after)
 
     def alone(self) -> Float64[Tensor, "baselines targets"]:
         """The scores of the baselines themselves."""
-        return self.problem.scores(self.baselines, "baseline")
+        return self.problem.scores(self.after, what="baseline")
+
+    def attribution(
+        self,
+        method: str,
+        values: Values,
+        num_coalitions: int,
+        *,
+        stderr: Values | None = None,
+        complete: bool = False,
+        seed: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Attribution:
+        """The record of the players' values; its views are the players, and the places they share.
+
+        Args:
+            method: Name of the method.
+            values: Each player's attribution to each target.
+            num_coalitions: Number of coalitions that were evaluated.
+            stderr: Standard error of the values; None where there is no chance.
+            complete: Whether the values are meant to sum to the score above the baselines' mean.
+            seed: Seed of the coalitions; None where there is no chance.
+            settings: What is particular to the method, in plain JSON types.
+        """
+        players, problem, alone = self.players, self.problem, self.alone()
+        freedom = float("inf") if stderr is None else NUM_GROUPS - 1.0
+        spread = None if stderr is None else players.spread(stderr)
+        views: Mapping[str, ViewEstimate] = {
+            players.places: ViewEstimate(players.spread(values), spread, freedom),
+            players.name: ViewEstimate(values, stderr, freedom),
+        }
+        gap = values.sum(1) - (problem.target_scores - alone.mean(0))
+        return Attribution(
+            method=method,
+            estimand=self.baselines.estimand,
+            views=views,
+            target=problem.target,
+            prediction=problem.prediction,
+            score=tuple(problem.target_scores.tolist()),
+            mean_baseline_score=tuple(alone.mean(0).tolist()),
+            baseline_score_std=tuple(alone.std(0, unbiased=False).tolist()),
+            gap=tuple(gap.tolist()) if complete else None,
+            num_draws=num_coalitions * len(alone),
+            seed=seed,
+            settings={
+                "stopping": asdict(Stopping(num_draws=num_coalitions)),
+                "baselines": self.baselines.name,
+                "views": [*views],
+                "num_players": players.count,
+                **(settings or {}),
+            },
+        ).warned()
 
 
-@dataclass(frozen=True)
-class Solution:
-    """What a method made of a game.
-
-    Args:
-        values: Each player's attribution to each target.
-        num_coalitions: How many were looked at.
-        stderr: Standard error of the values; None where there is no chance.
-        complete: Whether the values are meant to sum to the score above the baselines' mean.
-    """
-
-    values: Float64[Tensor, "targets players"]
-    num_coalitions: int
-    stderr: Float64[Tensor, "targets players"] | None = None
-    complete: bool = False
-
-
-def play(
-    method: Method,
-    solve: Callable[[Game], Solution],
+@contextmanager
+def open_game(
+    score: Score,
+    input: Tensor,  # noqa: A002 - the word for it
+    baselines: Baselines,
     players: Players,
-    question: Question,
+    target: Target,
+    *,
     num_coalitions: int,
-) -> Attribution:
-    """Run a method that takes players away; the views are the players, and the places they share.
+    chunk_size: int | None,
+    progress: Progress | None,
+) -> Iterator[Game]:
+    """A game whose score leaves no trace in its model as long as the context is open.
 
     Args:
-        method: Which, with the declared baselines that stand for absence.
-        solve: Makes a solution of the game.
-        players: Who is there or not.
-        question: What is explained; the views of its options are of no use here.
-        num_coalitions: How many will be looked at, for the report of progress.
+        score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone.
+        input: What is explained, without a batch axis.
+        baselines: A declared set; the mean over it stands for absence.
+        players: The parts that are present or absent.
+        target: Scalars of the logits that are explained.
+        num_coalitions: Number of coalitions that will be evaluated, for the report of progress.
+        chunk_size: Inputs that go through the model at once; found from input and memory if None.
+        progress: Called after every chunk with the evaluations done and planned.
 
     Raises:
-        AttributionError: If the baselines are a distribution, or the players are of another input.
+        AttributionError: If the baselines are a distribution, or players or baselines are of another input.
     """
-    baselines = _declared(method.baselines)
-
-    def run(problem: Problem) -> Outcome:
+    baselines = declared_only(baselines)
+    with open_problem(score, input, target) as problem:
         if len(players.owner) != len(problem.input_after):
             raise AttributionError(
                 f"players own {len(players.owner)} places, but the input has {len(problem.input_after)}"
             )
-        game = _open(problem, baselines, players, question.options, num_coalitions)
-        return _outcome(game, solve(game))
+        after = problem.after_step(like_input(baselines.values, problem.input, baselines.name))
+        done, planned = 0, num_coalitions * len(after)
 
-    return run_method(method, run, question)
+        def report(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress is not None:
+                progress(min(done, planned), planned)
+
+        yield Game(problem, players, baselines, after, Chunks(chunk_size, problem.input_after), report)
 
 
 def check_num_coalitions(count: int, num_players: int) -> None:
-    """Refuse too few for a fit without any one group of them.
+    """Refuse too few coalitions for a fit without any one group of them.
 
     Raises:
         AttributionError: If there are fewer than twice the players or 32, or they are no pairs.
@@ -210,66 +262,15 @@ def check_num_coalitions(count: int, num_players: int) -> None:
         )
 
 
-def jackknife(fit: Fit, count: int) -> Float64[Tensor, "targets players"]:
-    """Standard error of what is fitted to coalitions in pairs: by leaving out one group of pairs at a time.
+def jackknife(fit: Fit, count: int) -> Values:
+    """Standard error of values fitted to coalitions in pairs, by leaving out one group of pairs at a time.
 
     Source: the delete-a-group jackknife (Kott 2001).
 
     Args:
         fit: Gives the values from the coalitions with these indices.
-        count: How many coalitions there are; the first two are a pair, and so on.
+        count: Number of coalitions; the first two are a pair, and so on.
     """
     groups = torch.arange(count) // 2 % NUM_GROUPS
     fitted = torch.stack([fit((groups != group).nonzero().flatten()) for group in range(NUM_GROUPS)])
     return ((NUM_GROUPS - 1) * fitted.var(0, unbiased=False)).sqrt()
-
-
-def _declared(baselines: Baselines | None) -> BaselineSet:
-    check_kind(baselines)
-    if not isinstance(baselines, BaselineSet):
-        raise AttributionError(
-            f"baselines={getattr(baselines, 'name', None)!r} is a distribution; what stands for absence must "
-            "be the same in all coalitions: use baselines.declare(count, generator)"
-        )
-    return baselines
-
-
-def _open(
-    problem: Problem, baselines: BaselineSet, players: Players, options: Options, num_coalitions: int
-) -> Game:
-    after = image(problem.first, baselines.values.to(problem.input))
-    if after.shape[1:] != problem.input_after.shape:
-        raise AttributionError(
-            f"baselines={baselines.name!r} have shape {tuple(after.shape[1:])}, the input "
-            f"{tuple(problem.input_after.shape)}; they must be the same"
-        )
-    done, planned = 0, num_coalitions * len(after)
-
-    def report(count: int) -> None:
-        nonlocal done
-        done += count
-        if options.progress is not None:
-            options.progress(min(done, planned), planned)
-
-    at_once = options.chunk_size or max(1, min(MAX_CHUNK, CPU_ELEMENTS // problem.input_after.numel()))
-    return Game(problem, after, players, at_once, report)
-
-
-def _outcome(game: Game, found: Solution) -> Outcome:
-    freedom = NUM_GROUPS - 1.0 if found.stderr is not None else float("inf")
-    view = ViewEstimate(found.values, found.stderr, freedom)
-    players = game.players
-    spread = None if found.stderr is None else players.spread(found.stderr)
-    views = {players.places: replace(view, values=players.spread(found.values), stderr=spread)}
-    alone = game.alone()
-    mean = alone.mean(0)
-    gap = found.values.sum(1) - (game.problem.score - mean) if found.complete else None
-    return Outcome(
-        {**views, players.name: view},
-        found.num_coalitions * len(game.baselines),
-        mean,
-        alone.std(0, unbiased=False),
-        gap,
-        unresolved=None,
-        draws_needed=None,
-    )

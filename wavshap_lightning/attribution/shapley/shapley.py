@@ -1,24 +1,30 @@
-"""Shapley values of a few spans, exactly: every coalition is asked for."""
+"""Shapley values of spans: exactly, from every coalition; and Kernel SHAP, by least squares over some."""
 
 from __future__ import annotations
 
 from math import comb
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from wavshap_lightning.attribution.baselines import Baselines, check_kind
-from wavshap_lightning.attribution.estimation.method import Method, Options, Question
+from wavshap_lightning.attribution.baselines import Baselines
+from wavshap_lightning.attribution.estimation.estimate import Progress
 from wavshap_lightning.attribution.estimation.problem import Score
-from wavshap_lightning.attribution.estimation.stopping import Stopping
+from wavshap_lightning.attribution.estimation.sampling import seeded
 from wavshap_lightning.attribution.record import Attribution
-from wavshap_lightning.attribution.shapley.game import Game, Players, Solution, all_coalitions, play
+from wavshap_lightning.attribution.shapley.game import (
+    Players,
+    all_coalitions,
+    check_num_coalitions,
+    jackknife,
+    open_game,
+)
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
 
 MAX_PLAYERS = 12
-"""4096 coalitions."""
+"""4096 coalitions: so many are evaluated at most where all of them are."""
 
 
 def shapley(
@@ -28,7 +34,8 @@ def shapley(
     players: Players,
     target: Target,
     *,
-    options: Options | None = None,
+    chunk_size: int | None = None,
+    progress: Progress | None = None,
 ) -> Attribution:
     """The Shapley value of each span: its mean contribution over all orders in which spans could arrive.
 
@@ -37,16 +44,16 @@ def shapley(
     chance in it. Source: Shapley (1953).
 
     Args:
-        score: As in [`gradient_shap`][wavshap_lightning.attribution.gradient_shap.gradient_shap], like
-            `input` and `target`.
-        input: See there.
-        baselines: A declared set; the mean over it is taken.
-        players: The spans, at most 12.
-        target: See there.
-        options: See there; the views are the players' own.
+        score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone.
+        input: What is explained, without a batch axis.
+        baselines: A declared set; the mean over it stands for absence.
+        players: The spans, at most 12; the views are they and their places.
+        target: Scalars of the logits that are explained.
+        chunk_size: Inputs that go through the model at once; found from input and memory if None.
+        progress: Called after every chunk with the evaluations done and planned.
 
     Raises:
-        AttributionError: If there are more players, the baselines are a distribution, or anything does not
+        AttributionError: If there are more players, the baselines are a distribution, or arguments do not
             fit together.
 
     >>> from wavshap_lightning.attribution.baselines import BaselineSet
@@ -57,29 +64,29 @@ def shapley(
     >>> found.views["spans"].values
     tensor([[0.5000, 0.5000, 0.0000, 0.0000]], dtype=torch.float64)
     """
-    check_kind(baselines)
     if players.count > MAX_PLAYERS:
         raise AttributionError(
-            f"players.count={players.count}: exact Shapley values ask for all 2^{players.count} coalitions; "
+            f"players.count={players.count}: exact Shapley values need all 2^{players.count} coalitions; "
             f"take at most {MAX_PLAYERS} players, or kernel_shap"
         )
-    num_coalitions = 2**players.count
-    method = Method(
-        "shapley", Stopping(num_draws=num_coalitions), baselines, settings={"num_players": players.count}
-    )
-    question = Question(score, input, target, options or Options())
-    return play(method, _solve, players, question, num_coalitions)
-
-
-def _solve(game: Game) -> Solution:
-    present = all_coalitions(game.players.count)
-    values = game.values(present)
-    weights = shapley_weights(present)
-    return Solution((weights.to(values) @ values).T, len(present), complete=True)
+    present = all_coalitions(players.count)
+    with open_game(
+        score,
+        input,
+        baselines,
+        players,
+        target,
+        num_coalitions=len(present),
+        chunk_size=chunk_size,
+        progress=progress,
+    ) as game:
+        values = game.values(present)
+        found = (shapley_weights(present).to(values) @ values).T
+        return game.attribution("shapley", found, len(present), complete=True)
 
 
 def shapley_weights(present: Bool[Tensor, "coalitions players"]) -> Float64[Tensor, "players coalitions"]:
-    """What each coalition's value counts for each player, given all of them; members gain, the others lose.
+    """Weight of each coalition's value for each player, given all coalitions: members gain, others lose.
 
     A member of `s` among `M` gains `(s-1)! (M-s)! / M! = 1 / (M C(M-1, s-1))`, who is not one loses
     `s! (M-s-1)! / M! = 1 / (M C(M-1, s))`.
@@ -89,3 +96,116 @@ def shapley_weights(present: Bool[Tensor, "coalitions players"]) -> Float64[Tens
     sizes = present.sum(1, keepdim=True)
     gain, loss = share[(sizes - 1).clamp(min=0)], share[sizes.clamp(max=count - 1)]
     return torch.where(present, gain, -loss).T
+
+
+def kernel_shap(
+    score: Score,
+    input: Tensor,  # noqa: A002 - the word for it
+    baselines: Baselines,
+    players: Players,
+    target: Target,
+    *,
+    generator: torch.Generator | int,
+    num_coalitions: int = 256,
+    chunk_size: int | None = None,
+    progress: Progress | None = None,
+) -> Attribution:
+    """Shapley values of spans, estimated from some coalitions.
+
+    The additive game nearest to `v`, `min sum_S w(S) (v(S) - v(none) - sum_{i in S} phi_i)^2` with
+    `w(S) = (M - 1) / (C(M, s) s (M - s))` and `sum phi = f(x) - mean f(b)`, has the Shapley values for its
+    solution. Coalitions are drawn with probability `w`, each with its complement, or all listed where the
+    number covers them, when the result is exact. Sources: Lundberg and Lee (2017); the pairs, Covert and Lee
+    (2021). Ours, and not the library `shap`, because that one draws from a generator of the whole process.
+
+    Args:
+        score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone.
+        input: What is explained, without a batch axis.
+        baselines: A declared set; the mean over it stands for absence.
+        players: The spans; the views are they and their places.
+        target: Scalars of the logits that are explained.
+        generator: A generator, from which a seed is drawn, or that seed.
+        num_coalitions: Coalitions besides none and all; an even number, at least twice the players and 32.
+        chunk_size: Inputs that go through the model at once; found from input and memory if None.
+        progress: Called after every chunk with the evaluations done and planned.
+
+    Raises:
+        AttributionError: If there are too few coalitions, the baselines are a distribution, or arguments do
+            not fit together.
+    """
+    seed, own = seeded(generator)
+    count = players.count
+    listed = count <= MAX_PLAYERS and 2**count - 2 <= num_coalitions
+    if listed:
+        present = all_coalitions(count)[1:-1]
+        sizes = present.sum(1).tolist()
+        weights = torch.tensor([1 / (comb(count, s) * s * (count - s)) for s in sizes], dtype=torch.float64)
+    else:
+        check_num_coalitions(num_coalitions, count)
+        present = draw_coalitions(count, num_coalitions, own)
+        weights = torch.ones(num_coalitions, dtype=torch.float64)  # drawn by the kernel's weights already
+    with open_game(
+        score,
+        input,
+        baselines,
+        players,
+        target,
+        num_coalitions=len(present) + 2,
+        chunk_size=chunk_size,
+        progress=progress,
+    ) as game:
+        empty = game.alone().mean(0)
+        total = game.problem.target_scores - empty
+        gains = game.values(present) - empty if len(present) else empty.new_zeros(0, len(empty))
+
+        def fit(chosen: Int64[Tensor, " chosen"]) -> Float64[Tensor, "targets players"]:
+            return fit_additive(present[chosen], weights[chosen], gains[chosen.to(gains.device)], total)
+
+        return game.attribution(
+            "kernel_shap",
+            fit(torch.arange(len(present))),
+            len(present) + 2,
+            stderr=None if listed else jackknife(fit, len(present)),
+            complete=True,
+            seed=None if listed else seed,
+            settings={"num_coalitions": len(present)},
+        )
+
+
+def draw_coalitions(
+    num_players: int, count: int, generator: torch.Generator
+) -> Bool[Tensor, "coalitions players"]:
+    """Coalitions with the kernel's weights for probabilities, each followed by its complement."""
+    sizes = torch.arange(1, num_players, dtype=torch.float64)
+    by_size = 1 / (sizes * (num_players - sizes))
+    size = torch.multinomial(by_size, count // 2, replacement=True, generator=generator) + 1
+    ranks = torch.rand(count // 2, num_players, generator=generator).argsort(1).argsort(1)
+    present = ranks < size[:, None]
+    return torch.stack([present, ~present], 1).flatten(0, 1)
+
+
+def fit_additive(
+    present: Bool[Tensor, "coalitions players"],
+    weights: Float64[Tensor, " coalitions"],
+    gains: Float64[Tensor, "coalitions targets"],
+    total: Float64[Tensor, " targets"],
+) -> Float64[Tensor, "targets players"]:
+    """The additive game that is nearest by weighted least squares and sums to `total`.
+
+    With `A = Z' W Z` and `b = Z' W gains`, `phi = A^-1 (b - 1 (1' A^-1 b - total) / (1' A^-1 1))`.
+
+    >>> alone, one = torch.eye(2, dtype=torch.bool), torch.ones(1).double()
+    >>> fit_additive(alone, one.expand(2), torch.tensor([[1.0], [2.0]]).double(), one)
+    tensor([[0., 1.]], dtype=torch.float64)
+    """
+    count = present.shape[1]
+    if count == 1:
+        return total[:, None]
+    members = present.to(gains)
+    weighted = members * weights.to(gains)[:, None]
+    ones = gains.new_ones(count, 1)
+    solved = torch.linalg.pinv(weighted.T @ members, hermitian=True) @ torch.cat(
+        [weighted.T @ gains, ones], 1
+    )
+    free, by_one = solved[:, :-1], solved[:, -1:]
+    return (free - by_one * (free.sum(0) - total) / by_one.sum()).T

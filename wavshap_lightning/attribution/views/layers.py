@@ -1,9 +1,8 @@
-"""Views of a stack of layers under a linear mix: which layer, which neuron, when.
+"""Views of a stack of layers under a linear mix: layers by frames, layers by neurons, one layer in full.
 
 The mix `sum_l w_l h_l` is the first step of the score, so gradients are those of the mixed frames, and
 a layer's terms are `w_l g_th d_lth`. These views are products of both that never hold all terms. Of a
-`PooledScore` what is large is done once for all
-targets.
+`PooledScore` what is large is done once for all targets.
 """
 
 from __future__ import annotations
@@ -14,7 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wavshap_lightning.attribution.estimation.problem import LinearStep, PooledGradients, dense
+from wavshap_lightning.attribution.estimation.problem import (
+    LinearFirst,
+    PooledGradients,
+    Score,
+    dense,
+)
 from wavshap_lightning.attribution.views.frames import View
 from wavshap_lightning.errors import AttributionError
 
@@ -25,8 +29,13 @@ Frames = Float[Tensor, "time hidden"]
 Pooled = Float[Tensor, "targets hidden"]
 
 
-def layer_mix(weights: LayerWeights) -> LinearStep:
-    """The mix as a score's first step, from `(draws, layer, time, hidden)` to `(draws, time, hidden)`."""
+def layer_mix(weights: LayerWeights, rest: Score) -> LinearFirst:
+    """A score of layers `(draws, layer, time, hidden)` that mixes them first.
+
+    Args:
+        weights: Weight of each layer in the mix.
+        rest: The score of the mixed frames, `(draws, time, hidden)`.
+    """
 
     def apply(layers: Float[Tensor, "draws layer time hidden"]) -> Float[Tensor, "draws time hidden"]:
         return torch.einsum("l,dlth->dth", weights.to(layers), layers)
@@ -36,7 +45,7 @@ def layer_mix(weights: LayerWeights) -> LinearStep:
     ) -> Float[Tensor, "draws targets layer time hidden"]:
         return gradients[:, :, None] * weights.to(gradients)[:, None, None]
 
-    return LinearStep(apply, adjoint)
+    return LinearFirst(apply, adjoint, rest)
 
 
 def layer_frame(weights: LayerWeights) -> View:
@@ -50,7 +59,7 @@ def layer_frame(weights: LayerWeights) -> View:
     ) -> Float[Tensor, "targets time"]:
         return torch.addmm(level @ layer.T, slope, (layer * apart).T)
 
-    return _layer_view("layer_frame", weights, of_draw, of_pooled, neighbours=True)
+    return _layer_view("layer_frame", weights, of_draw, of_pooled, smooth_variance=True)
 
 
 def layer_neuron(weights: LayerWeights) -> View:
@@ -85,7 +94,7 @@ def layer_detail(weights: LayerWeights, layer: int) -> View:
         _check(name, weights, each.shape[2:], directions)
         return each * directions[:, layer, None] * weights[layer].to(each)
 
-    return View(name, project, after_first=True)
+    return View(name, project, after_step=True)
 
 
 def _layer_view(
@@ -94,9 +103,9 @@ def _layer_view(
     of_draw: Callable[[Gradients, Directions], Float[Tensor, "targets layer units"]],
     of_pooled: Callable[[Pooled, Pooled, Frames, Frames], Float[Tensor, "targets units"]],
     *,
-    neighbours: bool = False,
+    smooth_variance: bool = False,
 ) -> View:
-    """A view from what it does with a single draw, or layer of a draw: a processor's cache holds that."""
+    """A view from its function of a single draw, or layer of a draw, which a processor's cache holds."""
 
     def project(
         gradients: Tensor | PooledGradients, directions: Tensor
@@ -114,7 +123,7 @@ def _layer_view(
         units = torch.stack(draws)
         return units * weights[:, None].to(units)
 
-    return View(name, project, neighbours, after_first=True)
+    return View(name, project, smooth_variance, after_step=True)
 
 
 def _check(name: str, weights: LayerWeights, path: torch.Size, directions: Tensor) -> None:
@@ -122,5 +131,5 @@ def _check(name: str, weights: LayerWeights, path: torch.Size, directions: Tenso
         raise AttributionError(
             f"view={name!r}: the input has shape {tuple(directions.shape[1:])} and the score begins at shape "
             f"{tuple(path)}; they must be ({len(weights)}, time, hidden), one layer for each weight, and "
-            "(time, hidden): explain the stack with first=layer_mix(weights)"
+            "(time, hidden): explain the stack with score=layer_mix(weights, score)"
         )

@@ -1,4 +1,4 @@
-"""Views of a waveform in time and frequency: which band, and when.
+"""Views of a waveform in time and frequency: bands by frames.
 
 A short-time Fourier transform whose analysis `A` is a Parseval tight frame, `A^T A = 1`, may be inserted
 before the model, synthesis after analysis, without changing anything; and then the attributions of its
@@ -54,19 +54,14 @@ class TightFrame:
 
     @property
     def num_bins(self) -> int:
-        """Frequencies from 0 to half the sample rate."""
+        """Number of frequencies, from 0 to half the sample rate."""
         return self.window // 2 + 1
 
     def num_frames(self, num_samples: int) -> int:
-        """Windows that touch a waveform of this length."""
+        """Number of windows that touch a waveform of this length."""
         return (num_samples - 1) // self.hop + self.window // self.hop
 
-    def centres(self, num_samples: int) -> list[float]:
-        """Middle of each window, in samples; the outer ones lie outside the waveform."""
-        first = self.hop - self.window / 2
-        return [first + frame * self.hop for frame in range(self.num_frames(num_samples))]
-
-    def analyse(self, waveforms: Float[Tensor, "*batch samples"]) -> Tensor:
+    def analyze(self, waveforms: Float[Tensor, "*batch samples"]) -> Tensor:
         """`A`: complex coefficients `(*batch, frames, bins)`, those of both signs of a frequency in one.
 
         All bins but the first and the last stand for two of the full transform and carry a factor `sqrt 2`.
@@ -96,8 +91,8 @@ def band_frame(
 
     Args:
         num_samples: Length of the waveform that is explained.
-        window: As in [`TightFrame`][], like `hop`.
-        hop: See there.
+        window: Samples of a window, and of its transform.
+        hop: Samples between the starts of windows; a divisor of the window, at most a third of it.
         band_edges: Bins at which bands begin, and the number of bins at the end: `(0, 4, 16, 257)` are three
             bands. Each bin is a band if None.
 
@@ -126,11 +121,11 @@ def band_frame(
                 f"num_samples={num_samples}, but the input has shape {tuple(directions.shape[1:])}; this "
                 "view is of a waveform of the length it was made for"
             )
-        moved = frame.analyse(directions)[:, None]
+        moved = frame.analyze(directions)[:, None]
         targets = [gradients[:, [index]] for index in range(gradients.shape[1])]
-        return torch.cat([_bands(_products(frame.analyse(one), moved), edges) for one in targets], 1)
+        return torch.cat([_bands(_products(frame.analyze(one), moved), edges) for one in targets], 1)
 
-    return View("band_frame", project, neighbours=True)
+    return View("band_frame", project, smooth_variance=True)
 
 
 def _products(one: Tensor, other: Tensor) -> Tensor:

@@ -299,5 +299,6 @@ def survey_classes(
 
 
 def _strongest(neurons: Float[Tensor, "layer hidden"]) -> tuple[tuple[int, int, float], ...]:
-    units = top(neurons, NUM_NEURONS)
-    return tuple((unit.index[0], unit.index[1], unit.value) for unit in units)
+    return tuple(
+        (layer, neuron, float(neurons[layer, neuron])) for layer, neuron in top(neurons, NUM_NEURONS)
+    )

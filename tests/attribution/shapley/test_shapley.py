@@ -12,13 +12,10 @@ from scipy import stats
 from sklearn.linear_model import Ridge
 
 from wavshap_lightning.attribution.baselines import BaselineSet
-from wavshap_lightning.attribution.estimation.method import Options
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.shapley.game import Players, equal_spans, members
-from wavshap_lightning.attribution.shapley.kernel_shap import draw_coalitions, kernel_shap
-from wavshap_lightning.attribution.shapley.lime import closeness, fit_ridge, lime
-from wavshap_lightning.attribution.shapley.occlusion import occlusion
-from wavshap_lightning.attribution.shapley.shapley import shapley
+from wavshap_lightning.attribution.shapley.perturbation import closeness, fit_ridge, lime, occlusion
+from wavshap_lightning.attribution.shapley.shapley import draw_coalitions, kernel_shap, shapley
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.errors import AttributionError
 
@@ -192,9 +189,8 @@ def test_the_same_seed_gives_the_same_bytes_and_a_record_that_is_read_again(
 ):
     paths = [tmp_path / f"{run}.safetensors" for run in range(2)]
     chance = torch.get_rng_state()
-    for path, chunk_size in zip(paths, (None, None), strict=True):
-        options = Options(chunk_size=chunk_size)
-        METHODS[name](network, frames, declared, FOUR, TARGET, options=options).save(path)
+    for path in paths:
+        METHODS[name](network, frames, declared, FOUR, TARGET).save(path)
     assert torch.equal(torch.get_rng_state(), chance)
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert Attribution.load(paths[0]).method == name
@@ -202,8 +198,15 @@ def test_the_same_seed_gives_the_same_bytes_and_a_record_that_is_read_again(
 
 def test_chunks_change_nothing_and_progress_is_told(network, frames, declared):
     told = []
-    options = Options(chunk_size=3, progress=lambda done, planned: told.append((done, planned)))
-    small = shapley(network, frames, declared, FOUR, TARGET, options=options)
+    small = shapley(
+        network,
+        frames,
+        declared,
+        FOUR,
+        TARGET,
+        chunk_size=3,
+        progress=lambda done, planned: told.append((done, planned)),
+    )
     torch.testing.assert_close(
         spans_of(small), spans_of(shapley(network, frames, declared, FOUR, TARGET)), rtol=1e-4, atol=1e-6
     )
@@ -225,7 +228,7 @@ def test_players_may_be_segments_and_own_nothing(network, frames, declared):
         ({"players": equal_spans(12, 12), "which": "many"}, r"players.count=13: .* take at most 12"),
         ({"players": equal_spans(11, 4)}, "players own 11 places, but the input has 12"),
         ({"baselines": "distribution"}, r"use baselines.declare\(count, generator\)"),
-        ({"baselines": "short"}, r"shape \(11, 3\), the input \(12, 3\)"),
+        ({"baselines": "short"}, r"shape \(11, 3\), the input has \(12, 3\)"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message, network, frames, declared, distribution):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.attribution.estimation.method import Options
-from wavshap_lightning.attribution.estimation.stopping import Stopping
+from wavshap_lightning.attribution.estimation.estimate import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.saliency import smooth_grad
@@ -14,7 +13,7 @@ from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views.frames import summed
 
 TARGET = Target("log_odds", (1,))
-FRAMES = summed(1, name="frames", neighbours=True)
+FRAMES = summed(1, name="frames", smooth_variance=True)
 
 
 @pytest.mark.parametrize(("num_draws", "kind"), [(16, "declared"), (64, "declared"), (64, "distribution")])
@@ -22,7 +21,7 @@ def test_intervals_cover_what_they_promise(num_draws, kind, network, frames, by_
     baselines = request.getfixturevalue(kind)
     exact_for = baselines if kind == "declared" else baselines.declare(4000, torch.Generator().manual_seed(6))
     nodes = 64 if kind == "declared" else 6
-    exact = integrated_gradients(network, frames, exact_for, TARGET, num_nodes=nodes, options=by_frame).views
+    exact = integrated_gradients(network, frames, exact_for, TARGET, num_nodes=nodes, **by_frame).views
     covered = {"frames": [], "elements": []}
     for seed in range(40):
         found = gradient_shap(
@@ -32,7 +31,7 @@ def test_intervals_cover_what_they_promise(num_draws, kind, network, frames, by_
             TARGET,
             generator=seed,
             stopping=Stopping(num_draws=num_draws),
-            options=by_frame,
+            **by_frame,
         )
         for name, view in found.views.items():
             covered[name].append(
@@ -54,7 +53,7 @@ def test_intervals_of_a_linear_score_cover(linear, linear_weights, frames, distr
             Target("logit", (0,)),
             generator=seed,
             stopping=Stopping(num_draws=32),
-            options=Options(views=(FRAMES,)),
+            views=(FRAMES,),
         ).views["frames"]
         shares.append(((view.values[0] - exact).abs() <= view.half_width()[0]).double().mean())
     assert 0.90 <= torch.stack(shares).mean().item() <= 0.98
@@ -67,7 +66,7 @@ def test_intervals_of_smooth_grad_cover(network, frames):
         TARGET,
         generator=999,
         stopping=Stopping(num_draws=6000),
-        options=Options(chunk_size=500),
+        chunk_size=500,
     )
     shares = []
     for seed in range(40):

@@ -13,7 +13,6 @@ from wavshap_lightning.attribution.estimation.sampling import (
     AlphaStrata,
     BaselineLattice,
     SobolNet,
-    gauss_legendre,
     seeded,
 )
 from wavshap_lightning.errors import AttributionError
@@ -106,39 +105,6 @@ def test_the_generator_alone_decides(kind):
     assert not torch.equal(one, other)
     assert torch.equal(before[0], torch.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()
-
-
-# Quadrature
-
-
-@pytest.mark.parametrize("num_nodes", [1, 2, 5, 50])
-def test_gauss_legendre_is_exact_for_polynomials(num_nodes):
-    points = gauss_legendre(num_nodes)
-    for degree in range(2 * num_nodes):
-        integral = (points.weights * points.alphas**degree).sum().item()
-        assert integral == pytest.approx(1 / (degree + 1), rel=1e-10)
-
-
-@pytest.mark.parametrize("decibels", [False, True])
-def test_weights_of_quadrature_sum_to_one_over_all_baselines(decibels):
-    points = gauss_legendre(7, 3, decibels=decibels)
-    assert points.weights.sum().item() == pytest.approx(1.0, abs=1e-12)
-    assert torch.bincount(points.baselines).tolist() == [7, 7, 7]
-
-
-def test_decibels_integrate_over_many_orders_of_magnitude():
-    """The integral of 1 / (alpha + 1e-4) is its logarithm; on a linear path 40 nodes miss a part of it."""
-    exact = np.log1p(1e4)
-    for decibels, error in ((True, 1e-3), (False, 1.0)):
-        points = gauss_legendre(40, decibels=decibels)
-        found = (points.weights / (points.alphas + 1e-4)).sum().item()
-        assert (abs(found - exact) < 1e-3) == (error == 1e-3)
-
-
-@pytest.mark.parametrize("num_nodes", [0, -1])
-def test_quadrature_needs_a_node(num_nodes):
-    with pytest.raises(AttributionError, match=f"num_nodes={num_nodes} must be at least 1"):
-        gauss_legendre(num_nodes)
 
 
 # Seeds

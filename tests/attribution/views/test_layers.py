@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution
-from wavshap_lightning.attribution.estimation.method import Options
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.saliency import saliency
@@ -18,7 +17,7 @@ from wavshap_lightning.errors import AttributionError
 SHAPE = (5, 12, 3)
 WEIGHTS = torch.tensor([0.1, 0.3, 0.05, 0.35, 0.2])
 VIEWS = (layer_frame(WEIGHTS), layer_neuron(WEIGHTS), layer_detail(WEIGHTS, 3))
-SUMS = (summed(2, name="layer_frame", neighbours=True), summed(1, name="layer_neuron"))
+SUMS = (summed(2, name="layer_frame", smooth_variance=True), summed(1, name="layer_neuron"))
 
 
 def _stream(generator):
@@ -40,17 +39,14 @@ def baselines(request):
 
 
 def explain(network, layers, baselines, target, views, **settings):
-    options = Options(views=views, first=layer_mix(WEIGHTS), **settings)
-    return gradient_shap(network, layers, baselines, target, generator=0, options=options)
+    score = layer_mix(WEIGHTS, network)
+    return gradient_shap(score, layers, baselines, target, generator=0, views=views, **settings)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7, 64])
-@pytest.mark.parametrize("at_once", [False, True])
-def test_they_are_sums_of_the_elements(chunk_size, at_once, network, layers, baselines):
+def test_they_are_sums_of_the_elements(chunk_size, network, layers, baselines):
     target = every_class(4)
-    fast = explain(
-        network, layers, baselines, target, VIEWS, chunk_size=chunk_size, targets_at_once=at_once
-    ).views
+    fast = explain(network, layers, baselines, target, VIEWS, chunk_size=chunk_size).views
     plain = explain(network, layers, baselines, target, SUMS).views
     for name in ("layer_frame", "layer_neuron"):
         assert fast[name].values.shape == plain[name].values.shape
@@ -61,15 +57,14 @@ def test_they_are_sums_of_the_elements(chunk_size, at_once, network, layers, bas
 def test_one_layer_in_full_is_that_layer_of_the_elements(network, layers):
     """By quadrature: a part's share in the gap is another guess than the whole's, up to its error."""
     declared = DISTRIBUTION.declare(6, torch.Generator())
-    options = Options(views=(VIEWS[2], elements()), first=layer_mix(WEIGHTS))
-    found = integrated_gradients(
-        network, layers, declared, every_class(4), num_nodes=4, options=options
-    ).views
+    score = layer_mix(WEIGHTS, network)
+    views = (VIEWS[2], elements())
+    found = integrated_gradients(score, layers, declared, every_class(4), num_nodes=4, views=views).views
     torch.testing.assert_close(found["layer_3"].values, found["elements"].values[:, 3], rtol=1e-5, atol=1e-8)
 
 
 def test_all_classes_at_once_are_each_class_alone(network, layers, baselines):
-    together = explain(network, layers, baselines, every_class(4), VIEWS, targets_at_once=True)
+    together = explain(network, layers, baselines, every_class(4), VIEWS)
     for index in range(4):
         alone = explain(network, layers, baselines, Target("log_odds", (index,)), VIEWS)
         for name, view in alone.views.items():
@@ -87,20 +82,10 @@ def test_they_share_one_total(network, layers, baselines):
 
 def test_a_layer_without_weight_is_given_nothing(network, layers, baselines):
     weights = WEIGHTS * torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0])
-    options = Options(views=(layer_neuron(weights),), first=layer_mix(weights))
-    found = gradient_shap(network, layers, baselines, every_class(4), generator=0, options=options)
+    score = layer_mix(weights, network)
+    views = (layer_neuron(weights),)
+    found = gradient_shap(score, layers, baselines, every_class(4), generator=0, views=views)
     assert not found.views["layer_neuron"].values[:, 1].any()
-
-
-def test_all_at_once_says_too_that_nothing_comes_back(network, layers):
-    options = Options(first=layer_mix(WEIGHTS), targets_at_once=True)
-    with pytest.raises(AttributionError, match="no gradient comes back"):
-        saliency(
-            lambda frames: network(torch.zeros_like(frames).requires_grad_()),
-            layers,
-            every_class(4),
-            options=options,
-        )
 
 
 @pytest.mark.parametrize("layer", [-1, 5])
@@ -114,12 +99,13 @@ def test_a_stack_without_its_mix(network, layers):
         return network(torch.einsum("l,dlth->dth", WEIGHTS, stacks))
 
     with pytest.raises(
-        AttributionError, match=r"view='layer_frame': .*explain the stack with first=layer_mix"
+        AttributionError, match=r"view='layer_frame': .*explain the stack with score=layer_mix"
     ):
-        saliency(whole, layers, Target("logit", (0,)), options=Options(views=VIEWS[:1]))
+        saliency(whole, layers, Target("logit", (0,)), views=VIEWS[:1])
 
 
 def test_another_number_of_weights(network, layers):
-    options = Options(views=(layer_frame(WEIGHTS[:4]),), first=layer_mix(WEIGHTS))
     with pytest.raises(AttributionError, match=r"view='layer_frame': the input has shape \(5, 12, 3\)"):
-        saliency(network, layers, Target("logit", (0,)), options=options)
+        saliency(
+            layer_mix(WEIGHTS, network), layers, Target("logit", (0,)), views=(layer_frame(WEIGHTS[:4]),)
+        )

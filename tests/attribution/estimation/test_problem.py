@@ -1,0 +1,230 @@
+"""A declared structure of the score (a linear first step, pooling over time) changes no attribution."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from wavshap_lightning.attribution.estimation.estimate import Stopping
+from wavshap_lightning.attribution.estimation.problem import (
+    LinearFirst,
+    PooledScore,
+    dense,
+    pool,
+    totals,
+    unpool,
+)
+from wavshap_lightning.attribution.gradient_shap import gradient_shap
+from wavshap_lightning.attribution.saliency import saliency
+from wavshap_lightning.attribution.targets import Target, every_class
+from wavshap_lightning.attribution.views.frames import View, elements, grouped, summed
+from wavshap_lightning.attribution.views.layers import layer_detail, layer_frame, layer_mix, layer_neuron
+from wavshap_lightning.errors import AttributionError
+
+TARGET = every_class(4)
+WEIGHTS = torch.tensor([0.1, 0.3, 0.05, 0.35, 0.2], dtype=torch.float64)
+
+
+def mix(layers):
+    return torch.einsum("l,dlth->dth", WEIGHTS.to(layers), layers)
+
+
+def unmix(gradients):
+    return torch.einsum("l,dkth->dklth", WEIGHTS.to(gradients), gradients)
+
+
+VIEWS = (
+    elements(),
+    summed(2, name="layer_frame", smooth_variance=True),
+    summed(1, name="layer_neuron"),
+    grouped(2, name="spans"),
+)
+LAYER_VIEWS = (layer_frame(WEIGHTS), layer_neuron(WEIGHTS), layer_detail(WEIGHTS, 3), elements())
+
+
+@pytest.fixture(scope="module")
+def score(network):
+    import copy
+
+    return copy.deepcopy(network).double()
+
+
+def test_a_declared_linear_step_changes_nothing(method, score, layers):
+    inside = method(lambda x: score(mix(x)), layers, views=VIEWS)
+    outside = method(LinearFirst(mix, unmix, score), layers, views=VIEWS)
+    for name, view in inside.views.items():
+        for number in ("values", "stderr"):
+            one, other = getattr(view, number), getattr(outside.views[name], number)
+            if one is not None:
+                torch.testing.assert_close(other, one, rtol=1e-10, atol=1e-10)
+    for number in ("score", "gap", "mean_baseline_score", "baseline_score_std"):
+        one, other = getattr(inside, number), getattr(outside, number)
+        assert (one is None) == (other is None)
+        assert one is None or other == pytest.approx(one, rel=1e-10, abs=1e-10)
+    assert outside.prediction == inside.prediction
+
+
+@pytest.mark.usefixtures("global_seed")
+def test_it_meets_captum_on_the_composition(score, layers, declared_stacks):
+    attr = pytest.importorskip("captum.attr", reason="captum is not installed")
+    target = Target("log_odds", (2,))
+    method = attr.GradientShap(lambda x: target(score(mix(x)))[:, 0])
+    draws = [
+        method.attribute(layers[None], declared_stacks.values, n_samples=500)[0].detach() for _ in range(20)
+    ]
+    runs = torch.stack(draws).sum(-1)
+    found = gradient_shap(
+        LinearFirst(mix, unmix, score),
+        layers,
+        declared_stacks,
+        target,
+        generator=0,
+        stopping=Stopping(num_draws=512),
+        views=VIEWS[1:2],
+    ).views["layer_frame"]
+    error = (found.stderr[0].square() + runs.var(0) / len(runs)).sqrt()
+    assert ((found.values[0] - runs.mean(0)).abs() <= 4 * error).all()
+    assert ((found.values[0] - runs.mean(0)).abs() <= 3 * error).double().mean() > 0.97
+
+
+def test_a_declared_set_goes_through_the_step_once(score, layers, declared_stacks):
+    seen = []
+
+    def counted(values):
+        seen.append(len(values))
+        return mix(values)
+
+    gradient_shap(LinearFirst(counted, unmix, score), layers, declared_stacks, TARGET, generator=0)
+    assert sum(seen) == len(declared_stacks) + 2  # the input, and the pair that checks the adjoint
+
+
+def test_gradients_go_back_through_the_step_only_where_a_view_asks(score, layers, declared_stacks):
+    counted = _Counted(unmix)
+    inside = View("inside", lambda gradients, directions: gradients.sum(2), after_step=True)
+    for views, calls in (((inside,), 0), ((inside, *VIEWS), 4)):
+        counted.calls = 0
+        whole = LinearFirst(mix, counted, score)
+        gradient_shap(whole, layers, declared_stacks, TARGET, generator=0, views=views, chunk_size=16)
+        assert counted.calls == 1 + calls  # the check, and once a chunk
+
+
+class _Counted:
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __call__(self, values):
+        self.calls += 1
+        return self.function(values)
+
+
+@pytest.mark.parametrize(
+    ("apply", "adjoint"),
+    [
+        (mix, lambda gradients: unmix(gradients).flip(3)),
+        (mix, lambda gradients: -unmix(gradients)),
+        (mix, lambda gradients: 1.01 * unmix(gradients)),
+        (lambda layers: mix(layers) + 0.5, unmix),
+        (lambda layers: mix(layers).relu(), unmix),
+    ],
+    ids=["flipped", "negative", "scaled", "offset", "not linear"],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_adjoint_that_is_not_that_of_the_step_is_refused(apply, adjoint, dtype, network, layers):
+    with pytest.raises(
+        AttributionError, match=r"linear step: <A d, g>=-?[\d.]+, but <d, A\^T g>=-?[\d.]+ for a random"
+    ):
+        saliency(LinearFirst(apply, adjoint, network.to(dtype)), layers.to(dtype), TARGET)
+    network.float()
+
+
+def test_an_adjoint_of_another_shape_is_refused(score, layers):
+    with pytest.raises(AttributionError, match=r"adjoint turned gradients of shape .* must give \(1, 1, 5"):
+        saliency(LinearFirst(mix, lambda gradients: gradients, score), layers, TARGET)
+
+
+def test_a_step_that_loses_the_first_axis_is_refused(score, layers):
+    with pytest.raises(AttributionError, match=r"apply turned shape \(1, 5, 12, 3\) into \(12, 3\)"):
+        saliency(LinearFirst(lambda layers: mix(layers)[0], unmix, score), layers, TARGET)
+
+
+def test_weights_that_ask_for_a_gradient_leave_no_graph_behind(score, layers, declared_stacks):
+    weights = WEIGHTS.clone().requires_grad_()
+    whole = LinearFirst(
+        lambda x: torch.einsum("l,dlth->dth", weights, x),
+        lambda g: torch.einsum("l,dkth->dklth", weights, g),
+        score,
+    )
+    found = gradient_shap(whole, layers, declared_stacks, TARGET, generator=0)
+    assert not found.views["elements"].values.requires_grad
+    assert weights.grad is None
+
+
+class Tail(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.classify = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4))
+
+    def forward(self, pooled):
+        return 3 * self.classify(torch.cat([pooled[:, 0], (pooled[:, 1] + 1e-6).sqrt()], 1))
+
+
+@pytest.fixture(scope="module")
+def tail():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        return Tail().double().eval()
+
+
+def test_declared_pooling_changes_nothing(method, tail, layers):
+    pooled = PooledScore(tail)
+    plain, fast = (
+        method(layer_mix(WEIGHTS, score), layers, views=LAYER_VIEWS) for score in (pooled.__call__, pooled)
+    )
+    for name, view in plain.views.items():
+        torch.testing.assert_close(fast.views[name].values, view.values, rtol=1e-9, atol=1e-11)
+        if view.stderr is not None:
+            torch.testing.assert_close(fast.views[name].stderr, view.stderr, rtol=1e-7, atol=1e-10)
+    assert fast.score == plain.score
+    if plain.gap is not None:
+        assert fast.gap == pytest.approx(plain.gap, abs=1e-12)
+
+
+def test_pooling_needs_no_linear_step(tail, layers, declared_stacks):
+    pooled, frames = PooledScore(tail), layers[0]
+    baselines = declared_stacks.through(lambda values: values[:, 0])
+    views = (summed(1, name="frames"), elements())
+    plain, fast = (
+        gradient_shap(score, frames, baselines, TARGET, generator=0, views=views)
+        for score in (pooled.__call__, pooled)
+    )
+    for name, view in plain.views.items():
+        torch.testing.assert_close(fast.views[name].values, view.values, rtol=1e-9, atol=1e-11)
+
+
+def test_gradients_are_those_of_autograd(tail, layers):
+    frames = layers[:3].requires_grad_()
+    of_pooled = torch.randn(3, 2, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = unpool(frames.detach(), of_pooled)
+    for target in range(2):
+        (expected,) = torch.autograd.grad((pool(frames) * of_pooled[:, target]).sum(), frames)
+        torch.testing.assert_close(dense(found)[:, target], expected)
+    directions = torch.randn(frames.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(totals(found, directions), totals(dense(found), directions))
+
+
+def test_its_modules_are_seen_and_put_back(tail, layers):
+    tail.train()
+    try:
+        with pytest.warns(UserWarning, match="the model was in training mode"):
+            saliency(layer_mix(WEIGHTS, PooledScore(tail)), layers, TARGET)
+        assert all(module.training for module in tail.modules())
+        assert all(parameter.requires_grad and parameter.grad is None for parameter in tail.parameters())
+    finally:
+        tail.eval()
+
+
+def test_a_gradient_that_is_not_finite_is_named(layers):
+    score = PooledScore(lambda pooled: pooled[:, 0] + (0.0 * pooled[:, 1]).sqrt())
+    with pytest.raises(AttributionError, match=r"draw=0 \(at the input\): the gradient is not finite"):
+        saliency(layer_mix(WEIGHTS, score), layers, every_class(3))

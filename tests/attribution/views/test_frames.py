@@ -1,0 +1,73 @@
+"""Aggregation keeps sums, and lists what is strongest."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wavshap_lightning.attribution.views.frames import grouped, over_frames, summed, top, with_rest
+from wavshap_lightning.errors import AttributionError
+
+NUM_FRAMES = 12
+
+
+@pytest.fixture
+def membership(generator):
+    """Fractions: segments share the frames at their edges, and a third of the clip belongs to none."""
+    drawn = torch.rand(3, NUM_FRAMES, generator=generator)
+    return drawn / drawn.sum(0) * torch.linspace(0, 1, NUM_FRAMES).clamp(max=0.9)
+
+
+def test_the_rest_completes_every_frame(membership):
+    whole = with_rest(membership)
+    torch.testing.assert_close(whole.sum(0), torch.ones(NUM_FRAMES))
+    assert (whole >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"), [("mean", [0.0, 2.0]), ("sum", [0.0, 6.0]), ("max", [3.0, 3.0])]
+)
+def test_frames_become_one_number(how, expected):
+    values = torch.tensor([[3.0, -4.0, 1.0], [2.0, 1.0, 3.0]])
+    assert over_frames(values, how).tolist() == expected
+    assert over_frames(values.T, how, axis=0).tolist() == expected
+
+
+def test_the_strongest_come_first():
+    values = torch.tensor([[0.5, -3.0, 2.0], [2.0, 0.0, -1.0]])
+    assert top(values, 3) == [(0, 1), (0, 2), (1, 0)]
+    assert top(values, 9, sign="positive") == [(0, 2), (1, 0), (0, 0)]
+    assert top(values, 1, sign="negative") == [(0, 1)]
+    assert len(top(values, 99)) == 6
+
+
+def unchecked(function):
+    """Without the tests' own check of arguments, which comes first."""
+    return getattr(function, "__wrapped__", function)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: top(torch.ones(3), 0), "k=0 must be at least 1"),
+        (
+            lambda: unchecked(over_frames)(torch.ones(3), "median"),
+            "how='median' must be one of mean, sum, max",
+        ),
+        (lambda: unchecked(top)(torch.ones(3), 1, sign="both"), "sign='both' must be one of any"),
+    ],
+)
+def test_what_cannot_be_asked_for(call, message):
+    with pytest.raises(AttributionError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    "view", [summed(0, name="a"), summed(0, 1, name="b"), summed(-1, name="c"), grouped(2, name="d")]
+)
+def test_views_keep_the_total(view, generator):
+    gradients = torch.randn(3, 2, 4, 5, generator=generator, dtype=torch.float64)
+    directions = torch.randn(3, 4, 5, generator=generator, dtype=torch.float64)
+    units = view.project(gradients, directions)
+    totals = torch.einsum("dkij,dij->dk", gradients, directions)
+    torch.testing.assert_close(units.flatten(2).sum(2) if units.ndim > 2 else units, totals)
