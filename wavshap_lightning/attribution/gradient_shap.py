@@ -19,7 +19,7 @@ from wavshap_lightning.attribution.views.frames import View
 
 def gradient_shap(
     score: Score,
-    input: Tensor,  # noqa: A002 - the word for it
+    input: Tensor,
     baselines: Baselines,
     target: Target,
     *,

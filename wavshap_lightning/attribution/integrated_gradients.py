@@ -26,7 +26,7 @@ SILENT_DB = -120.0
 
 def integrated_gradients(
     score: Score,
-    input: Tensor,  # noqa: A002 - the word for it
+    input: Tensor,
     baselines: Baselines,
     target: Target,
     *,

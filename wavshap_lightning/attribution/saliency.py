@@ -20,11 +20,7 @@ from wavshap_lightning.errors import AttributionError
 
 
 def saliency(
-    score: Score,
-    input: Tensor,  # noqa: A002 - the word for it
-    target: Target,
-    *,
-    views: Sequence[View] | None = None,
+    score: Score, input: Tensor, target: Target, *, views: Sequence[View] | None = None
 ) -> Attribution:
     """The gradient at the input, with its sign.
 
@@ -45,11 +41,7 @@ def saliency(
 
 
 def input_x_gradient(
-    score: Score,
-    input: Tensor,  # noqa: A002 - the word for it
-    target: Target,
-    *,
-    views: Sequence[View] | None = None,
+    score: Score, input: Tensor, target: Target, *, views: Sequence[View] | None = None
 ) -> Attribution:
     """The gradient at the input times the input: exact for a linear score without an offset.
 
@@ -62,7 +54,7 @@ def input_x_gradient(
 
 def smooth_grad(
     score: Score,
-    input: Tensor,  # noqa: A002 - the word for it
+    input: Tensor,
     target: Target,
     *,
     generator: torch.Generator | int,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -126,10 +125,8 @@ def every_class(num_classes: int, kind: TargetKind = "log_odds") -> Target:
     return Target(kind, tuple(range(num_classes)))
 
 
-def _log_odds(
-    logits: Float[Tensor, "draws classes"], chosen: Sequence[int]
-) -> Float[Tensor, "draws targets"]:
+def _log_odds(logits: Float[Tensor, "draws classes"], chosen: list[int]) -> Float[Tensor, "draws targets"]:
     """`log p - log(1 - p)` without ever forming `1 - p`, which is 0 where the model is sure."""
-    own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)[list(chosen)]
+    own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)[chosen]
     others = logits[:, None, :].masked_fill(own, -torch.inf).logsumexp(2)
-    return logits[:, list(chosen)] - others
+    return logits[:, chosen] - others

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from types import TracebackType
 
 import torch
 from jaxtyping import Float, Shaped
@@ -30,26 +29,37 @@ class Chunks:
     Raises:
         AttributionError: If the size is not positive.
 
-    >>> for part, attempt in Chunks(2, torch.zeros(3)).parts(5):
-    ...     with attempt:
+    >>> chunks = Chunks(2, torch.zeros(3))
+    >>> for part in chunks.parts(5):
+    ...     with chunks:
     ...         print(part.start, part.stop)
     0 2
     2 4
     4 5
     """
 
-    def __init__(self, size: int | None, input: Tensor) -> None:  # noqa: A002 - the word for it
+    def __init__(self, size: int | None, input: Tensor) -> None:
         if size is not None and size < 1:
             raise AttributionError(f"chunk_size={size} must be at least 1")
+        self.failed = False
         self._device = input.device
         self._measure = size is None and input.device.type == "cuda"
         found = 1 if self._measure else max(1, min(MAX_CHUNK, CPU_ELEMENTS // input.numel()))
         self.size = found if size is None else size
 
-    def parts(self, count: int) -> Iterator[tuple[slice, Attempt]]:
-        """Slices that cover `count` rows; work on one inside `with attempt`, and only there.
+    def __enter__(self) -> None:
+        self.failed = False
 
-        Where the memory runs out in an attempt, the same rows come again in chunks of half the size.
+    def __exit__(self, *raised: object) -> bool:
+        # Swallowing the error drops its traceback, and with it whatever the failed attempt still held.
+        self.failed = isinstance(raised[1], torch.OutOfMemoryError)
+        return self.failed
+
+    def parts(self, count: int) -> Iterator[slice]:
+        """Slices that cover `count` rows; the work on each is to be done `with` these chunks as a context.
+
+        Where the memory runs out in there, `failed` is true, and the same rows come again in chunks of half
+        the size.
 
         Raises:
             AttributionError: If the memory does not even hold one row.
@@ -58,9 +68,8 @@ class Chunks:
         while start < count:
             part = slice(start, min(start + self.size, count))
             before = torch.cuda.memory_allocated(self._device) if self._measure else 0
-            attempt = Attempt()
-            yield part, attempt
-            if not attempt.failed:
+            yield part
+            if not self.failed:
                 start = part.stop
                 if self._measure:
                     self._measure, self.size = False, self._affordable(before)
@@ -81,22 +90,6 @@ class Chunks:
         return 1 << (affordable.bit_length() - 1)
 
 
-class Attempt:
-    """Context in which the memory may run out; `failed` tells afterwards."""
-
-    failed = False
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        # Swallowing the error drops its traceback, and with it whatever the failed attempt still held.
-        self.failed = isinstance(error, torch.OutOfMemoryError)
-        return self.failed
-
-
 def in_parts(
     compute: Callable[[Tensor, int], Tensor], rows: Shaped[Tensor, "rows *any"], chunks: Chunks | None = None
 ) -> Float[Tensor, "rows *other"]:
@@ -114,7 +107,8 @@ def in_parts(
     tensor([0., 0., 2., 2., 4.])
     """
     found: list[Tensor] = []
-    for part, attempt in (chunks or Chunks(len(rows), rows)).parts(len(rows)):
-        with attempt:
+    chunks = chunks or Chunks(len(rows), rows)
+    for part in chunks.parts(len(rows)):
+        with chunks:
             found.append(compute(rows[part], part.start))
     return torch.cat(found)

@@ -13,7 +13,7 @@ from torch import Tensor
 from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines, BaselineSet, take
 from wavshap_lightning.attribution.estimation.lattice_variance import LATTICE, NET, BlockMoments
 from wavshap_lightning.attribution.estimation.moments import PairMoments, WeightedSum
-from wavshap_lightning.attribution.estimation.problem import Problem, first_not_finite
+from wavshap_lightning.attribution.estimation.problem import Inputs, Positions, Problem, first_not_finite
 from wavshap_lightning.attribution.estimation.sampling import (
     LATTICE_PARTS,
     AlphaStrata,
@@ -41,10 +41,10 @@ class Placement:
         fresh: The baselines of these draws after that step, where each took its own.
     """
 
-    positions: Float[Tensor, "draws *path"]
-    directions: Float[Tensor, "draws *input"]
-    directions_after: Float[Tensor, "draws *path"]
-    fresh: Float[Tensor, "draws *path"] | None = None
+    positions: Positions
+    directions: Inputs
+    directions_after: Positions
+    fresh: Positions | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -185,12 +185,7 @@ def _rows(values: Tensor, chosen: Int[Tensor, " draws"]) -> Tensor:
     return values[int(chosen) :][:1] if len(chosen) == 1 else values[chosen.to(values.device)]
 
 
-def _along_path(
-    problem: Problem,
-    baselines: Float[Tensor, "draws *input"],
-    after: Float[Tensor, "draws *path"],
-    points: Points,
-) -> Placement:
+def _along_path(problem: Problem, baselines: Inputs, after: Positions, points: Points) -> Placement:
     """`A b + alpha A (x - b)`, `x - b` and `A (x - b)`, with `A` the score's linear first step."""
     directions = problem.input - baselines
     directions_after = directions if problem.step is None else problem.input_after - after
@@ -198,12 +193,7 @@ def _along_path(
     return Placement(after + alphas * directions_after, directions, directions_after)
 
 
-def like_input(
-    values: Tensor,
-    input: Tensor,  # noqa: A002 - the word for it
-    name: str,
-    start: int = 0,
-) -> Float[Tensor, "draws *input"]:
+def like_input(values: Tensor, input: Tensor, name: str, start: int = 0) -> Inputs:
     """Baselines on the input's device and in its precision.
 
     Args:

@@ -197,10 +197,10 @@ class _Run:
                 points = block[start : start + self._chunks.size]
                 start += len(points)
                 placed = self._design.place(points)  # once: a stream of baselines does not go back
-                for part, attempt in self._chunks.parts(len(points)):
-                    with attempt:
+                for part in self._chunks.parts(len(points)):
+                    with self._chunks:
                         units, fresh = self._evaluate(points[part], placed[part])
-                    if not attempt.failed:
+                    if not self._chunks.failed:
                         self._add(units, points[part].weights, fresh)
                         del units, fresh  # their memory is for the next chunk
                 if progress is not None:

@@ -14,8 +14,12 @@ from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
 
-Score = Callable[[Float[Tensor, "draws *input"]], Float[Tensor, "draws classes"]]
+Logits = Float[Tensor, "draws classes"]
 Frames = Float[Tensor, "draws time hidden"]
+Inputs = Float[Tensor, "draws *input"]
+Score = Callable[[Inputs], Logits]
+Positions = Float[Tensor, "draws *path"]
+Scores = Float64[Tensor, "draws targets"]
 
 CHECK_SEED = 0
 SAME_TOLERANCE = 1e-2
@@ -41,11 +45,11 @@ class LinearFirst:
     tensor([[1., 3.]])
     """
 
-    apply: Callable[[Float[Tensor, "draws *input"]], Float[Tensor, "draws *path"]]
+    apply: Callable[[Inputs], Positions]
     adjoint: Callable[[Float[Tensor, "draws targets *path"]], Float[Tensor, "draws targets *input"]]
     rest: Score
 
-    def __call__(self, inputs: Float[Tensor, "draws *input"]) -> Float[Tensor, "draws classes"]:
+    def __call__(self, inputs: Inputs) -> Logits:
         """Logits of inputs."""
         return self.rest(self.apply(inputs))
 
@@ -69,9 +73,9 @@ class PooledScore:
     tensor([[3.]])
     """
 
-    tail: Callable[[Float[Tensor, "draws 2 hidden"]], Float[Tensor, "draws classes"]]
+    tail: Callable[[Float[Tensor, "draws 2 hidden"]], Logits]
 
-    def __call__(self, frames: Frames) -> Float[Tensor, "draws classes"]:
+    def __call__(self, frames: Frames) -> Logits:
         """Logits of frames."""
         return self.tail(pool(frames))
 
@@ -120,9 +124,7 @@ def numbers(gradients: Gradients) -> Float[Tensor, "draws targets *numbers"]:
     return torch.stack([gradients.level, gradients.slope], 2)
 
 
-def totals(
-    gradients: Gradients, directions: Float[Tensor, "draws *path"]
-) -> Float64[Tensor, "draws targets"]:
+def totals(gradients: Gradients, directions: Positions) -> Scores:
     """Inner products of gradients and directions."""
     if isinstance(gradients, PooledGradients):
         along, spread = directions.sum(1), (directions * gradients.apart).sum(1)
@@ -155,13 +157,11 @@ class Problem:
     prediction: int
     target_scores: Float64[Tensor, " targets"]
 
-    def after_step(self, values: Float[Tensor, "draws *input"]) -> Float[Tensor, "draws *path"]:
+    def after_step(self, values: Inputs) -> Positions:
         """Values after the linear first step; the same values where there is none."""
         return values if self.step is None else _after(self.step, values)
 
-    def scores(
-        self, inputs: Float[Tensor, "draws *path"], start: int = 0, *, what: str
-    ) -> Float64[Tensor, "draws targets"]:
+    def scores(self, inputs: Positions, start: int = 0, *, what: str) -> Scores:
         """The target's scores of values after the first step, without gradients.
 
         Args:
@@ -182,9 +182,7 @@ class Problem:
             )
         return scores
 
-    def gradients(
-        self, positions: Float[Tensor, "draws *path"]
-    ) -> tuple[Float[Tensor, "draws targets"], Gradients]:
+    def gradients(self, positions: Positions) -> tuple[Float[Tensor, "draws targets"], Gradients]:
         """Each target's score and its gradient at each position, by one forward pass for all targets.
 
         Nothing but the positions is differentiated, so nothing else collects a gradient; of a pooled score
@@ -210,11 +208,7 @@ class Problem:
 
 
 @contextmanager
-def open_problem(
-    score: Score,
-    input: Tensor,  # noqa: A002 - the word for it
-    target: Target,
-) -> Iterator[Problem]:
+def open_problem(score: Score, input: Tensor, target: Target) -> Iterator[Problem]:
     """A problem whose score leaves no trace in its model as long as the context is open.
 
     Args:
@@ -267,7 +261,7 @@ def _same_logits(score: Score, after: Float[Tensor, " *path"]) -> Float[Tensor, 
     return logits[:1]
 
 
-def _after(step: LinearFirst, values: Float[Tensor, "draws *input"]) -> Float[Tensor, "draws *path"]:
+def _after(step: LinearFirst, values: Inputs) -> Positions:
     """Values after the step, taken through it row by row, which needs little memory."""
     with torch.no_grad():
         rows = [step.apply(row[None]) for row in values]
@@ -303,7 +297,7 @@ def _check_adjoint(step: LinearFirst, like: Float[Tensor, " *input"]) -> None:
         )
 
 
-def _check_logits(logits: object, inputs: Tensor) -> Float[Tensor, "draws classes"]:
+def _check_logits(logits: object, inputs: Tensor) -> Logits:
     if not isinstance(logits, Tensor):
         raise AttributionError(
             f"the score returned a {type(logits).__name__}; it must return a tensor of logits"

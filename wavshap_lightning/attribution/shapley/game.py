@@ -24,6 +24,7 @@ NUM_GROUPS = 8
 """Groups of coalitions, each left out once, for a standard error."""
 
 Coalitions = Bool[Tensor, "coalitions players"]
+Places = Float[Tensor, "places *rest"]
 Values = Float64[Tensor, "targets players"]
 Fit = Callable[[Int64[Tensor, " chosen"]], Values]
 
@@ -54,13 +55,8 @@ class Players:
                 "counted from 0"
             )
 
-    def fill(
-        self,
-        present: Coalitions,
-        input: Float[Tensor, "places *rest"],  # noqa: A002 - the word for it
-        baseline: Float[Tensor, "places *rest"],
-    ) -> Float[Tensor, "coalitions places *rest"]:
-        """The input where its owner is present, the baseline elsewhere."""
+    def fill(self, present: Coalitions, input: Places, baseline: Places) -> Tensor:
+        """The input where its owner is present, the baseline elsewhere: `(coalitions, places, *rest)`."""
         kept = present.to(input.device)[:, self.owner.to(input.device)]
         return torch.where(kept.reshape(*kept.shape, *(1,) * (input.ndim - 1)), input, baseline)
 
@@ -206,12 +202,12 @@ class Game:
 @contextmanager
 def open_game(
     score: Score,
-    input: Tensor,  # noqa: A002 - the word for it
+    input: Tensor,
     baselines: Baselines,
     players: Players,
     target: Target,
     *,
-    num_coalitions: int,
+    total: int,
     chunk_size: int | None,
     progress: Progress | None,
 ) -> Iterator[Game]:
@@ -223,7 +219,7 @@ def open_game(
         baselines: A declared set; the mean over it stands for absence.
         players: The parts that are present or absent.
         target: Scalars of the logits that are explained.
-        num_coalitions: Number of coalitions that will be evaluated, for the report of progress.
+        total: Number of coalitions that will be evaluated, for the report of progress.
         chunk_size: Inputs that go through the model at once; found from input and memory if None.
         progress: Called after every chunk with the evaluations done and planned.
 
@@ -237,7 +233,7 @@ def open_game(
                 f"players own {len(players.owner)} places, but the input has {len(problem.input_after)}"
             )
         after = problem.after_step(like_input(baselines.values, problem.input, baselines.name))
-        done, planned = 0, num_coalitions * len(after)
+        done, planned = 0, total * len(after)
 
         def report(count: int) -> None:
             nonlocal done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines
@@ -11,7 +11,14 @@ from wavshap_lightning.attribution.estimation.estimate import Progress
 from wavshap_lightning.attribution.estimation.problem import Score
 from wavshap_lightning.attribution.estimation.sampling import seeded
 from wavshap_lightning.attribution.record import Attribution
-from wavshap_lightning.attribution.shapley.game import Players, check_num_coalitions, jackknife, open_game
+from wavshap_lightning.attribution.shapley.game import (
+    Coalitions,
+    Players,
+    Values,
+    check_num_coalitions,
+    jackknife,
+    open_game,
+)
 from wavshap_lightning.attribution.targets import Target
 
 KERNEL_WIDTH = 0.25
@@ -20,7 +27,7 @@ RIDGE = 1.0
 
 def occlusion(
     score: Score,
-    input: Tensor,  # noqa: A002 - the word for it
+    input: Tensor,
     baselines: Baselines,
     players: Players,
     target: Target,
@@ -58,14 +65,7 @@ def occlusion(
     count = players.count
     present = torch.cat([torch.ones(1, count, dtype=torch.bool), ~torch.eye(count, dtype=torch.bool)])
     with open_game(
-        score,
-        input,
-        baselines,
-        players,
-        target,
-        num_coalitions=len(present),
-        chunk_size=chunk_size,
-        progress=progress,
+        score, input, baselines, players, target, total=len(present), chunk_size=chunk_size, progress=progress
     ) as game:
         values = game.values(present)
         return game.attribution("occlusion", (values[:1] - values[1:]).T, len(present))
@@ -73,7 +73,7 @@ def occlusion(
 
 def lime(
     score: Score,
-    input: Tensor,  # noqa: A002 - the word for it
+    input: Tensor,
     baselines: Baselines,
     players: Players,
     target: Target,
@@ -107,45 +107,39 @@ def lime(
     """
     seed, own = seeded(generator)
     check_num_coalitions(num_coalitions, players.count)
-    drawn = torch.rand(num_coalitions // 2, players.count, generator=own) < 0.5
+    count = num_coalitions
+    drawn = torch.rand(count // 2, players.count, generator=own) < 0.5
     present = torch.stack([drawn, ~drawn], 1).flatten(0, 1)
     with open_game(
-        score,
-        input,
-        baselines,
-        players,
-        target,
-        num_coalitions=num_coalitions,
-        chunk_size=chunk_size,
-        progress=progress,
+        score, input, baselines, players, target, total=count, chunk_size=chunk_size, progress=progress
     ) as game:
         values = game.values(present)
 
-        def fit(chosen: Int64[Tensor, " chosen"]) -> Float64[Tensor, "targets players"]:
+        def fit(chosen: Int64[Tensor, " chosen"]) -> Values:
             return fit_ridge(present[chosen], closeness(present[chosen]), values[chosen.to(values.device)])
 
         return game.attribution(
             "lime",
-            fit(torch.arange(num_coalitions)),
-            num_coalitions,
-            stderr=jackknife(fit, num_coalitions),
+            fit(torch.arange(count)),
+            count,
+            stderr=jackknife(fit, count),
             seed=seed,
             settings={"kernel_width": KERNEL_WIDTH, "ridge": RIDGE},
         )
 
 
-def closeness(present: Bool[Tensor, "coalitions players"]) -> Float64[Tensor, " coalitions"]:
+def closeness(present: Coalitions) -> Float64[Tensor, " coalitions"]:
     """Weight of a coalition in the fit: 1 where all are present, nearly 0 where few are."""
     distance = 1 - present.double().mean(1).sqrt()
     return (-(distance**2) / KERNEL_WIDTH**2).exp().sqrt()
 
 
 def fit_ridge(
-    present: Bool[Tensor, "coalitions players"],
+    present: Coalitions,
     weights: Float64[Tensor, " coalitions"],
     values: Float64[Tensor, "coalitions targets"],
     ridge: float = RIDGE,
-) -> Float64[Tensor, "targets players"]:
+) -> Values:
     """Weights of the ridge regression of values on the players' presence, with an unpenalized intercept."""
     share = (weights / weights.sum()).to(values)[:, None]
     members = present.to(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import comb
 
 import torch
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines
@@ -14,7 +14,9 @@ from wavshap_lightning.attribution.estimation.problem import Score
 from wavshap_lightning.attribution.estimation.sampling import seeded
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.shapley.game import (
+    Coalitions,
     Players,
+    Values,
     all_coalitions,
     check_num_coalitions,
     jackknife,
@@ -29,7 +31,7 @@ MAX_PLAYERS = 12
 
 def shapley(
     score: Score,
-    input: Tensor,  # noqa: A002 - the word for it
+    input: Tensor,
     baselines: Baselines,
     players: Players,
     target: Target,
@@ -71,21 +73,14 @@ def shapley(
         )
     present = all_coalitions(players.count)
     with open_game(
-        score,
-        input,
-        baselines,
-        players,
-        target,
-        num_coalitions=len(present),
-        chunk_size=chunk_size,
-        progress=progress,
+        score, input, baselines, players, target, total=len(present), chunk_size=chunk_size, progress=progress
     ) as game:
         values = game.values(present)
         found = (shapley_weights(present).to(values) @ values).T
         return game.attribution("shapley", found, len(present), complete=True)
 
 
-def shapley_weights(present: Bool[Tensor, "coalitions players"]) -> Float64[Tensor, "players coalitions"]:
+def shapley_weights(present: Coalitions) -> Float64[Tensor, "players coalitions"]:
     """Weight of each coalition's value for each player, given all coalitions: members gain, others lose.
 
     A member of `s` among `M` gains `(s-1)! (M-s)! / M! = 1 / (M C(M-1, s-1))`, who is not one loses
@@ -100,7 +95,7 @@ def shapley_weights(present: Bool[Tensor, "coalitions players"]) -> Float64[Tens
 
 def kernel_shap(
     score: Score,
-    input: Tensor,  # noqa: A002 - the word for it
+    input: Tensor,
     baselines: Baselines,
     players: Players,
     target: Target,
@@ -144,27 +139,21 @@ def kernel_shap(
         check_num_coalitions(num_coalitions, count)
         present = draw_coalitions(count, num_coalitions, own)
         weights = torch.ones(num_coalitions, dtype=torch.float64)  # drawn by the kernel's weights already
+    asked = len(present) + 2  # none and all besides
     with open_game(
-        score,
-        input,
-        baselines,
-        players,
-        target,
-        num_coalitions=len(present) + 2,
-        chunk_size=chunk_size,
-        progress=progress,
+        score, input, baselines, players, target, total=asked, chunk_size=chunk_size, progress=progress
     ) as game:
         empty = game.alone().mean(0)
-        total = game.problem.target_scores - empty
+        whole = game.problem.target_scores - empty
         gains = game.values(present) - empty if len(present) else empty.new_zeros(0, len(empty))
 
-        def fit(chosen: Int64[Tensor, " chosen"]) -> Float64[Tensor, "targets players"]:
-            return fit_additive(present[chosen], weights[chosen], gains[chosen.to(gains.device)], total)
+        def fit(chosen: Int64[Tensor, " chosen"]) -> Values:
+            return fit_additive(present[chosen], weights[chosen], gains[chosen.to(gains.device)], whole)
 
         return game.attribution(
             "kernel_shap",
             fit(torch.arange(len(present))),
-            len(present) + 2,
+            asked,
             stderr=None if listed else jackknife(fit, len(present)),
             complete=True,
             seed=None if listed else seed,
@@ -172,9 +161,7 @@ def kernel_shap(
         )
 
 
-def draw_coalitions(
-    num_players: int, count: int, generator: torch.Generator
-) -> Bool[Tensor, "coalitions players"]:
+def draw_coalitions(num_players: int, count: int, generator: torch.Generator) -> Coalitions:
     """Coalitions with the kernel's weights for probabilities, each followed by its complement."""
     sizes = torch.arange(1, num_players, dtype=torch.float64)
     by_size = 1 / (sizes * (num_players - sizes))
@@ -185,11 +172,11 @@ def draw_coalitions(
 
 
 def fit_additive(
-    present: Bool[Tensor, "coalitions players"],
+    present: Coalitions,
     weights: Float64[Tensor, " coalitions"],
     gains: Float64[Tensor, "coalitions targets"],
     total: Float64[Tensor, " targets"],
-) -> Float64[Tensor, "targets players"]:
+) -> Values:
     """The additive game that is nearest by weighted least squares and sums to `total`.
 
     With `A = Z' W Z` and `b = Z' W gains`, `phi = A^-1 (b - 1 (1' A^-1 b - total) / (1' A^-1 1))`.
@@ -204,8 +191,7 @@ def fit_additive(
     members = present.to(gains)
     weighted = members * weights.to(gains)[:, None]
     ones = gains.new_ones(count, 1)
-    solved = torch.linalg.pinv(weighted.T @ members, hermitian=True) @ torch.cat(
-        [weighted.T @ gains, ones], 1
-    )
+    right = torch.cat([weighted.T @ gains, ones], 1)
+    solved = torch.linalg.pinv(weighted.T @ members, hermitian=True) @ right
     free, by_one = solved[:, :-1], solved[:, -1:]
     return (free - by_one * (free.sum(0) - total) / by_one.sum()).T

@@ -27,6 +27,7 @@ Gradients = Float[Tensor, "targets time hidden"]
 Directions = Float[Tensor, "layer time hidden"]
 Frames = Float[Tensor, "time hidden"]
 Pooled = Float[Tensor, "targets hidden"]
+Units = Float[Tensor, "targets layer units"]
 
 
 def layer_mix(weights: LayerWeights, rest: Score) -> LinearFirst:
@@ -40,9 +41,7 @@ def layer_mix(weights: LayerWeights, rest: Score) -> LinearFirst:
     def apply(layers: Float[Tensor, "draws layer time hidden"]) -> Float[Tensor, "draws time hidden"]:
         return torch.einsum("l,dlth->dth", weights.to(layers), layers)
 
-    def adjoint(
-        gradients: Float[Tensor, "draws targets time hidden"],
-    ) -> Float[Tensor, "draws targets layer time hidden"]:
+    def adjoint(gradients: Float[Tensor, "draws targets time hidden"]) -> Tensor:
         return gradients[:, :, None] * weights.to(gradients)[:, None, None]
 
     return LinearFirst(apply, adjoint, rest)
@@ -51,12 +50,10 @@ def layer_mix(weights: LayerWeights, rest: Score) -> LinearFirst:
 def layer_frame(weights: LayerWeights) -> View:
     """Layers by frames, `w_l sum_h g_th d_lth`."""
 
-    def of_draw(gradients: Gradients, directions: Directions) -> Float[Tensor, "targets layer time"]:
+    def of_draw(gradients: Gradients, directions: Directions) -> Units:
         return (directions.transpose(0, 1) @ gradients.permute(1, 2, 0)).permute(2, 1, 0)
 
-    def of_pooled(
-        level: Pooled, slope: Pooled, apart: Frames, layer: Frames
-    ) -> Float[Tensor, "targets time"]:
+    def of_pooled(level: Pooled, slope: Pooled, apart: Frames, layer: Frames) -> Tensor:
         return torch.addmm(level @ layer.T, slope, (layer * apart).T)
 
     return _layer_view("layer_frame", weights, of_draw, of_pooled, smooth_variance=True)
@@ -65,13 +62,11 @@ def layer_frame(weights: LayerWeights) -> View:
 def layer_neuron(weights: LayerWeights) -> View:
     """Layers by neurons, `w_l sum_t g_th d_lth`."""
 
-    def of_draw(gradients: Gradients, directions: Directions) -> Float[Tensor, "targets layer hidden"]:
+    def of_draw(gradients: Gradients, directions: Directions) -> Units:
         terms = torch.empty_like(gradients)  # of one layer at a time: more would leave a processor's cache
         return torch.stack([torch.mul(gradients, layer, out=terms).sum(1) for layer in directions], 1)
 
-    def of_pooled(
-        level: Pooled, slope: Pooled, apart: Frames, layer: Frames
-    ) -> Float[Tensor, "targets hidden"]:
+    def of_pooled(level: Pooled, slope: Pooled, apart: Frames, layer: Frames) -> Tensor:
         return torch.addcmul(level * layer.sum(0), slope, (layer * apart).sum(0))
 
     return _layer_view("layer_neuron", weights, of_draw, of_pooled)
@@ -87,9 +82,7 @@ def layer_detail(weights: LayerWeights, layer: int) -> View:
         raise AttributionError(f"layer={layer} must lie between 0 and {len(weights) - 1}")
     name = f"layer_{layer}"
 
-    def project(
-        gradients: Tensor | PooledGradients, directions: Tensor
-    ) -> Float[Tensor, "draws targets time hidden"]:
+    def project(gradients: Tensor | PooledGradients, directions: Tensor) -> Tensor:
         each = dense(gradients)
         _check(name, weights, each.shape[2:], directions)
         return each * directions[:, layer, None] * weights[layer].to(each)
@@ -100,16 +93,14 @@ def layer_detail(weights: LayerWeights, layer: int) -> View:
 def _layer_view(
     name: str,
     weights: LayerWeights,
-    of_draw: Callable[[Gradients, Directions], Float[Tensor, "targets layer units"]],
-    of_pooled: Callable[[Pooled, Pooled, Frames, Frames], Float[Tensor, "targets units"]],
+    of_draw: Callable[[Gradients, Directions], Units],
+    of_pooled: Callable[[Pooled, Pooled, Frames, Frames], Tensor],
     *,
     smooth_variance: bool = False,
 ) -> View:
     """A view from its function of a single draw, or layer of a draw, which a processor's cache holds."""
 
-    def project(
-        gradients: Tensor | PooledGradients, directions: Tensor
-    ) -> Float[Tensor, "draws targets layer units"]:
+    def project(gradients: Tensor | PooledGradients, directions: Tensor) -> Tensor:
         if isinstance(gradients, PooledGradients):
             _check(name, weights, gradients.apart.shape[1:], directions)
             parts = zip(gradients.level, gradients.slope, gradients.apart, directions, strict=True)

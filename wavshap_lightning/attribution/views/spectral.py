@@ -69,32 +69,25 @@ class TightFrame:
         before, num_samples = self.window - self.hop, waveforms.shape[-1]
         after = self.num_frames(num_samples) * self.hop - num_samples
         spans = pad(waveforms, (before, after)).unfold(-1, self.window, self.hop)
-        spectra: Tensor = torch.fft.rfft(spans * self._window(waveforms), norm="ortho")
-        return spectra * self._doubling(waveforms).sqrt()
-
-    def _window(self, like: Tensor) -> Float[Tensor, " window"]:
-        hann = torch.hann_window(self.window, dtype=like.dtype, device=like.device)
-        return hann / (3 / 8 * self.window / self.hop) ** 0.5
-
-    def _doubling(self, like: Tensor) -> Float[Tensor, " bins"]:
-        doubling = torch.full((self.num_bins,), 2.0, dtype=like.dtype, device=like.device)
+        hann = torch.hann_window(self.window, dtype=waveforms.dtype, device=waveforms.device)
+        hann = hann / (3 / 8 * self.window / self.hop) ** 0.5
+        doubling = torch.full_like(hann[: self.num_bins], 2.0)
         doubling[0] = 1
         if self.window % 2 == 0:
             doubling[-1] = 1
-        return doubling
+        spectra: Tensor = torch.fft.rfft(spans * hann, norm="ortho")
+        return spectra * doubling.sqrt()
 
 
-def band_frame(
-    num_samples: int, *, window: int = 512, hop: int = 128, band_edges: Sequence[int] | None = None
-) -> View:
+def band_frame(num_samples: int, band_edges: Sequence[int], *, window: int = 512, hop: int = 128) -> View:
     """Bands by windows of a waveform's attributions; their sum is that of the waveform's.
 
     Args:
         num_samples: Length of the waveform that is explained.
+        band_edges: Bins at which bands begin, and the number of bins at the end: `(0, 4, 16, 257)` are three
+            bands.
         window: Samples of a window, and of its transform.
         hop: Samples between the starts of windows; a divisor of the window, at most a third of it.
-        band_edges: Bins at which bands begin, and the number of bins at the end: `(0, 4, 16, 257)` are three
-            bands. Each bin is a band if None.
 
     Raises:
         AttributionError: If window and hop do not make a tight frame, the edges leave bins out or do not
@@ -105,7 +98,7 @@ def band_frame(
     torch.Size([1, 1, 3, 11])
     """
     frame = TightFrame(window, hop)
-    edges = tuple(range(frame.num_bins + 1)) if band_edges is None else tuple(band_edges)
+    edges = tuple(band_edges)
     rising = all(low < high for low, high in pairwise(edges))
     if len(edges) < 2 or (edges[0], edges[-1]) != (0, frame.num_bins) or not rising:
         raise AttributionError(
@@ -121,21 +114,12 @@ def band_frame(
                 f"num_samples={num_samples}, but the input has shape {tuple(directions.shape[1:])}; this "
                 "view is of a waveform of the length it was made for"
             )
-        moved = frame.analyze(directions)[:, None]
-        targets = [gradients[:, [index]] for index in range(gradients.shape[1])]
-        return torch.cat([_bands(_products(frame.analyze(one), moved), edges) for one in targets], 1)
+        moved = frame.analyze(directions)
+        found = []
+        for of_target in gradients.unbind(1):  # one target at a time, to need little memory
+            own = frame.analyze(of_target)
+            products = own.real * moved.real + own.imag * moved.imag  # Re(conj(A g) A d)
+            found.append(torch.stack([products[..., low:high].sum(-1) for low, high in pairwise(edges)], -2))
+        return torch.stack(found, 1)
 
     return View("band_frame", project, smooth_variance=True)
-
-
-def _products(one: Tensor, other: Tensor) -> Tensor:
-    """`Re(conj(one) other)`."""
-    return one.real * other.real + one.imag * other.imag
-
-
-def _bands(
-    coefficients: Float[Tensor, "draws targets frames bins"], edges: Sequence[int]
-) -> Float[Tensor, "draws targets bands frames"]:
-    if len(edges) == coefficients.shape[-1] + 1:
-        return coefficients.transpose(-1, -2)
-    return torch.stack([coefficients[..., low:high].sum(-1) for low, high in pairwise(edges)], -2)
