@@ -1,1 +1,1 @@
-"""What a score owes to each element of its input: pure torch, with its own error stated."""
+"""Attribution of a score to the elements of its input, with standard errors; pure torch."""

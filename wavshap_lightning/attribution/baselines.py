@@ -67,7 +67,7 @@ class BaselineSet:
 
     @property
     def estimand(self) -> str:
-        """What a mean over these baselines estimates, in words."""
+        """Description of the mean over exactly these baselines."""
         return f"the mean over exactly {len(self)} declared baselines ({self.name})"
 
     def through(self, encode: Encode) -> BaselineSet:
@@ -101,7 +101,7 @@ class BaselineDistribution:
 
     @property
     def estimand(self) -> str:
-        """What a mean over draws from the distribution estimates, in words."""
+        """Description of the mean over the distribution."""
         return f"the mean over the distribution of baselines ({self.name})"
 
     def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "count *input"]:

@@ -1,4 +1,4 @@
-"""Looking at a model without changing it."""
+"""A context in which a model is frozen, and after which it is as it was."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ def leave_no_trace(*scores: Callable[..., Any]) -> Iterator[None]:
 
     Args:
         scores: The score and any further callables. Modules are found in modules, bound methods, partials,
-            attributes of callable objects, closures and the globals a function names; give those that lie
-            deeper besides.
+            attributes of callable objects, closures and the globals a function names; name others too.
 
     Raises:
         AttributionError: If a parameter was made in inference mode, through which there is no gradient.
@@ -45,11 +44,12 @@ def leave_no_trace(*scores: Callable[..., Any]) -> Iterator[None]:
     """
     modules = _modules_of(*scores)
     training = [(module, module.training) for module in modules]
-    if any(was_training for _, was_training in training):
+    in_training = [type(module).__name__ for module, was_training in training if was_training]
+    if in_training:
         warnings.warn(
-            f"the model was in training mode ({_first_in_training(modules)}.training=True): it is "
-            "explained in evaluation mode and put back afterwards; call eval() first if that is meant",
-            stacklevel=6,  # past contextlib, run_method(), explain() and the method: whoever called that
+            f"the model was in training mode ({in_training[0]}.training=True): it is explained in "
+            "evaluation mode and put back afterwards; call eval() first if that is meant",
+            stacklevel=6,  # past contextlib and open_problem(), twice, and the method: its caller
         )
     parameters = {parameter: None for module in modules for parameter in module.parameters(recurse=False)}
     if any(parameter.is_inference() for parameter in parameters):
@@ -85,7 +85,7 @@ def _generators_kept() -> Iterator[None]:
 
 
 def _modules_of(*holders: object) -> list[nn.Module]:
-    """Every module that can be seen from some callables, submodules included, each once."""
+    """Every module reachable from some callables, submodules included, each once."""
     found: dict[nn.Module, None] = {}
     seen: set[int] = set()
     waiting = [*holders]
@@ -110,14 +110,9 @@ def _held_by(function: Callable[..., Any]) -> list[Any]:
             held.append(cell.cell_contents)
         except ValueError:  # not yet bound
             continue
-    held += [getattr(function, name, None) for name in getattr(function, "__dataclass_fields__", ())]
     held += [] if isinstance(function, type) else getattr(function, "__dict__", {}).values()
     held += getattr(function, "__defaults__", None) or ()
     held += (getattr(function, "__kwdefaults__", None) or {}).values()
     names = getattr(getattr(function, "__code__", None), "co_names", ())
     globals_ = getattr(function, "__globals__", {})
     return held + [globals_[name] for name in names if isinstance(globals_.get(name), nn.Module)]
-
-
-def _first_in_training(modules: list[nn.Module]) -> str:
-    return next(type(module).__name__ for module in modules if module.training)

@@ -123,7 +123,7 @@ class Attribution:
 
     @property
     def resolved(self) -> bool:
-        """True if the tolerance was reached, or none was asked for."""
+        """True if the tolerance was reached, or there was none."""
         return self.unresolved is None or not bool(self.unresolved.any())
 
     def unresolved_in_words(self) -> str:

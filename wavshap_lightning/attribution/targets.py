@@ -28,7 +28,7 @@ class Target:
     - `margin`: `z_y - z_against`, likewise.
 
     Args:
-        kind: Which of these.
+        kind: Kind of score, one of these.
         classes: The classes, as indices of the logits.
         against: The class a margin is taken against; None for every other kind.
 
@@ -59,7 +59,7 @@ class Target:
         if (self.kind == "margin") != (self.against is not None):
             raise AttributionError(
                 f"kind={self.kind!r}, against={self.against}: a margin, and nothing else, needs a class "
-                "to be measured against"
+                "it is taken against"
             )
         if self.against in self.classes:
             raise AttributionError(
@@ -69,14 +69,14 @@ class Target:
 
     @property
     def num_targets(self) -> int:
-        """How many scores a draw has."""
+        """Number of scores of a draw."""
         return len(self.classes)
 
     def check(self, num_classes: int) -> None:
-        """Compare with what the model has.
+        """Check that the score has the target's classes.
 
         Raises:
-            AttributionError: If a class is not there, or the only one has nothing to be compared with.
+            AttributionError: If a class is missing, or there is only one and the target compares classes.
         """
         asked = self.classes if self.against is None else (*self.classes, self.against)
         missing = [index for index in asked if not 0 <= index < num_classes]
@@ -91,7 +91,7 @@ class Target:
             )
 
     def __call__(self, logits: Float[Tensor, "draws classes"]) -> Float[Tensor, "draws targets"]:
-        """The scores of each draw, one column for each class asked for."""
+        """Scores of each draw, one column for each class."""
         chosen = list(self.classes)
         match self.kind:
             case "logit":
@@ -112,7 +112,7 @@ class Target:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Target:
-        """What `as_dict` gave."""
+        """Target from the values that `as_dict` gave."""
         return cls(values["kind"], tuple(values["classes"]), values["against"])
 
 

@@ -124,6 +124,7 @@ def mean_of_terms(network, frames, declared, seed, num_draws):
 # Memory
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_draws(network, frames, baselines):
     """What the run holds between chunks is counted in numbers, not in draws."""
     held = []

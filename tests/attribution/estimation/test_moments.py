@@ -7,8 +7,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from wavshap_lightning.attribution.estimation.lattice_variance import LATTICE, NET, BlockMoments
-from wavshap_lightning.attribution.estimation.moments import PairMoments, WeightedSum, gap_share
+from wavshap_lightning.attribution.estimation.moments import (
+    LATTICE,
+    NET,
+    BlockMoments,
+    PairMoments,
+    WeightedSum,
+    gap_share,
+)
 
 UNITS = 7
 

@@ -11,8 +11,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines, BaselineSet, take
-from wavshap_lightning.attribution.estimation.lattice_variance import LATTICE, NET, BlockMoments
-from wavshap_lightning.attribution.estimation.moments import PairMoments, WeightedSum
+from wavshap_lightning.attribution.estimation.moments import (
+    LATTICE,
+    NET,
+    BlockMoments,
+    PairMoments,
+    WeightedSum,
+)
 from wavshap_lightning.attribution.estimation.problem import Inputs, Positions, Problem, first_not_finite
 from wavshap_lightning.attribution.estimation.sampling import (
     LATTICE_PARTS,
@@ -35,7 +40,7 @@ class Placement:
     """Positions and directions of some draws.
 
     Args:
-        positions: Where the gradient is taken: after the score's linear first step, where there is one.
+        positions: Points at which gradients are taken: after the score's linear first step, if it has one.
         directions: Factors of the gradients, before that step.
         directions_after: The directions after that step.
         fresh: The baselines of these draws after that step, where each took its own.
@@ -62,13 +67,13 @@ def by_path(points: Points, index: int) -> str:
 
 @dataclass(frozen=True)
 class Design:
-    """A plan of draws, which can be asked for more.
+    """A plan of draws that can be extended.
 
     Args:
         extend: Gives the next so many draws, in blocks.
         place: Gives the positions of some draws; called once for each, in order.
         moments: Makes the sums for a view's terms.
-        baselines: Where the paths begin; None for methods without paths.
+        baselines: Baselines at which the paths begin; None for methods without paths.
         declared: The baselines of a declared set after the score's linear first step; None without such a
             set.
         name_draw: Gives words for one of some draws, for a message.
@@ -94,7 +99,7 @@ def declared_spread(
         problem: What is explained.
         baselines: The declared set.
         generator: Source of shifts or scrambling.
-        first_draws: Number of draws that will be asked for first.
+        first_draws: Number of draws of the first call of `extend`.
     """
     on_lattice = first_draws % (LATTICE_PARTS * len(baselines)) == 0
     sampler = (BaselineLattice if on_lattice else SobolNet)(len(baselines), generator)

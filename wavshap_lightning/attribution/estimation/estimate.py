@@ -63,14 +63,12 @@ class Stopping:
     view: str = ""
 
     def __post_init__(self) -> None:
-        given = {"num_draws": self.num_draws, "tolerance": self.tolerance, "max_seconds": self.max_seconds}
-        if all(value is None for value in given.values()):
+        given = {name: value for name, value in vars(self).items() if name != "view" and value is not None}
+        if not given:
             raise AttributionError("stopping: give num_draws, tolerance or max_seconds")
         for name, value in given.items():
-            whole = name == "num_draws"
-            kind: type = Integral if whole else Real
-            if value is not None and not (isinstance(value, kind) and value > 0):
-                what = "whole number" if whole else "number"
+            kind, what = (Integral, "whole number") if name == "num_draws" else (Real, "number")
+            if not (isinstance(value, kind) and float(value) > 0):
                 raise AttributionError(f"{name}={value!r} must be a {what} greater than 0")
         if self.num_draws is not None:
             object.__setattr__(self, "num_draws", int(self.num_draws))  # NumPy's numbers are no JSON

@@ -15,13 +15,21 @@ the mean.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from itertools import accumulate
+
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
+from torch.nn.functional import avg_pool1d, pad
 
 from wavshap_lightning.attribution.record import ViewEstimate
 
 PAIR_SHRINKAGE = 32
+DEGREES_OF_FREEDOM = 8.0
+SHRINKAGE = 64
+SMOOTHED_NEIGHBORS = 5
+MAX_BLOCKS = 4
 
 Terms = Float[Tensor, "draws targets *units"]
 Totals = Float64[Tensor, "draws targets"]
@@ -97,6 +105,144 @@ class PairMoments:
         return ViewEstimate(corrected(self.mean, share, gap), variance.sqrt(), float(self._num_pairs))
 
 
+@dataclass(frozen=True)
+class VarianceReduction:
+    """How much variance the next doubling of the draws is expected to take away, from what the last one did.
+
+    Args:
+        factor: Expected reduction for each reduction seen.
+        most: Upper limit.
+    """
+
+    factor: float = 1.0
+    most: float = 4.0
+
+
+NET, LATTICE = VarianceReduction(), VarianceReduction(2.0, 16.0)
+"""A net gains as much again, a lattice more: in the end its variance falls 16 times with every doubling."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Weighted sums over some draws that came one after another.
+
+    Args:
+        count: Number of draws.
+        weight: Sum of their weights.
+        sums: Weighted sum of their terms.
+        totals: Weighted sum of their totals.
+    """
+
+    count: int = 0
+    weight: float = 0.0
+    sums: Tensor = field(default_factory=lambda: torch.zeros(()))
+    totals: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+    @property
+    def mean(self) -> Float64[Tensor, "targets *units"]:
+        """Mean of their terms."""
+        return self.sums / self.weight
+
+    def __add__(self, other: Block) -> Block:
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Block(*(one + another for one, another in pairs))
+
+
+class BlockMoments:
+    """Sums of draws that are spread evenly: the error follows from how far their parts disagree.
+
+    `v` is `sum w^2 (y - mean)^2 / (sum w)^2` for weights `w`, times `n / (n - 1)`; covariances likewise.
+    With the halves' means `h1, h2` and the quarters' `q1 .. q4`, `s2 = (h1 - h2)^2 / 4` and
+    `s4 = mean((q1 - q2)^2, (q3 - q4)^2) / 8` are the variances of the whole, were the halves, or the quarters
+    of each half, independent. Their sums over units are `S2` and `S4`; `kappa = S2 / sum v` is what the net
+    gains over independent draws, as far as its halves show. Its error falls faster than that of
+    independent parts: what one doubling gains beyond independence, `S4 / S2`, is expected once more, as `r`:
+    for a net as it is, held to 1 .. 4; for a lattice of four baselines or more doubled, held to 1 .. 16. Then
+
+    `stderr^2 = (kappa v + smooth((s2 + 2 s4 S2 / S4) / 3)) / (2 r)`, Student's t with 8 degrees of freedom,
+
+    where `smooth` is a mean over 5 neighbors, if neighbors resemble one another. Own recipe. Simulated on
+    small networks with 16 to 1024 draws, the 95 % intervals of nets of 1 to 100 baselines cover 93-98 %,
+    those of lattices of one baseline 90-97 %, of more 96-100 %: the smoother the score, the further does the
+    error of a lattice fall below what its parts can tell. Single units may lie further outside than Student's
+    t says, where the draws serve them worse than the rest.
+
+    Parts that are not quarters of one size (some numbers of draws, a stop by the clock) are compared as they
+    are, `s2` alone and without `r`, which errs on the safe side.
+
+    Args:
+        smooth: Whether neighbors along the last axis resemble one another, so that their variances may be
+            smoothed.
+        reduction: How `r` follows from the last doubling.
+    """
+
+    def __init__(self, *, smooth: bool = False, reduction: VarianceReduction = NET) -> None:
+        self._smooth = smooth
+        self._reduction = reduction
+        self._blocks: list[Block] = []
+        self._first: tuple[Tensor, Tensor] | None = None
+        self._squares = self._products = self._total_squares = torch.zeros(())
+        self._weight_squares = 0.0
+        self._twice_weighted = self._totals_twice_weighted = torch.zeros(())
+
+    def open_block(self) -> None:
+        """Begin a block; four that are full become two, so that there are never more than four."""
+        if len(self._blocks) == MAX_BLOCKS:
+            first, second, third, fourth = self._blocks
+            self._blocks = [first + second, third + fourth]
+        self._blocks.append(Block())
+
+    def add(self, terms: Terms, totals: Totals, weights: Weights) -> None:
+        """Take in some draws."""
+        terms = terms.double()
+        if self._first is None:
+            self._first = (terms[0].clone(), totals[0].clone())  # a view would hold the whole chunk
+        terms = (terms - self._first[0]) * weights.reshape(-1, *(1,) * (terms.ndim - 1))
+        totals = (totals - self._first[1]) * weights[:, None]
+        self._blocks[-1] += Block(len(terms), float(weights.sum()), terms.sum(0), totals.sum(0))
+        self._weight_squares += float(weights.square().sum())
+        self._twice_weighted = self._twice_weighted + torch.tensordot(weights, terms, 1)
+        self._totals_twice_weighted = self._totals_twice_weighted + weights @ totals
+        self._squares = self._squares + terms.square().sum(0)
+        self._products = self._products + (terms * broadcast(totals, terms)).sum(0)
+        self._total_squares = self._total_squares + totals.square().sum(0)
+
+    @property
+    def mean(self) -> Float64[Tensor, "targets *units"]:
+        """Weighted mean of the terms."""
+        return sum(self._blocks, Block()).mean + (0.0 if self._first is None else self._first[0])
+
+    def estimate(self, gap: Gap) -> ViewEstimate:
+        """Mean with its error, corrected by each unit's share of the gap where there is one."""
+        blocks = [block for block in self._blocks if block.count]
+        whole = sum(blocks, Block())
+        count, squares = whole.count, self._weight_squares
+        means = (self._twice_weighted / squares, whole.mean)
+        of_totals = (self._totals_twice_weighted / squares, whole.totals / whole.weight)
+        scale = squares / whole.weight**2 * count / max(count - 1, 1)
+        variance = _scatter(self._squares / squares, means, means).clamp(min=0) * scale
+        covariance = _scatter(
+            self._products / squares, means, tuple(broadcast(mean, variance) for mean in of_totals)
+        )
+        total_variance = _scatter(self._total_squares / squares, of_totals, of_totals)
+        share = gap_share(covariance, total_variance, variance, count / (count + SHRINKAGE))
+        return ViewEstimate(
+            corrected(self.mean, share, gap), self._stderr(blocks, variance), DEGREES_OF_FREEDOM
+        )
+
+    def _stderr(self, blocks: list[Block], variance: Tensor) -> Float64[Tensor, "targets *units"]:
+        if len(blocks) == 1:
+            return variance.sqrt() if blocks[0].count > 1 else torch.full_like(variance, torch.inf)
+        local = _disagreement(*_halves(blocks))
+        kappa = (unit_sum(local) / unit_sum(variance)).nan_to_num(0.0, 0.0)
+        gain = torch.ones_like(kappa)
+        if len(blocks) == MAX_BLOCKS and len({block.count for block in blocks}) == 1:
+            local, seen = _refined(blocks, local)
+            gain = (self._reduction.factor * seen.clamp(min=1.0)).clamp(1.0, self._reduction.most)
+        local = _smoothed(local) if self._smooth else local
+        return ((broadcast(kappa, variance) * variance + local) / (2 * broadcast(gain, variance))).sqrt()
+
+
 def broadcast(per_target: Tensor, like: Tensor) -> Tensor:
     """One number a target, shaped to go with `like`, whose first axes it shares."""
     return per_target.reshape(*per_target.shape, *(1,) * (like.ndim - per_target.ndim))
@@ -126,3 +272,45 @@ def gap_share(covariance: Tensor, total_variance: Tensor, variance: Tensor, cert
 def corrected(mean: Tensor, share: Tensor, gap: Gap) -> Float64[Tensor, "targets *units"]:
     """Mean without each unit's share of the completeness gap."""
     return mean if gap is None else mean - share * broadcast(gap, mean)
+
+
+def _scatter(products: Tensor, one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> Tensor:
+    """Mean of `(y - mean y) (s - mean s)` under squared weights, from that of `y s`.
+
+    Args:
+        products: Mean of `y s` under squared weights.
+        one: Mean of `y` under squared weights, and its mean.
+        other: The same of `s`.
+    """
+    return products - one[0] * other[0] + (one[0] - one[1]) * (other[0] - other[1])
+
+
+def _disagreement(one: Block, other: Block) -> Float64[Tensor, "targets *units"]:
+    """Variance of the mean of both together if they were independent."""
+    share = one.count * other.count / (one.count + other.count) ** 2
+    return (one.mean - other.mean).square() * share
+
+
+def _halves(blocks: list[Block]) -> tuple[Block, Block]:
+    """Blocks cut in two where the sides are most nearly of one size."""
+    counts = list(accumulate(block.count for block in blocks))
+    cut = min(range(1, len(blocks)), key=lambda place: abs(2 * counts[place - 1] - counts[-1]))
+    return sum(blocks[:cut], Block()), sum(blocks[cut:], Block())
+
+
+def _refined(blocks: list[Block], of_halves: Tensor) -> tuple[Tensor, Float64[Tensor, " targets"]]:
+    """Variance from all three differences between parts, scaled to the halves', and the doubling's gain."""
+    first, second, third, fourth = blocks
+    of_quarters = (_disagreement(first, second) + _disagreement(third, fourth)) / 4
+    gain = (unit_sum(of_quarters) / unit_sum(of_halves)).nan_to_num(1.0, 1.0)
+    rescaled = (of_quarters / broadcast(gain, of_quarters)).nan_to_num(0.0, 0.0)
+    return (of_halves + 2 * rescaled) / 3, gain
+
+
+def _smoothed(values: Float64[Tensor, "targets *units"]) -> Float64[Tensor, "targets *units"]:
+    if values.ndim < 2:
+        return values  # a single unit has no neighbors
+    rows = values.reshape(1, -1, values.shape[-1])
+    half = SMOOTHED_NEIGHBORS // 2
+    padded = pad(rows, (half, half), mode="replicate")
+    return avg_pool1d(padded, SMOOTHED_NEIGHBORS, 1).reshape(values.shape)

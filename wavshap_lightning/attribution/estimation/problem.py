@@ -1,4 +1,4 @@
-"""A score bound to one input and one target: checked when opened, then asked for scores and gradients."""
+"""Problems: a score bound to one input and one target; scores whose structure makes gradients cheap."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def open_problem(score: Score, input: Tensor, target: Target) -> Iterator[Proble
 
     Raises:
         AttributionError: If the input is empty or not finite, the score returns another shape than `(draws,
-            classes)` or differs when asked twice or beside another input, the target is not among its
+            classes)` or differs between two calls or beside another input, the target is not among its
             classes, or the adjoint is not that of the linear step.
     """
     if not (input.is_floating_point() and input.numel()):

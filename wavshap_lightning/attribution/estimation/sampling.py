@@ -1,6 +1,6 @@
 """Samplers of points on the paths from baselines to the input, with weights that sum to one.
 
-Every sampler can be asked for more points: they fill the gaps that the earlier ones left.
+Every sampler can go on: further points fill the gaps that the earlier ones left.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Points:
 
     Args:
         alphas: Position of each draw on its path, 0 at the baseline and 1 at the input.
-        weights: Weight of each draw; they sum to one over the points asked for together.
+        weights: Weight of each draw; they sum to one over the points drawn together.
         baselines: Index of each draw's baseline in the declared set; None where every draw takes a fresh one.
     """
 
@@ -113,7 +113,7 @@ class BaselineLattice:
     if it were one path.
 
     Sources: random shifts of lattices, Cranley and Patterson (1976); the transformation, Korobov (1963). The
-    spread of the shifts over baselines is our own. Without the division the rule would be unbiased; with it
+    spread of the shifts over baselines is new here. Without the division the rule would be unbiased; with it
     constants are exact, and weights change by 7 % at most.
 
     Args:
@@ -158,7 +158,7 @@ class BaselineLattice:
 
 
 class AlphaStrata:
-    """One alpha in each of equally wide strata, neighbouring strata in pairs, all in random order.
+    """One alpha in each of equally wide strata, neighboring strata in pairs, all in random order.
 
     Asked for as many again, it puts one into the half of each stratum that is still empty. Stopped
     early, it leaves a random set of strata, so that any number of points is unbiased.

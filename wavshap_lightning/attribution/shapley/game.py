@@ -31,13 +31,12 @@ Fit = Callable[[Int64[Tensor, " chosen"]], Values]
 
 @dataclass(frozen=True)
 class Players:
-    """The parts of an input that are present or absent: owners of the places along its first axis.
+    """The parts of an input that are present or absent: owners of the places (frames) along its first axis.
 
     Args:
         owner: The player each place belongs to, counted from 0.
         count: Number of players; one may own nothing.
         name: Name of the players.
-        places: Name of the places.
 
     Raises:
         AttributionError: If an owner is no player.
@@ -46,7 +45,6 @@ class Players:
     owner: Int64[Tensor, " places"]
     count: int
     name: str = "spans"
-    places: str = "frames"
 
     def __post_init__(self) -> None:
         if len(self.owner) == 0 or not ((self.owner >= 0) & (self.owner < self.count)).all():
@@ -70,7 +68,7 @@ class Players:
         return (values / sizes.to(values))[:, self.owner.to(values.device)]
 
 
-def equal_spans(num_places: int, count: int, *, places: str = "frames") -> Players:
+def equal_spans(num_places: int, count: int) -> Players:
     """Neighbors in spans as equal as can be; never more spans than places.
 
     >>> equal_spans(5, 2).owner
@@ -82,20 +80,18 @@ def equal_spans(num_places: int, count: int, *, places: str = "frames") -> Playe
     if count < 1:
         raise AttributionError(f"count={count} must be at least 1: into how many spans the input is cut")
     count = min(count, num_places)
-    return Players(torch.arange(num_places) * count // num_places, count, places=places)
+    return Players(torch.arange(num_places) * count // num_places, count)
 
 
-def members(membership: Float[Tensor, "players places"], *, name: str, places: str = "frames") -> Players:
+def members(membership: Float[Tensor, "players places"], *, name: str) -> Players:
     """Players from a table of their places, each place belonging to one of them.
 
     Raises:
         AttributionError: If a place belongs to several, or to none.
     """
     if not ((membership == 0) | (membership == 1)).all() or not (membership.sum(0) == 1).all():
-        raise AttributionError(
-            "membership: each place must belong to exactly one player; leave nothing shared"
-        )
-    return Players(membership.argmax(0), len(membership), name, places)
+        raise AttributionError("membership: each place must belong to exactly one player")
+    return Players(membership.argmax(0), len(membership), name)
 
 
 def all_coalitions(count: int) -> Coalitions:
@@ -158,7 +154,7 @@ class Game:
         seed: int | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Attribution:
-        """The record of the players' values; its views are the players, and the places they share.
+        """The record of the players' values; its views are the players, and the frames they share.
 
         Args:
             method: Name of the method.
@@ -173,7 +169,7 @@ class Game:
         freedom = float("inf") if stderr is None else NUM_GROUPS - 1.0
         spread = None if stderr is None else players.spread(stderr)
         views: Mapping[str, ViewEstimate] = {
-            players.places: ViewEstimate(players.spread(values), spread, freedom),
+            "frames": ViewEstimate(players.spread(values), spread, freedom),
             players.name: ViewEstimate(values, stderr, freedom),
         }
         gap = values.sum(1) - (problem.target_scores - alone.mean(0))

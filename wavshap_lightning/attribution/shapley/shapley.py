@@ -120,7 +120,7 @@ def kernel_shap(
         players: The spans; the views are they and their places.
         target: Scalars of the logits that are explained.
         generator: A generator, from which a seed is drawn, or that seed.
-        num_coalitions: Coalitions besides none and all; an even number, at least twice the players and 32.
+        num_coalitions: Coalitions apart from none and all; an even number, at least twice the players and 32.
         chunk_size: Inputs that go through the model at once; found from input and memory if None.
         progress: Called after every chunk with the evaluations done and planned.
 
@@ -139,7 +139,7 @@ def kernel_shap(
         check_num_coalitions(num_coalitions, count)
         present = draw_coalitions(count, num_coalitions, own)
         weights = torch.ones(num_coalitions, dtype=torch.float64)  # drawn by the kernel's weights already
-    asked = len(present) + 2  # none and all besides
+    asked = len(present) + 2  # none and all too
     with open_game(
         score, input, baselines, players, target, total=asked, chunk_size=chunk_size, progress=progress
     ) as game:

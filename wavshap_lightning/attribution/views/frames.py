@@ -1,4 +1,4 @@
-"""Views: the units that attributions are added up to; and what is asked of them: means, strongest units."""
+"""Views: units that attributions are added up to; summaries over frames, and the strongest units."""
 
 from __future__ import annotations
 
