@@ -10,8 +10,6 @@ import torch
 from wavshap_lightning.attribution.baselines import (
     BaselineDistribution,
     BaselineSet,
-    fit_length,
-    match_level,
     noise,
     recordings,
     silence,
@@ -146,6 +144,8 @@ def test_recordings_are_fitted_to_length_and_level(clip, generator):
     assert found.name == "another_class"
     repeated = found.values[0] / found.values[0, 0] * others[0][0]
     torch.testing.assert_close(repeated[100:200], others[0], rtol=1e-4, atol=1e-4)
+    cropped = found.values[2] / found.values[2, 0] * others[2][0]
+    torch.testing.assert_close(cropped, others[2][:NUM_SAMPLES], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -164,18 +164,12 @@ def test_a_clip_without_a_level_is_refused(family, clip_, message):
 
 def test_a_bad_recording_is_named(clip):
     good = torch.ones(10)
-    with pytest.raises(AttributionError, match=r"other_clips\[1\] is empty"):
+    with pytest.raises(AttributionError, match=r"other_clips\[1\]: root mean square=0.0 over 0 samples"):
         recordings(clip, [good, torch.empty(0)])
     with pytest.raises(AttributionError, match=r"other_clips\[2\]: root mean square=0"):
         recordings(clip, [good, good, torch.zeros(3)])
     with pytest.raises(AttributionError, match="'other_clips' is empty"):
         recordings(clip, [])
-
-
-def test_fitting_crops_and_repeats():
-    assert fit_length(torch.arange(3.0), 2).tolist() == [0, 1]
-    assert fit_length(torch.arange(3.0), 7).tolist() == [0, 1, 2, 0, 1, 2, 0]
-    assert level(match_level(torch.arange(3.0), 0.5)).item() == pytest.approx(0.5)
 
 
 # Silence

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import PurePath
+
 import pytest
 import torch
 
@@ -242,3 +245,17 @@ def test_the_error_of_a_lattice_is_stated_more_closely_from_four_baselines_on(
     own, of_a_net = (one.estimate(None).stderr for one in moments)
     assert torch.equal(own, of_a_net) != closely
     assert not closely or (own * 1.4 < of_a_net).all()
+
+
+def test_at_most_six_calls_lead_from_the_method_to_the_score(network, frames, declared):
+    """A stack trace of a score that fails shows the method, not machinery."""
+    depths = []
+
+    def score(inputs):
+        if inputs.requires_grad:
+            files = [PurePath(frame.filename).parts for frame in traceback.extract_stack()]
+            depths.append(sum("attribution" in parts and "tests" not in parts for parts in files))
+        return network(inputs)
+
+    gradient_shap(score, frames, declared, LOG_ODDS, generator=0)
+    assert 1 < max(depths) <= 6

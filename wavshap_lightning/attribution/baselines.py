@@ -27,6 +27,7 @@ from wavshap_lightning.errors import AttributionError
 
 Encode = Callable[[Float[Tensor, "clips *input"]], Float[Tensor, "clips *encoded"]]
 Waveform = Float[Tensor, " samples"]
+Gain = Float[Tensor, " bins"]
 
 SPECTRUM_WINDOW = 512
 QUIET = (1.0, 0.1)
@@ -231,11 +232,10 @@ def recordings(clip: Waveform, others: Sequence[Tensor], name: str = "other_clip
     Raises:
         AttributionError: If there is none, or one is empty, silent or not finite; its index is named.
     """
-    level = _level(clip)
-    fitted = [
-        match_level(fit_length(other, len(clip), what), level, what)
-        for other, what in ((other, f"{name}[{index}]") for index, other in enumerate(others))
-    ]
+    level, fitted = _level(clip), []
+    for index, other in enumerate(others):
+        repeated = other.repeat(-(-len(clip) // max(1, len(other))))[: len(clip)]
+        fitted.append(repeated * (level / _level(repeated, f"{name}[{index}]")))
     return BaselineSet(torch.stack(fitted) if fitted else clip.new_empty(0, len(clip)), name)
 
 
@@ -270,31 +270,6 @@ def silence(clip: Waveform, score: Score | None) -> BaselineSet:
     return BaselineSet(silent[None], "silence")
 
 
-def fit_length(
-    waveform: Waveform, num_samples: int, what: str = "waveform"
-) -> Float[Tensor, " fitted_samples"]:
-    """Crop to the first `num_samples` samples, or repeat from the start until there are as many.
-
-    >>> fit_length(torch.tensor([1.0, 2.0]), 5)
-    tensor([1., 2., 1., 2., 1.])
-
-    Raises:
-        AttributionError: If there is nothing to repeat.
-    """
-    if len(waveform) == 0:
-        raise AttributionError(f"{what} is empty; leave it out")
-    return waveform.repeat(-(-num_samples // len(waveform)))[:num_samples]
-
-
-def match_level(waveform: Waveform, level: float, what: str = "waveform") -> Waveform:
-    """Scale to a root mean square of `level`.
-
-    Raises:
-        AttributionError: If the waveform is silent or not finite.
-    """
-    return waveform * (level / _level(waveform, what))
-
-
 def _level(waveform: Waveform, what: str = "clip") -> float:
     """Root mean square, which must be a positive number."""
     level = float(waveform.double().square().mean().sqrt()) if len(waveform) else 0.0
@@ -306,17 +281,15 @@ def _level(waveform: Waveform, what: str = "clip") -> float:
     return level
 
 
-def _white(
-    num_samples: int, level: float, gain: Float[Tensor, " bins"] | None, generator: torch.Generator
-) -> Iterator[Tensor]:
+def _white(num_samples: int, level: float, gain: Gain | None, generator: torch.Generator) -> Iterator[Tensor]:
     while True:
         drawn = torch.randn(num_samples, generator=generator, device=generator.device)
         if gain is not None:
             drawn = torch.fft.irfft(torch.fft.rfft(drawn) * gain.to(drawn.device), n=num_samples)
-        yield match_level(drawn, level, "drawn noise")
+        yield drawn * (level / _level(drawn, "drawn noise"))
 
 
-def _long_term_gain(clip: Waveform) -> Float[Tensor, " bins"]:
+def _long_term_gain(clip: Waveform) -> Gain:
     """Root of the long-term power at the frequencies of the whole clip's Fourier transform."""
     size = min(SPECTRUM_WINDOW, len(clip))
     windows = clip.detach().float().unfold(0, size, max(1, size // 2))

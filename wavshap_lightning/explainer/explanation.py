@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from math import isfinite
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,13 +21,16 @@ from wavshap_lightning.attribution.record import (
     read_record,
     write_record,
 )
-from wavshap_lightning.attribution.views.frames import Reduction, Sign, over_frames, top
+from wavshap_lightning.attribution.views.frames import Sign, top
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.targets import PREDICTED, target_names
 from wavshap_lightning.explainer.time_grid import TimeGrid
 
 NUM_MOMENTS = 5
+
+Reduction = Literal["mean", "sum", "max"]
+"""Numbers that may stand for all frames."""
 TIME_STAGES = ("frames", "waveform")
 """Stages whose attributions tell when, in order of preference."""
 
@@ -452,7 +455,7 @@ class Explanation:
         if by not in get_args(Reduction):
             raise AttributionError(f"by={by!r} must be one of {', '.join(get_args(Reduction))}")
         if by == "max":
-            largest = over_frames(self.values("layers", f"layer_{layer}", target), by, axis=0)
+            largest = self.values("layers", f"layer_{layer}", target).amax(0)
             return [
                 NeuronRank(neuron, float(largest[neuron]), None) for (neuron,) in top(largest, k, sign=sign)
             ]

@@ -90,13 +90,6 @@ def test_neighbouring_strata_come_in_pairs():
     assert strata[:, 0].tolist() != sorted(strata[:, 0].tolist())
 
 
-def test_strata_only_double():
-    sampler = new("strata")
-    sampler.draw(8)
-    with pytest.raises(AttributionError, match="count=5: strata double, so 8 more are possible"):
-        sampler.draw(5)
-
-
 @pytest.mark.parametrize("kind", ["net", "strata"])
 def test_the_generator_alone_decides(kind):
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
@@ -190,12 +183,3 @@ def test_the_error_of_a_lattice_falls_by_four_or_more_where_draws_double():
 
     errors = [error(count) for count in (4, 8, 16, 32)]
     assert all(few > 3.9 * many for few, many in pairwise(errors))
-
-
-@pytest.mark.parametrize(("first", "second"), [(63, 0), (32, 0), (64, 128), (64, 60)])
-def test_a_lattice_takes_four_a_baseline_and_doubles(first, second):
-    sampler = lattice()
-    if second:
-        sampler.draw(first)
-    with pytest.raises(AttributionError, match=f"count={second or first} must be a multiple of 64"):
-        sampler.draw(second or first)

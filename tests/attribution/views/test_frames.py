@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.attribution.views.frames import grouped, over_frames, summed, top, with_rest
+from wavshap_lightning.attribution.views.frames import grouped, summed, top, with_rest
 from wavshap_lightning.errors import AttributionError
 
 NUM_FRAMES = 12
@@ -22,15 +22,6 @@ def test_the_rest_completes_every_frame(membership):
     whole = with_rest(membership)
     torch.testing.assert_close(whole.sum(0), torch.ones(NUM_FRAMES))
     assert (whole >= 0).all()
-
-
-@pytest.mark.parametrize(
-    ("how", "expected"), [("mean", [0.0, 2.0]), ("sum", [0.0, 6.0]), ("max", [3.0, 3.0])]
-)
-def test_frames_become_one_number(how, expected):
-    values = torch.tensor([[3.0, -4.0, 1.0], [2.0, 1.0, 3.0]])
-    assert over_frames(values, how).tolist() == expected
-    assert over_frames(values.T, how, axis=0).tolist() == expected
 
 
 def test_the_strongest_come_first():
@@ -50,10 +41,6 @@ def unchecked(function):
     ("call", "message"),
     [
         (lambda: top(torch.ones(3), 0), "k=0 must be at least 1"),
-        (
-            lambda: unchecked(over_frames)(torch.ones(3), "median"),
-            "how='median' must be one of mean, sum, max",
-        ),
         (lambda: unchecked(top)(torch.ones(3), 1, sign="both"), "sign='both' must be one of any"),
     ],
 )

@@ -128,21 +128,13 @@ class BaselineLattice:
         self._num_each = self._first_each = 0
 
     def draw(self, count: int) -> Points:
-        """First `count` draws, or as many more as there are already, between these.
+        """First draws, a multiple of four for each baseline; or as many more as there are, between these.
 
         They come in four parts, with as many draws of each baseline in each part, and each part spread
         evenly over the path.
-
-        Raises:
-            AttributionError: If it is another number, or not four draws a baseline or a multiple of it.
         """
         num_baselines = len(self._shifts)
-        num_each, rest = divmod(count, num_baselines)
-        if rest or num_each % LATTICE_PARTS or self._num_each not in (0, num_each):
-            raise AttributionError(
-                f"count={count} must be a multiple of {LATTICE_PARTS * num_baselines}, "
-                f"{LATTICE_PARTS} for each of {num_baselines} baselines, and double what there is"
-            )
+        num_each = count // num_baselines
         step = torch.arange(num_each)[:, None].expand(-1, num_baselines)
         self._first_each = self._first_each or num_each
         halfway = 1 / (2 * num_each) if self._num_each else 0.0  # the points then are a lattice twice as fine
@@ -172,13 +164,7 @@ class AlphaStrata:
         self._alphas = torch.empty(0, dtype=torch.float64)
 
     def draw(self, count: int) -> Points:
-        """First `count` points, or as many more as there are already.
-
-        Raises:
-            AttributionError: If it is another number, which could not be spread evenly.
-        """
-        if len(self._alphas) not in (0, count):
-            raise AttributionError(f"count={count}: strata double, so {len(self._alphas)} more are possible")
+        """First `count` points, or as many more as there are already."""
         inside = torch.rand(count, generator=self._generator, dtype=torch.float64)
         strata = torch.arange(count, dtype=torch.float64)
         if len(self._alphas):

@@ -1,4 +1,4 @@
-"""Views: units that attributions are added up to; summaries over frames, and the strongest units."""
+"""Views: units that attributions are added up to; the strongest units."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from wavshap_lightning.errors import AttributionError
 
-Reduction = Literal["mean", "sum", "max"]
 Sign = Literal["any", "positive", "negative"]
 
 
@@ -107,31 +106,6 @@ def with_rest(membership: Float[Tensor, "segments frames"]) -> Float[Tensor, "se
             [0.0000, 0.7500, 1.0000]])
     """
     return torch.cat([membership, (1 - membership.sum(0, keepdim=True)).clamp(min=0)])
-
-
-def over_frames(
-    values: Float[Tensor, "*units"], how: Reduction, *, axis: int = -1
-) -> Float[Tensor, "*fewer_units"]:
-    """One number for all frames: their mean, sum, or largest value, with its sign.
-
-    A sum keeps the total; a mean compares clips of different length; the largest value is that of the
-    strongest frame. Their errors do not follow from those of the frames: take a view for sums.
-
-    Raises:
-        AttributionError: If `how` is none of these.
-
-    >>> over_frames(torch.tensor([[1.0, -4.0, 0.0]]), "max")
-    tensor([1.])
-    """
-    match how:
-        case "mean":
-            return values.mean(axis)
-        case "sum":
-            return values.sum(axis)
-        case "max":
-            return values.amax(axis)
-        case _:
-            raise AttributionError(f"how={how!r} must be one of {', '.join(get_args(Reduction))}")
 
 
 def top(values: Float[Tensor, "*units"], k: int, *, sign: Sign = "any") -> list[tuple[int, ...]]:
