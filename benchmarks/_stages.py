@@ -17,7 +17,6 @@ from wavshap_lightning.attribution.baselines import (
     recordings,
 )
 from wavshap_lightning.attribution.estimation.estimate import Stopping
-from wavshap_lightning.attribution.estimation.problem import PooledScore
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
@@ -25,7 +24,6 @@ from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views.frames import View, grouped, summed
 from wavshap_lightning.attribution.views.layers import layer_frame, layer_mix
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.pooling import VARIANCE_FLOOR
 
 HOP_SAMPLES = 320
 NUM_DECLARED = 16
@@ -100,9 +98,8 @@ def stages_of(classifier: EmotionClassifier, waveform: Tensor) -> dict[str, Stag
     def frames_to_logits(frames: Tensor) -> Tensor:
         return classifier.head(classifier.encoder(frames))
 
-    def pooled_to_logits(pooled: Tensor) -> Tensor:
-        mean, variance = pooled.unbind(1)
-        return head.mlp(torch.cat([mean, (variance + VARIANCE_FLOOR).sqrt()], 1))
+    def after_mix(mixed: Tensor) -> Tensor:
+        return head.mlp(head.pooling(mixed, torch.ones(mixed.shape[:2], dtype=torch.bool)))
 
     def to_layers(waveforms: Tensor) -> Tensor:
         return classifier.encoder(classifier.frontend(waveforms))
@@ -132,7 +129,7 @@ def stages_of(classifier: EmotionClassifier, waveform: Tensor) -> dict[str, Stag
             to_layers,
             layer_frame(weights),
             _sum_last,
-            layer_mix(weights, PooledScore(pooled_to_logits)),
+            layer_mix(weights, after_mix),
         ),
     }
 

@@ -46,8 +46,7 @@ def gradient_shap(
 
     Args:
         score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone. A
-            [`LinearFirst`][wavshap_lightning.attribution.estimation.problem.LinearFirst] or
-            [`PooledScore`][wavshap_lightning.attribution.estimation.problem.PooledScore] costs less.
+            [`LinearFirst`][wavshap_lightning.attribution.estimation.problem.LinearFirst] costs less.
         input: What is explained, without a batch axis.
         baselines: A declared set or a distribution; the record says which.
         target: Scalars of the logits that are explained.

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from wavshap_lightning.attribution.estimation.problem import PooledScore, Score
+from wavshap_lightning.attribution.estimation.problem import Score
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.settings import ExplainSettings
@@ -19,7 +19,6 @@ from wavshap_lightning.models.backbone import Precision, SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import EmotionHead
 from wavshap_lightning.models.long import LongBackbone
-from wavshap_lightning.models.pooling import VARIANCE_FLOOR
 
 StageFunction = Callable[[Tensor], Tensor]
 
@@ -101,23 +100,13 @@ def _of_long(backbone: LongBackbone, weights: Float[Tensor, " layer"], head: Emo
 
 
 def _after_mix(head: EmotionHead) -> Score:
-    """What a head does with mixed layers; the engine is told where it sees but their mean and variance."""
-    match head.statistic:
-        case "mean":
-            return PooledScore(lambda pooled: head.mlp(pooled[:, 0]))
-        case "moments":
-            return PooledScore(lambda pooled: head.mlp(_mean_and_deviation(pooled)))
-        case "frames":
-            return lambda mixed: head.mlp(head.pooling(mixed, _everywhere(mixed)))
+    """The rest of a head after its mix, which pools all frames."""
 
+    def score(mixed: Float[Tensor, "draws time hidden"]) -> Float[Tensor, "draws classes"]:
+        everywhere = torch.ones(mixed.shape[:2], dtype=torch.bool, device=mixed.device)
+        return head.mlp(head.pooling(mixed, everywhere))
 
-def _mean_and_deviation(pooled: Float[Tensor, "draws 2 hidden"]) -> Float[Tensor, "draws twice_hidden"]:
-    mean, variance = pooled.unbind(1)
-    return torch.cat([mean, (variance + VARIANCE_FLOOR).sqrt()], 1)
-
-
-def _everywhere(mixed: Float[Tensor, "draws time hidden"]) -> Bool[Tensor, "draws time"]:
-    return torch.ones(mixed.shape[:2], dtype=torch.bool, device=mixed.device)
+    return score
 
 
 def _at_precision(backbone: SpeechBackbone, precision: Precision) -> SpeechBackbone:

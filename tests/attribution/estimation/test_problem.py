@@ -1,4 +1,4 @@
-"""A declared structure of the score (a linear first step, pooling over time) changes no attribution."""
+"""A declared linear first step of the score changes no attribution."""
 
 from __future__ import annotations
 
@@ -7,19 +7,12 @@ import torch
 from torch import nn
 
 from wavshap_lightning.attribution.estimation.estimate import Stopping
-from wavshap_lightning.attribution.estimation.problem import (
-    LinearFirst,
-    PooledScore,
-    dense,
-    pool,
-    totals,
-    unpool,
-)
+from wavshap_lightning.attribution.estimation.problem import LinearFirst
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.saliency import saliency
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.attribution.views.frames import View, elements, grouped, summed
-from wavshap_lightning.attribution.views.layers import layer_detail, layer_frame, layer_mix, layer_neuron
+from wavshap_lightning.attribution.views.layers import layer_mix
 from wavshap_lightning.errors import AttributionError
 
 TARGET = every_class(4)
@@ -40,7 +33,6 @@ VIEWS = (
     summed(1, name="layer_neuron"),
     grouped(2, name="spans"),
 )
-LAYER_VIEWS = (layer_frame(WEIGHTS), layer_neuron(WEIGHTS), layer_detail(WEIGHTS, 3), elements())
 
 
 @pytest.fixture(scope="module")
@@ -160,71 +152,10 @@ def test_weights_that_ask_for_a_gradient_leave_no_graph_behind(score, layers, de
     assert weights.grad is None
 
 
-class Tail(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.classify = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4))
-
-    def forward(self, pooled):
-        return 3 * self.classify(torch.cat([pooled[:, 0], (pooled[:, 1] + 1e-6).sqrt()], 1))
-
-
-@pytest.fixture(scope="module")
-def tail():
+def test_modules_behind_the_step_are_seen_and_put_back(layers):
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        return Tail().double().eval()
-
-
-def test_declared_pooling_changes_nothing(method, tail, layers):
-    pooled = PooledScore(tail)
-    plain, fast = (
-        method(layer_mix(WEIGHTS, score), layers, views=LAYER_VIEWS) for score in (pooled.__call__, pooled)
-    )
-    for name, view in plain.views.items():
-        torch.testing.assert_close(fast.views[name].values, view.values, rtol=1e-9, atol=1e-11)
-        if view.stderr is not None:
-            torch.testing.assert_close(fast.views[name].stderr, view.stderr, rtol=1e-7, atol=1e-10)
-    assert fast.score == plain.score
-    if plain.gap is not None:
-        assert fast.gap == pytest.approx(plain.gap, abs=1e-12)
-
-
-def test_pooling_needs_no_linear_step(tail, layers, declared_stacks):
-    pooled, frames = PooledScore(tail), layers[0]
-    baselines = declared_stacks.through(lambda values: values[:, 0])
-    views = (summed(1, name="frames"), elements())
-    plain, fast = (
-        gradient_shap(score, frames, baselines, TARGET, generator=0, views=views)
-        for score in (pooled.__call__, pooled)
-    )
-    for name, view in plain.views.items():
-        torch.testing.assert_close(fast.views[name].values, view.values, rtol=1e-9, atol=1e-11)
-
-
-def test_gradients_are_those_of_autograd(tail, layers):
-    frames = layers[:3].requires_grad_()
-    of_pooled = torch.randn(3, 2, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = unpool(frames.detach(), of_pooled)
-    for target in range(2):
-        (expected,) = torch.autograd.grad((pool(frames) * of_pooled[:, target]).sum(), frames)
-        torch.testing.assert_close(dense(found)[:, target], expected)
-    directions = torch.randn(frames.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(totals(found, directions), totals(dense(found), directions))
-
-
-def test_its_modules_are_seen_and_put_back(tail, layers):
-    tail.train()
-    try:
-        with pytest.warns(UserWarning, match="the model was in training mode"):
-            saliency(layer_mix(WEIGHTS, PooledScore(tail)), layers, TARGET)
-        assert all(module.training for module in tail.modules())
-        assert all(parameter.requires_grad and parameter.grad is None for parameter in tail.parameters())
-    finally:
-        tail.eval()
-
-
-def test_a_gradient_that_is_not_finite_is_named(layers):
-    score = PooledScore(lambda pooled: pooled[:, 0] + (0.0 * pooled[:, 1]).sqrt())
-    with pytest.raises(AttributionError, match=r"draw=0 \(at the input\): the gradient is not finite"):
-        saliency(layer_mix(WEIGHTS, score), layers, every_class(3))
+        rest = nn.Sequential(nn.Flatten(), nn.Linear(36, 4)).double()
+    with pytest.warns(UserWarning, match="the model was in training mode"):
+        saliency(layer_mix(WEIGHTS, rest), layers, TARGET)
+    assert all(module.training for module in rest.modules())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in rest.parameters())

@@ -17,13 +17,7 @@ from torch import Tensor
 from wavshap_lightning.attribution.estimation.chunks import Chunks, in_parts
 from wavshap_lightning.attribution.estimation.designs import Design, Placement
 from wavshap_lightning.attribution.estimation.moments import broadcast
-from wavshap_lightning.attribution.estimation.problem import (
-    Problem,
-    dense,
-    first_not_finite,
-    numbers,
-    totals,
-)
+from wavshap_lightning.attribution.estimation.problem import Problem, first_not_finite
 from wavshap_lightning.attribution.estimation.sampling import Points
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
 from wavshap_lightning.attribution.views.frames import View, elements, of_terms
@@ -209,7 +203,7 @@ class _Run:
     def _evaluate(self, points: Points, placed: Placement) -> tuple[list[Tensor], Tensor | None]:
         """Terms of some draws in every view, their totals as the last, and the scores of fresh baselines."""
         scores, gradients = self._problem.gradients(placed.positions)
-        for what, values in (("score", scores), ("gradient", numbers(gradients))):
+        for what, values in (("score", scores), ("gradient", gradients)):
             index = first_not_finite(values)
             if index is not None:
                 raise AttributionError(
@@ -220,7 +214,7 @@ class _Run:
         with torch.no_grad():  # a view or a step may hold tensors that would be differentiated
             before, step = gradients, self._problem.step
             if not all(view.after_step for view in self._views):
-                before = dense(gradients) if step is None else step.adjoint(dense(gradients))
+                before = gradients if step is None else step.adjoint(gradients)
             units = []
             for view in self._views:
                 terms = view.project(gradients if view.after_step else before, placed.directions)
@@ -230,7 +224,8 @@ class _Run:
                         f"shape {tuple(terms.shape)}; it must keep both axes: (draws, targets, *units)"
                     )
                 units.append(terms.double())
-            units.append(totals(gradients, placed.directions_after))
+            terms = gradients * placed.directions_after[:, None]
+            units.append(terms.reshape(*terms.shape[:2], -1).sum(2, dtype=torch.float64))
         fresh = placed.fresh
         return units, None if fresh is None else self._problem.scores(
             fresh, self.num_draws, what="baseline of draw"

@@ -1,4 +1,4 @@
-"""Problems: a score bound to one input and one target; scores whose structure makes gradients cheap."""
+"""Problems: a score bound to one input and one target, with its scores and gradients."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
 
 Logits = Float[Tensor, "draws classes"]
-Frames = Float[Tensor, "draws time hidden"]
 Inputs = Float[Tensor, "draws *input"]
 Score = Callable[[Inputs], Logits]
 Positions = Float[Tensor, "draws *path"]
+Gradients = Float[Tensor, "draws targets *path"]
 Scores = Float64[Tensor, "draws targets"]
 
 CHECK_SEED = 0
@@ -52,87 +52,6 @@ class LinearFirst:
     def __call__(self, inputs: Inputs) -> Logits:
         """Logits of inputs."""
         return self.rest(self.apply(inputs))
-
-
-@dataclass(frozen=True)
-class PooledScore:
-    """A score of frames by their mean and variance (divided by `T`) over time alone.
-
-    Its gradient at frames `m` is, with `T` frames,
-
-    `g_kth = (df_k / dmean_h + 2 df_k / dvariance_h (m_th - mean_h)) / T`:
-
-    two numbers a neuron and class, and one array that all classes share. Given as such, it makes views of
-    layers cost hardly more for all classes than for one.
-
-    Args:
-        tail: From mean and variance, `(draws, 2, hidden)`, to logits.
-
-    >>> score = PooledScore(lambda pooled: pooled.sum(1))
-    >>> score(torch.tensor([[[1.0], [3.0]]]))
-    tensor([[3.]])
-    """
-
-    tail: Callable[[Float[Tensor, "draws 2 hidden"]], Logits]
-
-    def __call__(self, frames: Frames) -> Logits:
-        """Logits of frames."""
-        return self.tail(pool(frames))
-
-
-@dataclass(frozen=True)
-class PooledGradients:
-    """Gradients `level_kh + slope_kh apart_th` of a [`PooledScore`][].
-
-    Args:
-        level: Part that is the same in all frames.
-        slope: Part that grows with the distance from the mean.
-        apart: That distance, `m - mean`.
-    """
-
-    level: Float[Tensor, "draws targets hidden"]
-    slope: Float[Tensor, "draws targets hidden"]
-    apart: Frames
-
-
-Gradients = Float[Tensor, "draws targets *path"] | PooledGradients
-
-
-def pool(frames: Frames) -> Float[Tensor, "draws 2 hidden"]:
-    """Mean and variance over time."""
-    mean = frames.mean(1, keepdim=True)
-    return torch.cat([mean, (frames - mean).square().mean(1, keepdim=True)], 1)
-
-
-def unpool(frames: Frames, of_pooled: Float[Tensor, "draws targets 2 hidden"]) -> PooledGradients:
-    """Gradients at frames from those at their mean and variance."""
-    level, slope = (of_pooled / frames.shape[1]).unbind(2)
-    return PooledGradients(level, 2 * slope, frames - frames.mean(1, keepdim=True))
-
-
-def dense(gradients: Gradients) -> Float[Tensor, "draws targets *path"]:
-    """Gradients element by element."""
-    if not isinstance(gradients, PooledGradients):
-        return gradients
-    return gradients.level[:, :, None] + gradients.slope[:, :, None] * gradients.apart[:, None]
-
-
-def numbers(gradients: Gradients) -> Float[Tensor, "draws targets *numbers"]:
-    """All numbers that gradients of different targets do not share."""
-    if not isinstance(gradients, PooledGradients):
-        return gradients
-    return torch.stack([gradients.level, gradients.slope], 2)
-
-
-def totals(gradients: Gradients, directions: Positions) -> Scores:
-    """Inner products of gradients and directions."""
-    if isinstance(gradients, PooledGradients):
-        along, spread = directions.sum(1), (directions * gradients.apart).sum(1)
-        terms = gradients.level * along[:, None] + gradients.slope * spread[:, None]
-    else:
-        terms = gradients * directions[:, None]
-        terms = terms.reshape(*terms.shape[:2], -1)
-    return terms.sum(2, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -185,26 +104,22 @@ class Problem:
     def gradients(self, positions: Positions) -> tuple[Float[Tensor, "draws targets"], Gradients]:
         """Each target's score and its gradient at each position, by one forward pass for all targets.
 
-        Nothing but the positions is differentiated, so nothing else collects a gradient; of a pooled score
-        only what comes after the pooling is.
+        Nothing but the positions is differentiated, so nothing else collects a gradient.
 
         Raises:
             AttributionError: If no gradient comes back from the scores to the positions.
         """
-        pooled = self.score if isinstance(self.score, PooledScore) else None
-        score, at = (pooled.tail, pool(positions)) if pooled else (self.score, positions)
-        at = at.detach().requires_grad_()
-        scores = self.target(_check_logits(score(at), at))
+        positions = positions.detach().requires_grad_()
+        scores = self.target(_check_logits(self.score(positions), positions))
         if not scores.requires_grad:
             raise _no_gradient()
         found, last = [], scores.shape[1] - 1
         for index, total in enumerate(scores.sum(0).unbind()):
-            (gradient,) = torch.autograd.grad(total, at, retain_graph=index < last, allow_unused=True)
+            (gradient,) = torch.autograd.grad(total, positions, retain_graph=index < last, allow_unused=True)
             if gradient is None:
                 raise _no_gradient()
             found.append(gradient)
-        gradients = torch.stack(found, 1)
-        return scores.detach(), unpool(positions, gradients) if pooled else gradients
+        return scores.detach(), torch.stack(found, 1)
 
 
 @contextmanager
@@ -212,7 +127,7 @@ def open_problem(score: Score, input: Tensor, target: Target) -> Iterator[Proble
     """A problem whose score leaves no trace in its model as long as the context is open.
 
     Args:
-        score: `(draws, *input)` to logits; a [`LinearFirst`][] or a [`PooledScore`][] is made use of.
+        score: `(draws, *input)` to logits; a [`LinearFirst`][] costs less.
         input: The input that is explained.
         target: Scalars computed from the logits.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -31,8 +31,7 @@ class View:
         smooth_variance: Whether neighbors along the last axis resemble one another, as frames do, so that
             their variances may be smoothed.
         after_step: Whether `project` takes the gradients after the score's linear first step, `(draws,
-            targets, *path)`, or those of a pooled score as they come: such a view goes back through the step
-            itself.
+            targets, *path)`: such a view goes back through the step itself.
 
     >>> frames = summed(1, name="frames", smooth_variance=True)
     >>> frames.project(torch.ones(1, 1, 2, 3), 2 * torch.ones(1, 2, 3))
@@ -40,10 +39,7 @@ class View:
     """
 
     name: str
-    project: Callable[
-        [Any, Float[Tensor, "draws *input"]],  # the first a tensor or, if after_step, any kind of gradients
-        Float[Tensor, "draws targets *units"],
-    ]
+    project: Callable[[Tensor, Float[Tensor, "draws *input"]], Float[Tensor, "draws targets *units"]]
     smooth_variance: bool = False
     after_step: bool = False
 

@@ -1,8 +1,7 @@
 """Views of a stack of layers under a linear mix: layers by frames, layers by neurons, one layer in full.
 
 The mix `sum_l w_l h_l` is the first step of the score, so gradients are those of the mixed frames, and
-a layer's terms are `w_l g_th d_lth`. These views are products of both that never hold all terms. Of a
-`PooledScore` what is large is done once for all targets.
+a layer's terms are `w_l g_th d_lth`. These views are products of both that never hold all terms.
 """
 
 from __future__ import annotations
@@ -13,20 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wavshap_lightning.attribution.estimation.problem import (
-    LinearFirst,
-    PooledGradients,
-    Score,
-    dense,
-)
+from wavshap_lightning.attribution.estimation.problem import LinearFirst, Score
 from wavshap_lightning.attribution.views.frames import View
 from wavshap_lightning.errors import AttributionError
 
 LayerWeights = Float[Tensor, " layer"]
 Gradients = Float[Tensor, "targets time hidden"]
 Directions = Float[Tensor, "layer time hidden"]
-Frames = Float[Tensor, "time hidden"]
-Pooled = Float[Tensor, "targets hidden"]
 Units = Float[Tensor, "targets layer units"]
 
 
@@ -53,10 +45,7 @@ def layer_frame(weights: LayerWeights) -> View:
     def of_draw(gradients: Gradients, directions: Directions) -> Units:
         return (directions.transpose(0, 1) @ gradients.permute(1, 2, 0)).permute(2, 1, 0)
 
-    def of_pooled(level: Pooled, slope: Pooled, apart: Frames, layer: Frames) -> Tensor:
-        return torch.addmm(level @ layer.T, slope, (layer * apart).T)
-
-    return _layer_view("layer_frame", weights, of_draw, of_pooled, smooth_variance=True)
+    return _layer_view("layer_frame", weights, of_draw, smooth_variance=True)
 
 
 def layer_neuron(weights: LayerWeights) -> View:
@@ -66,10 +55,7 @@ def layer_neuron(weights: LayerWeights) -> View:
         terms = torch.empty_like(gradients)  # of one layer at a time: more would leave a processor's cache
         return torch.stack([torch.mul(gradients, layer, out=terms).sum(1) for layer in directions], 1)
 
-    def of_pooled(level: Pooled, slope: Pooled, apart: Frames, layer: Frames) -> Tensor:
-        return torch.addcmul(level * layer.sum(0), slope, (layer * apart).sum(0))
-
-    return _layer_view("layer_neuron", weights, of_draw, of_pooled)
+    return _layer_view("layer_neuron", weights, of_draw)
 
 
 def layer_detail(weights: LayerWeights, layer: int) -> View:
@@ -82,10 +68,9 @@ def layer_detail(weights: LayerWeights, layer: int) -> View:
         raise AttributionError(f"layer={layer} must lie between 0 and {len(weights) - 1}")
     name = f"layer_{layer}"
 
-    def project(gradients: Tensor | PooledGradients, directions: Tensor) -> Tensor:
-        each = dense(gradients)
-        _check(name, weights, each.shape[2:], directions)
-        return each * directions[:, layer, None] * weights[layer].to(each)
+    def project(gradients: Tensor, directions: Tensor) -> Tensor:
+        _check(name, weights, gradients.shape[2:], directions)
+        return gradients * directions[:, layer, None] * weights[layer].to(gradients)
 
     return View(name, project, after_step=True)
 
@@ -94,23 +79,14 @@ def _layer_view(
     name: str,
     weights: LayerWeights,
     of_draw: Callable[[Gradients, Directions], Units],
-    of_pooled: Callable[[Pooled, Pooled, Frames, Frames], Tensor],
     *,
     smooth_variance: bool = False,
 ) -> View:
-    """A view from its function of a single draw, or layer of a draw, which a processor's cache holds."""
+    """A view from its function of a single draw, which a processor's cache holds."""
 
-    def project(gradients: Tensor | PooledGradients, directions: Tensor) -> Tensor:
-        if isinstance(gradients, PooledGradients):
-            _check(name, weights, gradients.apart.shape[1:], directions)
-            parts = zip(gradients.level, gradients.slope, gradients.apart, directions, strict=True)
-            draws = [
-                torch.stack([of_pooled(level, slope, apart, layer) for layer in layers], 1)
-                for level, slope, apart, layers in parts
-            ]
-        else:
-            _check(name, weights, gradients.shape[2:], directions)
-            draws = [of_draw(*draw) for draw in zip(gradients, directions, strict=True)]
+    def project(gradients: Tensor, directions: Tensor) -> Tensor:
+        _check(name, weights, gradients.shape[2:], directions)
+        draws = [of_draw(*draw) for draw in zip(gradients, directions, strict=True)]
         units = torch.stack(draws)
         return units * weights[:, None].to(units)
 
