@@ -9,8 +9,8 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines, BaselineSet, check_kind
 from wavshap_lightning.attribution.estimation.designs import declared_spread, fresh_strata
-from wavshap_lightning.attribution.estimation.estimate import FIRST_DRAWS, Progress, Stopping, estimate
-from wavshap_lightning.attribution.estimation.problem import Score, open_problem
+from wavshap_lightning.attribution.estimation.estimate import FIRST_DRAWS, Stopping, estimate
+from wavshap_lightning.attribution.estimation.problem import Progress, Score, open_problem
 from wavshap_lightning.attribution.estimation.sampling import seeded
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.targets import Target
@@ -71,18 +71,9 @@ def gradient_shap(
     check_kind(baselines)
     seed, own = seeded(generator)
     stopping = stopping or Stopping(num_draws=FIRST_DRAWS)
-    with open_problem(score, input, target) as problem:
+    with open_problem(score, input, target, views=views, chunk_size=chunk_size, progress=progress) as problem:
         if isinstance(baselines, BaselineSet):
             design = declared_spread(problem, baselines, own, stopping.first_draws)
         else:
             design = fresh_strata(problem, baselines, own)
-        return estimate(
-            problem,
-            design,
-            stopping,
-            method="gradient_shap",
-            seed=seed,
-            views=views,
-            chunk_size=chunk_size,
-            progress=progress,
-        )
+        return estimate(problem, design, stopping, method="gradient_shap", seed=seed)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines, declared_only
 from wavshap_lightning.attribution.estimation.designs import DeclaredPaths, Design
-from wavshap_lightning.attribution.estimation.estimate import Progress, Stopping, estimate
+from wavshap_lightning.attribution.estimation.estimate import Stopping, estimate
 from wavshap_lightning.attribution.estimation.moments import WeightedSum
-from wavshap_lightning.attribution.estimation.problem import Score, open_problem
+from wavshap_lightning.attribution.estimation.problem import Progress, Score, open_problem
 from wavshap_lightning.attribution.estimation.sampling import Points
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.targets import Target
@@ -59,7 +59,7 @@ def integrated_gradients(
     """
     baselines = declared_only(baselines)
     points = gauss_legendre(num_nodes, len(baselines), decibels=decibels)
-    with open_problem(score, input, target) as problem:
+    with open_problem(score, input, target, views=views, chunk_size=chunk_size, progress=progress) as problem:
         paths = DeclaredPaths(problem, baselines)
         return estimate(
             problem,
@@ -67,9 +67,6 @@ def integrated_gradients(
             Stopping(num_draws=len(points)),
             method="integrated_gradients",
             settings={"num_nodes": num_nodes, "decibels": decibels},
-            views=views,
-            chunk_size=chunk_size,
-            progress=progress,
         )
 
 

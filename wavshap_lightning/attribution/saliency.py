@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.attribution.estimation.designs import Design, Placement
-from wavshap_lightning.attribution.estimation.estimate import FIRST_DRAWS, Progress, Stopping, estimate
+from wavshap_lightning.attribution.estimation.estimate import FIRST_DRAWS, Stopping, estimate
 from wavshap_lightning.attribution.estimation.moments import PairMoments, WeightedSum
-from wavshap_lightning.attribution.estimation.problem import Problem, Score, open_problem
+from wavshap_lightning.attribution.estimation.problem import Problem, Progress, Score, open_problem
 from wavshap_lightning.attribution.estimation.sampling import Points, seeded
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.targets import Target
@@ -35,9 +35,9 @@ def saliency(
     Raises:
         AttributionError: If input, score, target and views do not fit together.
     """
-    with open_problem(score, input, target) as problem:
+    with open_problem(score, input, target, views=views) as problem:
         design = _around_input(problem, torch.ones_like(problem.input))
-        return estimate(problem, design, Stopping(num_draws=1), method="saliency", views=views)
+        return estimate(problem, design, Stopping(num_draws=1), method="saliency")
 
 
 def input_x_gradient(
@@ -47,9 +47,9 @@ def input_x_gradient(
 
     Source: Shrikumar et al. (2016). Arguments and errors are those of [`saliency`][].
     """
-    with open_problem(score, input, target) as problem:
+    with open_problem(score, input, target, views=views) as problem:
         design = _around_input(problem, problem.input)
-        return estimate(problem, design, Stopping(num_draws=1), method="input_x_gradient", views=views)
+        return estimate(problem, design, Stopping(num_draws=1), method="input_x_gradient")
 
 
 def smooth_grad(
@@ -85,7 +85,7 @@ def smooth_grad(
     if not relative_noise > 0:
         raise AttributionError(f"relative_noise={relative_noise} must be greater than 0; saliency has none")
     seed, own = seeded(generator)
-    with open_problem(score, input, target) as problem:
+    with open_problem(score, input, target, views=views, chunk_size=chunk_size, progress=progress) as problem:
         noise_std = float(problem.input.max() - problem.input.min()) * relative_noise
         return estimate(
             problem,
@@ -94,9 +94,6 @@ def smooth_grad(
             method="smooth_grad",
             seed=seed,
             settings={"relative_noise": relative_noise},
-            views=views,
-            chunk_size=chunk_size,
-            progress=progress,
         )
 
 

@@ -21,7 +21,7 @@ from rich.progress import Progress as RichProgress
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines
-from wavshap_lightning.attribution.estimation.estimate import Progress
+from wavshap_lightning.attribution.estimation.problem import Progress
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.record import Attribution, Provenance, ViewEstimate, tensor_sha256
 from wavshap_lightning.attribution.targets import Target

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines, BaselineSet
-from wavshap_lightning.attribution.estimation.estimate import Progress, Stopping
-from wavshap_lightning.attribution.estimation.problem import Score
+from wavshap_lightning.attribution.estimation.estimate import Stopping
+from wavshap_lightning.attribution.estimation.problem import Progress, Score
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.record import Attribution, Provenance

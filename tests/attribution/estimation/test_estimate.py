@@ -257,7 +257,7 @@ def run_by_the_clock(network, frames, baselines, chunk_size, max_seconds):
     """Every look at the clock takes a second."""
     ticks, rule = itertools.count(), Stopping(max_seconds=max_seconds)
     generator = torch.Generator().manual_seed(0)
-    with open_problem(network, frames, TARGET) as problem:
+    with open_problem(network, frames, TARGET, views=(FRAMES,), chunk_size=chunk_size) as problem:
         if isinstance(baselines, BaselineSet):
             design = declared_spread(problem, baselines, generator, rule.first_draws)
         else:
@@ -267,8 +267,6 @@ def run_by_the_clock(network, frames, baselines, chunk_size, max_seconds):
             design,
             rule,
             method="gradient_shap",
-            views=(FRAMES,),
-            chunk_size=chunk_size,
             clock=lambda: float(next(ticks)),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import ceil
@@ -20,14 +20,11 @@ from wavshap_lightning.attribution.estimation.moments import broadcast
 from wavshap_lightning.attribution.estimation.problem import Problem, first_not_finite
 from wavshap_lightning.attribution.estimation.sampling import Points
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
-from wavshap_lightning.attribution.views.frames import View, elements, of_terms
+from wavshap_lightning.attribution.views.frames import of_terms
 from wavshap_lightning.errors import AttributionError
 
 FIRST_DRAWS = 64
 MAX_DRAWS = 4096
-
-Progress = Callable[[int, int], None]
-"""Called after every chunk with the draws done and those planned so far."""
 
 TOTAL = of_terms("total", lambda terms: terms.flatten(2).sum(2))
 
@@ -95,9 +92,6 @@ def estimate(
     method: str,
     seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
-    views: Sequence[View] | None = None,
-    chunk_size: int | None = None,
-    progress: Progress | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Attribution:
     """Draw until it is enough.
@@ -113,20 +107,17 @@ def estimate(
         method: Name of the method, for the record.
         seed: Seed of the design, for the record; None where there is no chance.
         settings: What is particular to the method, in plain JSON types, for the record.
-        views: Resolutions of the result; the elements of the input if None. The first decides when a
-            tolerance is reached, unless `stopping` names another.
-        chunk_size: Draws that go through the model at once; found from input and memory if None.
-        progress: Called after every chunk with the draws done and planned.
         clock: Gives the time in seconds.
 
     Raises:
-        AttributionError: If a score or gradient on the way is not finite, or two views share a name.
+        AttributionError: If a score or gradient on the way is not finite, or `stopping` names no view.
 
     Warns:
         UserWarning: If the input does not influence a target, or the tolerance was not reached.
     """
-    views = _checked((elements(),) if views is None else views, stopping)
-    run = _Run(problem, design, views, Chunks(chunk_size, problem.input))
+    run, names = _Run(problem, design), [view.name for view in problem.views]
+    if stopping.view and stopping.view not in names:
+        raise AttributionError(f"stopping.view={stopping.view!r} is not among views={names}")
     deadline = None if stopping.max_seconds is None else clock() + stopping.max_seconds
     wanted, unresolved, needed = stopping.first_draws, None, None
 
@@ -134,11 +125,11 @@ def estimate(
         return deadline is not None and clock() >= deadline
 
     while True:
-        run.draw(wanted, progress, late)
+        run.draw(wanted, late)
         found, gap = run.views()
         if stopping.tolerance is not None:
-            watched = found[stopping.view or views[0].name]
-            unresolved, needed = _unresolved(watched, stopping.tolerance, run.num_draws)
+            chosen = found[stopping.view or names[0]]
+            unresolved, needed = _unresolved(chosen, stopping.tolerance, run.num_draws)
         reached = stopping.tolerance is not None and needed is None
         if late() or reached or 2 * run.num_draws > stopping.max_draws:
             break
@@ -166,33 +157,31 @@ def estimate(
 class _Run:
     """Sums of one run of the estimator."""
 
-    def __init__(self, problem: Problem, design: Design, views: Sequence[View], chunks: Chunks) -> None:
+    def __init__(self, problem: Problem, design: Design) -> None:
         self.num_draws = 0
         self._problem = problem
         self._design = design
-        self._views = views
-        self._moments = [design.moments(view) for view in (*views, TOTAL)]
-        self._chunks = chunks
+        self._moments = [design.moments(view) for view in (*problem.views, TOTAL)]
         self._scores: list[Float64[Tensor, "baselines targets"]] = []
         if design.declared is not None and design.baselines is not None:
             scored = partial(problem.scores, what=f"baselines={design.baselines.name!r}: baseline")
-            self._scores.append(in_parts(scored, design.declared, Chunks(chunks.size, problem.input)))
+            self._scores.append(in_parts(scored, design.declared, Chunks(problem.chunks.size, problem.input)))
 
-    def draw(self, count: int, progress: Progress | None, late: Callable[[], bool]) -> None:
+    def draw(self, count: int, late: Callable[[], bool]) -> None:
         """Take so many draws, or fewer if it gets late."""
-        planned = self.num_draws + count
+        planned, chunks, progress = self.num_draws + count, self._problem.chunks, self._problem.progress
         for block in self._design.extend(count):
             for moments in self._moments:
                 moments.open_block()
             start = 0
             while start < len(block):
-                points = block[start : start + self._chunks.size]
+                points = block[start : start + chunks.size]
                 start += len(points)
                 placed = self._design.place(points)  # once: a stream of baselines does not go back
-                for part in self._chunks.parts(len(points)):
-                    with self._chunks:
+                for part in chunks.parts(len(points)):
+                    with chunks:
                         units, fresh = self._evaluate(points[part], placed[part])
-                    if not self._chunks.failed:
+                    if not chunks.failed:
                         self._add(units, points[part].weights, fresh)
                         del units, fresh  # their memory is for the next chunk
                 if progress is not None:
@@ -213,10 +202,10 @@ class _Run:
                 )
         with torch.no_grad():  # a view or a step may hold tensors that would be differentiated
             before, step = gradients, self._problem.step
-            if not all(view.after_step for view in self._views):
+            if not all(view.after_step for view in self._problem.views):
                 before = gradients if step is None else step.adjoint(gradients)
             units = []
-            for view in self._views:
+            for view in self._problem.views:
                 terms = view.project(gradients if view.after_step else before, placed.directions)
                 if terms.shape[:2] != scores.shape:
                     raise AttributionError(
@@ -247,7 +236,7 @@ class _Run:
         scores, gap = self.baseline_scores, None
         if scores is not None:
             gap = self._moments[-1].mean - (self._problem.target_scores - scores.mean(0))
-        found = zip(self._views, self._moments[:-1], strict=True)
+        found = zip(self._problem.views, self._moments[:-1], strict=True)
         return {view.name: moments.estimate(gap) for view, moments in found}, gap
 
 
@@ -261,12 +250,3 @@ def _unresolved(found: ViewEstimate, tolerance: float, num_draws: int) -> tuple[
         return unresolved, None
     excess = float((half_width / allowed)[unresolved].max())
     return unresolved, ceil(min(num_draws * excess * excess, 2.0**62))
-
-
-def _checked(views: Sequence[View], stopping: Stopping) -> Sequence[View]:
-    names = [view.name for view in views]
-    if not names or len({*names}) < len(names):
-        raise AttributionError(f"views={names} must hold at least one view, each under a name of its own")
-    if stopping.view and stopping.view not in names:
-        raise AttributionError(f"stopping.view={stopping.view!r} is not among views={names}")
-    return views

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,8 +10,10 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from wavshap_lightning.attribution.estimation.chunks import Chunks
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.targets import Target
+from wavshap_lightning.attribution.views.frames import View, elements
 from wavshap_lightning.errors import AttributionError
 
 Logits = Float[Tensor, "draws classes"]
@@ -20,6 +22,9 @@ Score = Callable[[Inputs], Logits]
 Positions = Float[Tensor, "draws *path"]
 Gradients = Float[Tensor, "draws targets *path"]
 Scores = Float64[Tensor, "draws targets"]
+
+Progress = Callable[[int, int], None]
+"""Called after every chunk with the draws done and those planned so far."""
 
 CHECK_SEED = 0
 SAME_TOLERANCE = 1e-2
@@ -66,6 +71,9 @@ class Problem:
         target: Scalars computed from the logits.
         prediction: Index of the largest logit.
         target_scores: The target's scores of the input.
+        views: Resolutions of the result.
+        chunks: Draws that go through the model at once.
+        progress: Called after every chunk with the draws done and planned.
     """
 
     score: Score
@@ -75,6 +83,9 @@ class Problem:
     target: Target
     prediction: int
     target_scores: Float64[Tensor, " targets"]
+    views: tuple[View, ...]
+    chunks: Chunks
+    progress: Progress | None
 
     def after_step(self, values: Inputs) -> Positions:
         """Values after the linear first step; the same values where there is none."""
@@ -123,18 +134,29 @@ class Problem:
 
 
 @contextmanager
-def open_problem(score: Score, input: Tensor, target: Target) -> Iterator[Problem]:
+def open_problem(
+    score: Score,
+    input: Tensor,
+    target: Target,
+    *,
+    views: Sequence[View] | None = None,
+    chunk_size: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Problem]:
     """A problem whose score leaves no trace in its model as long as the context is open.
 
     Args:
         score: `(draws, *input)` to logits; a [`LinearFirst`][] costs less.
         input: The input that is explained.
         target: Scalars computed from the logits.
+        views: Resolutions of the result; the elements of the input if None.
+        chunk_size: Draws that go through the model at once; found from input and memory if None.
+        progress: Called after every chunk with the draws done and planned.
 
     Raises:
-        AttributionError: If the input is empty or not finite, the score returns another shape than `(draws,
-            classes)` or differs between two calls or beside another input, the target is not among its
-            classes, or the adjoint is not that of the linear step.
+        AttributionError: If two views share a name, the input is empty or not finite, the score returns
+            another shape than `(draws, classes)` or differs between two calls or beside another input, the
+            target is not among its classes, or the adjoint is not that of the linear step.
     """
     if not (input.is_floating_point() and input.numel()):
         raise AttributionError(
@@ -146,6 +168,10 @@ def open_problem(score: Score, input: Tensor, target: Target) -> Iterator[Proble
         raise AttributionError(
             f"input: element {where} is {float(input[tuple(where)])}; every number must be finite"
         )
+    views = (elements(),) if views is None else tuple(views)
+    names = [view.name for view in views]
+    if not names or len({*names}) < len(names):
+        raise AttributionError(f"views={names} must hold at least one view, each under a name of its own")
     step = score if isinstance(score, LinearFirst) else None
     rest = score if step is None else step.rest
     with leave_no_trace(score):
@@ -156,7 +182,8 @@ def open_problem(score: Score, input: Tensor, target: Target) -> Iterator[Proble
         logits = _same_logits(rest, after)
         target.check(logits.shape[1])
         scores = target(logits)[0].double()
-        yield Problem(rest, step, own, after, target, int(logits[0].argmax()), scores)
+        prediction, chunks = int(logits[0].argmax()), Chunks(chunk_size, own)
+        yield Problem(rest, step, own, after, target, prediction, scores, views, chunks, progress)
 
 
 def _same_logits(score: Score, after: Float[Tensor, " *path"]) -> Float[Tensor, "1 classes"]:

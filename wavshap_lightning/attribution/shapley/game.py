@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines, BaselineSet, declared_only
-from wavshap_lightning.attribution.estimation.chunks import Chunks, in_parts
+from wavshap_lightning.attribution.estimation.chunks import in_parts
 from wavshap_lightning.attribution.estimation.designs import like_input
-from wavshap_lightning.attribution.estimation.estimate import Progress, Stopping
-from wavshap_lightning.attribution.estimation.problem import Problem, Score, open_problem
+from wavshap_lightning.attribution.estimation.estimate import Stopping
+from wavshap_lightning.attribution.estimation.problem import Problem, Progress, Score, open_problem
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
@@ -116,7 +116,6 @@ class Game:
         players: The parts that are present or absent.
         baselines: What stands for absence: every one of them, on average.
         after: The baselines after the score's linear first step.
-        chunks: Inputs the score is given at once.
         report: Called with the number of evaluations that were done.
     """
 
@@ -124,12 +123,11 @@ class Game:
     players: Players
     baselines: BaselineSet
     after: Float[Tensor, "baselines *path"]
-    chunks: Chunks
     report: Callable[[int], None]
 
     def values(self, present: Coalitions) -> Float64[Tensor, "coalitions targets"]:
         """Mean score over the baselines, with these players present."""
-        return in_parts(self._some, present, self.chunks)
+        return in_parts(self._some, present, self.problem.chunks)
 
     def _some(self, present: Coalitions, start: int) -> Float64[Tensor, "coalitions targets"]:
         total = torch.zeros(1, dtype=torch.float64, device=self.after.device)
@@ -223,7 +221,7 @@ def open_game(
         AttributionError: If the baselines are a distribution, or players or baselines are of another input.
     """
     baselines = declared_only(baselines)
-    with open_problem(score, input, target) as problem:
+    with open_problem(score, input, target, chunk_size=chunk_size) as problem:
         if len(players.owner) != len(problem.input_after):
             raise AttributionError(
                 f"players own {len(players.owner)} places, but the input has {len(problem.input_after)}"
@@ -237,7 +235,7 @@ def open_game(
             if progress is not None:
                 progress(min(done, planned), planned)
 
-        yield Game(problem, players, baselines, after, Chunks(chunk_size, problem.input_after), report)
+        yield Game(problem, players, baselines, after, report)
 
 
 def check_num_coalitions(count: int, num_players: int) -> None:

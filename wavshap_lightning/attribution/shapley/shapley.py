@@ -9,8 +9,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines
-from wavshap_lightning.attribution.estimation.estimate import Progress
-from wavshap_lightning.attribution.estimation.problem import Score
+from wavshap_lightning.attribution.estimation.problem import Progress, Score
 from wavshap_lightning.attribution.estimation.sampling import seeded
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.shapley.game import (
