@@ -1,34 +1,143 @@
-"""Attributions for the ear: a clip with what speaks for the target kept alone, and with it removed."""
+"""The sound of a clip: its samples, its mel spectrogram, and what sounds where attributions are strong."""
 
 from __future__ import annotations
 
+import base64
+import io
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+import soundfile
+import torch
+from jaxtyping import Bool, Float, Shaped
+from PIL import Image
 from scipy.ndimage import convolve1d
+from torch import Tensor
+from transformers.audio_utils import hertz_to_mel, mel_filter_bank, power_to_db, spectrogram, window_function
 
-from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.time_grid import TimeGrid
-from wavshap_lightning.viz.estimates import cell_edges_s
+from wavshap_lightning.audio.io import hash_audio_file, load_audio
+from wavshap_lightning.errors import AudioError, SettingError
+from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.explainer.time_grid import MEL_SCALE, TimeGrid
 
 Samples = Float[np.ndarray, " samples"]
+GivenWaveform = Tensor | Shaped[np.ndarray, "..."] | None
+
+NUM_MELS = 80
+DYNAMIC_RANGE_DB = 70.0
 
 DEFAULT_SHARE = 0.2
 FADE_S = 0.01
-MOST_GAIN = 10.0
+MAX_GAIN = 10.0
 """Twenty decibels: more would only raise the noise of a pause to the level of a voice."""
 
 FULL_SCALE = 0.99
 
+MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+"""Samples per second that MP3 supports. MP3 is small, browsers play it, and equal sounds give equal bytes."""
+
+MP3_COMPRESSION = 0.5
+"""Half of the encoder's range: 3 kB for a second of speech at 16 kHz."""
+
+GRAY_LEVELS, OPAQUE = 64, 200
+"""Levels of gray that can be told apart over 70 dB, and opacity of the loudest (of 255)."""
+
+
+def find_waveform(explanation: Explanation, waveform: GivenWaveform) -> tuple[Samples | None, str]:
+    """The clip's samples, given or read from its file, and the reason where there are none.
+
+    Args:
+        explanation: Explanation of the clip.
+        waveform: The clip as it was explained; None to read its file, if that is still the one explained.
+
+    Raises:
+        AudioError: If the waveform given is not as long as the one explained.
+    """
+    advice = "Give its waveform, as waveform=[...]"
+    if waveform is not None:
+        return _checked(explanation, torch.as_tensor(waveform).detach().cpu().double().numpy()), ""
+    if not explanation.clip:
+        return None, f"the clip was given as numbers. {advice}"
+    try:
+        if hash_audio_file(explanation.clip) != explanation.clip_sha256:
+            return None, f"the file has changed since it was explained. {advice}"
+        span = {"start_s": explanation.clip_start_s, "end_s": explanation.clip_end_s}
+        samples = load_audio(explanation.clip, sample_rate=explanation.sample_rate, **span)
+    except AudioError:
+        return None, f"the file cannot be read. {advice}"
+    if len(samples) != explanation.num_samples:
+        return None, f"the file is read as another length now. {advice}"
+    return samples.astype(np.float64), ""
+
+
+def _checked(explanation: Explanation, waveform: Shaped[np.ndarray, "..."]) -> Samples:
+    if waveform.shape != (explanation.num_samples,):
+        raise AudioError(
+            f"waveform: shape={waveform.shape} must be ({explanation.num_samples},), the clip that was "
+            "explained; give that one at the classifier's sample rate, or leave it out"
+        )
+    return waveform
+
+
+def log_mel(waveform: Samples, times: TimeGrid) -> Float[np.ndarray, "mels columns"]:
+    """Level in bands of equal width in mel, in decibels below the loudest.
+
+    Args:
+        waveform: The clip.
+        times: Time grid of the windows, one column each.
+    """
+    size = times.size_samples
+    before = -times.first_sample
+    after = (times.count - 1) * times.hop_samples + size - before - len(waveform)
+    power = spectrogram(
+        # A coarse grid begins after the clip's first sample.
+        np.pad(waveform[max(-before, 0) :], (max(before, 0), max(after, 0))),
+        window_function(size, "hann"),
+        frame_length=size,
+        hop_length=times.hop_samples,
+        fft_length=2 * size,  # so that the lowest bands hold a bin each
+        power=2.0,
+        center=False,
+        mel_filters=mel_filter_bank(
+            size + 1, NUM_MELS, 0.0, times.sample_rate / 2, times.sample_rate, MEL_SCALE, MEL_SCALE
+        ),
+        dtype=np.dtype(np.float64),
+    )[:, : times.count]
+    return power_to_db(power, reference=power.max(), db_range=DYNAMIC_RANGE_DB)
+
+
+def hz_to_mel(hertz: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Positions of frequencies on the vertical axis of a spectrogram."""
+    return np.asarray(hertz_to_mel(hertz, MEL_SCALE), dtype=np.float64)
+
+
+def envelope(waveform: Samples, columns: int) -> tuple[Samples, Samples, Samples]:
+    """Lowest and highest sample of each column, and the position of its middle in samples."""
+    starts = np.unique(np.linspace(0, len(waveform), columns, endpoint=False).astype(int))
+    middles = (starts + np.append(starts[1:], len(waveform))) / 2
+    return np.minimum.reduceat(waveform, starts), np.maximum.reduceat(waveform, starts), middles
+
+
+def cell_edges_s(times: TimeGrid) -> Float[np.ndarray, " edges"]:
+    """Edges of the drawn units in seconds: each from half a hop before its center to half a hop after.
+
+    The spans that frames see overlap; drawn units do not.
+
+    >>> cell_edges_s(TimeGrid(2, 320, 400, 0, 16_000)).round(4).tolist()
+    [0.0025, 0.0225, 0.0425]
+    """
+    half_s = times.hop_samples / times.sample_rate / 2
+    centers_s = times.center_s()
+    return np.append(centers_s - half_s, centers_s[-1] + half_s)
+
 
 @dataclass(frozen=True)
 class Parts:
-    """A clip in two, each as long as the clip, so that a cursor over the clip fits both.
+    """A clip in two parts, each as long as the clip, so that a cursor over the clip fits both.
 
     Args:
-        kept: What speaks most for the target; silence elsewhere.
-        removed: The clip without it.
+        kept: The strongest frames; silence elsewhere.
+        removed: The clip without them.
     """
 
     kept: Samples
@@ -40,27 +149,25 @@ def split_by_attribution(
 ) -> Parts:
     """The strongest frames of a clip alone, and the clip without them.
 
-    Both fade over 10 ms at every seam. What sounds in each is as loud (RMS) as the clip, but for two limits:
+    Both fade over 10 ms at every seam. Each is as loud (RMS) as the clip where it sounds, within two limits:
     no sample leaves [-1, 1], and nothing is raised by more than 20 dB.
 
     Args:
         waveform: The clip.
-        frames: The attribution of each frame.
-        times: Where they lie.
-        share: How many of the frames to take at most, as a share of all; only frames that speak for the
-            target are.
+        frames: Attribution of each frame.
+        times: Time grid of the frames.
+        share: Largest share of all frames to take; only frames with evidence for the target are taken.
 
     Raises:
         SettingError: If the share is not above 0 and at most 1.
     """
     check_share(share)
-    chosen = strongest(frames, share)
-    kept = fading_mask(chosen, times, len(waveform))
+    kept = fading_mask(strongest(frames, share), times, len(waveform))
     return Parts(_as_loud(waveform, kept), _as_loud(waveform, 1 - kept))
 
 
 def check_share(share: float) -> None:
-    """Refuse a share that is none.
+    """Check a share of frames.
 
     Raises:
         SettingError: If it is not above 0 and at most 1.
@@ -69,25 +176,24 @@ def check_share(share: float) -> None:
         raise SettingError(f"share={share!r} must be above 0 and at most 1, such as {DEFAULT_SHARE}")
 
 
-def strongest(frames: Float[np.ndarray, " frames"], share: float) -> np.ndarray:
-    """Which frames are among the strongest that speak for the target, at least one if any does.
+def strongest(frames: Float[np.ndarray, " frames"], share: float) -> Bool[np.ndarray, " frames"]:
+    """Mask of the strongest frames with evidence for the target, at least one if there is any.
 
     >>> strongest(np.array([0.1, -3.0, 2.0, 1.0]), 0.5).tolist()
     [False, False, True, True]
     """
-    count = max(1, round(share * len(frames)))
-    order = np.argsort(-frames, kind="stable")[:count]
+    order = np.argsort(-frames, kind="stable")[: max(1, round(share * len(frames)))]
     chosen = np.zeros(len(frames), dtype=bool)
     chosen[order] = frames[order] > 0
     return chosen
 
 
-def fading_mask(chosen: np.ndarray, times: TimeGrid, num_samples: int) -> Samples:
-    """1 in the chosen frames, each as wide as a hop, 0 elsewhere, half a cosine at every seam.
+def fading_mask(chosen: Bool[np.ndarray, " frames"], times: TimeGrid, num_samples: int) -> Samples:
+    """Mask of samples: 1 in the chosen frames, 0 elsewhere, with half a cosine at every seam.
 
     Args:
-        chosen: Which frames.
-        times: Where they lie.
+        chosen: Mask of frames, each as wide as a hop.
+        times: Time grid of the frames.
         num_samples: Length of the clip; its first and last frame reach to its ends.
     """
     edges = np.rint(cell_edges_s(times) * times.sample_rate).astype(int).clip(0, num_samples)
@@ -102,5 +208,41 @@ def _as_loud(waveform: Samples, mask: Samples) -> Samples:
     power, weight = float(np.square(part).sum()), float(np.square(mask).sum())
     if power == 0:
         return part
-    gain = min(np.sqrt(np.square(waveform).mean() * weight / power), MOST_GAIN)
+    gain = min(np.sqrt(np.square(waveform).mean() * weight / power), MAX_GAIN)
     return part * min(gain, FULL_SCALE / float(np.abs(part).max()))
+
+
+def sound_url(waveform: Samples, sample_rate: int) -> str:
+    """`data:` URL of the sound for a player: MP3, or FLAC at rates that MP3 does not support.
+
+    >>> sound_url(np.zeros(1000), 16_000)[:22]
+    'data:audio/mpeg;base64'
+    """
+    content, clipped = io.BytesIO(), np.clip(waveform, -1.0, 1.0).astype(np.float32)
+    if sample_rate in MP3_RATES:
+        coding = {"format": "MP3", "subtype": "MPEG_LAYER_III", "compression_level": MP3_COMPRESSION}
+        soundfile.write(content, clipped, sample_rate, **coding)
+        return _url("audio/mpeg", content.getvalue())
+    soundfile.write(content, clipped, sample_rate, format="FLAC", subtype="PCM_16")
+    return _url("audio/flac", content.getvalue())
+
+
+def spectrogram_url(waveform: Samples, times: TimeGrid) -> str:
+    """`data:` URL of a mel spectrogram as a small picture: black, and the louder the more opaque.
+
+    Args:
+        waveform: The clip.
+        times: Time grid of the windows, a column each.
+    """
+    loudness = 1.0 + log_mel(waveform.astype(np.float64), times) / DYNAMIC_RANGE_DB
+    levels = np.ascontiguousarray(np.rint(loudness[::-1] * (GRAY_LEVELS - 1)).astype(np.uint8))
+    picture = Image.frombytes("P", levels.shape[::-1], levels.tobytes())
+    picture.putpalette([0] * 3 * GRAY_LEVELS)
+    alphas = np.linspace(0, OPAQUE, GRAY_LEVELS).astype(np.uint8)
+    content = io.BytesIO()
+    picture.save(content, "PNG", transparency=alphas.tobytes(), optimize=True)
+    return _url("image/png", content.getvalue())
+
+
+def _url(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

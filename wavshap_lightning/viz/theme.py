@@ -1,7 +1,7 @@
-"""The one home of colours, sizes and fonts.
+"""Colors, fonts and number formats of all figures and pages.
 
-Orange speaks for the target and blue against it, a pair that no common kind of colour blindness confuses.
-White is zero, grey is unresolved, and nothing else has a hue but the marks.
+Orange is evidence for the target and blue evidence against it, a pair that no common kind of color blindness
+confuses. White is zero and gray is unresolved; nothing else has a hue except marks.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -17,16 +17,14 @@ from jaxtyping import Shaped
 from matplotlib import font_manager
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, to_rgba
 
-FOR, AGAINST = "#d55e00", "#0072b2"
-UNRESOLVED = "#dadada"
+FOR, AGAINST, UNRESOLVED = "#d55e00", "#0072b2", "#dadada"
 FOR_PALE, AGAINST_PALE, UNRESOLVED_PALE = "#f9d3b4", "#bcdcef", "#eeeeee"
-PAPER, INK, QUIET, RULE = "#ffffff", "#262626", "#6b6b6b", "#b8b8b8"
+PAPER, INK, QUIET, RULE, MEDIUM = "#ffffff", "#262626", "#6b6b6b", "#b8b8b8", "#9a9a9a"
 MARK, MARK_EDGE = "#fff3b5", "#b38f00"
 
-DPI = 100
-"""Pixels an inch: a page is as many pixels wide as its panels say, and is read at 100 %."""
-
+DPI, WIDTH_PX = 100, 1100
 TITLE_PT, TEXT_PT, SMALL_PT = 13.0, 9.0, 8.0
+STYLE = Path(__file__).with_name("figures.mplstyle")
 FONT = "DejaVu Sans"
 """Comes with matplotlib, so that a figure is the same everywhere."""
 
@@ -39,38 +37,40 @@ OTHER_SCRIPTS = (
     "Microsoft YaHei",
     "Malgun Gothic",
 )
-"""Families that are asked, where they are installed, for signs the font lacks."""
+"""Families that are used, where they are installed, for characters the font lacks."""
 
-_AGAINST_DARK, _FOR_DARK = "#00456e", "#8f3300"
-_BLUES = (_AGAINST_DARK, AGAINST, "#8cc0e0")
-_ORANGES = ("#f5bd8f", FOR, _FOR_DARK)
+MINUS, ELLIPSIS, EN_DASH = "\N{MINUS SIGN}", "\N{HORIZONTAL ELLIPSIS}", "\N{EN DASH}"
+
+SMALLEST_SHARE = 0.0005
+"""Smaller shares are written as 0 %."""
+
+_BLUES, _ORANGES = ("#00456e", AGAINST, "#8cc0e0"), ("#f5bd8f", FOR, "#8f3300")
 
 
 def _signed() -> Colormap:
-    colours = LinearSegmentedColormap.from_list("signed", [*_BLUES, PAPER, *_ORANGES])
-    return colours.with_extremes(bad=UNRESOLVED)
+    colors = LinearSegmentedColormap.from_list("signed", [*_BLUES, PAPER, *_ORANGES])
+    return colors.with_extremes(bad=UNRESOLVED)
 
 
-def _signed_over_grey() -> Colormap:
-    """The same hues, clearer towards zero, so that what lies below is seen."""
+def _signed_over_gray() -> Colormap:
+    """The same hues, more transparent towards zero, so that the spectrogram below is seen."""
     hues = [*_BLUES[:2], AGAINST, FOR, *_ORANGES[1:]]
     places, alphas = (0.0, 0.2, 0.5, 0.5, 0.8, 1.0), (1.0, 0.85, 0.0, 0.0, 0.85, 1.0)
     stops = [(place, to_rgba(hue, alpha)) for place, hue, alpha in zip(places, hues, alphas, strict=True)]
-    return LinearSegmentedColormap.from_list("signed over grey", stops).with_extremes(bad=(0, 0, 0, 0))
+    return LinearSegmentedColormap.from_list("signed over gray", stops).with_extremes(bad=(0, 0, 0, 0))
 
 
-SIGNED = _signed()
-SIGNED_OVER_GREY = _signed_over_grey()
+SIGNED, SIGNED_OVER_GRAY = _signed(), _signed_over_gray()
 LEVEL = LinearSegmentedColormap.from_list("level", [PAPER, "#dedede", "#8a8a8a", "#3c3c3c"])
-"""Of a spectrogram: loud is dark."""
+"""Colors of a spectrogram: loud is dark."""
 
 
 def signed_norm(*values: Shaped[np.ndarray, "..."], quantile: float = 1.0) -> Normalize:
-    """A scale for signed values: as far to one side of zero as to the other.
+    """Scale for signed values, as far to one side of zero as to the other.
 
     Args:
-        values: Arrays that share it; NaN counts for nothing.
-        quantile: Of the magnitudes, where full colour begins; 1 for the largest.
+        values: Arrays that share the scale; NaN is ignored.
+        quantile: Quantile of the magnitudes where full color begins; 1 for the largest.
 
     >>> norm = signed_norm(np.array([1.0, -3.0]), np.array([2.0]))
     >>> norm.vmin, norm.vmax
@@ -83,64 +83,68 @@ def signed_norm(*values: Shaped[np.ndarray, "..."], quantile: float = 1.0) -> No
 
 @cache
 def font_families() -> tuple[str, ...]:
-    """The font, and those installed that have what it lacks."""
+    """Names of the font and of those installed that have characters it lacks."""
     installed = set(font_manager.get_font_names())
     return (FONT, *(family for family in OTHER_SCRIPTS if family in installed))
 
 
 @contextmanager
 def theme() -> Iterator[None]:
-    """Draw in this style inside; the user's style is as it was afterwards.
-
-    What is drawn keeps the style, whatever holds when it is shown or saved.
-    """
-    with mpl.rc_context({**_PARAMETERS, "font.family": list(font_families())}):
+    """Draw in this style inside the context; the user's style is restored afterwards."""
+    with mpl.rc_context({"font.family": list(font_families())}, fname=STYLE):
         yield
 
 
-_PARAMETERS: dict[Any, Any] = {
-    "font.size": TEXT_PT,
-    "text.color": INK,
-    "text.usetex": False,
-    "text.parse_math": False,
-    "figure.dpi": DPI,
-    "figure.facecolor": PAPER,
-    "figure.edgecolor": PAPER,
-    "figure.autolayout": False,
-    "figure.constrained_layout.use": False,
-    "axes.facecolor": "none",
-    "axes.edgecolor": RULE,
-    "axes.linewidth": 0.8,
-    "axes.grid": False,
-    "axes.axisbelow": True,
-    "axes.labelcolor": INK,
-    "axes.labelsize": TEXT_PT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.xmargin": 0.0,
-    "axes.ymargin": 0.0,
-    "axes.autolimit_mode": "data",
-    "axes.titlesize": TEXT_PT,
-    "axes.titlelocation": "left",
-    "axes.titlecolor": INK,
-    "axes.titlepad": 5.0,
-    "axes.titleweight": "normal",
-    "axes.titley": 1.0,
-    "xtick.color": RULE,
-    "ytick.color": RULE,
-    "xtick.labelcolor": QUIET,
-    "ytick.labelcolor": QUIET,
-    "xtick.labelsize": SMALL_PT,
-    "ytick.labelsize": SMALL_PT,
-    "xtick.major.size": 3.0,
-    "ytick.major.size": 3.0,
-    "xtick.direction": "out",
-    "ytick.direction": "out",
-    "xtick.minor.visible": False,
-    "ytick.minor.visible": False,
-    "lines.linewidth": 1.0,
-    "hatch.linewidth": 0.6,
-    "path.simplify": True,
-    "path.sketch": None,
-    "path.effects": [],
-}
+def shorten(text: str, width: int) -> str:
+    """Text of at most `width` characters; the middle of longer text is left out.
+
+    >>> shorten("a long name", 7)
+    'a l…ame'
+    """
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}{ELLIPSIS}{text[len(text) - tail :]}"
+
+
+def literal(text: str, width: int = 16) -> str:
+    r"""A name as it is written, on one line; characters that no font has are spelled out.
+
+    Args:
+        text: Any text, such as a label or the name of a file.
+        width: Number of characters there is room for.
+
+    >>> print(literal("two\nlines"), literal("a_very_long_$name$.wav", 12))
+    two\nlines a_very…$.wav
+    """
+    return shorten("".join(sign if _can_be_drawn(sign) else ascii(sign)[1:-1] for sign in text), width)
+
+
+def number(value: float, *, signed: bool = False) -> str:
+    """Three significant digits, with a true minus sign.
+
+    >>> number(0.01234), number(3.0, signed=True), number(-31.41) == f"{MINUS}31.4"
+    ('0.0123', '+3', True)
+    """
+    return f"{value:{'+' if signed else ''}.3g}".replace("-", MINUS)
+
+
+def percent(share: float) -> str:
+    """A share of one in per cent, with two significant digits or more.
+
+    >>> percent(0.00002), percent(0.0123), percent(0.874), percent(1.613)
+    ('0 %', '1.2 %', '87 %', '161 %')
+    """
+    if abs(share) < SMALLEST_SHARE:
+        return "0 %"
+    return f"{100 * share:.2g} %" if abs(share) < 0.0995 else f"{share * 100:.0f} %"
+
+
+def _can_be_drawn(sign: str) -> bool:
+    return sign.isprintable() and ord(sign) in _known_characters()
+
+
+@cache
+def _known_characters() -> frozenset[int]:
+    fonts = (font_manager.get_font(font_manager.findfont(family)) for family in font_families())
+    return frozenset(code for font in fonts for code in font.get_charmap())

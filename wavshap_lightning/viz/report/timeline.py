@@ -1,4 +1,4 @@
-"""The plot over time: waveform, spectrogram with bands, frames and layers, on one axis of seconds."""
+"""The plot over time of a page: waveform, spectrogram, bands, frames and layers on one axis of seconds."""
 
 from __future__ import annotations
 
@@ -6,57 +6,51 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
-from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.explainer.time_grid import STFT, TimeGrid
-from wavshap_lightning.viz.hearing import hz_to_mel
-from wavshap_lightning.viz.report.listening import Samples, envelope, spectrogram_url
-from wavshap_lightning.viz.report.plotting import (
-    GREY,
-    OVER_GREY,
+from wavshap_lightning.viz.clip_view import ClipView, Units
+from wavshap_lightning.viz.panels import TICKS_HZ
+from wavshap_lightning.viz.report.charts import (
+    GRAY,
     Plot,
     axis,
     band_names,
     bars,
     layout,
-    mel_axis,
     packed,
-    plain_text,
     rgba,
     signed_axis,
-    title,
 )
-from wavshap_lightning.viz.report.reading import (
-    Moments,
-    band_edges_hz,
-    bands_over_time,
-    coarsened,
-    frames_of,
-    layers_over_time,
-)
-from wavshap_lightning.viz.theme import signed_norm
-from wavshap_lightning.viz.words import TO
+from wavshap_lightning.viz.sound import Samples, envelope, hz_to_mel, spectrogram_url
+from wavshap_lightning.viz.theme import AGAINST, EN_DASH, FOR, number, signed_norm
 
-MOST_UNITS = 1500
-"""Over time: no screen shows more."""
+MOST_UNITS, ENVELOPE_COLUMNS = 1500, 800
+"""Units and columns over time: no screen shows more."""
 
-ENVELOPE_COLUMNS = 800
 WAVEFORM_PX, SPECTROGRAM_PX, FRAMES_PX, LAYER_PX, LEAST_LAYERS_PX = 70, 200, 150, 18, 60
-GAP_PX, TOP_PX, BOTTOM_PX = 34, 24, 38
-MAP_HOVER = "%{x:.3f} s, %{text}<br><b>%{customdata[0]:+.3g}</b>"
-FULL_COLOUR = 0.995
-"""Quantile of the magnitudes of a map where its colour is full."""
+GAP_PX, TOP_PX, BOTTOM_PX, LEFT_PX, RIGHT_PX = 34, 24, 38, 52, 8
+MAP_HOVER = "%{x:.3f} s, %{text}<br>%{customdata[0]:+.3g}"
+FULL_COLOR = 0.995
+"""Quantile of the magnitudes of a map where its color is full."""
+
+OVER_GRAY = [
+    [0.0, "#00456e"],
+    [0.2, rgba(AGAINST, 0.85)],
+    [0.5, rgba(GRAY, 0.0)],
+    [0.8, rgba(FOR, 0.85)],
+    [1.0, "#8f3300"],
+]
+"""Colors of maps: zero and what is unresolved are clear."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the plot.
+    """One row of the plot.
 
     Args:
-        heading: What stands above it.
-        height_px: How high it is.
-        traces: What is drawn in it.
+        heading: Words above it.
+        height_px: Height in pixels.
+        traces: Traces drawn in it.
         vertical: Its vertical axis.
         images: Pictures below the traces.
     """
@@ -68,23 +62,18 @@ class Row:
     images: list[Plot] = field(default_factory=list)
 
 
-def timeline(saved: SavedClip, waveform: Samples | None) -> Plot | None:
-    """The plot of a clip over time; None if there is nothing to draw.
-
-    Args:
-        saved: What was found.
-        waveform: The sound, for waveform and spectrogram.
-    """
-    rows = [*_sound_rows(saved, waveform), *_frame_rows(saved), *_layer_rows(saved)]
-    return _stacked(rows, saved.numbers["duration_s"]) if rows else None
-
-
-def _sound_rows(saved: SavedClip, waveform: Samples | None) -> list[Row]:
-    rows = [] if waveform is None else [_waveform_row(waveform, saved.numbers["sample_rate"])]
-    bands = bands_over_time(saved)
-    if waveform is None and bands is None:
-        return []
-    return [*rows, _spectrogram_row(saved, waveform, bands)]
+def timeline(view: ClipView) -> Plot | None:
+    """The plot of a clip over time; None if there is nothing to draw."""
+    frames, waveform = view.units("frames"), view.units("waveform")
+    rows = [] if view.waveform is None else [_waveform_row(view.waveform, view.sample_rate)]
+    rows += _spectrogram_row(view)
+    if frames is not None:
+        rows.append(_frame_row(frames, "Attribution of each frame, with its 95 % interval"))
+    if waveform is not None:
+        same = "Attribution over time" if frames is None else "The same"
+        rows.append(_frame_row(waveform, f"{same}, of the path from the waveform"))
+    rows += _layer_row(view)
+    return _stacked(rows, view.duration_s) if rows else None
 
 
 def _waveform_row(waveform: Samples, sample_rate: int) -> Row:
@@ -92,121 +81,110 @@ def _waveform_row(waveform: Samples, sample_rate: int) -> Row:
     peak = float(np.abs(waveform).max()) or 1.0
     line = {"type": "scatter", "mode": "lines", "x": packed(middles / sample_rate), "line": {"width": 0}}
     lower = {**line, "y": packed(least), "hoverinfo": "skip"}
-    upper = {**line, "y": packed(greatest), "fill": "tonexty", "fillcolor": rgba(GREY, 0.85)}
-    hover = {"hovertemplate": "%{x:.3f} s<extra></extra>"}
-    ends = {"range": [-1.06 * peak, 1.06 * peak], "tickvals": [0], "ticktext": ["0"]}
-    return Row("Waveform", WAVEFORM_PX, [lower, {**upper, **hover}], axis(**ends))
+    upper = {**line, "y": packed(greatest), "fill": "tonexty", "fillcolor": rgba(GRAY, 0.85)}
+    upper["hovertemplate"] = "%{x:.3f} s<extra></extra>"
+    ends = axis(range=[-1.06 * peak, 1.06 * peak], tickvals=[0], ticktext=["0"])
+    return Row("Waveform", WAVEFORM_PX, [lower, upper], ends)
 
 
-def _spectrogram_row(saved: SavedClip, waveform: Samples | None, bands: Moments | None) -> Row:
-    sample_rate = saved.numbers["sample_rate"]
-    images = [] if waveform is None else [_picture(waveform, sample_rate)]
-    over = [] if bands is None else [_band_map(coarsened(bands, MOST_UNITS), band_edges_hz(saved))]
-    words = (
-        "Spectrogram (kHz)"
-        if bands is None
-        else "Spectrogram (kHz), coloured by the attribution of each band"
-    )
-    return Row(words, SPECTROGRAM_PX, over, mel_axis(sample_rate / 2), images)
+def _spectrogram_row(view: ClipView) -> list[Row]:
+    bands = view.units("band_frame")
+    if view.waveform is None and bands is None:
+        return []
+    top_hz = view.sample_rate / 2
+    ticks = np.array([tick for tick in TICKS_HZ if tick <= top_hz])
+    named = {"tickvals": hz_to_mel(ticks).tolist(), "ticktext": [number(tick / 1000) for tick in ticks]}
+    vertical = axis(range=[0, float(hz_to_mel(np.array([top_hz]))[0])], **named)
+    images = [] if view.waveform is None else [_picture(view.waveform, view.sample_rate)]
+    if bands is None:
+        return [Row("Spectrogram (kHz)", SPECTROGRAM_PX, [], vertical, images)]
+    edges_hz = view.band_edges_hz
+    colored = {**_map(bands.merge(MOST_UNITS), band_names(edges_hz)), "y": packed(hz_to_mel(edges_hz))}
+    heading = "Spectrogram (kHz), colored by the attribution of each band"
+    return [Row(heading, SPECTROGRAM_PX, [colored], vertical, images)]
 
 
 def _picture(waveform: Samples, sample_rate: int) -> Plot:
     hop = STFT.hop * max(1, -(-len(waveform) // (STFT.hop * MOST_UNITS)))
-    times = TimeGrid(
-        max(1, -(-len(waveform) // hop)), hop, STFT.window, (hop - STFT.window) // 2, sample_rate
-    )
+    count, first = -(-len(waveform) // hop), (hop - STFT.window) // 2
     top = float(hz_to_mel(np.array([sample_rate / 2.0]))[0])
-    size = {"x": 0, "sizex": times.count * hop / sample_rate, "y": top, "sizey": top}
     return {
-        "source": spectrogram_url(waveform, times),
+        "source": spectrogram_url(waveform, TimeGrid(count, hop, STFT.window, first, sample_rate)),
         "sizing": "stretch",
         "layer": "below",
         "yanchor": "top",
-        **size,
+        "x": 0,
+        "sizex": count * hop / sample_rate,
+        "y": top,
+        "sizey": top,
     }
 
 
-def _band_map(bands: Moments, edges_hz: Float[np.ndarray, " edges"]) -> Plot:
-    return {**_map(bands, band_names(edges_hz)), "y": packed(hz_to_mel(edges_hz))}
-
-
-def _map(moments: Moments, names: list[str]) -> Plot:
-    """A map of colour, clear where unresolved; hovering says the number and its interval there too.
+def _map(shown: Units, names: list[str]) -> Plot:
+    """A map of color, clear where unresolved; hovering gives the number and its interval there too.
 
     The page's script writes each row's name into its cells, and "not resolved" into those at level 0.
     """
-    shown = moments.shown
-    limit = signed_norm(shown.resolved_values, quantile=FULL_COLOUR).vmax
+    limit = signed_norm(shown.resolved_values, quantile=FULL_COLOR).vmax
     half = np.full_like(shown.values, np.nan) if shown.half_widths is None else shown.half_widths
-    said = np.stack([shown.values, half], axis=-1)
     known = bool(np.isfinite(half).all())
     interval = " ± %{customdata[1]:.3g} (95 % interval)" if known else " (no interval known)"
     strength = np.clip(np.abs(shown.values) / (limit or 1.0), 0, 1) * 126
-    levels = np.where(shown.unresolved, 0, np.sign(shown.values) * (1 + strength.astype(int)))
     return {
         "type": "heatmap",
-        "x": packed(moments.edges_s),
-        "z": packed(levels, "i1"),
+        "x": packed(shown.edges_s),
+        "z": packed(shown.signs * (1 + strength.astype(int)), "i1"),
         "zmin": -127,
         "zmax": 127,
-        "colorscale": OVER_GREY,
+        "colorscale": OVER_GRAY,
         "showscale": False,
-        "customdata": packed(said if known else said[..., :1]),
+        "customdata": packed(np.stack([shown.values, half][: 1 + known], axis=-1)),
         "meta": names,
         "hovertemplate": f"{MAP_HOVER}{interval}<extra></extra>",
     }
 
 
-def _frame_rows(saved: SavedClip) -> list[Row]:
-    headings = {
-        "frames": "Attribution of each frame, with its 95 % interval",
-        "waveform": "The same along the waveform path",
-    }
-    if frames_of(saved, "frames") is None:
-        headings["waveform"] = "Attribution over time along the waveform path, with its 95 % interval"
-    found = {path: frames_of(saved, path) for path in headings}
-    return [_frame_row(frames, headings[path]) for path, frames in found.items() if frames is not None]
+def _frame_row(found: Units, heading: str) -> Row:
+    frames = found.merge(MOST_UNITS)
+    if frames.merged > 1:
+        heading += f"; {frames.merged} neighbors are drawn as one, whose interval is an upper bound"
+    spans = zip(frames.grid.start_s(), frames.grid.end_s(), strict=True)
+    names = [f"{start:.3f}{EN_DASH}{end:.3f} s" for start, end in spans]
+    width = frames.grid.hop_samples / frames.grid.sample_rate
+    traces = bars(frames, packed(frames.grid.center_s()), names, width=width)
+    return Row(heading, FRAMES_PX, traces, signed_axis())
 
 
-def _frame_row(found: Moments, heading: str) -> Row:
-    frames = coarsened(found, MOST_UNITS)
-    if frames.together > 1:
-        heading += f"; {frames.together} neighbours are drawn as one, whose interval is an upper bound"
-    names = [f"{start:.3f}{TO}{end:.3f} s" for start, end in zip(frames.start_s, frames.end_s, strict=True)]
-    edges = frames.edges_s
-    places = packed((edges[:-1] + edges[1:]) / 2)
-    return Row(
-        heading, FRAMES_PX, bars(frames.shown, places, names, width=edges[1] - edges[0]), signed_axis()
-    )
-
-
-def _layer_rows(saved: SavedClip) -> list[Row]:
-    found = layers_over_time(saved)
+def _layer_row(view: ClipView) -> list[Row]:
+    found = view.units("layer_frame")
     if found is None:
         return []
-    layers = coarsened(found, MOST_UNITS)
-    count = len(layers.shown.values)
+    count = len(found.values)
     names = [f"layer {layer}" for layer in range(count)]
-    traces = [{**_map(layers, names), "y": list(range(count))}]
+    traces = [{**_map(found.merge(MOST_UNITS), names), "y": list(range(count))}]
     height = max(LEAST_LAYERS_PX, LAYER_PX * count)
     return [Row("Attribution of each layer and frame", height, traces, axis(dtick=1 if count < 8 else 4))]
 
 
 def _stacked(rows: list[Row], duration_s: float) -> Plot:
+    """Rows below one another on one axis of seconds, each with its heading above its left end."""
     inner = sum(row.height_px for row in rows) + GAP_PX * (len(rows) - 1)
     axes: dict[str, Any] = {}
     traces, images, titles, top = [], [], [], inner
+    style = {"showarrow": False, "yshift": 3, "name": "title", "xanchor": "left", "yanchor": "bottom"}
     for place, row in enumerate(rows):
-        number = "" if place == 0 else str(place + 1)
+        name = f"y{place + 1 if place else ''}"
         domain = [(top - row.height_px) / inner, top / inner]
-        axes[f"yaxis{number}"] = {**row.vertical, "domain": domain, "anchor": "x"}
-        traces += [{**trace, "xaxis": "x", "yaxis": f"y{number}"} for trace in row.traces]
-        images += [{**image, "xref": "x", "yref": f"y{number}"} for image in row.images]
-        titles.append(title(plain_text(row.heading, 200), f"y{number}"))
+        axes[f"yaxis{name[1:]}"] = {**row.vertical, "domain": domain, "anchor": "x"}
+        traces += [{**trace, "xaxis": "x", "yaxis": name} for trace in row.traces]
+        images += [{**image, "xref": "x", "yref": name} for image in row.images]
+        titles.append(
+            {"text": row.heading, "xref": "paper", "yref": f"{name} domain", "x": 0, "y": 1, **style}
+        )
         top -= row.height_px + GAP_PX
     seconds = axis(range=[0, duration_s], anchor=f"y{len(rows)}", ticksuffix=" s", nticks=12)
     seconds |= {"fixedrange": False, "minallowed": 0, "maxallowed": duration_s}
-    margin = {"l": 52, "r": 8, "t": TOP_PX, "b": BOTTOM_PX}
-    height = inner + TOP_PX + BOTTOM_PX
     marks = {"images": images, "annotations": titles, "hovermode": "x", "dragmode": "zoom"}
-    return {"data": traces, "layout": layout(height, xaxis=seconds, **axes, **marks) | {"margin": margin}}
+    margin = (LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX)
+    height = inner + TOP_PX + BOTTOM_PX
+    return {"data": traces, "layout": layout(height, margin, xaxis=seconds, **axes, **marks)}

@@ -7,7 +7,7 @@
   const SEEK_S = 0.1, FAR_S = 1, PRINT_PX = 850, PRINT_CHART_PX = 400, PRINT_SMALL_PX = 400; // before the print's zoom
   let open = -1;
 
-  const count = body ? body.rows.length : 1;
+  const count = Number(document.body.dataset.clips);
   // The first clip stands before this script and is drawn at once; the others stand behind it.
   const all = new Promise((resolve) => addEventListener("DOMContentLoaded", resolve));
 
@@ -160,21 +160,21 @@
   });
 
   // The summary's plots are drawn when they come into view, or go to paper.
-  const plots = parsed("emotion-plots");
-  function drawEmotion(place) {
-    const plot = plots[place.dataset.emotionPlot];
-    delete plots[place.dataset.emotionPlot];
+  const plots = parsed("summary-plots");
+  function drawSummary(place) {
+    const plot = plots[place.dataset.summaryPlot];
+    delete plots[place.dataset.summaryPlot];
     if (plot) draw(place, plot);
   }
   const watcher = new IntersectionObserver((seen) => {
-    for (const one of seen) if (one.isIntersecting) { watcher.unobserve(one.target); drawEmotion(one.target); }
+    for (const one of seen) if (one.isIntersecting) { watcher.unobserve(one.target); drawSummary(one.target); }
   }, { rootMargin: "300px" });
-  document.querySelectorAll("[data-emotion-plot]").forEach((place) => watcher.observe(place));
+  document.querySelectorAll("[data-summary-plot]").forEach((place) => watcher.observe(place));
 
   addEventListener("beforeprint", () => {
-    document.querySelectorAll("[data-emotion-plot]").forEach(drawEmotion);
+    document.querySelectorAll("[data-summary-plot]").forEach(drawSummary);
     for (const plot of document.querySelectorAll(".js-plotly-plot")) {
-      const small = plot.dataset.emotionPlot ? PRINT_SMALL_PX : PRINT_CHART_PX;
+      const small = plot.dataset.summaryPlot ? PRINT_SMALL_PX : PRINT_CHART_PX;
       Plotly.relayout(plot, { width: plot.dataset.plot === "timeline" ? PRINT_PX : small });
     }
   });

@@ -1,0 +1,163 @@
+"""The figure of a scorecard: a panel for each metric, a row for each method, a dot with its interval."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
+from math import ceil, isfinite
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.viz.clip_view import METHODS
+from wavshap_lightning.viz.panels import set_ticks
+from wavshap_lightning.viz.theme import (
+    DPI,
+    INK,
+    PAPER,
+    QUIET,
+    RULE,
+    SMALL_PT,
+    TITLE_PT,
+    UNRESOLVED,
+    WIDTH_PX,
+    literal,
+    theme,
+)
+
+TableRow = Mapping[str, str | float | int]
+
+COLUMNS, ROW_PX, AROUND_PX, HEAD_PX, NOTE_WIDTH = 3, 19, 64, 120, 190
+CONTROL_NAMES = {"random": "Random", "energy": "Energy", "edges": "Edges"}
+ARROWS = {"higher": "higher is better \N{RIGHTWARDS ARROW}", "lower": "\N{LEFTWARDS ARROW} lower is better"}
+STRIPE = "#f6f6f6"
+
+
+def plot_scorecard(
+    rows: Sequence[TableRow],
+    *,
+    controls: Sequence[str],
+    titles: Mapping[str, str],
+    plain: Collection[str] = (),
+    title: str = "Scorecard",
+    note: str = "",
+) -> Figure:
+    """Figure of the means of all methods with their intervals.
+
+    A dot is full where the paired difference from every control excludes 0 in the right direction, and hollow
+    where it does not. Controls are gray, with a dotted line at their mean. For metrics on which controls say
+    nothing, since they come out the same whatever is changed, methods have strokes instead of dots, and there
+    is a line at 0.
+
+    Args:
+        rows: The tidy table with a row for each method and metric: `method`, `metric`, `better`, `mean`,
+            `low`, `high`, `clips`, `resampled`, `units`, and `minus_CONTROL_low`, `minus_CONTROL_high`.
+        controls: Names of the model-agnostic methods.
+        titles: A few words on each metric; metrics that are not named are left out.
+        plain: Metrics on which controls say nothing.
+        title: Title of the figure.
+        note: A sentence on what was resampled.
+
+    Raises:
+        SettingError: If there is no value to draw.
+    """
+    left_out = {name: controls if name in plain else () for name in titles}
+    shown = {
+        name: [row for row in rows if row["metric"] == name and row["method"] not in left_out[name]]
+        for name in titles
+    }
+    shown = {name: some for name, some in shown.items() if any(map(_known, some))}
+    if not shown:
+        raise SettingError(f"rows: none of the metrics {', '.join(titles) or '(none)'} has a value to draw")
+    methods = list(dict.fromkeys(str(row["method"]) for row in rows))
+    most_clips = max(int(row["clips"]) for row in rows)
+    columns = min(COLUMNS, len(shown))
+    lines = ceil(len(shown) / columns)
+    height = HEAD_PX + lines * (AROUND_PX + ROW_PX * len(methods))
+    with theme():
+        figure = Figure(figsize=(WIDTH_PX / DPI, height / DPI), layout="constrained")
+        panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+        for axes, (name, some) in zip(panels, shown.items(), strict=False):
+            _plot_metric(axes, some, methods, controls, strokes=name in plain)
+            count = max(int(row["clips"]) for row in some)
+            fewer = f" ({count} clips)" if count < most_clips else ""
+            axes.set_title(f"{titles[name]}\n{ARROWS[str(some[0]['better'])]}{fewer}", linespacing=1.3)
+        for axes in panels[len(shown) :]:
+            axes.set_axis_off()
+        figure.suptitle(literal(title, 90), x=0.01, ha="left", fontsize=TITLE_PT, weight="bold")
+        words = _notes(rows, note, strokes=any(name in plain for name in shown))
+        figure.supxlabel(words, x=0.01, ha="left", fontsize=SMALL_PT, color=QUIET, linespacing=1.4)
+        # Laid out once, here, in our style: whoever shows the figure later may have another.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figure
+
+
+def _plot_metric(
+    axes: Axes, rows: Sequence[TableRow], methods: Sequence[str], controls: Sequence[str], *, strokes: bool
+) -> None:
+    """One metric: its name is its Axes' label."""
+    axes.set_label(str(rows[0]["metric"]))
+    known = [row for row in rows if _known(row)]
+    for row in known:
+        place, mean, is_control = (
+            methods.index(str(row["method"])),
+            float(row["mean"]),
+            row["method"] in controls,
+        )
+        color = QUIET if is_control else INK
+        axes.hlines(place, float(row["low"]), float(row["high"]), color=color, linewidth=1.6, zorder=2)
+        face = UNRESOLVED if is_control else INK if strokes or _beats(row, controls) else PAPER
+        if strokes:
+            axes.scatter([mean], [place], s=70, marker="|", color=INK, linewidths=1.6, zorder=3)
+        else:
+            axes.scatter([mean], [place], s=30, facecolors=face, edgecolors=color, linewidths=1.3, zorder=3)
+        if is_control:
+            axes.axvline(mean, color=RULE, linewidth=0.8, linestyle=(0, (2, 3)), zorder=1)
+    ends = [float(row[end]) for row in known for end in ("low", "high")] + ([0.0] if strokes else [])
+    room = 0.06 * (max(ends) - min(ends) or abs(max(ends)) or 1.0)
+    axes.set_xlim(min(ends) - room, max(ends) + room)
+    if min(ends) - room < 0 < max(ends) + room:
+        axes.axvline(0, color=RULE, linewidth=0.8, zorder=0.5)
+    set_ticks(axes.xaxis, 5)
+    axes.set_ylim(len(methods) - 0.5, -0.5)
+    for place in range(1, len(methods), 2):
+        axes.axhspan(place - 0.5, place + 0.5, color=STRIPE, linewidth=0, zorder=0)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_yticks(range(len(methods)), [_name(method) for method in methods])
+    # Only the first column has names.
+    for tick, method in zip(axes.get_yticklabels(), methods, strict=False):
+        tick.set_color(QUIET if method in controls else INK)
+
+
+def _notes(rows: Sequence[TableRow], note: str, *, strokes: bool) -> str:
+    """How to read the figure, and what was resampled."""
+    most = max(rows, key=lambda row: int(row["clips"]))
+    resampled = "them" if most["resampled"] == "clips" else f"their {most['units']} {most['resampled']}"
+    read = "Full: better than every control, clip by clip, with an interval that excludes 0; hollow: not."
+    gray = "Gray: model-agnostic controls, with a dotted line at their mean."
+    limits = "A classifier may well use more than the evidence; no single metric decides."
+    sentences = [
+        f"Mean over clips ({most['clips']}) and 95 % interval of the paired bootstrap over {resampled}. {read}",
+        f"{gray} {limits}",
+        "Strokes: a property of each method by itself, with a line at 0, which is chance." if strokes else "",
+        f"{literal(note[:1].upper() + note[1:], 400)}." if note else "",
+    ]
+    return "\n".join(line for one in sentences if one for line in textwrap.wrap(one, NOTE_WIDTH))
+
+
+def _beats(row: TableRow, controls: Sequence[str]) -> bool:
+    """True if better than every control it can be compared with; also where there is none."""
+    side, sign = ("low", 1) if row["better"] == "higher" else ("high", -1)
+    ends = [sign * float(row[f"minus_{control}_{side}"]) for control in controls]
+    return all(end > 0 for end in ends if isfinite(end))
+
+
+def _known(row: TableRow) -> bool:
+    return all(isfinite(float(row[name])) for name in ("mean", "low", "high"))
+
+
+def _name(method: str) -> str:
+    return CONTROL_NAMES.get(method, METHODS.get(method, literal(method, 22)))
