@@ -34,7 +34,7 @@ from wavshap_lightning.evaluation.scorecard import (
     verdicts,
 )
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.viz.scorecard_page import plot_scorecard
+from wavshap_lightning.viz.scorecard_figure import plot_scorecard
 
 OURS = "gradient_shap"
 BAR_AUC, BAR_UAR = 0.9, 0.9

@@ -19,7 +19,8 @@ from wavshap_lightning import explain, load_audio
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.explainer.files import describe_clip
 from wavshap_lightning.planted.corpus import PlantedSettings, ensure_planted_speech
-from wavshap_lightning.viz.report import ReportClip, build_report
+from wavshap_lightning.viz.clip_view import ClipView
+from wavshap_lightning.viz.report import build_report
 
 PICTURE = Path(__file__).parent / "figures" / "report.png"
 CLIPS = ("s12-child_angry_01", "s12-child_happy_01", "s11-female_sad_01", "s11-female_fearful_02")
@@ -49,7 +50,8 @@ def report(checkpoint: Path, clips: Sequence[Clip]) -> str:
     for clip in clips:
         explanation = explain(checkpoint, clip, clip.label, stages=("frames", "layers", "waveform"))
         waveform = load_audio(clip.path, sample_rate=explanation.sample_rate)
-        found.append(ReportClip(clip.path.name, describe_clip(explanation, label=clip.label), waveform))
+        saved = describe_clip(explanation, label=clip.label)
+        found.append(ClipView.from_saved(saved, clip.path.name, waveform))
     return build_report(found, title="PlantedSpeech", model={"Model": "the demo's"})
 
 

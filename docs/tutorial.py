@@ -22,7 +22,7 @@ from wavshap_lightning import (
 from wavshap_lightning.explainer.compare import Comparison, compare
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.models.head import HeadSettings
-from wavshap_lightning.viz.compare_page import plot_comparison
+from wavshap_lightning.viz.comparisons import plot_comparison
 
 
 def train(data: EmotionDataModule, epochs: int) -> EmotionModule:

@@ -1,9 +1,9 @@
-"""What each class is heard from, as rows."""
+"""The per-class attribution summary as rows."""
 
 from __future__ import annotations
 
 from wavshap_lightning.training.corpus_run.predict import COLUMNS, emotion_rows
-from wavshap_lightning.viz.report.summary import ClipShares, summarise_shares
+from wavshap_lightning.viz.report.summary import ClipShares, summarize
 
 
 def clip(start, target="sad"):
@@ -12,8 +12,8 @@ def clip(start, target="sad"):
 
 
 def test_a_row_a_part_with_its_interval():
-    heard = summarise_shares([*[clip(0.1 * (1 + index % 3)) for index in range(6)], clip(0.25, "happy")])
-    rows = [dict(zip(COLUMNS, row, strict=True)) for row in emotion_rows(heard)]
+    summaries = summarize([*[clip(0.1 * (1 + index % 3)) for index in range(6)], clip(0.25, "happy")])
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in emotion_rows(summaries)]
     assert [(row["target"], row["part"]) for row in rows] == [
         (target, part) for target in ("happy", "sad") for part in ("start", "middle", "end")
     ]
@@ -24,5 +24,5 @@ def test_a_row_a_part_with_its_interval():
     }  # fmt: skip
     assert (first["share"], first["clips"], first["n"]) == ("0.2", "6", "6")
     assert 0.1 < float(first["low"]) < 0.2 < float(first["high"]) < 0.3
-    (shares,) = heard[1].shares.values()
+    (shares,) = summaries[1].shares.values()
     assert float(first["low"]) == round(float(shares.low[0]), 6)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate, tensor_sha256
 from wavshap_lightning.attribution.targets import Target
@@ -16,7 +17,7 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import describe_clip
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.time_grid import band_edges_hz, times_of
-from wavshap_lightning.viz.report import ReportClip
+from wavshap_lightning.viz.clip_view import ClipView
 
 LABELS = ("neutral", "happy", "sad", "angry")
 NUM_SAMPLES = 12_345
@@ -66,13 +67,31 @@ def on_disk(build_explanation, waveform, tmp_path):
 
 @pytest.fixture(scope="session")
 def build_clip(build_explanation, waveform):
-    """`(name="clip.wav", label="sad", texts=(), sound=True, **as build_explanation) -> ReportClip`."""
+    """`(name="clip.wav", label="sad", texts=(), sound=True, **as build_explanation) -> ClipView`."""
 
     def build(name="clip.wav", label="sad", texts=(), *, sound=True, warnings=(), **wanted):
         saved = describe_clip(build_explanation(**wanted), label=label, texts=texts, warnings=warnings)
-        return ReportClip(name, saved, waveform if sound else None)
+        return ClipView.from_saved(saved, name, waveform if sound else None)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def assert_texts_are_apart():
+    """`(figure)`: fails where two texts overlap, or one leaves the page."""
+
+    def check(figure):
+        figure.draw_without_rendering()
+        page = figure.get_window_extent()
+        texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+        boxes = [(text.get_text(), text.get_window_extent().padded(-1.5)) for text in texts]
+        for place, (first, one) in enumerate(boxes):
+            assert page.x0 <= one.x0 < one.x1 <= page.x1, first
+            assert page.y0 <= one.y0 < one.y1 <= page.y1, first
+            for second, other in boxes[place + 1 :]:
+                assert not one.overlaps(other), (first, second)
+
+    return check
 
 
 def _sound(waveform):

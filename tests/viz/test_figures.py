@@ -11,16 +11,17 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib._pylab_helpers import Gcf
+from PIL import Image
 
 from wavshap_lightning.audio.io import hash_audio_file, load_audio, save_audio
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.errors import AttributionError, AudioError, SettingError
-from wavshap_lightning.viz.figures import plot, plot_epochs, plot_methods
-from wavshap_lightning.viz.marks import EVIDENCE_GID, MARK_GID
+from wavshap_lightning.viz.figures import figure_pixels, plot
+from wavshap_lightning.viz.panels import EVIDENCE_GID, MARK_GID
 from wavshap_lightning.viz.theme import MARK, UNRESOLVED
 
 SOUND = {"waveform", "spectrogram"}
-AROUND = {"heading", "classes", "key", "caption"}
+AROUND = {"heading", "classes"}
 CLIP = SOUND | AROUND | {"bands", "frames", "shares", "layers over time", "layers"}
 
 
@@ -46,10 +47,40 @@ def words(figure):
     return [text.get_text() for text in texts(figure)]
 
 
+def test_diagnostics_are_written_below(explanation, waveform):
+    figure = plot(explanation, waveform, diagnostics=["Use more draws.", "The clip is unusual."])
+    caption = figure.texts[0].get_text()
+    assert caption.endswith("Note: Use more draws.\nNote: The clip is unusual.")
+
+
 def png(figure):
     stream = BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
+
+
+def test_of_many_classes_the_marked_ones_are_always_shown(build_explanation, waveform):
+    labels = tuple(f"class{index}" for index in range(20))
+    logits = tuple(0.1 * index for index in range(20))
+    explanation = build_explanation(classes=(0,), labels=labels, logits=logits)
+    classes = panels(plot(explanation, waveform, label="class1"))["classes"]
+    shown = {tick.get_text() for tick in classes.get_yticklabels()}
+    signs = {
+        "\N{BLACK CIRCLE} class0",
+        "\N{BLACK DIAMOND} class1",
+        "\N{BLACK RIGHT-POINTING TRIANGLE} class19",
+    }
+    assert signs <= shown
+    assert "class5" not in shown
+    assert "10 more" in classes.get_title(loc="left")
+
+
+def test_pixels_are_those_that_are_saved(explanation, waveform):
+    figure = plot(explanation, waveform)
+    pixels = figure_pixels(figure)
+    saved = Image.open(BytesIO(png(figure))).convert("RGB")
+    np.testing.assert_array_equal(pixels, np.asarray(saved))
+    assert pixels.shape[1] == 1100
 
 
 def test_one_axes_a_panel(explanation, waveform):
@@ -152,14 +183,6 @@ def test_what_cannot_be_drawn(explanation, waveform, build_explanation):
         plot(explanation, waveform, target="sad")
     with pytest.raises(SettingError, match="num_top=-1 must be at least 0"):
         plot(explanation, waveform, num_top=-1)
-    with pytest.raises(SettingError, match="is empty"):
-        plot_epochs({}, waveform)
-    with pytest.raises(SettingError, match="2 is of another clip"):
-        plot_epochs({1: explanation, 2: replace(explanation, clip_sha256="other")}, waveform)
-    with pytest.raises(SettingError, match="'x' has path=layers, which does not say when"):
-        plot_methods({"x": build_explanation(paths=("layers",))}, waveform)
-    with pytest.raises(AttributionError, match="target='sad' was not explained"):
-        plot_epochs({1: explanation}, waveform, target="sad")
 
 
 def test_several_targets_have_a_row_each_on_one_scale(build_explanation, waveform):
@@ -167,55 +190,26 @@ def test_several_targets_have_a_row_each_on_one_scale(build_explanation, wavefor
     axes = panels(plot(explanation, waveform))
     rows = [axes[f"frames {label}"] for label in explanation.labels]
     assert len({row.get_ylim() for row in rows}) == 1
-    assert [row.texts[0].get_text() for row in rows] == list(explanation.labels)
+    assert [row.get_title(loc="left") for row in rows] == list(explanation.labels)
     for label, row in zip(explanation.labels, rows, strict=True):
         tops = [path.vertices[1, 1] for path in row.collections[0].get_paths()]
         np.testing.assert_allclose(tops, explanation.values("frames", "frames", label))
     assert set(panels(plot(explanation, waveform, target="sad"))) == CLIP
 
 
-def test_epochs_are_in_order_and_on_one_scale(build_explanation, waveform):
-    epochs = {epoch: build_explanation(seed=epoch) for epoch in (9, 0, 4)}
-    figure = plot_epochs(epochs, waveform)
-    mesh = panels(figure)["epochs"].collections[0]
-    drawn = np.asarray(mesh.get_array()).reshape(3, -1)
-    largest = max(float(one.values("frames", "frames").abs().max()) for one in epochs.values())
-    assert (mesh.norm.vmin, mesh.norm.vmax) == (-largest, largest)
-    for row, epoch in zip(drawn, (0, 4, 9), strict=True):
-        values = epochs[epoch].values("frames", "frames").numpy()
-        hidden = np.abs(values) <= epochs[epoch].half_widths("frames", "frames").numpy()
-        np.testing.assert_allclose(row[~hidden], values[~hidden])
-    labels = [tick.get_text() for tick in panels(figure)["epochs"].get_yticklabels()]
-    assert labels == ["0", "4", "9"]
-    assert set(panels(figure)) == SOUND | AROUND | {"epochs", "probability", "layers"}
-    png(figure)
-
-
-def test_methods_share_a_scale_where_their_units_are_the_same(build_explanation, waveform):
-    methods = {
-        "ours": build_explanation(seed=1),
-        "again": build_explanation(seed=2),
-        "saliency": build_explanation(seed=3, with_errors=False),
-    }
-    axes = panels(plot_methods(methods, waveform))
-    assert axes["frames ours"].get_ylim() == axes["frames again"].get_ylim()
-    assert axes["frames saliency"].get_ylim() != axes["frames ours"].get_ylim()
-    assert "own scale" in axes["frames saliency"].texts[0].get_text()
-
-
-def test_without_errors_nothing_is_grey_and_no_interval_is_spoken_of(build_explanation, waveform):
+def test_without_errors_nothing_is_gray_and_no_interval_is_spoken_of(build_explanation, waveform):
     explanation = build_explanation(with_errors=False)
     figure = plot(explanation, waveform)
     assert not any("interval" in text for text in words(figure))
     bars = panels(figure)["frames"].collections[0]
-    grey = mpl.colors.to_rgba(UNRESOLVED)
-    assert not any(np.allclose(color, grey) for color in bars.get_facecolor())
+    gray = mpl.colors.to_rgba(UNRESOLVED)
+    assert not any(np.allclose(color, gray) for color in bars.get_facecolor())
     png(figure)
 
 
 def test_caption_names_what_the_numbers_depend_on(explanation, waveform):
     shown = " ".join(words(plot(explanation, waveform, label="sad")))
-    for part in ("log-odds of happy", "predicted happy", "labelled sad", "gap", "noise", "64", "seed 7"):
+    for part in ("log-odds of happy", "predicted happy", "labeled sad", "gap", "noise", "64", "Seed: 7"):
         assert part in shown
 
 
@@ -235,27 +229,20 @@ def test_odd_names_are_drawn_as_they_are_written(name, build_explanation, wavefo
         assert extent.x1 <= page.x1
     if name.isprintable() and name.isascii() and len(name) < 20:
         assert f"{name}.wav" in words(figure)
-    assert sum("\n" in text for text in words(figure)) == 1  # the caption
+    assert sum("\n" in text for text in words(figure)) == 1  # only the caption has lines
 
 
-@pytest.mark.parametrize("kind", ["clip", "targets", "epochs", "methods"])
-def test_no_two_texts_overlap_and_none_leaves_the_page(kind, build_explanation, waveform):
-    marks = {"label": "sad", "evidence": [Span(0.1, 0.3, "tremor")], "num_top": 5}
-    epochs = {epoch: build_explanation(seed=epoch) for epoch in range(12)}
-    figure = {
-        "clip": lambda: plot(epochs[0], waveform, **marks),
-        "targets": lambda: plot(build_explanation(classes=(0, 1, 2, 3)), waveform, **marks),
-        "epochs": lambda: plot_epochs(epochs, waveform, **marks),
-        "methods": lambda: plot_methods({"a": epochs[0], "a long name": epochs[1]}, waveform, **marks),
-    }[kind]()
-    png(figure)
-    page = figure.get_window_extent()
-    boxes = [(text.get_text(), text.get_window_extent().padded(-1.5)) for text in texts(figure)]
-    for place, (first, one) in enumerate(boxes):
-        assert page.x0 <= one.x0 < one.x1 <= page.x1, first
-        assert page.y0 <= one.y0 < one.y1 <= page.y1, first
-        for second, other in boxes[place + 1 :]:
-            assert not one.overlaps(other), (first, second)
+@pytest.mark.parametrize("classes", [(1,), (0, 1, 2, 3)])
+@pytest.mark.parametrize("name", ["angry", "l" * 300])
+def test_no_two_texts_overlap_and_none_leaves_the_page(
+    classes, name, build_explanation, waveform, assert_texts_are_apart
+):
+    labels = ("neutral", name, "sad", "fearful")
+    explanation = build_explanation(classes=classes, labels=labels)
+    evidence = [Span(0.1, 0.3, "tremor")]
+    notes = ["Use more draws. " * 30]
+    figure = plot(explanation, waveform, label="sad", evidence=evidence, num_top=5, diagnostics=notes)
+    assert_texts_are_apart(figure)
 
 
 def test_the_users_style_is_untouched_and_without_influence(explanation, waveform):

@@ -1,4 +1,4 @@
-"""What each class is heard from: mean shares over clips, with intervals where there are enough clips."""
+"""The per-class summary: mean shares over clips, with intervals where there are enough clips."""
 
 from __future__ import annotations
 
@@ -7,33 +7,36 @@ import pytest
 from scipy import stats
 
 from wavshap_lightning.viz.report import build_report
-from wavshap_lightning.viz.report.summary import ENOUGH_CLIPS, summarise
-from wavshap_lightning.viz.report.summary_view import sentence
+from wavshap_lightning.viz.report.summary import ENOUGH_CLIPS, clip_shares, sentence, summarize
 
 
 @pytest.fixture(scope="module")
 def clips(build_clip):
-    return [build_clip(seed=seed).saved for seed in range(6)]
+    return [build_clip(seed=seed) for seed in range(6)]
+
+
+def summarized(clips):
+    return summarize([clip_shares(clip) for clip in clips])
 
 
 def test_one_summary_a_target_in_the_order_of_the_labels(build_clip):
-    sad, happy = build_clip(classes=(2,)).saved, build_clip(classes=(1,)).saved
-    found = summarise([sad, happy, sad])
+    sad, happy = build_clip(classes=(2,)), build_clip(classes=(1,))
+    found = summarized([sad, happy, sad])
     assert [(one.target, one.num_clips) for one in found] == [("happy", 1), ("sad", 2)]
 
 
 def test_shares_sum_to_one_and_are_means_over_clips(clips):
-    (found,) = summarise(clips)
+    (found,) = summarized(clips)
     assert set(found.shares) == {"bands", "layers", "places", "thirds"}
     for shares in found.shares.values():
         assert shares.mean.sum() == pytest.approx(1)
-    layers = np.abs([saved.numbers["layers"]["attribution"] for saved in clips])
+    layers = np.abs([view.numbers["layers"]["attribution"] for view in clips])
     np.testing.assert_allclose(found.shares["layers"].mean, (layers / layers.sum(1, keepdims=True)).mean(0))
 
 
 def test_intervals_are_scipys(clips):
-    (found,) = summarise(clips)
-    layers = np.abs([saved.numbers["layers"]["attribution"] for saved in clips])
+    (found,) = summarized(clips)
+    layers = np.abs([view.numbers["layers"]["attribution"] for view in clips])
     rows = layers / layers.sum(1, keepdims=True)
     expected = stats.ttest_1samp(rows, 0).confidence_interval(0.95)
     np.testing.assert_allclose(found.shares["layers"].low, np.maximum(expected.low, 0))
@@ -41,7 +44,7 @@ def test_intervals_are_scipys(clips):
 
 
 def test_thirds_follow_the_clock(clips):
-    (found,) = summarise(clips[:1])
+    (found,) = summarized(clips[:1])
     held = clips[0].numbers["frames"]
     centers = (np.array(held["start_s"]) + np.array(held["end_s"])) / 2 / clips[0].numbers["duration_s"]
     magnitude = np.abs(held["attribution"])
@@ -50,15 +53,15 @@ def test_thirds_follow_the_clock(clips):
 
 
 def test_too_few_clips_have_no_interval_and_it_is_said(clips):
-    (found,) = summarise(clips[: ENOUGH_CLIPS - 1])
+    (found,) = summarized(clips[: ENOUGH_CLIPS - 1])
     assert all(shares.low is None for shares in found.shares.values())
     assert sentence(found).startswith("Too few clips for intervals")
-    (enough,) = summarise(clips[:ENOUGH_CLIPS])
-    assert sentence(enough).startswith("Most attribution: band ")
+    (enough,) = summarized(clips[:ENOUGH_CLIPS])
+    assert sentence(enough).startswith("Attributed most to: band ")
 
 
 def test_clips_without_a_view_do_not_count_for_it(build_clip, clips):
-    (found,) = summarise([*clips, build_clip(paths=("frames",)).saved])
+    (found,) = summarized([*clips, build_clip(paths=("frames",))])
     assert found.num_clips == 7
     assert found.shares["bands"].num_clips == 6
     assert found.shares["thirds"].num_clips == 7
@@ -66,7 +69,7 @@ def test_clips_without_a_view_do_not_count_for_it(build_clip, clips):
 
 def test_a_page_of_some_clips_can_sum_up_others(clips, build_clip):
     shown = [build_clip(seed=seed) for seed in range(2)]
-    page = build_report(shown, title="t", note="2 of <6> clips", heard=summarise(clips))
+    page = build_report(shown, title="t", note="2 of <6> clips", summaries=summarized(clips))
     assert "2 of &lt;6&gt; clips" in page
     assert "6 clips</small>" in page
     assert "clips</small>" in build_report(shown, title="t")

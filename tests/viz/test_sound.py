@@ -1,13 +1,27 @@
-"""The two halves of a clip by ear: where they sound, how loud, and without a click."""
+"""Sound of a clip: its spectrogram, its two parts, and its copy for a page."""
 
 from __future__ import annotations
 
+import base64
+import io
+
+import librosa
 import numpy as np
 import pytest
+import soundfile
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.time_grid import TimeGrid
-from wavshap_lightning.viz.sound import fading_mask, split_by_attribution, strongest
+from wavshap_lightning.viz.sound import (
+    NUM_MELS,
+    cell_edges_s,
+    fading_mask,
+    hz_to_mel,
+    log_mel,
+    sound_url,
+    split_by_attribution,
+    strongest,
+)
 
 TIMES = TimeGrid(49, 320, 400, 0, 16_000)
 NUM_SAMPLES = 16_000
@@ -81,3 +95,57 @@ def test_only_what_speaks_for_the_target_is_kept(waveform, frames):
 def test_a_share_that_is_none_is_refused(waveform, frames, share):
     with pytest.raises(SettingError, match=f"share={share} must be above 0"):
         split_by_attribution(waveform, frames, TIMES, share=share)
+
+
+@pytest.mark.parametrize(
+    ("sample_rate", "kind", "least_db"), [(16_000, "mpeg", 15), (44_100, "mpeg", 15), (16_001, "flac", 60)]
+)
+def test_sound_is_the_clips_at_its_place(sample_rate, kind, least_db):
+    rng = np.random.default_rng(0)
+    time_s = np.arange(sample_rate) / sample_rate
+    sound = 0.3 * np.sin(2 * np.pi * (300 + 200 * time_s) * time_s) * (time_s > 0.4)
+    sound += 0.001 * rng.standard_normal(sample_rate)
+    head, content = sound_url(sound, sample_rate).split(",")
+    assert head == f"data:audio/{kind};base64"
+    heard, rate = soundfile.read(io.BytesIO(base64.b64decode(content)))
+    assert (rate, len(heard)) == (sample_rate, len(sound))
+    error = np.mean((heard - sound) ** 2)
+    assert 10 * np.log10(np.mean(sound**2) / error) > least_db
+
+
+def test_a_tone_and_a_click_are_seen_where_they_are():
+    times = TimeGrid(130, 128, 512, 128 - 512, 16_000)
+    waveform = 0.1 * np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
+    levels = log_mel(waveform, times)
+    assert levels.shape == (NUM_MELS, times.count)
+    mels = np.linspace(0, hz_to_mel(np.array([8000.0]))[0], NUM_MELS + 2)
+    loudest = mels[1 + int(levels[:, 60].argmax())]
+    assert abs(loudest - hz_to_mel(np.array([1000.0]))[0]) < mels[1]
+    click = np.zeros(16_000)
+    click[8000] = 1.0
+    middle_s = times.center_s()[int(log_mel(click, times).sum(0).argmax())]
+    assert middle_s == pytest.approx(0.5, abs=0.005)
+
+
+def test_levels_are_those_of_librosa():
+    waveform = np.random.default_rng(0).standard_normal(NUM_SAMPLES)
+    num_samples, size, hop = len(waveform), 512, 128
+    times = TimeGrid(1 + (num_samples - size) // hop, hop, size, 0, 16_000)
+    power = librosa.feature.melspectrogram(
+        y=np.pad(waveform.astype(np.float64), size // 2),
+        sr=16_000,
+        n_fft=2 * size,
+        win_length=size,
+        hop_length=hop,
+        center=False,
+        n_mels=NUM_MELS,
+    )
+    expected = librosa.power_to_db(power, ref=np.max, top_db=70.0)
+    np.testing.assert_allclose(log_mel(waveform.astype(np.float64), times), expected, atol=1e-5)
+
+
+def test_cells_of_overlapping_frames_touch():
+    times = TimeGrid(4, 320, 400, 0, 16_000)
+    edges_s = cell_edges_s(times)
+    np.testing.assert_allclose((edges_s[:-1] + edges_s[1:]) / 2, times.center_s())
+    np.testing.assert_allclose(np.diff(edges_s), 0.02)

@@ -1,4 +1,4 @@
-"""Colours: symmetric, and told apart by those who see fewer of them."""
+"""Colors: symmetric, and told apart by those who see fewer of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wavshap_lightning.viz.theme import (
     MARK_EDGE,
     PAPER,
     SIGNED,
-    SIGNED_OVER_GREY,
+    SIGNED_OVER_GRAY,
     UNRESOLVED,
     signed_norm,
     theme,
@@ -39,10 +39,10 @@ def lab(color, seen_with=None):
 
 
 @pytest.mark.parametrize("seen_with", [None, *SEEN_WITH])
-def test_for_against_grey_and_paper_are_told_apart(seen_with):
-    colours = [lab(color, seen_with) for color in (FOR, AGAINST, UNRESOLVED, PAPER)]
+def test_for_against_gray_and_paper_are_told_apart(seen_with):
+    colors = [lab(color, seen_with) for color in (FOR, AGAINST, UNRESOLVED, PAPER)]
     distances = [
-        np.linalg.norm(one - other) for place, one in enumerate(colours) for other in colours[place + 1 :]
+        np.linalg.norm(one - other) for place, one in enumerate(colors) for other in colors[place + 1 :]
     ]
     assert min(distances[:5]) > 30
     assert distances[5] > 10
@@ -60,8 +60,8 @@ def test_both_arms_of_the_signed_scale_darken_alike(seen_with):
 def test_zero_is_white_and_over_a_spectrogram_clear():
     norm = signed_norm(np.array([-2.0, 5.0]))
     np.testing.assert_allclose(SIGNED(norm(0.0)), (1, 1, 1, 1), atol=0.02)
-    assert SIGNED_OVER_GREY(norm(0.0))[3] < 0.02
-    assert SIGNED_OVER_GREY(norm(5.0))[3] == SIGNED_OVER_GREY(norm(-5.0))[3] == 1
+    assert SIGNED_OVER_GRAY(norm(0.0))[3] < 0.02
+    assert SIGNED_OVER_GRAY(norm(5.0))[3] == SIGNED_OVER_GRAY(norm(-5.0))[3] == 1
 
 
 def test_levels_darken():

@@ -14,7 +14,7 @@ from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.files import write_atomically
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import choose_epochs, epoch_of_model
-from wavshap_lightning.viz.compare_page import plot_comparisons
+from wavshap_lightning.viz.comparisons import plot_comparisons
 
 
 @dataclass(frozen=True)

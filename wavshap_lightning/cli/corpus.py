@@ -48,7 +48,8 @@ from wavshap_lightning.training.corpus_run.records import Record, Records, diges
 from wavshap_lightning.training.corpus_run.selection import Chosen, Wanted, choose_clips
 from wavshap_lightning.training.data.cache import default_cache_directory
 from wavshap_lightning.training.progress import RunProgress
-from wavshap_lightning.viz.report.summary import HeardFrom, shares_of, summarise_shares
+from wavshap_lightning.viz.clip_view import ClipView
+from wavshap_lightning.viz.report.summary import ClassSummary, clip_shares, summarize
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Job:
             key=self._key(item, found.explanation.clip_sha256),
             row={**explained_row(found), "seconds": ""},  # two runs that agree write the same
             duration_s=found.explanation.duration_s,
-            shares=shares_of(found.saved),
+            shares=clip_shares(ClipView.from_saved(found.saved, item.name)),
             files=files,
         )
 
@@ -199,12 +200,12 @@ def merge(job: Job, title: str, model: dict[str, str], *, report: bool) -> int:
     records = [_read(job, item) for item in job.items]
     job.output.rows = [dict(record.row) for record in records]
     job.output.write_summary()
-    heard = summarise_shares([record.shares for record in records if record.shares is not None])
-    table = format_csv([COLUMNS, *emotion_rows(heard)])
+    summaries = summarize([record.shares for record in records if record.shares is not None])
+    table = format_csv([COLUMNS, *emotion_rows(summaries)])
     with writing_to(job.output.folder):
         write_atomically(job.output.folder / "emotions.csv", table.encode(errors="backslashreplace"))
     if report:
-        _write_page(job, records, heard, title, model)
+        _write_page(job, records, summaries, title, model)
     return sum(record.shares is not None for record in records)
 
 
@@ -219,7 +220,7 @@ def _read(job: Job, item: Item) -> Record:
 
 
 def _write_page(
-    job: Job, records: Sequence[Record], heard: Sequence[HeardFrom], title: str, model: dict[str, str]
+    job: Job, records: Sequence[Record], summaries: Sequence[ClassSummary], title: str, model: dict[str, str]
 ) -> None:
     """Of all clips, or of as many as a page can hold."""
     count, names = min(len(records), MOST_CLIPS), short_names(job.items)
@@ -227,7 +228,7 @@ def _write_page(
         chosen = evenly_spaced(len(records), count)
         seen = [(names[place], *_seen(job, job.items[place], records[place])) for place in chosen]
         note = _note(count, len(records))
-        write_report(job.output.folder, seen, title, model, note=note, heard=heard)
+        write_report(job.output.folder, seen, title, model, note=note, summaries=summaries)
         size = (job.output.folder / "report.html").stat().st_size
         if size <= MOST_BYTES or count == 1:
             return
@@ -238,8 +239,8 @@ def _note(count: int, total: int) -> str:
     if count == total:
         return ""
     return (
-        f"These are {count} of {total} clips, evenly spaced in the order of the corpus; what each class is "
-        "heard from is of all. Every clip is in summary.csv and clips/."
+        f"These are {count} of {total} clips, evenly spaced in the order of the corpus; the summary of "
+        "each class is of all. Every clip is in summary.csv and clips/."
     )
 
 
@@ -294,7 +295,7 @@ def run(options: Namespace) -> int:
         trainer.strategy.barrier("every clip is explained")
         if not trainer.is_global_zero:
             return EXIT_DONE  # Lightning ends all processes where one of them fails
-        title = f"What the model hears in {chosen.words}"
+        title = f"Explained clips of {chosen.words}"
         num_explained = merge(job, title, model_words(options.model, classifier), report=options.report)
     conclude(num_explained, len(job.items), job.output.folder)
     return exit_status(num_explained, len(job.items))

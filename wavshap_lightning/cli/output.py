@@ -21,6 +21,7 @@ from wavshap_lightning.cli.clips import Explained, Item
 from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.explainer.files import SavedClip, save_clip
 from wavshap_lightning.files import format_csv, write_atomically
+from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.figures import plot
 from wavshap_lightning.viz.sound import check_share, split_by_attribution
 
@@ -222,11 +223,18 @@ def write_report(
     if find_spec(REPORT) is None:
         return False
     report = import_module(REPORT)
-    clips = [report.ReportClip(name, saved, waveform, reason) for name, saved, waveform, reason in explained]
+    clips = [
+        ClipView.from_saved(saved, name, waveform)
+        for name, saved, waveform, _ in explained
+        if saved is not None
+    ]
+    failed = [(name, reason) for name, saved, _, reason in explained if saved is None]
     with writing_to(folder):
         write_atomically(
             folder / "report.html",
-            report.build_report(clips, title=title, model=model, **more).encode(errors="replace"),
+            report.build_report(clips, title=title, model=model, failed=failed, **more).encode(
+                errors="replace"
+            ),
         )
     return True
 
@@ -234,7 +242,9 @@ def write_report(
 def _draw(found: Explained) -> Figure:
     item = found.item
     notes = found.saved.numbers["warnings"]
-    return plot(found.explanation, found.waveform, label=item.label, evidence=item.evidence, notes=notes)
+    return plot(
+        found.explanation, found.waveform, label=item.label, evidence=item.evidence, diagnostics=notes
+    )
 
 
 def _cell(value: float | None) -> str:

@@ -268,7 +268,7 @@ def run(options: Namespace) -> int:
         items = items or _example(out, options.seed)
         seen = _explain_all(work, rivals, items, output)
     if options.report:
-        write_report(out, seen, "What the model hears", model_words(options.model, classifier))
+        write_report(out, seen, "Explained clips", model_words(options.model, classifier))
     num_explained = sum(saved is not None for _, saved, _, _ in seen)
     conclude(num_explained, len(items), out)
     return exit_status(num_explained, len(items))

@@ -15,7 +15,7 @@ from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, PREDICTED, Pla
 from wavshap_lightning.evaluation.scorecard import METRICS, SANITY, compare, save_table, table, verdicts
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.viz.scorecard_page import plot_scorecard
+from wavshap_lightning.viz.scorecard_figure import plot_scorecard
 
 TARGETS = (PREDICTED, LABEL)
 

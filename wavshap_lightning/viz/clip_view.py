@@ -215,7 +215,7 @@ class ClipView:
             AudioError: If the waveform is not as long as the one explained.
         """
         numbers = explanation.to_dict(target=target)
-        numbers |= {"label": label, "warnings": list(diagnostics)}
+        numbers |= {"label": label, **({"diagnostics": list(diagnostics)} if diagnostics else {})}
         arrays: dict[str, Shaped[np.ndarray, "..."]] = {}
         for name, stage, view in MAPS:
             found = explanation.attributions.get(stage)
@@ -264,8 +264,9 @@ class ClipView:
 
     @property
     def band_edges_hz(self) -> Float[np.ndarray, " edges"]:
-        """Edges of the bands in hertz."""
-        return np.array([*self.numbers["bands"]["low_hz"], self.numbers["bands"]["high_hz"][-1]])
+        """Edges of the bands in hertz; empty without bands."""
+        bands = self.numbers.get("bands", {"low_hz": [], "high_hz": []})
+        return np.array([*bands["low_hz"], *bands["high_hz"][-1:]])
 
     @property
     def duration_s(self) -> float:
@@ -329,7 +330,8 @@ class ClipView:
     @property
     def diagnostics(self) -> list[str]:
         """Warnings about the explanation, as its JSON has them."""
-        return list(self.numbers.get("warnings", ()))
+        found = self.numbers.get("diagnostics", self.numbers.get("warnings", ()))
+        return [one if isinstance(one, str) else one["message"] for one in found]
 
     @property
     def largest_gap(self) -> float | None:

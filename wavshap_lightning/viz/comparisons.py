@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wavshap_lightning.attribution.record import ViewEstimate
@@ -67,7 +68,7 @@ def plot_epochs(
     panel = _map_panel(
         "epochs",
         f"Attribution of each frame to the {last.score_name(literal)}, by epoch",
-        {name: view.frames for name, view in views.items()},
+        {name: _frames(view) for name, view in views.items()},
         {
             "probability": _probabilities(views.values()),
             **_layers_beside("layers", [view.units("layers") for view in views.values()]),
@@ -105,17 +106,17 @@ def plot_methods(
     """
     views = _views(explanations, waveform, target, label, evidence)
     first = next(iter(views.values()))
-    frames = {name: view.frames for name, view in views.items()}
-    shared = [frames[name] for name, view in views.items() if view.largest_gap is not None]
-    rows = []
+    complete = {name: view.largest_gap is not None for name, view in views.items()}
+    shared = [_frames(view) for name, view in views.items() if complete[name]]
+    rows: list[Panel] = []
     for name, view in views.items():
-        complete = view.largest_gap is not None
+        frames = _frames(view)
         rows.append(
             frame_row(
                 f"frames {name}",
-                name if complete else f"{name}, on its own scale",
-                frames[name],
-                scale=shared if complete else [frames[name]],
+                name if complete[name] else f"{name}, on its own scale",
+                frames,
+                scale=shared if complete[name] else [frames],
                 num_rows=len(views),
                 about="" if rows else f"attribution of each frame to the {first.score_name(literal)}",
                 beside={f"sums {name}": partial(draw.plot_lines_of_text, lines=_sums(view))},
@@ -282,10 +283,10 @@ def _as_maps(
     ]
 
 
-def _map_panel(name: str, title: str, rows: Mapping[str, Any], beside: Mapping[str, Draw]) -> Panel:
+def _map_panel(name: str, title: str, rows: Mapping[str, Units], beside: Mapping[str, Draw]) -> Panel:
     """A map with one row of frames for each name."""
 
-    def draw_map(axes: Any) -> None:  # noqa: ANN401
+    def draw_map(axes: Axes) -> None:
         shown = list(rows.values())
         norm = signed_norm(*(one.values for one in shown))
         draw.plot_rows_over_time(axes, shown, list(rows), norm)
@@ -301,7 +302,7 @@ def _probabilities(views: Iterable[ClipView]) -> Draw:
     filled = [place for place, view in enumerate(shown) if view.prediction == label]
     values = [view.probabilities[label] for view in shown]
     return partial(
-        draw.plot_dots, values=values, title=f"p({literal(label, 12)})", filled=filled, limits=(0, 1)
+        draw.plot_dots, values=values, title=f"p({literal(label, 12)})", filled=filled, limits=(0.0, 1.0)
     )
 
 
@@ -333,12 +334,16 @@ def _views(
                 f"explanations: {name!r} is of another clip or backbone; give those of one clip"
             )
         views[name] = ClipView.from_explanation(one, waveform, target=named, label=label, evidence=evidence)
-        if views[name].frames is None:
-            raise SettingError(
-                f"explanations: {name!r} has stages={', '.join(one.attributions)}, which give no frames; "
-                "explain with 'frames' or 'waveform' among stages"
-            )
     return views
+
+
+def _frames(view: ClipView) -> Units:
+    if view.frames is None:
+        raise SettingError(
+            f"explanations: one has stages={', '.join(view.numbers['stages'])}, which give no frames; "
+            "explain with 'frames' or 'waveform' among stages"
+        )
+    return view.frames
 
 
 def _checked_names(comparisons: Sequence[Comparison], names: Sequence[str]) -> Sequence[str]:

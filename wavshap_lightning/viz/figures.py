@@ -23,7 +23,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.viz import panels as draw
 from wavshap_lightning.viz.clip_view import LABELED, PREDICTED, TARGET, ClipView, Units
-from wavshap_lightning.viz.sound import GivenWaveform, hz_to_mel, log_mel
+from wavshap_lightning.viz.sound import GivenWaveform, Samples, hz_to_mel, log_mel
 from wavshap_lightning.viz.theme import (
     DPI,
     QUIET,
@@ -37,7 +37,8 @@ from wavshap_lightning.viz.theme import (
 )
 
 DEFAULT_TOP = 5
-WIDTHS, TITLE_PX, CAPTION_LINE_PX, CAPTION_WIDTH = (76, 10, 10), 26, 16, 170
+WIDTHS, CAPTION_WIDTH = (76, 10, 10), 165
+HEADING_PX, TITLE_PX, AXIS_PX, LEGEND_PX, CAPTION_LINE_PX, MARGIN_PX = 20, 26, 36, 26, 16, 8
 WAVEFORM_PX, CLASS_PX, SPECTROGRAM_PX, SMALL_SPECTROGRAM_PX = 105, 15, 225, 150
 FRAMES_PX, LAYER_PX, LAYERS_PX = 150, 22, (60, 150)
 ROW_PX, ALL_ROWS_PX = (48, 110), 420
@@ -128,7 +129,7 @@ def _plot_targets(views: Sequence[ClipView], num_top: int) -> Figure:
     for place, one in enumerate(views if frames else ()):
         beside = {}
         if layers:
-            words = {"title": "" if place else "Sum of each layer", "named": one is views[-1]}
+            words: dict[str, Any] = {"title": "" if place else "Sum of each layer", "named": one is views[-1]}
             beside[f"layers {one.target}"] = partial(
                 draw.plot_layers, layers=layers[place], scale=layers, **words
             )
@@ -192,7 +193,10 @@ def sound_panels(view: ClipView, *, with_bands: bool = False, all_targets: bool 
             Panel("no sound", height, partial(draw.plot_lines_of_text, lines=words), beside, over_time=False)
         ]
     waveform = partial(draw.plot_waveform, waveform=view.waveform, sample_rate=view.sample_rate)
-    return [Panel("waveform", height, waveform, beside), _spectrogram_panel(view, with_bands=with_bands)]
+    return [
+        Panel("waveform", height, waveform, beside),
+        _spectrogram_panel(view, view.waveform, with_bands=with_bands),
+    ]
 
 
 def _classes_shown(view: ClipView, *, all_targets: bool) -> dict[str, float]:
@@ -203,25 +207,22 @@ def _classes_shown(view: ClipView, *, all_targets: bool) -> dict[str, float]:
     return {f"{signs[name]} {literal(name)}".strip(): probability for name, probability in kept.items()}
 
 
-def _spectrogram_panel(view: ClipView, *, with_bands: bool) -> Panel:
-    waveform, times = view.waveform, view.times["stft"]
+def _spectrogram_panel(view: ClipView, waveform: Samples, *, with_bands: bool) -> Panel:
+    times, edges_hz = view.times["stft"], view.band_edges_hz
     bands, sums = view.units("band_frame"), view.units("bands")
-    if not with_bands or bands is None or sums is None or waveform is None:
-        return Panel(
-            "spectrogram",
-            SMALL_SPECTROGRAM_PX,
-            lambda axes: draw.plot_spectrogram(axes, log_mel(waveform, times), times),
-        )
-    edges_hz = view.band_edges_hz
+    colored = with_bands and bands is not None and sums is not None
 
-    def draw_bands(axes: Axes) -> None:
+    def draw_spectrogram(axes: Axes) -> None:
         draw.plot_spectrogram(axes, log_mel(waveform, times), times)
-        norm = signed_norm(bands.resolved_values, quantile=FULL_COLOR_QUANTILE)
-        draw.plot_bands_over_time(axes, bands, edges_hz, norm)
-        axes.set_title(f"Mel spectrogram (kHz), colored by attribution to the {view.score_name(literal)}")
+        if colored and bands is not None:
+            norm = signed_norm(bands.resolved_values, quantile=FULL_COLOR_QUANTILE)
+            draw.plot_bands_over_time(axes, bands, edges_hz, norm)
+            axes.set_title(f"Mel spectrogram (kHz), colored by attribution to the {view.score_name(literal)}")
 
+    if not colored or sums is None:
+        return Panel("spectrogram", SMALL_SPECTROGRAM_PX, draw_spectrogram)
     beside = partial(draw.plot_sums, shown=sums, edges=hz_to_mel(edges_hz), title="Sum of each band")
-    return Panel("spectrogram", SPECTROGRAM_PX, draw_bands, {"bands": beside})
+    return Panel("spectrogram", SPECTROGRAM_PX, draw_spectrogram, {"bands": beside})
 
 
 def _frame_panel(view: ClipView) -> list[Panel]:
@@ -276,7 +277,7 @@ def draw_sheet(
     notes = [f"Note: {literal(note, 1000)}" for note in view.diagnostics]
     caption = [part for line in (*lines, *notes) if line for part in textwrap.wrap(line, CAPTION_WIDTH)]
     with theme():
-        figure, axes = _build(shown, CAPTION_LINE_PX * len(caption))
+        figure, axes = _build(shown, len(caption))
         _draw_heading(axes["heading"], view, all_targets=all_targets)
         timed = [axes[panel.name] for panel in shown if panel.over_time]
         _share_time(timed, view.duration_s)
@@ -284,27 +285,42 @@ def draw_sheet(
             for name, draw_one in {panel.name: panel.draw, **panel.beside}.items():
                 draw_one(axes[name])
         _draw_marks(timed, view, num_top)
-        handles, labels = _key(view, num_top, all_targets=all_targets, intervals=intervals)
-        draw.plot_lines_of_text(axes["caption"], caption)
-        axes["caption"].legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(labels))
         # Ticks are made and the layout is computed once, here, in our style: whoever shows or saves the
         # figure later may have another style.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
+        handles, labels = _key(view, num_top, all_targets=all_targets, intervals=intervals)
+        left, height = axes["heading"].get_position().x0, figure.get_size_inches()[1] * DPI
+        below = CAPTION_LINE_PX * len(caption) + MARGIN_PX
+        place = (left, (below + MARGIN_PX) / height)
+        figure.legend(handles, labels, loc="lower left", bbox_to_anchor=place, ncols=len(labels))
+        figure.text(
+            left,
+            below / height,
+            "\n".join(caption),
+            va="top",
+            fontsize=SMALL_PT,
+            color=QUIET,
+            linespacing=1.45,
+        )
     return figure
 
 
-def _build(shown: Sequence[Panel], caption_px: int) -> tuple[Figure, dict[str, Axes]]:
-    """An empty figure and its Axes by label; the panels' heights are approximate."""
-    mosaic = [["heading"] * 3]
+def _build(shown: Sequence[Panel], num_lines: int) -> tuple[Figure, dict[str, Axes]]:
+    """An empty figure and its Axes by label, with room for legend and caption below.
+
+    The panels' heights are approximate: titles and ticks take what they need.
+    """
+    mosaic: list[Any] = [["heading"] * 3]
     for panel in shown:
         sides = [*panel.beside] or ["."]
         mosaic.append([panel.name, sides[0], sides[-1]])
-    mosaic.append(["caption"] * 3)
-    heights = [20, *(panel.height_px + TITLE_PX for panel in shown), 1]
-    size = (WIDTH_PX / DPI, (sum(heights) + caption_px + 80) / DPI)
-    figure = Figure(figsize=size, layout="constrained")
-    figure.get_layout_engine().set(rect=(0.01, 0.01, 0.98, 0.98), h_pad=0.04, w_pad=0.04, hspace=0)  # type: ignore[union-attr, call-arg]
+    heights = [HEADING_PX, *(panel.height_px + TITLE_PX for panel in shown)]
+    below = LEGEND_PX + CAPTION_LINE_PX * num_lines
+    height = sum(heights) + below + 3 * MARGIN_PX + AXIS_PX
+    figure = Figure(figsize=(WIDTH_PX / DPI, height / DPI), layout="constrained")
+    rect = (0.01, below / height, 0.98, 1 - (below + MARGIN_PX) / height)
+    figure.get_layout_engine().set(rect=rect, h_pad=0.04, w_pad=0.04, hspace=0)  # type: ignore[union-attr, call-arg]
     return figure, figure.subplot_mosaic(mosaic, width_ratios=WIDTHS, height_ratios=heights)
 
 

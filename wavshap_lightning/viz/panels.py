@@ -115,7 +115,7 @@ def plot_frames(
     edges_s, foot = frames.edges_s, np.zeros_like(frames.values)
     bars = _add_boxes(axes, edges_s, foot, frames.values, [PALE[sign] for sign in frames.signs.tolist()])
     _add_boxes(
-        axes, edges_s, frames.low, frames.high, [FULL[sign] for sign in frames.signs.tolist()], zorder=3
+        axes, edges_s, frames.low, frames.high, [FULL[sign] for sign in frames.signs.tolist()], zorder=3.0
     )
     thin = min(LINE_PT, LINE_PT * MOST_APART / len(frames.values))
     axes.stairs(frames.values, edges_s, baseline=None, color=INK, linewidth=thin, zorder=4)
@@ -132,7 +132,7 @@ def _add_boxes(
     high: Float[np.ndarray, " boxes"],
     colors: Sequence[str],
     *,
-    zorder: float = 2,
+    zorder: float = 2.0,
 ) -> PolyCollection:
     left, right = edges[:-1], edges[1:]
     corners = np.stack([left, low, left, high, right, high, right, low], 1).reshape(-1, 4, 2)
@@ -150,9 +150,12 @@ def limits_of(shown: Sequence[Units]) -> tuple[float, float]:
 
 
 def set_ticks(axis: Axis, most: int) -> None:
-    """Make at most `most` steps between round numbers, and write these with a true minus sign."""
-    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(lambda tick, _: number(round(tick, 12)))
+    """Make ticks at round numbers within the axis' present limits, at most `most` steps apart."""
+    low, high = sorted(axis.get_view_interval())
+    slack = 1e-9 * (high - low)
+    found = MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high)
+    ticks = [round(float(tick), 12) for tick in found if low - slack <= tick <= high + slack]
+    axis.set_ticks(ticks, [number(tick) for tick in ticks])
 
 
 def _number_layers(axis: Axis, count: int) -> None:
@@ -192,7 +195,7 @@ def plot_rows_over_time(axes: Axes, rows: Sequence[Units], names: Sequence[str],
     """Draw attributions of frames, one row for each name, the first on top; gray where unresolved."""
     mesh = plot_map(axes, np.stack([row.resolved_values for row in rows]), rows[0].edges_s, norm)
     if len(rows) <= MOST_NAMED:
-        axes.hlines(np.arange(1, len(rows)) - 0.5, *axes.get_xlim(), color=PAPER, linewidth=1.2, zorder=3)
+        axes.hlines(np.arange(1, len(rows)) - 0.5, *axes.get_xlim(), color=PAPER, linewidth=1.2, zorder=3.0)
     every = -(-len(rows) // MOST_NAMED)
     axes.set_yticks(range(0, len(rows), every), names[::every])
     state_scale(axes, norm)
@@ -228,7 +231,7 @@ def plot_sums(axes: Axes, shown: Units, edges: Float[np.ndarray, " edges"], titl
     heights = np.minimum(0.86 * np.diff(edges), THICKEST_BAR * (edges[-1] - edges[0]))
     axes.barh(middles, shown.values, heights, color=[FULL[sign] for sign in shown.signs.tolist()])
     if shown.half_widths is not None:
-        axes.hlines(middles, shown.low, shown.high, color=INK, linewidth=0.8, zorder=3)
+        axes.hlines(middles, shown.low, shown.high, color=INK, linewidth=0.8, zorder=3.0)
     axes.axvline(0, color=RULE, linewidth=0.8)
     axes.set_xlim(*limits_of([shown]))
     axes.set_ylim(edges[0], edges[-1])
@@ -311,8 +314,10 @@ def plot_dots(
 
 def plot_lines_of_text(axes: Axes, lines: Sequence[str]) -> None:
     """Write lines of small text from the top left of an empty panel."""
-    place = {"xy": (0, 1), "xycoords": "axes fraction", "xytext": (0, -7), "textcoords": "offset points"}
-    axes.annotate("\n".join(lines), **place, va="top", fontsize=SMALL_PT, color=QUIET, linespacing=1.45)
+    axes.annotate(
+        "\n".join(lines), (0, 1), (0, -7), xycoords="axes fraction", textcoords="offset points", va="top",
+        fontsize=SMALL_PT, color=QUIET, linespacing=1.45,
+    )  # fmt: skip
     axes.set_axis_off()
 
 

@@ -136,12 +136,13 @@ def _notes(rows: Sequence[TableRow], note: str, *, strokes: bool) -> str:
     """How to read the figure, and what was resampled."""
     most = max(rows, key=lambda row: int(row["clips"]))
     resampled = "them" if most["resampled"] == "clips" else f"their {most['units']} {most['resampled']}"
-    read = "Full: better than every control, clip by clip, with an interval that excludes 0; hollow: not."
+    dots = "Full: better than every control, clip by clip, with an interval that excludes 0; hollow: not."
     gray = "Gray: model-agnostic controls, with a dotted line at their mean."
     limits = "A classifier may well use more than the evidence; no single metric decides."
     sentences = [
-        f"Mean over clips ({most['clips']}) and 95 % interval of the paired bootstrap over {resampled}. {read}",
-        f"{gray} {limits}",
+        f"Mean over clips ({most['clips']}) and 95 % interval of the paired bootstrap over {resampled}.",
+        f"{dots} {gray}",
+        limits,
         "Strokes: a property of each method by itself, with a line at 0, which is chance." if strokes else "",
         f"{literal(note[:1].upper() + note[1:], 400)}." if note else "",
     ]

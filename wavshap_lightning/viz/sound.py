@@ -21,6 +21,7 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.time_grid import MEL_SCALE, TimeGrid
 
 Samples = Float[np.ndarray, " samples"]
+Columns = Float[np.ndarray, " columns"]
 GivenWaveform = Tensor | Shaped[np.ndarray, "..."] | None
 
 NUM_MELS = 80
@@ -111,7 +112,7 @@ def hz_to_mel(hertz: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return np.asarray(hertz_to_mel(hertz, MEL_SCALE), dtype=np.float64)
 
 
-def envelope(waveform: Samples, columns: int) -> tuple[Samples, Samples, Samples]:
+def envelope(waveform: Samples, columns: int) -> tuple[Columns, Columns, Columns]:
     """Lowest and highest sample of each column, and the position of its middle in samples."""
     starts = np.unique(np.linspace(0, len(waveform), columns, endpoint=False).astype(int))
     middles = (starts + np.append(starts[1:], len(waveform))) / 2

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from wavshap_lightning.viz.report import ReportClip, build_report
+from wavshap_lightning.viz.report import build_report
 
 
 def find_browser(playwright, started):
@@ -77,13 +77,13 @@ def open_page(browser, faults, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clips(build_clip):
-    found = [build_clip(f"clip {place}.wav", texts=(), seed=place) for place in range(3)]
-    return [*found, ReportClip("gone.wav", None, None, "the file is empty; give a recording")]
+    return [build_clip(f"clip {place}.wav", texts=(), seed=place) for place in range(3)]
 
 
 @pytest.fixture(scope="module")
 def html(clips):
-    return build_report(clips, title="Four clips", model={"Checkpoint": "best.ckpt"})
+    failed = [("gone.wav", "the file is empty; give a recording")]
+    return build_report(clips, failed=failed, title="Four clips", model={"Checkpoint": "best.ckpt"})
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from wavshap_lightning.explainer.files import SavedClip
-from wavshap_lightning.viz.report import ReportClip, build_report
+from wavshap_lightning.viz.clip_view import ClipView
+from wavshap_lightning.viz.report import build_report
 
 MOST_BYTES = 60e6
 
@@ -39,7 +40,7 @@ def test_two_hundred_clips_stay_small_and_responsive(open_page, clips, waveform)
 
 def longer(clip, waveform, times):
     """The clip several times in a row."""
-    numbers, arrays = dict(clip.saved.numbers), dict(clip.saved.arrays)
+    numbers, arrays = dict(clip.numbers), dict(clip.arrays)
     period_s = numbers["duration_s"]
     for path in ("frames", "waveform"):
         held = numbers[path]
@@ -51,4 +52,4 @@ def longer(clip, waveform, times):
     for name in ("layer_frame", "band_frame", "layer_frame_half_width", "band_frame_half_width"):
         arrays[name] = np.tile(arrays[name], times)
     numbers["duration_s"] = period_s * times
-    return ReportClip(clip.name, SavedClip(numbers, arrays), np.tile(waveform, times))
+    return ClipView.from_saved(SavedClip(numbers, arrays), clip.name, np.tile(waveform, times))

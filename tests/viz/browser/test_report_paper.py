@@ -46,7 +46,7 @@ def test_a_clip_fits_its_sheet_in_its_colours(open_page, html, until, theme):
     )
     assert bottom - top <= PAPER_PX["height"]
     assert right <= PAPER_PX["width"] + 1
-    empty = "[...document.querySelectorAll('[data-emotion-plot]')].filter((one) => !one.querySelector('svg'))"
+    empty = "[...document.querySelectorAll('[data-summary-plot]')].filter((one) => !one.querySelector('svg'))"
     assert page.evaluate(f"{empty}.length") == 0
     colours = "document.querySelector('.key .for'), document.querySelector('.warnings, .words button')"
     assert page.evaluate(f"[{colours}].every((one) => getComputedStyle(one).printColorAdjust === 'exact')")

@@ -17,14 +17,14 @@ from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.explainer.explainer import without_progress_bars
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.training.data.extraction import one_thread
-from wavshap_lightning.viz.report.summary import HeardFrom, Shares
+from wavshap_lightning.viz.report.summary import ClassSummary, MeanShares
 
 COLUMNS = ("target", "clips", "kind", "part", "share", "low", "high", "n")
 """The class, how many clips were explained for it, what is compared, which of it, its mean share of the
 magnitude of attributions with its 95 % interval over clips, and over how many clips."""
 
 
-def emotion_rows(heard: Iterable[HeardFrom]) -> list[tuple[str, ...]]:
+def emotion_rows(summaries: Iterable[ClassSummary]) -> list[tuple[str, ...]]:
     """A row a part of every kind; without an interval where there are too few clips."""
     return [
         (
@@ -35,13 +35,13 @@ def emotion_rows(heard: Iterable[HeardFrom]) -> list[tuple[str, ...]]:
             *_numbers(shares, part),
             str(shares.num_clips),
         )
-        for found in heard
+        for found in summaries
         for shares in found.shares.values()
         for part, name in enumerate(shares.names)
     ]
 
 
-def _numbers(shares: Shares, part: int) -> tuple[str, str, str]:
+def _numbers(shares: MeanShares, part: int) -> tuple[str, str, str]:
     if shares.low is None or shares.high is None:
         return f"{shares.mean[part]:.6g}", "", ""
     return f"{shares.mean[part]:.6g}", f"{shares.low[part]:.6g}", f"{shares.high[part]:.6g}"

@@ -12,8 +12,8 @@ from wavshap_lightning.files import write_json
 from wavshap_lightning.training.data.dataset import read_waveform
 from wavshap_lightning.training.monitoring.probes import Found, Watched, slim
 from wavshap_lightning.training.monitoring.writer import ExplanationLog
-from wavshap_lightning.viz.figures import plot, plot_epochs
-from wavshap_lightning.viz.pixels import figure_pixels
+from wavshap_lightning.viz.comparisons import plot_epochs
+from wavshap_lightning.viz.figures import figure_pixels, plot
 from wavshap_lightning.viz.theme import theme
 
 RECORDS, RECORD_SUFFIX = "explanations", ".explanation"
@@ -49,7 +49,7 @@ def log_clip(log: ExplanationLog, found: Found, moment: str, num_top: int) -> No
                 evidence=clip.evidence,
                 num_top=num_top,
             )
-            caption = f"{moment}: target {target}, predicted {explanation.prediction}, labelled {clip.label}"
+            caption = f"{moment}: target {target}, predicted {explanation.prediction}, labeled {clip.label}"
             log.figure(name, moment, figure_pixels(figure), caption)
 
 

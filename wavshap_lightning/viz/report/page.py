@@ -132,7 +132,8 @@ def _data(clip: ClipView, plots: dict[str, Any]) -> dict[str, Any]:
 
 def _summary_cards(summaries: Sequence[ClassSummary]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The summary of each class for the template, and the plots of all."""
-    cards, plots = [], {}
+    cards: list[dict[str, Any]] = []
+    plots: dict[str, Any] = {}
     for place, summary in enumerate(summaries):
         charts = {f"{place}-{kind}": chart for kind, chart in summary_charts(summary).items()}
         plots |= {key: plot for key, (_, plot) in charts.items()}

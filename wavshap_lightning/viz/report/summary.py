@@ -174,11 +174,11 @@ def _plot(shares: MeanShares, edges_hz: Sequence[float]) -> Plot:
     upright = shares.kind == "bands"
     if upright:
         vertical = axis(rangemode="tozero", tickformat=".0%", nticks=4)
-        trace = share_bars(shares.names, shares.mean.tolist()) | {"y": shares.mean.tolist()}
-        plot = {"data": [trace], "layout": bands_layout(edges_hz, vertical, SMALL_BANDS_PX)}
+        trace: Plot = share_bars(shares.names, shares.mean.tolist()) | {"y": shares.mean.tolist()}
+        plot: Plot = {"data": [trace], "layout": bands_layout(edges_hz, vertical, SMALL_BANDS_PX)}
     else:
         plot = shares_plot(shares.names, shares.mean.tolist())
-        (trace,) = plot["data"]
+        trace = plot["data"][0]
     if shares.low is None or shares.high is None:
         trace["marker"] = {"color": rgba(GRAY, 0.35)}
         return plot

@@ -1,0 +1,119 @@
+"""The view of a clip says the same of an explanation and of its files, and finds where the evidence lies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from wavshap_lightning.explainer.files import describe_clip
+from wavshap_lightning.explainer.time_grid import TimeGrid
+from wavshap_lightning.viz.clip_view import ClipView, Units, shortest_stretch
+
+NAMES = ("frames", "waveform", "layers", "bands", "layer_frame", "layer_neuron", "band_frame")
+
+
+def frames(values, half_widths=None):
+    half = None if half_widths is None else np.array(half_widths, dtype=float)
+    return Units(np.array(values, dtype=float), half, TimeGrid(len(values), 1, 1, 0, 1))
+
+
+@pytest.mark.parametrize("with_errors", [True, False])
+def test_a_view_of_files_is_that_of_the_explanation(build_explanation, waveform, with_errors):
+    explanation = build_explanation(with_errors=with_errors)
+    direct = ClipView.from_explanation(explanation, waveform, label="sad")
+    saved = ClipView.from_saved(describe_clip(explanation, label="sad"), "A waveform", waveform)
+    for name in NAMES:
+        one, other = direct.units(name), saved.units(name)
+        np.testing.assert_array_equal(one.values, other.values)
+        assert one.times == other.times
+        if with_errors:
+            np.testing.assert_allclose(one.half_widths, other.half_widths, rtol=1e-6)
+        else:
+            assert one.half_widths is other.half_widths is None
+    assert direct.facts == saved.facts
+    assert direct.headline == saved.headline
+    assert direct.times["stft"] == saved.times["stft"]
+
+
+@pytest.mark.parametrize("stage", ["frames", "layers", "waveform"])
+def test_what_was_not_explained_is_none(build_explanation, waveform, stage):
+    view = ClipView.from_explanation(build_explanation(paths=(stage,)), waveform)
+    known = {
+        "frames": {"frames"},
+        "layers": {"layers", "layer_frame", "layer_neuron"},
+        "waveform": {"waveform", "bands", "band_frame"},
+    }[stage]
+    assert {name for name in NAMES if view.units(name) is not None} == known
+    assert (view.frames is None) == (stage == "layers")
+
+
+def test_nothing_is_unresolved_without_errors():
+    assert not Units(np.array([0.0, 1.0])).unresolved.any()
+    some = Units(np.array([0.0, 1.0, -1.0]), np.array([0.0, 1.0, 0.5]))
+    assert some.unresolved.tolist() == [True, True, False]
+    assert some.signs.tolist() == [0, 0, -1]
+
+
+def test_the_strongest_units_are_the_explanations(explanation, waveform):
+    view = ClipView.from_explanation(explanation, waveform)
+    expected = [(frame.start_s, frame.end_s) for frame in explanation.top_frames(4)]
+    np.testing.assert_allclose(view.frames.strongest(4), expected)
+
+
+def test_the_shortest_stretch_is_that_of_all_stretches():
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        values = rng.standard_normal(12)
+        found = shortest_stretch(frames(values))
+        gain = np.maximum(values, 0)
+        lengths = [
+            j - i for i in range(12) for j in range(i + 1, 13) if gain[i:j].sum() >= 0.5 * gain.sum() - 1e-9
+        ]
+        assert found.end_s - found.start_s == min(lengths)
+        inside = gain[int(found.start_s) : int(found.end_s)].sum() / gain.sum()
+        assert found.share == pytest.approx(inside)
+        assert inside >= 0.5 - 1e-9
+
+
+def test_unresolved_frames_are_no_evidence():
+    assert shortest_stretch(frames([1, 1], [2, 2])) is None
+    assert shortest_stretch(frames([-1, -2])) is None
+    assert shortest_stretch(frames([5, 1], [6, 0.5])).start_s == 1
+
+
+def test_neighbors_keep_the_sum_and_their_interval_is_no_narrower():
+    rng = np.random.default_rng(2)
+    errors = rng.uniform(size=(3, 101))
+    found = Units(rng.standard_normal((3, 101)), errors, TimeGrid(101, 320, 400, 0, 16_000))
+    drawn = found.merge(20)
+    assert drawn.values.shape == (3, 17)
+    np.testing.assert_allclose(drawn.values.sum(1), found.values.sum(1))
+    alone = np.sqrt(np.add.reduceat(errors**2, np.arange(0, 101, 6), axis=1))
+    assert (drawn.half_widths >= alone).all()
+    np.testing.assert_allclose(drawn.grid.start_s(), found.grid.start_s()[::6])
+    np.testing.assert_allclose(drawn.edges_s[:-1], found.edges_s[:-1:6])
+
+
+def test_the_headline_states_the_prediction_and_where_the_evidence_lies(build_clip):
+    view = build_clip(label="sad")
+    held = view.numbers["frames"]
+    peak = [10.0 if 4 <= place < 7 else 0.0 for place in range(len(held["attribution"]))]
+
+    def headline(attribution, half):
+        changed = {**held, "attribution": attribution, "half_width": [half] * len(peak)}
+        return replace(view, numbers={**view.numbers, "frames": changed}).headline
+
+    expected = "Predicted happy (64 %), labeled sad; most of the evidence between 0.08 and 0.12 s."
+    assert headline(peak, 0.1) == expected
+    assert "no frame is resolved: use more draws" in headline(peak, 11.0)
+    assert "no resolved frame is evidence for happy" in headline([-value for value in peak], 0.1)
+
+
+def test_a_margin_is_named_by_both_classes(build_clip):
+    view = build_clip()
+    assert view.score_name() == "log-odds of happy"
+    margin = replace(view, numbers={**view.numbers, "target": "sad-vs-happy"})
+    assert margin.score_name(str.upper) == "logit of SAD above HAPPY"
+    assert margin.signs_of("sad") == "\N{BLACK CIRCLE}\N{BLACK DIAMOND}"
