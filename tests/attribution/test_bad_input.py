@@ -142,7 +142,7 @@ def test_only_the_target_without_influence_is_warned_of():
 
 
 def test_a_target_the_score_lacks():
-    with pytest.raises(AttributionError, match=r"classes=\[5\] do not exist; the score has classes 0 to 1"):
+    with pytest.raises(AttributionError, match=r"classes=\[5\] do not exist; classes are 0 to 1"):
         explain(target=Target("logit", (5,)))
 
 
@@ -190,8 +190,8 @@ def test_baselines_that_do_not_say_what_they_are(method):
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: BaselineSet([[0.0] * 4]), "are a list without rows; give a tensor"),
-        (lambda: BaselineSet(torch.tensor(0.0)), "are a Tensor without rows"),
+        (lambda: BaselineSet([[0.0] * 4]), "must be a tensor .* with one a row"),
+        (lambda: BaselineSet(torch.tensor(0.0)), "must be a tensor"),
         (lambda: Target("logit", 1), r"classes=1 must be a tuple of indices, even of one"),
         (lambda: Target("logit", (1.0,)), r"classes=\(1.0,\) must be a tuple of indices"),
         (lambda: Stopping(num_draws=2.5), "num_draws=2.5 must be a whole number greater than 0"),

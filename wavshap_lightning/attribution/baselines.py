@@ -52,15 +52,14 @@ class BaselineSet:
     def __post_init__(self) -> None:
         if not isinstance(self.values, Tensor) or self.values.ndim == 0:
             raise AttributionError(
-                f"baselines={self.name!r} are a {type(self.values).__name__} without rows; give a tensor "
-                "(baselines, *input), one baseline a row"
+                f"baselines={self.name!r} must be a tensor (baselines, *input) with one a row"
             )
         if len(self.values) == 0:
             raise AttributionError(f"baselines={self.name!r} is empty; declare at least one baseline")
         bad = first_not_finite(self.values)
         if bad is not None:
             raise AttributionError(
-                f"baselines={self.name!r}: the one with index {bad} holds NaN or infinity; leave it out"
+                f"baselines={self.name!r}: index {bad} holds NaN or infinity; leave it out"
             )
 
     def __len__(self) -> int:
@@ -180,9 +179,9 @@ def take(stream: Iterator[Tensor], count: int, name: str) -> Float[Tensor, "coun
         )
     kinds = {tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__ for one in drawn}
     if len(kinds) > 1 or not isinstance(drawn[0], Tensor):
+        given = ", ".join(map(str, kinds))
         raise AttributionError(
-            f"baselines={name!r}: the stream gave {', '.join(map(str, kinds))}; it must give tensors of the "
-            "input's shape"
+            f"baselines={name!r}: the stream gave {given}; it must give tensors like the input"
         )
     return torch.stack(drawn)
 

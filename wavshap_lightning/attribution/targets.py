@@ -58,13 +58,11 @@ class Target:
             raise AttributionError(f"classes={self.classes} names a class twice; name each once")
         if (self.kind == "margin") != (self.against is not None):
             raise AttributionError(
-                f"kind={self.kind!r}, against={self.against}: a margin, and nothing else, needs a class "
-                "it is taken against"
+                f"kind={self.kind!r}, against={self.against}: only a margin takes a second class"
             )
         if self.against in self.classes:
             raise AttributionError(
-                f"against={self.against} is also in classes={self.classes}, and its margin is always 0; "
-                "name two different classes"
+                f"against={self.against} is also in classes={self.classes}; name two different classes"
             )
 
     @property
@@ -82,8 +80,7 @@ class Target:
         missing = [index for index in asked if not 0 <= index < num_classes]
         if missing:
             raise AttributionError(
-                f"target={self.kind}: classes={missing} do not exist; the score has classes "
-                f"0 to {num_classes - 1}"
+                f"target={self.kind}: classes={missing} do not exist; classes are 0 to {num_classes - 1}"
             )
         if num_classes == 1 and self.kind != "logit":
             raise AttributionError(

@@ -213,13 +213,11 @@ def like_input(values: Tensor, input: Tensor, name: str, start: int = 0) -> Inpu
     if values.shape[1:] != input.shape:
         raise AttributionError(
             f"baselines={name!r} have shape {tuple(values.shape[1:])}, the input has {tuple(input.shape)}; "
-            "they must agree. Crop or repeat recordings to the clip's length, and take both through the same "
-            "stages"
+            "they must agree: fit recordings to the clip's length, and take both through the same stages"
         )
     bad = first_not_finite(values)
     if bad is not None:
         raise AttributionError(
-            f"baselines={name!r}: that of draw={start + bad} holds NaN or infinity; look at what draws or "
-            "encodes them"
+            f"baselines={name!r}: that of draw={start + bad} holds NaN or infinity; check how they are drawn"
         )
     return values.detach().to(input)

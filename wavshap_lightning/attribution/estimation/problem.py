@@ -159,15 +159,12 @@ def open_problem(
             target is not among its classes, or the adjoint is not that of the linear step.
     """
     if not (input.is_floating_point() and input.numel()):
-        raise AttributionError(
-            f"input: dtype={input.dtype}, shape={tuple(input.shape)}; it must be floating point and hold "
-            "at least one number"
-        )
+        kind = f"dtype={input.dtype}, shape={tuple(input.shape)}"
+        raise AttributionError(f"input: {kind}; it must be floating point and hold at least one number")
     if not input.isfinite().all():
         where = (~input.isfinite()).nonzero()[0].tolist()
-        raise AttributionError(
-            f"input: element {where} is {float(input[tuple(where)])}; every number must be finite"
-        )
+        value = float(input[tuple(where)])
+        raise AttributionError(f"input: element {where} is {value}; every number must be finite")
     views = (elements(),) if views is None else tuple(views)
     names = [view.name for view in views]
     if not names or len({*names}) < len(names):
@@ -241,9 +238,7 @@ def _check_adjoint(step: LinearFirst, like: Float[Tensor, " *input"]) -> None:
 
 def _check_logits(logits: object, inputs: Tensor) -> Logits:
     if not isinstance(logits, Tensor):
-        raise AttributionError(
-            f"the score returned a {type(logits).__name__}; it must return a tensor of logits"
-        )
+        raise AttributionError(f"the score returned a {type(logits).__name__}; it must return a tensor")
     if logits.ndim != 2 or len(logits) != len(inputs) or logits.shape[1] == 0:
         raise AttributionError(
             f"the score returned shape {tuple(logits.shape)} for inputs of shape {tuple(inputs.shape)}; it "

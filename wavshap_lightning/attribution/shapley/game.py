@@ -49,8 +49,7 @@ class Players:
     def __post_init__(self) -> None:
         if len(self.owner) == 0 or not ((self.owner >= 0) & (self.owner < self.count)).all():
             raise AttributionError(
-                f"owner: {len(self.owner)} places must each belong to one of count={self.count} players, "
-                "counted from 0"
+                f"owner: {len(self.owner)} places must each belong to one of count={self.count} players"
             )
 
     def fill(self, present: Coalitions, input: Places, baseline: Places) -> Tensor:

@@ -48,8 +48,7 @@ class TightFrame:
     def __post_init__(self) -> None:
         if self.hop < 1 or self.window % self.hop or self.window < MIN_OVERLAP * self.hop:
             raise AttributionError(
-                f"window={self.window}, hop={self.hop}: the hop must divide the window and be at most a "
-                "third of it; a quarter is usual"
+                f"window={self.window}, hop={self.hop}: the hop must divide the window, at least three times"
             )
 
     @property
@@ -101,18 +100,14 @@ def band_frame(num_samples: int, band_edges: Sequence[int], *, window: int = 512
     edges = tuple(band_edges)
     rising = all(low < high for low, high in pairwise(edges))
     if len(edges) < 2 or (edges[0], edges[-1]) != (0, frame.num_bins) or not rising:
-        raise AttributionError(
-            f"band_edges={edges} must rise from 0 to the number of bins, {frame.num_bins}, so that every bin "
-            "lies in one band"
-        )
+        raise AttributionError(f"band_edges={edges} must rise from 0 to the number of bins, {frame.num_bins}")
 
     def project(
         gradients: Float[Tensor, "draws targets samples"], directions: Float[Tensor, "draws *samples"]
     ) -> Float[Tensor, "draws targets bands frames"]:
         if directions.shape[1:] != (num_samples,):
             raise AttributionError(
-                f"num_samples={num_samples}, but the input has shape {tuple(directions.shape[1:])}; this "
-                "view is of a waveform of the length it was made for"
+                f"num_samples={num_samples}, but the input has shape {tuple(directions.shape[1:])}"
             )
         moved = frame.analyze(directions)
         found = []
