@@ -30,8 +30,9 @@ Waveform = Float[Tensor, " samples"]
 Gain = Float[Tensor, " bins"]
 
 SPECTRUM_WINDOW = 512
-QUIET = (1.0, 0.1)
+# Silence is refused if less than this share of the score's change lies between these levels of the clip
 MIN_CHANGE_SHARE = 0.5
+QUIET = (1.0, 0.1)
 
 
 @dataclass(frozen=True)

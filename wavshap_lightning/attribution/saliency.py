@@ -45,7 +45,16 @@ def input_x_gradient(
 ) -> Attribution:
     """The gradient at the input times the input: exact for a linear score without an offset.
 
-    Source: Shrikumar et al. (2016). Arguments and errors are those of [`saliency`][].
+    Source: Shrikumar et al. (2016).
+
+    Args:
+        score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone.
+        input: What is explained, without a batch axis.
+        target: Scalars of the logits that are explained.
+        views: Resolutions of attributions; the elements of the input if None.
+
+    Raises:
+        AttributionError: If input, score, target and views do not fit together.
     """
     with open_problem(score, input, target, views=views) as problem:
         design = _around_input(problem, problem.input)

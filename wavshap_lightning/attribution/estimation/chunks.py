@@ -10,10 +10,10 @@ from torch import Tensor
 
 from wavshap_lightning.errors import AttributionError
 
-CPU_ELEMENTS = 2**18
+CPU_ELEMENTS = 2**18  # about what the caches of a processor hold; larger chunks are not faster
 MAX_CHUNK = 64
 MAX_CUDA_CHUNK = 256
-MEMORY_SHARE = 0.5
+MEMORY_SHARE = 0.5  # of the free memory of a GPU, as later chunks may need a little more than the first
 
 
 class Chunks:

@@ -25,10 +25,12 @@ from torch.nn.functional import avg_pool1d, pad
 
 from wavshap_lightning.attribution.record import ViewEstimate
 
-PAIR_SHRINKAGE = 32
+# Numbers of draws at which covariance and variance weigh the same in `beta`, for pairs and for blocks
+PAIR_SHRINKAGE, SHRINKAGE = 32, 64
+# Chosen by simulation, so that intervals of evenly spread draws cover what they state
 DEGREES_OF_FREEDOM = 8.0
-SHRINKAGE = 64
 SMOOTHED_NEIGHBORS = 5
+# Two halves, and the halves of each: what one doubling gains can then be compared with the next
 MAX_BLOCKS = 4
 
 Terms = Float[Tensor, "draws targets *units"]

@@ -146,7 +146,7 @@ def open_problem(
     """A problem whose score leaves no trace in its model as long as the context is open.
 
     Args:
-        score: `(draws, *input)` to logits; a [`LinearFirst`][] costs less.
+        score: `(draws, *input)` to logits; a `LinearFirst` costs less.
         input: The input that is explained.
         target: Scalars computed from the logits.
         views: Resolutions of the result; the elements of the input if None.

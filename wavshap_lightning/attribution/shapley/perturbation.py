@@ -20,6 +20,7 @@ from wavshap_lightning.attribution.shapley.game import (
 )
 from wavshap_lightning.attribution.targets import Target
 
+# Defaults of the library `lime` for images
 KERNEL_WIDTH = 0.25
 RIDGE = 1.0
 
