@@ -98,8 +98,7 @@ class Attribution:
         settings: All other settings, in plain JSON types.
         provenance: Clip and model.
         versions: Versions of the software.
-        unresolved: Units, of the view the tolerance was for, whose interval is too wide; None without
-            tolerance.
+        unresolved: Units of the first view whose interval is too wide; None without tolerance.
         draws_needed: How many draws would resolve them, if the error fell as that of independent draws; None
             if all are resolved.
     """

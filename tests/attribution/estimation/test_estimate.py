@@ -246,13 +246,6 @@ def test_doubling_ends_where_drawing_at_once_ends(network, frames, declared):
         )
 
 
-def test_the_tolerance_can_be_for_another_view(network, frames, declared):
-    found = run(network, frames, declared, views=(FRAMES, elements()), tolerance=0.3, view="elements")
-    assert found.unresolved.shape == found.views["elements"].values.shape
-    with pytest.raises(AttributionError, match=r"stopping.view='words' is not among views=\['frames'\]"):
-        run(network, frames, declared, tolerance=0.3, view="words")
-
-
 def run_by_the_clock(network, frames, baselines, chunk_size, max_seconds):
     """Every look at the clock takes a second."""
     ticks, rule = itertools.count(), Stopping(max_seconds=max_seconds)

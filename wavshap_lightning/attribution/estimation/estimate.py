@@ -34,7 +34,7 @@ class Stopping:
     """When to stop: a number of draws, a tolerance, seconds, or several; the first that is reached.
 
     A tolerance is reached when the half-width of the 95 % interval of every unit is at most `tolerance`
-    times the largest absolute attribution of the view, for each target. It is checked after at most 64
+    times the largest absolute attribution of the first view, for each target. It is checked after at most 64
     draws and whenever their number has doubled.
 
     Args:
@@ -42,7 +42,6 @@ class Stopping:
             that are 50 and 100).
         tolerance: Relative half-width to reach.
         max_seconds: Stop after the chunk during which these are over. The result depends on the machine.
-        view: Name of the view the tolerance is for; the first if empty.
 
     Raises:
         AttributionError: If nothing is given, or a number is not positive.
@@ -51,10 +50,9 @@ class Stopping:
     num_draws: int | None = None
     tolerance: float | None = None
     max_seconds: float | None = None
-    view: str = ""
 
     def __post_init__(self) -> None:
-        given = {name: value for name, value in vars(self).items() if name != "view" and value is not None}
+        given = {name: value for name, value in vars(self).items() if value is not None}
         if not given:
             raise AttributionError("stopping: give num_draws, tolerance or max_seconds")
         for name, value in given.items():
@@ -110,14 +108,12 @@ def estimate(
         clock: Gives the time in seconds.
 
     Raises:
-        AttributionError: If a score or gradient on the way is not finite, or `stopping` names no view.
+        AttributionError: If a score or gradient on the way is not finite.
 
     Warns:
         UserWarning: If the input does not influence a target, or the tolerance was not reached.
     """
-    run, names = _Run(problem, design), [view.name for view in problem.views]
-    if stopping.view and stopping.view not in names:
-        raise AttributionError(f"stopping.view={stopping.view!r} is not among views={names}")
+    run = _Run(problem, design)
     deadline = None if stopping.max_seconds is None else clock() + stopping.max_seconds
     wanted, unresolved, needed = stopping.first_draws, None, None
 
@@ -128,8 +124,8 @@ def estimate(
         run.draw(wanted, late)
         found, gap = run.views()
         if stopping.tolerance is not None:
-            chosen = found[stopping.view or names[0]]
-            unresolved, needed = _unresolved(chosen, stopping.tolerance, run.num_draws)
+            first_view = found[problem.views[0].name]
+            unresolved, needed = _unresolved(first_view, stopping.tolerance, run.num_draws)
         reached = stopping.tolerance is not None and needed is None
         if late() or reached or 2 * run.num_draws > stopping.max_draws:
             break

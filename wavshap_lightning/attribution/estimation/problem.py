@@ -149,7 +149,7 @@ def open_problem(
         score: `(draws, *input)` to logits; a `LinearFirst` costs less.
         input: The input that is explained.
         target: Scalars computed from the logits.
-        views: Resolutions of the result; the elements of the input if None.
+        views: Resolutions of the result, the first for a tolerance; the elements of the input if None.
         chunk_size: Draws that go through the model at once; found from input and memory if None.
         progress: Called after every chunk with the draws done and planned.
 

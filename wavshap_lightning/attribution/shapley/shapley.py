@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import comb
 
 import torch
@@ -108,8 +109,8 @@ def kernel_shap(
 
     The additive game nearest to `v`, `min sum_S w(S) (v(S) - v(none) - sum_{i in S} phi_i)^2` with
     `w(S) = (M - 1) / (C(M, s) s (M - s))` and `sum phi = f(x) - mean f(b)`, has the Shapley values for its
-    solution. Coalitions are drawn with probability `w`, each with its complement, or all listed where the
-    number covers them, when the result is exact. Sources: Lundberg and Lee (2017); the pairs, Covert and Lee
+    solution. Coalitions are drawn with probability `w`, each with its complement; where the number covers
+    them all, the result is that of `shapley`. Sources: Lundberg and Lee (2017); the pairs, Covert and Lee
     (2021). Ours, and not the library `shap`, because that one draws from a generator of the whole process.
 
     Args:
@@ -128,35 +129,30 @@ def kernel_shap(
             not fit together.
     """
     seed, own = seeded(generator)
-    count = players.count
-    listed = count <= MAX_PLAYERS and 2**count - 2 <= num_coalitions
-    if listed:
-        present = all_coalitions(count)[1:-1]
-        sizes = present.sum(1).tolist()
-        weights = torch.tensor([1 / (comb(count, s) * s * (count - s)) for s in sizes], dtype=torch.float64)
-    else:
-        check_num_coalitions(num_coalitions, count)
-        present = draw_coalitions(count, num_coalitions, own)
-        weights = torch.ones(num_coalitions, dtype=torch.float64)  # drawn by the kernel's weights already
-    asked = len(present) + 2  # none and all too
+    if players.count <= MAX_PLAYERS and 2**players.count - 2 <= num_coalitions:
+        exact = shapley(score, input, baselines, players, target, chunk_size=chunk_size, progress=progress)
+        settings = {**exact.settings, "num_coalitions": 2**players.count - 2}
+        return replace(exact, method="kernel_shap", settings=settings)
+    check_num_coalitions(num_coalitions, players.count)
+    present = draw_coalitions(players.count, num_coalitions, own)
+    asked = num_coalitions + 2  # none and all too
     with open_game(
         score, input, baselines, players, target, total=asked, chunk_size=chunk_size, progress=progress
     ) as game:
         empty = game.alone().mean(0)
-        whole = game.problem.target_scores - empty
-        gains = game.values(present) - empty if len(present) else empty.new_zeros(0, len(empty))
+        gains, whole = game.values(present) - empty, game.problem.target_scores - empty
 
         def fit(chosen: Int64[Tensor, " chosen"]) -> Values:
-            return fit_additive(present[chosen], weights[chosen], gains[chosen.to(gains.device)], whole)
+            return fit_additive(present[chosen], gains[chosen.to(gains.device)], whole)
 
         return game.attribution(
             "kernel_shap",
-            fit(torch.arange(len(present))),
+            fit(torch.arange(num_coalitions)),
             asked,
-            stderr=None if listed else jackknife(fit, len(present)),
+            stderr=jackknife(fit, num_coalitions),
             complete=True,
-            seed=None if listed else seed,
-            settings={"num_coalitions": len(present)},
+            seed=seed,
+            settings={"num_coalitions": num_coalitions},
         )
 
 
@@ -171,26 +167,19 @@ def draw_coalitions(num_players: int, count: int, generator: torch.Generator) ->
 
 
 def fit_additive(
-    present: Coalitions,
-    weights: Float64[Tensor, " coalitions"],
-    gains: Float64[Tensor, "coalitions targets"],
-    total: Float64[Tensor, " targets"],
+    present: Coalitions, gains: Float64[Tensor, "coalitions targets"], total: Float64[Tensor, " targets"]
 ) -> Values:
-    """The additive game that is nearest by weighted least squares and sums to `total`.
+    """The additive game that is nearest by least squares and sums to `total`.
 
-    With `A = Z' W Z` and `b = Z' W gains`, `phi = A^-1 (b - 1 (1' A^-1 b - total) / (1' A^-1 1))`.
+    With `A = Z' Z` and `b = Z' gains`, `phi = A^-1 (b - 1 (1' A^-1 b - total) / (1' A^-1 1))`: coalitions
+    drawn by the kernel's weights need no others.
 
-    >>> alone, one = torch.eye(2, dtype=torch.bool), torch.ones(1).double()
-    >>> fit_additive(alone, one.expand(2), torch.tensor([[1.0], [2.0]]).double(), one)
+    >>> alone, gains = torch.eye(2, dtype=torch.bool), torch.tensor([[1.0], [2.0]]).double()
+    >>> fit_additive(alone, gains, torch.ones(1).double())
     tensor([[0., 1.]], dtype=torch.float64)
     """
-    count = present.shape[1]
-    if count == 1:
-        return total[:, None]
     members = present.to(gains)
-    weighted = members * weights.to(gains)[:, None]
-    ones = gains.new_ones(count, 1)
-    right = torch.cat([weighted.T @ gains, ones], 1)
-    solved = torch.linalg.pinv(weighted.T @ members, hermitian=True) @ right
+    right = torch.cat([members.T @ gains, gains.new_ones(members.shape[1], 1)], 1)
+    solved = torch.linalg.pinv(members.T @ members, hermitian=True) @ right
     free, by_one = solved[:, :-1], solved[:, -1:]
     return (free - by_one * (free.sum(0) - total) / by_one.sum()).T
