@@ -83,19 +83,6 @@ def test_unresolved_frames_are_no_evidence():
     assert shortest_stretch(frames([5, 1], [6, 0.5])).start_s == 1
 
 
-def test_neighbors_keep_the_sum_and_their_interval_is_no_narrower():
-    rng = np.random.default_rng(2)
-    errors = rng.uniform(size=(3, 101))
-    found = Units(rng.standard_normal((3, 101)), errors, TimeGrid(101, 320, 400, 0, 16_000))
-    drawn = found.merge(20)
-    assert drawn.values.shape == (3, 17)
-    np.testing.assert_allclose(drawn.values.sum(1), found.values.sum(1))
-    alone = np.sqrt(np.add.reduceat(errors**2, np.arange(0, 101, 6), axis=1))
-    assert (drawn.half_widths >= alone).all()
-    np.testing.assert_allclose(drawn.grid.start_s(), found.grid.start_s()[::6])
-    np.testing.assert_allclose(drawn.edges_s[:-1], found.edges_s[:-1:6])
-
-
 def test_the_headline_states_the_prediction_and_where_the_evidence_lies(build_clip):
     view = build_clip(label="sad")
     held = view.numbers["frames"]

@@ -11,7 +11,7 @@ import torch
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.errors import AttributionError, SettingError
 from wavshap_lightning.explainer.compare import Comparison, Difference
-from wavshap_lightning.viz.comparisons import plot_comparison, plot_comparisons, plot_epochs, plot_methods
+from wavshap_lightning.viz.comparisons import plot_comparison, plot_epochs, plot_methods
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_row_for_each_and_one_for_the_difference(comparison, waveform):
 
 def test_three_have_two_differences_on_one_scale(build_comparisons, waveform):
     comparisons = build_comparisons(2)
-    panels = panels_of(plot_comparisons(comparisons, waveform, names=("now", "then", "before")))
+    panels = panels_of(plot_comparison(comparisons, waveform, names=("now", "then", "before")))
     for place, one in enumerate(comparisons, 1):
         drawn = panels[f"difference {place}"].patches[0].get_data().values
         np.testing.assert_allclose(drawn, one.differences["frames", "frames"].values.numpy())
@@ -73,7 +73,7 @@ def test_three_have_two_differences_on_one_scale(build_comparisons, waveform):
 def test_many_are_rows_of_colour(build_comparisons, waveform):
     comparisons = build_comparisons(7)
     names = ["epoch 9", *(f"epoch {place}" for place in range(7))]
-    figure = plot_comparisons(comparisons, waveform, names=names)
+    figure = plot_comparison(comparisons, waveform, names=names)
     panels = panels_of(figure)
     shown = np.asarray(panels["differences"].collections[0].get_array().filled(np.nan))
     for row, one in zip(shown, comparisons, strict=True):
@@ -89,16 +89,16 @@ def test_without_layers(build_comparisons, waveform, count):
         replace(one, differences={key: found for key, found in one.differences.items() if key[0] == "frames"})
         for one in build_comparisons(count)
     ]
-    panels = panels_of(plot_comparisons(comparisons, waveform))
+    panels = panels_of(plot_comparison(comparisons, waveform))
     assert not [name for name in panels if "layers" in name]
 
 
 @pytest.mark.parametrize("count", [1, 5])
 def test_every_classifier_has_a_name(build_comparisons, count):
     with pytest.raises(SettingError, match=f"must name {count + 1} classifiers"):
-        plot_comparisons(build_comparisons(count), names=("one",))
+        plot_comparison(build_comparisons(count), names=("one",))
     with pytest.raises(SettingError, match="there is nothing to draw"):
-        plot_comparisons([])
+        plot_comparison([])
 
 
 def test_without_frames_there_is_nothing_to_draw(comparison):
@@ -156,7 +156,7 @@ def test_no_two_texts_overlap_and_none_leaves_the_page(
     figure = {
         "epochs": lambda: plot_epochs(epochs, waveform, num_top=5, **marks),
         "methods": lambda: plot_methods({"a": epochs[0], "a long name": epochs[1]}, waveform, **marks),
-        "two": lambda: plot_comparisons(build_comparisons(1), waveform, names=("a", "b"), **marks),
-        "many": lambda: plot_comparisons(build_comparisons(8), waveform, names=names, **marks),
+        "two": lambda: plot_comparison(build_comparisons(1), waveform, names=("a", "b"), **marks),
+        "many": lambda: plot_comparison(build_comparisons(8), waveform, names=names, **marks),
     }[kind]()
     assert_texts_are_apart(figure)

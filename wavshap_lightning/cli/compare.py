@@ -14,7 +14,7 @@ from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.files import write_atomically
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import choose_epochs, epoch_of_model
-from wavshap_lightning.viz.comparisons import plot_comparisons
+from wavshap_lightning.viz.comparisons import plot_comparison
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Rivals:
         text = json.dumps(numbers, ensure_ascii=False, allow_nan=False, indent=1)
         with writing_to(folder):
             if figure:
-                page = plot_comparisons(
+                page = plot_comparison(
                     comparisons, found.waveform, names=self.names, label=item.label, evidence=item.evidence
                 )
                 write_figure(place / f"{stem}.png", page)

@@ -51,13 +51,11 @@ class Units:
         half_widths: Half-widths of the 95 % intervals; None for methods without an error, and infinite where
             the error is not known yet.
         times: Time grid of the last axis; None for sums over time.
-        merged: Number of neighbors that were added up to one unit.
     """
 
     values: Float[np.ndarray, "*units"]
     half_widths: Float[np.ndarray, "*units"] | None = None
     times: TimeGrid | None = None
-    merged: int = 1
 
     @property
     def unresolved(self) -> Bool[np.ndarray, "*units"]:
@@ -108,28 +106,6 @@ class Units:
         """Start and end in seconds of the units with the largest magnitudes, the strongest first."""
         order = np.argsort(-np.abs(self.values), kind="stable")[:count]
         return list(zip(self.grid.start_s()[order].tolist(), self.grid.end_s()[order].tolist(), strict=True))
-
-    def merge(self, most: int) -> Units:
-        """Add up neighbors until there are at most `most` units, so that long clips can be drawn.
-
-        Half-widths are added up too, which is an upper bound of the half-width of the sum.
-
-        >>> merged = Units(np.arange(4.0), times=TimeGrid(4, 1, 1, 0, 1)).merge(2)
-        >>> merged.values, merged.grid.end_s(), merged.merged
-        (array([1., 5.]), array([2., 4.]), 2)
-        """
-        times = self.grid
-        together = -(-times.count // most)
-        if together == 1:
-            return self
-        starts = np.arange(0, times.count, together)
-        add = np.add.reduceat
-        half = None if self.half_widths is None else add(self.half_widths, starts, axis=-1)
-        size = times.size_samples + (together - 1) * times.hop_samples
-        coarse = replace(
-            times, count=len(starts), hop_samples=times.hop_samples * together, size_samples=size
-        )
-        return Units(add(self.values, starts, axis=-1), half, coarse, together)
 
 
 class Stretch(NamedTuple):

@@ -18,7 +18,15 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz import panels as draw
 from wavshap_lightning.viz.clip_view import ClipView, Units, gap_words
-from wavshap_lightning.viz.figures import ABOUT, Draw, Panel, draw_sheet, frame_row, sound_panels
+from wavshap_lightning.viz.figures import (
+    ABOUT,
+    Draw,
+    Panel,
+    draw_sheet,
+    frame_row,
+    layers_beside,
+    sound_panels,
+)
 from wavshap_lightning.viz.sound import GivenWaveform
 from wavshap_lightning.viz.theme import literal, number, percent, signed_norm
 
@@ -71,7 +79,7 @@ def plot_epochs(
         {name: _frames(view) for name, view in views.items()},
         {
             "probability": _probabilities(views.values()),
-            **_layers_beside("layers", [view.units("layers") for view in views.values()]),
+            **_map_of_layers("layers", [view.units("layers") for view in views.values()]),
         },
     )
     return draw_sheet(last, [*sound_panels(last), panel], lines, num_top=num_top, intervals=False)
@@ -134,41 +142,17 @@ def _sums(view: ClipView) -> list[str]:
 
 
 def plot_comparison(
-    comparison: Comparison,
+    comparisons: Comparison | Sequence[Comparison],
     waveform: GivenWaveform = None,
     *,
     names: Sequence[str] = (),
     label: str | None = None,
     evidence: Sequence[Span] = (),
 ) -> Figure:
-    """Figure of two classifiers on one scale, and of the second's attributions minus the first's.
+    """Figure of two or more classifiers on one scale, and of each one's attributions minus the first's.
 
     Args:
-        comparison: The comparison on one clip.
-        waveform: The clip `(num_samples,)`; read from its file if None.
-        names: Names of the two classifiers; numbered if empty.
-        label: Annotated class of the clip.
-        evidence: Spans known to carry the label.
-
-    Raises:
-        SettingError: If no frames were compared, or names are missing.
-        AudioError: If the waveform is not as long as the one explained.
-    """
-    return plot_comparisons([comparison], waveform, names=names, label=label, evidence=evidence)
-
-
-def plot_comparisons(
-    comparisons: Sequence[Comparison],
-    waveform: GivenWaveform = None,
-    *,
-    names: Sequence[str] = (),
-    label: str | None = None,
-    evidence: Sequence[Span] = (),
-) -> Figure:
-    """Figure of several classifiers on one scale, and of each one's attributions minus the first's.
-
-    Args:
-        comparisons: Comparisons of the first classifier with each other one on one clip.
+        comparisons: A comparison of two classifiers on one clip, or one of the first with each other.
         waveform: The clip `(num_samples,)`; read from its file if None.
         names: Names of the classifiers, the first one first; numbered if empty.
         label: Annotated class of the clip.
@@ -178,6 +162,7 @@ def plot_comparisons(
         SettingError: If no frames were compared, or names are missing.
         AudioError: If the waveform is not as long as the one explained.
     """
+    comparisons = [comparisons] if isinstance(comparisons, Comparison) else comparisons
     names = _checked_names(comparisons, names)
     stage, target = _compared_stage(comparisons[0]), comparisons[0].target
     make = partial(ClipView.from_explanation, target=target, label=label, evidence=evidence)
@@ -185,7 +170,7 @@ def plot_comparisons(
     short = _short_names(names)
     frames = _compared([one.differences[stage, "frames"] for one in comparisons], view.times[stage])
     known = [one.differences.get(("layers", "layers")) for one in comparisons]
-    layers = None if None in known else _compared([one for one in known if one is not None])
+    layers = [] if None in known else _compared([one for one in known if one is not None])
     explanations = [comparisons[0].first, *(one.second for one in comparisons)]
     build = _as_maps if len(names) > MOST_AS_BARS else _as_bars
     shown = build(view, explanations, short, frames, layers)
@@ -211,45 +196,21 @@ def _as_bars(
     explanations: Sequence[Explanation],
     short: Sequence[str],
     frames: Sequence[Units],
-    layers: Sequence[Units] | None,
+    layers: Sequence[Units],
 ) -> list[Panel]:
     """A row for each classifier and each difference, with bars and their intervals."""
-    count = len(explanations)
-    titles = [
-        *(
-            f"{name}, predicts {literal(one.prediction)}"
-            for name, one in zip(short, explanations, strict=True)
-        ),
-        *(f"{name} minus {short[0]}" for name in short[1:]),
-    ]
-    about = {
-        0: f"attribution of each frame to the {view.score_name(literal)}",
-        count: "differences, on a scale of their own",
-    }
+    count, pairs = len(explanations), zip(short, explanations, strict=True)
+    titles = [f"{name}, predicts {literal(one.prediction)}" for name, one in pairs]
+    titles += [f"{name} minus {short[0]}" for name in short[1:]]
+    about = {0: f"attribution of each frame to the {view.score_name(literal)}"}
+    about[count] = "differences, on a scale of their own"
     rows = []
     for place, title in enumerate(titles):
         group = slice(0, count) if place < count else slice(count, None)
         name = f"model {place}" if place < count else f"difference {place - count + 1}"
-        beside: dict[str, Draw] = {}
-        if layers is not None:
-            words: dict[str, Any] = {
-                "title": "" if place else "Sum of each layer",
-                "named": place == len(titles) - 1,
-            }
-            beside[f"layers of {name}"] = partial(
-                draw.plot_layers, layers=layers[place], scale=layers[group], **words
-            )
-        rows.append(
-            frame_row(
-                name,
-                title,
-                frames[place],
-                scale=frames[group],
-                num_rows=len(titles),
-                about=about.get(place, ""),
-                beside=beside,
-            )
-        )
+        beside = layers_beside(f"layers of {name}", layers, place, layers[group])
+        row = partial(frame_row, scale=frames[group], num_rows=len(titles), about=about.get(place, ""))
+        rows.append(row(name, title, frames[place], beside=beside))
     return rows
 
 
@@ -258,7 +219,7 @@ def _as_maps(
     explanations: Sequence[Explanation],
     short: Sequence[str],
     frames: Sequence[Units],
-    layers: Sequence[Units] | None,
+    layers: Sequence[Units],
 ) -> list[Panel]:
     """A row of color for each classifier, and another map of their differences to the first."""
     count = len(explanations)
@@ -272,13 +233,13 @@ def _as_maps(
             "models",
             f"Attribution of each frame to the {view.score_name(literal)}",
             dict(zip(short, frames[:count], strict=True)),
-            {"probability": _probabilities(views), **_layers_beside("layers", layers and layers[:count])},
+            {"probability": _probabilities(views), **_map_of_layers("layers", layers[:count])},
         ),
         _map_panel(
             "differences",
             f"Differences to {short[0]}",
             dict(zip(short[1:], frames[count:], strict=True)),
-            {"score": dots, **_layers_beside("layers of differences", layers and layers[count:])},
+            {"score": dots, **_map_of_layers("layers of differences", layers[count:])},
         ),
     ]
 
@@ -306,10 +267,10 @@ def _probabilities(views: Iterable[ClipView]) -> Draw:
     )
 
 
-def _layers_beside(name: str, rows: Sequence[Units | None] | None) -> dict[str, Draw]:
+def _map_of_layers(name: str, rows: Sequence[Units | None]) -> dict[str, Draw]:
     """Draws the sums of layers in each row, where all rows have them."""
-    shown = [row for row in rows or () if row is not None]
-    if not shown or len(shown) < len(rows or ()):
+    shown = [row for row in rows if row is not None]
+    if not shown or len(shown) < len(rows):
         return {}
     norm = signed_norm(*(one.values for one in shown))
     return {name: partial(draw.plot_layers_of_rows, rows=shown, norm=norm)}

@@ -38,7 +38,7 @@ from wavshap_lightning.viz.theme import (
 
 DEFAULT_TOP = 5
 WIDTHS, CAPTION_WIDTH = (76, 10, 10), 165
-HEADING_PX, TITLE_PX, AXIS_PX, LEGEND_PX, CAPTION_LINE_PX, MARGIN_PX = 20, 26, 36, 26, 16, 8
+HEADING_PX, TITLE_PX, AXIS_PX, LEGEND_PX, CAPTION_LINE_PX, MARGIN_PX = 20, 26, 36, 32, 16, 8
 WAVEFORM_PX, CLASS_PX, SPECTROGRAM_PX, SMALL_SPECTROGRAM_PX = 105, 15, 225, 150
 FRAMES_PX, LAYER_PX, LAYERS_PX = 150, 22, (60, 150)
 ROW_PX, ALL_ROWS_PX = (48, 110), 420
@@ -127,12 +127,7 @@ def _plot_targets(views: Sequence[ClipView], num_top: int) -> Figure:
     layers = [found for one in views if (found := one.units("layers")) is not None]
     rows = []
     for place, one in enumerate(views if frames else ()):
-        beside = {}
-        if layers:
-            words: dict[str, Any] = {"title": "" if place else "Sum of each layer", "named": one is views[-1]}
-            beside[f"layers {one.target}"] = partial(
-                draw.plot_layers, layers=layers[place], scale=layers, **words
-            )
+        beside = layers_beside(f"layers {one.target}", layers, place, layers)
         name = view.score_name(lambda _: "each class")
         about = f"attribution of each frame to the {name}" if place == 0 else ""
         row = partial(frame_row, scale=frames, num_rows=len(views), about=about, beside=beside)
@@ -141,6 +136,21 @@ def _plot_targets(views: Sequence[ClipView], num_top: int) -> Figure:
     return draw_sheet(
         view, [*sound_panels(view, all_targets=True), *rows], lines, num_top=num_top, all_targets=True
     )
+
+
+def layers_beside(name: str, layers: Sequence[Units], place: int, scale: Sequence[Units]) -> dict[str, Draw]:
+    """Function that draws the sums of layers beside one of several rows; none without layers.
+
+    Args:
+        name: Label of the Axes.
+        layers: Sums of layers of all rows; empty without layers.
+        place: Position of the row.
+        scale: All units that share the vertical axis.
+    """
+    if not layers:
+        return {}
+    title, named = "" if place else "Sum of each layer", place == len(layers) - 1
+    return {name: partial(draw.plot_layers, layers=layers[place], scale=scale, title=title, named=named)}
 
 
 def frame_row(

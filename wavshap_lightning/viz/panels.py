@@ -17,33 +17,13 @@ from matplotlib.ticker import MaxNLocator
 
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.time_grid import TimeGrid
+from wavshap_lightning.viz import theme
 from wavshap_lightning.viz.clip_view import Units
 from wavshap_lightning.viz.sound import Samples, cell_edges_s, envelope, hz_to_mel
-from wavshap_lightning.viz.theme import (
-    AGAINST,
-    AGAINST_PALE,
-    FOR,
-    FOR_PALE,
-    INK,
-    LEVEL,
-    MARK,
-    MARK_EDGE,
-    MEDIUM,
-    PAPER,
-    QUIET,
-    RULE,
-    SIGNED,
-    SIGNED_OVER_GRAY,
-    SMALL_PT,
-    UNRESOLVED,
-    UNRESOLVED_PALE,
-    literal,
-    number,
-    percent,
-)
+from wavshap_lightning.viz.theme import literal, number, percent
 
-FULL = {1: FOR, -1: AGAINST, 0: UNRESOLVED}
-PALE = {1: FOR_PALE, -1: AGAINST_PALE, 0: UNRESOLVED_PALE}
+FULL = {1: theme.FOR, -1: theme.AGAINST, 0: theme.UNRESOLVED}
+PALE = {1: theme.FOR_PALE, -1: theme.AGAINST_PALE, 0: theme.UNRESOLVED_PALE}
 
 ENVELOPE_COLUMNS = 1400
 LINE_PT, MOST_APART = 0.9, 250
@@ -87,7 +67,9 @@ def plot_spectrogram(axes: Axes, levels_db: Float[np.ndarray, "mels columns"], t
     axes.set_yticks(hz_to_mel(ticks_hz), [number(tick / 1000) for tick in ticks_hz])
     axes.set_ylim(0, top_mel)
     axes.set_title("Mel spectrogram (kHz)")
-    return axes.pcolormesh(cell_edges_s(times), edges_mel, levels_db, cmap=LEVEL, zorder=1, rasterized=True)
+    return axes.pcolormesh(
+        cell_edges_s(times), edges_mel, levels_db, cmap=theme.LEVEL, zorder=1, rasterized=True
+    )
 
 
 def plot_bands_over_time(
@@ -97,7 +79,7 @@ def plot_bands_over_time(
     values, edges_mel = np.ma.masked_invalid(bands.resolved_values), hz_to_mel(edges_hz)
     state_scale(axes, norm)
     return axes.pcolormesh(
-        bands.edges_s, edges_mel, values, cmap=SIGNED_OVER_GRAY, norm=norm, zorder=2, rasterized=True
+        bands.edges_s, edges_mel, values, cmap=theme.SIGNED_OVER_GRAY, norm=norm, zorder=2, rasterized=True
     )
 
 
@@ -118,8 +100,8 @@ def plot_frames(
         axes, edges_s, frames.low, frames.high, [FULL[sign] for sign in frames.signs.tolist()], zorder=3.0
     )
     thin = min(LINE_PT, LINE_PT * MOST_APART / len(frames.values))
-    axes.stairs(frames.values, edges_s, baseline=None, color=INK, linewidth=thin, zorder=4)
-    axes.axhline(0, color=RULE, linewidth=0.8, zorder=1)
+    axes.stairs(frames.values, edges_s, baseline=None, color=theme.INK, linewidth=thin, zorder=4)
+    axes.axhline(0, color=theme.RULE, linewidth=0.8, zorder=1)
     axes.set_ylim(*limits_of(scale or [frames]))
     set_ticks(axes.yaxis, most_ticks)
     return bars
@@ -173,7 +155,7 @@ def plot_map(
         edges,
         np.arange(len(rows) + 1) - 0.5,
         np.ma.masked_invalid(rows),
-        cmap=SIGNED,
+        cmap=theme.SIGNED,
         norm=norm,
         rasterized=True,
     )
@@ -195,7 +177,9 @@ def plot_rows_over_time(axes: Axes, rows: Sequence[Units], names: Sequence[str],
     """Draw attributions of frames, one row for each name, the first on top; gray where unresolved."""
     mesh = plot_map(axes, np.stack([row.resolved_values for row in rows]), rows[0].edges_s, norm)
     if len(rows) <= MOST_NAMED:
-        axes.hlines(np.arange(1, len(rows)) - 0.5, *axes.get_xlim(), color=PAPER, linewidth=1.2, zorder=3.0)
+        axes.hlines(
+            np.arange(1, len(rows)) - 0.5, *axes.get_xlim(), color=theme.PAPER, linewidth=1.2, zorder=3.0
+        )
     every = -(-len(rows) // MOST_NAMED)
     axes.set_yticks(range(0, len(rows), every), names[::every])
     state_scale(axes, norm)
@@ -215,7 +199,7 @@ def plot_layers_of_rows(axes: Axes, rows: Sequence[Units], norm: Normalize) -> Q
 
 def state_scale(axes: Axes, norm: Normalize) -> None:
     """State at the top right of a map where its color is full."""
-    axes.set_title(f"full color: ±{norm.vmax:.2g}", loc="right", fontsize=SMALL_PT, color=QUIET)
+    axes.set_title(f"full color: ±{norm.vmax:.2g}", loc="right", fontsize=theme.SMALL_PT, color=theme.QUIET)
 
 
 def plot_sums(axes: Axes, shown: Units, edges: Float[np.ndarray, " edges"], title: str) -> None:
@@ -231,8 +215,8 @@ def plot_sums(axes: Axes, shown: Units, edges: Float[np.ndarray, " edges"], titl
     heights = np.minimum(0.86 * np.diff(edges), THICKEST_BAR * (edges[-1] - edges[0]))
     axes.barh(middles, shown.values, heights, color=[FULL[sign] for sign in shown.signs.tolist()])
     if shown.half_widths is not None:
-        axes.hlines(middles, shown.low, shown.high, color=INK, linewidth=0.8, zorder=3.0)
-    axes.axvline(0, color=RULE, linewidth=0.8)
+        axes.hlines(middles, shown.low, shown.high, color=theme.INK, linewidth=0.8, zorder=3.0)
+    axes.axvline(0, color=theme.RULE, linewidth=0.8)
     axes.set_xlim(*limits_of([shown]))
     axes.set_ylim(edges[0], edges[-1])
     set_ticks(axes.xaxis, 5)
@@ -254,8 +238,8 @@ def plot_layers(axes: Axes, layers: Units, scale: Sequence[Units], *, title: str
     places = np.arange(len(layers.values))
     axes.bar(places, layers.values, color=[FULL[sign] for sign in layers.signs.tolist()])
     if layers.half_widths is not None:
-        axes.vlines(places, layers.low, layers.high, color=INK, linewidth=0.8)
-    axes.axhline(0, color=RULE, linewidth=0.8)
+        axes.vlines(places, layers.low, layers.high, color=theme.INK, linewidth=0.8)
+    axes.axhline(0, color=theme.RULE, linewidth=0.8)
     axes.set_xlim(-0.6, max(len(places), LEAST_PLACES) - 0.4)
     axes.set_ylim(*limits_of(scale))
     set_ticks(axes.yaxis, 3)
@@ -264,7 +248,7 @@ def plot_layers(axes: Axes, layers: Units, scale: Sequence[Units], *, title: str
     axes.spines["bottom"].set_visible(False)
     axes.set_title(title)
     total = f"all: {number(float(layers.values.sum()), signed=True)}"
-    axes.set_title(total, loc="right", fontsize=SMALL_PT, color=QUIET)
+    axes.set_title(total, loc="right", fontsize=theme.SMALL_PT, color=theme.QUIET)
 
 
 def plot_proportions(axes: Axes, proportions: Mapping[str, float], title: str, bold: str = "") -> None:
@@ -276,12 +260,14 @@ def plot_proportions(axes: Axes, proportions: Mapping[str, float], title: str, b
         title: Title of the panel.
         bold: Name that stands out; none does if empty.
     """
-    colors = [INK if name == bold else MEDIUM for name in proportions]
+    colors = [theme.INK if name == bold else theme.MEDIUM for name in proportions]
     bars = axes.barh(range(len(proportions)), list(proportions.values()), 0.62, color=colors)
-    axes.bar_label(bars, [percent(share) for share in proportions.values()], padding=4, fontsize=SMALL_PT)
+    axes.bar_label(
+        bars, [percent(share) for share in proportions.values()], padding=4, fontsize=theme.SMALL_PT
+    )
     axes.set_yticks(range(len(proportions)), list(proportions))
     for tick, name in zip(axes.get_yticklabels(), proportions, strict=True):
-        tick.set(color=INK, weight="bold" if name == bold else "normal")
+        tick.set(color=theme.INK, weight="bold" if name == bold else "normal")
     axes.tick_params(length=0)
     axes.set(xlim=(0, 1.25), ylim=(max(len(proportions), LEAST_PLACES) - 0.5, -0.5), xticks=[])
     axes.spines["left"].set_bounds(-0.5, len(proportions) - 0.5)
@@ -302,10 +288,10 @@ def plot_dots(
         limits: Ends of the horizontal axis.
     """
     places = np.arange(len(values))
-    faces = [INK if place in filled else PAPER for place in places]
-    axes.axvline(0, color=RULE, linewidth=0.8)
-    axes.hlines(places, 0, values, color=RULE, linewidth=1.0)
-    axes.scatter(values, places, s=26, c=faces, edgecolors=INK, linewidths=1.0, zorder=2, clip_on=False)
+    faces = [theme.INK if place in filled else theme.PAPER for place in places]
+    axes.axvline(0, color=theme.RULE, linewidth=0.8)
+    axes.hlines(places, 0, values, color=theme.RULE, linewidth=1.0)
+    axes.scatter(values, places, s=26, c=faces, edgecolors=theme.INK, linewidths=1.0, zorder=2, clip_on=False)
     axes.set(xlim=limits, ylim=(len(places) - 0.5, -0.5), yticks=[])
     set_ticks(axes.xaxis, 2)
     axes.spines["left"].set_visible(False)
@@ -316,7 +302,7 @@ def plot_lines_of_text(axes: Axes, lines: Sequence[str]) -> None:
     """Write lines of small text from the top left of an empty panel."""
     axes.annotate(
         "\n".join(lines), (0, 1), (0, -7), xycoords="axes fraction", textcoords="offset points", va="top",
-        fontsize=SMALL_PT, color=QUIET, linespacing=1.45,
+        fontsize=theme.SMALL_PT, color=theme.QUIET, linespacing=1.45,
     )  # fmt: skip
     axes.set_axis_off()
 
@@ -331,9 +317,9 @@ def mark_frames(panels: Sequence[Axes], spans_s: Sequence[tuple[float, float]]) 
     """
     for axes in panels:
         for span in spans_s:
-            axes.axvspan(*span, color=MARK, linewidth=0, zorder=0.5).set_gid(MARK_GID)
+            axes.axvspan(*span, color=theme.MARK, linewidth=0, zorder=0.5).set_gid(MARK_GID)
         for edge_s in (edge for span in united(spans_s) for edge in span):
-            axes.axvline(edge_s, color=MARK_EDGE, linewidth=0.9, zorder=4.5)
+            axes.axvline(edge_s, color=theme.MARK_EDGE, linewidth=0.9, zorder=4.5)
     if panels and spans_s:
         low, high = panels[0].get_ylim()
         panels[0].set_ylim(low, high + RANKS_SHARE * (high - low))
@@ -374,7 +360,9 @@ def _write_ranks(axes: Axes, spans_s: Sequence[tuple[float, float]]) -> None:
 def _write_inside(axes: Axes, x: float, y: float, words: str, **style: Any) -> None:  # noqa: ANN401 - of matplotlib's
     """Write a text at data coordinates along time and a share of the panel's height."""
     transform = axes.get_xaxis_transform()
-    text = axes.text(x, y, words, ha="center", fontsize=SMALL_PT, transform=transform, zorder=6, **style)
+    text = axes.text(
+        x, y, words, ha="center", fontsize=theme.SMALL_PT, transform=transform, zorder=6, **style
+    )
     text.set_in_layout(False)
 
 
@@ -382,7 +370,7 @@ def mark_evidence(panels: Sequence[Axes], spans: Sequence[Span]) -> None:
     """Draw a bracket in the first panel over each span known to carry the label, and dotted lines in all."""
     for axes in panels:
         for edge_s in (edge_s for span in spans for edge_s in (span.start_s, span.end_s)):
-            line = axes.axvline(edge_s, color=INK, linewidth=0.8, linestyle=(0, (2, 3)), zorder=5)
+            line = axes.axvline(edge_s, color=theme.INK, linewidth=0.8, linestyle=(0, (2, 3)), zorder=5)
             line.set_gid(EVIDENCE_GID)
     if not (panels and spans):
         return
@@ -393,7 +381,12 @@ def mark_evidence(panels: Sequence[Axes], spans: Sequence[Span]) -> None:
         ends_s = [span.start_s, span.start_s, span.end_s, span.end_s]
         transform = axes.get_xaxis_transform()
         axes.plot(
-            ends_s, [0.07, 0.02, 0.02, 0.07], color=INK, linewidth=1.4, transform=transform, gid=EVIDENCE_GID
+            ends_s,
+            [0.07, 0.02, 0.02, 0.07],
+            color=theme.INK,
+            linewidth=1.4,
+            transform=transform,
+            gid=EVIDENCE_GID,
         )
         _write_inside(
             axes, (span.start_s + span.end_s) / 2, 0.07, literal(span.kind or "evidence"), va="bottom"
@@ -409,13 +402,13 @@ def key_of(target: str, *, intervals: bool, unresolved: bool, marks: str) -> tup
         unresolved: Whether anything may be unresolved.
         marks: Words for the marked frames; empty if none are marked.
     """
-    interval = (Patch(color=FOR_PALE), Line2D([], [], color=FOR, linewidth=2.5))
+    interval = (Patch(color=theme.FOR_PALE), Line2D([], [], color=theme.FOR, linewidth=2.5))
     entries: list[tuple[Any, str, bool]] = [
-        (Patch(color=FOR), f"for {target}", True),
-        (Patch(color=AGAINST), f"against {target}", True),
+        (Patch(color=theme.FOR), f"for {target}", True),
+        (Patch(color=theme.AGAINST), f"against {target}", True),
         (interval, "attribution with its 95 % interval", intervals),
-        (Patch(color=UNRESOLVED), "unresolved: the interval contains 0", unresolved),
-        (Patch(facecolor=MARK, edgecolor=MARK_EDGE, linewidth=0.8), marks, bool(marks)),
+        (Patch(color=theme.UNRESOLVED), "unresolved: the interval contains 0", unresolved),
+        (Patch(facecolor=theme.MARK, edgecolor=theme.MARK_EDGE, linewidth=0.8), marks, bool(marks)),
     ]
     shown = [(handle, words) for handle, words, wanted in entries if wanted]
     return [handle for handle, _ in shown], [words for _, words in shown]

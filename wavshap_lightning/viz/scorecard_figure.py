@@ -10,21 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wavshap_lightning.errors import SettingError
+from wavshap_lightning.viz import theme
 from wavshap_lightning.viz.clip_view import METHODS
 from wavshap_lightning.viz.panels import set_ticks
-from wavshap_lightning.viz.theme import (
-    DPI,
-    INK,
-    PAPER,
-    QUIET,
-    RULE,
-    SMALL_PT,
-    TITLE_PT,
-    UNRESOLVED,
-    WIDTH_PX,
-    literal,
-    theme,
-)
+from wavshap_lightning.viz.theme import literal
 
 TableRow = Mapping[str, str | float | int]
 
@@ -75,8 +64,8 @@ def plot_scorecard(
     columns = min(COLUMNS, len(shown))
     lines = ceil(len(shown) / columns)
     height = HEAD_PX + lines * (AROUND_PX + ROW_PX * len(methods))
-    with theme():
-        figure = Figure(figsize=(WIDTH_PX / DPI, height / DPI), layout="constrained")
+    with theme.theme():
+        figure = Figure(figsize=(theme.WIDTH_PX / theme.DPI, height / theme.DPI), layout="constrained")
         panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
         for axes, (name, some) in zip(panels, shown.items(), strict=False):
             _plot_metric(axes, some, methods, controls, strokes=name in plain)
@@ -85,9 +74,11 @@ def plot_scorecard(
             axes.set_title(f"{titles[name]}\n{ARROWS[str(some[0]['better'])]}{fewer}", linespacing=1.3)
         for axes in panels[len(shown) :]:
             axes.set_axis_off()
-        figure.suptitle(literal(title, 90), x=0.01, ha="left", fontsize=TITLE_PT, weight="bold")
+        figure.suptitle(literal(title, 90), x=0.01, ha="left", fontsize=theme.TITLE_PT, weight="bold")
         words = _notes(rows, note, strokes=any(name in plain for name in shown))
-        figure.supxlabel(words, x=0.01, ha="left", fontsize=SMALL_PT, color=QUIET, linespacing=1.4)
+        figure.supxlabel(
+            words, x=0.01, ha="left", fontsize=theme.SMALL_PT, color=theme.QUIET, linespacing=1.4
+        )
         # Laid out once, here, in our style: whoever shows the figure later may have another.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
@@ -106,20 +97,22 @@ def _plot_metric(
             float(row["mean"]),
             row["method"] in controls,
         )
-        color = QUIET if is_control else INK
+        color = theme.QUIET if is_control else theme.INK
         axes.hlines(place, float(row["low"]), float(row["high"]), color=color, linewidth=1.6, zorder=2)
-        face = UNRESOLVED if is_control else INK if strokes or _beats(row, controls) else PAPER
+        face = (
+            theme.UNRESOLVED if is_control else theme.INK if strokes or _beats(row, controls) else theme.PAPER
+        )
         if strokes:
-            axes.scatter([mean], [place], s=70, marker="|", color=INK, linewidths=1.6, zorder=3)
+            axes.scatter([mean], [place], s=70, marker="|", color=theme.INK, linewidths=1.6, zorder=3)
         else:
             axes.scatter([mean], [place], s=30, facecolors=face, edgecolors=color, linewidths=1.3, zorder=3)
         if is_control:
-            axes.axvline(mean, color=RULE, linewidth=0.8, linestyle=(0, (2, 3)), zorder=1)
+            axes.axvline(mean, color=theme.RULE, linewidth=0.8, linestyle=(0, (2, 3)), zorder=1)
     ends = [float(row[end]) for row in known for end in ("low", "high")] + ([0.0] if strokes else [])
     room = 0.06 * (max(ends) - min(ends) or abs(max(ends)) or 1.0)
     axes.set_xlim(min(ends) - room, max(ends) + room)
     if min(ends) - room < 0 < max(ends) + room:
-        axes.axvline(0, color=RULE, linewidth=0.8, zorder=0.5)
+        axes.axvline(0, color=theme.RULE, linewidth=0.8, zorder=0.5)
     set_ticks(axes.xaxis, 5)
     axes.set_ylim(len(methods) - 0.5, -0.5)
     for place in range(1, len(methods), 2):
@@ -129,7 +122,7 @@ def _plot_metric(
     axes.set_yticks(range(len(methods)), [_name(method) for method in methods])
     # Only the first column has names.
     for tick, method in zip(axes.get_yticklabels(), methods, strict=False):
-        tick.set_color(QUIET if method in controls else INK)
+        tick.set_color(theme.QUIET if method in controls else theme.INK)
 
 
 def _notes(rows: Sequence[TableRow], note: str, *, strokes: bool) -> str:

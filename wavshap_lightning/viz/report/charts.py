@@ -21,8 +21,7 @@ from wavshap_lightning.viz.theme import AGAINST, EN_DASH, FOR, number, percent, 
 
 Plot = dict[str, Any]
 
-FONT = {"family": 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif', "size": 12}
-CLEAR, GRAY = "rgba(0,0,0,0)", "#808080"
+GRAY = "#808080"
 NAME_WIDTH, NUM_NEURONS = 24, 10
 ROW_PX, AROUND_PX, BANDS_PX = 21, 34, 240
 
@@ -108,35 +107,19 @@ def bars(
 
 
 def layout(height: int, margin: Sequence[int], **more: object) -> Plot:
-    """Layout of a plot.
+    """Layout of a plot; the page's script adds what all plots share.
 
     Args:
         height: Height in pixels.
         margin: Left, right, top and bottom margin in pixels.
         more: Axes and other options.
     """
-    return {
-        "height": height,
-        "margin": dict(zip("lrtb", margin, strict=True)),
-        "paper_bgcolor": CLEAR,
-        "plot_bgcolor": CLEAR,
-        "font": FONT,
-        "showlegend": False,
-        "barmode": "overlay",
-        "bargap": 0.25,
-        "hoverlabel": {"align": "left", "font": FONT},
-        **more,
-    }
-
-
-def axis(**more: object) -> Plot:
-    """An axis without grid or frame."""
-    return {"showgrid": False, "zeroline": False, "automargin": False, "fixedrange": True, **more}
+    return {"height": height, "margin": dict(zip("lrtb", margin, strict=True)), **more}
 
 
 def signed_axis() -> Plot:
     """An axis of attributions: a line at zero, few ticks."""
-    return axis(zeroline=True, zerolinewidth=1, nticks=5, tickformat="~g")
+    return {"zeroline": True, "zerolinewidth": 1, "nticks": 5, "tickformat": "~g"}
 
 
 def band_names(edges_hz: Float[np.ndarray, " edges"]) -> list[str]:
@@ -204,7 +187,7 @@ def shares_plot(names: Sequence[str], shares: Sequence[float]) -> Plot:
         "textposition": "outside",
         "cliponaxis": False,
     }
-    across = axis(range=[0, 1.12], tickvals=[0, 0.5, 1], ticktext=["0", "50 %", "100 %"])
+    across: Plot = {"range": [0, 1.12], "tickvals": [0, 0.5, 1], "ticktext": ["0", "50 %", "100 %"]}
     return {"data": [trace], "layout": _rows_layout(names, across)}
 
 
@@ -221,7 +204,12 @@ def share_bars(names: Sequence[str], shares: Sequence[float]) -> Plot:
 def _rows_layout(names: Sequence[str], across: Plot) -> Plot:
     """A row for each name, the first on top, with room for the longest name."""
     count = len(names)
-    down = axis(tickvals=list(range(count)), ticktext=list(names), range=[count - 0.5, -0.5], ticklen=4)
+    down = {
+        "tickvals": list(range(count)),
+        "ticktext": list(names),
+        "range": [count - 0.5, -0.5],
+        "ticklen": 4,
+    }
     margin = (16 + 7 * max(map(len, names)), 34, 4, 26)
     return layout(ROW_PX * count + AROUND_PX, margin, xaxis=across, yaxis=down, hovermode="y")
 
@@ -236,6 +224,6 @@ def bands_layout(edges_hz: Sequence[float], vertical: Plot, height: int = BANDS_
     """
     places = list(range(0, len(edges_hz), max(1, (len(edges_hz) - 1) // 6)))
     names = [f"{edges_hz[place] / 1000:.2g}" for place in places]
-    across = axis(tickvals=[place - 0.5 for place in places], ticktext=names, ticklen=4)
+    across: Plot = {"tickvals": [place - 0.5 for place in places], "ticktext": names, "ticklen": 4}
     across["range"] = [-0.6, len(edges_hz) - 1.4]
     return layout(height, (48, 8, 8, 28), xaxis=across, yaxis=vertical, hovermode="x")

@@ -33,18 +33,7 @@ from wavshap_lightning.viz.theme import EN_DASH, number, percent
 
 ASSETS = Path(__file__).parent / "assets"
 NOTHING: Mapping[str, str] = MappingProxyType({})
-COLUMNS = (
-    "File",
-    "Label",
-    "Prediction",
-    "Probability",
-    "Target",
-    "Score",
-    "Sum",
-    "Gap",
-    "Most evidence",
-    "Note",
-)
+COLUMNS = ["File", "Label", "Prediction", "Probability", "Target", "Score", "Sum", "Gap", "Evidence", "Note"]
 SIGNS = {1: "for", -1: "against", 0: "unresolved"}
 
 

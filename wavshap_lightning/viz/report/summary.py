@@ -13,7 +13,6 @@ from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.report.charts import (
     GRAY,
     Plot,
-    axis,
     band_names,
     bands_layout,
     rgba,
@@ -173,7 +172,7 @@ def summary_charts(summary: ClassSummary) -> dict[str, tuple[str, Plot]]:
 def _plot(shares: MeanShares, edges_hz: Sequence[float]) -> Plot:
     upright = shares.kind == "bands"
     if upright:
-        vertical = axis(rangemode="tozero", tickformat=".0%", nticks=4)
+        vertical = {"rangemode": "tozero", "tickformat": ".0%", "nticks": 4}
         trace: Plot = share_bars(shares.names, shares.mean.tolist()) | {"y": shares.mean.tolist()}
         plot: Plot = {"data": [trace], "layout": bands_layout(edges_hz, vertical, SMALL_BANDS_PX)}
     else:

@@ -13,7 +13,6 @@ from wavshap_lightning.viz.panels import TICKS_HZ
 from wavshap_lightning.viz.report.charts import (
     GRAY,
     Plot,
-    axis,
     band_names,
     bars,
     layout,
@@ -24,8 +23,7 @@ from wavshap_lightning.viz.report.charts import (
 from wavshap_lightning.viz.sound import Samples, envelope, hz_to_mel, spectrogram_url
 from wavshap_lightning.viz.theme import AGAINST, EN_DASH, FOR, number, signed_norm
 
-MOST_UNITS, ENVELOPE_COLUMNS = 1500, 800
-"""Units and columns over time: no screen shows more."""
+ENVELOPE_COLUMNS = 800
 
 WAVEFORM_PX, SPECTROGRAM_PX, FRAMES_PX, LAYER_PX, LEAST_LAYERS_PX = 70, 200, 150, 18, 60
 GAP_PX, TOP_PX, BOTTOM_PX, LEFT_PX, RIGHT_PX = 34, 24, 38, 52, 8
@@ -83,7 +81,7 @@ def _waveform_row(waveform: Samples, sample_rate: int) -> Row:
     lower = {**line, "y": packed(least), "hoverinfo": "skip"}
     upper = {**line, "y": packed(greatest), "fill": "tonexty", "fillcolor": rgba(GRAY, 0.85)}
     upper["hovertemplate"] = "%{x:.3f} s<extra></extra>"
-    ends = axis(range=[-1.06 * peak, 1.06 * peak], tickvals=[0], ticktext=["0"])
+    ends = {"range": [-1.06 * peak, 1.06 * peak], "tickvals": [0], "ticktext": ["0"]}
     return Row("Waveform", WAVEFORM_PX, [lower, upper], ends)
 
 
@@ -94,19 +92,18 @@ def _spectrogram_row(view: ClipView) -> list[Row]:
     top_hz = view.sample_rate / 2
     ticks = np.array([tick for tick in TICKS_HZ if tick <= top_hz])
     named = {"tickvals": hz_to_mel(ticks).tolist(), "ticktext": [number(tick / 1000) for tick in ticks]}
-    vertical = axis(range=[0, float(hz_to_mel(np.array([top_hz]))[0])], **named)
+    vertical = dict(range=[0, float(hz_to_mel(np.array([top_hz]))[0])], **named)
     images = [] if view.waveform is None else [_picture(view.waveform, view.sample_rate)]
     if bands is None:
         return [Row("Spectrogram (kHz)", SPECTROGRAM_PX, [], vertical, images)]
     edges_hz = view.band_edges_hz
-    colored = {**_map(bands.merge(MOST_UNITS), band_names(edges_hz)), "y": packed(hz_to_mel(edges_hz))}
+    colored = {**_map(bands, band_names(edges_hz)), "y": packed(hz_to_mel(edges_hz))}
     heading = "Spectrogram (kHz), colored by the attribution of each band"
     return [Row(heading, SPECTROGRAM_PX, [colored], vertical, images)]
 
 
 def _picture(waveform: Samples, sample_rate: int) -> Plot:
-    hop = STFT.hop * max(1, -(-len(waveform) // (STFT.hop * MOST_UNITS)))
-    count, first = -(-len(waveform) // hop), (hop - STFT.window) // 2
+    hop, count, first = STFT.hop, -(-len(waveform) // STFT.hop), (STFT.hop - STFT.window) // 2
     top = float(hz_to_mel(np.array([sample_rate / 2.0]))[0])
     return {
         "source": spectrogram_url(waveform, TimeGrid(count, hop, STFT.window, first, sample_rate)),
@@ -144,10 +141,7 @@ def _map(shown: Units, names: list[str]) -> Plot:
     }
 
 
-def _frame_row(found: Units, heading: str) -> Row:
-    frames = found.merge(MOST_UNITS)
-    if frames.merged > 1:
-        heading += f"; {frames.merged} neighbors are drawn as one, whose interval is an upper bound"
+def _frame_row(frames: Units, heading: str) -> Row:
     spans = zip(frames.grid.start_s(), frames.grid.end_s(), strict=True)
     names = [f"{start:.3f}{EN_DASH}{end:.3f} s" for start, end in spans]
     width = frames.grid.hop_samples / frames.grid.sample_rate
@@ -161,9 +155,9 @@ def _layer_row(view: ClipView) -> list[Row]:
         return []
     count = len(found.values)
     names = [f"layer {layer}" for layer in range(count)]
-    traces = [{**_map(found.merge(MOST_UNITS), names), "y": list(range(count))}]
+    traces = [{**_map(found, names), "y": list(range(count))}]
     height = max(LEAST_LAYERS_PX, LAYER_PX * count)
-    return [Row("Attribution of each layer and frame", height, traces, axis(dtick=1 if count < 8 else 4))]
+    return [Row("Attribution of each layer and frame", height, traces, {"dtick": 1 if count < 8 else 4})]
 
 
 def _stacked(rows: list[Row], duration_s: float) -> Plot:
@@ -182,7 +176,7 @@ def _stacked(rows: list[Row], duration_s: float) -> Plot:
             {"text": row.heading, "xref": "paper", "yref": f"{name} domain", "x": 0, "y": 1, **style}
         )
         top -= row.height_px + GAP_PX
-    seconds = axis(range=[0, duration_s], anchor=f"y{len(rows)}", ticksuffix=" s", nticks=12)
+    seconds: Plot = {"range": [0, duration_s], "anchor": f"y{len(rows)}", "ticksuffix": " s", "nticks": 12}
     seconds |= {"fixedrange": False, "minallowed": 0, "maxallowed": duration_s}
     marks = {"images": images, "annotations": titles, "hovermode": "x", "dragmode": "zoom"}
     margin = (LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX)

@@ -5,6 +5,12 @@
   const body = document.querySelector("#table tbody");
   const options = { displayModeBar: false, responsive: true, doubleClick: "reset" };
   const SEEK_S = 0.1, FAR_S = 1, PRINT_PX = 850, PRINT_CHART_PX = 400, PRINT_SMALL_PX = 400; // before the print's zoom
+  const FONT = { family: 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif', size: 12 };
+  const AXIS = { showgrid: false, zeroline: false, automargin: false, fixedrange: true };
+  const SHARED = { // by all plots
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: FONT, showlegend: false, barmode: "overlay",
+    bargap: 0.25, hoverlabel: { align: "left", font: FONT }, template: { layout: { xaxis: AXIS, yaxis: AXIS } },
+  };
   let open = -1;
 
   const count = Number(document.body.dataset.clips);
@@ -30,7 +36,7 @@
   }
 
   function draw(place, plot) {
-    return Plotly.newPlot(place, plot.data.map(named), plot.layout, options);
+    return Plotly.newPlot(place, plot.data.map(named), { ...SHARED, ...plot.layout }, options);
   }
 
   async function show(index) {
