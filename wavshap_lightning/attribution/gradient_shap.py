@@ -60,6 +60,10 @@ def gradient_shap(
         AttributionError: If input, score, target, baselines and views do not fit together, a number on the
             way is not finite, or the baselines of a distribution come to an end.
 
+    Warns:
+        UserWarning: If the input does not influence a target, or a tolerance was not reached: the record then
+            names the units that are not resolved.
+
     >>> from wavshap_lightning.attribution.baselines import BaselineSet
     >>> weights = torch.tensor([[1.0, 0.0], [2.0, -1.0], [0.0, 3.0]])
     >>> baselines = BaselineSet(torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]))
