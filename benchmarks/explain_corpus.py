@@ -87,8 +87,8 @@ def write_model(folder: Path) -> Path:
 def explain(model: Path, manifest: Path, out: Path, devices: int) -> None:
     """Run the command."""
     words: Sequence[object] = (
-        *(sys.executable, ROOT / "explain.py", model, "--corpus", "manifest", "--root", manifest),
-        *("--split", "all", "--out", out, "--draws", "16", "--no-report"),
+        *(sys.executable, ROOT / "explain.py", "corpus", model, "--corpus", "manifest", "--root", manifest),
+        *("--split", "all", "--out", out, "--num_draws", "16", "--report=false"),
         *("--accelerator", "cpu", "--devices", devices),
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

@@ -163,7 +163,16 @@ def out(tmp_path):
 @pytest.fixture
 def few(out):
     """Arguments: into `out`, with few draws and no figures."""
-    return ("--out", out, "--draws", "8", "--stages", "frames,layers", "--no-report", "--no-figures")
+    return (
+        "--out",
+        out,
+        "--num_draws",
+        "8",
+        "--stages",
+        "frames,layers",
+        "--report=false",
+        "--figures=false",
+    )
 
 
 @pytest.fixture

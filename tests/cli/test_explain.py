@@ -32,7 +32,7 @@ def without_seconds(rows):
 
 
 def test_a_clip_leaves_figure_numbers_sounds_and_a_row(quick, out, clip, read_csv):
-    assert quick(clip, "--figures") == 0
+    assert quick(clip, "--figures=true") == 0
     assert files_of(out).keys() == {
         "summary.csv",
         *(f"clips/{STEM}.{suffix}" for suffix in ("json", "npz", "png")),
@@ -46,7 +46,7 @@ def test_a_clip_leaves_figure_numbers_sounds_and_a_row(quick, out, clip, read_cs
 
 
 def test_numbers_are_those_of_python(quick, out, clip, classifier):
-    assert quick(clip, "--target", "sad", "--score", "logit", "--seed", "3", "--waveform") == 0
+    assert quick(clip, "--target", "sad", "--score", "logit", "--seed", "3", "--waveform=true") == 0
     saved = load_clip(out / "clips", STEM)
     found = explain(classifier, clip, "sad", score="logit", seed=3, num_draws=8)
     assert saved.arrays["frame_attribution"] == pytest.approx(
@@ -70,7 +70,7 @@ def test_many_clips_are_a_line_each(quick, clip, capsys):
     for index in range(6):
         shutil.copy(clip, clip.with_name(f"{index}.wav"))
     clip.unlink()
-    assert quick(clip.parent, "--no-sounds") == 0
+    assert quick(clip.parent, "--sounds=false") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("]")[0] for line in lines[:6]] == [f"[{count}/6" for count in range(1, 7)]
     assert lines[6].startswith("6 of 6 clips explained: ")
@@ -78,9 +78,9 @@ def test_many_clips_are_a_line_each(quick, clip, capsys):
 
 
 def test_the_same_command_twice_gives_the_same_files(quick, out, clip, tmp_path, read_csv):
-    assert quick(clip, "--figures") == 0
+    assert quick(clip, "--figures=true") == 0
     out.rename(tmp_path / "before")
-    assert quick(clip, "--figures") == 0
+    assert quick(clip, "--figures=true") == 0
     before, after = files_of(tmp_path / "before"), files_of(out)
     rows = [without_seconds(read_csv(folder / "summary.csv")) for folder in (tmp_path / "before", out)]
     assert rows[0] == rows[1]
@@ -90,7 +90,7 @@ def test_the_same_command_twice_gives_the_same_files(quick, out, clip, tmp_path,
 
 
 def test_without_audio_a_clip_is_made_that_can_be_heard(quick, out, read_csv):
-    assert quick("--figures") == 0
+    assert quick("--figures=true") == 0
     assert 1 < len(load_audio(out / "sounds" / "example.wav")) / 16_000 < 3
     (row,) = read_csv(out / "summary.csv")
     assert row["label"] == "angry"
@@ -120,7 +120,7 @@ def test_a_manifest_brings_labels_and_what_is_missing_is_a_row(quick, out, clip,
 
 
 def test_every_class_side_by_side(quick, out, clip, classifier):
-    assert quick(clip, "--target", "all", "--figures") == 0
+    assert quick(clip, "--target", "all", "--figures=true") == 0
     numbers = json.loads((out / "clips" / f"{STEM}.json").read_text())
     assert numbers["target"] == numbers["prediction"]
     assert tuple(numbers["by_target"]) == classifier.labels
@@ -139,7 +139,7 @@ def test_a_margin(quick, out, clip):
 
 def test_words_of_an_alignment(quick, out, clip, tmp_path):
     (tmp_path / "words.csv").write_text("text,start_s,end_s\nmary,0.05,0.2\nrolled,0.2,9.0\n")
-    assert quick(clip, "--segments", tmp_path / "words.csv") == 0
+    assert quick(clip, "--alignments", tmp_path / "words.csv") == 0
     segments = json.loads((out / "clips" / f"{STEM}.json").read_text())["segments"]
     assert [row["text"] for row in segments] == ["mary", "rolled", ""]
     assert segments[1]["end_s"] == pytest.approx(0.5)
@@ -149,7 +149,7 @@ def test_a_folder_of_alignments_by_name(quick, out, clip, tmp_path):
     shutil.copy(clip, clip.with_name("other.wav"))
     (tmp_path / "words").mkdir()
     (tmp_path / "words" / "other.csv").write_text("text,start_s,end_s\nmary,0.05,0.2\n")
-    assert quick(clip.parent, "--segments", tmp_path / "words") == 0
+    assert quick(clip.parent, "--alignments", tmp_path / "words") == 0
     numbers = {stem: json.loads((out / "clips" / f"{stem}.json").read_text()) for stem in (STEM, "other")}
     assert numbers["other"]["segments"][0]["text"] == "mary"
     assert {row["text"] for row in numbers[STEM]["segments"]} <= {"speech", "pause", ""}
@@ -159,7 +159,7 @@ def test_a_folder_of_alignments_by_name(quick, out, clip, tmp_path):
 def test_one_alignment_for_several_clips_is_refused(quick, clip, tmp_path, capsys):
     shutil.copy(clip, clip.with_name("other.wav"))
     (tmp_path / "words.csv").write_text("text,start_s,end_s\nmary,0.05,0.2\n")
-    assert quick(clip.parent, "--segments", tmp_path / "words.csv") == 2
+    assert quick(clip.parent, "--alignments", tmp_path / "words.csv") == 2
     assert "there are 2 clips" in capsys.readouterr().err
 
 
@@ -167,11 +167,11 @@ def test_recordings_to_compare_with(quick, out, clip, tmp_path):
     other = tmp_path / "other" / "b.wav"
     other.parent.mkdir()
     shutil.copy(clip, other)
-    assert quick(clip, "--baseline", "other_clips", "--baseline-clips", other.parent) == 0
+    assert quick(clip, "--baselines", "other_clips", "--recordings", other.parent) == 0
     settings = json.loads((out / "clips" / f"{STEM}.json").read_text())["settings"]
     assert settings["baselines"] == "other_clips"
-    assert quick(clip, "--baseline", "other_clips") == 2
-    assert quick(clip, "--baseline-clips", other) == 2
+    assert quick(clip, "--baselines", "other_clips") == 2
+    assert quick(clip, "--recordings", other) == 2
 
 
 def test_what_was_written_is_not_searched_for_audio(quick, out, clip, read_csv, run_explain, checkpoint):
@@ -179,7 +179,15 @@ def test_what_was_written_is_not_searched_for_audio(quick, out, clip, read_csv, 
     for _ in range(2):
         assert (
             run_explain(
-                checkpoint, clip.parent, "--out", below, "--draws", "4", "--stages", "frames", "--no-report"
+                checkpoint,
+                clip.parent,
+                "--out",
+                below,
+                "--num_draws",
+                "4",
+                "--stages",
+                "frames",
+                "--report=false",
             )
             == 0
         )
@@ -190,7 +198,7 @@ def test_the_page_of_all_clips(run_explain, checkpoint, out, clip):
     pytest.importorskip("wavshap_lightning.viz.report")
     broken = clip.with_name("broken.wav")
     broken.write_bytes(b"RIFF")
-    few = ("--draws", "2", "--stages", "frames", "--no-figures", "--no-sounds")
+    few = ("--num_draws", "2", "--stages", "frames", "--figures=false", "--sounds=false")
     assert run_explain(checkpoint, clip, broken, "--out", out, *few) == 1
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "a clip &lt;b&gt;.wav" in page

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from wavshap_lightning.cli.clips import ClipExplainer
+
 pytestmark = pytest.mark.usefixtures("surroundings")
 
 NOISE = 0.1 * np.random.default_rng(0).standard_normal(8_000)
@@ -53,12 +55,12 @@ def test_each_is_a_row_and_the_rest_is_explained(run_explain, checkpoint, odd, t
     arguments = (
         "--out",
         tmp_path / "out",
-        "--draws",
+        "--num_draws",
         "2",
         "--stages",
         "frames",
-        "--no-figures",
-        "--no-report",
+        "--figures=false",
+        "--report=false",
     )
     assert run_explain(checkpoint, odd, *arguments) == 1
     rows = {os.path.relpath(row["clip"], odd): row for row in read_csv(tmp_path / "out" / "summary.csv")}
@@ -88,7 +90,15 @@ def test_a_name_that_is_no_text(run_explain, checkpoint, tmp_path, read_csv):
     soundfile.write(tmp_path / "plain.wav", NOISE, 16_000)
     (tmp_path / "plain.wav").rename(path)
     status = run_explain(
-        checkpoint, path, "--out", tmp_path / "out", "--draws", "2", "--stages", "frames", "--no-report"
+        checkpoint,
+        path,
+        "--out",
+        tmp_path / "out",
+        "--num_draws",
+        "2",
+        "--stages",
+        "frames",
+        "--report=false",
     )
     (row,) = read_csv(tmp_path / "out" / "summary.csv")
     assert (status, row["status"]) in ((0, "ok"), (2, "failed"))  # not every libsndfile opens it
@@ -96,12 +106,10 @@ def test_a_name_that_is_no_text(run_explain, checkpoint, tmp_path, read_csv):
 
 
 def test_running_out_of_memory_is_a_reason(run_explain, checkpoint, clip, tmp_path, read_csv, monkeypatch):
-    from wavshap_lightning.cli import run as explain_run
-
     def explode(work, item):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(explain_run, "explain_item", explode)
-    assert run_explain(checkpoint, clip, "--out", tmp_path / "out", "--no-report") == 2
+    monkeypatch.setattr(ClipExplainer, "explain", explode)
+    assert run_explain(checkpoint, clip, "--out", tmp_path / "out", "--report=false") == 2
     (row,) = read_csv(tmp_path / "out" / "summary.csv")
     assert "allocate memory" in row["reason"]

@@ -1,4 +1,4 @@
-"""`explain.py --compare` and `--epochs`: the same clips under other classifiers."""
+"""`explain.py compare`: the same clips under other classifiers."""
 
 from __future__ import annotations
 
@@ -32,13 +32,19 @@ def run(checkpoint, other_checkpoint, tmp_path):
 
 
 @pytest.fixture
+def compare(run_explain, checkpoint, few):
+    """`(*arguments) -> exit status` of `explain.py compare`, with few draws and no figures."""
+    return lambda *arguments: run_explain("compare", checkpoint, *few, *arguments)
+
+
+@pytest.fixture
 def compared(out):
     """`() -> numbers` of the comparison of the clip."""
     return lambda: json.loads((out / "compare" / f"{STEM}.json").read_text())
 
 
-def test_two_models(quick, out, clip, other_checkpoint, compared):
-    assert quick(clip, "--compare", other_checkpoint, "--figures") == 0
+def test_two_models(compare, out, clip, other_checkpoint, compared):
+    assert compare(clip, "--others", other_checkpoint, "--figures=true") == 0
     numbers = compared()
     frames = numbers["stages"]["frames"]["frames"]
     (other,) = frames["others"]
@@ -51,11 +57,11 @@ def test_two_models(quick, out, clip, other_checkpoint, compared):
 
 
 def test_several_models_are_each_compared_with_the_first(
-    quick, clip, checkpoint, other_checkpoint, compared, tmp_path
+    compare, clip, checkpoint, other_checkpoint, compared, tmp_path
 ):
     """The first under another name does not differ from itself."""
     again = shutil.copy(checkpoint, tmp_path / "again.ckpt")
-    assert quick("--compare", other_checkpoint, clip, "--compare", again, "--figures") == 0
+    assert compare("--others", f"{other_checkpoint},{again}", clip, "--figures=true") == 0
     numbers = compared()
     assert [model["model"] for model in numbers["models"]] == list(
         map(str, (checkpoint, other_checkpoint, again))
@@ -68,7 +74,7 @@ def test_several_models_are_each_compared_with_the_first(
 
 @pytest.mark.parametrize("wanted", ["all", "1"])
 def test_epochs_of_a_run(run_explain, run, clip, out, few, compared, wanted):
-    assert run_explain(run, clip, "--epochs", wanted, *few) == 0
+    assert run_explain("compare", run, clip, "--epochs", wanted, *few) == 0
     numbers = compared()
     assert [model["model"] for model in numbers["models"]] == ["epoch 0", "epoch 1"]
     assert len(numbers["stages"]["layers"]["layers"]["others"]) == 1
@@ -77,13 +83,13 @@ def test_epochs_of_a_run(run_explain, run, clip, out, few, compared, wanted):
 def test_other_files_beside_the_checkpoints_are_left_alone(run_explain, run, clip, few, compared):
     for name in ("notes.ckpt", "epoch_of_another.ckpt"):
         (run / "checkpoints" / name).write_text("no checkpoint")
-    assert run_explain(run, clip, "--epochs", "all", *few) == 0
+    assert run_explain("compare", run, clip, "--epochs", "all", *few) == 0
     assert [model["model"] for model in compared()["models"]] == ["epoch 0", "epoch 1"]
 
 
 def test_any_epoch_may_be_the_first(run_explain, run, clip, few, compared):
     model = run / "checkpoints" / "last.ckpt"
-    assert run_explain(model, clip, "--epochs", "0,1", *few) == 0
+    assert run_explain("compare", model, clip, "--epochs", "0,1", *few) == 0
     assert [one["model"] for one in compared()["models"]] == ["epoch 1", "epoch 0", "epoch 1"]
     before, same = compared()["stages"]["frames"]["frames"]["others"]
     assert np.any(before["difference"])
@@ -98,23 +104,23 @@ def test_any_epoch_may_be_the_first(run_explain, run, clip, few, compared):
     ],
 )
 def test_an_epoch_that_was_not_kept_is_told(run_explain, run, clip, out, few, capsys, wanted, said):
-    assert run_explain(run, clip, "--epochs", wanted, *few) == 2
+    assert run_explain("compare", run, clip, "--epochs", wanted, *few) == 2
     assert said in capsys.readouterr().err
     assert not out.exists()
 
 
-def test_a_model_without_epochs_is_told(quick, clip, checkpoint, capsys):
+def test_a_model_without_epochs_is_told(compare, clip, checkpoint, capsys):
     """A single checkpoint, and a folder that is no run."""
-    assert quick(clip, "--epochs", "all") == 2
+    assert compare(clip, "--epochs", "all") == 2
     assert "has checkpoints of the epochs none, and no other" in capsys.readouterr().err
 
 
-def test_the_same_backbone_is_held_once(checkpoint, other_checkpoint, classifier):
-    from wavshap_lightning.cli.clips import prepare
-    from wavshap_lightning.cli.compare import open_rivals
-    from wavshap_lightning.cli.options import read_options
+def test_nothing_to_compare_with_is_told(compare, clip, capsys):
+    assert compare(clip) == 2
+    assert "give models to compare with, or epochs of the run" in capsys.readouterr().err
 
-    options = read_options([str(checkpoint), "--compare", str(other_checkpoint)])
-    rivals = open_rivals(options, prepare(options, classifier))
-    assert rivals.classifiers[0].backbone is classifier.backbone
-    assert rivals.classifiers[0].head is not classifier.head
+
+def test_another_model_that_is_missing_is_told_before_any_work(compare, clip, out, capsys):
+    assert compare(clip, "--others", "missing.ckpt") == 2
+    assert "model=missing.ckpt" in capsys.readouterr().err
+    assert not (out / "clips").exists()

@@ -16,8 +16,8 @@ import soundfile
 import torch
 
 from wavshap_lightning.attribution.estimation.problem import Problem
-from wavshap_lightning.cli import corpus as explain_job
-from wavshap_lightning.cli import corpus as explain_merge
+from wavshap_lightning.cli import corpus as corpus_command
+from wavshap_lightning.cli.clips import ClipExplainer
 from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.explainer.files import load_clip
 
@@ -25,21 +25,21 @@ pytestmark = pytest.mark.usefixtures("surroundings")
 
 REPOSITORY = Path(__file__).parents[2]
 LABELS = ("angry", "happy", "sad")
-FEW = ("--draws", "8", "--stages", "frames,layers", "--accelerator", "cpu")
+FEW = ("--num_draws", "8", "--stages", "frames,layers", "--accelerator", "cpu")
 
 
 @pytest.fixture(scope="module")
 def straight(corpus, checkpoint, run_explain, tmp_path_factory):
     """The folder of a run that nothing disturbed."""
     out = tmp_path_factory.mktemp("straight")
-    assert run_explain(checkpoint, *asked(corpus, out)) == 1
+    assert run_explain("corpus", checkpoint, *asked(corpus, out)) == 1
     return out
 
 
 @pytest.fixture
 def quick(run_explain, checkpoint, corpus, tmp_path):
     """`(*arguments) -> exit status`, into `out`."""
-    return lambda *arguments: run_explain(checkpoint, *asked(corpus, tmp_path / "out"), *arguments)
+    return lambda *arguments: run_explain("corpus", checkpoint, *asked(corpus, tmp_path / "out"), *arguments)
 
 
 @pytest.fixture
@@ -50,13 +50,13 @@ def out(tmp_path):
 @pytest.fixture
 def explained(monkeypatch):
     """The stems of the clips that are explained from here on."""
-    stems, explain_item = [], explain_job.explain_item
+    stems, explain = [], ClipExplainer.explain
 
     def noted(work, item):
         stems.append(item.stem)
-        return explain_item(work, item)
+        return explain(work, item)
 
-    monkeypatch.setattr(explain_job, "explain_item", noted)
+    monkeypatch.setattr(ClipExplainer, "explain", noted)
     return stems
 
 
@@ -110,7 +110,7 @@ def test_what_each_emotion_is_heard_from(straight, read_csv):
 def test_two_processes_write_what_one_does(straight, corpus, checkpoint, out):
     """Each clip is explained once, by one of them."""
     arguments = (*asked(corpus, out), "--devices", "2", "--strategy", "ddp")
-    done = run_apart([str(REPOSITORY / "explain.py")], checkpoint, *arguments)
+    done = run_apart([str(REPOSITORY / "explain.py")], "corpus", checkpoint, *arguments)
     assert done.returncode == 1, done.stderr
     assert done.stdout.splitlines() == [
         "6 clips: the test clips of manifest (small-official, official)",
@@ -140,7 +140,7 @@ KILLED = """
 
 def test_a_killed_run_goes_on(straight, corpus, checkpoint, out, quick, explained):
     """Two clips are finished; of the third the arrays lie there, and numbers that were never named."""
-    done = run_apart(["-c", textwrap.dedent(KILLED)], checkpoint, *asked(corpus, out))
+    done = run_apart(["-c", textwrap.dedent(KILLED)], "corpus", checkpoint, *asked(corpus, out))
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert len(list((out / "records").iterdir())) == 2
     assert len(list((out / "clips").glob(".*.unfinished"))) == 1
@@ -187,7 +187,7 @@ def test_what_was_explained_of_other_content_is_done_again(
 
     def again(model, *more):
         explained.clear()
-        assert run_explain(model, *asked(moved / "clips.csv", out), "--no-report", *more) == 1
+        assert run_explain("corpus", model, *asked(moved / "clips.csv", out), "--report=false", *more) == 1
         return len(explained) - 1  # but for the one that fails
 
     assert again(checkpoint) == 5
@@ -201,16 +201,16 @@ def test_what_was_explained_of_other_content_is_done_again(
 
 
 def test_an_interruption_keeps_what_is_finished(straight, quick, out, monkeypatch, capsys):
-    explain_item, count = explain_job.explain_item, iter(range(9))
+    explain, count = ClipExplainer.explain, iter(range(9))
 
     def interrupted(work, item):
         if next(count) == 2:
             raise KeyboardInterrupt
-        return explain_item(work, item)
+        return explain(work, item)
 
-    monkeypatch.setattr(explain_job, "explain_item", interrupted)
+    monkeypatch.setattr(ClipExplainer, "explain", interrupted)
     assert quick() == 130
-    assert "interrupted: 2 of 6 clips are done; the same command goes on" in capsys.readouterr().err
+    assert "interrupted: 2 of 6 clips are done; the same command resumes" in capsys.readouterr().err
     signal.signal(signal.SIGINT, signal.default_int_handler)
     assert not (out / "summary.csv").exists()
     assert quick() == 1
@@ -218,7 +218,7 @@ def test_an_interruption_keeps_what_is_finished(straight, quick, out, monkeypatc
 
 
 def test_the_longest_clips_come_first(quick, explained):
-    assert quick("--no-report") == 1
+    assert quick("--report=false") == 1
     assert explained == ["clip 2", "clip 4", "clip 1", "clip 3", "clip 0", "clip 5"]
 
 
@@ -231,7 +231,7 @@ def test_memory_that_runs_out_halves_the_chunk(straight, quick, out, monkeypatch
         return gradients(self, positions)
 
     monkeypatch.setattr(Problem, "gradients", greedy)
-    assert quick("--no-report") == 1
+    assert quick("--report=false") == 1
     assert [row["status"] for row in read_csv(out / "summary.csv")] == ["ok"] * 5 + ["failed"]
     found, expected = (load_clip(folder / "clips", "clip 0").arrays for folder in (out, straight))
     for name, array in expected.items():
@@ -243,32 +243,32 @@ def test_a_clip_that_does_not_fit_is_a_row(quick, out, monkeypatch, read_csv):
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(Problem, "gradients", greedy)
-    assert quick("--no-report") == 2
+    assert quick("--report=false") == 2
     rows = read_csv(out / "summary.csv")
     assert all("does not hold a single draw" in row["reason"] for row in rows[:5])
 
 
 def test_a_clip_that_fails_later_leaves_nothing_of_before(quick, out, monkeypatch):
-    assert quick("--no-report", "--figures") == 1
+    assert quick("--report=false", "--figures=true") == 1
     assert (out / "clips" / "clip 0.png").is_file()
     monkeypatch.setattr(Problem, "gradients", lambda *_: (_ for _ in ()).throw(RuntimeError("no")))
-    assert quick("--no-report", "--seed", "3") == 2
+    assert quick("--report=false", "--seed", "3") == 2
     assert not list((out / "clips").iterdir())
 
 
 def test_a_page_of_some_clips_says_so_and_sums_up_all(straight, quick, out, monkeypatch):
-    monkeypatch.setattr(explain_merge, "MOST_CLIPS", 3)
+    monkeypatch.setattr(corpus_command, "MAX_PAGE_CLIPS", 3)
     assert quick() == 1
     page, whole = ((folder / "report.html").read_text() for folder in (out, straight))
     assert "<bdi>clip 2.wav</bdi>" in page
     assert "These are 3 of 6 clips" in page
     assert "These are" not in whole
-    start = 'id="emotion-plots"'
+    start = 'id="summary-plots"'
     summaries = [text[text.index(start) :].split("</script>")[0] for text in (page, whole)]
     assert summaries[0] == summaries[1]
 
 
 def test_a_page_that_would_be_large_has_fewer_clips(straight, quick, out, monkeypatch):
-    monkeypatch.setattr(explain_merge, "MOST_BYTES", (straight / "report.html").stat().st_size - 1)
+    monkeypatch.setattr(corpus_command, "MAX_PAGE_BYTES", (straight / "report.html").stat().st_size - 1)
     assert quick() == 1
     assert "These are 5 of 6 clips" in (out / "report.html").read_text()

@@ -14,7 +14,7 @@ from wavshap_lightning.explainer.settings import ExplainSettings
 
 pytestmark = pytest.mark.usefixtures("surroundings")
 
-FEW = ("--draws", "8", "--no-report", "--no-figures", "--no-sounds")
+FEW = ("--num_draws", "8", "--report=false", "--figures=false", "--sounds=false")
 STEM = "a clip _b_"
 
 
@@ -27,6 +27,12 @@ def out(tmp_path):
 def run(run_explain, checkpoint, out):
     """`(*arguments) -> exit status`, into `out`."""
     return lambda *arguments: run_explain(checkpoint, *arguments, "--out", out)
+
+
+@pytest.fixture
+def score(run_explain, checkpoint, out):
+    """`(*arguments) -> exit status` of `explain.py scorecard`, into `out`."""
+    return lambda *arguments: run_explain("scorecard", checkpoint, *arguments, "--out", out)
 
 
 @pytest.fixture
@@ -61,17 +67,6 @@ def test_families_that_are_none_are_told_before_any_work(run, clip, out, capsys,
     assert not (out / "clips").exists()
 
 
-def test_layers_that_take_gigabytes_are_left_out_unless_they_were_named(
-    run, clip, numbers, monkeypatch, capsys
-):
-    monkeypatch.setattr("wavshap_lightning.explainer.stages.MAX_LAYERS_BYTES", 1000)
-    assert run(clip, *FEW) == 0
-    assert set(numbers()["stages"]) == {"frames", "waveform"}
-    assert any("their path was left out" in words for words in numbers()["warnings"])
-    assert run(clip, *FEW, "--stages", "frames,layers") == 2
-    assert "leave 'layers' out" in capsys.readouterr().err
-
-
 @pytest.fixture
 def two_methods(monkeypatch):
     """Instead of eight: the command is tried here, not the methods."""
@@ -83,10 +78,10 @@ def two_methods(monkeypatch):
 
 
 @pytest.mark.usefixtures("two_methods")
-def test_a_scorecard_of_clips_is_a_table_a_picture_and_verdicts(run, clip, out, read_csv, capsys):
+def test_a_scorecard_of_clips_is_a_table_a_picture_and_verdicts(score, clip, out, read_csv, capsys):
     broken = clip.with_name("broken.wav")
     broken.write_bytes(b"RIFF")
-    assert run(clip.parent, "--scorecard") == 1
+    assert score(clip.parent) == 1
     rows = read_csv(out / "scorecard.csv")
     assert {row["method"] for row in rows} == {"gradient_shap", "saliency", "random", "energy", "edges"}
     assert (out / "scorecard.png").stat().st_size > 10_000
@@ -101,8 +96,8 @@ def test_a_scorecard_of_clips_is_a_table_a_picture_and_verdicts(run, clip, out, 
 
 
 @pytest.mark.usefixtures("two_methods")
-def test_a_second_head_is_asked_how_far_maps_agree(run, clip, checkpoint, out, read_csv):
-    assert run(clip, "--scorecard", "--compare", checkpoint) == 0
+def test_a_second_head_is_asked_how_far_maps_agree(score, clip, checkpoint, out, read_csv):
+    assert score(clip, "--others", checkpoint) == 0
     agreed = {
         row["method"]: row["mean"]
         for row in read_csv(out / "scorecard.csv")
@@ -112,25 +107,16 @@ def test_a_second_head_is_asked_how_far_maps_agree(run, clip, checkpoint, out, r
 
 
 @pytest.mark.usefixtures("two_methods")
-def test_a_scorecard_of_labels_takes_them_from_the_manifest(run, clip, out, tmp_path, capsys):
-    assert run(clip, "--scorecard", "--target", "label") == 2
+def test_a_scorecard_of_labels_takes_them_from_the_manifest(score, clip, out, tmp_path, capsys):
+    assert score(clip, "--target", "label") == 2
     assert "has no label" in capsys.readouterr().err
     length_s = len(load_audio(clip)) / 16_000
     save_manifest(tmp_path / "m.jsonl", [Clip(clip, "sad", start_s=0.0, end_s=length_s)])
-    assert run(tmp_path / "m.jsonl", "--scorecard", "--target", "label") == 0
+    assert score(tmp_path / "m.jsonl", "--target", "label") == 0
     assert (out / "scorecard.csv").is_file()
 
 
-def test_a_scorecard_of_one_class_is_refused(run, clip, out, capsys):
-    assert run(clip, "--scorecard", "--target", "sad") == 2
-    assert "target='sad' does not go with --scorecard" in capsys.readouterr().err
-    assert not out.exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("epochs", "all"), ("families", "noise,time_shifted")], ids=["epochs", "families"]
-)
-def test_a_scorecard_refuses_what_it_would_not_heed(run, clip, out, capsys, name, value):
-    assert run(clip, "--scorecard", f"--{name}", value) == 2
-    assert f"{name}={value} does not go with --scorecard, whose " in capsys.readouterr().err
+def test_a_scorecard_of_one_class_is_refused(score, clip, out, capsys):
+    assert score(clip, "--target", "sad") == 2
+    assert "Expected a typing.Literal['predicted', 'label']" in capsys.readouterr().err
     assert not out.exists()

@@ -1,95 +1,133 @@
-"""The arguments of `explain.py`: defaults, a configuration, the help."""
+"""The arguments of `explain.py`: defaults, a configuration, lists, and help that fits on a screen."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from wavshap_lightning.cli.clips import Item, find_items, name_items, safe_stem
-from wavshap_lightning.cli.options import build_parser, read_options
+from wavshap_lightning.cli.clips import ClipOptions, find_items, name_items, safe_stem
+from wavshap_lightning.cli.explain import COMMANDS
+from wavshap_lightning.cli.options import read_arguments
+from wavshap_lightning.cli.output import Output
+from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.settings import FAMILIES, METHODS, STAGES, ScoreKind
+from wavshap_lightning.explainer.settings import FAMILIES, METHODS, STAGES, ExplainSettings, ScoreKind
+
+MAX_LINES, MAX_COLUMNS = 45, 100
 
 
-def test_options_may_stand_between_the_clips():
-    options = read_options(["model", "a.wav", "--draws", "8", "b.wav"])
-    assert (options.model, options.audio, options.draws) == ("model", ["a.wav", "b.wav"], 8)
+@pytest.fixture
+def read():
+    """`(*words) -> arguments` of a command like that of `explain.py`."""
+
+    def command(
+        model: str,
+        audio: list[str],
+        clip: ClipOptions,
+        settings: ExplainSettings,
+        output: Output,
+        *,
+        device: str = "cpu",
+    ) -> int:
+        """Explain recordings."""
+
+    def read(*words, **defaults):
+        return read_arguments(
+            command, words, prog="explain.py", epilog="", defaults=defaults, hide_shared=False
+        )
+
+    return read
 
 
-def test_a_configuration_holds_where_the_command_line_says_nothing(tmp_path):
+def test_options_may_stand_between_the_recordings(read):
+    found = read("model", "a.wav", "--num_draws", "8", "b.wav")
+    assert (found["model"], found["audio"]) == ("model", ["a.wav", "b.wav"])
+    assert found["settings"] == ExplainSettings(num_draws=8)
+
+
+def test_every_field_of_the_settings_is_an_option(read):
+    values = {"method": "integrated_gradients", "score": "logit", "baselines": "silence"}
+    numbers = {"num_baselines": 1, "num_draws": 16, "seed": 3, "chunk_size": 2, "num_bands": 12}
+    words = [f"--{name}={value}" for name, value in {**values, **numbers}.items()]
+    found = read("model", *words, "--stages=frames", "--decibels=true", "--segments=[[0.0, 0.5]]")["settings"]
+    expected = ExplainSettings(stages=STAGES[:1], **values, **numbers, decibels=True, segments=[(0.0, 0.5)])
+    assert found == expected
+
+
+def test_a_configuration_holds_where_the_command_line_says_nothing(tmp_path, read):
     config = tmp_path / "explain.yaml"
     config.write_text(
-        "target: happy\nmax_seconds: 2.5\nstages: [frames, layers]\nfigures: false\nbaseline-clips: [a, b]\n"
-        "tolerance: null\nwaveform: true\nscores_only: false\n"
+        "target: happy\nmax_seconds: 2.5\nstages: [frames, layers]\nfigures: false\nrecordings: [a, b]\n"
+        "tolerance: null\nwaveform: true\n"
     )
-    options = read_options(["model", "a.wav", "--config", str(config), "--target", "sad"])
-    assert (options.target, options.max_seconds, options.stages) == ("sad", 2.5, "frames,layers")
-    assert (options.figures, options.waveform, options.scores_only) == (False, True, False)
-    assert options.baseline_clips == ["a", "b"]
-    assert options.audio == ["a.wav"]
+    found = read("model", "a.wav", "--config", str(config), "--target", "sad")
+    assert found["clip"] == ClipOptions(target="sad", recordings=["a", "b"])
+    assert found["settings"] == ExplainSettings(max_seconds=2.5, stages=["frames", "layers"])
+    assert (found["output"].figures, found["output"].waveform) == (False, True)
+    assert found["audio"] == ["a.wav"]
 
 
-@pytest.mark.parametrize("option", ["compare", "baseline-clips", "corpus-option"])
-def test_a_list_on_the_command_line_replaces_that_of_the_configuration(tmp_path, option):
-    config = tmp_path / "explain.yaml"
-    config.write_text(f"{option}: [a=1, b=2]\ntarget: happy\n")
-    words = ["model", "a.wav", "--config", str(config)]
-    read = vars(read_options(words))
-    assert read[option.replace("-", "_")] == ["a=1", "b=2"]
-    read = vars(read_options([*words, f"--{option}", "c=3", f"--{option}", "d=4"]))
-    assert read[option.replace("-", "_")] == ["c=3", "d=4"]
-    assert read["target"] == "happy"
+def test_a_list_on_the_command_line_replaces_that_of_the_configuration(tmp_path, read):
+    (tmp_path / "explain.yaml").write_text("recordings: [a, b]\ntarget: happy\n")
+    found = read("model", "--config", str(tmp_path / "explain.yaml"), "--recordings", "c: 3.wav,d.wav")
+    assert found["clip"] == ClipOptions(target="happy", recordings=["c: 3.wav", "d.wav"])
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("colour: red", "'colour' is no option; use some of accelerator, baseline, "),
-        ("- a\n- b", "must hold lines such as"),
-        ("a: [", "cannot be read as YAML"),
-    ],
-)
-def test_a_configuration_that_says_nothing_useful_is_refused(tmp_path, content, said):
+def test_defaults_of_a_command_may_differ_from_those_of_its_settings(read):
+    assert read("model", stages=["layers"], figures=False)["settings"].stages == ("layers",)
+    assert read("model", "--figures=true", figures=False)["output"].figures
+
+
+@pytest.mark.parametrize("content", ["colour: red", "- a\n- b", "a: [", "num_draws: many"])
+def test_a_configuration_that_says_nothing_useful_is_refused(tmp_path, read, content, capsys):
     (tmp_path / "bad.yaml").write_text(content)
-    with pytest.raises(SettingError, match=said):
-        read_options(["model", "--config", str(tmp_path / "bad.yaml")])
-
-
-def test_a_corpus_comes_without_pictures_and_sounds_unless_they_are_asked_for(tmp_path):
-    alone, many = read_options(["model", "a.wav"]), read_options(["model", "--corpus", "planted"])
-    assert (alone.figures, alone.sounds, many.figures, many.sounds) == (True, True, False, False)
-    (tmp_path / "explain.yaml").write_text("corpus: planted\nfigures: true\nnum_nodes: 2\n")
-    asked = read_options(["model", "--config", str(tmp_path / "explain.yaml"), "--sounds"])
-    assert (asked.figures, asked.sounds, asked.num_nodes) == (True, True, 2)
-
-
-def test_a_missing_configuration_is_refused(tmp_path):
-    with pytest.raises(SettingError, match="No such file"):
-        read_options(["model", "--config", str(tmp_path / "none.yaml")])
-
-
-def test_a_wrong_value_in_a_configuration_ends_as_a_wrong_flag_does(tmp_path, capsys):
-    (tmp_path / "bad.yaml").write_text("draws: many")
     with pytest.raises(SystemExit) as ending:
-        read_options(["model", "--config", str(tmp_path / "bad.yaml")])
+        read("model", "--config", str(tmp_path / "bad.yaml"))
     assert ending.value.code == 2
-    assert "--draws" in capsys.readouterr().err
+    assert "error:" in capsys.readouterr().err
 
 
-def test_the_help_names_every_choice(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")
-    shown = build_parser().format_help()
-    for name in (*STAGES, *FAMILIES, *METHODS, *get_args(ScoreKind), "happy-vs-sad"):
+@pytest.mark.parametrize("words", [["--num_draw", "8"], ["--config", "none.yaml"], ["--num_draws"]])
+def test_a_mistyped_option_is_refused_in_a_few_lines(read, words, capsys):
+    with pytest.raises(SystemExit) as ending:
+        read("model", *words)
+    assert ending.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) <= 6
+
+
+@pytest.fixture
+def help_of(run_explain, capsys):
+    """`(command) -> text` of its help."""
+
+    def help_of(command):
+        assert run_explain(*([command] if command else []), "--help") == 0
+        return capsys.readouterr().out
+
+    return help_of
+
+
+@pytest.mark.usefixtures("surroundings")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_on_a_screen(help_of, command):
+    lines = help_of(command).splitlines()
+    assert len(lines) <= MAX_LINES
+    assert max(map(len, lines)) <= MAX_COLUMNS
+
+
+@pytest.mark.usefixtures("surroundings")
+def test_the_help_names_every_choice(help_of):
+    shown = help_of("")
+    for name in (*STAGES, *FAMILIES, *METHODS, *get_args(ScoreKind), "happy-vs-sad", *COMMANDS):
         assert name in shown
-    assert len(shown.splitlines()) < 90
 
 
 def test_names_of_files_are_safe_distinct_and_do_not_depend_on_order(tmp_path):
     paths = [tmp_path / name for name in ("a/clip.wav", "b/clip.wav", "c/CLIP.wav", "c/other.wav")]
-    items = name_items([Item(path) for path in paths])
-    backwards = name_items([Item(path) for path in reversed(paths)])
-    assert {item.path: item.stem for item in items} == {item.path: item.stem for item in backwards}
+    items = name_items([Clip(path, "sad") for path in paths])
+    backwards = name_items([Clip(path, "sad") for path in reversed(paths)])
+    assert {item.name: item.stem for item in items} == {item.name: item.stem for item in backwards}
     assert len({item.stem.casefold() for item in items}) == 4
     assert items[3].stem == "other"
     assert all(stem not in ("", ".", "..") for stem in map(safe_stem, ("", ".", "..", "   ")))
@@ -102,4 +140,4 @@ def test_a_clip_given_twice_is_explained_once(tmp_path):
 
 def test_a_folder_without_audio_is_refused(tmp_path):
     with pytest.raises(SettingError, match="holds no audio"):
-        find_items([str(tmp_path)], tmp_path / "out")
+        find_items([str(tmp_path)], Path("out"))

@@ -1,4 +1,4 @@
-"""`explain.py --scores-only`: what it prints, what it refuses, how it ends."""
+"""`explain.py scores`: what it prints, what it refuses, how it ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wavshap_lightning.audio.io import load_audio, save_audio
 
 @pytest.fixture
 def run(run_explain):
-    return lambda *arguments: run_explain(*arguments, "--scores-only")
+    return lambda *arguments: run_explain("scores", *arguments)
 
 
 def test_a_clip_is_scored_as_the_classifier_scores_it(run, classifier, checkpoint, clip, capsys):
@@ -75,14 +75,13 @@ def test_a_device_that_is_not_there_is_refused(run, checkpoint, clip, capsys):
     assert "device='nonsense' cannot be used" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "more",
-    [("--compare", "b.ckpt"), ("--epochs", "all"), ("--families", "noise,silence"), ("--scorecard",)],
-    ids=lambda more: more[0],
-)
-def test_what_it_would_not_heed_is_refused(run, checkpoint, clip, capsys, more):
-    assert run(checkpoint, clip, *more) == 2
+def test_without_recordings_there_is_nothing_to_score(run, checkpoint, capsys):
+    assert run(checkpoint) == 2
+    assert "audio=[]: give recordings" in capsys.readouterr().err
+
+
+def test_options_of_other_commands_are_refused(run, checkpoint, clip, capsys):
+    assert run(checkpoint, clip, "--num_draws", "8") == 2
     printed = capsys.readouterr()
-    assert f"{more[0][2:]}=" in printed.err
-    assert "does not go with --scores-only, which explains nothing; leave one of them out" in printed.err
+    assert "unrecognized arguments: --num_draws" in printed.err
     assert not printed.out

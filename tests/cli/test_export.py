@@ -18,7 +18,7 @@ from wavshap_lightning.models.hub import NAMES
 
 pytestmark = pytest.mark.usefixtures("surroundings")
 
-FEW = ("--draws", "8", "--stages", "frames,layers", "--no-report", "--no-figures", "--no-sounds")
+FEW = ("--num_draws", "8", "--stages", "frames,layers", "--report=false", "--figures=false", "--sounds=false")
 
 
 @pytest.fixture

@@ -1,42 +1,40 @@
-"""`explain.py --corpus NAME`: thousands of clips through Lightning's `Trainer.predict`."""
+"""`explain.py corpus`: thousands of clips through Lightning's `Trainer.predict`, resumable."""
 
 from __future__ import annotations
 
 import os
 import sys
-from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L  # noqa: N812
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from wavshap_lightning import __version__
 from wavshap_lightning.attribution.record import tensor_sha256
 from wavshap_lightning.audio.io import hash_audio_file, load_audio
 from wavshap_lightning.cli.clips import (
-    Explained,
+    CLIP_ERRORS,
+    ClipExplainer,
+    ClipOptions,
+    ExplainedClip,
     Item,
-    Work,
     alignment_of,
-    check_segments,
-    explain_item,
     name_items,
     open_model,
-    prepare,
+    reason_of,
 )
-from wavshap_lightning.cli.output import Output, explained_row, failed_row, write_report, writing_to
-from wavshap_lightning.cli.run import EXIT_DONE, OUT_OF_REACH, conclude, exit_status, model_words, reason_of
-from wavshap_lightning.cli.terminal import complain, quiet, shown
+from wavshap_lightning.cli.output import Output, explained_row, failed_row, model_words, writing_to
+from wavshap_lightning.cli.terminal import EXIT_DONE, complain, shown
 from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.explainer.explainer import fingerprint
-from wavshap_lightning.explainer.files import SavedClip, load_clip
+from wavshap_lightning.explainer.files import load_clip
+from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.files import format_csv, write_atomically
-from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.training.corpus_run.predict import (
     COLUMNS,
     ClipWriter,
@@ -45,48 +43,124 @@ from wavshap_lightning.training.corpus_run.predict import (
     emotion_rows,
 )
 from wavshap_lightning.training.corpus_run.records import Record, Records, digest_of
-from wavshap_lightning.training.corpus_run.selection import Chosen, Wanted, choose_clips
+from wavshap_lightning.training.corpus_run.selection import Wanted, choose_clips
 from wavshap_lightning.training.data.cache import default_cache_directory
 from wavshap_lightning.training.progress import RunProgress
 from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.report.summary import ClassSummary, clip_shares, summarize
 
+# A page with more is slow to open.
+MAX_PAGE_CLIPS, MAX_PAGE_BYTES = 200, 60_000_000
 
-@dataclass(frozen=True)
-class Done:
-    """A clip that was explained or failed.
+Result = tuple[Item, ExplainedClip | None, str]
+"""A clip, its explanation, and the reason why there is none."""
+
+
+def explain_corpus(
+    model: str,
+    clip: ClipOptions,
+    settings: ExplainSettings,
+    output: Output,
+    *,
+    corpus: str,
+    root: str | None = None,
+    options: dict[str, Any] | None = None,
+    split: Literal["train", "validation", "test", "all"] = "test",
+    fold: int | None = None,
+    limit: int | None = None,
+    accelerator: str = "auto",
+    devices: int | str = "auto",
+    num_nodes: int = 1,
+    strategy: str = "auto",
+) -> int:
+    """Explain the clips of a corpus, on one process or many; the same command resumes.
+
+    With several processes on a node Lightning starts this command once for each; only the first prints.
 
     Args:
-        item: Which.
-        found: What was found; None if it failed.
-        reason: Why it failed.
+        model: The model.
+        clip: The question about every clip.
+        settings: How to explain.
+        output: Files to write.
+        corpus: Name of the corpus, such as ravdess, planted or manifest.
+        root: Folder of the corpus, or the file of a manifest.
+        options: Options of the corpus, such as --options.num_speakers 24.
+        split: Clips to explain, by the protocol of the model's training, else of the corpus.
+        fold: Fold of the protocol, by default the model's own.
+        limit: Number of clips, drawn class by class.
+        accelerator: Lightning's accelerator, such as cpu or gpu.
+        devices: Processes on each node, by default all GPUs or one process on the CPU.
+        num_nodes: Nodes, which share the folder of --out.
+        strategy: Lightning's strategy, such as ddp.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        WavshapError: If nothing can be done.
+        KeyboardInterrupt: If it was interrupted; what is finished is kept.
     """
-
-    item: Item
-    found: Explained | None
-    reason: str = ""
+    classifier = open_model(model, "cpu")
+    wanted = Wanted(
+        name=corpus,
+        root=root,
+        options=options or {},
+        part=split,
+        fold=fold,
+        limit=limit,
+        seed=settings.seed,
+    )
+    chosen = choose_clips(wanted, classifier.provenance.protocol, default_cache_directory())
+    every = name_items(chosen.clips)
+    items = tuple(every[position] for position in chosen.positions)
+    output.open()
+    job = CorpusJob(ClipExplainer(classifier, settings, clip, len(items)), items, output)
+    trainer = _build_trainer(
+        job, accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy
+    )
+    if trainer.is_global_zero:
+        sys.stdout.write(f"{len(items)} {'clip' if len(items) == 1 else 'clips'}: {chosen.words}\n")
+        sys.stdout.flush()
+        if chosen.warning:
+            complain(chosen.warning)
+    _predict(trainer, job)
+    trainer.strategy.barrier("every clip is explained")
+    if not trainer.is_global_zero:
+        return EXIT_DONE  # Lightning ends all processes where one of them fails
+    num_explained = merge(job, f"Explanations of {chosen.words}", model_words(model, classifier))
+    return output.conclude(num_explained, len(items))
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is done to the clips of a corpus.
+class CorpusJob:
+    """The clips of a corpus on their way from files to records, on any process.
 
     Args:
-        work: To each.
+        work: Explains a clip.
         items: The clips.
-        output: Where files go.
-        asked: What every result depends on besides its clip; see `describe_work`.
+        output: Files to write.
     """
 
-    work: Work
+    work: ClipExplainer
     items: tuple[Item, ...]
     output: Output
-    asked: Mapping[str, Any]
 
     @property
     def records(self) -> Records:
-        """What is known of each clip."""
+        """Records of the clips."""
         return Records(self.output.folder)
+
+    @cached_property
+    def common(self) -> dict[str, Any]:
+        """Everything besides the clip that a result depends on, in plain JSON types."""
+        sounds = {str(path): tensor_sha256(sound) for path, sound in self.work.recordings.items()}
+        return {
+            "version": __version__,
+            "model": fingerprint(self.work.classifier),
+            "settings": self.work.explainer.settings.to_dict(),
+            "options": {**asdict(self.work.options), "recordings": sounds},
+            "output": [getattr(self.output, name) for name in ("figures", "sounds", "share", "waveform")],
+        }
 
     def find_pending(self) -> list[int]:
         """Positions of the clips that are not finished; whatever is left of them is removed.
@@ -105,257 +179,63 @@ class Job:
             sys.stdout.flush()
         return pending
 
-    def explain(self, position: int) -> Done:
-        """Explain one clip, or say why that cannot be."""
+    def explain(self, position: int) -> Result:
+        """Explain one clip, or give the reason why that is impossible."""
         item = self.items[position]
         try:
-            return Done(item, explain_item(self.work, item))
-        except OUT_OF_REACH as error:
+            return item, self.work.explain(item), ""
+        except CLIP_ERRORS as error:
             reason = reason_of(error)
-            complain(f"failed: {shown(item.path)}: {reason}")
-            return Done(item, None, reason)
+            complain(f"failed: {shown(item.clip.path)}: {reason}")
+            return item, None, reason
 
-    def write(self, done: Done) -> None:
+    def write(self, result: Result) -> None:
         """Write the files of a clip and then its record.
 
         Raises:
             SettingError: If the disk refuses.
         """
-        record = self._failure(done) if done.found is None else self._success(done.item, done.found)
+        item, found, reason = result
+        if found is None:
+            self.output.discard(item.stem)
+            record = Record(key="", row=failed_row(item, reason))
+        else:
+            files = self.records.digest_files(self.output.write_clip(found))
+            record = Record(
+                key=self._key(item, found.explanation.clip_sha256),
+                row={**explained_row(found), "seconds": ""},  # two runs that agree write the same
+                duration_s=found.explanation.duration_s,
+                shares=clip_shares(ClipView.from_saved(found.saved, item.name)),
+                files=files,
+            )
         with writing_to(self.output.folder):
-            self.records.write(done.item.stem, record)
-
-    def _success(self, item: Item, found: Explained) -> Record:
-        files = self.records.digest_files(self.output.write_clip(found))
-        return Record(
-            key=self._key(item, found.explanation.clip_sha256),
-            row={**explained_row(found), "seconds": ""},  # two runs that agree write the same
-            duration_s=found.explanation.duration_s,
-            shares=clip_shares(ClipView.from_saved(found.saved, item.name)),
-            files=files,
-        )
-
-    def _failure(self, done: Done) -> Record:
-        self.output.discard(done.item.stem)
-        return Record(key="", row=failed_row(done.item, done.reason))
+            self.records.write(item.stem, record)
 
     def _is_finished(self, item: Item) -> bool:
         return self.records.is_finished(item.stem, lambda: self._key_of_file(item))
 
     def _key_of_file(self, item: Item) -> str:
-        """What the key must be as the file is now; none fits a file that cannot be read."""
+        """The key as the file is now; none fits a file that cannot be read."""
         try:
-            return self._key(item, hash_audio_file(item.path))
+            return self._key(item, hash_audio_file(item.clip.path))
         except AudioError:
             return "unreadable"
 
     def _key(self, item: Item, audio_sha256: str) -> str:
-        words = None if self.work.segments is None else alignment_of(Path(self.work.segments), item)
+        source = self.work.options.alignments
+        words = None if source is None else alignment_of(Path(source), item)
         clip = {
             "audio": audio_sha256,
             "name": item.name,
-            "span_s": item.span_s,
+            "span_s": [item.clip.start_s, item.clip.end_s],
             "label": item.label,
-            "evidence": [asdict(span) for span in item.evidence],
+            "evidence": [asdict(span) for span in item.clip.evidence],
             "words": words and sha256(words.read_bytes()).hexdigest(),
         }
-        return digest_of({"clip": clip, **self.asked})
+        return digest_of({"clip": clip, **self.common})
 
 
-def describe_work(work: Work, output: Output) -> dict[str, Any]:
-    """What every result of a job depends on besides its clip, in plain JSON types."""
-    return {
-        "version": __version__,
-        "model": fingerprint(work.explainer.classifier),
-        "target": work.target,
-        "settings": work.explainer.settings.to_dict(),
-        "baselines": {str(path): tensor_sha256(sound) for path, sound in work.baselines.items()},
-        "words": [work.segments, work.tier],
-        "written": [output.figures, output.sounds, output.share, work.keep_waveform],
-    }
-
-
-MOST_CLIPS = 200
-MOST_BYTES = 60_000_000
-"""A page that is larger is slow to open."""
-
-
-def merge(job: Job, title: str, model: dict[str, str], *, report: bool) -> int:
-    """Write `summary.csv`, `emotions.csv` and, where it is wanted, `report.html`.
-
-    The clips come in the order of the corpus, whichever process explained them when.
-
-    Args:
-        job: All of whose clips are done.
-        title: Of the page.
-        model: What was explained, in words.
-        report: Whether to write the page.
-
-    Returns:
-        How many clips were explained.
-
-    Raises:
-        SettingError: If a record is missing, or the disk refuses.
-    """
-    records = [_read(job, item) for item in job.items]
-    job.output.rows = [dict(record.row) for record in records]
-    job.output.write_summary()
-    summaries = summarize([record.shares for record in records if record.shares is not None])
-    table = format_csv([COLUMNS, *emotion_rows(summaries)])
-    with writing_to(job.output.folder):
-        write_atomically(job.output.folder / "emotions.csv", table.encode(errors="backslashreplace"))
-    if report:
-        _write_page(job, records, summaries, title, model)
-    return sum(record.shares is not None for record in records)
-
-
-def _read(job: Job, item: Item) -> Record:
-    record = job.records.read(item.stem)
-    if record is None:
-        raise SettingError(
-            f"out={job.output.folder}: there is no record of {item.name}; was another command writing there, "
-            "or do the nodes not share the folder? Run the command again, and it goes on"
-        )
-    return record
-
-
-def _write_page(
-    job: Job, records: Sequence[Record], summaries: Sequence[ClassSummary], title: str, model: dict[str, str]
-) -> None:
-    """Of all clips, or of as many as a page can hold."""
-    count, names = min(len(records), MOST_CLIPS), short_names(job.items)
-    while True:
-        chosen = evenly_spaced(len(records), count)
-        seen = [(names[place], *_seen(job, job.items[place], records[place])) for place in chosen]
-        note = _note(count, len(records))
-        write_report(job.output.folder, seen, title, model, note=note, summaries=summaries)
-        size = (job.output.folder / "report.html").stat().st_size
-        if size <= MOST_BYTES or count == 1:
-            return
-        count = max(1, int(0.9 * count * MOST_BYTES / size))
-
-
-def _note(count: int, total: int) -> str:
-    if count == total:
-        return ""
-    return (
-        f"These are {count} of {total} clips, evenly spaced in the order of the corpus; the summary of "
-        "each class is of all. Every clip is in summary.csv and clips/."
-    )
-
-
-def evenly_spaced(total: int, count: int) -> list[int]:
-    """Some of the positions below a number.
-
-    >>> evenly_spaced(10, 4)
-    [0, 2, 5, 7]
-    """
-    return [place * total // count for place in range(count)]
-
-
-def short_names(items: Sequence[Item]) -> list[str]:
-    """The names of clips without the folder that they share.
-
-    >>> short_names([Item(Path("/a/b/c/x.wav")), Item(Path("/a/b/y.wav"))])
-    ['c/x.wav', 'y.wav']
-    """
-    shared = os.path.commonpath([item.path.absolute().parent for item in items])
-    return [os.path.relpath(item.name, shared) for item in items]
-
-
-def _seen(job: Job, item: Item, record: Record) -> tuple[SavedClip | None, Any, str]:
-    """What was found in a clip, its sound, and why nothing was found."""
-    if record.shares is None:
-        return None, None, record.row["reason"]
-    start_s, end_s = item.span_s
-    rate = job.work.explainer.classifier.sample_rate
-    waveform = load_audio(Path(item.path), sample_rate=rate, start_s=start_s, end_s=end_s)
-    return load_clip(job.output.folder / "clips", item.stem), waveform, ""
-
-
-def run(options: Namespace) -> int:
-    """Explain a corpus; return the exit status.
-
-    With several processes on a node Lightning starts this command once for each. All come here, but only
-    the first has something to say.
-
-    Raises:
-        WavshapError: If nothing can be done.
-        KeyboardInterrupt: If it was interrupted; what is finished is kept.
-    """
-    _check(options)
-    with quiet():
-        classifier = open_model(options.model, "cpu")
-        chosen = choose_clips(_wanted(options), classifier.provenance.protocol, default_cache_directory())
-        job = _build_job(options, classifier, chosen)
-        trainer = _build_trainer(options, job)
-        if trainer.is_global_zero:
-            _introduce(chosen, len(job.items))
-        _predict(trainer, job)
-        trainer.strategy.barrier("every clip is explained")
-        if not trainer.is_global_zero:
-            return EXIT_DONE  # Lightning ends all processes where one of them fails
-        title = f"Explained clips of {chosen.words}"
-        num_explained = merge(job, title, model_words(options.model, classifier), report=options.report)
-    conclude(num_explained, len(job.items), job.output.folder)
-    return exit_status(num_explained, len(job.items))
-
-
-def _check(options: Namespace) -> None:
-    """Refuse what is of no use to a corpus."""
-    refused = {
-        "audio": options.audio,
-        "compare": options.compare,
-        "epochs": options.epochs,
-        "scorecard": options.scorecard,
-        "scores-only": options.scores_only,
-        "device": options.device != "cpu",
-    }
-    remedies = {
-        "audio": "give either recordings or a corpus",
-        "device": "use --accelerator and --devices",
-    }
-    for name, given in refused.items():
-        if given:
-            remedy = remedies.get(name, "leave it out, or give recordings instead of a corpus")
-            raise SettingError(f"{name} does not go with corpus={options.corpus!r}; {remedy}")
-
-
-def _wanted(options: Namespace) -> Wanted:
-    return Wanted(
-        name=options.corpus,
-        root=options.root,
-        options=dict(map(_read_option, options.corpus_option)),
-        part=options.split,
-        fold=options.fold,
-        limit=options.limit,
-        seed=options.seed,
-    )
-
-
-def _read_option(given: str) -> tuple[str, Any]:
-    """A value is what YAML takes it for: a number, a list, or text."""
-    name, equals, value = given.partition("=")
-    try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError:
-        read = value
-    if not equals or not name.strip():
-        raise SettingError(f"corpus-option={given!r} must be NAME=VALUE, such as num_speakers=24")
-    return name.strip(), read
-
-
-def _build_job(options: Namespace, classifier: EmotionClassifier, chosen: Chosen) -> Job:
-    work = prepare(options, classifier)
-    every = name_items([Item(clip.path, clip=clip) for clip in chosen.clips])
-    items = tuple(every[position] for position in chosen.positions)
-    check_segments(options.segments, len(items))
-    output = Output(Path(options.out).expanduser(), options.figures, options.sounds, options.share)
-    output.open()
-    return Job(work, items, output, describe_work(work, output))
-
-
-def _build_trainer(options: Namespace, job: Job) -> L.Trainer:
+def _build_trainer(job: CorpusJob, **where: Any) -> L.Trainer:  # noqa: ANN401 - Lightning's arguments
     """A trainer that keeps and logs nothing of its own.
 
     Raises:
@@ -363,10 +243,7 @@ def _build_trainer(options: Namespace, job: Job) -> L.Trainer:
     """
     try:
         return L.Trainer(
-            accelerator=options.accelerator,
-            devices=int(options.devices) if options.devices.lstrip("-").isdigit() else options.devices,
-            num_nodes=options.num_nodes,
-            strategy=options.strategy,
+            **where,
             callbacks=[RunProgress(), ClipWriter(job.write)],
             default_root_dir=job.output.folder,
             logger=False,
@@ -376,35 +253,108 @@ def _build_trainer(options: Namespace, job: Job) -> L.Trainer:
             inference_mode=False,
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise SettingError(
-            f"accelerator={options.accelerator!r}, devices={options.devices!r}, "
-            f"num_nodes={options.num_nodes}, strategy={options.strategy!r} cannot be used: {reason}"
-        ) from error
+        asked = ", ".join(f"{name}={value!r}" for name, value in where.items())
+        raise SettingError(f"{asked} cannot be used: {reason_of(error)}") from error
 
 
-def _introduce(chosen: Chosen, num_clips: int) -> None:
-    sys.stdout.write(f"{num_clips} {'clip' if num_clips == 1 else 'clips'}: {chosen.words}\n")
-    sys.stdout.flush()
-    if chosen.warning:
-        complain(chosen.warning)
-
-
-def _predict(trainer: L.Trainer, job: Job) -> None:
+def _predict(trainer: L.Trainer, job: CorpusJob) -> None:
     """Explain what is not finished.
 
     Raises:
         KeyboardInterrupt: If it was interrupted.
     """
-    module = ExplainModule(job.work.explainer.classifier, job.explain)
-    data = ExplainData([item.clip for item in job.items if item.clip is not None], job.find_pending)
+    module = ExplainModule(job.work.classifier, job.explain)
+    data = ExplainData([item.clip for item in job.items], job.find_pending)
     try:
         trainer.predict(module, datamodule=data, return_predictions=False)
     except SystemExit as error:  # how Lightning ends when interrupted
         if not trainer.interrupted:
             raise
         if not trainer.is_global_zero:
-            raise SystemExit(EXIT_DONE) from error  # else Lightning kills the first before it has its say
+            raise SystemExit(EXIT_DONE) from error  # else Lightning kills the first before it can print
         num_done = sum(job.records.read(item.stem) is not None for item in job.items)
-        complain(f"interrupted: {num_done} of {len(job.items)} clips are done; the same command goes on")
+        complain(f"interrupted: {num_done} of {len(job.items)} clips are done; the same command resumes")
         raise KeyboardInterrupt from error
+
+
+def merge(job: CorpusJob, title: str, model: dict[str, str]) -> int:
+    """Write `summary.csv`, `emotions.csv` and `report.html` from the records, in the order of the corpus.
+
+    Args:
+        job: The job, all of whose clips are done.
+        title: Title of the page.
+        model: The model, in words.
+
+    Returns:
+        Number of clips that were explained.
+
+    Raises:
+        SettingError: If a record is missing, or the disk refuses.
+    """
+    output = job.output
+    records = [_read(job, item) for item in job.items]
+    output.rows = [dict(record.row) for record in records]
+    output.write_summary()
+    summaries = summarize([record.shares for record in records if record.shares is not None])
+    table = format_csv([COLUMNS, *emotion_rows(summaries)])
+    with writing_to(output.folder):
+        write_atomically(output.folder / "emotions.csv", table.encode(errors="backslashreplace"))
+    if output.report:
+        _write_page(job, records, summaries, title, model)
+    return sum(record.shares is not None for record in records)
+
+
+def _read(job: CorpusJob, item: Item) -> Record:
+    record = job.records.read(item.stem)
+    if record is None:
+        raise SettingError(
+            f"out={job.output.folder}: there is no record of {item.name}; was another command writing there, "
+            "or do the nodes not share the folder? Run the command again, and it resumes"
+        )
+    return record
+
+
+def _write_page(
+    job: CorpusJob,
+    records: Sequence[Record],
+    summaries: Sequence[ClassSummary],
+    title: str,
+    model: dict[str, str],
+) -> None:
+    """Write the page of all clips, or of as many as a page can hold."""
+    total, names = len(records), short_names(job.items)
+    count = min(total, MAX_PAGE_CLIPS)
+    while True:
+        places = [place * total // count for place in range(count)]
+        explained = [place for place in places if records[place].shares is not None]
+        clips = [_view(job, job.items[place], names[place]) for place in explained]
+        failed = [(names[place], records[place].row["reason"]) for place in places if place not in explained]
+        note = (
+            f"These are {count} of {total} clips, evenly spaced in the order of the corpus; the summary by "
+            "class is of all. Every clip is in summary.csv and clips/."
+        )
+        note = note if count < total else ""
+        job.output.write_report(
+            clips, title=title, model=model, note=note, failed=failed, summaries=summaries
+        )
+        size = (job.output.folder / "report.html").stat().st_size
+        if size <= MAX_PAGE_BYTES or count == 1:
+            return
+        count = max(1, int(0.9 * count * MAX_PAGE_BYTES / size))
+
+
+def short_names(items: Sequence[Item]) -> list[str]:
+    """Names of clips without the folder that they share.
+
+    >>> from wavshap_lightning.corpora.clip import Clip
+    >>> short_names([Item(Clip(Path(path), "sad")) for path in ("/a/b/c/x.wav", "/a/b/y.wav")])
+    ['c/x.wav', 'y.wav']
+    """
+    shared = os.path.commonpath([item.clip.path.absolute().parent for item in items])
+    return [os.path.relpath(item.name, shared) for item in items]
+
+
+def _view(job: CorpusJob, item: Item, name: str) -> ClipView:
+    clip, rate = item.clip, job.work.classifier.sample_rate
+    waveform = load_audio(clip.path, sample_rate=rate, start_s=clip.start_s, end_s=clip.end_s)
+    return ClipView.from_saved(load_clip(job.output.folder / "clips", item.stem), name, waveform)

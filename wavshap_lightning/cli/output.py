@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.util import find_spec
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,12 +16,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from wavshap_lightning.audio.io import save_audio
-from wavshap_lightning.cli.clips import Explained, Item
+from wavshap_lightning.cli.clips import ExplainedClip, Item
+from wavshap_lightning.cli.terminal import EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE, shown
 from wavshap_lightning.errors import AudioError, SettingError
-from wavshap_lightning.explainer.files import SavedClip, save_clip
+from wavshap_lightning.explainer.explainer import fingerprint
+from wavshap_lightning.explainer.files import save_clip
 from wavshap_lightning.files import format_csv, write_atomically
+from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.figures import plot
+from wavshap_lightning.viz.report import build_report
 from wavshap_lightning.viz.sound import check_share, split_by_attribution
 
 COLUMNS = (
@@ -41,33 +44,40 @@ COLUMNS = (
     "seconds",
 )
 SUMMARY_EVERY_S = 2.0
-REPORT = "wavshap_lightning.viz.report"
 
 
 @dataclass
 class Output:
-    """The folder, and what was written about which clip.
+    """What is written about clips, and where.
 
     Args:
-        folder: Made where it is not there.
-        figures: Whether to draw every clip.
-        sounds: Whether to write what is kept and removed.
-        share: How much of a clip that is.
-        rows: Of the table so far.
+        out: Folder of the output.
+        figures: Write a picture of each clip.
+        sounds: Write each clip with what matters most kept alone, and removed.
+        report: Write report.html, a page with all clips.
+        waveform: Keep the waveform among the arrays of each clip.
+        share: Share of a clip that is kept or removed in the sounds.
     """
 
-    folder: Path
+    out: str = "explanations"
     figures: bool = True
     sounds: bool = True
+    report: bool = True
+    waveform: bool = False
     share: float = 0.2
-    rows: list[dict[str, str]] = field(default_factory=list)
+    rows: list[dict[str, str]] = field(default_factory=list, init=False)
     _written_s: float = field(default=float("-inf"), init=False)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the output."""
+        return Path(self.out).expanduser()
 
     def open(self) -> None:
         """Make the folder and try it, before any work is done.
 
         Raises:
-            SettingError: If nothing can be written there, or the share is none.
+            SettingError: If nothing can be written there, or the share is out of range.
         """
         check_share(self.share)
         trial = self.folder / f".{uuid4().hex}.unfinished"
@@ -76,33 +86,29 @@ class Output:
             trial.write_bytes(b"")
             trial.unlink()
 
-    def add(self, found: Explained) -> None:
-        """Write the files of one clip, and note its row.
-
-        Raises:
-            SettingError: If the disk refuses.
-        """
-        self.write_clip(found)
-        self._add_row(explained_row(found))
-
-    def write_clip(self, found: Explained) -> list[Path]:
+    def write_clip(self, found: ExplainedClip) -> list[Path]:
         """Write the files of one clip, its numbers last: where they are, the clip is finished.
 
         Returns:
-            What was written.
+            The files.
 
         Raises:
             SettingError: If the disk refuses.
         """
-        clips, stem = self.folder / "clips", found.item.stem
+        clips, stem, item = self.folder / "clips", found.item.stem, found.item
         written = [clips / f"{stem}.npz", clips / f"{stem}.json"]
+        waveform = {"waveform": found.waveform} if self.waveform else {}
         with writing_to(self.folder):
             if self.figures:
                 written.append(clips / f"{stem}.png")
-                write_figure(written[-1], _draw(found))
+                notes, evidence = found.saved.numbers["warnings"], item.clip.evidence
+                figure = plot(
+                    found.explanation, found.waveform, label=item.label, evidence=evidence, diagnostics=notes
+                )
+                write_figure(written[-1], figure)
             if self.sounds:
                 written += self._write_sounds(found)
-            save_clip(found.saved, clips, stem)
+            save_clip(replace(found.saved, arrays={**found.saved.arrays, **waveform}), clips, stem)
         return written
 
     def discard(self, stem: str) -> None:
@@ -117,9 +123,15 @@ class Output:
             for name in names:
                 (self.folder / name).unlink(missing_ok=True)
 
-    def fail(self, item: Item, reason: str) -> None:
-        """Note that a clip could not be explained, and why."""
-        self._add_row(failed_row(item, reason))
+    def add_row(self, row: dict[str, str]) -> None:
+        """Add the row of a clip; the table is written every few seconds.
+
+        Raises:
+            SettingError: If the disk refuses.
+        """
+        self.rows.append(row)
+        if time.monotonic() - self._written_s > SUMMARY_EVERY_S:
+            self.write_summary()
 
     def write_summary(self) -> None:
         """Write the table of all clips so far.
@@ -132,27 +144,67 @@ class Output:
             write_atomically(self.folder / "summary.csv", text.encode(errors="backslashreplace"))
         self._written_s = time.monotonic()
 
-    def _add_row(self, row: dict[str, str]) -> None:
-        self.rows.append(row)
-        if time.monotonic() - self._written_s > SUMMARY_EVERY_S:
-            self.write_summary()
+    def write_report(
+        self,
+        clips: Sequence[ClipView],
+        **more: Any,  # noqa: ANN401 - each is of its own type
+    ) -> None:
+        """Write the page of all clips.
 
-    def _write_sounds(self, found: Explained) -> list[Path]:
-        path = found.explanation.time_stage
-        if path is None:
+        Args:
+            clips: The clips, in the order of the page.
+            **more: Title, model and others of
+                [`build_report`][wavshap_lightning.viz.report.page.build_report].
+
+        Raises:
+            SettingError: If the disk refuses.
+        """
+        page = build_report(clips, **more)
+        with writing_to(self.folder):
+            write_atomically(self.folder / "report.html", page.encode(errors="replace"))
+
+    def conclude(self, num_done: int, num_items: int) -> int:
+        """Print how many clips were explained and where; return the exit status."""
+        page = self.folder / "report.html"
+        where = shown(page if page.is_file() else self.folder / "summary.csv")
+        clips = "clip" if num_items == 1 else "clips"
+        sys.stdout.write(f"{num_done} of {num_items} {clips} explained: {where}\n")
+        return status_of(num_done, num_items)
+
+    def _write_sounds(self, found: ExplainedClip) -> list[Path]:
+        explanation, stage = found.explanation, found.explanation.time_stage
+        if stage is None:
             return []
-        frames = found.explanation.values(path, "frames").double().numpy()
-        times = found.explanation.times[path]
-        parts = split_by_attribution(found.waveform.astype(np.float64), frames, times, share=self.share)
-        places = {name: self.folder / "sounds" / f"{found.item.stem}.{name}.wav" for name in vars(parts)}
-        for name, sound in vars(parts).items():
-            save_audio(places[name], sound, sample_rate=found.explanation.sample_rate)
+        frames = explanation.values(stage, "frames").double().numpy()
+        waveform = found.waveform.astype(np.float64)
+        parts = vars(split_by_attribution(waveform, frames, explanation.times[stage], share=self.share))
+        places = {name: self.folder / "sounds" / f"{found.item.stem}.{name}.wav" for name in parts}
+        for name, sound in parts.items():
+            save_audio(places[name], sound, sample_rate=explanation.sample_rate)
         return list(places.values())
+
+
+def status_of(num_done: int, num_items: int) -> int:
+    """Exit status: 0 if every clip is done, 1 if some are, 2 if none is."""
+    if num_done == num_items:
+        return EXIT_DONE
+    return EXIT_SOME_FAILED if num_done else EXIT_USAGE
+
+
+def model_words(name: str, classifier: EmotionClassifier) -> dict[str, str]:
+    """The model for the page: where it was opened, its backbone, classes and fingerprint."""
+    settings = classifier.backbone.settings
+    return {
+        "model": name,
+        "backbone": settings.name if settings.revision is None else f"{settings.name} ({settings.revision})",
+        "classes": ", ".join(classifier.labels),
+        "fingerprint": fingerprint(classifier)[:12],
+    }
 
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Turns a refusal of the disk into words for people.
+    """Report a refusal of the disk as an error of `--out`.
 
     Raises:
         SettingError: If the disk refuses.
@@ -168,8 +220,8 @@ def writing_to(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def explained_row(found: Explained) -> dict[str, str]:
-    """A clip's row of the table."""
+def explained_row(found: ExplainedClip) -> dict[str, str]:
+    """Row of an explained clip in summary.csv."""
     numbers, explanation = found.saved.numbers, found.explanation
     draws = next(iter(numbers["stages"].values()))["num_draws"]
     return {
@@ -186,7 +238,7 @@ def explained_row(found: Explained) -> dict[str, str]:
 
 
 def failed_row(item: Item, reason: str) -> dict[str, str]:
-    """The row of a clip that could not be explained."""
+    """Row of a clip that could not be explained in summary.csv."""
     return {"clip": item.name, "status": "failed", "reason": reason, "label": item.label or ""}
 
 
@@ -199,52 +251,6 @@ def write_figure(path: Path, figure: Figure) -> None:
     content = io.BytesIO()
     figure.savefig(content, format="png", metadata={"Software": None})
     write_atomically(path, content.getvalue())
-
-
-def write_report(
-    folder: Path,
-    explained: Sequence[tuple[str, SavedClip | None, Any, str]],
-    title: str,
-    model: dict[str, str],
-    **more: Any,  # noqa: ANN401 - each is of its own type
-) -> bool:
-    """Write the page of all clips, where this installation can make one.
-
-    Args:
-        folder: Where to.
-        explained: Of each clip its name, what was found, its waveform, and why there is none.
-        title: Of the page.
-        model: What was explained, in words.
-        **more: As in [`build_report`][wavshap_lightning.viz.report.page.build_report].
-
-    Raises:
-        SettingError: If the disk refuses.
-    """
-    if find_spec(REPORT) is None:
-        return False
-    report = import_module(REPORT)
-    clips = [
-        ClipView.from_saved(saved, name, waveform)
-        for name, saved, waveform, _ in explained
-        if saved is not None
-    ]
-    failed = [(name, reason) for name, saved, _, reason in explained if saved is None]
-    with writing_to(folder):
-        write_atomically(
-            folder / "report.html",
-            report.build_report(clips, title=title, model=model, failed=failed, **more).encode(
-                errors="replace"
-            ),
-        )
-    return True
-
-
-def _draw(found: Explained) -> Figure:
-    item = found.item
-    notes = found.saved.numbers["warnings"]
-    return plot(
-        found.explanation, found.waveform, label=item.label, evidence=item.evidence, diagnostics=notes
-    )
 
 
 def _cell(value: float | None) -> str:

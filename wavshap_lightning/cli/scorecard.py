@@ -1,107 +1,104 @@
-"""`explain.py --scorecard`: several methods on the same clips, measured and judged."""
+"""`explain.py scorecard`: several attribution methods on the same clips, measured and judged."""
 
 from __future__ import annotations
 
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Literal
 
-from wavshap_lightning.cli.clips import Item
+from wavshap_lightning.audio.io import load_audio
+from wavshap_lightning.cli.clips import find_items, open_model
+from wavshap_lightning.cli.explain import make_example
+from wavshap_lightning.cli.output import Output, status_of, write_figure, writing_to
 from wavshap_lightning.cli.terminal import complain, shown
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.errors import SettingError, WavshapError
-from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, PREDICTED, Plan, measure, usual_methods
+from wavshap_lightning.errors import AudioError, SettingError, WavshapError
+from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, Plan, measure, usual_methods
 from wavshap_lightning.evaluation.scorecard import METRICS, SANITY, compare, save_table, table, verdicts
-from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.viz.scorecard_figure import plot_scorecard
 
-TARGETS = (PREDICTED, LABEL)
-
-
-def check_target(target: str) -> None:
-    """Refuse what a scorecard cannot explain.
-
-    Raises:
-        SettingError: If the target is a single class or several.
-    """
-    if target not in TARGETS:
-        raise SettingError(
-            f"target={target!r} does not go with --scorecard, which explains of each clip what is predicted "
-            f"or its label; use --target {PREDICTED} or --target {LABEL}"
-        )
-
 
 def score_methods(
-    classifier: EmotionClassifier,
-    items: Sequence[Item],
-    out: Path,
+    model: str,
+    audio: list[str],
     *,
-    target: str,
-    seed: int,
-    rivals: Sequence[EmotionClassifier] = (),
+    target: Literal["predicted", "label"] = "predicted",
+    others: Sequence[str] = (),
+    seed: int = 0,
+    device: str = "cpu",
+    out: str = "explanations",
 ) -> int:
-    """Measure the usual methods on the clips; write `scorecard.csv` and `scorecard.png`, print the verdicts.
+    """Measure eight attribution methods and three controls: scorecard.csv, scorecard.png, verdicts in words.
 
     Args:
-        classifier: Which to explain.
-        items: The clips; those that cannot be read are named and left out.
-        out: Where to.
-        target: `"predicted"` or `"label"`, which needs a manifest.
-        seed: Of everything drawn.
-        rivals: Heads trained from other seeds, to find out how far maps agree.
+        model: The model.
+        audio: Recordings; those that cannot be read are named and left out.
+        target: Class of each clip to explain; label needs a manifest.
+        others: Heads trained from other seeds, to measure how far maps agree.
+        seed: Random seed.
+        device: Where to compute, such as cpu, cuda or cuda:1.
+        out: Folder of the output.
 
     Returns:
-        Of how many clips.
+        The exit status.
 
     Raises:
-        SettingError: If clips lack the label that is to be explained, or rivals know other classes
-            or stand on another backbone.
+        WavshapError: If a model cannot be opened, clips lack the label that is to be explained, or the other
+            heads have other classes or another backbone.
     """
+    output = Output(out)
+    items = find_items(audio, output.folder)
+    classifier = open_model(model, device)
+    output.open()
+    items = items or make_example(output.folder / "sounds", seed)
+    rivals = [open_model(name, device) for name in others]
     plan = Plan(usual_methods(seed), target=target, seed=seed, rivals=rivals)
     plan.check(classifier)
-    clips = _readable(classifier, [_clip_of(item, target) for item in items])
-    if not clips:
-        return 0
+    for item in items:
+        if target == LABEL and item.label is None:
+            raise SettingError(
+                f"target={LABEL!r}: {item.clip.path} has no label; give a manifest (.csv, .jsonl) with labels"
+            )
+    clips = _readable(classifier, [item.clip for item in items])
+    if clips:
+        _measure(classifier, clips, plan, output)
+        path = shown(output.folder / "scorecard.csv")
+        sys.stdout.write(f"{len(clips)} of {len(items)} clips measured: {path}\n")
+    return status_of(len(clips), len(items))
+
+
+def _measure(classifier: EmotionClassifier, clips: Sequence[Clip], plan: Plan, output: Output) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of single methods on single clips; the table has them
         values = measure(classifier, clips, plan)
     card = compare(values, controls=CONTROLS, speakers=[clip.speaker for clip in clips])
-    save_table(card, out / "scorecard.csv")
-    titles = {metric.name: metric.title for metric in METRICS if metric.group != "estimate"}
     figure = plot_scorecard(
         table(card),
         controls=card.controls,
-        titles=titles,
+        titles={metric.name: metric.title for metric in METRICS if metric.group != "estimate"},
         plain=SANITY,
         title=f"Scorecard, {len(clips)} clips",
         note=card.note,
     )
-    figure.savefig(out / "scorecard.png", metadata={"Software": None})
+    with writing_to(output.folder):
+        save_table(card, output.folder / "scorecard.csv")
+        write_figure(output.folder / "scorecard.png", figure)
     for method, words in verdicts(card).items():
         sys.stdout.write(f"{method}: {words}\n")
-    sys.stdout.write(f"Resampled for the intervals: {card.units.count} {card.units.kind}")
-    sys.stdout.write(f" ({card.note})\n" if card.note else "\n")
-    sys.stdout.write(f"{len(clips)} of {len(items)} clips measured: {shown(out / 'scorecard.csv')}\n")
-    return len(clips)
-
-
-def _clip_of(item: Item, target: str) -> Clip:
-    if item.clip is not None:
-        return item.clip
-    if target == LABEL:
-        raise SettingError(
-            f"target={LABEL!r}: {item.path} has no label; give a manifest (.csv, .jsonl) with labels"
-        )
-    return Clip(item.path, "unknown")
+    note = f" ({card.note})" if card.note else ""
+    sys.stdout.write(f"Resampled for the intervals: {card.units.count} {card.units.kind}{note}\n")
 
 
 def _readable(classifier: EmotionClassifier, clips: Sequence[Clip]) -> list[Clip]:
-    explainer, kept = Explainer(classifier), []
+    kept: list[Clip] = []
     for clip in clips:
         try:
-            explainer.open(clip)
+            rate = classifier.sample_rate
+            waveform = load_audio(clip.path, sample_rate=rate, start_s=clip.start_s, end_s=clip.end_s)
+            if len(waveform) < classifier.backbone.frame_grid.receptive_field_samples:
+                raise AudioError(f"path={clip.path} is shorter than one frame")
         except WavshapError as error:
             complain(f"left out: {error}")
         else:

@@ -6,13 +6,17 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from wavshap_lightning.errors import WavshapError
+from wavshap_lightning.explainer.explanation import Explanation
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -29,6 +33,9 @@ IGNORED_WARNINGS = (
     ".*Total length of `DataLoader` across ranks is zero",
     ".*within local rank has zero length",
 )
+
+NUM_FRAMES, NUM_NEURONS = 5, 3
+SCORES = {"log_odds": "log-odds", "log_probability": "log-probability"}
 
 
 @contextmanager
@@ -94,3 +101,94 @@ def complain(error: WavshapError | str) -> None:
 def say(title: str, value: str, *, stderr: bool = False) -> None:
     """Print a titled line such as `Run folder       runs/demo/version_0`."""
     Console(stderr=stderr).print(f"{title:<16} {value}", markup=False, highlight=False, soft_wrap=True)
+
+
+def describe(name: str, explanation: Explanation, numbers: Mapping[str, Any]) -> None:
+    """Print a clip in a few aligned lines: decision, frames, layer and neurons, diagnostics.
+
+    Args:
+        name: Name of the clip.
+        explanation: Its explanation.
+        numbers: The explanation as it is written to JSON.
+    """
+    console = Console(highlight=False)
+    title = f"{on_one_line(name)}  {explanation.duration_s:.2f} s"
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for title, words in _lines(explanation, numbers):
+        table.add_row(f"  {title}", Text(words))
+    for warning in numbers["warnings"]:
+        table.add_row("  warning", Text(warning, style="yellow"))
+    console.print(table)
+    console.print()
+
+
+def describe_briefly(progress: str, name: str, explanation: Explanation, numbers: Mapping[str, Any]) -> None:
+    """Print a clip on one line: decision, gap, strongest frame, and `!` if there are diagnostics.
+
+    Args:
+        progress: What stands first, such as `[3/40]`.
+        name: Name of the clip.
+        explanation: Its explanation.
+        numbers: The explanation as it is written to JSON.
+    """
+    target, width = numbers["target"], max(map(len, explanation.labels))
+    probability = explanation.probabilities[explanation.prediction]
+    words = [
+        progress,
+        f"{explanation.prediction:<{width}} {probability:.2f}",
+        f"gap {_gap(explanation, target):>7}",
+        *(f"{frame:<32}" for frame in _frames(explanation, target, 1)),
+        on_one_line(name) + ("  !" if numbers["warnings"] else ""),
+    ]
+    Console(highlight=False).print(Text("  ".join(words)), soft_wrap=True)
+
+
+def _lines(explanation: Explanation, numbers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    target, label = numbers["target"], numbers["label"]
+    probability = explanation.probabilities[explanation.prediction]
+    labelled = f"  (labelled {label})" if label else ""
+    yield "predicted", f"{explanation.prediction}, probability {probability:.3f}{labelled}"
+    kind = next(iter(explanation.attributions.values())).target.kind
+    score, baseline = numbers["score"], numbers["baseline_score"]
+    difference = (
+        "" if baseline is None else f", of the baselines {baseline:+.3f}, explained {score - baseline:+.3f}"
+    )
+    yield f"{SCORES.get(kind, kind)} of {target}", f"{score:+.3f}{difference}"
+    yield "completeness gap", f"{_gap(explanation, target)} (before correction)"
+    if explanation.time_stage is not None:
+        values = explanation.values(explanation.time_stage, "frames", target)
+        largest = float(values[values.abs().argmax()])
+        yield "attribution", f"mean {float(values.mean()):+.4f}, largest {largest:+.4f} a frame"
+    for place, words in enumerate(_frames(explanation, target, NUM_FRAMES)):
+        yield "top frames" if place == 0 else "", words
+    if "layers" in explanation.attributions:
+        top = explanation.top_layers(1, target=target)[0]
+        neurons = explanation.top_neurons(top.layer, NUM_NEURONS, target=target)
+        listed = [f"{one.neuron} ({_interval(one.attribution, one.half_width)})" for one in neurons]
+        yield "top layer", f"{top.layer}  {_interval(top.attribution, top.half_width)}"
+        yield "top neurons", ", ".join(listed)
+    for pair in numbers.get("families", ()):
+        correlation = pair["correlation"]
+        agreement = "unknown" if correlation is None else f"{correlation:+.2f}"
+        yield "agreement", f"{pair['first']} and {pair['second']}: {agreement}"
+
+
+def _gap(explanation: Explanation, target: str) -> str:
+    gap = next(iter(explanation.relative_gap(target).values()))
+    return "none" if gap is None else f"{100 * gap:.1f} %"
+
+
+def _frames(explanation: Explanation, target: str, count: int) -> list[str]:
+    if explanation.time_stage is None:
+        return []
+    top = explanation.top_frames(count, stage=explanation.time_stage, target=target)
+    return [
+        f"{one.start_s:5.2f}-{one.end_s:.2f} s  {_interval(one.attribution, one.half_width)}" for one in top
+    ]
+
+
+def _interval(value: float, half_width: float | None) -> str:
+    return f"{value:+.4f}" if half_width is None else f"{value:+.4f} ± {half_width:.4f}"
