@@ -1,4 +1,4 @@
-"""Make the figures of these pages anew: train the demo's head, explain a clip, draw it.
+"""Make the figures of the docs again: train the demo's head, explain a clip, draw it.
 
     python docs/make_figures.py
 
@@ -21,7 +21,7 @@ from wavshap_lightning.planted.corpus import PlantedSettings, ensure_planted_spe
 ROOT = Path(__file__).parents[1]
 FIGURES = Path(__file__).parent / "figures"
 CLIP = "s12-child_angry_01"
-WATCHED = "s19-male_angry_04"
+PROBE = "s19-male_angry_04"
 
 
 def main() -> None:
@@ -39,12 +39,12 @@ def main() -> None:
 
 
 def train_demo(folder: Path) -> Path:
-    """Train as the demo does, in a folder of its own, and watch a clip; give the best checkpoint."""
-    watching = {"clips": f"[{WATCHED}]", "every_n_epochs": 10, "num_draws": 32, "all_layers": "false"}
+    """Train as the demo does, with a probe clip explained every ten epochs; return the best checkpoint."""
+    monitor = {"clips": f"[{PROBE}]", "every_n_epochs": 10, "num_draws": 32, "all_layers": "false"}
     flags = (
         "--run.wandb=off",
         "--run.test=false",
-        *(f"--trainer.callbacks.{name}={value}" for name, value in watching.items()),
+        *(f"--trainer.callbacks.{name}={value}" for name, value in monitor.items()),
     )
     command = [
         sys.executable,
@@ -55,7 +55,7 @@ def train_demo(folder: Path) -> Path:
     ]
     subprocess.run(command, cwd=folder, check=True)
     run = folder / "runs/demo/version_0"
-    shutil.copy(run / "figures/epochs" / f"{WATCHED}.png", FIGURES / "epochs.png")
+    shutil.copy(run / "figures/epochs" / f"{PROBE}.png", FIGURES / "epochs.png")
     return run / "checkpoints/best.ckpt"
 
 

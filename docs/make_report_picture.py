@@ -1,4 +1,4 @@
-"""Make `figures/report.png` anew: explain clips of PlantedSpeech, build their report, photograph it.
+"""Make `figures/report.png` again: explain clips of PlantedSpeech, build their report, photograph it.
 
     python docs/make_report_picture.py --checkpoint runs/demo/version_0/checkpoints/best.ckpt
 
