@@ -339,7 +339,7 @@ class ClipView:
 
     @property
     def facts(self) -> dict[str, str]:
-        """How the clip was explained: a name and words for each fact."""
+        """Facts on the explanation: a name and words for each."""
         numbers, stages = self.numbers, self.numbers["stages"]
         first = next(iter(stages.values()))
         mean = first["baseline_score"]

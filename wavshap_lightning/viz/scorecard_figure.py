@@ -126,7 +126,7 @@ def _plot_metric(
 
 
 def _notes(rows: Sequence[TableRow], note: str, *, strokes: bool) -> str:
-    """How to read the figure, and what was resampled."""
+    """Notes on reading the figure and on what was resampled."""
     most = max(rows, key=lambda row: int(row["clips"]))
     resampled = "them" if most["resampled"] == "clips" else f"their {most['units']} {most['resampled']}"
     dots = "Full: better than every control, clip by clip, with an interval that excludes 0; hollow: not."

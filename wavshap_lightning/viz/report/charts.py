@@ -72,7 +72,7 @@ def interval_words(value: float, low: float, high: float, *, known: bool, unreso
 
 
 def hover_words(shown: Units, names: Sequence[str]) -> list[str]:
-    """Words for hovering over each unit: its name, its attribution and the interval."""
+    """Text on hover over each unit: its name, its attribution and the interval."""
     half = shown.half_widths
     known = np.zeros(len(names), dtype=bool) if half is None else np.isfinite(half)
     rows = zip(names, shown.values, shown.low, shown.high, known, shown.unresolved, strict=True)

@@ -159,7 +159,7 @@ def _cells(clip: ClipView) -> list[Cell]:
 
 
 def _segments(clip: ClipView) -> list[dict[str, Any]]:
-    """Words or other segments of a clip, to be shown as a line colored by attribution; empty without them."""
+    """Segments of a clip, such as words, as a line colored by attribution; empty without them."""
     rows = clip.numbers.get("segments") or []
     halves = [row["half_width"] for row in rows]
     shown = units_from_rows([row["attribution"] for row in rows], halves if any(halves) else None)
