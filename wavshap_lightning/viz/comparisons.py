@@ -17,7 +17,7 @@ from wavshap_lightning.explainer.compare import Comparison, Difference
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz import panels as draw
-from wavshap_lightning.viz.clip_view import ClipView, Units, gap_words
+from wavshap_lightning.viz.clip_view import ClipView, Units
 from wavshap_lightning.viz.figures import (
     ABOUT,
     Draw,
@@ -37,6 +37,8 @@ MAP_ROW_PX, MAP_PX = 40, (90, 380)
 """Height of a row of color, and least and greatest height of all together."""
 
 SHORT_NAME, LONG_NAME = 16, 66
+GAP = "Completeness gap (before correction)"
+SUMS = {"Sum of attributions": "sum", GAP: "gap", "Draws": "draws"}
 
 
 def plot_epochs(
@@ -70,7 +72,7 @@ def plot_epochs(
     gaps = [gap for view in views.values() if (gap := view.largest_gap) is not None]
     lines = [
         "All epochs on one scale; score and classes above are the last one's. Hollow: another was predicted.",
-        f"Completeness gap (before correction): {percent(max(gaps))} at most." if gaps else "",
+        f"{GAP}: {percent(max(gaps))} at most." if gaps else "",
         last.line(*ABOUT),
     ]
     panel = _map_panel(
@@ -118,7 +120,8 @@ def plot_methods(
     shared = [_frames(view) for name, view in views.items() if complete[name]]
     rows: list[Panel] = []
     for name, view in views.items():
-        frames = _frames(view)
+        frames, facts = _frames(view), view.facts
+        sums = [f"{short} {facts[fact]}" for fact, short in SUMS.items() if fact in facts]
         rows.append(
             frame_row(
                 f"frames {name}",
@@ -127,18 +130,11 @@ def plot_methods(
                 scale=shared if complete[name] else [frames],
                 num_rows=len(views),
                 about="" if rows else f"attribution of each frame to the {first.score_name(literal)}",
-                beside={f"sums {name}": partial(draw.plot_lines_of_text, lines=_sums(view))},
+                beside={f"sums {name}": partial(draw.plot_lines_of_text, lines=sums)},
             )
         )
     lines = [f"{literal(name, 24)}   {view.line(*ABOUT)}" for name, view in views.items()]
     return draw_sheet(first, [*sound_panels(first), *rows], lines, num_top=num_top)
-
-
-def _sums(view: ClipView) -> list[str]:
-    stage = next(iter(view.numbers["stages"].values()))
-    total = number(stage["attribution_sum"], signed=True)
-    count = stage["num_draws"]
-    return [f"sum {total}", f"gap {gap_words(stage)}", f"{count} draw{'' if count == 1 else 's'}"]
 
 
 def plot_comparison(

@@ -300,10 +300,11 @@ def plot_dots(
 
 def plot_lines_of_text(axes: Axes, lines: Sequence[str]) -> None:
     """Write lines of small text from the top left of an empty panel."""
-    axes.annotate(
+    text = axes.annotate(
         "\n".join(lines), (0, 1), (0, -7), xycoords="axes fraction", textcoords="offset points", va="top",
         fontsize=theme.SMALL_PT, color=theme.QUIET, linespacing=1.45,
     )  # fmt: skip
+    text.set_in_layout(False)
     axes.set_axis_off()
 
 
