@@ -13,16 +13,17 @@ import lightning as L  # noqa: N812
 
 from wavshap_lightning import (
     BackboneSettings,
+    Comparison,
     EmotionDataModule,
     EmotionModule,
     Explainer,
+    Explanation,
+    HeadSettings,
+    compare,
     explain,
     plot,
+    plot_comparison,
 )
-from wavshap_lightning.explainer.compare import Comparison, compare
-from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.models.head import HeadSettings
-from wavshap_lightning.viz.comparisons import plot_comparison
 
 
 def train(data: EmotionDataModule, epochs: int) -> EmotionModule:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wavshap_lightning.corpora.catalogue import load_corpus
     from wavshap_lightning.corpora.clip import Clip, Span
     from wavshap_lightning.errors import WavshapError
+    from wavshap_lightning.explainer.compare import Comparison, compare
     from wavshap_lightning.explainer.explainer import Explainer, explain
     from wavshap_lightning.explainer.explanation import Explanation
     from wavshap_lightning.explainer.settings import ExplainSettings
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from wavshap_lightning.training.data.datamodule import EmotionDataModule
     from wavshap_lightning.training.module import EmotionModule
     from wavshap_lightning.training.monitoring.monitor import ExplanationMonitor
+    from wavshap_lightning.viz.clip_view import ClipView
+    from wavshap_lightning.viz.comparisons import plot_comparison, plot_epochs, plot_methods
     from wavshap_lightning.viz.figures import plot
+    from wavshap_lightning.viz.report.page import build_report
 
 __version__ = "0.2.0"
 
@@ -33,6 +37,8 @@ _HOME = {
     "Attribution": "attribution.record",
     "BackboneSettings": "models.backbone",
     "Clip": "corpora.clip",
+    "ClipView": "viz.clip_view",
+    "Comparison": "explainer.compare",
     "EmotionClassifier": "models.classifier",
     "EmotionDataModule": "training.data.datamodule",
     "EmotionHead": "models.head",
@@ -45,17 +51,24 @@ _HOME = {
     "Span": "corpora.clip",
     "SpeechBackbone": "models.backbone",
     "WavshapError": "errors",
+    "build_report": "viz.report.page",
+    "compare": "explainer.compare",
     "explain": "explainer.explainer",
     "load_audio": "audio.io",
     "load_classifier": "models.loading",
     "load_corpus": "corpora.catalogue",
     "plot": "viz.figures",
+    "plot_comparison": "viz.comparisons",
+    "plot_epochs": "viz.comparisons",
+    "plot_methods": "viz.comparisons",
 }
 
 __all__ = [
     "Attribution",
     "BackboneSettings",
     "Clip",
+    "ClipView",
+    "Comparison",
     "EmotionClassifier",
     "EmotionDataModule",
     "EmotionHead",
@@ -68,11 +81,16 @@ __all__ = [
     "Span",
     "SpeechBackbone",
     "WavshapError",
+    "build_report",
+    "compare",
     "explain",
     "load_audio",
     "load_classifier",
     "load_corpus",
     "plot",
+    "plot_comparison",
+    "plot_epochs",
+    "plot_methods",
 ]
 
 
