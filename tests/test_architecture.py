@@ -69,7 +69,7 @@ def test_what_explains_a_clip_loads_nothing_that_only_an_option_asks_for():
         "matplotlib.pyplot",
     )
     code = (
-        "import sys, wavshap_lightning.cli.run, wavshap_lightning.viz.report\n"
+        "import sys, wavshap_lightning.cli.explain, wavshap_lightning.viz.report\n"
         f"print([name for name in {slow} if name in sys.modules])"
     )
     assert run_python(code).stdout.strip() == "[]"
