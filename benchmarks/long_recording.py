@@ -81,7 +81,7 @@ def _difference(name: str, arguments: argparse.Namespace) -> Measurement:
     pieces = {"one piece": duration_s, "windows": WINDOW_S * duration_s / CLIP_S}
     settings = {"stages": ("frames",), "num_draws": DRAWS[name]}
     found = {
-        piece: explain(classifier, waveform, "happy", window_s=window_s, **settings).values(
+        piece: explain(classifier, waveform, target="happy", window_s=window_s, **settings).values(
             "frames", "frames"
         )
         for piece, window_s in pieces.items()
@@ -129,7 +129,7 @@ def run_once(minutes: float, num_draws: int) -> None:
     (waveform,) = draw_waveforms([60.0 * minutes])
     began = time.perf_counter()
     with tell_now_and_then(began):
-        found = explain(classifier, waveform, "happy", stages=("frames",), num_draws=num_draws)
+        found = explain(classifier, waveform, target="happy", stages=("frames",), num_draws=num_draws)
     seconds = time.perf_counter() - began
     attribution = found.attributions["frames"]
     explained = attribution.score[0] - attribution.mean_baseline_score[0]

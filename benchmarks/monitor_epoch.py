@@ -138,7 +138,7 @@ def time_figure(folder: Path, repeats: int) -> list[Measurement]:
     clip = data.clips("validation")[0]
     watcher = Watcher(module.classifier.eval(), ExplainSettings(), faithful=False)
     found = watcher.watch(Watched(clip, clip.name, "key", "named"), ClipAllowance(16, None))
-    explanation = explain(module.classifier, clip, clip.label, num_draws=16)
+    explanation = explain(module.classifier, clip, target=clip.label, num_draws=16)
     found = replace(found, explanation=explanation)  # of one target, for one figure
     loggers = [open_wandb(folder / "figure"), TensorBoardLogger(str(folder / "board"))]
     steps = itertools.count()

@@ -29,7 +29,7 @@ from wavshap_lightning.corpora.manifest import read_manifest
 from wavshap_lightning.evaluation.controls import edge_map, energy_map, random_map
 from wavshap_lightning.evaluation.localization import inside_spans, roc_auc
 from wavshap_lightning.explainer.explainer import Explainer
-from wavshap_lightning.explainer.recording import open_sound
+from wavshap_lightning.explainer.recording import open_recording
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.time_grid import times_of
 from wavshap_lightning.planted.into_recordings import read_left_out
@@ -92,7 +92,7 @@ def of_controls(explainer: Explainer, clips: Sequence[Clip]) -> dict[str, list[f
     grid, generator = explainer.classifier.backbone.frame_grid, torch.Generator().manual_seed(0)
     found: dict[str, list[float]] = {name: [] for name in CONTROLS}
     for clip in clips:
-        waveform = open_sound(clip, SAMPLE_RATE, grid.receptive_field_samples).waveform
+        waveform = open_recording(clip, SAMPLE_RATE, min_samples=grid.receptive_field_samples).waveform
         maps = {
             "energy": energy_map(waveform, grid),
             "edges": edge_map(waveform, grid),
@@ -105,7 +105,7 @@ def of_controls(explainer: Explainer, clips: Sequence[Clip]) -> dict[str, list[f
 
 def _ours(explainer: Explainer, clip: Clip) -> float:
     grid = explainer.classifier.backbone.frame_grid
-    num_samples = len(open_sound(clip, SAMPLE_RATE, grid.receptive_field_samples).waveform)
+    num_samples = len(open_recording(clip, SAMPLE_RATE, min_samples=grid.receptive_field_samples).waveform)
     return _auc(explainer.explain(clip, clip.label).values("frames", "frames"), clip, grid, num_samples)
 
 

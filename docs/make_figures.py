@@ -62,7 +62,7 @@ def train_demo(folder: Path) -> Path:
 def draw_explanation(checkpoint: Path, corpus: Path) -> None:
     """Explain a clip on all paths and draw it, with the evidence that was planted."""
     (clip,) = (clip for clip in ensure_planted_speech(corpus, PlantedSettings()) if clip.name == CLIP)
-    explanation = explain(checkpoint, clip, clip.label, stages=("frames", "layers", "waveform"))
+    explanation = explain(checkpoint, clip, target=clip.label, stages=("frames", "layers", "waveform"))
     figure = plot(explanation, label=clip.label, evidence=clip.evidence)
     figure.savefig(FIGURES / "explanation.png", metadata={"Software": None}, pil_kwargs={"optimize": True})
 

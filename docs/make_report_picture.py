@@ -17,7 +17,6 @@ from playwright.sync_api import sync_playwright
 
 from wavshap_lightning import explain, load_audio
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.explainer.files import describe_clip
 from wavshap_lightning.planted.corpus import PlantedSettings, ensure_planted_speech
 from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.report import build_report
@@ -48,9 +47,9 @@ def report(checkpoint: Path, clips: Sequence[Clip]) -> str:
     """The page of some clips."""
     found = []
     for clip in clips:
-        explanation = explain(checkpoint, clip, clip.label, stages=("frames", "layers", "waveform"))
+        explanation = explain(checkpoint, clip, target=clip.label, stages=("frames", "layers", "waveform"))
         waveform = load_audio(clip.path, sample_rate=explanation.sample_rate)
-        saved = describe_clip(explanation, label=clip.label)
+        saved = explanation.to_saved_clip(label=clip.label)
         found.append(ClipView.from_saved(saved, clip.path.name, waveform))
     return build_report(found, title="PlantedSpeech", model={"Model": "the demo's"})
 

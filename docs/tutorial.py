@@ -45,7 +45,7 @@ def listen(model: EmotionModule, data: EmotionDataModule, folder: Path, num_draw
     """Explain one clip of a speaker the model has never heard, and draw what was found."""
     clip = data.clips("test")[0]
     found = explain(
-        model.classifier.eval(), clip, clip.label, stages=["frames", "layers"], num_draws=num_draws
+        model.classifier.eval(), clip, target=clip.label, stages=["frames", "layers"], num_draws=num_draws
     )
     print(found.prediction, found.probabilities)  # noqa: T201 - a tutorial says what it sees
     for frame in found.top_frames(3):

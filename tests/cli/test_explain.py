@@ -48,7 +48,7 @@ def test_a_clip_leaves_figure_numbers_sounds_and_a_row(quick, out, clip, read_cs
 def test_numbers_are_those_of_python(quick, out, clip, classifier):
     assert quick(clip, "--target", "sad", "--score", "logit", "--seed", "3", "--waveform=true") == 0
     saved = load_clip(out / "clips", STEM)
-    found = explain(classifier, clip, "sad", score="logit", seed=3, num_draws=8)
+    found = explain(classifier, clip, target="sad", score="logit", seed=3, num_draws=8)
     assert saved.arrays["frame_attribution"] == pytest.approx(
         found.values("frames", "frames").numpy(), abs=1e-5
     )
@@ -59,7 +59,7 @@ def test_numbers_are_those_of_python(quick, out, clip, classifier):
 def test_the_terminal_says_what_matters(quick, clip, capsys):
     assert quick(clip) == 0
     shown = capsys.readouterr().out
-    for word in ("predicted", "log-odds of", "gap", "mean", "largest", "moments", "layer", "neurons", "±"):
+    for word in ("predicted", "log-odds of", "gap", "mean", "largest", "frames", "layer", "neurons", "±"):
         assert word in shown
     assert len([line for line in shown.splitlines() if " s  " in line and "±" in line]) == 5
     assert max(map(len, shown.splitlines()[1:-1])) <= 100
@@ -153,7 +153,7 @@ def test_a_folder_of_alignments_by_name(quick, out, clip, tmp_path):
     numbers = {stem: json.loads((out / "clips" / f"{stem}.json").read_text()) for stem in (STEM, "other")}
     assert numbers["other"]["segments"][0]["text"] == "mary"
     assert {row["text"] for row in numbers[STEM]["segments"]} <= {"speech", "pause", ""}
-    assert "There is no alignment" in numbers[STEM]["warnings"][0]
+    assert any("There is no alignment" in one["message"] for one in numbers[STEM]["diagnostics"])
 
 
 def test_one_alignment_for_several_clips_is_refused(quick, clip, tmp_path, capsys):

@@ -42,7 +42,7 @@ def numbers(out):
 
 def test_the_doctor_speaks_first(run, clip, numbers):
     assert run(clip, *FEW, "--stages", "frames") == 0
-    found = numbers()["checkup"]
+    found = numbers()["baseline_checks"]
     assert found["baselines"] == "noise"
     assert found["target"] == numbers()["target"]
     assert set(found["early_shares"]) == {"frames"}

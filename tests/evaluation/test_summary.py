@@ -12,7 +12,7 @@ from wavshap_lightning.explainer.explainer import explain
 
 @pytest.fixture(scope="module")
 def explanation(classifier, waveform):
-    return explain(classifier, waveform, ("sad", "angry"), num_draws=16)
+    return explain(classifier, waveform, target=("sad", "angry"), num_draws=16)
 
 
 def test_every_number_is_that_of_its_target(explanation):
@@ -27,12 +27,12 @@ def test_every_number_is_that_of_its_target(explanation):
 
 
 def test_without_a_path_there_are_no_numbers_of_it(classifier, waveform):
-    found = explain(classifier, waveform, "sad", stages=("waveform",), num_draws=4)
+    found = explain(classifier, waveform, target="sad", stages=("waveform",), num_draws=4)
     numbers = summarise(found, "sad")
     assert found.time_stage == "waveform"
     assert "entropy" in numbers
     assert not any(name.startswith(("share/", "layers/")) for name in numbers)
-    assert explain(classifier, waveform, "sad", stages=("layers",), num_draws=4).time_stage is None
+    assert explain(classifier, waveform, target="sad", stages=("layers",), num_draws=4).time_stage is None
 
 
 def test_removal_leaves_the_classifier_as_it_was_and_is_the_same_again(classifier, explanation, waveform):

@@ -56,7 +56,7 @@ def three_paths(classifier, clip):
     """All three paths from eight declared baselines."""
     stages = ("frames", "layers", "waveform")
     return explain(
-        classifier, clip, "happy", stages=stages, num_baselines=8, layer=1, segments=((0.0, 0.05),)
+        classifier, clip, target="happy", stages=stages, num_baselines=8, layer=1, segments=((0.0, 0.05),)
     )
 
 

@@ -9,13 +9,14 @@ import torch
 
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.errors import AttributionError
+from wavshap_lightning.explainer.diagnostics import attribution_shares
 from wavshap_lightning.explainer.explainer import explain
-from wavshap_lightning.explainer.explanation import Explanation, attribution_shares
+from wavshap_lightning.explainer.explanation import Explanation
 
 
 @pytest.fixture(scope="session")
 def all_classes(classifier, clip):
-    return explain(classifier, clip, "all", num_draws=16)
+    return explain(classifier, clip, target="all", num_draws=16)
 
 
 def test_save_and_load(three_paths, tmp_path):
@@ -169,7 +170,7 @@ def test_plain_numbers(three_paths):
     assert sum(plain["layers"]["attribution"]) == pytest.approx(plain["stages"]["layers"]["attribution_sum"])
     assert plain["bands"]["high_hz"][-1] == 8000.0
     assert len(plain["bands"]["low_hz"]) == len(plain["bands"]["attribution"]) == 24
-    assert plain["segments"]["span_s"] == [[0.0, 0.05], None]
+    assert [(row["start_s"], row["end_s"]) for row in plain["segments"]] == [(0.0, 0.05), (None, None)]
     assert plain["stages"]["frames"]["relative_gap"] < 0.05
     assert sum(plain["shares"].values()) == pytest.approx(1)
     assert plain["settings"]["num_baselines"] == 8

@@ -46,7 +46,7 @@ def folder(request, tmp_path):
 
 
 def test_all_views_of_a_model_of_hugging_face_add_up_to_its_score(folder, clip):
-    found = explain(folder, clip, "happy", stages=VIEWS, num_baselines=4, num_draws=64)
+    found = explain(folder, clip, target="happy", stages=VIEWS, num_baselines=4, num_draws=64)
     classifier = load_classifier(folder)
     with torch.no_grad():
         probability = classifier(clip[None]).softmax(1)[0, 1]
@@ -63,5 +63,5 @@ def test_all_views_of_a_model_of_hugging_face_add_up_to_its_score(folder, clip):
 
 def test_an_export_is_explained_the_same(folder, tmp_path, clip):
     exported = load_classifier(folder).export(tmp_path / "mine")
-    one, other = (explain(str(model), clip, "sad", num_draws=64) for model in (folder, exported))
+    one, other = (explain(str(model), clip, target="sad", num_draws=64) for model in (folder, exported))
     assert torch.equal(one.values("frames", "frames"), other.values("frames", "frames"))

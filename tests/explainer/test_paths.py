@@ -9,7 +9,7 @@ from wavshap_lightning.attribution.baselines import noise
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.views.frames import summed
 from wavshap_lightning.explainer.explainer import explain
-from wavshap_lightning.explainer.stages import Remembering, open_stages
+from wavshap_lightning.explainer.stages import MemoizedStage, open_stages
 
 STAGES = ("frames", "layers", "waveform")
 UNITS = [
@@ -45,7 +45,7 @@ def test_every_kind_of_units_adds_up_to_the_difference_of_scores(path, view, thr
 
 
 def test_a_distribution_gives_every_path_the_same_baselines(classifier, clip):
-    found = explain(classifier, clip, "happy", stages=STAGES, num_draws=32, seed=3)
+    found = explain(classifier, clip, target="happy", stages=STAGES, num_draws=32, seed=3)
     means = [found.attributions[path].mean_baseline_score[0] for path in STAGES]
     assert means == pytest.approx([means[0]] * 3, abs=1e-5)
     assert {path: found.attributions[path].num_draws for path in STAGES} == dict.fromkeys(STAGES, 32)
@@ -56,7 +56,7 @@ def test_a_distribution_gives_every_path_the_same_baselines(classifier, clip):
 @pytest.mark.parametrize("layer", ["learned", 1])
 def test_the_layer_path_equals_the_path_through_the_unmixed_stack(pooling, layer, build_classifier, clip):
     classifier = build_classifier(pooling=pooling, layer=layer)
-    found = explain(classifier, clip, "happy", stages=["layers"], num_baselines=4, num_draws=32)
+    found = explain(classifier, clip, target="happy", stages=["layers"], num_baselines=4, num_draws=32)
     frames = classifier.frontend(clip[None])
     baselines = noise(clip).declare(4, torch.Generator().manual_seed(0))
     expected = gradient_shap(
@@ -68,7 +68,7 @@ def test_the_layer_path_equals_the_path_through_the_unmixed_stack(pooling, layer
         stopping=None,
         views=(summed(2, name="layer_frame", smooth_variance=True), summed(1, name="layer_neuron")),
     )
-    again = explain(classifier, clip, "happy", stages=["layers"], num_baselines=4)
+    again = explain(classifier, clip, target="happy", stages=["layers"], num_baselines=4)
     for view in ("layer_frame", "layer_neuron"):
         values, reference = again.attributions["layers"].views[view], expected.views[view]
         torch.testing.assert_close(values.values, reference.values, rtol=1e-3, atol=1e-6)
@@ -86,7 +86,7 @@ def test_the_normalisation_is_inside_the_graph(build_classifier, clip):
     """Louder in the waveform is the same to a classifier that divides the level out."""
     classifier = build_classifier(normalize=True)
     settings = {"stages": ["waveform"], "num_baselines": 4, "num_draws": 512}
-    quiet, loud = (explain(classifier, level * clip, "sad", **settings) for level in (1.0, 3.0))
+    quiet, loud = (explain(classifier, level * clip, target="sad", **settings) for level in (1.0, 3.0))
     values = [found.values("waveform", "frames") for found in (quiet, loud)]
     torch.testing.assert_close(*values, rtol=1e-3, atol=1e-5)
     assert quiet.attributions["waveform"].relative_gap[0] < 0.05
@@ -101,10 +101,10 @@ def test_one_layer_in_full_adds_up_to_that_layer(three_paths):
 
 def test_all_classes_at_once_are_the_classes_one_by_one(classifier, clip):
     settings = {"stages": STAGES, "num_baselines": 4}
-    together = explain(classifier, clip, "all", **settings)
+    together = explain(classifier, clip, target="all", **settings)
     assert together.targets == classifier.labels
     for label in classifier.labels:
-        alone = explain(classifier, clip, label, **settings)
+        alone = explain(classifier, clip, target=label, **settings)
         for path, view in (("frames", "frames"), ("layers", "layer_neuron"), ("waveform", "band_frame")):
             torch.testing.assert_close(
                 together.values(path, view, label), alone.values(path, view), rtol=1e-4, atol=1e-6
@@ -113,8 +113,8 @@ def test_all_classes_at_once_are_the_classes_one_by_one(classifier, clip):
 
 def test_a_margin_is_the_difference_of_two_logits(classifier, clip):
     settings = {"stages": ["frames"], "num_baselines": 4, "score": "logit"}
-    margin = explain(classifier, clip, "happy-vs-sad", **settings)
-    happy, sad = (explain(classifier, clip, label, **settings) for label in ("happy", "sad"))
+    margin = explain(classifier, clip, target="happy-vs-sad", **settings)
+    happy, sad = (explain(classifier, clip, target=label, **settings) for label in ("happy", "sad"))
     assert margin.targets == ("happy-vs-sad",)
     assert margin.score["happy-vs-sad"] == pytest.approx(happy.score["happy"] - sad.score["sad"], abs=1e-5)
     found = margin.values("frames", "frames")
@@ -129,7 +129,7 @@ def test_a_remembering_stage_asks_once_for_a_row_and_never_where_gradients_flow(
         asked.append(len(rows))
         return 2 * rows
 
-    remembering, rows = Remembering(stage), torch.arange(6.0).reshape(3, 2)
+    remembering, rows = MemoizedStage(stage), torch.arange(6.0).reshape(3, 2)
     with torch.no_grad():
         assert torch.equal(remembering(rows), 2 * rows)
         assert torch.equal(
@@ -141,13 +141,13 @@ def test_a_remembering_stage_asks_once_for_a_row_and_never_where_gradients_flow(
     assert asked == [3, 1, 3]
 
 
-def test_a_remembering_stage_stops_taking_more(monkeypatch):
-    monkeypatch.setattr("wavshap_lightning.explainer.stages.MAX_REMEMBERED", 2)
-    remembering = Remembering(lambda rows: rows + 1)
+def test_a_remembering_stage_stops_taking_more():
+    asked = []
+    remembering = MemoizedStage(lambda rows: asked.append(len(rows)) or rows + 1, max_rows=2)
     rows = torch.arange(5.0)[:, None]
     assert torch.equal(remembering(rows), rows + 1)
     assert torch.equal(remembering(rows), rows + 1)
-    assert len(remembering._known) == 2
+    assert asked == [5, 3]
 
 
 def test_baselines_are_encoded_once_for_all_paths(classifier, clip, monkeypatch):
@@ -160,7 +160,8 @@ def test_baselines_are_encoded_once_for_all_paths(classifier, clip, monkeypatch)
 
     monkeypatch.setattr(classifier.backbone, "frontend", counting)
     explain(classifier, clip, stages=["frames", "layers"], num_draws=16)
-    assert sum(rows) == 16 + 1  # the baselines, and the clip
+    # the baselines and the clip; for the diagnostics four baselines of their own and the quieter clip
+    assert sum(rows) == 16 + 1 + 4 + 1
 
 
 def test_another_precision_is_the_same_weights_and_leaves_the_classifier_alone(classifier, clip):

@@ -48,5 +48,5 @@ def test_the_first_example_of_the_documentation(workplace, capsys):
 
 
 def test_a_checkpoint_by_its_path(workplace):
-    found = explain(CHECKPOINT, "clip.flac", "sad", stages=["layers"], num_draws=4)
+    found = explain(CHECKPOINT, "clip.flac", target="sad", stages=["layers"], num_draws=4)
     assert found.targets == ("sad",)

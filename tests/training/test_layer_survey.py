@@ -155,7 +155,7 @@ def test_clips_agree_with_their_explanations(cached, pooling, monkeypatch):
         classifier.head, batch.statistics, batch.labels, baselines, torch.Generator().manual_seed(0)
     )
     for clip, neurons in zip(clips, found, strict=True):
-        explained = explain(classifier, clip, clip.label, stages=("layers",))
+        explained = explain(classifier, clip, target=clip.label, stages=("layers",))
         expected = explained.values("layers", "layer_neuron")
         assert correlation(neurons.flatten(), expected.flatten()) > 0.9
 

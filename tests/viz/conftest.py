@@ -13,8 +13,8 @@ from wavshap_lightning.attribution.record import Attribution, ViewEstimate, tens
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.audio.io import hash_audio_file, load_audio, save_audio
+from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.files import describe_clip
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.time_grid import band_edges_hz, times_of
 from wavshap_lightning.viz.clip_view import ClipView
@@ -70,7 +70,10 @@ def build_clip(build_explanation, waveform):
     """`(name="clip.wav", label="sad", texts=(), sound=True, **as build_explanation) -> ClipView`."""
 
     def build(name="clip.wav", label="sad", texts=(), *, sound=True, warnings=(), **wanted):
-        saved = describe_clip(build_explanation(**wanted), label=label, texts=texts, warnings=warnings)
+        explanation = build_explanation(**wanted)
+        doubts = tuple(Diagnostic("test", "warning", words) for words in warnings)
+        explanation = replace(explanation, diagnostics=dict.fromkeys(explanation.targets, doubts))
+        saved = explanation.to_saved_clip(label=label, texts=texts)
         return ClipView.from_saved(saved, name, waveform if sound else None)
 
     return build

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from wavshap_lightning.explainer.files import describe_clip
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz.clip_view import ClipView, Units, shortest_stretch
 
@@ -23,7 +22,7 @@ def frames(values, half_widths=None):
 def test_a_view_of_files_is_that_of_the_explanation(build_explanation, waveform, with_errors):
     explanation = build_explanation(with_errors=with_errors)
     direct = ClipView.from_explanation(explanation, waveform, label="sad")
-    saved = ClipView.from_saved(describe_clip(explanation, label="sad"), "A waveform", waveform)
+    saved = ClipView.from_saved(explanation.to_saved_clip(label="sad"), "A waveform", waveform)
     for name in NAMES:
         one, other = direct.units(name), saved.units(name)
         np.testing.assert_array_equal(one.values, other.values)

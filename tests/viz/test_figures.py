@@ -16,6 +16,7 @@ from PIL import Image
 from wavshap_lightning.audio.io import hash_audio_file, load_audio, save_audio
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.errors import AttributionError, AudioError, SettingError
+from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.viz.figures import figure_pixels, plot
 from wavshap_lightning.viz.panels import EVIDENCE_GID, MARK_GID
 from wavshap_lightning.viz.theme import MARK, UNRESOLVED
@@ -47,8 +48,14 @@ def words(figure):
     return [text.get_text() for text in texts(figure)]
 
 
+def doubted(explanation, *messages):
+    """The explanation with these diagnostics."""
+    doubts = tuple(Diagnostic("test", "warning", message) for message in messages)
+    return replace(explanation, diagnostics=dict.fromkeys(explanation.targets, doubts))
+
+
 def test_diagnostics_are_written_below(explanation, waveform):
-    figure = plot(explanation, waveform, diagnostics=["Use more draws.", "The clip is unusual."])
+    figure = plot(doubted(explanation, "Use more draws.", "The clip is unusual."), waveform)
     caption = figure.texts[0].get_text()
     assert caption.endswith("Note: Use more draws.\nNote: The clip is unusual.")
 
@@ -240,8 +247,8 @@ def test_no_two_texts_overlap_and_none_leaves_the_page(
     labels = ("neutral", name, "sad", "fearful")
     explanation = build_explanation(classes=classes, labels=labels)
     evidence = [Span(0.1, 0.3, "tremor")]
-    notes = ["Use more draws. " * 30]
-    figure = plot(explanation, waveform, label="sad", evidence=evidence, num_top=5, diagnostics=notes)
+    explanation = doubted(explanation, "Use more draws. " * 30)
+    figure = plot(explanation, waveform, label="sad", evidence=evidence, num_top=5)
     assert_texts_are_apart(figure)
 
 

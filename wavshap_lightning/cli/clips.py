@@ -25,12 +25,12 @@ from wavshap_lightning.corpora.folders import find_audio
 from wavshap_lightning.corpora.manifest import SUFFIXES as MANIFEST_SUFFIXES
 from wavshap_lightning.corpora.manifest import read_manifest
 from wavshap_lightning.errors import SettingError, WavshapError
-from wavshap_lightning.explainer.diagnostics import caveats, examine
+from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.files import SavedClip, describe_clip
-from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, ExplainSettings
-from wavshap_lightning.explainer.targets import target_named
+from wavshap_lightning.explainer.files import SavedClip
+from wavshap_lightning.explainer.recording import Recording, open_recording
+from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, ExplainSettings, target_named
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import load_classifier
 
@@ -152,29 +152,30 @@ class ClipExplainer:
             WavshapError: If it cannot be explained; the message says why.
         """
         started_s = time.monotonic()
-        clip, rate = item.clip, self.classifier.sample_rate
-        waveform = load_audio(clip.path, sample_rate=rate, start_s=clip.start_s, end_s=clip.end_s)
+        recording = open_recording(item.clip, self.classifier.sample_rate)
+        waveform = recording.waveform.numpy()
         segments, note = self._segments(item, waveform)
-        recordings = self.recordings_for(item)
-        checkup = examine(self.explainer, clip, self.options.target, recordings=recordings)
+        explanation = self._explain(item, recording, segments, note)
+        saved = explanation.to_saved_clip(label=item.label, texts=[one.text for one in segments])
+        if self.options.families:
+            saved = replace(saved, numbers={**saved.numbers, "families": self._agreement(item)})
+        return ExplainedClip(item, explanation, saved, waveform, time.monotonic() - started_s)
+
+    def _explain(
+        self, item: Item, recording: Recording, segments: Sequence[Segment], note: str
+    ) -> Explanation:
+        """The explanation; its diagnostics include the note on the segments and the engine's warnings."""
         spans = [(one.start_s, one.end_s) for one in segments]
         explainer = Explainer(self.classifier, replace(self.explainer.settings, segments=spans))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            explanation = explainer.explain(clip, self.options.target, recordings=recordings)
+            found = explainer.explain(recording, self.options.target, recordings=self.recordings_for(item))
         told = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
-        notes = [*([note] if note else []), *checkup.warnings, *caveats(explanation, self.classifier)]
-        saved = describe_clip(
-            explanation,
-            label=item.label,
-            texts=[one.text for one in segments],
-            # A caveat states the tolerance that was not reached.
-            warnings=[*notes, *(words for words in told if not words.startswith("tolerance="))],
-            checkup=checkup,
-        )
-        if self.options.families:
-            saved = replace(saved, numbers={**saved.numbers, "families": self._agreement(item)})
-        return ExplainedClip(item, explanation, saved, waveform, time.monotonic() - started_s)
+        more = [Diagnostic("segments", "note", note)] if note else []
+        # A tolerance that was not reached is among the diagnostics of the explanation already.
+        more += [Diagnostic("engine", "warning", one) for one in told if not one.startswith("tolerance=")]
+        diagnostics = {name: (*known, *more) for name, known in found.diagnostics.items()}
+        return replace(found, diagnostics=diagnostics)
 
     def _segments(
         self, item: Item, waveform: Float[np.ndarray, " num_samples"]

@@ -31,9 +31,9 @@ from wavshap_lightning.cli.clips import (
 from wavshap_lightning.cli.output import Output, explained_row, failed_row, model_words, writing_to
 from wavshap_lightning.cli.terminal import EXIT_DONE, complain, shown
 from wavshap_lightning.errors import AudioError, SettingError
-from wavshap_lightning.explainer.explainer import fingerprint
 from wavshap_lightning.explainer.files import load_clip
 from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.explainer.stage_attribution import fingerprint
 from wavshap_lightning.files import format_csv, write_atomically
 from wavshap_lightning.training.corpus_run.predict import (
     COLUMNS,

@@ -19,8 +19,8 @@ from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.cli.clips import ExplainedClip, Item
 from wavshap_lightning.cli.terminal import EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE, shown
 from wavshap_lightning.errors import AudioError, SettingError
-from wavshap_lightning.explainer.explainer import fingerprint
 from wavshap_lightning.explainer.files import save_clip
+from wavshap_lightning.explainer.stage_attribution import fingerprint
 from wavshap_lightning.files import format_csv, write_atomically
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.viz.clip_view import ClipView
@@ -101,10 +101,8 @@ class Output:
         with writing_to(self.folder):
             if self.figures:
                 written.append(clips / f"{stem}.png")
-                notes, evidence = found.saved.numbers["warnings"], item.clip.evidence
-                figure = plot(
-                    found.explanation, found.waveform, label=item.label, evidence=evidence, diagnostics=notes
-                )
+                evidence = item.clip.evidence
+                figure = plot(found.explanation, found.waveform, label=item.label, evidence=evidence)
                 write_figure(written[-1], figure)
             if self.sounds:
                 written += self._write_sounds(found)

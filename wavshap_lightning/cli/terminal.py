@@ -119,8 +119,8 @@ def describe(name: str, explanation: Explanation, numbers: Mapping[str, Any]) ->
     table.add_column(overflow="fold")
     for title, words in _lines(explanation, numbers):
         table.add_row(f"  {title}", Text(words))
-    for warning in numbers["warnings"]:
-        table.add_row("  warning", Text(warning, style="yellow"))
+    for one in numbers["diagnostics"]:
+        table.add_row(f"  {one['severity']}", Text(one["message"], style="yellow"))
     console.print(table)
     console.print()
 
@@ -141,7 +141,7 @@ def describe_briefly(progress: str, name: str, explanation: Explanation, numbers
         f"{explanation.prediction:<{width}} {probability:.2f}",
         f"gap {_gap(explanation, target):>7}",
         *(f"{frame:<32}" for frame in _frames(explanation, target, 1)),
-        on_one_line(name) + ("  !" if numbers["warnings"] else ""),
+        on_one_line(name) + ("  !" if numbers["diagnostics"] else ""),
     ]
     Console(highlight=False).print(Text("  ".join(words)), soft_wrap=True)
 

@@ -37,7 +37,7 @@ from wavshap_lightning.evaluation.sanity import Doubts, dependence, open_doubts
 from wavshap_lightning.evaluation.stability import SNRS_DB, reliability, sensitivities
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.recording import open_sound
+from wavshap_lightning.explainer.recording import open_recording
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.time_grid import times_of
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -282,7 +282,7 @@ def measure_clip(
         doubted: Whether it is asked on what maps depend, too.
     """
     grid = classifier.backbone.frame_grid
-    waveform = open_sound(clip, classifier.sample_rate, grid.receptive_field_samples).waveform
+    waveform = open_recording(clip, classifier.sample_rate, min_samples=grid.receptive_field_samples).waveform
     logits = _logits(classifier, waveform)
     target, seed = _target_of(classifier, clip, logits, plan), plan.seed * 1_000_003 + index
     doubts = open_doubts(classifier, logits, target, seed, plan.rivals) if doubted else None
@@ -346,7 +346,7 @@ def _of_method(
     """A method's map, and what is known of it without a trial."""
 
     def explain(classifier: EmotionClassifier, target: str) -> Explanation:
-        found = Explainer(classifier, settings).explain(question.waveform, target)
+        found = Explainer(classifier, settings).explain(question.waveform, target, check_baselines=False)
         advance()
         return found
 
@@ -383,7 +383,7 @@ def _of_stability(question: _Question, settings: ExplainSettings, seed: int) -> 
     explainer, generator = Explainer(question.classifier, settings), torch.Generator().manual_seed(seed)
 
     def again(sound: Tensor) -> Frames:
-        return explainer.explain(sound, question.target).values("frames", "frames")
+        return explainer.explain(sound, question.target, check_baselines=False).values("frames", "frames")
 
     found = sensitivities(again, question.waveform, generator, num_perturbations=1)
     return {f"sensitivity_{snr_db:.0f}": found[snr_db] for snr_db in SNRS_DB}

@@ -14,9 +14,8 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.stability import correlation, reliability
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.recording import Recording
-from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, ExplainSettings
-from wavshap_lightning.explainer.targets import PREDICTED
+from wavshap_lightning.explainer.recording import AudioSource
+from wavshap_lightning.explainer.settings import PREDICTED, RECORDED_FAMILIES, ExplainSettings
 
 
 def magnitude_shares(values: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
@@ -50,11 +49,11 @@ DRAWN_FAMILIES = ("noise", "spectral_noise", "time_shifted")
 
 def explain_by_family(
     explainer: Explainer,
-    clip: Recording,
+    clip: AudioSource,
     target: str = PREDICTED,
     *,
     families: Sequence[str] = DRAWN_FAMILIES,
-    recordings: Sequence[Recording] = (),
+    recordings: Sequence[AudioSource] = (),
 ) -> dict[str, Explanation]:
     """One clip, explained against each of several families of baselines.
 
@@ -76,7 +75,7 @@ def explain_by_family(
         settings = ExplainSettings.from_dict({**explainer.settings.to_dict(), "baselines": family})
         one = Explainer(explainer.classifier, settings)
         given = recordings if family in RECORDED_FAMILIES else ()
-        found[family] = one.explain(clip, target, recordings=given)
+        found[family] = one.explain(clip, target, recordings=given, check_baselines=False)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Baselines by the name of their family, and the same ones at every stage."""
+"""Baselines of a clip by the name of their family."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ DRAWN: dict[str, Callable[[Waveform], BaselineDistribution]] = {
     "spectral_noise": spectral_noise,
     "time_shifted": time_shifted,
 }
+
+# Declared by methods that need a fixed set, where no number is given.
 DECLARED_IF_NEEDED = 4
-"""Baselines of a method that needs a declared set."""
 
 
 def waveform_baselines(
     settings: ExplainSettings, waveform: Waveform, others: Sequence[Tensor], score: Score | None
 ) -> Baselines:
-    """The baselines of a clip, as waveforms.
+    """Baselines of a clip, as waveforms.
 
     Args:
-        settings: Which family, and how many to declare.
+        settings: Family of the baselines, and how many to declare.
         waveform: The clip.
         others: Recordings, for the families that consist of them.
-        score: Logits of waveforms, to find out whether silence is well-posed; None to go without.
+        score: Logits of waveforms, to find out whether silence is well-posed; None to skip that check.
 
     Raises:
-        SettingError: If recordings are missing or of no use, or fewer than are to be declared.
+        SettingError: If recordings are missing, given in vain, or fewer than are to be declared.
         AttributionError: If the family does not fit the clip or the score.
     """
     family = settings.baselines
@@ -64,22 +65,8 @@ def waveform_baselines(
     return recordings(waveform, _chosen(others, settings), family)
 
 
-def at_stage(baselines: Baselines, stages: Sequence[Callable[[Tensor], Tensor]], like: Tensor) -> Baselines:
-    """The same baselines after some stages.
-
-    Args:
-        baselines: As waveforms.
-        stages: In order.
-        like: A tensor where the stages compute.
-    """
-    moved = baselines.through(lambda values: values.to(like))
-    for stage in stages:
-        moved = moved.through(stage)
-    return moved
-
-
 def _drawn(distribution: BaselineDistribution, settings: ExplainSettings) -> Baselines:
-    """As a distribution, or some of it as a declared set."""
+    """Baselines of a drawn family: the distribution itself, or some of it declared as a set."""
     count = settings.num_baselines
     if count is None and settings.method in ("integrated_gradients", *SPAN_METHODS):
         count = DECLARED_IF_NEEDED
@@ -89,7 +76,7 @@ def _drawn(distribution: BaselineDistribution, settings: ExplainSettings) -> Bas
 
 
 def _chosen(others: Sequence[Tensor], settings: ExplainSettings) -> list[Tensor]:
-    """All, or so many at random."""
+    """All recordings, or `num_baselines` of them at random."""
     count = settings.num_baselines
     if count is None:
         return list(others)

@@ -1,138 +1,91 @@
-"""The baseline doctor: before a map is believed, is the question it answers well-posed?
+"""Diagnostics: reasons not to trust an explanation, one list for terminal, JSON, figure and page.
 
-A path from a baseline that the classifier has never met, that sounds to it like the very class that is
-explained, or along which everything happens at the first step gives attributions that are exact and say
-little. A few forward passes tell.
+A path from a baseline unlike anything the classifier was trained on, that is itself predicted as the class
+that is explained, or along which everything happens in the first step gives attributions that are exact and
+say little. A few forward passes tell. The rest follows from the attributions and their standard errors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines
-from wavshap_lightning.attribution.no_trace import leave_no_trace
+from wavshap_lightning.attribution.record import Attribution, ViewEstimate
 from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.explainer.explainer import Explainer
-from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.paths import begin
-from wavshap_lightning.explainer.recording import Recording
-from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, ScoreKind, Stage
-from wavshap_lightning.explainer.stages import Stages, open_stages, window_frames
-from wavshap_lightning.explainer.targets import PREDICTED, target_named
+from wavshap_lightning.explainer.recording import AudioSource
+from wavshap_lightning.explainer.settings import PREDICTED, RECORDED_FAMILIES, ExplainSettings, Stage
+from wavshap_lightning.explainer.stage_attribution import OpenClip, open_clip
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.head import EmotionHead
 
-LARGE_GAP = 0.1
-"""Of what is explained, before the gap was closed."""
-
-MOSTLY = 0.5
-
-
-def ignores_level(classifier: EmotionClassifier) -> bool:
-    """Whether a clip gives the same frames however quiet it is, and a path from silence is ill-posed."""
-    norm = getattr(classifier.backbone.model.config, "feat_extract_norm", None)
-    return norm == "group" or classifier.backbone.normalize
-
-
-def caveats(
-    explanation: Explanation, classifier: EmotionClassifier, *, target: str | None = None
-) -> list[str]:
-    """Warnings about one target, a sentence or two each; an empty list if there are none.
-
-    They come of silence as a baseline of a model that divides the level out, of a gap above 10 % before it
-    was closed, of a tolerance that was not reached, and of frames that together hold most of the attribution
-    though the interval of each contains 0.
-
-    Args:
-        explanation: What is looked at.
-        classifier: What was explained.
-        target: As in [`Explanation.values`][wavshap_lightning.explainer.explanation.Explanation.values].
-    """
-    found = [_silence(explanation, classifier), *_gaps(explanation, target), *_tolerances(explanation)]
-    return [words for words in (*found, _noise(explanation, target)) if words]
-
-
-def _silence(explanation: Explanation, classifier: EmotionClassifier) -> str:
-    settings = explanation.settings
-    if settings.baselines != "silence" or not ignores_level(classifier):
-        return ""
-    others = ", ".join(("noise", *RECORDED_FAMILIES[:1]))
-    return (
-        "Silence is an ill-posed baseline here: this model divides the level out, so that all of the change "
-        f"lies at the very beginning of the path. Use another family, such as {others}."
-    )
-
-
-def _gaps(explanation: Explanation, target: str | None) -> list[str]:
-    gaps = explanation.relative_gap(target)
-    return [
-        f"The gap of the path from the {path} was {gap:.0%} before it was closed; take more draws."
-        for path, gap in gaps.items()
-        if gap is not None and gap > LARGE_GAP
-    ]
-
-
-def _tolerances(explanation: Explanation) -> list[str]:
-    words = {path: found.unresolved_in_words() for path, found in explanation.attributions.items()}
-    return [f"The tolerance was not reached ({path}): {said}." for path, said in words.items() if said]
-
-
-def _noise(explanation: Explanation, target: str | None) -> str:
-    path = explanation.time_stage
-    if path is None:
-        return ""
-    values, half_widths = (
-        explanation.values(path, "frames", target),
-        explanation.half_widths(path, "frames", target),
-    )
-    if half_widths is None:
-        return ""
-    unresolved = values.abs() <= half_widths
-    whole = float(values.abs().sum())
-    share = float(values[unresolved].abs().sum()) / whole if whole else 1.0
-    if share <= MOSTLY:
-        return ""
-    return (
-        f"Frames whose interval contains 0 hold {share:.0%} of the attribution: the moments are mostly "
-        "chance so far; take more draws."
-    )
-
-
-FIRST_STEP = 0.01
-"""Where the path is looked at: after its first hundredth."""
-
-QUIETER = 0.1
-"""A clip 20 dB quieter, to find out whether level matters."""
-
+# The path is probed after its first hundredth, and the clip 20 dB quieter.
+FIRST_STEP, QUIETER = 0.01, 0.1
 NUM_BASELINES = 4
-PROBED_PATHS: tuple[Stage, ...] = ("waveform", "frames")
 
-EARLY, UNLIKE, SAME_CLASS, LEVEL_IGNORED = 0.1, 3.0, 0.5, 0.05
-"""Above, above, above and below which something is said."""
+# Above these values a diagnostic is given; for the response to level, below.
+LARGE_EARLY_SHARE = 0.1
+LARGE_UNLIKENESS = 3.0
+LARGE_PROBABILITY = 0.5
+SMALL_LEVEL_RESPONSE = 0.05
+LARGE_GAP = 0.1
+LARGE_UNRESOLVED_SHARE = 0.5
+LARGE_SHARE_OUTSIDE_SPEECH = 0.5
+
+# Stages whose attributions tell when, in order of preference.
+TIME_STAGES = ("frames", "waveform")
+
+# A frame this much quieter than the loudest is a pause.
+PAUSE_BELOW_DB = 35.0
+
+Severity = Literal["warning", "note"]
 
 
 @dataclass(frozen=True)
-class Checkup:
-    """What a few forward passes say of a clip and its baselines.
+class Diagnostic:
+    """One reason for doubt.
 
     Args:
-        target: What is explained, by name.
-        baselines: Their family.
-        early_shares: For each path, the share of the total that arises in the first hundredth of it; 0.01
-            where the score changes evenly.
-        level_response: How far the score moves when the clip is 20 dB quieter, relative to what is explained;
-            0 where the classifier divides the level out.
-        baseline_probability: The mean probability of the target's class that the classifier gives to
-            baselines.
-        clip_unlikeness: How unlike the training clips the clip is, where the head knows: the root mean square
-            of its pooled features, standardised by those of the training clips; 1 for one of these.
-        baseline_unlikeness: The same of the baselines, on average.
+        name: Kind of the finding, such as `"completeness_gap"`.
+        severity: `"warning"` if the explanation may mislead, `"note"` if it is only less exact.
+        message: The finding and the remedy, a sentence or two.
+        value: The number behind it; None where there is none.
+    """
+
+    name: str
+    severity: Severity
+    message: str
+    value: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The diagnostic in plain JSON types."""
+        return asdict(self)
+
+
+def _warning(name: str, value: float | None, message: str) -> Diagnostic:
+    return Diagnostic(name, "warning", message, None if value is None else float(value))
+
+
+@dataclass(frozen=True)
+class BaselineChecks:
+    """Numbers from a few forward passes of a clip and its baselines.
+
+    Args:
+        target: Name of the class that is explained.
+        baselines: Family of the baselines.
+        early_shares: Share of the total that arises in the first hundredth of the path, by stage; 0.01 where
+            the score changes evenly.
+        level_response: Change of the score when the clip is 20 dB quieter, relative to what is explained; 0
+            where the classifier is invariant to input gain.
+        baseline_probability: Mean probability of the target's class for the baselines.
+        gain_invariant: Whether the model normalizes the level of a clip by construction.
+        clip_unlikeness: Root mean square of the clip's pooled features, standardized by those of the
+            training clips; 1 for one of these, None where the head keeps no such statistics.
+        baseline_unlikeness: The same for the baselines, on average.
     """
 
     target: str
@@ -140,6 +93,7 @@ class Checkup:
     early_shares: Mapping[str, float]
     level_response: float
     baseline_probability: float
+    gain_invariant: bool
     clip_unlikeness: float | None
     baseline_unlikeness: float | None
 
@@ -147,131 +101,126 @@ class Checkup:
         """The numbers in plain JSON types."""
         return asdict(self)
 
-    @property
-    def warnings(self) -> list[str]:
-        """What people must know before they believe a map, a sentence or two each."""
-        return [words for words in (*self._of_paths(), self._of_class(), *self._of_likeness()) if words]
-
-    def _of_paths(self) -> list[str]:
-        ignored = abs(self.level_response) < LEVEL_IGNORED
-        why = " The classifier divides the level of a clip out." if ignored else ""
-        return [
-            f"{share:.0%} of what is explained arises in the first hundredth of the path from the {path}: "
-            f"baselines={self.baselines!r} are ill-posed here, and the map says little.{why} Use another "
-            "family."
-            for path, share in self.early_shares.items()
-            if abs(share) > EARLY
-        ]
-
-    def _of_class(self) -> str:
-        if self.baseline_probability <= SAME_CLASS:
-            return ""
-        return (
-            f"The baselines ({self.baselines}) themselves sound like {self.target} to the classifier "
-            f"(probability {self.baseline_probability:.2f}), so the map says what sets the clip apart from "
-            "them, not what makes the class. Use another family, such as recordings."
-        )
-
-    def _of_likeness(self) -> list[str]:
-        words = []
-        if self.clip_unlikeness is not None and self.clip_unlikeness > UNLIKE:
-            words.append(
-                "The clip is unlike the training clips: its features lie "
-                f"{self.clip_unlikeness:.1f} standard deviations from their mean (1 for one of them). "
-                "Neither the prediction nor its explanation is backed by what the classifier learned."
+    def diagnostics(self) -> Iterator[Diagnostic]:
+        """Diagnostics of the baselines and the clip."""
+        yield from self._ill_posed()
+        if self.baseline_probability > LARGE_PROBABILITY:
+            yield _warning(
+                "baselines_predicted_as_target",
+                self.baseline_probability,
+                f"The baselines ({self.baselines}) are themselves predicted as {self.target} (probability "
+                f"{self.baseline_probability:.2f}): the attributions tell the clip from them, and not what "
+                "makes the class. Use another family, such as recordings.",
             )
-        if self.baseline_unlikeness is not None and self.baseline_unlikeness > UNLIKE:
-            words.append(
+        if self.clip_unlikeness is not None and self.clip_unlikeness > LARGE_UNLIKENESS:
+            yield _warning(
+                "clip_out_of_distribution",
+                self.clip_unlikeness,
+                f"The clip is unlike the training clips: its features lie {self.clip_unlikeness:.1f} "
+                "standard deviations from their mean (1 for one of them). Neither the prediction nor its "
+                "explanation is backed by the training data.",
+            )
+        if self.baseline_unlikeness is not None and self.baseline_unlikeness > LARGE_UNLIKENESS:
+            yield _warning(
+                "baselines_out_of_distribution",
+                self.baseline_unlikeness,
                 f"The baselines ({self.baselines}) are unlike the training clips: their features lie "
-                f"{self.baseline_unlikeness:.1f} standard deviations from the mean. Along the path the "
-                "classifier is asked about sounds it never met; compare with other families."
+                f"{self.baseline_unlikeness:.1f} standard deviations from the mean. Inputs along the path "
+                "are out of distribution; compare with other families.",
             )
-        return words
+
+    def _ill_posed(self) -> Iterator[Diagnostic]:
+        early = {stage: share for stage, share in self.early_shares.items() if abs(share) > LARGE_EARLY_SHARE}
+        invariant = abs(self.level_response) < SMALL_LEVEL_RESPONSE
+        why = " The classifier is invariant to input gain." if invariant else ""
+        for stage, share in early.items():
+            yield _warning(
+                "ill_posed_baseline",
+                share,
+                f"{share:.0%} of what is explained arises in the first hundredth of the path from the "
+                f"{stage}: baselines={self.baselines!r} are ill-posed here, and the attributions say "
+                f"little.{why} Use another family.",
+            )
+        if self.baselines == "silence" and self.gain_invariant and not early:
+            yield _warning(
+                "ill_posed_baseline",
+                self.level_response,
+                "Silence is an ill-posed baseline: the classifier is invariant to input gain, so that all of "
+                f"the change lies at the very beginning of the path. Use noise or {RECORDED_FAMILIES[0]}.",
+            )
 
 
-@dataclass(frozen=True)
-class _Patient:
-    """A clip, its baselines and what is asked, at the first stage.
-
-    Args:
-        stages: Of the classifier.
-        waveform: The clip.
-        baselines: As waveforms.
-        asked: What is explained.
-        seed: Of the baselines.
-    """
-
-    stages: Stages
-    waveform: Float[Tensor, " samples"]
-    baselines: Baselines
-    asked: Target
-    seed: int
-
-    def some_baselines(self) -> Float[Tensor, "some samples"]:
-        """A few of them."""
-        return _some(self.baselines, self.seed).to(self.waveform)
-
-    def early_share(self, path: Stage) -> float:
-        """The share of the total that arises in the first step from the baselines."""
-        begun = begin(path, self.stages, self.waveform, self.baselines)
-        some = _some(begun.baselines, self.seed).to(begun.input)
-        after_step = some + FIRST_STEP * (begun.input - some)
-        at_start, early, at_end = (
-            self.asked(begun.score(points))[:, 0].mean() for points in (some, after_step, begun.input[None])
-        )
-        return _relative(float(early - at_start), float(at_end - at_start))
-
-
-def examine(
-    explainer: Explainer,
-    clip: Recording,
+def diagnose(
+    classifier: EmotionClassifier,
+    clip: AudioSource,
     target: str = PREDICTED,
     *,
-    recordings: Sequence[Recording] = (),
-) -> Checkup:
-    """Probe a classifier with a clip and its baselines, before any map is made.
+    settings: ExplainSettings | None = None,
+    recordings: Sequence[AudioSource] = (),
+) -> list[Diagnostic]:
+    """Diagnostics of a clip and its baselines, before the explanation is paid for.
+
+    An [`Explanation`][wavshap_lightning.explainer.explanation.Explanation] holds these, and those of its
+    attributions, under `diagnostics`.
 
     Args:
-        explainer: The classifier and the settings of the explanation.
-        clip: As in [`Explainer.explain`][wavshap_lightning.explainer.explainer.Explainer.explain].
-        target: See there; of several classes the predicted one is probed.
-        recordings: See there.
+        classifier: The classifier to explain.
+        clip: A file, a clip of a corpus, or a waveform at the classifier's sample rate.
+        target: A label, `"predicted"` or a margin; of several classes the predicted one is probed.
+        settings: How the clip is to be explained; the defaults if None.
+        recordings: Baselines, where the settings name a family of recordings.
 
     Raises:
-        WavshapError: As said there.
+        WavshapError: If the clip, the target and the settings do not go together.
     """
-    classifier, settings = explainer.classifier, explainer.settings
-    sound = explainer.open(clip)
-    others = [explainer.open(other, f"recordings[{index}]") for index, other in enumerate(recordings)]
-    with leave_no_trace(classifier), torch.no_grad():
-        pieces = window_frames(settings, classifier.backbone.frame_grid, len(sound.waveform))
-        stages = open_stages(classifier, settings.precision, pieces)
-        waveform = sound.waveform.to(next(classifier.parameters()).device)
-        logits = stages.from_waveforms(waveform[None])
-        asked = _one_target(target, classifier.labels, int(logits.argmax()), settings.score)
-        baselines = explainer.baselines(stages, sound, others)
-        patient = _Patient(stages, waveform, baselines, asked, settings.seed)
-        some = patient.some_baselines()
-        of_baselines, of_quieter = (
-            stages.from_waveforms(waveforms) for waveforms in (some, QUIETER * waveform[None])
-        )
-        score, quieter = float(asked(logits)[0, 0]), float(asked(of_quieter)[0, 0])
-        return Checkup(
-            target=classifier.labels[asked.classes[0]],
-            baselines=settings.baselines,
-            early_shares={
-                path: patient.early_share(path) for path in PROBED_PATHS if path in settings.stages
-            },
-            level_response=_relative(quieter - score, score - float(asked(of_baselines)[:, 0].mean())),
-            baseline_probability=float(of_baselines.softmax(1)[:, asked.classes[0]].mean()),
-            clip_unlikeness=_unlikeness(classifier.head, stages, waveform[None]),
-            baseline_unlikeness=_unlikeness(classifier.head, stages, some),
-        )
+    with open_clip(classifier, clip, settings or ExplainSettings(), recordings) as opened:
+        return list(run_baseline_checks(opened, opened.target(target)).diagnostics())
 
 
-def _one_target(name: str, labels: Sequence[str], prediction: int, kind: ScoreKind) -> Target:
-    asked = target_named(name, labels, prediction, kind)
-    return asked if asked.num_targets == 1 else target_named(PREDICTED, labels, prediction, kind)
+@torch.no_grad()
+def run_baseline_checks(clip: OpenClip, target: Target) -> BaselineChecks:
+    """Probe a classifier with a clip and its baselines.
+
+    Args:
+        clip: The clip in the classifier.
+        target: Scalar to explain; of several classes the predicted one is probed.
+    """
+    asked = target if target.num_targets == 1 else clip.target(PREDICTED)
+    stages, seed = clip.stages, clip.settings.seed
+    some = _some(clip.baselines, seed).to(clip.waveform)
+    of_baselines = stages.from_waveforms(some)
+    of_quieter = stages.from_waveforms(QUIETER * clip.waveform[None])
+    score, quieter = (float(asked(logits)[0, 0]) for logits in (clip.logits[None], of_quieter))
+    probed: tuple[Stage, ...] = ("waveform", "frames")
+    return BaselineChecks(
+        target=clip.classifier.labels[asked.classes[0]],
+        baselines=clip.settings.baselines,
+        early_shares={
+            stage: _early_share(clip, stage, asked) for stage in probed if stage in clip.settings.stages
+        },
+        level_response=_relative(quieter - score, score - float(asked(of_baselines)[:, 0].mean())),
+        baseline_probability=float(of_baselines.softmax(1)[:, asked.classes[0]].mean()),
+        gain_invariant=_is_gain_invariant(clip.classifier),
+        clip_unlikeness=_unlikeness(clip, clip.waveform[None]),
+        baseline_unlikeness=_unlikeness(clip, some),
+    )
+
+
+def _is_gain_invariant(classifier: EmotionClassifier) -> bool:
+    """Whether a clip gives the same frames at every level, so that a path from silence is ill-posed."""
+    norm = getattr(classifier.backbone.model.config, "feat_extract_norm", None)
+    return norm == "group" or classifier.backbone.normalize
+
+
+def _early_share(clip: OpenClip, stage: Stage, target: Target) -> float:
+    """Share of the total that arises in the first step from the baselines."""
+    begun = clip.stages.begin(stage, clip.waveform, clip.baselines)
+    some = _some(begun.baselines, clip.settings.seed).to(begun.input)
+    after_step = some + FIRST_STEP * (begun.input - some)
+    at_start, early, at_end = (
+        float(target(begun.score(points))[:, 0].mean()) for points in (some, after_step, begun.input[None])
+    )
+    return _relative(early - at_start, at_end - at_start)
 
 
 def _some(baselines: Baselines, seed: int) -> Tensor:
@@ -284,11 +233,97 @@ def _relative(change: float, whole: float) -> float:
     return change / whole if abs(whole) > torch.finfo(torch.float32).eps else 0.0
 
 
-def _unlikeness(head: EmotionHead, stages: Stages, waveforms: Float[Tensor, "clips samples"]) -> float | None:
-    """From the running mean and variance with which the head standardises pooled features."""
+def _unlikeness(clip: OpenClip, waveforms: Float[Tensor, "clips samples"]) -> float | None:
+    """From the running mean and variance with which the head standardizes pooled features."""
+    head, stages = clip.classifier.head, clip.stages
     norm = next(iter(head.mlp), None)
     if not isinstance(norm, nn.BatchNorm1d) or not norm.num_batches_tracked:
         return None
     mixed = stages.mix(stages.encoder(stages.frontend(waveforms)))
     pooled = head.pooling(mixed, torch.ones(mixed.shape[:2], dtype=torch.bool, device=mixed.device))
     return float(norm(pooled).square().mean(1).sqrt().mean())
+
+
+def attribution_diagnostics(
+    attributions: Mapping[str, Attribution], index: int, frame_level_db: Float[Tensor, " frames"]
+) -> Iterator[Diagnostic]:
+    """Diagnostics that follow from the attributions of one target.
+
+    Args:
+        attributions: By stage.
+        index: Index of the target among those explained.
+        frame_level_db: Level of each frame, in decibels.
+    """
+    for stage, found in attributions.items():
+        gap = None if found.relative_gap is None else found.relative_gap[index]
+        if gap is not None and gap > LARGE_GAP:
+            yield _warning(
+                "completeness_gap",
+                gap,
+                f"The completeness gap of the path from the {stage} is {gap:.0%} (before correction); take "
+                "more draws.",
+            )
+        if not found.resolved:
+            message = f"The tolerance was not reached ({stage}): {found.unresolved_in_words()}."
+            yield _warning(
+                "tolerance_not_reached",
+                None if found.draws_needed is None else float(found.draws_needed),
+                message,
+            )
+    if "frames" in attributions:
+        shares = attribution_shares(attributions["frames"].views["frames"].values[index], frame_level_db)
+        outside = shares["pause"] + shares["edges"]
+        if outside > LARGE_SHARE_OUTSIDE_SPEECH:
+            yield _warning(
+                "attribution_outside_speech",
+                outside,
+                f"{outside:.0%} of the magnitude of the attributions lies in pauses and at the edges: the "
+                "classifier may have learned the recordings instead of the voices.",
+            )
+    timed = next((stage for stage in TIME_STAGES if stage in attributions), None)
+    if timed is not None:
+        yield from _unresolved_frames(attributions[timed].views["frames"], index)
+
+
+def _unresolved_frames(view: ViewEstimate, index: int) -> Iterator[Diagnostic]:
+    if view.stderr is None:
+        return
+    values, half_widths = view.values[index], view.half_width()[index]
+    unresolved = values.abs() <= half_widths
+    share, count = _share(values, unresolved), int(unresolved.sum())
+    mostly_noise = share > LARGE_UNRESOLVED_SHARE or not values.any()
+    if mostly_noise or 2 * count > len(values):
+        yield Diagnostic(
+            "unresolved_frames",
+            "warning" if mostly_noise else "note",
+            f"{len(values) - count} of {len(values)} frames are resolved; the intervals of the others "
+            f"contain 0, and they hold {share:.0%} of the attribution. More draws resolve more.",
+            share,
+        )
+
+
+def attribution_shares(
+    values: Float[Tensor, " frames"], level_db: Float[Tensor, " frames"]
+) -> dict[str, float]:
+    """Shares of the attributions' magnitude in speech, pauses and edges, which sum to one.
+
+    Args:
+        values: Attribution of each frame.
+        level_db: Level of each frame. A frame 35 dB below the loudest is a pause, and an edge before the
+            first or after the last frame of speech.
+
+    >>> attribution_shares(torch.tensor([1.0, 2.0, -1.0, 4.0]), torch.tensor([-90.0, -20.0, -80.0, -25.0]))
+    {'speech': 0.75, 'pause': 0.125, 'edges': 0.125}
+    """
+    speech = level_db > level_db.max() - PAUSE_BELOW_DB
+    between = speech.cummax(0).values & speech.flip(0).cummax(0).values.flip(0)
+    return {
+        "speech": _share(values, speech),
+        "pause": _share(values, between & ~speech),
+        "edges": _share(values, ~between),
+    }
+
+
+def _share(values: Float[Tensor, " frames"], inside: Bool[Tensor, " frames"]) -> float:
+    whole = float(values.abs().sum())
+    return float(values[inside].abs().sum()) / whole if whole else 0.0

@@ -1,79 +1,68 @@
-"""The explanation of one clip: what was found on each path, and what it was found in."""
+"""The explanation of one clip: attributions of each stage, and what they were found in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
-from math import isfinite
+from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from wavshap_lightning.attribution.record import (
-    Attribution,
-    Parts,
-    ViewEstimate,
-    from_json,
-    read_record,
-    write_record,
-)
+from wavshap_lightning.attribution.record import Attribution, ViewEstimate
 from wavshap_lightning.attribution.views.frames import Sign, top
 from wavshap_lightning.errors import AttributionError
-from wavshap_lightning.explainer.settings import ExplainSettings
-from wavshap_lightning.explainer.targets import PREDICTED, target_names
+from wavshap_lightning.explainer.diagnostics import (
+    TIME_STAGES,
+    BaselineChecks,
+    Diagnostic,
+    attribution_shares,
+)
+from wavshap_lightning.explainer.files import (
+    FORMAT,
+    MAPS,
+    UNITS_WITH_ONE_AXIS,
+    SavedClip,
+    plain_diagnostics,
+    plain_segments,
+    plain_stage,
+    plain_times,
+    plain_view,
+    read_explanation,
+    write_explanation,
+)
+from wavshap_lightning.explainer.settings import PREDICTED, ExplainSettings, target_names
 from wavshap_lightning.explainer.time_grid import TimeGrid
 
-NUM_MOMENTS = 5
+NUM_SHOWN_FRAMES = 5
 
+# Kinds of units along the axes of a view; a layer stated in full has frames and neurons.
+AXES = {
+    "frames": ("frame",),
+    "segments": ("segment",),
+    "spans": ("span",),
+    "bands": ("band",),
+    "band_frame": ("band", "frame"),
+    "layers": ("layer",),
+    "layer_frame": ("layer", "frame"),
+    "layer_neuron": ("layer", "neuron"),
+}
+
+# Numbers that may stand for all frames of a neuron.
 Reduction = Literal["mean", "sum", "max"]
-"""Numbers that may stand for all frames."""
-TIME_STAGES = ("frames", "waveform")
-"""Stages whose attributions tell when, in order of preference."""
-
-
-def to_html(explanation: Explanation) -> str:
-    """A sentence on the decision and a table of the strongest moments and the strongest layer.
-
-    Names are escaped: a clip or a label may be called anything.
-    """
-    target = explanation.targets[0] if len(explanation.targets) == 1 else explanation.prediction
-    prediction = explanation.prediction
-    name = PurePath(explanation.clip).name or "A waveform"
-    gaps = [gap for gap in explanation.relative_gap(target).values() if gap is not None]
-    sentence = (
-        f"<b>{escape(name)}</b>, {explanation.duration_s:.2f} s: predicted <b>{escape(prediction)}</b> "
-        f"({explanation.probabilities[prediction]:.0%}). What speaks for <b>{escape(target)}</b> and "
-        f"against it (score {explanation.score[target]:+.3f}{f', gap {max(gaps):.1%}' if gaps else ''}):"
-    )
-    rows = "".join(_row(*cells) for cells in _rows(explanation, target))
-    return f"<div><p>{sentence}</p><table>{rows}</table></div>"
-
-
-def _rows(explanation: Explanation, target: str) -> Iterable[tuple[str, float, float | None]]:
-    path = explanation.time_stage
-    if path is not None:
-        for one in explanation.top_frames(NUM_MOMENTS, stage=path, target=target):
-            yield f"{one.start_s:.2f} to {one.end_s:.2f} s", one.attribution, one.half_width
-    if "layers" in explanation.attributions:
-        for top in explanation.top_layers(1, target=target):
-            yield f"layer {top.layer}", top.attribution, top.half_width
-
-
-def _row(what: str, value: float, half_width: float | None) -> str:
-    interval = "" if half_width is None else f"&plusmn; {half_width:.3f}"
-    return f"<tr><td>{escape(what)}</td><td>{value:+.3f}</td><td>{interval}</td></tr>"
 
 
 class FrameRank(NamedTuple):
     """A frame.
 
     Args:
-        start_s: Where what it hears begins, in seconds.
-        end_s: Where that ends.
+        start_s: Start of what it sees, in seconds.
+        end_s: End of what it sees.
         attribution: Its attribution.
         half_width: Half the width of its 95 % interval; None where no error is known.
     """
@@ -85,7 +74,13 @@ class FrameRank(NamedTuple):
 
 
 class LayerRank(NamedTuple):
-    """A layer; 0 is the projected frames. The rest as in [`FrameRank`][]."""
+    """A layer.
+
+    Args:
+        layer: Its number; 0 is the projected frames.
+        attribution: Its attribution.
+        half_width: Half the width of its 95 % interval; None where no error is known.
+    """
 
     layer: int
     attribution: float
@@ -93,212 +88,52 @@ class LayerRank(NamedTuple):
 
 
 class NeuronRank(NamedTuple):
-    """A neuron of a layer. The rest as in [`FrameRank`][]."""
+    """A neuron of a layer.
+
+    Args:
+        neuron: Its number.
+        attribution: Its attribution.
+        half_width: Half the width of its 95 % interval; None where no error is known.
+    """
 
     neuron: int
     attribution: float
     half_width: float | None
 
 
-PAUSE_BELOW_DB = 35.0
-"""A frame this much quieter than the loudest is a pause."""
-
-
-def attribution_shares(
-    values: Float[Tensor, " frames"], level_db: Float[Tensor, " frames"]
-) -> dict[str, float]:
-    """Shares of the attributions' magnitude in speech, pauses and edges; they sum to one.
-
-    Args:
-        values: The attribution of each frame.
-        level_db: How loud each is. A frame 35 dB below the loudest is a pause, and an edge before the first
-            or after the last frame of speech.
-
-    >>> import torch
-    >>> attribution_shares(torch.tensor([1.0, 2.0, -1.0, 4.0]), torch.tensor([-90.0, -20.0, -80.0, -25.0]))
-    {'speech': 0.75, 'pause': 0.125, 'edges': 0.125}
-    """
-    speech = level_db > level_db.max() - PAUSE_BELOW_DB
-    between = speech.cummax(0).values & speech.flip(0).cummax(0).values.flip(0)
-    return {
-        "speech": _share(values, speech),
-        "pause": _share(values, between & ~speech),
-        "edges": _share(values, ~between),
-    }
-
-
-def _share(values: Float[Tensor, " frames"], inside: Bool[Tensor, " frames"]) -> float:
-    whole = float(values.abs().sum())
-    return float(values[inside].abs().sum()) / whole if whole else 0.0
-
-
-FORMAT = 1
-PLAIN_FIELDS = (
-    "logits",
-    "clip",
-    "clip_sha256",
-    "clip_start_s",
-    "clip_end_s",
-    "sample_rate",
-    "num_samples",
-    "labels",
-    "band_edges_hz",
-)
-
-
-def pack(fields: Mapping[str, Any]) -> Parts:
-    """Plain JSON types, and tensors by name.
-
-    Args:
-        fields: Of an explanation, by name.
-    """
-    parts = {path: found.to_parts() for path, found in fields["attributions"].items()}
-    tensors = {f"{path}/{name}": t for path, (_, held) in parts.items() for name, t in held.items()}
-    header = {
-        "format": FORMAT,
-        **{name: fields[name] for name in PLAIN_FIELDS},
-        "settings": fields["settings"].to_dict(),
-        "times": {path: asdict(times) for path, times in fields["times"].items()},
-        "attributions": [[path, plain] for path, (plain, _) in parts.items()],
-    }
-    return header, {**tensors, "frame_level_db": fields["frame_level_db"]}
-
-
-def unpack(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The fields that `pack` was given.
-
-    Raises:
-        KeyError: If something is missing.
-        ValueError: If it is of another format.
-    """
-    if header["format"] != FORMAT:
-        raise ValueError(f"format={header['format']}, this version reads format={FORMAT}")
-    attributions = {
-        path: Attribution.from_parts(held, _below(path, tensors)) for path, held in header["attributions"]
-    }
-    return {
-        **{name: from_json(header[name]) for name in PLAIN_FIELDS},
-        "attributions": attributions,
-        "settings": ExplainSettings.from_dict(header["settings"]),
-        "times": {path: TimeGrid(**times) for path, times in header["times"].items()},
-        "frame_level_db": tensors["frame_level_db"],
-    }
-
-
-def _below(path: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{path}/"
-    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
-
-
-UNITS_WITH_ONE_AXIS = (
-    ("waveform", "waveform", "frames"),
-    ("waveform", "bands", "bands"),
-    ("waveform", "segments", "segments"),
-    ("frames", "frames", "frames"),
-    ("frames", "segments", "segments"),
-    ("layers", "layers", "layers"),
-)
-"""Path, name among plain numbers, view; of two with one name the later stands."""
-
-
-def plain_view(view: ViewEstimate, target: int) -> dict[str, list[float] | list[float | None] | None]:
-    """Attributions of one target, their standard errors, and half the widths of their 95 % intervals.
-
-    An error of which nothing is known yet is None.
-    """
-    plain: dict[str, list[float] | list[float | None] | None]
-    plain = {"attribution": view.values[target].tolist(), "stderr": None, "half_width": None}
-    if view.stderr is not None:
-        plain["stderr"] = [_known(error) for error in view.stderr[target].tolist()]
-        plain["half_width"] = [_known(half) for half in view.half_width()[target].tolist()]
-    return plain
-
-
-def _known(error: float) -> float | None:
-    return error if isfinite(error) else None
-
-
-def plain_path(found: Attribution, target: int) -> dict[str, Any]:
-    """How one path was taken and what it came to for one target."""
-    return {
-        "method": found.method,
-        "estimand": found.estimand,
-        "num_draws": found.num_draws,
-        "seed": found.seed,
-        "baseline_score": _of(found.mean_baseline_score, target),
-        "attribution_sum": float(found.sums(next(iter(found.views)))[target]),
-        "gap": _of(found.gap, target),
-        "relative_gap": _of(found.relative_gap, target),
-        "resolved": found.resolved,
-        "draws_needed": found.draws_needed,
-        "settings": dict(found.settings),
-    }
-
-
-def plain_times(times: TimeGrid) -> dict[str, list[float]]:
-    """Beginnings and ends in seconds."""
-    return {"start_s": times.start_s().tolist(), "end_s": times.end_s().tolist()}
-
-
-def plain_units(
-    attributions: Mapping[str, Attribution],
-    target: int,
-    times: Mapping[str, TimeGrid],
-    band_edges_hz: Sequence[float],
-    segments: Sequence[Sequence[float]],
-) -> dict[str, Any]:
-    """What has one axis; the maps, layers by frames and the like, are for arrays."""
-    plain: dict[str, Any] = {}
-    for path, name, view in UNITS_WITH_ONE_AXIS:
-        if path in attributions and view in attributions[path].views:
-            plain[name] = plain_view(attributions[path].views[view], target)
-    for name in plain.keys() & {"frames", "waveform"}:
-        plain[name] |= plain_times(times[name])
-    if "bands" in plain:
-        plain["bands"] |= {"low_hz": list(band_edges_hz[:-1]), "high_hz": list(band_edges_hz[1:])}
-    if "segments" in plain:
-        plain["segments"]["span_s"] = [*map(list, segments), None]
-    return plain
-
-
-def _of(values: tuple[float, ...] | None, target: int) -> float | None:
-    return None if values is None else values[target]
-
-
-METADATA_KEY = "explanation"
-
-
 @dataclass(frozen=True)
 class Explanation:
-    """What `explain` found in one clip.
+    """Explanation of one clip, for one target or several.
 
-    Attributions lie in `attributions[stage].views[name].values`, `(targets, *units)`, with their standard
+    Attributions are in `attributions[stage].views[name].values`, `(targets, *units)`, with their standard
     errors beside them:
 
-    | stage | units |
+    | stage | views |
     |---|---|
     | `"frames"` | `frames` |
     | `"layers"` | `layers`, `layer_frame`, `layer_neuron` |
     | `"waveform"` | `frames` (spans as long as the backbone's hop), `bands`, `band_frame` |
 
-    Where segments were asked for, the first and the last have `segments`: one more than these, for what lies
-    elsewhere. Where layer 3 was asked for in full, the second has `layer_3`, its frames by neurons.
-    Apart from that one, all kinds of units have the same sum: `score - mean_baseline_score`.
+    Where segments were asked for, the first and the last have `segments`: one more than these, for the rest
+    of the clip. Where layer 3 was asked for in full, the second has `layer_3`, its frames by neurons.
+    Apart from that one, all views have the same sum: `score - mean_baseline_score`.
 
     Args:
-        attributions: A record for each path.
+        attributions: Attributions by stage.
         labels: The classes, in the order of the logits.
-        logits: The classifier's.
-        clip: The clip's file; empty if it came as numbers.
+        logits: Logits of the classifier.
+        clip: File of the clip; empty if it was given as numbers.
         clip_sha256: Digest of the file's bytes, or of the numbers.
         sample_rate: Samples per second of the waveform.
-        num_samples: Its length.
-        times: Where the frames of the path lie, by path.
-        band_edges_hz: Edges of the bands, one more than there are; empty without them.
-        frame_level_db: How loud each frame is, relative to full scale.
+        num_samples: Samples of the waveform.
+        times: Position of the frames in time, by stage, and of the columns of `band_frame` as `"stft"`.
+        band_edges_hz: Edges of the bands, one more than there are bands; empty without them.
+        frame_level_db: Level of each frame, relative to full scale.
         settings: How it was explained.
-        clip_start_s: Where in its file the clip begins, in seconds; None for the start.
-        clip_end_s: Where in its file it ends; None for the end.
+        clip_start_s: Start of the clip in its file, in seconds; None for the file's start.
+        clip_end_s: End of the clip in its file, in seconds; None for the file's end.
+        diagnostics: Reasons for doubt, by target.
+        baseline_checks: Numbers behind the diagnostics of the baselines; None where they were not checked.
     """
 
     attributions: Mapping[str, Attribution]
@@ -314,49 +149,77 @@ class Explanation:
     settings: ExplainSettings
     clip_start_s: float | None = None
     clip_end_s: float | None = None
+    diagnostics: Mapping[str, tuple[Diagnostic, ...]] = field(default_factory=dict)
+    baseline_checks: BaselineChecks | None = None
 
     def __repr__(self) -> str:
-        """One line; the numbers are asked for by name."""
-        share = self.probabilities[self.prediction]
+        """One line, without the numbers."""
         return (
             f"Explanation(clip={self.clip!r}, duration_s={self.duration_s:.3f}, "
-            f"prediction={self.prediction!r} ({share:.0%}), targets={self.targets}, "
-            f"stages={(*self.attributions,)}, resolved={self.resolved})"
+            f"prediction={self.prediction!r} ({self.probabilities[self.prediction]:.0%}), "
+            f"targets={self.targets}, stages={(*self.attributions,)}, resolved={self.resolved})"
         )
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: a sentence, and a small table."""
-        return to_html(self)
+        """A sentence on the decision and a table of the strongest frames and layer, for notebooks.
+
+        Names are escaped: a clip or a label may have any name.
+        """
+        target, prediction = self.default_target, self.prediction
+        name = PurePath(self.clip).name or "A waveform"
+        gaps = [gap for gap in self.relative_gap(target).values() if gap is not None]
+        sentence = (
+            f"<b>{escape(name)}</b>, {self.duration_s:.2f} s: predicted <b>{escape(prediction)}</b> "
+            f"({self.probabilities[prediction]:.0%}). Evidence for and against <b>{escape(target)}</b> "
+            f"(score {self.score[target]:+.3f}{f', gap {max(gaps):.1%}' if gaps else ''}):"
+        )
+        ranks: list[tuple[str, FrameRank | LayerRank]] = []
+        if self.time_stage is not None:
+            frames = self.top_frames(NUM_SHOWN_FRAMES, stage=self.time_stage, target=target)
+            ranks += [(f"{frame.start_s:.2f} to {frame.end_s:.2f} s", frame) for frame in frames]
+        if "layers" in self.attributions:
+            ranks += [(f"layer {top.layer}", top) for top in self.top_layers(1, target=target)]
+        rows = "".join(
+            f"<tr><td>{words}</td><td>{rank.attribution:+.3f}</td>"
+            f"<td>{'' if rank.half_width is None else f'&plusmn; {rank.half_width:.3f}'}</td></tr>"
+            for words, rank in ranks
+        )
+        return f"<div><p>{sentence}</p><table>{rows}</table></div>"
 
     @property
     def duration_s(self) -> float:
-        """How long the clip is, in seconds."""
+        """Duration of the clip in seconds."""
         return self.num_samples / self.sample_rate
 
     @property
     def probabilities(self) -> dict[str, float]:
-        """The probability of each class."""
+        """Probability of each class."""
         values = torch.tensor(self.logits, dtype=torch.float64).softmax(0).tolist()
         return dict(zip(self.labels, values, strict=True))
 
     @property
     def prediction(self) -> str:
-        """The class with the largest logit."""
+        """Class with the largest logit."""
         return max(self.probabilities, key=self.probabilities.__getitem__)
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What is explained: labels, or a margin."""
+        """Names of the scalars that are explained: labels, or a margin."""
         return target_names(self._any.target, self.labels)
 
     @property
+    def default_target(self) -> str:
+        """Target that is meant where none is named: the only one, or the prediction."""
+        return self.targets[0] if len(self.targets) == 1 else self.prediction
+
+    @property
     def score(self) -> dict[str, float]:
-        """The clip's score for each target."""
+        """Score of the clip for each target."""
         return dict(zip(self.targets, self._any.score, strict=True))
 
     @property
     def resolved(self) -> bool:
-        """Whether every path reached the tolerance; true where none was asked for."""
+        """True if every stage reached the tolerance, or none was asked for."""
         return all(found.resolved for found in self.attributions.values())
 
     @property
@@ -364,26 +227,29 @@ class Explanation:
         """The stage whose attributions tell when: `"frames"` if there, else `"waveform"`, else None."""
         return next((stage for stage in TIME_STAGES if stage in self.attributions), None)
 
-    def relative_gap(self, target: str | None = None) -> dict[str, float | None]:
-        """What was missing to completeness on each path before the correction, relative to what is explained.
-
-        That is `score - mean_baseline_score`, or the scatter of the baselines' scores where it is larger.
-        Much of it says that more draws are needed. None for methods that do not claim completeness.
-        """
-        index = self._target_index(target)
-        gaps = {path: found.relative_gap for path, found in self.attributions.items()}
-        return {path: None if gap is None else gap[index] for path, gap in gaps.items()}
-
     @property
     def _any(self) -> Attribution:
         return next(iter(self.attributions.values()))
 
-    def values(self, stage: str, view: str, target: str | None = None) -> Float[Tensor, " *units"]:
-        """The attributions of one view to one target.
+    def relative_gap(self, target: str | None = None) -> dict[str, float | None]:
+        """Completeness gap of each stage before the correction, relative to what is explained.
+
+        That is `score - mean_baseline_score`, or the scatter of the baselines' scores where it is larger.
+        A large gap says that more draws are needed. None for methods that do not claim completeness.
 
         Args:
-            stage: The stage at whose input the path begins.
-            view: Which kind of units.
+            target: One of `targets`; None for the only one, or the prediction.
+        """
+        index = self._target_index(target)
+        gaps = {stage: found.relative_gap for stage, found in self.attributions.items()}
+        return {stage: None if gap is None else gap[index] for stage, gap in gaps.items()}
+
+    def values(self, stage: str, view: str, target: str | None = None) -> Float[Tensor, " *units"]:
+        """Attributions of one view to one target.
+
+        Args:
+            stage: Stage at whose input the path begins.
+            view: Kind of units.
             target: One of `targets`; None for the only one, or the prediction; `"predicted"` for the latter.
 
         Raises:
@@ -394,7 +260,16 @@ class Explanation:
     def half_widths(
         self, stage: str, view: str, target: str | None = None
     ) -> Float[Tensor, " *units"] | None:
-        """Half the widths of the 95 % intervals that go with `values`; None for methods without an error."""
+        """Half the widths of the 95 % intervals that go with `values`; None for methods without an error.
+
+        Args:
+            stage: Stage at whose input the path begins.
+            view: Kind of units.
+            target: One of `targets`; None for the only one, or the prediction.
+
+        Raises:
+            AttributionError: If there is no such stage, view or target.
+        """
         found = self._view(stage, view)
         return None if found.stderr is None else found.half_width()[self._target_index(target)]
 
@@ -407,27 +282,37 @@ class Explanation:
         sign: Sign = "any",
         target: str | None = None,
     ) -> list[FrameRank]:
-        """The frames that matter most, the strongest first.
+        """Frames with the largest attributions, the largest first.
 
         Args:
             k: How many at most.
             stage: `"frames"` or `"waveform"`.
-            layer: A layer whose frames are meant instead.
-            sign: Whether both signs count, only what speaks for the target, or only what speaks against it.
-            target: As in `values`.
+            layer: A layer, to rank its frames instead.
+            sign: Both signs (`"any"`), or only evidence for (`"positive"`) or against (`"negative"`) the
+                target.
+            target: One of `targets`; None for the only one, or the prediction.
 
         Raises:
-            AttributionError: As in `values`, or if `k`, `layer` or `sign` is out of range.
+            AttributionError: If there is no such stage, layer or target, or `k` or `sign` is out of range.
         """
-        stage = stage if layer is None else "layers"
-        ranked = self._top(
-            stage, "frames" if layer is None else "layer_frame", k, sign, target=target, layer=layer
-        )
+        stage, view = (stage, "frames") if layer is None else ("layers", "layer_frame")
         starts_s, ends_s = self.times[stage].start_s(), self.times[stage].end_s()
-        return [FrameRank(float(starts_s[i]), float(ends_s[i]), value, half) for i, value, half in ranked]
+        return [
+            FrameRank(float(starts_s[place]), float(ends_s[place]), value, half)
+            for place, value, half in self._top(stage, view, k, sign, target=target, layer=layer)
+        ]
 
     def top_layers(self, k: int = 5, *, sign: Sign = "any", target: str | None = None) -> list[LayerRank]:
-        """The layers that matter most; arguments and errors as in `top_frames`."""
+        """Layers with the largest attributions, the largest first.
+
+        Args:
+            k: How many at most.
+            sign: Both signs (`"any"`), or only `"positive"` or `"negative"` attributions.
+            target: One of `targets`; None for the only one, or the prediction.
+
+        Raises:
+            AttributionError: If layers were not explained, or `target`, `k` or `sign` is out of range.
+        """
         return [LayerRank(*found) for found in self._top("layers", "layers", k, sign, target=target)]
 
     def top_neurons(
@@ -439,18 +324,18 @@ class Explanation:
         sign: Sign = "any",
         target: str | None = None,
     ) -> list[NeuronRank]:
-        """The neurons of a layer that matter most.
+        """Neurons of a layer with the largest attributions, the largest first.
 
         Args:
-            layer: Which layer; 0 is the projected frames.
-            k: As in `top_frames`, like `sign` and `target`.
-            by: Which number stands for all frames: the sum of their attributions, the mean, or the largest;
-                the last has no error and needs the layer stated in full (`ExplainSettings.layer`).
-            sign: See there.
-            target: See there.
+            layer: Number of the layer; 0 is the projected frames.
+            k: How many at most.
+            by: Number that stands for all frames: the `"sum"` of their attributions, the `"mean"`, or the
+                largest (`"max"`), which has no error and needs the layer in full (`ExplainSettings.layer`).
+            sign: Both signs (`"any"`), or only `"positive"` or `"negative"` attributions.
+            target: One of `targets`; None for the only one, or the prediction.
 
         Raises:
-            AttributionError: As in `top_frames`, if `by` is none of these, or the layer not stated in full.
+            AttributionError: If an argument is out of range, or the layer was not stated in full.
         """
         if by not in get_args(Reduction):
             raise AttributionError(f"by={by!r} must be one of {', '.join(get_args(Reduction))}")
@@ -468,18 +353,98 @@ class Explanation:
         ]
 
     def shares(self, *, target: str | None = None) -> dict[str, float]:
-        """How much of the attribution's magnitude, over frames, lies in speech, in pauses and at the edges.
+        """Shares of the magnitude of the frames' attributions in speech, in pauses and at the edges.
 
-        Where an explanation dwells on edges or pauses, the classifier may have learned the recordings
-        instead of the voices. See
-        [`attribution_shares`][wavshap_lightning.explainer.explanation.attribution_shares].
+        A classifier whose explanations lie in pauses or at edges may have learned the recordings instead of
+        the voices.
+
+        Args:
+            target: One of `targets`; None for the only one, or the prediction.
         """
         return attribution_shares(self.values("frames", "frames", target), self.frame_level_db)
 
-    def to_dict(self, *, target: str | None = None) -> dict[str, Any]:
-        """The explanation of one target in plain JSON types."""
+    def to_frame(self, view: str = "frames", *, stage: str | None = None, target: str | None = None) -> Any:  # noqa: ANN401 - pandas is optional
+        """A pandas table of one view: a row for each unit.
+
+        Args:
+            view: Kind of units, such as `"frames"`, `"layers"` or `"band_frame"`.
+            stage: Stage at whose input the path begins; the first that has the view if None.
+            target: One of `targets`; None for the only one, or the prediction.
+
+        Returns:
+            A `pandas.DataFrame` with columns for the position of the unit (`start_s` and `end_s`, `low_hz`
+            and `high_hz`, `layer`, `neuron`, ...), and `attribution`, `stderr` and `half_width`.
+
+        Raises:
+            AttributionError: If pandas is not installed, or there is no such stage, view or target.
+        """
+        try:
+            pandas = import_module("pandas")  # optional
+        except ImportError as error:
+            raise AttributionError("to_frame needs pandas; install it with: pip install pandas") from error
+        return pandas.DataFrame(self.to_columns(view, stage=stage, target=target))
+
+    def to_columns(
+        self, view: str = "frames", *, stage: str | None = None, target: str | None = None
+    ) -> dict[str, Shaped[np.ndarray, " units"]]:
+        """Columns of the table that `to_frame` gives, as arrays by name.
+
+        Args:
+            view: Kind of units.
+            stage: Stage at whose input the path begins; the first that has the view if None.
+            target: One of `targets`; None for the only one, or the prediction.
+
+        Raises:
+            AttributionError: If there is no such stage, view or target.
+        """
+        having = [name for name, found in self.attributions.items() if view in found.views]
+        stage = stage or next(iter(having), next(iter(self.attributions)))
+        found, index = self._view(stage, view), self._target_index(target)
+        values = found.values[index]
+        unknown = torch.full_like(values, torch.nan)
+        stderr, half_width = (
+            (unknown, unknown) if found.stderr is None else (found.stderr[index], found.half_width()[index])
+        )
+        columns: dict[str, Shaped[np.ndarray, " units"]] = {}
+        places = np.indices(values.shape).reshape(values.ndim, -1)
+        for kind, place in zip(AXES.get(view, ("frame", "neuron")), places, strict=True):
+            for name, numbers in self._axis(kind, "stft" if view == "band_frame" else stage).items():
+                columns[name] = numbers[place]
+            columns.setdefault(kind, place)
+        errors = {"attribution": values, "stderr": stderr, "half_width": half_width}
+        return columns | {name: numbers.flatten().numpy() for name, numbers in errors.items()}
+
+    def _axis(self, kind: str, grid: str) -> dict[str, Float[np.ndarray, " units"]]:
+        """Position of the units of one kind in time or frequency."""
+        if kind == "frame":
+            return {"start_s": self.times[grid].start_s(), "end_s": self.times[grid].end_s()}
+        if kind == "band":
+            edges = np.array(self.band_edges_hz)
+            return {"low_hz": edges[:-1], "high_hz": edges[1:]}
+        if kind == "segment":
+            spans = np.array([*self.settings.segments, (np.nan, np.nan)])
+            return {"start_s": spans[:, 0], "end_s": spans[:, 1]}
+        return {}
+
+    def to_dict(
+        self, *, target: str | None = None, label: str | None = None, texts: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """The explanation of one target in plain JSON types, as `explain.py` writes it.
+
+        Args:
+            target: One of `targets`; None for the only one, or the prediction.
+            label: Annotated class of the clip.
+            texts: Text of each of the settings' segments; empty for none.
+
+        Raises:
+            AttributionError: If the target was not explained, or there are texts for other segments.
+        """
         index = self._target_index(target)
+        target = self.targets[index]
+        stages = {stage: plain_stage(found, index) for stage, found in self.attributions.items()}
+        checks = self.baseline_checks
         plain: dict[str, Any] = {
+            "format": FORMAT,
             "clip": self.clip,
             "sha256": self.clip_sha256,
             "start_s": self.clip_start_s,
@@ -489,18 +454,85 @@ class Explanation:
             "labels": list(self.labels),
             "probabilities": self.probabilities,
             "prediction": self.prediction,
-            "target": self.targets[index],
-            "score": self._any.score[index],
+            "label": label,
+            "target": target,
+            "method": self._any.method,
             "settings": self.settings.to_dict(),
-            "stages": {path: plain_path(found, index) for path, found in self.attributions.items()},
+            "diagnostics": plain_diagnostics(self.diagnostics.get(target, ())),
+            "baseline_checks": None if checks is None else checks.to_dict(),
+            "stages": stages,
+            **self._totals(target),
+            "segments": self._plain_segments(index, texts),
         }
-        plain |= plain_units(self.attributions, index, self.times, self.band_edges_hz, self.settings.segments)
-        return plain | ({"shares": self.shares(target=target)} if "frames" in self.attributions else {})
+        for name in plain.keys() & {"frames", "waveform"}:
+            plain[name] |= plain_times(self.times[name])
+        if "bands" in plain:
+            low, high = list(self.band_edges_hz[:-1]), list(self.band_edges_hz[1:])
+            plain["bands"] |= {"low_hz": low, "high_hz": high}
+        if "frames" in self.attributions:
+            plain["shares"] = self.shares(target=target)
+        if len(self.targets) > 1:
+            plain["by_target"] = {one: self._totals(one) for one in self.targets}
+        return plain
+
+    def _totals(self, target: str) -> dict[str, Any]:
+        """Numbers that differ from target to target: score and sums, and the views with one axis."""
+        index = self._target_index(target)
+        first = plain_stage(self._any, index)
+        totals = {name: first[name] for name in ("baseline_score", "attribution_sum", "gap")}
+        units = {
+            name: plain_view(self.attributions[stage].views[view], index)
+            for name, stage, view in UNITS_WITH_ONE_AXIS
+            if stage in self.attributions and view in self.attributions[stage].views
+        }
+        return {"score": self._any.score[index], **totals, **units}
+
+    def _plain_segments(self, index: int, texts: Sequence[str]) -> list[dict[str, Any]]:
+        for stage in TIME_STAGES:
+            if stage in self.attributions and "segments" in self.attributions[stage].views:
+                view = self.attributions[stage].views["segments"]
+                return plain_segments(view, index, self.settings.segments, texts)
+        return []
+
+    def to_saved_clip(
+        self,
+        *,
+        target: str | None = None,
+        label: str | None = None,
+        texts: Sequence[str] = (),
+        waveform: Float[Tensor, " samples"] | None = None,
+    ) -> SavedClip:
+        """Contents of the JSON and NPZ files of one target.
+
+        Args:
+            target: One of `targets`; None for the only one, or the prediction.
+            label: Annotated class of the clip.
+            texts: Text of each of the settings' segments; empty for none.
+            waveform: The clip, to be kept with the maps.
+
+        Raises:
+            AttributionError: If the target was not explained, or there are texts for other segments.
+        """
+        numbers = self.to_dict(target=target, label=label, texts=texts)
+        arrays: dict[str, Shaped[np.ndarray, "..."]] = {}
+        for name, stage, view in MAPS:
+            if stage not in self.attributions:
+                continue
+            arrays[name] = self.values(stage, view, target).numpy()
+            half_widths = self.half_widths(stage, view, target)
+            if half_widths is not None and name != "frame_attribution":  # whose errors are among the numbers
+                arrays[f"{name}_half_width"] = half_widths.float().numpy()
+        stderr = numbers.get("frames", {}).get("stderr")
+        if stderr is not None:
+            arrays["frame_stderr"] = np.array(stderr, dtype=np.float64)
+        if waveform is not None:
+            arrays["waveform"] = waveform.detach().cpu().float().numpy()
+        return SavedClip(numbers, arrays)
 
     def _top(
         self, stage: str, view: str, k: int, sign: Sign, *, target: str | None, layer: int | None = None
     ) -> list[tuple[int, float, float | None]]:
-        """Place, attribution and half-width of the strongest units, of one layer if there is one."""
+        """Place, attribution and half-width of the largest units, of one layer if there is one."""
         values, half_widths = self.values(stage, view, target), self.half_widths(stage, view, target)
         if layer is not None:
             if not 0 <= layer < len(values):
@@ -525,31 +557,30 @@ class Explanation:
     def _target_index(self, target: str | None) -> int:
         names = self.targets
         asked = self.prediction if target == PREDICTED and PREDICTED not in names else target
-        wanted = asked or (names[0] if len(names) == 1 else self.prediction)
+        wanted = asked or self.default_target
         if wanted not in names:
             raise AttributionError(f"target={wanted!r} was not explained; use one of {', '.join(names)}")
         return names.index(wanted)
 
     def save(self, path: str | Path) -> None:
-        """Write one safetensors file, all of it or nothing; the same explanation gives the same bytes.
+        """Write one safetensors file, whole or not at all; the same explanation gives the same bytes.
+
+        Args:
+            path: The file, such as `clip.safetensors`.
 
         Raises:
             OSError: If the disk refuses.
         """
-        write_record(Path(path), METADATA_KEY, self._to_parts())
+        write_explanation(Path(path), vars(self))
 
     @classmethod
     def load(cls, path: str | Path) -> Explanation:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
+
+        Args:
+            path: The file.
 
         Raises:
             AttributionError: If the file is missing, damaged, or not an explanation.
         """
-        return read_record(Path(path), METADATA_KEY, cls._from_parts)
-
-    def _to_parts(self) -> Parts:
-        return pack(vars(self))
-
-    @classmethod
-    def _from_parts(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Explanation:
-        return cls(**unpack(header, tensors))
+        return cls(**read_explanation(Path(path)))

@@ -1,44 +1,79 @@
-"""An explained clip as two files that anything can read: JSON for numbers, NPZ for maps."""
+"""Explanations on disk: one safetensors file, or JSON and NPZ files that anything can read."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
+from wavshap_lightning.attribution.record import (
+    Attribution,
+    Parts,
+    ViewEstimate,
+    from_json,
+    read_record,
+    write_record,
+)
 from wavshap_lightning.errors import AttributionError
-from wavshap_lightning.explainer.diagnostics import Checkup
-from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.explainer.diagnostics import BaselineChecks, Diagnostic
+from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.files import write_atomically
 
-FORMAT = 1
+# Versions of both formats; a file of another one is refused.
+FORMAT = 2
 
+METADATA_KEY = "explanation"
+
+# Fields of an explanation that are plain JSON types.
+PLAIN_FIELDS = (
+    "logits",
+    "clip",
+    "clip_sha256",
+    "clip_start_s",
+    "clip_end_s",
+    "sample_rate",
+    "num_samples",
+    "labels",
+    "band_edges_hz",
+)
+
+# Name among the arrays, stage, view.
 MAPS = (
     ("frame_attribution", "frames", "frames"),
     ("layer_frame", "layers", "layer_frame"),
     ("layer_neuron", "layers", "layer_neuron"),
     ("band_frame", "waveform", "band_frame"),
 )
-"""Name among the arrays, path, view."""
+
+# Name among the numbers, stage, view.
+UNITS_WITH_ONE_AXIS = (
+    ("frames", "frames", "frames"),
+    ("waveform", "waveform", "frames"),
+    ("bands", "waveform", "bands"),
+    ("layers", "layers", "layers"),
+)
 
 
 @dataclass(frozen=True)
 class SavedClip:
-    """What the two files of a clip hold, for one target.
+    """Contents of the two files of a clip, for one target.
 
     Args:
-        numbers: What `describe_clip` gave: plain JSON types.
+        numbers: Plain JSON types, as from
+            [`Explanation.to_dict`][wavshap_lightning.explainer.explanation.Explanation.to_dict].
         arrays: `frame_attribution` and `frame_stderr` `(frames,)`, `layer_frame` `(layers, frames)`,
             `layer_neuron` `(layers, neurons)`, `band_frame` `(bands, frames)`, and `waveform` `(samples,)`
-            where it was asked for; those whose path was not taken are missing. Beside each of the three maps
-            lie half the widths of its 95 % intervals, as `band_frame_half_width`, where there are any;
+            where it was asked for; those whose stage was not explained are missing. Beside each of the three
+            maps lie half the widths of its 95 % intervals, as `band_frame_half_width`, where there are any;
             not finite where nothing is known yet.
     """
 
@@ -46,70 +81,15 @@ class SavedClip:
     arrays: Mapping[str, Shaped[np.ndarray, "..."]]
 
 
-def describe_clip(
-    explanation: Explanation,
-    *,
-    target: str | None = None,
-    label: str | None = None,
-    texts: Sequence[str] = (),
-    warnings: Sequence[str] = (),
-    checkup: Checkup | None = None,
-    waveform: Float[Tensor, " samples"] | None = None,
-) -> SavedClip:
-    """What there is to save of one target of an explanation.
-
-    Args:
-        explanation: Which.
-        target: One of its targets; None for the only one, or the prediction.
-        label: What the clip was annotated as.
-        texts: What is said in each of the settings' segments; empty for none.
-        warnings: What people must know before they believe it.
-        checkup: What the baseline doctor found.
-        waveform: The clip, to be kept with the maps.
-
-    Raises:
-        AttributionError: If the target was not explained, or there are texts for other segments.
-    """
-    plain = explanation.to_dict(target=target)
-    name = plain["target"]
-    first = next(iter(plain["stages"].values()))
-    totals = {key: first[key] for key in ("method", "baseline_score", "attribution_sum", "gap")}
-    segments = _segments(plain, texts)
-    numbers = {"format": FORMAT, **plain, **totals, "label": label, "warnings": list(warnings)}
-    numbers |= {} if checkup is None else {"checkup": checkup.to_dict()}
-    arrays = {
-        key: array
-        for key, path, view in MAPS
-        if (array := _values(explanation, path, view, name)) is not None
-    }
-    arrays |= _half_widths(explanation, name)
-    stderr = plain.get("frames", {}).get("stderr")
-    if stderr is not None:
-        arrays["frame_stderr"] = np.array(stderr, dtype=np.float64)
-    if waveform is not None:
-        arrays["waveform"] = waveform.detach().cpu().float().numpy()
-    if len(explanation.targets) > 1:
-        numbers["by_target"] = {one: _of_target(explanation, one) for one in explanation.targets}
-    return SavedClip({**numbers, "segments": segments}, arrays)
-
-
-def _of_target(explanation: Explanation, target: str) -> dict[str, Any]:
-    """What differs from target to target; the rest is said once."""
-    plain = explanation.to_dict(target=target)
-    first = next(iter(plain["stages"].values()))
-    numbers = {key: first[key] for key in ("baseline_score", "attribution_sum", "gap")}
-    units: dict[str, Any] = {
-        view: {key: plain[view][key] for key in ("attribution", "stderr", "half_width")}
-        for view in ("frames", "layers", "bands")
-        if view in plain
-    }
-    return {"score": plain["score"], **numbers, **units}
-
-
 def save_clip(saved: SavedClip, folder: Path, stem: str) -> None:
     """Write `STEM.npz` and then `STEM.json`: where the latter is, the clip is finished.
 
     The same content gives the same bytes.
+
+    Args:
+        saved: Contents.
+        folder: Folder of the files, made if it is not there.
+        stem: Name of the files without suffix.
 
     Raises:
         OSError: If the disk refuses.
@@ -118,19 +98,24 @@ def save_clip(saved: SavedClip, folder: Path, stem: str) -> None:
     np.savez_compressed(content, **dict(sorted(saved.arrays.items())))  # type: ignore[arg-type] # the stubs take names for flags
     write_atomically(folder / f"{stem}.npz", content.getvalue())
     text = json.dumps(saved.numbers, ensure_ascii=False, allow_nan=False, indent=1)
-    # A name that is no text stands in JSON as what it is: an escape.
+    # A file name that is no text is written as JSON's escape.
     write_atomically(folder / f"{stem}.json", text.encode(errors="backslashreplace"))
 
 
 def load_clip(folder: Path, stem: str) -> SavedClip:
-    """Read what `save_clip` wrote.
+    """Read the files that `save_clip` wrote.
+
+    Args:
+        folder: Folder of the files.
+        stem: Name of the files without suffix.
 
     Raises:
         AttributionError: If a file is missing, damaged, or of another format.
     """
     path = folder / f"{stem}.json"
     try:
-        numbers = _checked(json.loads(path.read_bytes()))
+        numbers = json.loads(path.read_bytes())
+        _check_format(numbers)
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as held:
             return SavedClip(numbers, dict(held))
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -139,42 +124,139 @@ def load_clip(folder: Path, stem: str) -> SavedClip:
         ) from error
 
 
-def _checked(numbers: Mapping[str, Any]) -> Mapping[str, Any]:
+def write_explanation(path: Path, fields: Mapping[str, Any]) -> None:
+    """Write the fields of an explanation as one safetensors file, whole or not at all.
+
+    Args:
+        path: The file.
+        fields: Fields by name.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    parts = {stage: found.to_parts() for stage, found in fields["attributions"].items()}
+    tensors = {f"{stage}/{name}": t for stage, (_, held) in parts.items() for name, t in held.items()}
+    checks = fields["baseline_checks"]
+    header = {
+        "format": FORMAT,
+        **{name: fields[name] for name in PLAIN_FIELDS},
+        "settings": fields["settings"].to_dict(),
+        "times": {stage: asdict(times) for stage, times in fields["times"].items()},
+        "attributions": [[stage, plain] for stage, (plain, _) in parts.items()],
+        "diagnostics": {name: plain_diagnostics(found) for name, found in fields["diagnostics"].items()},
+        "baseline_checks": None if checks is None else checks.to_dict(),
+    }
+    content: Parts = header, {**tensors, "frame_level_db": fields["frame_level_db"]}
+    write_record(path, METADATA_KEY, content)
+
+
+def read_explanation(path: Path) -> dict[str, Any]:
+    """Fields of an explanation from a file of `write_explanation`.
+
+    Args:
+        path: The file.
+
+    Raises:
+        AttributionError: If the file is missing, damaged, or not an explanation.
+    """
+    return read_record(path, METADATA_KEY, _unpack)
+
+
+def _unpack(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    _check_format(header)
+    checks = header["baseline_checks"]
+    return {
+        **{name: from_json(header[name]) for name in PLAIN_FIELDS},
+        "attributions": {
+            stage: Attribution.from_parts(held, dict(_below(f"{stage}/", tensors)))
+            for stage, held in header["attributions"]
+        },
+        "settings": ExplainSettings.from_dict(header["settings"]),
+        "times": {stage: TimeGrid(**times) for stage, times in header["times"].items()},
+        "frame_level_db": tensors["frame_level_db"],
+        "diagnostics": {
+            name: tuple(Diagnostic(**one) for one in found) for name, found in header["diagnostics"].items()
+        },
+        "baseline_checks": None if checks is None else BaselineChecks(**checks),
+    }
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    return ((name.removeprefix(prefix), t) for name, t in tensors.items() if name.startswith(prefix))
+
+
+def _check_format(numbers: Mapping[str, Any]) -> None:
     if numbers["format"] != FORMAT:
         raise ValueError(f"format={numbers['format']}, this version reads format={FORMAT}")
-    return numbers
 
 
-def _values(explanation: Explanation, path: str, view: str, target: str) -> Shaped[np.ndarray, "..."] | None:
-    if path not in explanation.attributions:
-        return None
-    return explanation.values(path, view, target).numpy()
+def plain_diagnostics(diagnostics: Sequence[Diagnostic]) -> list[dict[str, Any]]:
+    """Diagnostics in plain JSON types."""
+    return [asdict(one) for one in diagnostics]
 
 
-def _half_widths(explanation: Explanation, target: str) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """Those of the maps; the units with one axis have theirs among the numbers."""
-    found = {
-        key: explanation.half_widths(path, view, target)
-        for key, path, view in MAPS
-        if key != "frame_attribution" and path in explanation.attributions
+def plain_view(view: ViewEstimate, index: int) -> dict[str, list[float] | list[float | None] | None]:
+    """Attributions of one target, their standard errors, and half the widths of their 95 % intervals.
+
+    Args:
+        view: The view; of one axis.
+        index: Index of the target. An error of which nothing is known yet is None.
+    """
+    plain: dict[str, list[float] | list[float | None] | None]
+    plain = {"attribution": view.values[index].tolist(), "stderr": None, "half_width": None}
+    if view.stderr is not None:
+        for name, errors in (("stderr", view.stderr), ("half_width", view.half_width())):
+            plain[name] = [error if isfinite(error) else None for error in errors[index].tolist()]
+    return plain
+
+
+def plain_stage(found: Attribution, index: int) -> dict[str, Any]:
+    """Method, settings and sums of the attributions of one stage.
+
+    Args:
+        found: Attributions of the stage.
+        index: Index of the target.
+    """
+    plain = ("method", "estimand", "num_draws", "seed", "resolved", "draws_needed")
+    sums = {
+        "baseline_score": found.mean_baseline_score,
+        "gap": found.gap,
+        "relative_gap": found.relative_gap,
     }
-    return {f"{key}_half_width": half.float().numpy() for key, half in found.items() if half is not None}
+    return {
+        **{name: getattr(found, name) for name in plain},
+        **{name: None if values is None else values[index] for name, values in sums.items()},
+        "attribution_sum": float(found.sums(next(iter(found.views)))[index]),
+        "settings": dict(found.settings),
+    }
 
 
-def _segments(plain: Mapping[str, Any], texts: Sequence[str]) -> list[dict[str, Any]]:
-    """A row a segment; the last, without a span, is what lies elsewhere."""
-    held = plain.get("segments")
-    if held is None:
-        return []
-    if texts and len(texts) != len(held["span_s"]) - 1:
-        raise AttributionError(
-            f"texts: there are {len(texts)}, but {len(held['span_s']) - 1} segments; give one for each"
-        )
-    named = [*(texts or [""] * (len(held["span_s"]) - 1)), ""]
-    spans = [span or (None, None) for span in held["span_s"]]
-    columns = ("attribution", "stderr", "half_width")
-    errors = {name: held[name] or [None] * len(spans) for name in columns}
+def plain_times(times: TimeGrid) -> dict[str, list[float]]:
+    """Starts and ends in seconds."""
+    return {"start_s": times.start_s().tolist(), "end_s": times.end_s().tolist()}
+
+
+def plain_segments(
+    view: ViewEstimate, index: int, spans: Sequence[Sequence[float]], texts: Sequence[str]
+) -> list[dict[str, Any]]:
+    """A row for each segment; the last, without a span, is what lies elsewhere.
+
+    Args:
+        view: The segments.
+        index: Index of the target.
+        spans: Starts and ends in seconds.
+        texts: Text of each segment; empty for none.
+
+    Raises:
+        AttributionError: If there are not as many texts as segments.
+    """
+    if texts and len(texts) != len(spans):
+        raise AttributionError(f"texts: there are {len(texts)}, but {len(spans)} segments; give one for each")
+    columns = {name: held or [None] * len(view.values[0]) for name, held in plain_view(view, index).items()}
+    named = [*(texts or [""] * len(spans)), ""]
     return [
-        {"text": text, "start_s": span[0], "end_s": span[1], **{name: errors[name][row] for name in columns}}
-        for row, (text, span) in enumerate(zip(named, spans, strict=True))
+        {"text": text, "start_s": start_s, "end_s": end_s, **{name: of[row] for name, of in columns.items()}}
+        for row, (text, (start_s, end_s)) in enumerate(
+            zip(named, [*map(tuple, spans), (None, None)], strict=True)
+        )
     ]

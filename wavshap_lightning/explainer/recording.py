@@ -1,9 +1,10 @@
-"""What is explained: a recording, read and checked."""
+"""Recordings: a waveform with its origin, read and checked once, wherever it came from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from os import PathLike, fspath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,110 +16,126 @@ from wavshap_lightning.audio.io import hash_audio_file, load_audio
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AudioError
 
-Recording = str | PathLike[str] | Clip | Tensor | Shaped[np.ndarray, "..."]
-"""A file, a clip of a corpus, or a waveform `(num_samples,)` at the classifier's sample rate."""
-
+# Samples lie in [-1, 1]; numbers far beyond that were never divided by their full scale.
 MAX_PEAK = 2.0
-"""Samples lie in [-1, 1]; what overshoots more was never divided by its full scale."""
+
+# Emotion is judged over seconds, and attention takes memory with the square of the duration.
+MAX_DURATION_S = 60.0
 
 
 @dataclass(frozen=True)
-class Sound:
+class Recording:
     """A waveform and where it comes from.
 
     Args:
-        waveform: On the CPU, at the classifier's sample rate.
-        path: Its file; empty if it came as numbers.
+        waveform: Samples in [-1, 1], on the CPU.
+        sample_rate: Samples per second.
+        path: File it was read from; empty if it was given as numbers.
         sha256: Digest of the file's bytes, or of the numbers.
-        what: What it is for, for messages.
-        start_s: Where in the file it begins; None for the start.
-        end_s: Where in the file it ends; None for the end.
+        start_s: Start in the file, in seconds; None for the file's start.
+        end_s: End in the file, in seconds; None for the file's end.
     """
 
     waveform: Float32[Tensor, " samples"]
+    sample_rate: int
     path: str
     sha256: str
-    what: str = "clip"
     start_s: float | None = None
     end_s: float | None = None
 
     @property
-    def name(self) -> str:
-        """Words for it, for a message."""
-        return f"path={self.path}" if self.path else self.what
+    def duration_s(self) -> float:
+        """Duration in seconds."""
+        return len(self.waveform) / self.sample_rate
 
 
-def open_sound(recording: Recording, sample_rate: int, shortest: int, what: str = "clip") -> Sound:
-    """Read a recording, or take a waveform as it is.
+AudioSource = str | PathLike[str] | Clip | Tensor | Shaped[np.ndarray, "..."] | Recording
+"""A file, a clip of a corpus, a waveform `(num_samples,)` at the classifier's sample rate, or a recording."""
+
+
+def open_recording(
+    source: AudioSource, sample_rate: int, *, min_samples: int = 1, name: str = "clip"
+) -> Recording:
+    """Read a recording, or take a waveform or an open recording as it is, and check it.
 
     Args:
-        recording: What to open.
-        sample_rate: The classifier's.
-        shortest: Samples that one frame sees.
-        what: What it is for, for messages.
+        source: File, clip, waveform or open recording.
+        sample_rate: Samples per second that the classifier takes.
+        min_samples: Samples that are needed at least: the receptive field of one frame.
+        name: What a source without a file is called in messages.
 
     Raises:
-        AudioError: If it is no recording, cannot be read, has channels, is shorter than one frame, silent,
-            not finite or not in [-1, 1].
+        AudioError: If it is no recording, cannot be read, has channels, is shorter than one frame or longer
+            than a minute, silent, not finite or not in [-1, 1].
     """
-    sound = _opened(recording, sample_rate, what)
-    _check(sound, sample_rate, shortest)
-    return sound
-
-
-def _opened(recording: Recording, sample_rate: int, what: str) -> Sound:
-    if isinstance(recording, Tensor | np.ndarray):
-        waveform = _from_numbers(recording, what)
-        return Sound(waveform, "", tensor_sha256(waveform), what)
-    if not isinstance(recording, str | PathLike | Clip):
+    recording = source if isinstance(source, Recording) else _read(source, sample_rate, name)
+    name = f"path={recording.path}" if recording.path else name
+    if recording.sample_rate != sample_rate:
         raise AudioError(
-            f"{what} is a {type(recording).__name__}; give a file, a clip of a corpus, or a waveform as a "
+            f"{name}: sample_rate={recording.sample_rate} must be {sample_rate}, the classifier's"
+        )
+    _check(recording, min_samples, name)
+    return recording
+
+
+def _read(source: AudioSource, sample_rate: int, name: str) -> Recording:
+    if isinstance(source, Tensor | np.ndarray):
+        waveform = _from_numbers(source, name)
+        return Recording(waveform, sample_rate, "", tensor_sha256(waveform))
+    if not isinstance(source, str | PathLike | Clip):
+        raise AudioError(
+            f"{name} is a {type(source).__name__}; give a file, a clip of a corpus, or a waveform as a "
             "tensor or an array"
         )
-    start_s, end_s = (recording.start_s, recording.end_s) if isinstance(recording, Clip) else (None, None)
-    path = recording.path if isinstance(recording, Clip) else recording
+    if isinstance(source, Clip):
+        path, start_s, end_s = source.path, source.start_s, source.end_s
+    else:
+        path, start_s, end_s = Path(source), None, None
     waveform = torch.from_numpy(load_audio(path, sample_rate=sample_rate, start_s=start_s, end_s=end_s))
-    return Sound(waveform, fspath(path), hash_audio_file(path), what, start_s, end_s)
+    return Recording(waveform, sample_rate, fspath(path), hash_audio_file(path), start_s, end_s)
 
 
-def _from_numbers(numbers: Tensor | Shaped[np.ndarray, "..."], what: str) -> Float32[Tensor, " samples"]:
+def _from_numbers(numbers: Tensor | Shaped[np.ndarray, "..."], name: str) -> Float32[Tensor, " samples"]:
     if isinstance(numbers, np.ndarray):
-        numbers = np.array(numbers)  # torch takes neither reversed nor read-only arrays as they are
+        numbers = np.array(numbers)  # a copy: torch takes neither reversed nor read-only arrays as they are
     waveform = torch.as_tensor(numbers).detach()
     if waveform.ndim != 1:
         raise AudioError(
-            f"{what}: shape={tuple(waveform.shape)} must be (num_samples,); explain clips one by one, and "
+            f"{name}: shape={tuple(waveform.shape)} must be (num_samples,); explain clips one by one, and "
             "average their channels first"
         )
     if not waveform.is_floating_point():
         raise AudioError(
-            f"{what}: dtype={waveform.dtype} must be floating point with samples in [-1, 1]; divide whole "
+            f"{name}: dtype={waveform.dtype} must be floating point with samples in [-1, 1]; divide whole "
             "numbers by their full scale, which is 32768 for 16 bits"
         )
     return waveform.to("cpu", torch.float32, copy=True)
 
 
-def _check(sound: Sound, sample_rate: int, shortest: int) -> None:
-    waveform = sound.waveform
-    if len(waveform) < shortest:
+def _check(recording: Recording, min_samples: int, name: str) -> None:
+    waveform, sample_rate = recording.waveform, recording.sample_rate
+    if len(waveform) < min_samples:
         raise AudioError(
-            f"{sound.name} has {len(waveform)} samples at {sample_rate} Hz, one frame needs {shortest}; give "
-            "a longer clip"
+            f"{name} has {len(waveform)} samples at {sample_rate} Hz, one frame needs {min_samples}; give a "
+            "longer clip"
+        )
+    if recording.duration_s > MAX_DURATION_S:
+        raise AudioError(
+            f"{name}: duration={recording.duration_s:.1f} s must be at most {MAX_DURATION_S:g} s; cut it "
+            "into clips of some seconds, with start_s and end_s of a Clip or the columns of a manifest"
         )
     finite = waveform.isfinite()
     if not finite.all():
         first_s = int(finite.int().argmin()) / sample_rate
-        raise AudioError(
-            f"{sound.name}: the sample at {first_s:.4f} s is not finite; record or export it again"
-        )
+        raise AudioError(f"{name}: the sample at {first_s:.4f} s is not finite; record or export it again")
     peak = float(waveform.abs().max())
     if peak == 0:
         raise AudioError(
-            f"{sound.name}: peak={peak:g}, all {len(waveform)} samples are silent, and there is nothing to "
+            f"{name}: peak={peak:g}, all {len(waveform)} samples are silent, and there is nothing to "
             "explain; give a clip with sound in it"
         )
     if peak > MAX_PEAK:
         raise AudioError(
-            f"{sound.name}: peak={peak:.6g}, and samples must lie in [-1, 1]; divide them by their full "
-            "scale, which is 32768 for 16-bit numbers"
+            f"{name}: peak={peak:.6g}, and samples must lie in [-1, 1]; divide them by their full scale, "
+            "which is 32768 for 16-bit numbers"
         )

@@ -1,9 +1,9 @@
-"""How a clip is explained, in plain values."""
+"""How a clip is explained, and what in it: settings, and targets by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from math import isfinite
 from numbers import Real
@@ -11,7 +11,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from wavshap_lightning.errors import SettingError
+from wavshap_lightning.attribution.targets import Target, every_class
+from wavshap_lightning.errors import AttributionError, SettingError
 from wavshap_lightning.explainer.time_grid import STFT
 from wavshap_lightning.models.backbone import Precision
 
@@ -29,61 +30,54 @@ Family = Literal["noise", "spectral_noise", "time_shifted", "silence"] | Recorde
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 RECORDED_FAMILIES: tuple[str, ...] = get_args(RecordedFamily)
-FAMILIES: tuple[str, ...] = tuple(name for part in get_args(Family) for name in get_args(part))
+FAMILIES: tuple[str, ...] = tuple(name for kind in get_args(Family) for name in get_args(kind))
 SPAN_METHODS: tuple[str, ...] = get_args(SpanMethod)
 METHODS: tuple[str, ...] = (*get_args(GradientMethod), *SPAN_METHODS)
 
 DEFAULT_DRAWS = 64
 MAX_SEED = 2**63 - 1
-AT_LEAST = {
-    "num_baselines": 1,
-    "num_draws": 1,
-    "chunk_size": 1,
-    "layer": 0,
-    "seed": 0,
-    "num_bands": 1,
-    "num_spans": 1,
-}
-"""The smallest value of each whole number."""
+PREDICTED, ALL, VERSUS = "predicted", "all", "-vs-"
 
 
 @dataclass(frozen=True)
 class ExplainSettings:
-    """How to explain; the defaults suit a first look.
+    """How to explain a clip; the defaults suit a first look.
+
+    The fields are the keyword arguments of [`explain`][wavshap_lightning.explainer.explainer.explain], the
+    options of `explain.py` and the keys of its YAML files, under the same names.
 
     Args:
-        stages: Where paths begin: `"frames"` (when), `"layers"` (which layer, which neuron), `"waveform"`
-            (when and which band; the dearest). All have the same baselines and the same total.
+        stages: Stages at whose input a path begins: `"frames"` (when), `"layers"` (which layer, which
+            neuron), `"waveform"` (when and which band; the slowest). All have the same baselines and the
+            same total.
         method: `"gradient_shap"`, `"integrated_gradients"`, or for comparison, without completeness,
-            `"saliency"`, `"input_x_gradient"`, `"smooth_grad"`; or, along `stages=("frames",)`, those that
-            take spans of frames away: `"occlusion"`, `"shapley"` (exact), `"kernel_shap"`, `"lime"`.
-        score: Which score of a class is explained; see
-            [`Target`][wavshap_lightning.attribution.targets.Target].
-        baselines: What the clip is compared with, as loud as it: `"noise"`, `"spectral_noise"` (with the
-            clip's long-term spectrum), `"time_shifted"` (the clip itself), `"silence"`, or recordings,
-            given besides: `"other_clips"`, `"same_speaker_neutral"`, `"another_class"`.
-        num_baselines: How many to draw and declare; None to draw a fresh one every time (recordings: to
-            declare all of them; integrated gradients and what takes spans away: 4).
+            `"saliency"`, `"input_x_gradient"`, `"smooth_grad"`; or, with `stages=("frames",)`, those that
+            remove spans of frames: `"occlusion"`, `"shapley"` (exact), `"kernel_shap"`, `"lime"`.
+        score: Score of a class that is explained: `"log_odds"`, `"logit"`, `"log_probability"` or
+            `"probability"`.
+        baselines: What the clip is compared with, at the clip's level: `"noise"`, `"spectral_noise"` (with
+            the clip's long-term spectrum), `"time_shifted"` (the clip itself), `"silence"`, or recordings,
+            which are given separately: `"other_clips"`, `"same_speaker_neutral"`, `"another_class"`.
+        num_baselines: Baselines to draw and declare as a fixed set. None: a fresh one for every draw; of
+            recordings all; 4 for integrated gradients and methods that remove spans.
         num_draws: Gradient evaluations for each stage; integrated gradients share them among the baselines.
-            Of `"kernel_shap"` and `"lime"`, evaluations of the score, shared likewise; other methods take
-            what they take. None: 64 (512 of the score), or, with a tolerance or a time limit, as many as it
-            takes. With one of these a number is the most that are taken.
-        tolerance: Half-width of the 95 % interval to reach in every unit of the first view of each stage,
+            For `"kernel_shap"` and `"lime"`, evaluations of the score; the other methods need no number.
+            None: 64 (512 of the score), or as many as a tolerance or a time limit takes. Together with one
+            of these, the largest number of draws.
+        tolerance: 95 % half-width to reach for every unit of the first view of a stage,
             relative to the largest attribution.
-        max_seconds: Time limit for all draws of a clip. What comes out then depends on the machine.
-        seed: Seed of everything drawn.
-        precision: `"fp32"`, or `"bf16"` for autocast, whose error is measured and recorded; None for the
-            backbone's own.
+        max_seconds: Time limit for all draws of a clip. The result then depends on the machine.
+        seed: Random seed.
+        precision: Precision of the backbone: `"fp32"`, or `"bf16"` for autocast, whose error is measured and
+            recorded; None for the backbone's own.
         chunk_size: Draws that go through the model at once; found if None.
         layer: A layer to be stated in full, frames by neurons.
-        segments: Spans `(start_s, end_s)` to add frames up over, in order and apart from one another.
-        decibels: Take integrated gradients on the waveform evenly in decibels of alpha: for silence.
-        num_bands: Bands of frequency, evenly spaced in mel.
-        num_spans: How many equal spans are taken away, where `segments` does not say which; None: spans of
-            five frames for `"occlusion"`, 8 for `"shapley"`, 16 for the others.
-        window_s: A recording longer than this goes through the backbone piece by piece, in windows of at
-            most so many seconds: the same numbers, less memory, more time. None: one of more than 30 s in
-            windows of 10 s.
+        segments: Spans `(start_s, end_s)` over which frames are summed, in order and without overlap.
+        decibels: Space the nodes of integrated gradients on the waveform evenly in decibels, for
+            paths from silence.
+        num_bands: Frequency bands, evenly spaced in mel.
+        num_spans: Equal spans to be removed, unless `segments` are given. None: spans of five frames for
+            `"occlusion"`, 8 spans for `"shapley"`, 16 for the others.
 
     Raises:
         SettingError: If a value is out of range or two do not go together.
@@ -105,40 +99,90 @@ class ExplainSettings:
     decibels: bool = False
     num_bands: int = 24
     num_spans: int | None = None
-    window_s: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", _tuple_of_names(self.stages))
         object.__setattr__(self, "segments", _tuple_of_spans(self.segments))
-        for name in AT_LEAST:
+        for name in SMALLEST:
             value = getattr(self, name)
             if isinstance(value, np.integer):
-                object.__setattr__(self, name, int(value))  # NumPy's numbers are no JSON
-        _check_choices(self)
-        _check_ranges(self)
-        _check_segments(self.segments)
-        _check_together(self)
+                object.__setattr__(self, name, int(value))  # JSON does not know NumPy's numbers
+        _check_values(self)
+        for is_broken, message in RULES:
+            if is_broken(self):
+                raise SettingError(message.format(**{**vars(self), "stages": list(self.stages)}))
 
     def to_dict(self) -> dict[str, Any]:
         """The settings in plain JSON types."""
-        return {
-            **asdict(self),
-            "stages": list(self.stages),
-            "segments": [list(span) for span in self.segments],
-        }
+        spans = [list(span) for span in self.segments]
+        return {**asdict(self), "stages": list(self.stages), "segments": spans}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ExplainSettings:
-        """What `to_dict` gave.
+        """Settings from the names and values of `to_dict`.
 
         Raises:
             SettingError: If a name is unknown.
         """
-        unknown = sorted(values.keys() - cls.__dataclass_fields__.keys())
-        if unknown:
-            known = ", ".join(cls.__dataclass_fields__)
-            raise SettingError(f"{unknown[0]}={values[unknown[0]]!r}: there is no such setting; use {known}")
+        known = [one.name for one in fields(cls)]
+        for name in sorted(values.keys() - {*known}):
+            raise SettingError(f"{name}={values[name]!r}: there is no such setting; use {', '.join(known)}")
         return cls(**values)
+
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "stages": STAGES,
+    "method": METHODS,
+    "score": get_args(ScoreKind),
+    "baselines": FAMILIES,
+    "precision": get_args(Precision),
+}
+
+SMALLEST = {
+    "num_baselines": 1,
+    "num_draws": 1,
+    "chunk_size": 1,
+    "layer": 0,
+    "seed": 0,
+    "num_bands": 1,
+    "num_spans": 1,
+}
+"""Smallest value of each whole number."""
+
+RULES: tuple[tuple[Callable[[ExplainSettings], object], str], ...] = (
+    (lambda s: not s.stages, f"stages=() must name at least one of {', '.join(STAGES)}"),
+    (lambda s: len({*s.stages}) < len(s.stages), "stages={stages} names a stage twice; name each once"),
+    (lambda s: s.seed > MAX_SEED, "seed={seed} must be at most 2^63 - 1"),
+    (
+        lambda s: s.num_bands > STFT.num_bins,
+        f"num_bands={{num_bands}} must be at most {STFT.num_bins}, the bins there are",
+    ),
+    (
+        lambda s: s.decibels and s.method != "integrated_gradients",
+        "decibels=True does not go with method={method!r}; use method='integrated_gradients'",
+    ),
+    (
+        lambda s: s.layer is not None and "layers" not in s.stages,
+        "layer={layer} needs 'layers' among stages={stages}",
+    ),
+    (
+        lambda s: s.method not in ("gradient_shap", "smooth_grad") and (s.tolerance or s.max_seconds),
+        "tolerance, max_seconds: method={method!r} has no standard error and needs neither; leave them out",
+    ),
+    (
+        lambda s: s.method in SPAN_METHODS and s.stages != ("frames",),
+        "method={method!r} takes spans of frames away; use stages=['frames'] instead of stages={stages}",
+    ),
+    (
+        lambda s: s.method not in SPAN_METHODS and s.num_spans is not None,
+        f"num_spans={{num_spans}} needs a method that takes spans away: one of {', '.join(SPAN_METHODS)}",
+    ),
+    (
+        lambda s: s.num_spans is not None and s.segments,
+        "num_spans={num_spans} and segments: either equal spans or these; leave one out",
+    ),
+)
+"""Conditions under which settings do not go together, with the message and the remedy."""
 
 
 def _tuple_of_names(stages: Sequence[str]) -> tuple[str, ...]:
@@ -150,58 +194,57 @@ def _tuple_of_names(stages: Sequence[str]) -> tuple[str, ...]:
 
 
 def _tuple_of_spans(segments: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
-    if not isinstance(segments, Iterable) or not all(map(_is_numbers, segments)):
+    try:
+        spans = tuple(tuple(span) for span in segments)
+    except TypeError:
+        spans = ((),)
+    if not all(span and all(isinstance(number, Real) for number in span) for span in spans):
         raise SettingError(
             f"segments={segments!r} must be a list of spans (start_s, end_s), even of one: "
             "segments=[(0.0, 0.5)]"
         )
-    return tuple(tuple(span) for span in segments)
+    for span in spans:
+        if len(span) != 2 or not all(map(isfinite, span)) or not 0 <= span[0] < span[1]:
+            raise SettingError(f"segments={list(span)} must be (start_s, end_s) with 0 <= start_s < end_s")
+    for before, after in pairwise(spans):
+        if after[0] < before[1]:
+            raise SettingError(
+                f"segments={list(before)} and {list(after)} must be in order and not overlap, so that no "
+                "frame counts twice; sort or cut them"
+            )
+    return spans
 
 
-def _is_numbers(span: object) -> bool:
-    return isinstance(span, Iterable) and all(isinstance(number, Real) for number in span)
+def _check_values(settings: ExplainSettings) -> None:
+    """Refuse single values that are not among the choices or out of range.
 
-
-def _check_choices(settings: ExplainSettings) -> None:
-    if not settings.stages:
-        raise SettingError(f"stages=() must name at least one of {', '.join(STAGES)}")
-    if len({*settings.stages}) < len(settings.stages):
-        raise SettingError(f"stages={list(settings.stages)} names a stage twice; name each once")
-    choices = {
-        "stages": STAGES,
-        "method": METHODS,
-        "score": get_args(ScoreKind),
-        "baselines": FAMILIES,
-        "precision": (None, *get_args(Precision)),
-    }
-    for name, allowed in choices.items():
-        chosen = settings.stages if name == "stages" else (getattr(settings, name),)
-        for value in chosen:
-            if value not in allowed:
-                raise SettingError(f"{name}={value!r} must be one of {', '.join(map(str, allowed))}")
-
-
-def _check_ranges(settings: ExplainSettings) -> None:
-    for name, smallest in AT_LEAST.items():
+    Types are checked by hand, as settings also come from JSON and YAML.
+    """
+    optional = {one.name for one in fields(settings) if one.default is None}
+    for name, allowed in CHOICES.items():
         value = getattr(settings, name)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        may_be_left_out = ExplainSettings.__dataclass_fields__[name].default is None
-        if not (value is None and may_be_left_out) and not (whole and value >= smallest):
+        for chosen in value if name == "stages" else (value,):
+            if chosen not in allowed and not (chosen is None and name in optional):
+                choices = ("None", *allowed) if name in optional else allowed
+                raise SettingError(f"{name}={chosen!r} must be one of {', '.join(choices)}")
+    for name, smallest in SMALLEST.items():
+        value = getattr(settings, name)
+        if value is None and name in optional:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
             raise SettingError(f"{name}={value!r} must be a whole number of at least {smallest}")
-    if settings.seed > MAX_SEED:
-        raise SettingError(f"seed={settings.seed} must be at most 2^63 - 1")
-    if settings.num_bands > STFT.num_bins:
-        raise SettingError(
-            f"num_bands={settings.num_bands} must be at most {STFT.num_bins}, the bins there are"
-        )
-    for name in ("tolerance", "max_seconds", "window_s"):
+    for name in ("tolerance", "max_seconds"):
         value = getattr(settings, name)
         if value is not None and not (isinstance(value, int | float) and value > 0 and isfinite(value)):
             raise SettingError(f"{name}={value!r} must be a number greater than 0; leave it out for none")
 
 
 def check_within(segments: Sequence[Sequence[float]], duration_s: float) -> None:
-    """Refuse a segment that begins where the clip has ended.
+    """Raise if a segment begins after the end of the clip.
+
+    Args:
+        segments: Spans `(start_s, end_s)`.
+        duration_s: Duration of the clip.
 
     Raises:
         SettingError: For the first of them.
@@ -214,48 +257,65 @@ def check_within(segments: Sequence[Sequence[float]], duration_s: float) -> None
             )
 
 
-def _check_segments(segments: Sequence[Sequence[float]]) -> None:
-    for span in segments:
-        if len(span) != 2 or not all(map(isfinite, span)) or not 0 <= span[0] < span[1]:
-            raise SettingError(f"segments={list(span)} must be (start_s, end_s) with 0 <= start_s < end_s")
-    for before, after in pairwise(segments):
-        if after[0] < before[1]:
-            raise SettingError(
-                f"segments={list(before)} and {list(after)} must be in order and not overlap, so that no "
-                "frame counts twice; sort or cut them"
+def target_named(
+    name: str | Sequence[str], labels: Sequence[str], prediction: int, kind: ScoreKind
+) -> Target:
+    """Target for one name or several.
+
+    Args:
+        name: A label; `"predicted"` for the class with the largest logit; `"all"` for every class at once;
+            `"happy-vs-sad"` for the margin between two. Labels come first where one reads like these. Of
+            several names each stands for a class, which is explained once even if it is named twice.
+        labels: The classes, in the order of the logits.
+        prediction: Index of the class with the largest logit.
+        kind: Score of a class; a margin is always the difference of two logits.
+
+    Raises:
+        AttributionError: If it is no label of the classifier, or not a name; the message lists the labels.
+
+    >>> target_named("sad-vs-happy", ["happy", "sad"], 0, "log_odds")
+    Target(kind='margin', classes=(1,), against=0)
+    >>> target_named(["sad", "predicted"], ["happy", "sad"], 0, "log_odds")
+    Target(kind='log_odds', classes=(1, 0), against=None)
+    """
+    if isinstance(name, list | tuple) and name:
+        each = {one: target_named(one, labels, prediction, kind) for one in name}
+        more = [one for one, target in each.items() if target.against is not None or target.num_targets > 1]
+        if more:
+            raise AttributionError(
+                f"target={list(name)} holds {more[0]!r}, which is more than one class; explain it by itself"
             )
+        return Target(kind, tuple(dict.fromkeys(target.classes[0] for target in each.values())))
+    if not isinstance(name, str):
+        raise AttributionError(
+            f"target={name!r} must be a name: one of {', '.join(labels)}, or {PREDICTED!r}, {ALL!r}"
+        )
+    if name in labels:
+        return Target(kind, (labels.index(name),))
+    if name == PREDICTED:
+        return Target(kind, (prediction,))
+    if name == ALL:
+        return every_class(len(labels), kind)
+    for label in labels:  # label by label: a label may itself contain "-vs-"
+        against = name.removeprefix(f"{label}{VERSUS}")
+        if against in labels:
+            return Target("margin", (labels.index(label),), against=labels.index(against))
+    first = list(labels[:2])
+    raise AttributionError(
+        f"target={name!r} is no label of this classifier, which knows {', '.join(labels)}; use one of them, "
+        f"{PREDICTED!r}, {ALL!r}, or a margin such as {VERSUS.join(first)!r}"
+    )
 
 
-def _check_together(settings: ExplainSettings) -> None:
-    if settings.decibels and settings.method != "integrated_gradients":
-        raise SettingError(
-            f"decibels=True does not go with method={settings.method!r}; use method='integrated_gradients'"
-        )
-    if settings.layer is not None and "layers" not in settings.stages:
-        raise SettingError(f"layer={settings.layer} needs 'layers' among stages={list(settings.stages)}")
-    without_chance = settings.method not in ("gradient_shap", "smooth_grad")
-    if without_chance and (settings.tolerance or settings.max_seconds):
-        raise SettingError(
-            f"tolerance={settings.tolerance}, max_seconds={settings.max_seconds}: "
-            f"method={settings.method!r} takes as many draws as it is told and stops at no error; leave "
-            "both out"
-        )
-    if settings.method in SPAN_METHODS:
-        _check_spans(settings)
-    elif settings.num_spans is not None:
-        raise SettingError(
-            f"num_spans={settings.num_spans} does not go with method={settings.method!r}, which takes no "
-            f"spans away; leave it out, or use one of {', '.join(SPAN_METHODS)}"
-        )
+def target_names(target: Target, labels: Sequence[str]) -> tuple[str, ...]:
+    """Name of each scalar of a target.
 
+    Args:
+        target: The target.
+        labels: The classes, in the order of the logits.
 
-def _check_spans(settings: ExplainSettings) -> None:
-    if settings.stages != ("frames",):
-        raise SettingError(
-            f"method={settings.method!r} takes spans of frames away; use stages=['frames'] instead of "
-            f"stages={list(settings.stages)}"
-        )
-    if settings.num_spans is not None and settings.segments:
-        raise SettingError(
-            f"num_spans={settings.num_spans} and segments: either equal spans or these; leave one out"
-        )
+    >>> target_names(Target("margin", (1,), against=0), ["happy", "sad"])
+    ('sad-vs-happy',)
+    """
+    against = "" if target.against is None else f"{VERSUS}{labels[target.against]}"
+    return tuple(f"{labels[index]}{against}" for index in target.classes)

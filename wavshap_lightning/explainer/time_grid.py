@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,7 +103,7 @@ def frame_level_db(waveform: Float[Tensor, " samples"], grid: FrameGrid) -> Floa
 
 
 def segment_membership(
-    times: TimeGrid, segments: tuple[tuple[float, float], ...]
+    times: TimeGrid, segments: Sequence[Sequence[float]]
 ) -> Float[Tensor, "segments_and_rest units"]:
     """Which unit counts for which segment, by where it is centred; what is in none counts for the last row.
 

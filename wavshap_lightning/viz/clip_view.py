@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import MAPS, SavedClip
-from wavshap_lightning.explainer.targets import target_named
+from wavshap_lightning.explainer.settings import target_named
 from wavshap_lightning.explainer.time_grid import STFT, TimeGrid
 from wavshap_lightning.viz.sound import GivenWaveform, Samples, cell_edges_s, find_waveform
 from wavshap_lightning.viz.theme import literal, number, percent
@@ -174,7 +174,6 @@ class ClipView:
         target: str | None = None,
         label: str | None = None,
         evidence: Sequence[Span] = (),
-        diagnostics: Sequence[str] = (),
     ) -> ClipView:
         """View of one target of an explanation.
 
@@ -184,14 +183,13 @@ class ClipView:
             target: One of `explanation.targets`; None for the only one, or the prediction.
             label: Annotated class of the clip, if it is known.
             evidence: Spans known to carry the label.
-            diagnostics: Warnings about the explanation.
 
         Raises:
             AttributionError: If the target was not explained.
             AudioError: If the waveform is not as long as the one explained.
         """
         numbers = explanation.to_dict(target=target)
-        numbers |= {"label": label, **({"diagnostics": list(diagnostics)} if diagnostics else {})}
+        numbers |= {"label": label}
         arrays: dict[str, Shaped[np.ndarray, "..."]] = {}
         for name, stage, view in MAPS:
             found = explanation.attributions.get(stage)
@@ -305,9 +303,8 @@ class ClipView:
 
     @property
     def diagnostics(self) -> list[str]:
-        """Warnings about the explanation, as its JSON has them."""
-        found = self.numbers.get("diagnostics", self.numbers.get("warnings", ()))
-        return [one if isinstance(one, str) else one["message"] for one in found]
+        """Messages of the diagnostics, as the JSON of the clip has them."""
+        return [one["message"] for one in self.numbers["diagnostics"]]
 
     @property
     def largest_gap(self) -> float | None:

@@ -79,7 +79,6 @@ def plot(
     label: str | None = None,
     evidence: Sequence[Span] = (),
     num_top: int = DEFAULT_TOP,
-    diagnostics: Sequence[str] = (),
 ) -> Figure:
     """Figure of one clip: sound, attributions over time, bands and layers, and the decision.
 
@@ -93,7 +92,6 @@ def plot(
         label: Annotated class of the clip, marked among the classes.
         evidence: Spans known to carry the label, marked with brackets.
         num_top: Number of the strongest frames that are marked; 0 for none.
-        diagnostics: Warnings about the explanation, written below it.
 
     Raises:
         AttributionError: If the target was not explained.
@@ -106,7 +104,6 @@ def plot(
         waveform,
         label=label,
         evidence=evidence,
-        diagnostics=diagnostics,
     )
     if target is None and len(explanation.targets) > 1:
         return _plot_targets([make(target=name) for name in explanation.targets], num_top)

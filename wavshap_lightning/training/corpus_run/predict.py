@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from wavshap_lightning.audio.io import read_duration_s
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AudioError, SettingError
-from wavshap_lightning.explainer.explainer import without_progress_bars
+from wavshap_lightning.explainer.stage_attribution import without_progress_bars
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.training.data.extraction import one_thread
 from wavshap_lightning.viz.report.summary import ClassSummary, MeanShares

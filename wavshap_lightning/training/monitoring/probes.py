@@ -17,10 +17,10 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.faithfulness import remove_frames
 from wavshap_lightning.evaluation.summary import summarise
+from wavshap_lightning.explainer.diagnostics import attribution_shares
 from wavshap_lightning.explainer.explainer import Explainer
-from wavshap_lightning.explainer.explanation import Explanation, attribution_shares
-from wavshap_lightning.explainer.settings import ExplainSettings
-from wavshap_lightning.explainer.targets import PREDICTED
+from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.explainer.settings import PREDICTED, ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.training.data.dataset import read_waveform
 from wavshap_lightning.training.monitoring.budget import ClipAllowance
@@ -250,7 +250,7 @@ class Watcher:
         while True:
             explainer = Explainer(self.classifier, replace(settings, chunk_size=self.chunk_size))
             try:
-                return explainer.explain(clip, (clip.label, PREDICTED))
+                return explainer.explain(clip, (clip.label, PREDICTED), check_baselines=False)
             except torch.OutOfMemoryError:
                 if self.chunk_size == 1:
                     raise

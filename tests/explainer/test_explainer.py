@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ import wavshap_lightning
 from wavshap_lightning.audio.io import hash_audio_file, save_audio
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AttributionError, AudioError, SettingError
-from wavshap_lightning.explainer import explainer as run
-from wavshap_lightning.explainer.explainer import Explainer, explain, fingerprint
+from wavshap_lightning.explainer.explainer import Explainer, explain
 from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.explainer.stage_attribution import fingerprint, progress_bars, time_shares
 
 FEW = {"stages": ["frames"], "num_draws": 8}
 
@@ -64,7 +65,14 @@ def test_nothing_is_left_behind(build_classifier, clip):
     training, torch_state = [m.training for m in classifier.modules()], torch.get_rng_state()
     numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002 - the global one is looked at, not used
     given = clip.clone()
-    explain(classifier, given, "all", stages=["frames", "layers", "waveform"], num_draws=8, precision="fp32")
+    explain(
+        classifier,
+        given,
+        target="all",
+        stages=["frames", "layers", "waveform"],
+        num_draws=8,
+        precision="fp32",
+    )
     assert all(p.grad is g for p, g in zip(classifier.parameters(), gradients, strict=True))
     assert [parameter.requires_grad for parameter in classifier.parameters()] == required
     assert all(torch.equal(values[name], value) for name, value in classifier.state_dict().items())
@@ -140,13 +148,13 @@ def test_an_unknown_label_is_refused_with_the_labels(classifier, clip):
     with pytest.raises(
         AttributionError, match=r"target='joy' .* knows angry, happy, sad; .* 'angry-vs-happy'"
     ):
-        explain(classifier, clip, "joy")
+        explain(classifier, clip, target="joy")
 
 
 @pytest.mark.parametrize("method", ["saliency", "input_x_gradient", "smooth_grad", "integrated_gradients"])
 def test_every_method_takes_every_path(method, classifier, clip):
     stages = ["frames", "layers", "waveform"]
-    found = explain(classifier, clip, "sad", method=method, stages=stages, num_draws=16)
+    found = explain(classifier, clip, target="sad", method=method, stages=stages, num_draws=16)
     for path in stages:
         values = found.values(path, "layers" if path == "layers" else "frames")
         assert values.isfinite().all()
@@ -219,19 +227,16 @@ def test_a_time_limit_is_for_all_paths_together(classifier, clip):
     assert list(found.attributions) == ["frames", "layers"]
 
 
-def test_each_path_gets_its_share_of_the_time_that_is_left(classifier, clip, monkeypatch):
-    clock, shares, real = iter([0.0, 0.0, 1.0, 3.5]), [], run.attribute
+def test_each_stage_gets_its_share_of_the_time_that_is_left():
+    clock = iter([0.0, 0.0, 1.0, 3.5])
+    shares = time_shares(["layers", "frames", "waveform"], 6.0, now=lambda: next(clock))
+    assert list(shares) == [("layers", 2.0), ("frames", 2.5), ("waveform", 2.5)]
+    assert list(time_shares(["frames"], None)) == [("frames", None)]
 
-    def recording(*args, max_seconds, **options):
-        shares.append(max_seconds)
-        return real(*args, max_seconds=None, **options)
 
-    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    monkeypatch.setattr(run, "attribute", recording)
+def test_stages_are_in_the_order_of_the_settings(classifier, clip):
     stages = ["waveform", "frames", "layers"]
-    found = explain(classifier, clip, stages=stages, max_seconds=6.0, num_draws=4)
-    assert shares == [2.0, 2.5, 2.5]
-    assert list(found.attributions) == stages
+    assert list(explain(classifier, clip, stages=stages, num_draws=4).attributions) == stages
 
 
 @pytest.mark.filterwarnings("ignore:precision='bf16'. this CPU has no bf16 instructions")
@@ -252,9 +257,13 @@ def test_a_layer_the_classifier_lacks(classifier):
         Explainer(classifier, ExplainSettings(layer=3))
 
 
-def test_an_unknown_setting(classifier, clip):
-    with pytest.raises(SettingError, match=r"draws=8: there is no such setting; use stages, method"):
-        explain(classifier, clip, draws=8)
+def test_the_keywords_are_the_settings():
+    keywords = {name: one.default for name, one in signature(explain).parameters.items()}
+    settings = {one.name: one.default for one in fields(ExplainSettings)}
+    given = {name: value for name, value in keywords.items() if name in settings}
+    assert given.keys() == settings.keys()
+    assert all(value == settings[name] for name, value in given.items())
+    assert keywords.keys() - given.keys() == {"classifier", "clip", "target", "recordings"}
 
 
 def test_the_public_names_are_those_of_the_ring():
@@ -262,19 +271,20 @@ def test_the_public_names_are_those_of_the_ring():
     assert wavshap_lightning.Explainer is Explainer
 
 
-def test_nothing_is_shown_without_a_terminal(classifier, clip, monkeypatch, capfd):
-    monkeypatch.setattr("wavshap_lightning.explainer.explainer.SHOWN_AFTER_S", 0.0)
-    explain(classifier, clip, **FEW)
+def test_nothing_is_shown_without_a_terminal(capfd):
+    with progress_bars(shown_after_s=0.0) as bar:
+        bar("frames")(8, 64)
     assert capfd.readouterr() == ("", "")
 
 
-def test_on_a_terminal_a_bar_shows_once_it_takes_long(classifier, clip, monkeypatch, capfd):
+def test_on_a_terminal_a_bar_shows_once_it_takes_long(monkeypatch, capfd):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    explain(classifier, clip, **FEW)
+    with progress_bars(shown_after_s=60.0) as bar:
+        bar("frames")(8, 64)
     assert capfd.readouterr() == ("", "")
-    monkeypatch.setattr("wavshap_lightning.explainer.explainer.SHOWN_AFTER_S", 0.0)
-    explain(classifier, clip, **FEW)
+    with progress_bars(shown_after_s=0.0) as bar:
+        bar("frames")(8, 64)
     out, err = capfd.readouterr()
     assert out == ""
     assert "frames" in err
@@ -283,10 +293,10 @@ def test_on_a_terminal_a_bar_shows_once_it_takes_long(classifier, clip, monkeypa
 
 def test_some_labels_at_once_are_what_each_is_by_itself(classifier, clip):
     settings = {"stages": ("frames",), "num_draws": 8}
-    both = explain(classifier, clip, ("sad", "predicted", "sad"), **settings)
+    both = explain(classifier, clip, target=("sad", "predicted", "sad"), **settings)
     assert both.targets == tuple(dict.fromkeys(("sad", both.prediction)))
     for target in both.targets:
-        alone = explain(classifier, clip, target, **settings)
+        alone = explain(classifier, clip, target=target, **settings)
         torch.testing.assert_close(
             both.values("frames", "frames", target), alone.values("frames", "frames"), rtol=1e-4, atol=1e-6
         )
@@ -295,4 +305,4 @@ def test_some_labels_at_once_are_what_each_is_by_itself(classifier, clip):
 @pytest.mark.parametrize("more", ["all", "angry-vs-sad"])
 def test_of_some_labels_none_can_be_more_than_one(classifier, clip, more):
     with pytest.raises(AttributionError, match=f"holds '{more}', which is more than one class"):
-        explain(classifier, clip, ["sad", more], stages=("layers",), num_draws=4)
+        explain(classifier, clip, target=["sad", more], stages=("layers",), num_draws=4)

@@ -10,10 +10,14 @@ import torch
 
 from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.errors import AudioError
-from wavshap_lightning.explainer.recording import open_sound
+from wavshap_lightning.explainer.recording import MAX_DURATION_S, Recording, open_recording
 
 RATE, SHORTEST = 16_000, 400
 GOOD = torch.linspace(-0.5, 0.5, 800)
+
+
+def noise_of(duration_s):
+    return 0.1 * torch.ones(round(duration_s * RATE))
 
 
 def with_sample(value):
@@ -40,7 +44,7 @@ def with_sample(value):
 )
 def test_refused(recording, complaint):
     with pytest.raises(AudioError, match=complaint):
-        open_sound(recording, RATE, SHORTEST)
+        open_recording(recording, RATE, min_samples=SHORTEST)
 
 
 def test_a_file_that_is_too_short_or_silent_is_named(tmp_path):
@@ -50,28 +54,43 @@ def test_a_file_that_is_too_short_or_silent_is_named(tmp_path):
     ):
         save_audio(tmp_path / name, waveform)
         with pytest.raises(AudioError, match=f"path=.*{name}.*{complaint}"):
-            open_sound(tmp_path / name, RATE, SHORTEST)
+            open_recording(tmp_path / name, RATE, min_samples=SHORTEST)
 
 
 @pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize("recording", [None, [0.1, 0.2], 7])
 def test_what_is_no_recording(recording):
     with pytest.raises(AudioError, match=f"clip is a {type(recording).__name__}; give a file"):
-        open_sound(recording, RATE, SHORTEST)
+        open_recording(recording, RATE, min_samples=SHORTEST)
 
 
 def test_arrays_that_torch_does_not_take_as_they_are():
     still = GOOD.numpy().copy()
     still.setflags(write=False)
     for array in (GOOD.numpy()[::-1], still):
-        opened = open_sound(array, RATE, SHORTEST)
+        opened = open_recording(array, RATE)
         assert opened.waveform.tolist() == array.tolist()
 
 
 def test_what_is_given_is_copied():
     given = GOOD.clone()
-    opened = open_sound(given, RATE, SHORTEST)
+    opened = open_recording(given, RATE)
     opened.waveform.zero_()
     assert torch.equal(given, GOOD)
-    assert open_sound(GOOD.numpy(), RATE, SHORTEST).sha256 == open_sound(given, RATE, SHORTEST).sha256
-    assert (opened.path, opened.name) == ("", "clip")
+    assert open_recording(GOOD.numpy(), RATE).sha256 == open_recording(given, RATE).sha256
+    assert opened.path == ""
+
+
+def test_more_than_a_minute_is_refused_with_advice():
+    assert open_recording(noise_of(MAX_DURATION_S), RATE).duration_s == MAX_DURATION_S
+    with pytest.raises(AudioError, match=r"clip: duration=60\.1 s must be at most 60 s; cut it .* start_s"):
+        open_recording(noise_of(MAX_DURATION_S + 0.1), RATE)
+
+
+def test_an_open_recording_is_taken_as_it_is_but_at_the_same_rate():
+    opened = open_recording(GOOD, RATE)
+    assert open_recording(opened, RATE) is opened
+    with pytest.raises(AudioError, match="sample_rate=16000 must be 8000"):
+        open_recording(opened, 8000)
+    with pytest.raises(AudioError, match="one frame needs 801"):
+        open_recording(Recording(GOOD, RATE, "", ""), RATE, min_samples=801)

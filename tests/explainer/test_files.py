@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from wavshap_lightning.errors import AttributionError
-from wavshap_lightning.explainer.files import SavedClip, describe_clip, load_clip, save_clip
+from wavshap_lightning.explainer.files import SavedClip, load_clip, save_clip
 
 
 @pytest.fixture(scope="module")
 def saved(three_paths, clip):
-    return describe_clip(three_paths, label="sad", texts=["hello"], warnings=["unlike"], waveform=clip)
+    return three_paths.to_saved_clip(label="sad", texts=["hello"], waveform=clip)
 
 
 def test_maps_are_those_of_the_explanation_and_have_its_sum(saved, three_paths):
@@ -32,7 +32,7 @@ def test_numbers_hold_the_promised_fields(saved):
     promised = (
         "clip sha256 sample_rate duration_s labels probabilities prediction target method settings score"
     )
-    promised += " baseline_score attribution_sum gap frames layers bands segments shares label warnings"
+    promised += " baseline_score attribution_sum gap frames layers bands segments shares label diagnostics"
     assert set(promised.split()) <= saved.numbers.keys()
     assert saved.numbers["frames"].keys() == {"start_s", "end_s", "attribution", "stderr", "half_width"}
     assert [row["text"] for row in saved.numbers["segments"]] == ["hello", ""]
@@ -81,4 +81,4 @@ def test_an_array_that_carries_code_is_refused(saved, tmp_path):
 
 def test_texts_must_fit_the_segments(three_paths):
     with pytest.raises(AttributionError, match="there are 2, but 1 segments"):
-        describe_clip(three_paths, texts=["one", "two"])
+        three_paths.to_saved_clip(texts=["one", "two"])

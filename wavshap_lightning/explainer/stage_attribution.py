@@ -1,0 +1,426 @@
+"""A clip opened in a classifier, and its attributions from the input of each stage."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import partial
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from torch import Tensor
+
+from wavshap_lightning.attribution.baselines import Baselines, BaselineSet
+from wavshap_lightning.attribution.estimation.estimate import Stopping
+from wavshap_lightning.attribution.estimation.problem import Progress
+from wavshap_lightning.attribution.gradient_shap import gradient_shap
+from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
+from wavshap_lightning.attribution.no_trace import leave_no_trace
+from wavshap_lightning.attribution.record import Attribution, Provenance, ViewEstimate, tensor_sha256
+from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
+from wavshap_lightning.attribution.shapley.game import Players, equal_spans, members
+from wavshap_lightning.attribution.shapley.perturbation import lime, occlusion
+from wavshap_lightning.attribution.shapley.shapley import kernel_shap, shapley
+from wavshap_lightning.attribution.targets import Target
+from wavshap_lightning.attribution.views.frames import View, grouped, summed
+from wavshap_lightning.attribution.views.layers import layer_detail, layer_frame, layer_neuron
+from wavshap_lightning.attribution.views.spectral import band_frame
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.explainer.baselines import waveform_baselines
+from wavshap_lightning.explainer.recording import AudioSource, Recording, open_recording
+from wavshap_lightning.explainer.settings import (
+    DEFAULT_DRAWS,
+    SPAN_METHODS,
+    ExplainSettings,
+    Stage,
+    check_within,
+    target_named,
+)
+from wavshap_lightning.explainer.stages import StageInput, Stages, open_stages
+from wavshap_lightning.explainer.time_grid import (
+    STFT,
+    TimeGrid,
+    mel_band_edges,
+    segment_membership,
+    times_of,
+)
+from wavshap_lightning.models.checkpoint import trained_state
+from wavshap_lightning.models.classifier import EmotionClassifier
+
+# The cheapest comes first, so that the time it leaves goes to those that need it.
+STAGE_ORDER: tuple[Stage, ...] = ("layers", "frames", "waveform")
+
+# Draws that are also taken in single precision, to measure the error of a lower one.
+PRECISION_DRAWS = 4
+
+FRAMES_A_SPAN = 5
+EXACT_SPANS, FITTED_SPANS = 8, 16
+DEFAULT_EVALUATIONS = 512
+SHOWN_AFTER_S = 2.0
+
+Sums = Callable[[Float[Tensor, "draws targets *units"]], Float[Tensor, "draws targets *coarser"]]
+
+
+@dataclass(frozen=True)
+class OpenClip:
+    """A clip and its baselines in a classifier; made by [`open_clip`][].
+
+    Args:
+        classifier: The classifier that is explained.
+        settings: How to explain.
+        recording: The clip, as it was read.
+        waveform: The clip, on the device of the classifier.
+        stages: Stages of the classifier, which encode each baseline once.
+        baselines: Baselines as waveforms, on the CPU, where a seed gives the same ones on every device.
+        logits: Logits of the clip.
+        times: Position of the units in time, by stage, and of the columns of `band_frame` as `"stft"`.
+        provenance: Digests of the clip and the classifier, for the records.
+    """
+
+    classifier: EmotionClassifier
+    settings: ExplainSettings
+    recording: Recording
+    waveform: Float[Tensor, " samples"]
+    stages: Stages
+    baselines: Baselines
+    logits: Float[Tensor, " classes"]
+    times: Mapping[str, TimeGrid]
+    provenance: Provenance
+
+    def target(self, name: str | Sequence[str]) -> Target:
+        """Target by name, as in [`target_named`][wavshap_lightning.explainer.settings.target_named]."""
+        return target_named(name, self.classifier.labels, int(self.logits.argmax()), self.settings.score)
+
+    def attribute_stages(self, target: Target) -> dict[str, Attribution]:
+        """Attributions from every stage of the settings, on the CPU.
+
+        Args:
+            target: Scalars to explain.
+        """
+        found: dict[str, Attribution] = {}
+        order = [stage for stage in STAGE_ORDER if stage in self.settings.stages]
+        with progress_bars() as bar:
+            for stage, max_seconds in time_shares(order, self.settings.max_seconds):
+                attribution = self.attribute(stage, target, max_seconds=max_seconds, progress=bar(stage))
+                precision = self._precision(stage, target)
+                found[stage] = replace(
+                    attribution,
+                    views={name: _on_cpu(view) for name, view in attribution.views.items()},
+                    unresolved=None if attribution.unresolved is None else attribution.unresolved.cpu(),
+                    settings={**attribution.settings, **precision},
+                )
+        return {stage: found[stage] for stage in self.settings.stages}
+
+    def attribute(
+        self,
+        stage: Stage,
+        target: Target,
+        *,
+        max_seconds: float | None = None,
+        progress: Progress | None = None,
+    ) -> Attribution:
+        """Attributions from one stage.
+
+        Args:
+            stage: Stage at whose input the path begins.
+            target: Scalars to explain.
+            max_seconds: Time limit of this stage.
+            progress: Called after every chunk with the draws done and those planned.
+        """
+        begun = self.stages.begin(stage, self.waveform, self.baselines)
+        found = run_method(
+            begun,
+            target,
+            self.settings,
+            self.views(stage),
+            self.times[stage],
+            max_seconds=max_seconds,
+            progress=progress,
+        )
+        return replace(found, provenance=self.provenance)
+
+    def views(self, stage: Stage) -> tuple[View, ...]:
+        """Views of a stage; a tolerance is meant for the first of them.
+
+        Args:
+            stage: Stage at whose input the path begins.
+        """
+        match stage:
+            case "frames":
+                return self._with_segments(summed(1, name="frames", smooth_variance=True), stage)
+            case "layers":
+                return self._layer_views()
+            case "waveform":
+                hops = grouped(self.times[stage].hop_samples, name="frames")
+                return (*self._with_segments(hops, stage), *self._band_views())
+
+    def _layer_views(self) -> tuple[View, ...]:
+        weights, layer = self.stages.mix_weights, self.settings.layer
+        by_frame = layer_frame(weights)
+        layers = coarser(by_frame, "layers", lambda units: units.sum(3))
+        detail = () if layer is None else (layer_detail(weights, layer),)
+        return (by_frame, layer_neuron(weights), layers, *detail)
+
+    def _band_views(self) -> tuple[View, ...]:
+        edges = mel_band_edges(self.settings.num_bands, self.recording.sample_rate).tolist()
+        by_frame = band_frame(len(self.waveform), window=STFT.window, hop=STFT.hop, band_edges=edges)
+        return (by_frame, coarser(by_frame, "bands", lambda units: units.sum(3)))
+
+    def _with_segments(self, frames: View, stage: Stage) -> tuple[View, ...]:
+        if not self.settings.segments:
+            return (frames,)
+        membership = segment_membership(self.times[stage], self.settings.segments)
+        return (frames, coarser(frames, "segments", lambda units: units @ membership.to(units).T))
+
+    def _precision(self, stage: Stage, target: Target) -> dict[str, Any]:
+        """The precision and, if it is a lower one, how far a few draws differ from single precision."""
+        precision = self.settings.precision or self.classifier.backbone.settings.precision
+        if precision == "fp32":
+            return {"precision": precision}
+        settings = replace(self.settings, num_draws=PRECISION_DRAWS, tolerance=None, max_seconds=None)
+        lowered = replace(self, settings=settings)
+        exact = replace(lowered, stages=open_stages(self.classifier, "fp32"))
+        both = (lowered.attribute(stage, target), exact.attribute(stage, target))
+        return {"precision": precision, "precision_error": _differences(*both)}
+
+
+@contextmanager
+def open_clip(
+    classifier: EmotionClassifier,
+    source: AudioSource,
+    settings: ExplainSettings,
+    recordings: Sequence[AudioSource] = (),
+) -> Iterator[OpenClip]:
+    """Read a clip and its baselines, and pass the clip through a classifier; afterwards that is as before.
+
+    Args:
+        classifier: The classifier to explain.
+        source: The clip.
+        settings: How to explain.
+        recordings: Baselines, where `settings.baselines` names a family of recordings.
+
+    Yields:
+        The clip in the classifier.
+
+    Raises:
+        AudioError: If the clip or a recording cannot be read, or is too short, too long, silent or not
+            finite.
+        SettingError: If recordings are missing or of no use, or a segment lies beyond the clip's end.
+        AttributionError: If the family of baselines does not fit the clip or the classifier.
+    """
+    grid = classifier.backbone.frame_grid
+    read = partial(
+        open_recording, sample_rate=classifier.sample_rate, min_samples=grid.receptive_field_samples
+    )
+    recording = read(source)
+    if isinstance(recordings, str | PathLike | Clip | Tensor | np.ndarray | Recording):
+        raise SettingError(
+            f"recordings is a single {type(recordings).__name__}; give a list, even of one: recordings=[...]"
+        )
+    others = [read(one, name=f"recordings[{index}]").waveform for index, one in enumerate(recordings)]
+    check_within(settings.segments, recording.duration_s)
+    with leave_no_trace(classifier):
+        device = next(classifier.parameters()).device
+        stages = open_stages(classifier, settings.precision)
+        waveform = recording.waveform.to(device)
+        with torch.no_grad():
+            logits = stages.from_waveforms(waveform[None])[0]
+
+        def score(waveforms: Float[Tensor, "clips samples"]) -> Float[Tensor, "clips classes"]:
+            return stages.from_waveforms(waveforms.to(device)).cpu()
+
+        # Silence is ill-posed only on the waveform; in decibels it is meant.
+        checked = "waveform" in settings.stages and not settings.decibels
+        baselines = waveform_baselines(settings, recording.waveform, others, score if checked else None)
+        provenance = Provenance(recording.sha256, fingerprint(classifier))
+        times = times_of(grid, len(waveform))
+        yield OpenClip(
+            classifier, settings, recording, waveform, stages, baselines, logits, times, provenance
+        )
+
+
+def run_method(
+    begun: StageInput,
+    target: Target,
+    settings: ExplainSettings,
+    views: tuple[View, ...],
+    times: TimeGrid,
+    *,
+    max_seconds: float | None = None,
+    progress: Progress | None = None,
+) -> Attribution:
+    """Attributions by the method of the settings from one stage.
+
+    Args:
+        begun: Input of the stage.
+        target: Scalars to explain.
+        settings: How to explain.
+        views: Resolutions of the result; a tolerance is meant for the first.
+        times: Position of the frames in time.
+        max_seconds: Time limit.
+        progress: Called after every chunk with the draws done and those planned.
+    """
+    score, clip, baselines = begun.score, begun.input, begun.baselines
+    open_ended = settings.tolerance is not None or max_seconds is not None
+    num_draws = settings.num_draws or (None if open_ended else DEFAULT_DRAWS)
+    stopping, seed = Stopping(num_draws, settings.tolerance, max_seconds), settings.seed
+    shared: dict[str, Any] = {"chunk_size": settings.chunk_size, "progress": progress}
+    if settings.method in SPAN_METHODS:
+        method = _span_method(settings, _num_declared(baselines))
+        return method(score, clip, baselines, spans_of(settings, times), target, **shared)
+    match settings.method:
+        case "gradient_shap":
+            return gradient_shap(
+                score, clip, baselines, target, generator=seed, stopping=stopping, views=views, **shared
+            )
+        case "integrated_gradients":
+            return integrated_gradients(
+                score,
+                clip,
+                baselines,
+                target,
+                num_nodes=max(1, stopping.max_draws // _num_declared(baselines)),
+                decibels=settings.decibels and clip.ndim == 1,
+                views=views,
+                **shared,
+            )
+        case "smooth_grad":
+            return smooth_grad(score, clip, target, generator=seed, stopping=stopping, views=views, **shared)
+        case "saliency":
+            return saliency(score, clip, target, views=views)
+        case _:
+            return input_x_gradient(score, clip, target, views=views)
+
+
+def _span_method(settings: ExplainSettings, num_baselines: int) -> Callable[..., Attribution]:
+    """The method that replaces spans of frames, with its own settings filled in."""
+    if settings.method in ("occlusion", "shapley"):
+        return occlusion if settings.method == "occlusion" else shapley
+    # Coalitions come with their complements, so their number is even.
+    num_coalitions = (settings.num_draws or DEFAULT_EVALUATIONS) // num_baselines // 2 * 2
+    fitted = kernel_shap if settings.method == "kernel_shap" else lime
+    return partial(fitted, generator=settings.seed, num_coalitions=num_coalitions)
+
+
+def spans_of(settings: ExplainSettings, times: TimeGrid) -> Players:
+    """Spans of frames that are removed: the segments and the rest of the clip, or equal spans.
+
+    Args:
+        settings: How to explain.
+        times: Position of the frames in time.
+    """
+    if settings.segments:
+        return members(segment_membership(times, settings.segments), name="segments")
+    usual = {"occlusion": -(-times.count // FRAMES_A_SPAN), "shapley": EXACT_SPANS}
+    return equal_spans(times.count, settings.num_spans or usual.get(settings.method, FITTED_SPANS))
+
+
+def _num_declared(baselines: Baselines) -> int:
+    return len(baselines) if isinstance(baselines, BaselineSet) else 1
+
+
+def coarser(view: View, name: str, add_up: Sums) -> View:
+    """View of sums of another view's units, with standard errors of their own.
+
+    Args:
+        view: View whose units are summed.
+        name: Name of the new view.
+        add_up: The sums; linear.
+    """
+    return View(
+        name,
+        lambda gradients, directions: add_up(view.project(gradients, directions)),
+        after_step=view.after_step,
+    )
+
+
+def time_shares(
+    stages: Sequence[Stage], max_seconds: float | None, now: Callable[[], float] = time.monotonic
+) -> Iterator[tuple[Stage, float | None]]:
+    """Each stage with an equal share of the time that is left when its turn comes.
+
+    Args:
+        stages: Stages in the order in which they are explained.
+        max_seconds: Time limit of all together; None for no limit.
+        now: Clock, in seconds.
+    """
+    began_s = now()
+    for index, stage in enumerate(stages):
+        left_s = None if max_seconds is None else max(max_seconds - (now() - began_s), 1e-3)
+        yield stage, None if left_s is None else left_s / (len(stages) - index)
+
+
+def fingerprint(classifier: EmotionClassifier) -> str:
+    """SHA-256 over the backbone's fingerprint, the labels and everything that is trained."""
+    parts = [classifier.backbone.fingerprint, *classifier.labels]
+    parts += [f"{name} {tensor_sha256(value)}" for name, value in sorted(trained_state(classifier).items())]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _on_cpu(view: ViewEstimate) -> ViewEstimate:
+    """A copy that holds no memory of a GPU, and is the same when loaded again."""
+    stderr = None if view.stderr is None else view.stderr.cpu()
+    return replace(view, values=view.values.cpu(), stderr=stderr)
+
+
+def _differences(found: Attribution, exact: Attribution) -> dict[str, float]:
+    """Euclidean distance relative to single precision: of the scores, and of each view's attributions."""
+    pairs = {"score": (torch.tensor(found.score), torch.tensor(exact.score))}
+    pairs |= {name: (found.views[name].values, view.values) for name, view in exact.views.items()}
+    return {
+        name: float((lowered - full).norm() / full.norm().clamp(min=1e-12))
+        for name, (lowered, full) in pairs.items()
+    }
+
+
+_HIDDEN: ContextVar[bool] = ContextVar("hidden", default=False)
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Show no bars within the block, where there is one bar for all clips."""
+    token = _HIDDEN.set(True)
+    try:
+        yield
+    finally:
+        _HIDDEN.reset(token)
+
+
+@contextmanager
+def progress_bars(shown_after_s: float = SHOWN_AFTER_S) -> Iterator[Callable[[str], Progress]]:
+    """Bars on standard error, one for each stage; none without a terminal.
+
+    Args:
+        shown_after_s: Seconds after which they appear, so that short runs show none.
+
+    Yields:
+        A function that takes a stage and returns the callback to report its progress to.
+    """
+    columns = (TextColumn("{task.description:<16}"), BarColumn(20), TimeRemainingColumn(compact=True))
+    note = TextColumn("{task.completed:.0f}/{task.total:.0f} draws")
+    console = Console(stderr=True)
+    hidden = _HIDDEN.get() or not console.is_terminal
+    bars = RichProgress(*columns, note, console=console, transient=True, disable=hidden)
+    began_s = time.monotonic()
+
+    def report(task: TaskID, done: int, planned: int) -> None:
+        bars.update(task, completed=done, total=planned)
+        if not bars.live.is_started and time.monotonic() - began_s >= shown_after_s:
+            bars.start()
+
+    try:
+        yield lambda title: partial(report, bars.add_task(title, total=1))
+    finally:
+        if bars.live.is_started:
+            bars.stop()
