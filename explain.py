@@ -1,4 +1,4 @@
-"""Say what a checkpoint hears in clips."""
+"""Explain the predictions of a speech-emotion model."""
 
 from wavshap_lightning.cli.explain import main
 

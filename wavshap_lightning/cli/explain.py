@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wavshap_lightning.audio.io import SAMPLE_RATE, load_audio, save_audio
+from wavshap_lightning.audio.io import SAMPLE_RATE, save_audio
 from wavshap_lightning.cli.clips import (
     CLIP_ERRORS,
     ClipExplainer,
@@ -34,7 +34,8 @@ from wavshap_lightning.cli.terminal import (
     shown,
 )
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.errors import AudioError, SettingError, WavshapError
+from wavshap_lightning.errors import SettingError, WavshapError
+from wavshap_lightning.explainer.recording import open_recording
 from wavshap_lightning.explainer.settings import STAGES, ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.viz.clip_view import ClipView
@@ -198,16 +199,9 @@ def score_clip(classifier: EmotionClassifier, clip: Clip) -> dict[str, float]:
     Raises:
         AudioError: If the clip cannot be read or is shorter than one frame.
     """
-    rate = classifier.sample_rate
-    waveform = load_audio(clip.path, sample_rate=rate, start_s=clip.start_s, end_s=clip.end_s)
-    shortest = classifier.backbone.frame_grid.receptive_field_samples
-    if len(waveform) < shortest:
-        raise AudioError(
-            f"path={clip.path} has {len(waveform)} samples at {rate} Hz, one frame needs {shortest}; give a "
-            "longer clip"
-        )
-    device = next(classifier.parameters()).device
-    logits = classifier(torch.from_numpy(waveform)[None].to(device))[0]
+    grid, device = classifier.backbone.frame_grid, next(classifier.parameters()).device
+    recording = open_recording(clip, classifier.sample_rate, min_samples=grid.receptive_field_samples)
+    logits = classifier(recording.waveform[None].to(device))[0]
     return dict(zip(classifier.labels, logits.softmax(0).tolist(), strict=True))
 
 

@@ -7,15 +7,15 @@ import warnings
 from collections.abc import Sequence
 from typing import Literal
 
-from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.cli.clips import find_items, open_model
 from wavshap_lightning.cli.explain import make_example
 from wavshap_lightning.cli.output import Output, status_of, write_figure, writing_to
 from wavshap_lightning.cli.terminal import complain, shown
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.errors import AudioError, SettingError, WavshapError
+from wavshap_lightning.errors import SettingError, WavshapError
 from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, Plan, measure, usual_methods
 from wavshap_lightning.evaluation.scorecard import METRICS, SANITY, compare, save_table, table, verdicts
+from wavshap_lightning.explainer.recording import open_recording
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.viz.scorecard_figure import plot_scorecard
 
@@ -93,12 +93,10 @@ def _measure(classifier: EmotionClassifier, clips: Sequence[Clip], plan: Plan, o
 
 def _readable(classifier: EmotionClassifier, clips: Sequence[Clip]) -> list[Clip]:
     kept: list[Clip] = []
+    grid = classifier.backbone.frame_grid
     for clip in clips:
         try:
-            rate = classifier.sample_rate
-            waveform = load_audio(clip.path, sample_rate=rate, start_s=clip.start_s, end_s=clip.end_s)
-            if len(waveform) < classifier.backbone.frame_grid.receptive_field_samples:
-                raise AudioError(f"path={clip.path} is shorter than one frame")
+            open_recording(clip, classifier.sample_rate, min_samples=grid.receptive_field_samples)
         except WavshapError as error:
             complain(f"left out: {error}")
         else:

@@ -381,9 +381,9 @@ def _best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint | None:
 
 
 def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - Lightning takes one or many
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+    if isinstance(value, list | tuple):
+        return list(value)
+    return [] if value is None else [value]
 
 
 # The folder of a cross-validation
