@@ -38,7 +38,8 @@ from wavshap_lightning.training.data.dataset import (
     WaveformBatch,
     WaveformBatches,
 )
-from wavshap_lightning.training.data.extraction import KeyedClip, extract_features, open_feature_cache
+from wavshap_lightning.training.data.extraction import extract_features, open_feature_cache
+from wavshap_lightning.training.data.preparation import KeyedClip
 
 NUM_CLIPS, QUICK_CLIPS = 32, 8
 BATCH_SIZE = 8

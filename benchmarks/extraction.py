@@ -38,7 +38,8 @@ from wavshap_lightning.models.pooling import Statistic
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel, TransformersModule
 from wavshap_lightning.training.data import extraction as features
 from wavshap_lightning.training.data.dataset import read_waveform
-from wavshap_lightning.training.data.extraction import KeyedClip, extract_features, open_feature_cache
+from wavshap_lightning.training.data.extraction import extract_features, open_feature_cache
+from wavshap_lightning.training.data.preparation import KeyedClip
 
 SHORTEST_S, LONGEST_S = 2.0, 5.0
 NUM_CLIPS, QUICK_CLIPS = 12, 2

@@ -33,7 +33,7 @@ from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.backbone import BackboneSettings
 from wavshap_lightning.models.head import EmotionHead, HeadSettings
 from wavshap_lightning.models.pooling import LayerStatistics
-from wavshap_lightning.training.loggers import MetricsTable
+from wavshap_lightning.training.loggers import RunSettings, build_loggers
 from wavshap_lightning.training.monitoring.budget import ClipAllowance
 from wavshap_lightning.training.monitoring.class_layers import CLIPS_AT_ONCE, NUM_BASELINES, survey_layers
 from wavshap_lightning.training.monitoring.figures import log_clip
@@ -133,7 +133,9 @@ def train_epoch(head: EmotionHead, clips: LayerStatistics, labels: torch.Tensor)
 def time_figure(folder: Path, repeats: int) -> list[Measurement]:
     """Seconds from an explanation to its figure, in the folder and in both loggers."""
     data, module = small_training(folder)
-    trainer = quiet_trainer(folder / "figure", 1, MetricsTable(folder / "figure"))
+    trainer = quiet_trainer(
+        folder / "figure", 1, build_loggers(RunSettings(wandb="off"), folder / "figure")[0]
+    )
     trainer.fit(module, datamodule=data)
     clip = data.clips("validation")[0]
     watcher = Watcher(module.classifier.eval(), ExplainSettings(), faithful=False)
@@ -157,9 +159,9 @@ def keep_budget(folder: Path, seconds: float, epochs: int) -> list[Measurement]:
     """How long the monitor takes after an epoch, relative to what it was given."""
     data, module = small_training(folder)
     watch = Stopwatch(max_seconds=seconds, num_draws=4096, per_class=1)
-    quiet_trainer(folder / "budget", epochs, MetricsTable(folder / "budget"), watch).fit(
-        module, datamodule=data
-    )
+    quiet_trainer(
+        folder / "budget", epochs, build_loggers(RunSettings(wandb="off"), folder / "budget")[0], watch
+    ).fit(module, datamodule=data)
     taken = [one / seconds for one in watch.seconds[1:]]
     note = f"{seconds:g} s; the first epoch, {watch.seconds[0] / seconds:.2f}, prepares baselines besides"
     return [over_repeats("seconds of an epoch against its budget", taken, at_most=BUDGET_BAR, note=note)]
@@ -169,7 +171,7 @@ def watch_memory(folder: Path, epochs: int) -> Measurement:
     """Memory after the last epoch against that after the fifth."""
     data, module = small_training(folder)
     watch = Stopwatch(num_draws=4, per_class=0, num_hardest=1, num_wrong=0)
-    loggers = [MetricsTable(folder / "memory"), open_wandb(folder / "memory")]
+    loggers = [build_loggers(RunSettings(wandb="off"), folder / "memory")[0], open_wandb(folder / "memory")]
     quiet_trainer(folder / "memory", epochs, loggers, watch).fit(module, datamodule=data)
     growth = watch.bytes[-1] / watch.bytes[5]
     note = f"{watch.bytes[5] / 2**20:.0f} MB after epoch 5, {watch.bytes[-1] / 2**20:.0f} MB after {epochs}"

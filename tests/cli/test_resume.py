@@ -57,7 +57,7 @@ def test_an_interrupted_run_says_how_to_go_on(flags, read_csv, run_main, monkeyp
     run = "runs/other/version_0"
     assert advice == f"fit --config {run}/config.yaml --ckpt_path {run}/checkpoints/last.ckpt"
     main(advice.split())
-    assert len(read_csv(f"{run}/metrics.csv")) == 3
+    assert [row["epoch"] for row in read_csv(f"{run}/metrics.csv") if row["val/uar"]] == ["0", "1"]
     assert not Path("runs/other/version_1").exists()
 
 
@@ -75,7 +75,8 @@ def test_the_configuration_of_a_run_that_went_on_repeats_it_from_its_start(flags
     run = "runs/demo/version_0"
     main(["fit", "--config", f"{run}/config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", "2"])
     main(["fit", "--config", f"{run}/config.yaml"])
-    assert [row["epoch"] for row in read_csv("runs/demo/version_1/metrics.csv")] == ["0", "1", "2"]
+    rows = read_csv("runs/demo/version_1/metrics.csv")
+    assert [row["epoch"] for row in rows if row["val/uar"]] == ["0", "1"]
 
 
 def test_a_run_that_was_moved_keeps_its_best_checkpoint(flags, weights, monkeypatch):

@@ -19,7 +19,7 @@ from pretraining.corpus import (
 from pretraining.module import PretrainingData, PretrainingModule, Recipe, build_trainer
 from pretraining.utterances import NUM_FRAMES
 
-from wavshap_lightning.training.loggers import MetricsTable
+from wavshap_lightning.training.loggers import RunSettings, build_loggers
 
 SETTINGS = CorpusSettings(seed=0, num_utterances=6)
 RECIPE = Recipe(seed=0, num_steps=4, batch_size=4, steps_per_epoch=2)
@@ -79,7 +79,7 @@ def train(
 ) -> dict[str, torch.Tensor]:
     module, data = PretrainingModule(RECIPE), PretrainingData(RECIPE, corpus, corpus, num_workers=0)
     module.objective.calibrate([data.steps(0, 2)[step].targets for step in range(2)])
-    loggers = [MetricsTable(folder)]
+    loggers = [build_loggers(RunSettings(wandb="off"), folder)[0]]
     trainer = build_trainer(
         RECIPE, folder, loggers=loggers, stop_after=steps, accelerator="cpu", progress=False
     )

@@ -137,6 +137,8 @@ def attach(build_trainer, build_module):
         trainer.datamodule, datamodule.trainer, module.trainer = datamodule, trainer, trainer
         datamodule.prepare_data()
         datamodule.setup(stage)
+        for callback in module.configure_callbacks():
+            callback.setup(trainer, module, stage)
         return module
 
     return attach

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import lightning as L  # noqa: N812
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.models.head import HeadSettings
-from wavshap_lightning.training.callbacks import OneThread, ReproducibleEpochs, default_callbacks
-from wavshap_lightning.training.checkpoints import WholeCheckpoints
-from wavshap_lightning.training.loggers import MetricsTable
-from wavshap_lightning.training.progress import RunProgress
+from wavshap_lightning.training.callbacks import ReproducibleEpochs, SingleThread, default_callbacks
+from wavshap_lightning.training.checkpoints import AtomicCheckpointIO
+from wavshap_lightning.training.loggers import RunSettings, build_loggers
 
 
 @pytest.fixture
@@ -28,14 +28,20 @@ def build_run(build_trainer, tmp_path):
             folder=tmp_path, progress=False, patience=patience, keep_every=keep_every
         )
         defaults = {
-            "logger": MetricsTable(tmp_path),
+            "logger": build_loggers(RunSettings(wandb="off"), tmp_path)[0],
             "callbacks": callbacks,
             "enable_checkpointing": True,
-            "plugins": [WholeCheckpoints()],
+            "plugins": [AtomicCheckpointIO()],
         }
         return build_trainer(**{**defaults, **settings})
 
     return build_run
+
+
+def logged(folder):
+    """Rows of `metrics.csv`."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 class Watch(L.Callback):
@@ -79,7 +85,7 @@ def test_a_head_on_small_statistics_trains_on_one_thread(
     build_trainer, build_module, build_datamodule, threads
 ):
     watch = Watch(lambda: threads[0])
-    trainer = build_trainer(callbacks=[OneThread(), watch])
+    trainer = build_trainer(callbacks=[SingleThread(), watch])
     trainer.fit(build_module(), datamodule=build_datamodule())
     assert set(watch.seen) == {1}
     assert threads == [4]
@@ -95,7 +101,7 @@ def test_larger_work_keeps_all_threads(
         "unfrozen": {"opened": SpeechBackbone(str(backbone_folder), unfreeze_layers=1)},
     }[large]
     watch = Watch(lambda: threads[0])
-    trainer = build_trainer(callbacks=[OneThread(), watch])
+    trainer = build_trainer(callbacks=[SingleThread(), watch])
     trainer.fit(build_module(**settings), datamodule=build_datamodule(cache=large != "waveforms"))
     assert set(watch.seen) == {4}
 
@@ -105,7 +111,7 @@ def test_threads_come_back_after_an_error(build_trainer, build_module, build_dat
         assert threads == [1]
         raise ValueError("no")
 
-    trainer = build_trainer(callbacks=[OneThread(), Watch(fail)])
+    trainer = build_trainer(callbacks=[SingleThread(), Watch(fail)])
     with pytest.raises(ValueError, match="no"):
         trainer.fit(build_module(), datamodule=build_datamodule())
     assert threads == [4]
@@ -116,14 +122,15 @@ def test_a_run_leaves_its_files(build_run, build_module, build_datamodule, tmp_p
     trainer.fit(module, datamodule=datamodule)
     protocol = json.loads((tmp_path / "protocol.json").read_text())
     assert protocol == datamodule.protocol_record
-    rows = (tmp_path / "metrics.csv").read_text().splitlines()
-    assert rows[0].split(",")[:5] == ["epoch", "step", "learning_rate/head", "train/loss", "val/ece"]
-    assert [row.split(",")[0] for row in rows[1:]] == ["0", "1", "2"]
-    assert all("" not in row.split(",") for row in rows)
+    rows = logged(tmp_path)
+    assert {"learning_rate/head", "train/loss", "val/ece", "val/uar"} < rows[0].keys()
+    assert [row["epoch"] for row in rows if row["val/uar"]] == ["0", "1", "2"]
+    assert [row["epoch"] for row in rows if row["train/loss"]] == ["0", "1", "2"]
     best, last = (tmp_path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
     assert best.stat().st_size <= last.stat().st_size / 2
     assert sorted(path.name for path in best.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
-    shown = capsys.readouterr().out.splitlines()
+    captured = capsys.readouterr()
+    shown = captured.out.splitlines()
     assert shown[0] == "Clips            12 train, 7 validation, 6 test (small-official)"
     assert shown[1].startswith("Model            ")
     assert shown[1].endswith("parameters are trained")
@@ -132,7 +139,7 @@ def test_a_run_leaves_its_files(build_run, build_module, build_datamodule, tmp_p
 def test_the_best_checkpoint_is_of_the_first_best_epoch(build_run, build_module, build_datamodule, tmp_path):
     trainer = build_run(max_epochs=4)
     trainer.fit(build_module(), datamodule=build_datamodule())
-    uars = [float(row.split(",")[-2]) for row in (tmp_path / "metrics.csv").read_text().splitlines()[1:]]
+    uars = [float(row["val/uar"]) for row in logged(tmp_path) if row["val/uar"]]
     content = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
     assert content["epoch"] == uars.index(max(uars))
     assert "optimizer_states" not in content
@@ -175,9 +182,9 @@ def test_patience_stops_early(build_run, build_module, build_datamodule):
 def test_what_is_there_by_default():
     kinds = [type(callback) for callback in default_callbacks()]
     assert kinds.count(ModelCheckpoint) == 2
-    assert RunProgress in kinds
+    assert RichProgressBar in kinds
     assert EarlyStopping not in kinds
-    assert RunProgress not in map(type, default_callbacks(progress=False))
+    assert RichProgressBar not in map(type, default_callbacks(progress=False))
     assert EarlyStopping in map(type, default_callbacks(patience=3))
 
 
@@ -195,3 +202,14 @@ def test_weights_of_every_so_many_epochs_are_kept(
         assert all(
             torch.equal(value, last[name]) for name, value in read_checkpoint(files[-1])["state_dict"].items()
         )
+
+
+def test_without_a_terminal_every_epoch_is_a_line(
+    build_run, build_module, build_datamodule, tmp_path, capsys
+):
+    callbacks = default_callbacks(folder=tmp_path)
+    trainer = build_run(max_epochs=2, callbacks=callbacks, enable_progress_bar=True)
+    trainer.fit(build_module(), datamodule=build_datamodule())
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1", "epoch 2"]
+    assert all("loss " in line and "val UAR " in line for line in lines)

@@ -11,13 +11,13 @@ import torch
 
 from wavshap_lightning.errors import CheckpointError, SettingError
 from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY
-from wavshap_lightning.training.checkpoints import WholeCheckpoints, find_checkpoint, run_of_checkpoint
+from wavshap_lightning.training.checkpoints import AtomicCheckpointIO, find_checkpoint, run_of_checkpoint
 
 CONTENT = {CLASSIFIER_KEY: {}, "state_dict": {"weight": torch.arange(3.0)}}
 
 
 def test_what_is_saved_is_loaded(tmp_path):
-    store, path = WholeCheckpoints(), tmp_path / "deep" / "last.ckpt"
+    store, path = AtomicCheckpointIO(), tmp_path / "deep" / "last.ckpt"
     store.save_checkpoint(CONTENT, path)
     found = store.load_checkpoint(path)
     assert torch.equal(found["state_dict"]["weight"], CONTENT["state_dict"]["weight"])
@@ -27,7 +27,7 @@ def test_what_is_saved_is_loaded(tmp_path):
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
-    store, path = WholeCheckpoints(), tmp_path / "last.ckpt"
+    store, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
     store.save_checkpoint(CONTENT, path)
     before = path.read_bytes()
 
@@ -42,7 +42,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
 
 
 def test_a_damaged_or_missing_checkpoint_is_told(tmp_path):
-    store, path = WholeCheckpoints(), tmp_path / "last.ckpt"
+    store, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
     with pytest.raises(CheckpointError, match="is not a file"):
         store.load_checkpoint(path)
     store.save_checkpoint(CONTENT, path)

@@ -13,7 +13,7 @@ from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone
 from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY
 from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.models.loading import load_classifier
-from wavshap_lightning.training.checkpoints import WholeCheckpoints
+from wavshap_lightning.training.checkpoints import AtomicCheckpointIO
 from wavshap_lightning.training.module import EmotionModule, LossSettings, OptimizerSettings
 
 LABELS = ("neutral", "happy", "sad")
@@ -169,9 +169,35 @@ def test_a_classifier_loaded_from_a_checkpoint_gives_the_same_logits(trained):
     torch.testing.assert_close(found, expected)  # equal weights elsewhere in memory: the last bit may differ
 
 
+def test_a_module_is_built_from_its_checkpoint(trained, backbone_folder, build_datamodule, build_trainer):
+    module, datamodule, path = trained
+    loaded = EmotionModule.load_from_checkpoint(path, weights_only=True)
+    assert loaded.classifier.labels == LABELS
+    assert loaded.classifier.backbone.settings == module.classifier.backbone.settings
+    for name, value in module.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    assert loaded.optimizer_settings == OptimizerSettings()
+    assert loaded.classifier.provenance.protocol == datamodule.protocol_record
+    build_trainer().test(loaded, datamodule=datamodule, verbose=False)
+    again = EmotionModule.load_from_checkpoint(path, weights_only=True, loss={"label_smoothing": 0.1})
+    assert again.loss_settings == LossSettings(label_smoothing=0.1)
+
+
+def test_a_loaded_module_is_not_tested_on_its_training_speakers(
+    build_datamodule, build_module, build_trainer, tmp_path
+):
+    trainer, first = build_trainer(), build_datamodule(protocol="leave-one-speaker-out")
+    trainer.fit(build_module(), datamodule=first)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    loaded = EmotionModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    other = build_datamodule(protocol="leave-one-speaker-out", fold=1)
+    with pytest.raises(CheckpointError, match="of the test split of fold=1"):
+        build_trainer().test(loaded, datamodule=other, verbose=False)
+
+
 def test_a_checkpoint_is_loaded_into_an_equal_module(trained, build_module, build_trainer):
     module, datamodule, path = trained
-    other, trainer = build_module(), build_trainer(plugins=[WholeCheckpoints()])
+    other, trainer = build_module(), build_trainer(plugins=[AtomicCheckpointIO()])
     trainer.validate(other, datamodule=datamodule, ckpt_path=str(path), weights_only=True, verbose=False)
     for name, value in module.classifier.head.state_dict().items():
         assert torch.equal(other.classifier.head.state_dict()[name], value)

@@ -33,7 +33,7 @@ def test_a_checkpoint_is_tested_on_its_own_fold(speakers):
 def test_the_test_speakers_of_another_fold_have_trained_it(speakers):
     (tested,) = speakers.folds[1].test
     with pytest.raises(
-        CheckpointError, match=rf"holds speakers=\['{tested}'\] of the test part of fold=1; .*data\.fold=0"
+        CheckpointError, match=rf"holds speakers=\['{tested}'\] of the test split of fold=1; .*data\.fold=0"
     ):
         check_unseen(record(speakers, 0), record(speakers, 1))
 
@@ -41,7 +41,7 @@ def test_the_test_speakers_of_another_fold_have_trained_it(speakers):
 def test_validation_speakers_of_another_fold_may_have_trained_it_too(speakers):
     (validated,) = speakers.folds[1].validation
     assert validated in speakers.folds[0].train
-    with pytest.raises(CheckpointError, match=rf"holds speakers=\['{validated}'\] of the validation part"):
+    with pytest.raises(CheckpointError, match=rf"holds speakers=\['{validated}'\] of the validation split"):
         check_unseen(record(speakers, 0), record(speakers, 1), "validation")
     for fold in range(4):
         check_unseen(record(speakers, fold), record(speakers, fold), "validation")
@@ -96,9 +96,9 @@ def checkpoint(build_datamodule, build_module, build_trainer, tmp_path):
 def test_trainers_ask(build_datamodule, build_module, build_trainer, checkpoint):
     same, other = (build_datamodule(protocol="leave-one-speaker-out", fold=fold) for fold in (0, 1))
     build_trainer().test(build_module(), datamodule=same, verbose=False, **checkpoint)
-    with pytest.raises(CheckpointError, match="of the test part of fold=1"):
+    with pytest.raises(CheckpointError, match="of the test split of fold=1"):
         build_trainer().test(build_module(), datamodule=other, verbose=False, **checkpoint)
-    with pytest.raises(CheckpointError, match="of the validation part of fold=1"):
+    with pytest.raises(CheckpointError, match="of the validation split of fold=1"):
         build_trainer().validate(build_module(), datamodule=other, verbose=False, **checkpoint)
     with pytest.raises(CheckpointError, match="begin anew"):
         build_trainer(max_epochs=2).fit(build_module(), datamodule=other, **checkpoint)

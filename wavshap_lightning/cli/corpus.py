@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import lightning as L  # noqa: N812
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import RichProgressBar
 
 from wavshap_lightning import __version__
 from wavshap_lightning.attribution.record import tensor_sha256
@@ -37,15 +38,16 @@ from wavshap_lightning.explainer.stage_attribution import fingerprint
 from wavshap_lightning.files import format_csv, write_atomically
 from wavshap_lightning.training.corpus_run.predict import (
     COLUMNS,
+    ClipRecord,
+    ClipRecords,
     ClipWriter,
-    ExplainData,
-    ExplainModule,
+    CorpusRunData,
+    CorpusRunModule,
+    digest_of,
     emotion_rows,
 )
-from wavshap_lightning.training.corpus_run.records import Record, Records, digest_of
-from wavshap_lightning.training.corpus_run.selection import Wanted, choose_clips
+from wavshap_lightning.training.corpus_run.selection import select_clips
 from wavshap_lightning.training.data.cache import default_cache_directory
-from wavshap_lightning.training.progress import RunProgress
 from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.report.summary import ClassSummary, clip_shares, summarize
 
@@ -101,16 +103,17 @@ def explain_corpus(
         KeyboardInterrupt: If it was interrupted; what is finished is kept.
     """
     classifier = open_model(model, "cpu")
-    wanted = Wanted(
-        name=corpus,
-        root=root,
-        options=options or {},
-        part=split,
+    chosen = select_clips(
+        corpus,
+        root,
+        options or {},
+        trained=classifier.provenance.protocol,
+        cache_directory=default_cache_directory(),
+        split=split,
         fold=fold,
         limit=limit,
         seed=settings.seed,
     )
-    chosen = choose_clips(wanted, classifier.provenance.protocol, default_cache_directory())
     every = name_items(chosen.clips)
     items = tuple(every[position] for position in chosen.positions)
     output.open()
@@ -119,7 +122,7 @@ def explain_corpus(
         job, accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy
     )
     if trainer.is_global_zero:
-        sys.stdout.write(f"{len(items)} {'clip' if len(items) == 1 else 'clips'}: {chosen.words}\n")
+        sys.stdout.write(f"{len(items)} {'clip' if len(items) == 1 else 'clips'}: {chosen.description}\n")
         sys.stdout.flush()
         if chosen.warning:
             complain(chosen.warning)
@@ -127,7 +130,7 @@ def explain_corpus(
     trainer.strategy.barrier("every clip is explained")
     if not trainer.is_global_zero:
         return EXIT_DONE  # Lightning ends all processes where one of them fails
-    num_explained = merge(job, f"Explanations of {chosen.words}", model_words(model, classifier))
+    num_explained = merge(job, f"Explanations of {chosen.description}", model_words(model, classifier))
     return output.conclude(num_explained, len(items))
 
 
@@ -146,9 +149,9 @@ class CorpusJob:
     output: Output
 
     @property
-    def records(self) -> Records:
+    def records(self) -> ClipRecords:
         """Records of the clips."""
-        return Records(self.output.folder)
+        return ClipRecords(self.output.folder)
 
     @cached_property
     def common(self) -> dict[str, Any]:
@@ -169,10 +172,10 @@ class CorpusJob:
             SettingError: If the disk refuses.
         """
         with writing_to(self.output.folder):
-            self.records.sweep()
+            self.records.remove_unfinished()
             pending = [place for place, item in enumerate(self.items) if not self._is_finished(item)]
             for place in pending:
-                self.records.forget(self.items[place].stem)
+                self.records.remove(self.items[place].stem)
         num_finished = len(self.items) - len(pending)
         if num_finished:
             sys.stdout.write(f"{num_finished} of {len(self.items)} clips are explained already\n")
@@ -198,28 +201,22 @@ class CorpusJob:
         item, found, reason = result
         if found is None:
             self.output.discard(item.stem)
-            record = Record(key="", row=failed_row(item, reason))
+            record = ClipRecord("", failed_row(item, reason))
         else:
-            files = self.records.digest_files(self.output.write_clip(found))
-            record = Record(
+            self.output.write_clip(found)
+            record = ClipRecord(
                 key=self._key(item, found.explanation.clip_sha256),
                 row={**explained_row(found), "seconds": ""},  # two runs that agree write the same
-                duration_s=found.explanation.duration_s,
                 shares=clip_shares(ClipView.from_saved(found.saved, item.name)),
-                files=files,
             )
         with writing_to(self.output.folder):
             self.records.write(item.stem, record)
 
     def _is_finished(self, item: Item) -> bool:
-        return self.records.is_finished(item.stem, lambda: self._key_of_file(item))
-
-    def _key_of_file(self, item: Item) -> str:
-        """The key as the file is now; none fits a file that cannot be read."""
         try:
-            return self._key(item, hash_audio_file(item.clip.path))
-        except AudioError:
-            return "unreadable"
+            return self.records.is_finished(item.stem, self._key(item, hash_audio_file(item.clip.path)))
+        except AudioError:  # reported when the clip is explained
+            return False
 
     def _key(self, item: Item, audio_sha256: str) -> str:
         source = self.work.options.alignments
@@ -244,7 +241,7 @@ def _build_trainer(job: CorpusJob, **where: Any) -> L.Trainer:  # noqa: ANN401 -
     try:
         return L.Trainer(
             **where,
-            callbacks=[RunProgress(), ClipWriter(job.write)],
+            callbacks=[RichProgressBar(console_kwargs={"stderr": True}), ClipWriter(job.write)],
             default_root_dir=job.output.folder,
             logger=False,
             enable_checkpointing=False,
@@ -263,8 +260,8 @@ def _predict(trainer: L.Trainer, job: CorpusJob) -> None:
     Raises:
         KeyboardInterrupt: If it was interrupted.
     """
-    module = ExplainModule(job.work.classifier, job.explain)
-    data = ExplainData([item.clip for item in job.items], job.find_pending)
+    module = CorpusRunModule(job.work.classifier, job.explain)
+    data = CorpusRunData([item.clip for item in job.items], job.find_pending)
     try:
         trainer.predict(module, datamodule=data, return_predictions=False)
     except SystemExit as error:  # how Lightning ends when interrupted
@@ -304,7 +301,7 @@ def merge(job: CorpusJob, title: str, model: dict[str, str]) -> int:
     return sum(record.shares is not None for record in records)
 
 
-def _read(job: CorpusJob, item: Item) -> Record:
+def _read(job: CorpusJob, item: Item) -> ClipRecord:
     record = job.records.read(item.stem)
     if record is None:
         raise SettingError(
@@ -316,7 +313,7 @@ def _read(job: CorpusJob, item: Item) -> Record:
 
 def _write_page(
     job: CorpusJob,
-    records: Sequence[Record],
+    records: Sequence[ClipRecord],
     summaries: Sequence[ClassSummary],
     title: str,
     model: dict[str, str],

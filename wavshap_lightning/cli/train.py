@@ -25,7 +25,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import from_here, write_atomically
 from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.training.callbacks import default_callbacks
-from wavshap_lightning.training.checkpoints import WholeCheckpoints, find_checkpoint, run_of_checkpoint
+from wavshap_lightning.training.checkpoints import AtomicCheckpointIO, find_checkpoint, run_of_checkpoint
 from wavshap_lightning.training.cross_validation import FoldResult, read_fold, summarise_folds
 from wavshap_lightning.training.data.datamodule import EmotionDataModule
 from wavshap_lightning.training.loggers import (
@@ -137,7 +137,6 @@ def cross_validate(config: Namespace) -> None:
 
 def run_fold(config: Namespace, folder: Path, fold: int) -> FoldResult:
     """Train and test one fold, whatever an earlier start may have left in its folder."""
-    (folder / "metrics.csv").unlink(missing_ok=True)
     config = config.clone()
     config.pop("folder")
     config.data.fold, config.run.test, config.ckpt_path = fold, True, None
@@ -290,9 +289,12 @@ def build_run(
     own_logger = given["logger"] not in (None, True, False)
     if not own_logger:
         resumed = run_of_checkpoint(settings.home, checkpoint) if command == "fit" else None
+        step = int(read_checkpoint(checkpoint)["global_step"]) if resumed and checkpoint else 0
         folder = folder or resumed or claim_run_folder(settings.home)
         given["default_root_dir"] = given["default_root_dir"] or str(folder)
-        given["logger"] = False if given["logger"] is False else build_loggers(settings, folder)
+        given["logger"] = (
+            False if given["logger"] is False else build_loggers(settings, folder, resumed_step=step)
+        )
         if resumed is not None:
             config = config.clone()
             config.ckpt_path = None  # what is stored repeats the run from its start
@@ -303,7 +305,7 @@ def build_run(
             patience=settings.patience,
             folder=None if own_logger else folder,
             progress=given["enable_progress_bar"] is not False,
-            validation=data.corpus.validation,
+            validation=data.validation,
             keep_every=settings.keep_every,
         ),
     ]
@@ -311,8 +313,8 @@ def build_run(
         given["callbacks"].append(ConfigWriter(parser.dump(config, skip_unset=False)))
     given["plugins"] = _listed(given["plugins"])
     if not any(isinstance(plugin, CheckpointIO) for plugin in given["plugins"]):
-        given["plugins"].append(WholeCheckpoints())
-    if not data.corpus.validation:
+        given["plugins"].append(AtomicCheckpointIO())
+    if not data.validation:
         given["limit_val_batches"] = 0
     return L.Trainer(**given), built.model, data, settings
 

@@ -1,14 +1,15 @@
-"""Small callbacks that every run has: reproducible epochs, checkpoints, what is written and said."""
+"""Callbacks that every run has: reproducible epochs, checkpoints, summary and report."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import lightning as L  # noqa: N812
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from rich.console import Console
 
 from wavshap_lightning.errors import SettingError
@@ -16,17 +17,16 @@ from wavshap_lightning.files import write_json
 from wavshap_lightning.training.cross_validation import Report
 from wavshap_lightning.training.data.datamodule import EmotionDataModule
 from wavshap_lightning.training.module import EmotionModule
-from wavshap_lightning.training.progress import RunProgress
 from wavshap_lightning.training.scores import Predictions
 
 MONITORED = "val/uar"
 
 
 class ReproducibleEpochs(Callback):
-    """Seeds every training epoch anew, so that a resumed run draws what an uninterrupted one would.
+    """Seeds every training epoch, so that a resumed run draws what an uninterrupted one would.
 
     Args:
-        seed: Decides all draws, together with epoch and rank.
+        seed: Random seed, combined with epoch and rank.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -35,21 +35,19 @@ class ReproducibleEpochs(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, _module: object, _batch: object, batch_idx: int
     ) -> None:
-        """Seed the global generators, which dropout draws from, before the first batch.
-
-        Not at the start of the epoch: a new iterator over the batches draws a number too, and whether it is
-        made before or after that depends on whether the run was resumed.
-        """
+        """Seed the global generators, which dropout draws from, before the first batch."""
+        # Not at the start of the epoch: a new iterator over the batches draws a number too, and whether it
+        # is made before or after that depends on whether the run was resumed.
         if batch_idx == 0:
             words = np.random.SeedSequence((self.seed, trainer.current_epoch, trainer.global_rank))
             L.seed_everything(int(words.generate_state(1)[0]), verbose=False)
 
 
-class MovedRun(Callback):
-    """Lets a run go on as it was although its folder was moved or renamed.
+class RelocatedCheckpoints(Callback):
+    """Lets a run resume although its folder was moved or renamed.
 
-    A `ModelCheckpoint` knows its files by absolute path. Elsewhere it would forget how good the best one was,
-    and write the next epoch over it.
+    A `ModelCheckpoint` stores its files by absolute path. In another folder it would forget the score of the
+    best epoch, and write the next epoch over it.
     """
 
     def on_load_checkpoint(
@@ -58,73 +56,73 @@ class MovedRun(Callback):
         pl_module: L.LightningModule,  # noqa: ARG002 - Lightning's signature
         checkpoint: dict[str, Any],
     ) -> None:
-        """Name the files of the checkpoint's folder as they are called now."""
+        """Replace the old folder in the states of the checkpoint callbacks."""
         here = str(Path(trainer.ckpt_path or "").resolve().parent)
         states = checkpoint.get("callbacks", {})
         for callback in trainer.checkpoint_callbacks:
             state = states.get(callback.state_key, {})
             if isinstance(callback, ModelCheckpoint) and callback.dirpath == here and state.get("dirpath"):
-                states[callback.state_key] = _moved(state, state["dirpath"], here)
+                states[callback.state_key] = _relocated(state, state["dirpath"], here)
 
 
-class OneThread(Callback):
-    """Trains on one thread where a head learns from cached means or moments on the CPU.
+class SingleThread(Callback):
+    """Trains on one thread if a head learns from cached means or moments on the CPU.
 
-    Work this small is not quicker on many threads, and much slower where other programs want them too.
+    Work this small is not quicker on many threads, and much slower if other programs want them too.
     """
 
     def __init__(self) -> None:
         self._before: int | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep to one thread where that is enough."""
-        datamodule = _datamodule(trainer)
-        if datamodule is None or not isinstance(pl_module, EmotionModule):
+        """Keep to one thread if that is enough."""
+        data = _datamodule(trainer)
+        if data is None or not isinstance(pl_module, EmotionModule):
             return
         on_cpu = trainer.strategy.root_device.type == "cpu"
-        if on_cpu and datamodule.is_cached("train") and pl_module.classifier.head.statistic != "frames":
+        if on_cpu and data.is_cached("train") and pl_module.classifier.head.statistic != "frames":
             self._before = torch.get_num_threads()
             torch.set_num_threads(1)
 
     def on_train_end(self, *_: object) -> None:
-        """Give the other threads back."""
+        """Restore the number of threads."""
         if self._before is not None:
             torch.set_num_threads(self._before)
             self._before = None
 
     def on_exception(self, *_: object) -> None:
-        """Give the other threads back."""
+        """Restore the number of threads."""
         self.on_train_end()
 
 
-class ProtocolWriter(Callback):
-    """Writes `protocol.json` into the run's folder: who trained, who chose the model, who judges it."""
+class RunSummary(Callback):
+    """Prints a summary of data and model before training, and writes `protocol.json`.
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Write it on the first process."""
-        folder = trainer.log_dir  # asked for on every rank: it is broadcast
-        datamodule = _datamodule(trainer)
-        if datamodule is not None and folder and trainer.is_global_zero:
-            write_json(Path(folder) / "protocol.json", datamodule.protocol_record)
-
-
-class Introduction(Callback):
-    """Says before training what is trained on what."""
+    Where standard error is no terminal, and progress bars are therefore not drawn, it prints a line an epoch.
+    """
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print two lines on the first process."""
-        datamodule = _datamodule(trainer)
-        if not trainer.is_global_zero or datamodule is None or not isinstance(pl_module, EmotionModule):
+        """Print two lines and write the protocol, on the first process."""
+        folder = trainer.log_dir  # asked for on every rank: it is broadcast
+        data = _datamodule(trainer)
+        if not trainer.is_global_zero or data is None or not isinstance(pl_module, EmotionModule):
             return
+        if folder:
+            write_json(Path(folder) / "protocol.json", data.protocol_record)
         console = Console()
-        for title, text in {
-            "Clips": _describe_clips(datamodule),
-            "Model": _describe_model(pl_module),
-        }.items():
+        for title, text in {"Clips": _describe_clips(data), "Model": _describe_model(pl_module)}.items():
             console.print(f"{title:<16} {text}", highlight=False, markup=False, soft_wrap=True)
 
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Print loss and recall of the epoch."""
+        if trainer.progress_bar_callback is None or not trainer.is_global_zero or sys.stderr.isatty():
+            return
+        metrics, names = trainer.progress_bar_metrics, {"train/loss": "loss", MONITORED: "val UAR"}
+        known = [f"{short} {metrics[name]:.3f}" for name, short in names.items() if name in metrics]
+        sys.stderr.write("  ".join([f"epoch {trainer.current_epoch + 1}", *known]) + "\n")
 
-class Reporter(Callback):
+
+class EvaluationReport(Callback):
     """Reports after a test, and after a validation outside training, in the run's folder and on screen."""
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -147,18 +145,18 @@ def default_callbacks(
     validation: bool = True,
     keep_every: int = 0,
 ) -> list[Callback]:
-    """What every run from the command line has.
+    """Callbacks of every run from the command line.
 
     Args:
-        seed: Decides every draw.
-        patience: Stop once validation recall has not risen for so many epochs; 0 never does.
-        folder: The run's folder, for `checkpoints/`; that of the first logger if None.
-        progress: Whether to show progress bars.
-        validation: Whether validation recall chooses `best.ckpt`; without, it holds the last epoch's weights.
-        keep_every: After how many epochs to keep the weights, time and again; 0 never does.
+        seed: Random seed of every epoch.
+        patience: Stop after so many epochs without a rise of validation recall; 0 never stops early.
+        folder: Folder of the run, for `checkpoints/`; that of the first logger if None.
+        progress: Show progress bars.
+        validation: Let validation recall choose `best.ckpt`; otherwise it holds the last epoch's weights.
+        keep_every: Keep the weights after every so many epochs besides; 0 keeps none.
 
     Raises:
-        SettingError: If there is patience but nothing to watch.
+        SettingError: If there is patience but no validation.
     """
     if patience and not validation:
         raise SettingError(
@@ -177,67 +175,64 @@ def default_callbacks(
     last = ModelCheckpoint(
         checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
-    return [
-        ReproducibleEpochs(seed),
-        MovedRun(),
-        OneThread(),
-        ProtocolWriter(),
-        Introduction(),
-        *([RunProgress()] if progress else []),
-        Reporter(),
-        *([EarlyStopping(MONITORED, mode="max", patience=patience)] if patience else []),
-        best,
-        last,
-        *([_kept(checkpoints, keep_every)] if keep_every else []),
-    ]
-
-
-def _kept(checkpoints: Path | None, every: int) -> ModelCheckpoint:
-    return ModelCheckpoint(
+    kept = ModelCheckpoint(
         checkpoints,
         filename="epoch_{epoch:03.0f}",
         auto_insert_metric_name=False,
         monitor="epoch",  # so that Lightning keeps its state apart from that of the last
         mode="max",
         save_top_k=-1,
-        every_n_epochs=every,
+        every_n_epochs=max(keep_every, 1),
         save_on_train_epoch_end=True,
         save_weights_only=True,
         enable_version_counter=False,
     )
+    return [
+        ReproducibleEpochs(seed),
+        RelocatedCheckpoints(),
+        SingleThread(),
+        RunSummary(),
+        *([RichProgressBar(console_kwargs={"stderr": True})] if progress else []),
+        EvaluationReport(),
+        *([EarlyStopping(MONITORED, mode="max", patience=patience)] if patience else []),
+        best,
+        last,
+        *([kept] if keep_every else []),
+    ]
 
 
-def _moved(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 - a state is whatever its callback stores
-    """The state of a callback whose files have moved from one folder to another."""
+def _relocated(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 - whatever a callback stores
+    """The state of a callback with the paths below one folder moved to another."""
     if isinstance(value, dict):
-        return {_moved(key, old, new): _moved(item, old, new) for key, item in value.items()}
+        return {_relocated(key, old, new): _relocated(item, old, new) for key, item in value.items()}
     if isinstance(value, str) and Path(value).is_relative_to(old):
         return str(new / Path(value).relative_to(old))
     return value
 
 
 def _datamodule(trainer: L.Trainer) -> EmotionDataModule | None:
-    datamodule = getattr(trainer, "datamodule", None)
-    return datamodule if isinstance(datamodule, EmotionDataModule) else None
+    data = getattr(trainer, "datamodule", None)
+    return data if isinstance(data, EmotionDataModule) else None
 
 
-def _report(trainer: L.Trainer, module: EmotionModule, part: str, predictions: Predictions | None) -> None:
-    datamodule, folder = _datamodule(trainer), trainer.log_dir
-    if datamodule is None or predictions is None or not trainer.is_global_zero:
+def _report(trainer: L.Trainer, module: EmotionModule, split: str, predictions: Predictions | None) -> None:
+    data, folder = _datamodule(trainer), trainer.log_dir
+    if data is None or predictions is None or not trainer.is_global_zero:
         return
-    speakers = tuple(clip.speaker for clip in datamodule.clips(part))
-    report = Report(part, module.classifier.labels, predictions, speakers, datamodule.protocol_record)
+    speakers = tuple(clip.speaker for clip in data.clips(split))
+    report = Report(split, module.classifier.labels, predictions, speakers, data.protocol_record)
     if folder:
+        write_json(Path(folder) / "protocol.json", data.protocol_record)
         report.save(Path(folder))
     report.show(Console())
 
 
-def _describe_clips(datamodule: EmotionDataModule) -> str:
-    prepared = datamodule.prepared
-    counts = ", ".join(f"{len(clips)} {part}" for part, clips in prepared.split.items() if clips)
+def _describe_clips(data: EmotionDataModule) -> str:
+    prepared = data.prepared
+    counts = ", ".join(f"{len(clips)} {split}" for split, clips in prepared.split.items() if clips)
     folds = prepared.protocol.folds
-    which = f", {folds[prepared.fold].name} of {len(folds)}" if len(folds) > 1 else ""
-    return f"{counts} ({prepared.protocol.name}{which})"
+    fold = f", {folds[prepared.fold].name} of {len(folds)}" if len(folds) > 1 else ""
+    return f"{counts} ({prepared.protocol.name}{fold})"
 
 
 def _describe_model(module: EmotionModule) -> str:

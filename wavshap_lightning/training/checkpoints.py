@@ -1,4 +1,4 @@
-"""Checkpoints of a run: stored so that a kill leaves the old one or the new one, and found by name."""
+"""Checkpoints of a run: stored atomically, found by name, and compared with the clips at hand."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.plugins import TorchCheckpointIO
 
 from wavshap_lightning.errors import CheckpointError, SettingError
 from wavshap_lightning.files import write_atomically
 from wavshap_lightning.models.checkpoint import read_checkpoint
 
 ProtocolRecord = Mapping[str, Any]
-"""What `PreparedCorpus.protocol_record` gives; empty where nobody knows."""
+"""Protocol, fold and digest of the clips (`PreparedCorpus.protocol_record`); empty if unknown."""
 
 
 def check_same_training(recorded: ProtocolRecord, found: ProtocolRecord) -> None:
-    """A run goes on only on the fold and the clips it began with.
+    """Raise unless a run is resumed on the fold and the clips it began with.
 
     Raises:
         CheckpointError: If the checkpoint was trained on another protocol, fold or set of clips.
@@ -39,13 +39,13 @@ def check_same_training(recorded: ProtocolRecord, found: ProtocolRecord) -> None
         )
 
 
-def check_unseen(recorded: ProtocolRecord, found: ProtocolRecord, part: str = "test") -> None:
-    """No clip that judges a checkpoint may come from a speaker that trained it or, for a test, chose it.
+def check_unseen(recorded: ProtocolRecord, found: ProtocolRecord, split: str = "test") -> None:
+    """Raise if speakers of an evaluation were trained on or, for a test, chose the checkpoint.
 
     Args:
-        recorded: What the checkpoint was trained on.
-        found: What it is about to meet.
-        part: The part it is judged by, `validation` or `test`.
+        recorded: Protocol record of the checkpoint.
+        found: Protocol record of the clips at hand.
+        split: The split to evaluate on, `validation` or `test`.
 
     Raises:
         CheckpointError: If some do; the message names them.
@@ -54,16 +54,17 @@ def check_unseen(recorded: ProtocolRecord, found: ProtocolRecord, part: str = "t
         return
     if recorded["unit"] != found["unit"] or (found["unit"] == "clip" and recorded["hash"] != found["hash"]):
         return  # groups of the same name are not the same groups
-    if part == "validation" and _identity(recorded) == _identity(found):
+    if split == "validation" and _identity(recorded) == _identity(found):
         return  # its own clips, which chose it whatever they are
     before, now = (record["folds"][record["fold"]] for record in (recorded, found))
-    known = {*before["train"], *(before["validation"] if part == "test" else ())}
-    seen = sorted(known & {*now[part]})
+    known = {*before["train"], *(before["validation"] if split == "test" else ())}
+    seen = sorted(known & {*now[split]})
     if seen:
         raise CheckpointError(
             f"the checkpoint was trained on {_describe(recorded)}, which holds {found['unit']}s={seen} of "
-            f"the {part} part of fold={found['fold']}; take its own fold with data.fold={recorded['fold']}, "
-            "or accept scores that are too high with data.allow_shared_speakers=true"
+            f"the {split} split of fold={found['fold']}; take its own fold with "
+            f"data.fold={recorded['fold']}, or accept scores that are too high with "
+            "data.allow_shared_speakers=true"
         )
 
 
@@ -75,8 +76,12 @@ def _describe(record: ProtocolRecord) -> str:
     return f"protocol={record['name']!r} (hash {record['hash'][:12]}) fold={record['fold']}"
 
 
-class WholeCheckpoints(CheckpointIO):
-    """Checkpoints appear whole or not at all, and nothing in them is ever run."""
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints that appear whole or not at all, and are read without running anything in them.
+
+    Lightning writes to the folder for temporary files and moves the result, which is a copy, and not atomic,
+    where that folder is on another disk.
+    """
 
     def save_checkpoint(
         self,
@@ -113,17 +118,13 @@ class WholeCheckpoints(CheckpointIO):
         """
         return read_checkpoint(path)
 
-    def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove a checkpoint if it is there."""
-        Path(path).unlink(missing_ok=True)
-
 
 def find_checkpoint(home: Path, wanted: str) -> Path:
-    """The checkpoint meant by `"best"`, `"last"` or a path.
+    """Path of the checkpoint meant by `"best"`, `"last"` or a path.
 
     Args:
-        home: The folder of all runs of one name.
-        wanted: A path, or which checkpoint of the latest run that has one.
+        home: Folder of all runs of one name.
+        wanted: A path, or `"best"` or `"last"` for that of the latest run that has one.
 
     Raises:
         SettingError: If no run of that name has one.
@@ -140,7 +141,7 @@ def find_checkpoint(home: Path, wanted: str) -> Path:
 
 
 def run_of_checkpoint(home: Path, checkpoint: str | Path | None) -> Path | None:
-    """The run below `home` whose checkpoint this is; None where it is of no such run."""
+    """Folder of the run below `home` to which a checkpoint belongs; None if it belongs to none."""
     if checkpoint is None:
         return None
     folder = Path(checkpoint).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""Where a run is written: always to its folder, to W&B and TensorBoard where wanted."""
+"""Loggers of a run: `metrics.csv` always, W&B and TensorBoard where wanted."""
 
 from __future__ import annotations
 
@@ -6,142 +6,44 @@ import csv
 import logging
 import netrc
 import os
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from threading import Event, Thread
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.files import from_here, write_csv
+from wavshap_lightning.files import from_here
 
 log = logging.getLogger(__name__)
 
-FIRST_COLUMNS = ("epoch", "step")
-
-
-class MetricsTable(Logger):
-    """Writes `metrics.csv` into a run's folder: what is logged at one step is one row.
-
-    With one log an epoch, as here, that is a row an epoch. The file is whole at any time, and a run that is
-    resumed goes on in it.
-
-    Args:
-        folder: The run's folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.path = folder / "metrics.csv"
-        self._row_of_step = _read_rows(self.path)
-
-    @property
-    def name(self) -> str:
-        """Name of the runs."""
-        return self.path.parent.parent.name
-
-    @property
-    def version(self) -> str:
-        """Which of them this is."""
-        return self.path.parent.name
-
-    @property
-    def save_dir(self) -> str:
-        """The run's folder."""
-        return str(self.path.parent)
-
-    @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's signature
-        """Nothing: they are in `config.yaml`."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add to the row of a step."""
-        self._row_of_step.setdefault(step or 0, {}).update(metrics)
-
-    @rank_zero_only
-    def save(self) -> None:
-        """Write the table."""
-        if not self._row_of_step:
-            return
-        rows = [{**row, "step": step} for step, row in sorted(self._row_of_step.items())]
-        names = {name for row in rows for name in row}
-        columns = [*FIRST_COLUMNS, *sorted(names - {*FIRST_COLUMNS})]
-        write_csv(self.path, [columns, *([row.get(name, "") for name in columns] for row in rows)])
-
-
-def _read_rows(path: Path) -> dict[int, dict[str, Any]]:
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        return {int(row.pop("step")): row for row in csv.DictReader(file)}
-
-
-CONNECT_TIMEOUT_S = 3.0
-PORTS = {"http": 80, "https": 443}
-
-
-def has_credentials(url: str) -> bool:
-    """Whether `~/.netrc` (or `$NETRC`) knows the host."""
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(_address(url)[0]) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def is_reachable(url: str) -> bool:
-    """Whether the host, or the proxy on the way to it, accepts a connection within a few seconds.
-
-    Asking for the address of a host has no time limit of its own, so it is done aside.
-    """
-    host, port = _address(_proxy(url) or url)
-    answered = Event()
-
-    def knock() -> None:
-        with suppress(OSError), socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S):
-            answered.set()
-
-    thread = Thread(target=knock, daemon=True)
-    thread.start()
-    thread.join(CONNECT_TIMEOUT_S)
-    return answered.is_set()
-
-
-def _proxy(url: str) -> str | None:
-    return None if proxy_bypass(_address(url)[0]) else getproxies().get(urlsplit(url).scheme)
-
-
-def _address(url: str) -> tuple[str, int]:
-    parts = urlsplit(url if "//" in url else f"//{url}")
-    return parts.hostname or "", parts.port or PORTS.get(parts.scheme, 443)
-
-
 WandbMode = Literal["auto", "online", "offline", "off"]
 WANDB_URL = "https://api.wandb.ai"
+INIT_TIMEOUT_S = 15.0
+"""Seconds that W&B may take to answer before a run goes offline."""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where a run is written, and what is done at its end.
+    """Folder, loggers and checkpoints of a run.
 
     Args:
         name: Runs of one name are numbered: `DIRECTORY/NAME/version_0`, `version_1`, ...
         directory: Folder of all runs.
-        wandb: `"auto"` goes online with a key and a network and offline without, and says so.
+        wandb: `"auto"` goes online with an API key and a network, offline without, and says so; the
+            environment variable WANDB_MODE has priority.
         project: The W&B project.
         tensorboard: Write TensorBoard event files too.
-        patience: Stop once validation recall has not risen for so many epochs; 0 never does.
+        patience: Stop after so many epochs without a rise of validation recall; 0 never stops early.
         test: After `fit`, test the best checkpoint.
         keep_every: Keep the weights after every so many epochs, as `checkpoints/epoch_009.ckpt`; 0 keeps
-            none but the best and the last.
+            only the best and the last.
 
     Raises:
         SettingError: If the name would leave the directory, or a number is negative.
@@ -199,29 +101,34 @@ def _was_made(folder: Path) -> bool:
     return True
 
 
-def build_loggers(settings: RunSettings, folder: Path) -> list[Logger]:
-    """The loggers of a run; the first is the table in the run's folder.
+def build_loggers(settings: RunSettings, folder: Path, *, resumed_step: int = 0) -> list[Logger]:
+    """Loggers of a run; the first writes `metrics.csv` into the run's folder.
 
     Args:
-        settings: Where to write.
-        folder: The run's folder.
+        settings: The loggers wanted.
+        folder: Folder of the run.
+        resumed_step: Step from which an earlier run in this folder is resumed; rows before it are kept.
 
     Raises:
         SettingError: If TensorBoard is asked for but not installed.
     """
-    loggers: list[Logger] = [MetricsTable(folder)]
+    loggers: list[Logger] = [_csv(folder, resumed_step)]
     if settings.tensorboard:
         loggers.append(_tensorboard(folder))
     mode, reason = choose_wandb_mode(settings.wandb)
-    if reason:
-        rank_zero_only(log.warning)(f"W&B is {mode}: {reason}")
     if mode != "off":
-        loggers.append(_wandb(settings, folder, mode))
+        logger = _wandb(settings, folder, mode)
+        if settings.wandb == "auto" and mode == "online" and not _answers(logger):
+            reason = "it does not answer"
+            logger = _wandb(settings, folder, "offline")
+        loggers.append(logger)
+    if reason:
+        rank_zero_only(log.warning)(f"W&B is {'off' if mode == 'off' else 'offline'}: {reason}")
     return loggers
 
 
 def choose_wandb_mode(wanted: WandbMode) -> tuple[Literal["online", "offline", "off"], str]:
-    """What becomes of `"auto"`, and why it is not online; any other mode stays as it is."""
+    """Mode that `"auto"` stands for, with the reason why it is not online; other modes stay as they are."""
     if wanted != "auto":
         return wanted, ""
     mode = os.environ.get("WANDB_MODE", "")
@@ -229,17 +136,14 @@ def choose_wandb_mode(wanted: WandbMode) -> tuple[Literal["online", "offline", "
         return "offline", f"WANDB_MODE={mode}"
     if mode == "disabled":
         return "off", f"WANDB_MODE={mode}"
-    url = os.environ.get("WANDB_BASE_URL", WANDB_URL)
-    if not (os.environ.get("WANDB_API_KEY") or has_credentials(url)):
+    if not (os.environ.get("WANDB_API_KEY") or _has_login()):
         return "offline", "there is no API key (wandb login)"
-    if not is_reachable(url):
-        return "offline", f"{url} cannot be reached"
     return "online", ""
 
 
 @contextmanager
 def wandb_session(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Ends the W&B run of the block with it, so that the next run of this process gets one of its own.
+    """End the W&B run with the block, so that the next run of this process gets one of its own.
 
     Raises:
         SettingError: If W&B refuses the run.
@@ -262,12 +166,37 @@ def wandb_session(loggers: Sequence[Logger]) -> Iterator[None]:
 
 
 def where_on_wandb(loggers: Sequence[Logger]) -> str:
-    """The address of the run, or how to upload it; nothing without W&B."""
+    """Address of the W&B run, or the command that uploads it; empty without W&B."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             folder = from_here(logger.save_dir or "")
             return logger.experiment.url or f"wandb sync {folder}/wandb/offline-run-*"
     return ""
+
+
+def _csv(folder: Path, resumed_step: int) -> CSVLogger:
+    """`metrics.csv`; Lightning's logger would begin it again when a run is resumed, and lose its rows."""
+    table, rows = folder / "metrics.csv", []
+    if resumed_step and table.is_file():
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if int(row["step"]) < resumed_step]
+    logger = CSVLogger(folder.parent, name="", version=folder.name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the rows that are deleted
+        writer = logger.experiment
+    for row in rows:
+        known = {name: float(value) for name, value in row.items() if value and name not in ("step", "epoch")}
+        writer.log_metrics({"epoch": int(row["epoch"]), **known}, int(row["step"]))
+    return logger
+
+
+def _tensorboard(folder: Path) -> TensorBoardLogger:
+    try:
+        return TensorBoardLogger(str(folder.parent), name="", version=folder.name, default_hp_metric=False)
+    except ModuleNotFoundError as error:
+        raise SettingError(
+            "run.tensorboard=true needs tensorboard: pip install 'wavshap-lightning[tracking]'"
+        ) from error
 
 
 def _wandb(settings: RunSettings, folder: Path, mode: Literal["online", "offline"]) -> WandbLogger:
@@ -279,7 +208,7 @@ def _wandb(settings: RunSettings, folder: Path, mode: Literal["online", "offline
         save_dir=folder.absolute(),  # W&B's own process may stand in another folder
         project=settings.project,
         log_model=False,
-        settings={"console": "off"},
+        settings={"console": "off", "init_timeout": INIT_TIMEOUT_S},
         mode=mode,  # and not offline=True, which would put every later run of this process offline
     )
 
@@ -292,10 +221,21 @@ def _set_up_wandb() -> None:
     wandb.setup()
 
 
-def _tensorboard(folder: Path) -> TensorBoardLogger:
+def _answers(logger: WandbLogger) -> bool:
+    """Begin the run online, and tell if that worked."""
+    import wandb  # noqa: PLC0415 - as above
+
     try:
-        return TensorBoardLogger(str(folder.parent), name="", version=folder.name, default_hp_metric=False)
-    except ModuleNotFoundError as error:
-        raise SettingError(
-            "run.tensorboard=true needs tensorboard: pip install 'wavshap-lightning[tracking]'"
-        ) from error
+        logger.experiment  # noqa: B018 - begins the run
+    except wandb.errors.CommError:
+        return False
+    return True
+
+
+def _has_login() -> bool:
+    """Tell if `wandb login` left a key for the server."""
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", WANDB_URL)).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import lightning as L  # noqa: N812
 import torch
 from jaxtyping import Float
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -32,8 +33,8 @@ from wavshap_lightning.models.checkpoint import (
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.models.record import TrainingProvenance
-from wavshap_lightning.training.checkpoints import check_same_training, check_unseen
 from wavshap_lightning.training.data.dataset import Batch, StatisticsBatch
+from wavshap_lightning.training.data.extraction import DataBinding
 from wavshap_lightning.training.scores import PredictionLog, Predictions, score_predictions
 
 UNDECAYED = "_undecayed"
@@ -45,9 +46,9 @@ class OptimizerSettings:
 
     Args:
         learning_rate: Peak learning rate of the head.
-        backbone_learning_rate: Peak learning rate of what is unfrozen of the backbone.
-        weight_decay: Of the head's and the backbone's matrices; biases and layer weights are spared.
-        warmup_share: Share of all steps that warm up.
+        backbone_learning_rate: Peak learning rate of the unfrozen part of the backbone.
+        weight_decay: Weight decay of matrices; biases and layer weights have none.
+        warmup_share: Share of all steps in which the learning rate rises.
 
     Raises:
         SettingError: If a number is out of range.
@@ -76,7 +77,7 @@ def check_range(name: str, value: float, highest: float) -> None:
 
 
 def parameter_groups(classifier: EmotionClassifier, settings: OptimizerSettings) -> list[dict[str, Any]]:
-    """What is trained, by learning rate and by decay: matrices decay, biases and layer weights do not."""
+    """Trained parameters grouped by learning rate and by decay: biases and layer weights do not decay."""
     rates = {"head": settings.learning_rate, "backbone": settings.backbone_learning_rate}
     groups = []
     for part, rate in rates.items():
@@ -90,12 +91,12 @@ def parameter_groups(classifier: EmotionClassifier, settings: OptimizerSettings)
 
 
 def learning_rates(optimizer: Optimizer) -> dict[str, float]:
-    """The present learning rate of each part that is trained, `head` and `backbone`."""
+    """Present learning rate of each trained part, `head` and `backbone`."""
     return {group["name"].removesuffix(UNDECAYED): group["lr"] for group in optimizer.param_groups}
 
 
 def warmup_cosine(num_steps: int, warmup_share: float) -> Callable[[int], float]:
-    """The learning rate's course, as a factor: a line up to one, then half a cosine down to zero.
+    """Factor of the learning rate by step: a line up to one, then half a cosine down to zero.
 
     >>> shape = warmup_cosine(10, 0.2)
     >>> [round(shape(step), 2) for step in (0, 1, 2, 6, 10)]
@@ -128,7 +129,7 @@ class LossSettings:
     """Cross-entropy.
 
     Args:
-        class_weights: Weigh each class by the inverse of its frequency in training.
+        class_weights: Weight each class by the inverse of its frequency in training.
         label_smoothing: Probability mass spread over all classes.
 
     Raises:
@@ -146,16 +147,16 @@ class EmotionModule(L.LightningModule):
     """Trains an emotion head on frozen speech layers.
 
     Batches hold waveforms, or statistics of the layers from the feature cache; the logits are the same.
-    Checkpoints hold what is trained and a record of the rest, and open with
-    [`load_classifier`][wavshap_lightning.models.loading.load_classifier].
+    Checkpoints hold the trained weights and a record of the rest. They open with `load_from_checkpoint`, and
+    without Lightning with [`load_classifier`][wavshap_lightning.models.loading.load_classifier].
 
     Args:
         labels: The classes, in the order of the logits.
-        backbone: Which backbone, and how it is run.
-        head: The head's shape.
-        optimizer: How it is trained.
-        loss: What is minimised.
-        opened: A backbone already opened; `backbone` is not looked at then.
+        backbone: Name of the backbone, and how it is run.
+        head: Shape of the head.
+        optimizer: Learning rates and weight decay.
+        loss: The loss to minimize.
+        opened: A backbone that is open already, used instead of `backbone`.
     """
 
     class_weights: Tensor | None
@@ -178,20 +179,43 @@ class EmotionModule(L.LightningModule):
         self.validation_log, self.test_log = PredictionLog(), PredictionLog()
         self.validation_predictions: Predictions | None = None
         self.test_predictions: Predictions | None = None
-        self.strict_loading = False  # checkpoints lack the frozen backbone
+        # Both are set by the binding to the datamodule; empty and None without one.
+        self.protocol_record: Mapping[str, Any] = {}
+        self.class_counts: Mapping[str, int] | None = None
+        self.save_hyperparameters(  # plain JSON types, so that checkpoints open with weights_only=True
+            {
+                "labels": list(labels),
+                "backbone": asdict(self.classifier.backbone.settings),
+                "head": asdict(head),
+                "optimizer": asdict(optimizer),
+                "loss": asdict(loss),
+                "_instantiator": "lightning.pytorch.cli.instantiate_module",  # builds the dataclasses again
+            },
+            logger=False,
+        )
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Callback that prepares an `EmotionDataModule` for this model."""
+        return [DataBinding()]
 
     def setup(self, stage: str) -> None:
-        """Note where the classifier comes from; weigh the classes by their frequency, where asked for."""
-        if stage == "fit":
-            self.classifier.provenance = TrainingProvenance(self._protocol(), _versions())
+        """Weight the classes by their frequency, if asked for.
+
+        Raises:
+            SettingError: If the frequencies are unknown, or a class does not occur.
+        """
         if stage == "fit" and self.loss_settings.class_weights:
-            self.class_weights = _inverse_frequencies(self._class_counts()).to(self.device)
+            self.class_weights = self._inverse_frequencies().to(self.device)
 
     def logits(self, batch: Batch) -> Float[Tensor, "batch classes"]:
-        """The logits of a batch of either kind."""
+        """Logits of a batch of either kind."""
         if isinstance(batch, StatisticsBatch):
             return self.classifier.head.classify_statistics(batch.statistics)
         return self.classifier(batch.waveforms, batch.lengths)
+
+    def on_fit_start(self) -> None:
+        """Record the clips and the library versions that the classifier is trained with."""
+        self.classifier.provenance = TrainingProvenance(self.protocol_record, _versions())
 
     def training_step(self, batch: Batch) -> Float[Tensor, ""]:
         """Cross-entropy of one batch."""
@@ -208,7 +232,7 @@ class EmotionModule(L.LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Log where the learning rates stand."""
+        """Log the learning rates."""
         for part, rate in learning_rates(self.trainer.optimizers[0]).items():
             self.log(f"learning_rate/{part}", rate, sync_dist=True)
 
@@ -233,7 +257,7 @@ class EmotionModule(L.LightningModule):
         self._log_scores("test", score_predictions(self.test_predictions))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW over what is trained, warmed up and annealed step by step.
+        """AdamW over the trained parameters, warmed up and annealed step by step.
 
         Raises:
             SettingError: If training has no end to anneal to.
@@ -250,13 +274,18 @@ class EmotionModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what is trained, and a record of everything else."""
+        """Store the trained weights, and a record of everything else."""
         checkpoint["state_dict"] = trained_state(self)
-        record = describe_classifier(self.classifier, protocol=self._protocol(), versions=_versions())
+        protocol = self.classifier.provenance.protocol
+        record = describe_classifier(self.classifier, protocol=protocol, versions=_versions())
         checkpoint[CLASSIFIER_KEY] = record.to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other labels, another backbone, another head or clips it should not know."""
+        """Raise if labels, backbone or head differ from those of the checkpoint.
+
+        Raises:
+            CheckpointError: If they do, or the file was written by another program.
+        """
         if CLASSIFIER_KEY not in checkpoint:
             raise CheckpointError(
                 f"the checkpoint was not written by wavshap-lightning: it has no {CLASSIFIER_KEY!r}"
@@ -269,33 +298,35 @@ class EmotionModule(L.LightningModule):
                 "use the corpus and label map it was trained with"
             )
         _check_head(record.head, self.classifier.head.settings)
-        self._check_data(record.protocol)
         load_trained_state(self, checkpoint["state_dict"])
+        self.classifier.provenance = TrainingProvenance(record.protocol, record.versions, record.scores)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Load trained weights; the frozen backbone, which checkpoints lack, stays as it was opened."""
+        trained = trained_state(self)
+        frozen = {name: value for name, value in self.state_dict().items() if name not in trained}
+        return super().load_state_dict({**frozen, **state_dict}, *args, **options)
 
     def _log_scores(self, split: str, scores: dict[str, Tensor]) -> None:
         """Log scores that are the same on every rank."""
         for name, value in scores.items():
             self.log(f"{split}/{name}", value, prog_bar=name == "uar", sync_dist=True)
 
-    def _protocol(self) -> dict[str, Any]:
-        return getattr(getattr(self.trainer, "datamodule", None), "protocol_record", {})
-
-    def _check_data(self, recorded: dict[str, Any]) -> None:
-        corpus = getattr(getattr(self.trainer, "datamodule", None), "corpus", None)
-        if self.trainer.state.fn == "fit":
-            check_same_training(recorded, self._protocol())
-        elif not getattr(corpus, "allow_shared_speakers", False):
-            part = "validation" if self.trainer.state.fn == "validate" else "test"
-            check_unseen(recorded, self._protocol(), part)
-
-    def _class_counts(self) -> dict[str, int]:
-        counts = getattr(getattr(self.trainer, "datamodule", None), "class_counts", None)
-        if counts is None:
+    def _inverse_frequencies(self) -> Float[Tensor, " classes"]:
+        """Class weights with a mean of one over the training clips."""
+        if self.class_counts is None:
             raise SettingError(
                 "class_weights=True needs a datamodule that counts its classes; use EmotionDataModule, "
                 "or set loss.class_weights to false"
             )
-        return {label: counts.get(label, 0) for label in self.classifier.labels}
+        counts = [self.class_counts.get(label, 0) for label in self.classifier.labels]
+        absent = [label for label, count in zip(self.classifier.labels, counts, strict=True) if not count]
+        if absent:
+            raise SettingError(
+                f"class_weights=True: no training clip has label {', '.join(absent)}; leave it out of labels"
+            )
+        values = torch.tensor(counts, dtype=torch.float32)
+        return values.sum() / (len(values) * values)
 
 
 @cache
@@ -304,23 +335,9 @@ def _versions() -> dict[str, str]:
 
 
 def _check_head(recorded: HeadSettings, found: HeadSettings) -> None:
-    """Dropout may differ: it leaves no mark on the weights."""
-    if _without_dropout(recorded) != _without_dropout(found):
+    """Raise if two heads differ in shape; dropout may differ, since it leaves no mark on the weights."""
+    shapes = [replace(settings, dropout=0.0, frame_dropout=0.0) for settings in (recorded, found)]
+    if shapes[0] != shapes[1]:
         raise CheckpointError(
             f"the checkpoint was trained with head={recorded}, this run has {found}; use the same head"
         )
-
-
-def _without_dropout(settings: HeadSettings) -> HeadSettings:
-    return replace(settings, dropout=0.0, frame_dropout=0.0)
-
-
-def _inverse_frequencies(counts: dict[str, int]) -> Float[Tensor, " classes"]:
-    """Weights with a mean of one over the training clips."""
-    absent = [label for label, count in counts.items() if count == 0]
-    if absent:
-        raise SettingError(
-            f"class_weights=True: no training clip has label {', '.join(absent)}; leave it out of labels"
-        )
-    values = torch.tensor(list(counts.values()), dtype=torch.float32)
-    return values.sum() / (len(values) * values)

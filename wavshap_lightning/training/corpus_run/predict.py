@@ -1,90 +1,135 @@
-"""Explaining as Lightning's prediction: a step a clip, on whatever device and process it falls."""
+"""Explanations of a corpus on Lightning's `Trainer.predict`, resumable clip by clip."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
-import lightning as L  # noqa: N812  # noqa: N812
+import lightning as L  # noqa: N812
 import torch
-from lightning.pytorch.callbacks import BasePredictionWriter
-from torch.utils.data import DataLoader, Dataset
+from lightning.pytorch.callbacks import Callback
+from torch.utils.data import DataLoader
 
 from wavshap_lightning.audio.io import read_duration_s
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.explainer.stage_attribution import without_progress_bars
+from wavshap_lightning.files import write_atomically
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.training.data.extraction import one_thread
-from wavshap_lightning.viz.report.summary import ClassSummary, MeanShares
+from wavshap_lightning.viz.report.summary import ClassSummary, ClipShares, MeanShares
 
+RECORDS = "records"
 COLUMNS = ("target", "clips", "kind", "part", "share", "low", "high", "n")
-"""The class, how many clips were explained for it, what is compared, which of it, its mean share of the
-magnitude of attributions with its 95 % interval over clips, and over how many clips."""
+"""Columns of `emotions.csv`: the class, the number of clips explained for it, the kind of share and the part
+of the clip, its mean share of the attributions' magnitude with the 95 % interval, and over how many clips."""
 
 
-def emotion_rows(summaries: Iterable[ClassSummary]) -> list[tuple[str, ...]]:
-    """A row a part of every kind; without an interval where there are too few clips."""
-    return [
-        (
-            found.target,
-            str(found.num_clips),
-            shares.kind,
-            name,
-            *_numbers(shares, part),
-            str(shares.num_clips),
-        )
-        for found in summaries
-        for shares in found.shares.values()
-        for part, name in enumerate(shares.names)
-    ]
-
-
-def _numbers(shares: MeanShares, part: int) -> tuple[str, str, str]:
-    if shares.low is None or shares.high is None:
-        return f"{shares.mean[part]:.6g}", "", ""
-    return f"{shares.mean[part]:.6g}", f"{shares.low[part]:.6g}", f"{shares.high[part]:.6g}"
-
-
-class Positions(Dataset[int]):
-    """Positions of clips in the corpus.
+@dataclass(frozen=True)
+class ClipRecord:
+    """The outcome of one clip.
 
     Args:
-        positions: In the order in which they are explained.
+        key: Digest of everything the result depends on; empty if the clip failed.
+        row: The clip's row of `summary.csv`.
+        shares: The clip's contribution to the per-class summary; None if it failed.
     """
 
-    def __init__(self, positions: Sequence[int]) -> None:
-        self.positions = positions
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __getitem__(self, index: int) -> int:
-        return self.positions[index]
+    key: str
+    row: Mapping[str, str]
+    shares: ClipShares | None = None
 
 
-class ExplainData(L.LightningDataModule):
-    """Positions of the clips that are not finished, the longest first, divided among processes.
+class ClipRecords:
+    """One small JSON file for each clip of a corpus run, written after the clip's other files.
 
-    The first process looks what is finished and tells the others: all divide one list, whatever happens on
-    the disk meanwhile. Long clips come first, so that memory runs out early or never, and processes
-    end together. Processes for which no clip is left do nothing.
+    A clip is finished if its numbers and its record are there and the record's key is that of the present
+    run. Every process writes the records of its own clips, so any number of them can share the folder.
 
     Args:
-        clips: The corpus.
-        find_pending: Positions of those that are not finished; called on the first process alone.
+        folder: Folder of all output.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, stem: str, record: ClipRecord) -> None:
+        """Write the record of the clip whose files are named `stem`, atomically.
+
+        Raises:
+            OSError: If the disk refuses.
+        """
+        # Keys are not sorted: shares stand in the order in which they are shown.
+        write_atomically(self._path(stem), json.dumps(asdict(record), indent=1).encode())
+
+    def read(self, stem: str) -> ClipRecord | None:
+        """Record of a clip; None if there is none or it cannot be read."""
+        try:
+            fields = json.loads(self._path(stem).read_bytes())
+            if fields["shares"] is not None:
+                lists = {name: tuple(fields["shares"][name]) for name in ("labels", "edges_hz")}
+                fields["shares"] = ClipShares(**{**fields["shares"], **lists})
+            return ClipRecord(**fields)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def is_finished(self, stem: str, key: str) -> bool:
+        """Tell if a clip was explained with this key and its two files are still there and whole."""
+        record, numbers = self.read(stem), self.folder / "clips" / f"{stem}.json"
+        # A truncated archive has lost its directory, which stands at its end.
+        is_whole = numbers.is_file() and is_zipfile(numbers.with_suffix(".npz"))
+        return record is not None and record.key == key and is_whole
+
+    def remove(self, stem: str) -> None:
+        """Remove the record of a clip, if there is one."""
+        self._path(stem).unlink(missing_ok=True)
+
+    def remove_unfinished(self) -> None:
+        """Remove the partly written files that a killed process left behind."""
+        for name in (".", RECORDS, "clips", "sounds"):
+            for draft in (self.folder / name).glob(".*.unfinished"):
+                draft.unlink(missing_ok=True)
+
+    def _path(self, stem: str) -> Path:
+        return self.folder / RECORDS / f"{stem}.json"
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of plain JSON types, independent of the order of keys.
+
+    >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    True
+    """
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class CorpusRunData(L.LightningDataModule):
+    """Positions of the unfinished clips, the longest first, divided among processes.
+
+    The first process finds what is unfinished and tells the others, so that all divide the same list. Long
+    clips come first: memory runs out early or never, and processes end together.
+
+    Args:
+        clips: The clips of the run.
+        find_pending: Returns the positions of unfinished clips; called on the first process only.
     """
 
     def __init__(self, clips: Sequence[Clip], find_pending: Callable[[], list[int]]) -> None:
         super().__init__()
+        # Processes for which no clip is left do nothing.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self._clips = clips
         self._find_pending = find_pending
         self.pending: list[int] = []
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
-        """Agree with the other processes on what is to be done."""
+        """Agree with the other processes on the list of unfinished clips."""
         trainer = self._trainer()
         found = longest_first(self._clips, self._find_pending()) if trainer.is_global_zero else []
         self.pending = trainer.strategy.broadcast(found)
@@ -93,7 +138,7 @@ class ExplainData(L.LightningDataModule):
         """This process's share, a clip a step."""
         trainer = self._trainer()
         mine = self.pending[trainer.global_rank :: trainer.world_size]
-        return DataLoader(Positions(mine), batch_size=1, collate_fn=_only)
+        return DataLoader(mine, batch_size=None)  # type: ignore[arg-type] # a list is a dataset
 
     def _trainer(self) -> L.Trainer:
         if self.trainer is None:
@@ -101,8 +146,60 @@ class ExplainData(L.LightningDataModule):
         return self.trainer
 
 
+class CorpusRunModule(L.LightningModule):
+    """Explains the clip at a position of the corpus.
+
+    On a CPU every process computes on one thread: the processes share the clips, and no number depends on
+    how many there are.
+
+    Args:
+        classifier: The classifier to explain; Lightning moves it to the device.
+        explain: Explains the clip at a position; returns failures instead of raising them.
+    """
+
+    def __init__(self, classifier: EmotionClassifier, explain: Callable[[int], Any]) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self._explain = explain
+        self._parent_process = os.getppid()
+
+    def predict_step(self, position: int) -> Any:  # noqa: ANN401 - any result that the writer takes
+        """Result of `explain` at a position.
+
+        Raises:
+            SystemExit: If the process from which Lightning started this one was killed. Nobody would merge
+                what this one writes, and another command may write there by now.
+        """
+        if self.trainer.local_rank and os.getppid() != self._parent_process:
+            raise SystemExit("the process that started this one is gone; run the command again")
+        single = one_thread(when=self.device.type == "cpu")
+        with single, without_progress_bars(), torch.inference_mode(mode=False):
+            return self._explain(position)
+
+
+class ClipWriter(Callback):
+    """Writes each clip as soon as it is explained, on the process that explained it.
+
+    Args:
+        write: Writes one result of `CorpusRunModule`.
+    """
+
+    def __init__(self, write: Callable[[Any], None]) -> None:
+        self._write = write
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,  # noqa: ARG002 - Lightning's signature
+        pl_module: L.LightningModule,  # noqa: ARG002
+        outputs: Any,  # noqa: ANN401 - whatever `explain` returned
+        *_: object,
+    ) -> None:
+        """Write one clip."""
+        self._write(outputs)
+
+
 def longest_first(clips: Sequence[Clip], positions: Sequence[int]) -> list[int]:
-    """Positions sorted by how long their clips are; those that cannot be read come last."""
+    """Positions sorted by descending duration of their clips; unreadable clips come last."""
     return sorted(positions, key=lambda position: -_duration_s(clips[position]))
 
 
@@ -111,65 +208,20 @@ def _duration_s(clip: Clip) -> float:
         return clip.end_s - (clip.start_s or 0.0)
     try:
         return read_duration_s(clip.path) - (clip.start_s or 0.0)
-    except AudioError:  # said when its turn comes
+    except AudioError:  # reported when the clip is explained
         return 0.0
 
 
-def _only(positions: Sequence[int]) -> int:
-    return positions[0]
+def emotion_rows(summaries: Iterable[ClassSummary]) -> list[tuple[str, ...]]:
+    """Rows of `emotions.csv`; interval cells are empty if there are too few clips."""
+    return [
+        (found.target, str(found.num_clips), shares.kind, name, *_cells(shares, part), str(shares.num_clips))
+        for found in summaries
+        for shares in found.shares.values()
+        for part, name in enumerate(shares.names)
+    ]
 
 
-class ExplainModule(L.LightningModule):
-    """Explains the clip at a position of the corpus.
-
-    On a CPU every process computes on one thread: several processes share the clips, not the work on one,
-    and no number depends on how many there are.
-
-    Args:
-        classifier: What is explained; Lightning brings it to the device.
-        explain: Explains the clip at a position, and tells failures by what it returns.
-    """
-
-    def __init__(self, classifier: EmotionClassifier, explain: Callable[[int], Any]) -> None:
-        super().__init__()
-        self.classifier = classifier
-        self._explain = explain
-        self._started_by = os.getppid()
-
-    def predict_step(self, position: int) -> Any:  # noqa: ANN401 - whatever is to be written
-        """What was found in the clip at a position.
-
-        Raises:
-            SystemExit: If the process that Lightning started this one from was killed: nobody would put
-                together what this one goes on to write, and another command may write there by now.
-        """
-        if self.trainer.local_rank and os.getppid() != self._started_by:
-            raise SystemExit("the process that started this one is gone; run the command again")
-        small = one_thread(when=self.device.type == "cpu")
-        with small, without_progress_bars(), torch.inference_mode(mode=False):
-            return self._explain(position)
-
-
-class ClipWriter(BasePredictionWriter):
-    """Writes each clip as soon as it is explained, on the process that explained it.
-
-    Args:
-        write: Writes what [`ExplainModule`][] found in a clip.
-    """
-
-    def __init__(self, write: Callable[[Any], None]) -> None:
-        super().__init__(write_interval="batch")
-        self._write = write
-
-    def write_on_batch_end(  # noqa: PLR0917
-        self,
-        trainer: L.Trainer,  # noqa: ARG002 - Lightning's signature
-        pl_module: L.LightningModule,  # noqa: ARG002
-        prediction: Any,  # noqa: ANN401
-        batch_indices: Sequence[int] | None,  # noqa: ARG002
-        batch: Any,  # noqa: ANN401, ARG002
-        batch_idx: int,  # noqa: ARG002
-        dataloader_idx: int,  # noqa: ARG002
-    ) -> None:
-        """Write one clip."""
-        self._write(prediction)
+def _cells(shares: MeanShares, part: int) -> tuple[str, ...]:
+    values = (shares.mean, shares.low, shares.high)
+    return tuple("" if value is None else f"{value[part]:.6g}" for value in values)

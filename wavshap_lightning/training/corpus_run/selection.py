@@ -1,8 +1,8 @@
-"""Which clips of a corpus are explained: a part of the split that the model was trained on, or all."""
+"""Clips of a corpus that are explained: a split of the protocol that the model was trained under, or all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,101 +14,103 @@ from wavshap_lightning.corpora.clip import SPLITS, Clip
 from wavshap_lightning.corpora.labels import draw_stratified
 from wavshap_lightning.corpora.splits import Protocol
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.training.data.preparation import CorpusSettings, list_clips
+from wavshap_lightning.training.data.preparation import list_clips
 
-PARTS = (*SPLITS, "all")
+CHOICES = (*SPLITS, "all")
 NOT_OF_A_PROTOCOL = ("fold", "clips", "digest")
-"""What a classifier stores beside its protocol."""
+"""Fields that a classifier stores beside its protocol."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which clips are wanted.
+class ClipSelection:
+    """The clips to explain.
 
     Args:
-        name: Of the corpus.
-        root: Where it lies; PlantedSpeech is made where it is None.
-        options: Of the corpus.
-        part: One of `PARTS`.
-        fold: Of the protocol; that of the model, else the first, if None.
-        limit: At most so many, drawn class by class; all if None.
-        seed: Decides which.
-    """
-
-    name: str
-    root: str | None
-    options: Mapping[str, Any]
-    part: str = "test"
-    fold: int | None = None
-    limit: int | None = None
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The clips that are explained.
-
-    Args:
-        clips: All of the corpus.
-        positions: Of those that are explained, in the order of the corpus.
-        words: What they are.
-        warning: What is to be known of them; empty for nothing.
+        clips: All clips of the corpus, each once.
+        positions: Indices into `clips` of those to explain, ascending.
+        description: The selection in words, for titles and messages.
+        warning: A warning for the user; empty if there is none.
     """
 
     clips: tuple[Clip, ...]
     positions: tuple[int, ...]
-    words: str
+    description: str
     warning: str = ""
 
 
-def choose_clips(wanted: Wanted, trained: Mapping[str, Any], cache_directory: Path) -> Chosen:
-    """List a corpus and choose some of its clips.
+def select_clips(
+    corpus: str,
+    root: str | None,
+    options: Mapping[str, Any],
+    *,
+    trained: Mapping[str, Any],
+    cache_directory: Path,
+    split: str = "test",
+    fold: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> ClipSelection:
+    """List a corpus and select some of its clips.
 
     Args:
-        wanted: Which.
-        trained: The protocol that the model was trained under (`TrainingProvenance.protocol`). It decides
-            what trained and what tests where it is of the same corpus; else the corpus's own does.
-        cache_directory: Where PlantedSpeech is made.
+        corpus: Name of the corpus in the catalogue.
+        root: Folder or table of the corpus; PlantedSpeech is made in the cache if None.
+        options: Further arguments of the corpus's loader.
+        trained: Protocol record of the model. It decides training and test clips if it is of the same
+            corpus; otherwise the corpus's own protocol does.
+        cache_directory: Folder in which PlantedSpeech is made.
+        split: `train`, `validation`, `test`, or `all`.
+        fold: Fold of the protocol; if None, that of the model, else the first.
+        limit: Largest number of clips, drawn class by class; no limit if None.
+        seed: Random seed of that draw.
 
     Raises:
-        SettingError: If there is no such part, nothing is in it, the limit is below 1, or there is no root.
+        SettingError: If there is no such split, it is empty, the limit is below 1, or the root is missing.
         CorpusError: If the corpus is not there, or the protocol does not fit it.
     """
-    _check(wanted)
-    settings = CorpusSettings(wanted.name, wanted.root, dict(wanted.options), seed=wanted.seed)
-    clips = list_clips(settings, cache_directory)
-    if wanted.part == "all":
-        return _limited(wanted, clips, clips, f"all clips of {wanted.name}")
-    own = bool(trained) and {clip.corpus for clip in clips} == {trained["corpus"]}
-    protocol = _stored(trained) if own else corpus_named(wanted.name).protocol(clips)
-    fold = wanted.fold if wanted.fold is not None else int(trained.get("fold", 0)) if own else 0
-    split = protocol.split(clips, fold)
-    found = dict(split.items())[wanted.part]
-    if not found:
-        raise SettingError(
-            f"split={wanted.part!r}: no clip of {wanted.name} is in it under protocol={protocol.name!r}; use "
-            f"one of {', '.join(part for part in PARTS if part != wanted.part)}"
-        )
-    words = f"the {wanted.part} clips of {wanted.name} ({protocol.name}, {protocol.folds[fold].name})"
-    warning = _strangers(trained, protocol, split.digest) if own and fold == trained.get("fold") else ""
-    return _limited(wanted, clips, found, words, warning)
+    _check(corpus, root, split, limit)
+    clips = list_clips(corpus, root, options, cache_directory, seed=seed)
+    chosen, description, warning = clips, f"all clips of {corpus}", ""
+    if split != "all":
+        is_own = bool(trained) and {clip.corpus for clip in clips} == {trained["corpus"]}
+        protocol = _protocol_of(trained) if is_own else corpus_named(corpus).protocol(clips)
+        model_fold = int(trained.get("fold", 0)) if is_own else None
+        fold = fold if fold is not None else model_fold or 0
+        found = protocol.split(clips, fold)
+        chosen = list(dict(found.items())[split])
+        if not chosen:
+            others = ", ".join(choice for choice in CHOICES if choice != split)
+            raise SettingError(
+                f"split={split!r}: no clip of {corpus} is in it under protocol={protocol.name!r}; "
+                f"use one of {others}"
+            )
+        description = f"the {split} clips of {corpus} ({protocol.name}, {protocol.folds[fold].name})"
+        warning = _warn_if_other_clips(trained, protocol, found.digest) if fold == model_fold else ""
+    if limit is not None and limit < len(chosen):
+        description = f"{limit} of {description}"
+        num_labels = len({clip.label for clip in chosen})
+        generator = np.random.default_rng(seed)
+        chosen = draw_stratified(chosen, max(limit, num_labels), generator)[:limit]
+    place = {_identity(clip): position for position, clip in enumerate(clips)}
+    positions = tuple(sorted({place[_identity(clip)] for clip in chosen}))  # clips listed twice count once
+    return ClipSelection(tuple(clips), positions, description, warning)
 
 
-def _check(wanted: Wanted) -> None:
-    if wanted.part not in PARTS:
-        raise SettingError(f"split={wanted.part!r} must be one of {', '.join(PARTS)}")
-    if wanted.limit is not None and wanted.limit < 1:
-        raise SettingError(f"limit={wanted.limit} must be at least 1; leave it out for all clips")
-    if wanted.root is None and corpus_named(wanted.name).name != "planted":
-        raise SettingError(f"root=None: say where corpus={wanted.name!r} lies, with --root DIR")
+def _check(corpus: str, root: str | None, split: str, limit: int | None) -> None:
+    if split not in CHOICES:
+        raise SettingError(f"split={split!r} must be one of {', '.join(CHOICES)}")
+    if limit is not None and limit < 1:
+        raise SettingError(f"limit={limit} must be at least 1; leave it out for all clips")
+    if root is None and corpus_named(corpus).name != "planted":
+        raise SettingError(f"root=None: say where corpus={corpus!r} lies, with --root DIR")
 
 
-def _stored(trained: Mapping[str, Any]) -> Protocol:
+def _protocol_of(trained: Mapping[str, Any]) -> Protocol:
     return Protocol.from_dict({key: value for key, value in trained.items() if key not in NOT_OF_A_PROTOCOL})
 
 
-def _strangers(trained: Mapping[str, Any], protocol: Protocol, digest: str) -> str:
-    """Speakers are known by name; what is divided clip by clip may be divided otherwise than it was."""
+def _warn_if_other_clips(trained: Mapping[str, Any], protocol: Protocol, digest: str) -> str:
+    """A warning if clips of another division may have been trained on; speakers are known by name."""
     if protocol.unit == "speaker" or trained.get("digest") in (None, digest):
         return ""
     return (
@@ -117,18 +119,5 @@ def _strangers(trained: Mapping[str, Any], protocol: Protocol, digest: str) -> s
     )
 
 
-def _limited(
-    wanted: Wanted, clips: Sequence[Clip], chosen: Sequence[Clip], words: str, warning: str = ""
-) -> Chosen:
-    if wanted.limit is not None and wanted.limit < len(chosen):
-        words = f"{wanted.limit} of {words}"
-        num_labels = len({clip.label for clip in chosen})
-        generator = np.random.default_rng(wanted.seed)
-        chosen = draw_stratified(chosen, max(wanted.limit, num_labels), generator)[: wanted.limit]
-    place = {_where(clip): position for position, clip in enumerate(clips)}
-    positions = tuple(sorted({place[_where(clip)] for clip in chosen}))  # what is listed twice counts once
-    return Chosen(tuple(clips), positions, words, warning)
-
-
-def _where(clip: Clip) -> tuple[Path, float | None, float | None]:
+def _identity(clip: Clip) -> tuple[Path, float | None, float | None]:
     return clip.path, clip.start_s, clip.end_s

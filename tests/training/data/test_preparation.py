@@ -13,19 +13,18 @@ import soundfile
 from wavshap_lightning.corpora.manifest import read_manifest, save_manifest
 from wavshap_lightning.errors import AuditError, CorpusError, SettingError
 from wavshap_lightning.training.data import preparation
-from wavshap_lightning.training.data.preparation import CorpusSettings, list_clips, prepare_corpus
+from wavshap_lightning.training.data.datamodule import EmotionDataModule
+from wavshap_lightning.training.data.preparation import list_clips
 
 SAMPLE_RATE = 16_000
 
 
 @pytest.fixture
 def prepare(corpus, cache_folder):
-    """`(manifest=..., min_samples=400, **settings) -> PreparedCorpus`."""
+    """`(manifest=..., **settings) -> PreparedCorpus` as a datamodule makes it for the usual frames."""
 
-    def prepare(manifest=corpus, min_samples=400, **settings):
-        settings = CorpusSettings(name="manifest", root=str(manifest), **settings)
-        clips = list_clips(settings, cache_folder)
-        return prepare_corpus(settings, clips, cache_folder, min_samples=min_samples, sample_rate=SAMPLE_RATE)
+    def prepare(manifest=corpus, **settings):
+        return EmotionDataModule("manifest", str(manifest), cache_dir=str(cache_folder), **settings).prepared
 
     return prepare
 
@@ -43,7 +42,6 @@ def spoil(clip, waveform):
 
 def test_a_corpus_is_split_keyed_and_recorded(prepare, corpus):
     prepared = prepare()
-    assert prepared.labels == ("neutral", "happy", "sad")
     assert {part: len(clips) for part, clips in prepared.split.items()} == {
         "train": 12,
         "validation": 7,
@@ -58,10 +56,12 @@ def test_a_corpus_is_split_keyed_and_recorded(prepare, corpus):
     assert (record["fold"], record["clips"]["validation"]) == (0, 7)
 
 
-def test_labels_come_in_the_order_asked_for(prepare):
-    assert prepare(labels=["sad", "neutral"]).labels == ("sad", "neutral")
-    renamed = prepare(label_map={"sad": "low", "happy": "high", "neutral": None})
-    assert set(renamed.labels) == {"low", "high"}
+def test_labels_are_chosen_and_renamed(prepare):
+    def labels(prepared):
+        return {clip.label for clip in prepared.keyed}
+
+    assert labels(prepare(labels=["sad", "neutral"])) == {"sad", "neutral"}
+    assert labels(prepare(label_map={"sad": "low", "happy": "high", "neutral": None})) == {"low", "high"}
 
 
 def test_measuring_again_reads_nothing(prepare, monkeypatch):
@@ -158,16 +158,18 @@ def test_a_class_without_training_clips_is_an_error(prepare, copied):
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"name": "nobody"}, CorpusError, "corpus='nobody' must be one of ravdess"),
-        ({"name": "ravdess"}, SettingError, r"root=None: say where corpus='ravdess' lies.*--data\.root"),
-        ({"name": "ravdess", "root": "/nowhere"}, CorpusError, "there is no such folder"),
+        ({"corpus": "nobody"}, CorpusError, "corpus='nobody' must be one of ravdess"),
+        ({"corpus": "ravdess"}, SettingError, r"root=None: say where corpus='ravdess' lies.*--data\.root"),
+        ({"corpus": "ravdess", "root": "/nowhere"}, CorpusError, "there is no such folder"),
         ({"options": {"volume": 3}}, SettingError, "unexpected keyword argument 'volume'"),
         ({"options": {"num_speakers": 1}}, SettingError, "num_speakers=1 must be at least 3"),
     ],
 )
 def test_what_cannot_be_listed_is_told(tmp_path, settings, error, message):
     with pytest.raises(error, match=message):
-        list_clips(CorpusSettings(**settings), tmp_path)
+        list_clips(
+            **{"corpus": "planted", "root": None, "options": None, **settings}, cache_directory=tmp_path
+        )
 
 
 @pytest.mark.parametrize(
@@ -184,10 +186,10 @@ def test_a_protocol_that_does_not_fit_is_told(prepare, settings, message):
 
 def test_planted_speech_is_made_once_for_each_setting(tmp_path):
     options = {"num_speakers": 3, "clips_per_speaker_and_label": 1, "labels": ["neutral", "happy"]}
-    first = list_clips(CorpusSettings(options=options), tmp_path)
+    first = list_clips("planted", None, options, tmp_path)
     assert len(first) == 6
     written = {clip.path: clip.path.stat().st_mtime_ns for clip in first}
-    again = list_clips(CorpusSettings(options=options), tmp_path)
+    again = list_clips("planted", None, options, tmp_path)
     assert {clip.path: clip.path.stat().st_mtime_ns for clip in again} == written
-    other = list_clips(CorpusSettings(options={**options, "seed": 1}), tmp_path)
+    other = list_clips("planted", None, {**options, "seed": 1}, tmp_path)
     assert not {clip.path for clip in other} & written.keys()

@@ -10,8 +10,8 @@ import pytest
 
 from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.errors import CorpusError, SettingError
-from wavshap_lightning.training.corpus_run.selection import Wanted, choose_clips
-from wavshap_lightning.training.data.preparation import CorpusSettings, list_clips
+from wavshap_lightning.training.corpus_run.selection import select_clips
+from wavshap_lightning.training.data.preparation import list_clips
 
 OPTIONS = {
     "source": "folders",
@@ -34,7 +34,7 @@ def root(tmp_path_factory):
 
 
 def listed(root, cache, **options):
-    return list_clips(CorpusSettings("planted_in", root, {**OPTIONS, **options}), cache)
+    return list_clips("planted_in", root, {**OPTIONS, **options}, cache)
 
 
 def test_cues_are_planted_once_for_each_setting_and_what_is_left_out_is_said(root, tmp_path):
@@ -52,10 +52,10 @@ def test_cues_are_planted_once_for_each_setting_and_what_is_left_out_is_said(roo
 
 def test_the_clips_that_test_can_be_explained(root, tmp_path):
     with pytest.warns(UserWarning, match="left out"):
-        chosen = choose_clips(Wanted("planted-in", root, OPTIONS), {}, tmp_path)
+        chosen = select_clips("planted-in", root, OPTIONS, trained={}, cache_directory=tmp_path)
     explained = [chosen.clips[position] for position in chosen.positions]
     assert {clip.split for clip in explained} == {"test"}
-    assert chosen.words == "the test clips of planted-in (planted-in-folders-official, official)"
+    assert chosen.description == "the test clips of planted-in (planted-in-folders-official, official)"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_folder_already_made_is_known_and_can_be_read_as_a_manifest(root, tmp_
         SettingError, match=f"already made, corpus=manifest and root={re.escape(str(folder))}/man"
     ):
         listed(str(folder), tmp_path, source=None)
-    assert list_clips(CorpusSettings("manifest", f"{folder}/manifest.jsonl"), tmp_path) == made
+    assert list_clips("manifest", f"{folder}/manifest.jsonl", None, tmp_path) == made
     with pytest.raises(SettingError, match=r"source: ravdess$"):
         listed(root, tmp_path, source=None)
 

@@ -7,12 +7,13 @@ from collections import Counter
 import pytest
 import torch
 
-from wavshap_lightning.errors import CacheError, SettingError
+from wavshap_lightning.audio.frames import FrameGrid
+from wavshap_lightning.errors import AuditError, CacheError, SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.training.data import extraction as sharing
 from wavshap_lightning.training.data.cache import TensorCache
-from wavshap_lightning.training.data.dataset import StatisticsBatch, WaveformBatch
+from wavshap_lightning.training.data.dataset import ClipRequest, StatisticsBatch, WaveformBatch
 from wavshap_lightning.training.data.extraction import open_feature_cache
 
 POOLINGS = ("mean", "mean_std", "attentive")
@@ -213,9 +214,18 @@ def test_numbers_out_of_range_are_told(build_datamodule, settings, message):
         build_datamodule(**settings)
 
 
-def test_what_needs_a_setup_says_so(build_datamodule):
+def test_statistics_need_a_cache(build_datamodule):
     datamodule = build_datamodule()
-    with pytest.raises(SettingError, match=r"call setup\(\) first"):
+    assert isinstance(next(iter(datamodule.val_dataloader())), WaveformBatch)
+    with pytest.raises(SettingError, match="hand the datamodule and a frozen module to a Trainer"):
+        datamodule.statistics(datamodule.clips("validation"))
+
+
+def test_clips_are_audited_for_the_frames_of_the_model(write_corpus, tmp_path, build_datamodule):
+    corpus = write_corpus(tmp_path / "corpus")
+    datamodule = build_datamodule(root=str(corpus))
+    datamodule.match(FrameGrid((9000,), (320,), 16_000))
+    with pytest.raises(AuditError, match="too short"):
         datamodule.clips("train")
-    with pytest.raises(SettingError, match="hand the datamodule to a Trainer"):
-        datamodule._statistics([])
+    datamodule.match(FrameGrid((400,), (320,), 8_000))
+    assert datamodule.waveforms(datamodule.clips("train"))[[ClipRequest(0, 0)]].lengths <= 8_000 * 0.6

@@ -15,7 +15,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.training.callbacks import ReproducibleEpochs
-from wavshap_lightning.training.loggers import MetricsTable
+from wavshap_lightning.training.loggers import RunSettings, build_loggers
 from wavshap_lightning.training.monitoring import figures as watch_pages
 from wavshap_lightning.training.monitoring.monitor import ExplanationMonitor
 
@@ -55,7 +55,7 @@ def train(build_trainer, build_module, build_datamodule, tmp_path):
 
     def train(*callbacks, epochs=2, head=None, cache=True, folder="run", ckpt_path=None, **settings):
         diary = Diary()
-        settings = {"logger": MetricsTable(tmp_path / folder), **settings}
+        settings = {"logger": build_loggers(RunSettings(wandb="off"), tmp_path / folder)[0], **settings}
         trainer = build_trainer(
             callbacks=[ReproducibleEpochs(), *callbacks, diary], max_epochs=epochs, **settings
         )
@@ -204,7 +204,7 @@ def test_a_run_that_goes_on_has_the_same_clips_and_the_same_numbers(train, tmp_p
 
 def test_a_test_and_a_validation_are_explained_too(build_trainer, build_module, build_datamodule, tmp_path):
     monitor = build_monitor(clips=None, per_class=0, num_hardest=1, num_wrong=0)
-    trainer = build_trainer(callbacks=[monitor], logger=MetricsTable(tmp_path))
+    trainer = build_trainer(callbacks=[monitor], logger=build_loggers(RunSettings(wandb="off"), tmp_path)[0])
     module = build_module()
     trainer.validate(module, datamodule=build_datamodule(), verbose=False)
     (found,) = trainer.test(module, datamodule=build_datamodule(), verbose=False)
@@ -244,7 +244,11 @@ def test_a_logger_that_raises_is_told_and_the_folder_has_the_figure(train, tmp_p
     logger = TensorBoardLogger(tmp_path / "board")
     monkeypatch.setattr(TensorBoardLogger, "experiment", Refusing())
     with pytest.warns(UserWarning, match=r"its figure in TensorBoard: OSError: disk full"):
-        train(build_monitor(), logger=[MetricsTable(tmp_path / "run"), logger], epochs=1)
+        train(
+            build_monitor(),
+            logger=[build_loggers(RunSettings(wandb="off"), tmp_path / "run")[0], logger],
+            epochs=1,
+        )
     assert (tmp_path / "run/figures/epoch_000" / f"{ONE}.png").is_file()
 
 

@@ -1,4 +1,4 @@
-"""Which clips are explained: the part that tests the model, under the protocol it was trained with."""
+"""Clips that are explained: the test split of the protocol that the model was trained with."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import pytest
 from wavshap_lightning.corpora.manifest import read_manifest
 from wavshap_lightning.corpora.protocols import build_protocol
 from wavshap_lightning.errors import CorpusError, SettingError
-from wavshap_lightning.training.corpus_run import selection as corpus_choice
-from wavshap_lightning.training.corpus_run.selection import Wanted, choose_clips
+from wavshap_lightning.training.corpus_run.selection import select_clips
 
 
 @pytest.fixture
 def choose(corpus, tmp_path):
-    """`(trained={}, **wanted) -> Chosen` of the usual corpus."""
+    """`(trained={}, **wanted) -> ClipSelection` of the usual corpus."""
 
     def choose(trained=None, **wanted):
-        asked = Wanted(**{"name": "manifest", "root": str(corpus), "options": {}, **wanted})
-        return choose_clips(asked, trained or {}, tmp_path)
+        asked = {"corpus": "manifest", "root": str(corpus), "options": {}, **wanted}
+        return select_clips(**asked, trained=trained or {}, cache_directory=tmp_path)
 
     return choose
 
@@ -40,14 +39,14 @@ def test_without_a_protocol_of_the_model_the_corpus_has_its_own(choose):
     chosen = choose()
     assert {clip.speaker for clip in chosen_clips(chosen)} == {"di"}
     assert (len(chosen.clips), len(chosen.positions)) == (25, 6)
-    assert chosen.words == "the test clips of manifest (small-official, official)"
+    assert chosen.description == "the test clips of manifest (small-official, official)"
 
 
-@pytest.mark.parametrize("part", ["train", "validation", "test"])
-def test_the_protocol_and_fold_of_the_model_decide(choose, trained, part):
+@pytest.mark.parametrize("split_name", ["train", "validation", "test"])
+def test_the_protocol_and_fold_of_the_model_decide(choose, trained, split_name):
     record, split = trained
-    chosen = choose(record, part=part)
-    assert tuple(chosen_clips(chosen)) == getattr(split, part)
+    chosen = choose(record, split=split_name)
+    assert tuple(chosen_clips(chosen)) == getattr(split, split_name)
     assert not chosen.warning
 
 
@@ -65,29 +64,23 @@ def test_a_model_of_another_corpus_says_nothing_of_this_one(choose, trained):
 
 
 def test_everything(choose):
-    assert choose(part="all").positions == tuple(range(25))
+    assert choose(split="all").positions == tuple(range(25))
 
 
 def test_a_limit_is_drawn_class_by_class_in_the_order_of_the_corpus(choose):
-    chosen = choose(part="all", limit=6)
+    chosen = choose(split="all", limit=6)
     assert (
         sorted(clip.label for clip in chosen_clips(chosen)) == ["happy"] * 2 + ["neutral"] * 2 + ["sad"] * 2
     )
     assert list(chosen.positions) == sorted(chosen.positions)
     assert (
         chosen.positions
-        == choose(part="all", limit=6).positions
-        != choose(part="all", limit=6, seed=1).positions
+        == choose(split="all", limit=6).positions
+        != choose(split="all", limit=6, seed=1).positions
     )
     assert len(choose(limit=1).positions) == 1  # fewer than there are classes
     assert len(choose(limit=99).positions) == 6
-    assert chosen.words.startswith("6 of all clips")
-
-
-def test_what_is_listed_twice_is_explained_once(choose, corpus, monkeypatch):
-    clips = read_manifest(corpus)
-    monkeypatch.setattr(corpus_choice, "list_clips", lambda *_: [*clips, *clips[:3]])
-    assert len(choose(part="all").positions) == 25
+    assert chosen.description.startswith("6 of all clips")
 
 
 def test_clips_that_are_divided_otherwise_are_told(choose, corpus):
@@ -101,11 +94,11 @@ def test_clips_that_are_divided_otherwise_are_told(choose, corpus):
 @pytest.mark.parametrize(
     ("wanted", "error", "said"),
     [
-        ({"part": "exam"}, SettingError, "split='exam' must be one of train, validation, test, all"),
+        ({"split": "exam"}, SettingError, "split='exam' must be one of train, validation, test, all"),
         ({"limit": 0}, SettingError, "limit=0 must be at least 1"),
         ({"root": None}, SettingError, "root=None: say where corpus='manifest' lies"),
         ({"fold": 3}, CorpusError, "fold=3 must lie in"),
-        ({"name": "nowhere"}, CorpusError, "must be one of ravdess"),
+        ({"corpus": "nowhere"}, CorpusError, "must be one of ravdess"),
     ],
 )
 def test_what_cannot_be_is_refused(choose, wanted, error, said):
@@ -117,4 +110,4 @@ def test_a_part_without_clips_is_refused(choose, corpus):
     clips = read_manifest(corpus)
     protocol = build_protocol("leave-one-speaker-out", clips).without_validation()
     with pytest.raises(SettingError, match="split='validation': no clip of manifest is in it"):
-        choose({**protocol.to_dict(), "fold": 0}, part="validation")
+        choose({**protocol.to_dict(), "fold": 0}, split="validation")

@@ -19,12 +19,8 @@ from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 from wavshap_lightning.training.data import extraction as features
 from wavshap_lightning.training.data.cache import TensorCache
 from wavshap_lightning.training.data.dataset import read_waveform
-from wavshap_lightning.training.data.extraction import (
-    KeyedClip,
-    clip_key,
-    extract_features,
-    open_feature_cache,
-)
+from wavshap_lightning.training.data.extraction import extract_features, open_feature_cache
+from wavshap_lightning.training.data.preparation import KeyedClip, clip_key
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ import torch
 
 from wavshap_lightning.training.data import extraction as sharing
 from wavshap_lightning.training.data.cache import TensorCache
-from wavshap_lightning.training.data.extraction import KeyedClip, fill_cache
-from wavshap_lightning.training.data.preparation import CorpusSettings, list_clips
+from wavshap_lightning.training.data.extraction import fill_cache
+from wavshap_lightning.training.data.preparation import KeyedClip, list_clips
 
 
 @pytest.fixture
 def keyed(corpus, cache_folder):
-    clips = list_clips(CorpusSettings("manifest", str(corpus)), cache_folder)
+    clips = list_clips("manifest", str(corpus), None, cache_folder)
     return [KeyedClip(clip, clip.name, 0.5 + 0.01 * index) for index, clip in enumerate(clips)]
 
 
@@ -91,7 +91,7 @@ PROGRAM = """
     from wavshap_lightning.models.backbone import BackboneSettings
     from wavshap_lightning.training.data import extraction as sharing
     from wavshap_lightning.training.callbacks import default_callbacks
-    from wavshap_lightning.training.checkpoints import WholeCheckpoints
+    from wavshap_lightning.training.checkpoints import AtomicCheckpointIO
     from wavshap_lightning.training.data.datamodule import EmotionDataModule
     from wavshap_lightning.training.module import EmotionModule
     from wavshap_lightning.training.monitoring.monitor import ExplanationMonitor
@@ -109,7 +109,7 @@ PROGRAM = """
     module = EmotionModule(datamodule.labels, BackboneSettings(backbone))
     trainer = L.Trainer(
         accelerator="cpu", devices=2, strategy="ddp", max_epochs=2, logger=False, default_root_dir=folder,
-        num_sanity_val_steps=0, enable_model_summary=False, plugins=[WholeCheckpoints()],
+        num_sanity_val_steps=0, enable_model_summary=False, plugins=[AtomicCheckpointIO()],
         callbacks=[
             *default_callbacks(folder=Path(folder)),
             ExplanationMonitor(clips=["cy_happy_0"], num_draws=4, stages=("frames",)),

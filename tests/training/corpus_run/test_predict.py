@@ -1,0 +1,206 @@
+"""Explanations on Trainer.predict: each clip on one process, on one thread, and recorded when it is done."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from wavshap_lightning.audio.io import read_duration_s
+from wavshap_lightning.corpora.manifest import read_manifest
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.training.corpus_run.predict import (
+    COLUMNS,
+    ClipRecord,
+    ClipRecords,
+    CorpusRunData,
+    CorpusRunModule,
+    emotion_rows,
+    longest_first,
+)
+from wavshap_lightning.viz.report.summary import ClipShares, summarize
+
+SHARES = ClipShares(
+    "sad", ("happy", "sad"), {"thirds": {"start": 0.1, "middle": 0.2, "end": 0.7}}, (0.0, 1e3)
+)
+
+
+@pytest.fixture
+def records(tmp_path):
+    return ClipRecords(tmp_path)
+
+
+@pytest.fixture
+def written(records, tmp_path):
+    """The record of a clip called `a`, whose numbers are there."""
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.json").write_text("{}")
+    np.savez(tmp_path / "clips" / "a.npz", frames=np.zeros(3))
+    record = ClipRecord("key", {"clip": "a \udcff.wav"}, SHARES)
+    records.write("a", record)
+    return record
+
+
+def test_what_is_written_is_read(records, written):
+    assert records.read("a") == written
+    assert list(records.read("a").shares.parts["thirds"]) == ["start", "middle", "end"]
+    assert records.read("b") is None
+
+
+def test_a_clip_is_finished_if_its_key_is_the_same_and_its_numbers_are_there(records, written, tmp_path):
+    assert records.is_finished("a", "key")
+    assert not records.is_finished("a", "another")
+    assert not records.is_finished("b", "key")
+    arrays = tmp_path / "clips" / "a.npz"
+    arrays.write_bytes(arrays.read_bytes()[:-1])
+    assert not records.is_finished("a", "key")
+    (tmp_path / "clips" / "a.json").unlink()
+    assert not records.is_finished("a", "key")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"key": "key"}', b"\xff\xfe"])
+def test_what_is_no_record_is_none(records, written, tmp_path, content):
+    (tmp_path / "records" / "a.json").write_bytes(content)
+    assert records.read("a") is None
+
+
+def test_a_record_of_another_version_is_none(records, written, tmp_path):
+    path = tmp_path / "records" / "a.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "mood": "good"}))
+    assert records.read("a") is None
+
+
+def test_a_failure_is_never_finished(records, tmp_path):
+    records.write("a", ClipRecord("", {"status": "failed"}))
+    assert records.read("a").row == {"status": "failed"}
+    assert not records.is_finished("a", "")
+    records.remove("a")
+    records.remove("a")
+    assert records.read("a") is None
+
+
+def test_partly_written_files_are_removed_and_nothing_else(records, written, tmp_path):
+    draft = tmp_path / "clips" / ".0123.unfinished"
+    draft.write_bytes(b"num")
+    records.remove_unfinished()
+    assert not draft.exists()
+    assert records.is_finished("a", "key")
+
+
+@pytest.fixture(scope="module")
+def clips(corpus):
+    return read_manifest(corpus)
+
+
+@pytest.fixture
+def set_up(build_trainer):
+    """`(data, number, world_size, told) -> data` on one process, which is told what the first one found."""
+
+    def set_up(data, number, world_size, told):
+        trainer = build_trainer()
+        trainer._accelerator_connector.strategy = SimpleNamespace(
+            broadcast=lambda found: told if number else found,
+            global_rank=number,
+            is_global_zero=number == 0,
+            world_size=world_size,
+        )
+        data.trainer = trainer
+        data.setup("predict")
+        return data
+
+    return set_up
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+@pytest.mark.parametrize("num_pending", [0, 1, 5, 25])
+def test_every_pending_clip_falls_to_one_process(clips, set_up, world_size, num_pending):
+    pending = list(range(num_pending))
+    calls, told = [], []
+
+    def find_pending():
+        calls.append(1)
+        return pending
+
+    shares = []
+    for number in range(world_size):
+        data = set_up(CorpusRunData(clips, find_pending), number, world_size, told)
+        told = data.pending
+        shares.append(list(data.predict_dataloader()))
+    assert sorted(position for share in shares for position in share) == pending
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert len(calls) == 1  # the others are told
+
+
+def test_the_longest_come_first_and_what_cannot_be_read_last(clips, tmp_path):
+    clips = [*clips, replace(clips[0], path=tmp_path / "gone.wav"), replace(clips[1], start_s=0.1, end_s=5.0)]
+    order = longest_first(clips, range(len(clips)))
+    assert (order[0], order[-1]) == (26, 25)
+    seconds = [read_duration_s(clips[position].path) for position in order[1:-1]]
+    assert seconds == sorted(seconds, reverse=True)
+
+
+def test_it_needs_a_trainer(clips):
+    with pytest.raises(SettingError, match="trainer=None"):
+        CorpusRunData(clips, list).setup("predict")
+
+
+@pytest.fixture
+def build_step(build_module, build_trainer):
+    """`(explain, local_rank=0) -> predict_step` on a process of that number."""
+
+    def build_step(explain, local_rank=0):
+        module = CorpusRunModule(build_module().classifier, explain)
+        module.trainer = build_trainer()
+        module.trainer.strategy.local_rank = local_rank
+        return module.predict_step
+
+    return build_step
+
+
+def test_a_clip_is_explained_on_one_thread_with_gradients(build_step, threads):
+    def explain(position):
+        assert threads == [1]
+        weight = torch.ones(1, requires_grad=True)
+        (gradient,) = torch.autograd.grad((position * weight).sum(), weight)
+        return gradient.item()
+
+    with torch.inference_mode():
+        assert build_step(explain)(3) == 3.0
+    assert threads == [4]
+
+
+def test_a_process_that_was_left_alone_stops(build_step, monkeypatch):
+    """The first process may well outlive the shell that it was started from."""
+    steps = [build_step(lambda position: position, local_rank) for local_rank in (0, 1)]
+    assert [step(3) for step in steps] == [3, 3]
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert steps[0](3) == 3
+    with pytest.raises(SystemExit, match="is gone"):
+        steps[1](3)
+
+
+def clip(start, target="sad"):
+    thirds = {"start": start, "middle": 0.5 - start, "end": 0.5}
+    return ClipShares(target, ("happy", "sad"), {"thirds": thirds}, ())
+
+
+def test_a_row_a_part_with_its_interval():
+    heard = summarize([*[clip(0.1 * (1 + index % 3)) for index in range(6)], clip(0.25, "happy")])
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in emotion_rows(heard)]
+    assert [(row["target"], row["part"]) for row in rows] == [
+        (target, part) for target in ("happy", "sad") for part in ("start", "middle", "end")
+    ]
+    alone, first = rows[0], rows[3]
+    assert alone == {
+        "target": "happy", "clips": "1", "kind": "thirds", "part": "start",
+        "share": "0.25", "low": "", "high": "", "n": "1",
+    }  # fmt: skip
+    assert (first["share"], first["clips"], first["n"]) == ("0.2", "6", "6")
+    assert 0.1 < float(first["low"]) < 0.2 < float(first["high"]) < 0.3
+    (shares,) = heard[1].shares.values()
+    assert float(first["low"]) == round(float(shares.low[0]), 6)
