@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from typing import Literal, get_args
 
@@ -17,10 +16,8 @@ from torch import Tensor, nn
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.models.attention import (
-    convolve,
     relative_position_bias,
     relative_position_buckets,
-    steps_of,
     use_gated_attention,
     without_weight_norm,
 )
@@ -251,9 +248,9 @@ class SpeechBackbone(nn.Module):
                 f"{waveforms.shape[1]}; give each clip's own number of samples"
             )
         num_frames = self.num_frames(lengths)
-        with self.autocast(waveforms.device):
+        with self._autocast(waveforms.device):
             states = normalize_waveforms(waveforms, lengths) if self.normalize else waveforms
-            states = convolve(self.model, states[:, None], partial(self._normalize_first, lengths))
+            states = self._convolve(states, lengths)
         frames = states.transpose(1, 2).float()
         return frames * valid_mask(num_frames, frames.shape[1])[:, :, None]
 
@@ -279,9 +276,8 @@ class SpeechBackbone(nn.Module):
                 f"{frames.shape[1]}; give what num_frames(lengths) returns"
             )
         mask = valid_mask(num_frames, frames.shape[1])
-        with self.autocast(frames.device):
-            projected = self.project(frames) * mask[:, :, None]
-            layers = list(self.hidden_states(projected, self._layer_call(mask)))
+        with self._autocast(frames.device):
+            layers = self._hidden_states(frames, mask)
         return torch.stack([states.float() for states in layers], 1) * mask[:, None, :, None]
 
     def forward(
@@ -291,7 +287,7 @@ class SpeechBackbone(nn.Module):
         lengths = _full(waveforms) if lengths is None else lengths
         return self.encoder(self.frontend(waveforms, lengths), self.num_frames(lengths))
 
-    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
+    def _autocast(self, device: torch.device) -> AbstractContextManager[None]:
         """Autocast as `precision` says: what is set outside has no effect inside."""
         lowered = self.settings.precision == "bf16"
         if lowered and device.type == "cpu" and not _cpu_has_bf16():
@@ -302,37 +298,37 @@ class SpeechBackbone(nn.Module):
             )
         return torch.autocast(device.type, torch.bfloat16, enabled=lowered)
 
-    def _normalize_first(
-        self,
-        lengths: Int[Tensor, " batch"],
-        states: Float[Tensor, "batch channels steps"],
-        norm: nn.GroupNorm,
-    ) -> Tensor:
-        first = self.model.feature_extractor.conv_layers[0]
-        return valid_group_norm(states, steps_of(first.conv, lengths), norm)
+    def _convolve(
+        self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch channels time"]:
+        """Output of the convolutions, unmasked."""
+        first, *rest = self.model.feature_extractor.conv_layers
+        norm, states = getattr(first, "layer_norm", None), waveforms[:, None]
+        if isinstance(norm, nn.GroupNorm):  # over the whole clip: the padding must not count
+            kernel, stride = first.conv.kernel_size[0], first.conv.stride[0]
+            steps = (lengths - kernel).div(stride, rounding_mode="floor") + 1
+            states = first.activation(valid_group_norm(first.conv(states), steps, norm))
+        else:
+            states = first(states)
+        for convolution in rest:
+            states = convolution(states)
+        return states
 
-    def project(self, frames: Float[Tensor, "batch time channels"]) -> Float[Tensor, "batch time hidden"]:
-        """What the transformer is given; within `autocast`."""
-        projected = self.model.feature_projection(frames)
-        return projected[0] if isinstance(projected, tuple) else projected
-
-    def hidden_states(
-        self, projected: Float[Tensor, "batch time hidden"], run_layer: Callable[[nn.Module, Tensor], Tensor]
-    ) -> Iterator[Tensor]:
-        """The layers from the first to the last, `(batch, time, hidden)` each; within `autocast`.
-
-        Args:
-            projected: From `project`, zero in the padding.
-            run_layer: How a transformer layer is called.
-        """
+    def _hidden_states(self, frames: Float[Tensor, "batch time channels"], mask: Tensor) -> list[Tensor]:
+        """The layers from the first to the last, `(batch, time, hidden)` each."""
         encoder = self.model.encoder
+        projected = self.model.feature_projection(frames)
+        projected = projected[0] if isinstance(projected, tuple) else projected
+        projected = projected * mask[:, :, None]
         states = projected + encoder.pos_conv_embed(projected)
         states = states if self._normed_before else encoder.layer_norm(states)
-        yield (states := encoder.dropout(states))
+        layers = [encoder.dropout(states)]
+        run_layer = self._layer_call(mask)
         for layer in encoder.layers:
-            states = run_layer(layer, states)
-            last = layer is encoder.layers[-1] and self._norms_last
-            yield encoder.layer_norm(states) if last else states
+            layers.append(run_layer(layer, layers[-1]))
+        if self._norms_last:
+            layers[-1] = encoder.layer_norm(layers[-1])
+        return layers
 
     def _layer_call(self, mask: Tensor) -> Callable[[nn.Module, Tensor], Tensor]:
         """How one transformer layer of this family is called."""

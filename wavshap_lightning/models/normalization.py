@@ -7,8 +7,6 @@ Computed over each clip's own samples, a padded batch equals the clips one by on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -61,47 +59,6 @@ def valid_group_norm(
         for clip, length in zip(states, lengths.tolist(), strict=True)
     )
     return torch.cat([F.pad(clip, (0, states.shape[2] - clip.shape[2])) for clip in alone])
-
-
-@dataclass(frozen=True)
-class ChannelStatistics:
-    """What a group norm with one channel a group needs to know of a whole clip.
-
-    Args:
-        mean: Of each channel over all steps.
-        variance: Likewise, divided by the number of steps.
-    """
-
-    mean: Float[Tensor, "batch channels"]
-    variance: Float[Tensor, "batch channels"]
-
-    def normalize(
-        self, states: Float[Tensor, "batch channels time"], norm: nn.GroupNorm
-    ) -> Float[Tensor, "batch channels time"]:
-        """The model's group norm on some of the steps, as if all of them were there."""
-        scale = norm.weight * (self.variance + norm.eps).rsqrt().to(norm.weight)
-        return (states - self.mean.to(norm.weight)[:, :, None]) * scale[:, :, None] + norm.bias[:, None]
-
-
-def channel_statistics(
-    waveforms: Float[Tensor, "batch samples"], convolution: nn.Conv1d
-) -> ChannelStatistics:
-    """The statistics of what a convolution of one channel makes of waveforms, without running it.
-
-    With patches `p_t` of the waveform and a filter `w`, the channel is `w . p_t`: its mean is `w . mean(p)`,
-    its variance `w . cov(p) w`. The covariance is a few numbers, however long the clip is, and it can be
-    differentiated. In double precision, because a filter may take most of the variance away.
-    """
-    size, stride = convolution.kernel_size[0], convolution.stride[0]
-    patches = waveforms.double().unfold(1, size, stride)
-    middle = patches.mean(1, keepdim=True)
-    centred = patches - middle
-    covariance = centred.mT @ centred / patches.shape[1]
-    filters = convolution.weight[:, 0].double()
-    mean = middle[:, 0] @ filters.T
-    if convolution.bias is not None:
-        mean = mean + convolution.bias.double()
-    return ChannelStatistics(mean, ((filters @ covariance) * filters).sum(2))
 
 
 def _group_norm(states: Float[Tensor, "batch channels time"], norm: nn.GroupNorm) -> Tensor:
