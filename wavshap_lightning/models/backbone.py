@@ -30,10 +30,10 @@ from wavshap_lightning.models.pretrained import (
 
 
 def checked_depth(last_layer: int | None, num_layers: int) -> int:
-    """How many transformer layers are kept.
+    """Number of transformer layers that are kept.
 
     Args:
-        last_layer: As in [`BackboneSettings`][wavshap_lightning.models.backbone.BackboneSettings].
+        last_layer: The last layer to keep, 0 for the projected frames alone; None keeps all.
         num_layers: How many transformer layers there are.
 
     Raises:
@@ -52,7 +52,7 @@ def fingerprint_of(opened: PretrainedSpeechModel, depth: int, *, final_norm: boo
     Args:
         opened: The model, whole.
         depth: How many transformer layers are kept.
-        final_norm: As in [`BackboneSettings`][wavshap_lightning.models.backbone.BackboneSettings].
+        final_norm: Take the last layer after the model's final norm, where it has one.
     """
     config, own = opened.model.config, opened.fingerprint
     if depth < config.num_hidden_layers:
@@ -109,7 +109,7 @@ Precision = Literal["fp32", "bf16"]
 
 @dataclass(frozen=True)
 class BackboneSettings:
-    """Which backbone, and how it is run.
+    """Name of a backbone and the way it is run.
 
     Args:
         name: `"tiny"` (embedded), a folder, or a Hub name such as `"microsoft/wavlm-base-plus"`.
@@ -133,7 +133,7 @@ class BackboneSettings:
 
     @property
     def frozen(self) -> bool:
-        """Whether nothing of the backbone is trained, so that its layers may be cached."""
+        """True if nothing of the backbone is trained, so that its layers may be cached."""
         return not (self.unfreeze_layers or self.lora_rank)
 
 
@@ -147,12 +147,12 @@ class SpeechBackbone(nn.Module):
     Args:
         source: `"tiny"`, a folder, a Hub name, or a model already opened, which is taken over: frozen,
             and its attention replaced.
-        revision: As in [`BackboneSettings`][], like the arguments that follow.
-        precision: See there.
-        unfreeze_layers: See there.
-        lora_rank: See there.
-        final_norm: See there.
-        last_layer: See there.
+        revision: Hub commit; pin it for a result that lasts.
+        precision: `"fp32"`, or `"bf16"` for autocast (faster, features differ by about a per cent).
+        unfreeze_layers: Number of last transformer layers to train too; 0 keeps all frozen.
+        lora_rank: Rank of the trained adapters on the query and value projections; 0 adds none.
+        final_norm: Take the last layer after the model's final norm, where it has one.
+        last_layer: The last layer to keep, 0 for the projected frames alone; None keeps all.
 
     Raises:
         ModelError: If the model is missing, incomplete, of another kind, or has parts that mix
@@ -331,7 +331,7 @@ class SpeechBackbone(nn.Module):
         return layers
 
     def _layer_call(self, mask: Tensor) -> Callable[[nn.Module, Tensor], Tensor]:
-        """How one transformer layer of this family is called."""
+        """Function that calls one transformer layer of this family."""
         keys = None if bool(mask.all()) else mask
         if not len(self.model.encoder.layers):
             return lambda _layer, states: states  # all were cut off; none is called

@@ -50,7 +50,7 @@ class ClassifierRecord:
     Args:
         labels: The classes, in the order of the logits.
         sample_rate: Samples per second of its waveforms.
-        backbone: Which backbone, and how it is run.
+        backbone: Name of the backbone and the way it is run.
         backbone_fingerprint: SHA-256 of the backbone's weights and preprocessing.
         head: The head's shape.
         protocol: The split it was trained on, as `Protocol.to_dict()` gives it, with its fold.

@@ -48,29 +48,33 @@ class EmotionClassifier(nn.Module):
         self.head = EmotionHead(backbone.num_layers, backbone.hidden_size, len(labels), head)
 
     def export(self, folder: str | PathLike[str], **options: Any) -> Path:  # noqa: ANN401 - as there
-        """Write weights, record and a page for people.
+        """Write the weights, the record and the model card.
 
         Args:
             folder: Where to.
-            options: As in [`export_classifier`][wavshap_lightning.models.hub.export_classifier].
+            options: Title, license and the other arguments of
+                [`export_classifier`][wavshap_lightning.models.hub.export_classifier].
 
         Raises:
-            SettingError: As it says.
+            SettingError: If the folder holds something else or cannot be written, or the scores
+                cannot be read.
         """
         from wavshap_lightning.models.hub import export_classifier  # noqa: PLC0415 - it builds on this
 
         return export_classifier(self, folder, **options)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, **options: Any) -> str:  # noqa: ANN401
-        """The same to a repository on the Hub; returns the address of the commit.
+        """Export to a repository on the Hub; returns the address of the commit.
 
         Args:
             repo_id: `"user/name"`.
-            private: Whether a new repository can be seen by its owner alone.
-            options: As in [`push_classifier`][wavshap_lightning.models.hub.push_classifier].
+            private: Make a new repository visible to its owner alone.
+            options: Title, license and the other arguments of
+                [`push_classifier`][wavshap_lightning.models.hub.push_classifier].
 
         Raises:
-            WavshapError: As it says.
+            WavshapError: If the repository holds something else, the backbone is a local folder, or the Hub
+                refuses.
         """
         from wavshap_lightning.models.hub import push_classifier  # noqa: PLC0415 - it builds on this
 

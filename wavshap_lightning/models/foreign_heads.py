@@ -41,15 +41,15 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class OriginalHead:
-    """What is kept of the original model: its head, and what it said of a short sound.
+    """Head of the original model, and its logits of a short sound.
 
     Args:
-        weight: Of the two projections in one.
-        bias: Likewise.
+        weight: Weight of the two projections in one.
+        bias: Bias of the two projections in one.
         layer_scores: Weights of the layers before their softmax; None where the last layer is taken.
-        final_norm: Whether the weighted sum takes the last layer after the final norm.
-        sound: What was heard, of zero mean and unit variance.
-        logits: What was said of it.
+        final_norm: True if the weighted sum takes the last layer after the final norm.
+        sound: Waveform of zero mean and unit variance.
+        logits: Logits of the original model for this waveform.
     """
 
     weight: Float[Tensor, "classes hidden"]

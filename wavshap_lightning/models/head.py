@@ -25,7 +25,7 @@ class HeadSettings:
         hidden_size: Size of the hidden layer; 0 makes the head linear.
         dropout: Share of the pooled and hidden values dropped in training.
         frame_dropout: Share of the frames that attentive pooling does not see in training, others every time.
-            A few frames then do not suffice, so the head learns to hear all of the evidence.
+            A few frames then do not suffice, so the head learns to use all of the evidence.
     """
 
     layer: int | Literal["learned", "last"] = "learned"
@@ -40,7 +40,7 @@ class LayerMix(nn.Module):
 
     Args:
         num_layers: How many layers the backbone gives.
-        layer: As in [`HeadSettings`][].
+        layer: `"learned"`, `"last"`, or the number of one layer (0 is the projected frames).
 
     Raises:
         SettingError: If there is no such layer.
@@ -96,7 +96,7 @@ class EmotionHead(nn.Module):
 
     @property
     def statistic(self) -> Statistic:
-        """Which statistic of the layers determines the logits."""
+        """Statistic of the layers that determines the logits."""
         return self.pooling.statistic
 
     def forward(

@@ -357,7 +357,7 @@ def export_classifier(
         classifier: What to export.
         folder: Where to; it is made, or holds an earlier export, which is replaced.
         title: What to call it; the folder's name if None.
-        scores: How good it is: a `test.json`, or its content; what the classifier knows itself if None.
+        scores: A `test.json`, or its content; the scores that the classifier carries if None.
         licence: The Hub's short name of the licence, such as `"cc-by-nc-sa-4.0"`; unstated if None.
         backbone: Where others find the very same backbone, by its name on the Hub; as it was opened if None.
         place: What its page says to open; the folder's name if None.
@@ -399,11 +399,11 @@ def push_classifier(
     Args:
         classifier: What to publish.
         repo_id: `"user/name"`.
-        private: Whether a new repository can be seen by its owner alone; an existing one stays as it is.
+        private: Make a new repository visible to its owner alone; an existing one stays as it is.
         title: What to call it; the repository's name if None.
-        scores: As in [`export_classifier`][], like `licence` and `backbone`.
-        licence: See there.
-        backbone: See there.
+        scores: A `test.json`, or its content; the scores that the classifier carries if None.
+        licence: The Hub's short name of the license, such as `"cc-by-nc-sa-4.0"`; unstated if None.
+        backbone: Name on the Hub under which others find the same backbone; as it was opened if None.
         message: The commit's.
         api: How the Hub is reached; the login of `hf auth login` if None.
 
@@ -495,7 +495,7 @@ def _check_repository(repo_id: str, names: list[str]) -> None:
 
 
 def _check_names(what: str, names: set[str], remedy: str) -> None:
-    """Whether there is nothing, or an earlier export and nothing else."""
+    """Refuse a place that holds anything but an earlier export."""
     others = sorted(names - {*NAMES, *OF_THE_HUB})
     if not others and names - {*OF_THE_HUB} and RECORD_NAME not in names:
         others = sorted(names - {*OF_THE_HUB})

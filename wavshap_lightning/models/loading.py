@@ -1,4 +1,4 @@
-"""The epochs of a run of which a checkpoint was kept."""
+"""Opening any model as a classifier, and finding the checkpoints that a run kept."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _number(checkpoint: Path) -> int:
 
 
 def _content(folder: Path) -> str:
-    """What is in a folder, as the end of a sentence."""
+    """Content of a folder, as the end of a sentence."""
     folds = sorted(path.parents[1] for path in folder.glob(f"fold_*/{BEST}"))
     if folds:
         return f"with {len(folds)} folds of a cross-validation; choose one, such as {folds[0]}"
@@ -118,7 +118,7 @@ def _content(folder: Path) -> str:
 
 
 def _may_be_on_hub(name: str) -> bool:
-    """Whether it looks like `user/name`, and not like a path whose beginning is there.
+    """True for a name like `user/name` that is no path whose first folder exists.
 
     Only a few models of the Hub's first days have no user, and none of them opens here.
     """
@@ -145,11 +145,11 @@ def _open_from_hub(name: str, revision: str | None) -> EmotionClassifier:
 
 
 ALL = "all"
+# Copies of the checkpoint of some epoch; used only where that epoch has no other.
 ALIASES = frozenset({"best", "last"})
-"""Checkpoints that are of some epoch too, and taken where that epoch has no other."""
 
+# Names of the checkpoints kept during training; a second one of the same epoch is numbered.
 KEPT = re.compile(r"epoch_\d+(-v\d+)?")
-"""Names of the checkpoints that were kept on the way; a second one of an epoch is numbered."""
 
 REMEDY = "keep more of them with --run.keep_every 10 of train.py"
 

@@ -83,7 +83,7 @@ VARIANCE_FLOOR = 1e-6  # keeps the gradient of the square root finite where a cl
 
 
 class Pooling(Protocol):
-    """What the head asks of a pooling."""
+    """Interface that the head uses of a pooling."""
 
     statistic: Statistic
     output_size: int
@@ -113,13 +113,13 @@ class MeanPooling(nn.Module):
     def forward(
         self, frames: Float[Tensor, "batch time hidden"], mask: Bool[Tensor, "batch time"]
     ) -> Float[Tensor, "batch pooled"]:
-        """See [`Pooling`][]."""
+        """Pool the mixed frames inside the mask."""
         return _weighted_mean(frames, _uniform(mask))
 
     def pool_statistics(
         self, statistics: LayerStatistics, weights: Float[Tensor, " layer"]
     ) -> Float[Tensor, "batch pooled"]:
-        """See [`Pooling`][]."""
+        """Pool the statistics of the layers, mixed with these weights."""
         return mix_mean(statistics, weights)
 
 
@@ -135,19 +135,19 @@ class MeanStdPooling(nn.Module):
     def forward(
         self, frames: Float[Tensor, "batch time hidden"], mask: Bool[Tensor, "batch time"]
     ) -> Float[Tensor, "batch pooled"]:
-        """See [`Pooling`][]."""
+        """Pool the mixed frames inside the mask."""
         return _mean_and_deviation(frames, _uniform(mask))
 
     def pool_statistics(
         self, statistics: LayerStatistics, weights: Float[Tensor, " layer"]
     ) -> Float[Tensor, "batch pooled"]:
-        """See [`Pooling`][]."""
+        """Pool the statistics of the layers, mixed with these weights."""
         deviation = (mix_variance(statistics, weights) + VARIANCE_FLOOR).sqrt()
         return torch.cat([mix_mean(statistics, weights), deviation], 1)
 
 
 class AttentivePooling(nn.Module):
-    """How frames depart from their clip's mean, averaged under learned weights over time.
+    """Departures of the frames from their clip's mean, averaged under learned weights over time.
 
     Several queries score each frame beside the clip's mean and standard deviation, so that a voice that is
     high throughout is told from one that rises. The vector holds the clip's mean, then for each query the
@@ -177,7 +177,7 @@ class AttentivePooling(nn.Module):
     def forward(
         self, frames: Float[Tensor, "batch time hidden"], mask: Bool[Tensor, "batch time"]
     ) -> Float[Tensor, "batch pooled"]:
-        """See [`Pooling`][]."""
+        """Pool the mixed frames inside the mask."""
         of_clip = _mean_and_deviation(frames, _uniform(mask))
         mean = of_clip[:, : frames.shape[2]]
         departures = frames - mean[:, None]
@@ -189,7 +189,7 @@ class AttentivePooling(nn.Module):
     def pool_statistics(
         self, statistics: LayerStatistics, weights: Float[Tensor, " layer"]
     ) -> Float[Tensor, "batch pooled"]:
-        """See [`Pooling`][]."""
+        """Pool the statistics of the layers, mixed with these weights."""
         raise NotImplementedError("attentive pooling needs the frames themselves, no statistic will do")
 
 

@@ -114,7 +114,7 @@ class Source:
         return self.read(lambda: self._json(file))
 
     def file(self, file: str) -> Path | None:
-        """Where one of its files lies on this machine, after fetching it; None where it has none.
+        """Local path of one of its files, fetched if needed; None where it has none.
 
         Raises:
             ModelError: If it is not there, or nobody can tell.
@@ -132,12 +132,12 @@ class Source:
         return None if config is None else config.parent.name  # so the cache of the Hub is laid out
 
     def is_kept(self, file: str) -> bool:
-        """Whether one of its files was fetched before."""
+        """True if one of its files was fetched before."""
         kept = self.read(lambda: try_to_load_from_cache(self.name, file, revision=self.revision))
         return isinstance(kept, str)
 
     def read(self, load: Callable[[], Read]) -> Read:
-        """What `load` gives.
+        """Call `load` and translate its failure into a `ModelError`.
 
         Raises:
             ModelError: If it fails, with the reason and what to do.
@@ -173,7 +173,7 @@ class Source:
 
 
 def is_unused(key: str) -> bool:
-    """Whether no forward pass reads the weight of this name."""
+    """True for the name of a weight that no forward pass reads."""
     return key.rpartition(".")[2] in UNUSED_KEYS
 
 
@@ -207,8 +207,8 @@ def _reason(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+# Weights, configuration and model card; transformers opens it too.
 TINY_FOLDER = Path(__file__).parent / "embedded" / "tiny"
-"""Weights, configuration and model card; transformers opens it too."""
 
 
 def tiny_config() -> WavLMConfig:
@@ -272,7 +272,7 @@ class PretrainedSpeechModel:
         model: WavLM, HuBERT or wav2vec2, without a task head.
         name: `"tiny"`, a folder, or a Hub name.
         revision: The Hub commit asked for.
-        normalize: Whether each waveform is scaled to zero mean and unit variance first.
+        normalize: True if each waveform is scaled to zero mean and unit variance first.
         sample_rate: Samples per second it was trained on.
     """
 

@@ -1,4 +1,4 @@
-"""Where a classifier comes from: how its corpus was split, with which libraries, and how good it was."""
+"""Provenance of a classifier: the split of its corpus, the versions of its libraries, its scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CROSS_VALIDATED = ("uar", "uar_low", "uar_high", "resampled", "wa", "macro_f1")
 
 @dataclass(frozen=True)
 class TrainingProvenance:
-    """Where a classifier comes from, in plain JSON types; empty where nobody knows.
+    """Provenance of a classifier, in plain JSON types; empty where it is unknown.
 
     Args:
         protocol: The split it was trained on, as `Protocol.to_dict()` gives it, with its fold.
