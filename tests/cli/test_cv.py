@@ -58,6 +58,7 @@ def cut_off(flags, run_main, monkeypatch, capsys):
     return Path(folder)
 
 
+@pytest.mark.slow
 def test_finished_folds_are_kept_and_the_end_is_that_of_a_straight_run(cut_off, flags, monkeypatch):
     trained, setup = [], EmotionModule.setup
     monkeypatch.setattr(
@@ -78,6 +79,7 @@ def test_finished_folds_are_kept_and_the_end_is_that_of_a_straight_run(cut_off, 
         assert tables[0] == tables[1]
 
 
+@pytest.mark.slow
 def test_with_all_folds_finished_nothing_is_run(flags, monkeypatch, capsys):
     main(flags("cv", *LEAVE_ONE_OUT, epochs=1))
     home = "runs/demo/version_0"
@@ -88,6 +90,7 @@ def test_with_all_folds_finished_nothing_is_run(flags, monkeypatch, capsys):
     assert f"{home}/cv.json and cv.csv" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_folds_of_other_settings_are_not_mixed(cut_off, flags, run_main, capsys):
     more = ("--folder", cut_off, "--model.head.dropout", 0.4)
     run_main(flags("cv", *LEAVE_ONE_OUT, *more), code=EXIT_USAGE)

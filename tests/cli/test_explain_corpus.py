@@ -106,6 +106,7 @@ def test_what_each_emotion_is_heard_from(straight, read_csv):
     assert int(row["n"]) == int(row["clips"]) == targets.count(target)
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_does(straight, corpus, checkpoint, out):
     """Each clip is explained once, by one of them."""
     arguments = (*asked(corpus, out), "--devices", "2", "--strategy", "ddp")
@@ -137,6 +138,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(straight, corpus, checkpoint, out, quick, explained):
     """Two clips are finished; of the third the arrays lie there, and numbers that were never named."""
     done = run_apart(["-c", textwrap.dedent(KILLED)], "corpus", checkpoint, *asked(corpus, out))
@@ -159,6 +161,7 @@ def test_the_same_command_does_nothing_twice(straight, quick, explained, out, ca
     assert files_of(out) == files_of(straight)
 
 
+@pytest.mark.slow
 def test_what_is_damaged_is_done_again(straight, quick, explained, out):
     assert quick() == 1
     explained.clear()
@@ -171,6 +174,7 @@ def test_what_is_damaged_is_done_again(straight, quick, explained, out):
     assert files_of(out) == files_of(straight)
 
 
+@pytest.mark.slow
 def test_what_was_explained_of_other_content_is_done_again(
     run_explain, checkpoint, other_checkpoint, corpus, tmp_path, out, explained
 ):
@@ -243,6 +247,7 @@ def test_a_clip_that_does_not_fit_is_a_row(quick, out, monkeypatch, read_csv):
     assert all("does not hold a single draw" in row["reason"] for row in rows[:5])
 
 
+@pytest.mark.slow
 def test_a_clip_that_fails_later_leaves_nothing_of_before(quick, out, monkeypatch):
     assert quick("--report=false", "--figures=true") == 1
     assert (out / "clips" / "clip 0.png").is_file()

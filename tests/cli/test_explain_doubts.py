@@ -95,6 +95,7 @@ def test_a_scorecard_of_clips_is_a_table_a_picture_and_verdicts(score, clip, out
     assert "broken.wav" in printed.err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_methods")
 def test_a_second_head_is_asked_how_far_maps_agree(score, clip, checkpoint, out, read_csv):
     assert score(clip, "--others", checkpoint) == 0
@@ -106,6 +107,7 @@ def test_a_second_head_is_asked_how_far_maps_agree(score, clip, checkpoint, out,
     assert float(agreed["gradient_shap"]) == pytest.approx(1)  # it is the same head
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_methods")
 def test_a_scorecard_of_labels_takes_them_from_the_manifest(score, clip, out, tmp_path, capsys):
     assert score(clip, "--target", "label") == 2

@@ -16,6 +16,7 @@ from wavshap_lightning.training.module import EmotionModule
 pytestmark = pytest.mark.usefixtures("surroundings")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(flags, run_program, weights):
     program = """
         import os, signal, sys

@@ -21,6 +21,8 @@ from pretraining.utterances import NUM_FRAMES
 
 from wavshap_lightning.training.loggers import RunSettings, build_loggers
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = CorpusSettings(seed=0, num_utterances=6)
 RECIPE = Recipe(seed=0, num_steps=4, batch_size=4, steps_per_epoch=2)
 

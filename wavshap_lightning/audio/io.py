@@ -203,7 +203,7 @@ def _decode(sound: soundfile.SoundFile, first: int, last: int) -> Float32[np.nda
         raise _truncated(f"ends after {ended_s:.3f} of the {promised_s:.3f} s its header promises")
     samples = samples[..., skipped:]
     _check_finite(samples, first, sound.samplerate)
-    waveform = librosa.to_mono(samples)
+    waveform = samples if samples.ndim == 1 else samples.mean(axis=0)
     _check_peak(waveform, MAX_PEAK)
     return np.clip(waveform, -1.0, 1.0)
 

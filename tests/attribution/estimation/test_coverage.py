@@ -16,6 +16,7 @@ TARGET = Target("log_odds", (1,))
 FRAMES = summed(1, name="frames", smooth_variance=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_draws", "kind"), [(16, "declared"), (64, "declared"), (64, "distribution")])
 def test_intervals_cover_what_they_promise(num_draws, kind, network, frames, by_frame, request):
     baselines = request.getfixturevalue(kind)

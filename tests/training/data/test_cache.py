@@ -154,6 +154,7 @@ def test_a_kill_while_writing_leaves_nothing_half_readable(tmp_path):
     assert torch.equal(TensorCache(tmp_path).read("key")["x"], torch.ones(3))
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_folder(tmp_path):
     program = """
         import sys

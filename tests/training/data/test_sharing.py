@@ -127,6 +127,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # here for its weights alone
 def test_two_processes_train_as_one(
     tmp_path, corpus, backbone_folder, build_module, build_datamodule, build_trainer

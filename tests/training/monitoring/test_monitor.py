@@ -144,6 +144,7 @@ def test_a_run_leaves_figures_sounds_numbers_and_all_epochs(train, tmp_path):
     assert {row["label"] for row in rows if row["scope"] == "class"} == {"neutral", "happy", "sad"}
 
 
+@pytest.mark.slow
 def test_every_number_is_a_curve_that_other_callbacks_can_watch(train, tmp_path):
     best = ModelCheckpoint(tmp_path / "best", monitor="explain/drift/first", mode="min")
     early = EarlyStopping("explain/share/speech", mode="min", patience=1, check_on_train_epoch_end=False)
@@ -179,6 +180,7 @@ def test_only_some_epochs_are_explained_and_layers_in_all(train, tmp_path):
     assert [row["epoch"] for row in rows if row["label"] == "sad" and row["scope"] == "class"] == list("0123")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 @pytest.mark.usefixtures("draw_nothing")
 def test_a_run_that_goes_on_has_the_same_clips_and_the_same_numbers(train, tmp_path):
@@ -317,6 +319,7 @@ def test_a_clip_that_is_not_there_is_told_with_an_example(train):
         train(build_monitor(clips=["nobody"]), epochs=1)
 
 
+@pytest.mark.slow
 def test_the_folder_is_that_of_the_first_logger(train, tmp_path):
     logger = CSVLogger(tmp_path / "csv")
     train(build_monitor(), logger=logger, epochs=1)

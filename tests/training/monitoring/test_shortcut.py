@@ -123,6 +123,7 @@ def no_pages(monkeypatch):
     monkeypatch.setattr("wavshap_lightning.training.monitoring.monitor.log_epoch_pages", lambda *_: None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_a_training_that_learns_a_tone_in_the_silence_sets_it_off(tmp_path, cache_dir):
     with pytest.warns(UserWarning, match=r"shortcut alarm: UAR is .* speak for happy \("):
@@ -132,6 +133,7 @@ def test_a_training_that_learns_a_tone_in_the_silence_sets_it_off(tmp_path, cach
     assert edges(rows, "happy", "12") > edges(rows, "sad", "12") + 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_the_same_training_without_the_tone_does_not(tmp_path, cache_dir):
     trainer, rows = train(tmp_path, cache_dir)

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.viz.clip_view import ClipView
@@ -15,6 +16,7 @@ from wavshap_lightning.viz.report import build_report
 MOST_BYTES = 60e6
 
 
+@pytest.mark.slow
 def test_two_hundred_clips_stay_small_and_responsive(open_page, clips, waveform):
     three_seconds = [longer(clip, waveform, 4) for clip in clips[:3]]
     many = [replace(three_seconds[place % 3], name=f"clip {place:03}.wav") for place in range(200)]
