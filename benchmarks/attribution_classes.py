@@ -25,7 +25,7 @@ from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.targets import Target, every_class
 
 DRAWS = {"waveform": 4, "layers": 64}
-BARS = {"waveform": 5.0, "layers": 4.5}
+BARS = {"waveform": 5.0, "layers": 1.5}
 TARGETS = {"one class": TARGET, "all classes": every_class(len(LABELS))}
 
 

@@ -1,5 +1,6 @@
 """The counts that hold the package to its budget."""
 
+from pathlib import Path
 from textwrap import dedent
 
 import house
@@ -94,3 +95,34 @@ def test_records_and_vague_docstrings_are_found(checkout):
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 5), (0.9, 9), (0.91, 10), (1.0, 10), (0.01, 1)])
 def test_a_percentile_is_the_smallest_value_no_smaller_than_that_share(share, expected):
     assert house.percentile([*range(10, 0, -1)], share) == expected
+
+
+# The package itself
+
+ROOT = Path(__file__).parents[1]
+MOST_MODULES, MOST_FILES = 150, 15
+
+# Short modules with a single importer, each with the reason why it is a file of its own.
+SHORT = {
+    "wavshap_lightning.corpora.msp_podcast": "the loader of one corpus, like its siblings",
+    "wavshap_lightning.evaluation.controls": "maps that are independent of the model, used from Python too",
+}
+
+
+@pytest.fixture(scope="module")
+def package():
+    return house.read_modules(ROOT)
+
+
+def test_the_package_keeps_to_its_budget(package):
+    assert sum(not module.is_package for module in package.values()) <= MOST_MODULES
+    assert max(house.files_per_folder(package).values()) <= MOST_FILES
+
+
+def test_short_modules_have_a_reason(package):
+    assert house.small_modules(package).keys() <= SHORT.keys()
+
+
+@pytest.mark.xfail(strict=True, reason="a classifier exports itself, and an export restores a classifier")
+def test_no_module_imports_itself_by_way_of_others(package):
+    assert house.import_cycles(house.imports_of(package)) == []

@@ -65,8 +65,8 @@ def test_the_demo_logs_figures_sounds_table_and_curves(watched_run, read_csv):
         assert {name for name in drawn if not name.endswith("_predicted")} == set(probes)
     assert {path.stem for path in (run / "sounds").iterdir()} > set(probes)
     rows = read_csv(run / "metrics.csv")
-    assert all(float(row["explain/share/speech"]) <= 1 for row in rows[:2])
-    assert float(rows[2]["explain_test/reliability"]) <= 1
+    assert all(float(row["explain/share/speech"]) <= 1 for row in rows if row["explain/share/speech"])
+    assert float(rows[-1]["explain_test/reliability"]) <= 1
     scopes = {(row["part"], row["scope"]) for row in read_csv(run / "explanations.csv")}
     assert scopes == {
         (part, scope) for part in ("validation", "test") for scope in ("clip", "class", "epoch")

@@ -79,9 +79,9 @@ def open_huggingface(name: str, revision: str | None = None) -> EmotionClassifie
     source = Source(name, revision, "model")
     config = source.config()
     labels = _labels(source, config)
-    original = _read_head(source, config)
-    backbone = SpeechBackbone(name, revision=source.commit(), final_norm=original.final_norm)
-    with torch.random.fork_rng(devices=[]):  # the head is drawn before it is filled
+    with torch.random.fork_rng(devices=[]):  # weights are drawn before they are loaded
+        original = _read_head(source, config)
+        backbone = SpeechBackbone(name, revision=source.commit(), final_norm=original.final_norm)
         classifier = EmotionClassifier(backbone, labels, _head_settings(original)).eval()
     _take_over(original, classifier.head)
     _check_logits(source, original, classifier)
