@@ -119,6 +119,10 @@ def test_the_package_keeps_to_its_budget(package):
     assert max(house.files_per_folder(package).values()) <= MOST_FILES
 
 
+def test_docstrings_name_what_they_describe(package):
+    assert house.vague_docstrings(package) == []
+
+
 def test_short_modules_have_a_reason(package):
     assert house.small_modules(package).keys() <= SHORT.keys()
 

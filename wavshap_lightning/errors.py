@@ -1,4 +1,4 @@
-"""What can go wrong, as one small family.
+"""Errors of the package, with one root class.
 
 Every message names the value (`name=value`), what is required, and what to do. Catch
 [`WavshapError`][wavshap_lightning.errors.WavshapError] to catch them all.

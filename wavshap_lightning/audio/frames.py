@@ -15,7 +15,7 @@ from wavshap_lightning.errors import SettingError
 
 @dataclass(frozen=True)
 class FrameGrid:
-    """Where the frames of a stack of unpadded strided convolutions lie in time.
+    """Positions in time of the frames of a stack of unpadded strided convolutions.
 
     WavLM Base, for example: hop 320 samples, receptive field 400 samples, so one second at
     16 kHz holds 49 frames and the first is centred at 12.5 ms.
@@ -66,13 +66,13 @@ class FrameGrid:
         return max(0, (num_samples - self.receptive_field_samples) // self.hop_samples + 1)
 
     def start_s(self, num_frames: int) -> Float[np.ndarray, " num_frames"]:
-        """Where each frame's receptive field begins, in seconds."""
+        """Start of each frame's receptive field, in seconds."""
         return np.arange(num_frames) * self.hop_samples / self.sample_rate
 
     def end_s(self, num_frames: int) -> Float[np.ndarray, " num_frames"]:
-        """Where each frame's receptive field ends, in seconds."""
+        """End of each frame's receptive field, in seconds."""
         return self.start_s(num_frames) + self.receptive_field_samples / self.sample_rate
 
     def center_s(self, num_frames: int) -> Float[np.ndarray, " num_frames"]:
-        """Where each frame is centred, in seconds."""
+        """Center of each frame, in seconds."""
         return (self.start_s(num_frames) + self.end_s(num_frames)) / 2

@@ -48,7 +48,7 @@ SUMMARY_EVERY_S = 2.0
 
 @dataclass
 class Output:
-    """What is written about clips, and where.
+    """Files to write about the clips.
 
     Args:
         out: Folder of the output.

@@ -99,7 +99,7 @@ def observe(
     edit: Edit,
     sample_rate: int,
 ) -> tuple[float, ...]:
-    """What the score loses when one span after the other is edited; any number of maps is held against it.
+    """Loss of the score when one span after the other is edited; comparable with any number of maps.
 
     Args:
         score: The explained score of a waveform of any length.
@@ -137,7 +137,7 @@ SHORTEST_SAMPLES = 2 * STFT_SIZE
 
 @dataclass(frozen=True)
 class EditedSpans:
-    """What edits of the spans of a clip did to the score.
+    """Effects of editing the spans of a clip on the score.
 
     Args:
         spans: Who owns which frame.

@@ -28,7 +28,7 @@ INPUTS_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """What removing and keeping the frames with the largest attributions does to the score, over chance.
+    """Effect of removing and keeping the frames with the largest attributions, relative to a random order.
 
     Both are in the unit of the score, minus the same for frames in a random order. Attributions that say
     nothing have 0 in both on average.
@@ -83,16 +83,16 @@ def lost_by(
     *,
     shares: Sequence[float] = SHARES,
 ) -> Float64[Tensor, "two orders"]:
-    """Without the frames that come first in each order, and with only them, minus the score, on average.
+    """Mean change of the score without the first frames of each order, and with only them.
 
     Only differences between orders mean anything: the score of the clip itself is not taken in.
 
     Args:
-        score: As in [`faithfulness`][], like `frames`, `fills` and `shares`.
-        frames: See there.
+        score: The explained score of frames.
+        frames: Frames of the clip.
         orders: Orders of the frames.
-        fills: See there.
-        shares: See there.
+        fills: Frames that replace what is removed.
+        shares: Shares of the frames that are removed or kept.
     """
     counts = sorted({max(1, ceil(share * len(frames))) for share in shares})
     top = torch.stack([_first_of(order, count) for order in orders for count in counts]).to(frames.device)
@@ -102,7 +102,7 @@ def lost_by(
 
 
 def over_chance(lost: Float64[Tensor, " two"], by_chance: Float64[Tensor, " two"]) -> Faithfulness:
-    """What is lost in an order, minus the same in a random one: the score of the clip cancels."""
+    """Loss in an order minus the loss in a random one; the score of the clip cancels."""
     removed, kept = (lost - by_chance).tolist()
     return Faithfulness(removed, kept)
 
@@ -133,7 +133,7 @@ FILLS = ("noise", "mean")
 
 @dataclass(frozen=True)
 class Proof:
-    """What is needed to try an explanation of frames.
+    """Frames of a clip, their fills, and the rest of the classifier, to test explanations of frames.
 
     Args:
         frames: The clip's.
@@ -259,7 +259,7 @@ def removal_curves(
 
 
 def removed_first(order: Tensor, step: int, steps: int) -> Bool[Tensor, " time"]:
-    """Which units are gone after some of all equal steps of an order."""
+    """Mask of the units that are removed after some of all equal steps of an order."""
     gone = torch.zeros(len(order), dtype=torch.bool)
     gone[order[: round(step * len(order) / steps)].cpu()] = True
     return gone
@@ -271,7 +271,7 @@ CHANGED = 0.5
 
 @dataclass(frozen=True)
 class Perturbations:
-    """What some changes of a clip did to the score; any number of explanations can be held against it.
+    """Effects of some changes of a clip on the score; comparable with any number of explanations.
 
     Args:
         changed: Which units each one replaced.
@@ -341,7 +341,7 @@ SURE = 1e-12
 
 @dataclass(frozen=True)
 class MaskedSound:
-    """What became of a decision when only the mask was kept, and when only it was removed.
+    """Effect on the decision of keeping only the mask, and of removing only it.
 
     Of one clip; over clips, take means. With `p` the probability of the explained class, `p(m)` of the clip
     with only the mask kept, `p(-m)` with it removed:

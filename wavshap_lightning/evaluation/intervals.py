@@ -21,7 +21,7 @@ FEWEST_SPEAKERS = 5
 
 @dataclass(frozen=True)
 class Units:
-    """What is resampled, with all clips that belong to it.
+    """Resampling units, each with all of its clips.
 
     Args:
         kind: Clips, or their speakers.
@@ -117,7 +117,7 @@ def interval(
 
 
 def _tail(count: int) -> float:
-    """Which share of the resampled means lies below the interval."""
+    """Share of the resampled means that lies below the interval."""
     if count < 2:
         return (1 - LEVEL) / 2
     farther = stats.t.ppf((1 + LEVEL) / 2, count - 1) * np.sqrt(count / (count - 1))

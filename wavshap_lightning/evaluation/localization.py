@@ -55,7 +55,7 @@ def localise(values: Units, inside: Inside) -> Localisation:
 
 
 def inside_spans(centers_s: Float[np.ndarray, " units"], spans: Sequence[Span]) -> Inside:
-    """Which units are centred in one of some spans of time.
+    """Mask of the units whose center lies in one of some spans of time.
 
     >>> inside_spans(np.array([0.1, 0.2, 0.3]), [Span(0.15, 0.3)])
     tensor([False,  True, False])

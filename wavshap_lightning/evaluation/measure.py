@@ -47,7 +47,7 @@ Frames = Float[Tensor, " time"]
 
 @dataclass(frozen=True)
 class Trials:
-    """What maps of a clip are held against.
+    """Measurements that all maps of a clip share.
 
     Args:
         proof: The clip's frames, and the classifier to ask.
@@ -142,7 +142,7 @@ def usual_methods(seed: int = 0) -> dict[str, ExplainSettings]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured.
+    """Methods, target and settings of a scorecard.
 
     Args:
         methods: By name, how each explains; along the path from the frames.
@@ -177,7 +177,7 @@ class Plan:
             _check_method(name, settings)
 
     def doubted(self, num_clips: int) -> frozenset[int]:
-        """Which clips are explained again: as many as `sanity_clips`, spread evenly.
+        """Clips that are explained again: as many as `sanity_clips`, evenly spaced.
 
         >>> sorted(Plan(sanity_clips=3).doubted(7))
         [0, 3, 6]
@@ -236,7 +236,7 @@ def measure(
     Args:
         classifier: The one to explain.
         clips: Which; localisation is measured on those with evidence.
-        plan: What is measured.
+        plan: Methods, target and settings of a scorecard.
 
     Raises:
         AudioError: If a clip cannot be read.
@@ -274,9 +274,9 @@ def measure_clip(
     """Every metric of every method and control on one clip.
 
     Args:
-        classifier: As in [`measure`][], like `clip` and `plan`.
-        clip: See there.
-        plan: See there.
+        classifier: The classifier that is explained.
+        clip: The clip.
+        plan: Methods, target and settings.
         index: The clip's number, which its random numbers depend on.
         advance: Called after every explanation.
         doubted: Whether it is asked on what maps depend, too.
@@ -308,7 +308,7 @@ def measure_clip(
 
 @dataclass(frozen=True)
 class _Question:
-    """What methods are asked.
+    """Input that all methods explain.
 
     Args:
         classifier: Whose decision is explained.

@@ -125,7 +125,7 @@ ExplainWith = Callable[[EmotionClassifier, str], Frames]
 
 @dataclass(frozen=True)
 class Doubts:
-    """What is changed to find out on what the maps of a clip depend.
+    """Changes that show what the maps of a clip depend on.
 
     Args:
         classifier: The one that is explained.

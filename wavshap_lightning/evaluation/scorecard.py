@@ -118,7 +118,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Scorecard:
-    """What became of a comparison.
+    """Result of a comparison of methods.
 
     Args:
         metrics: Those for which there is any value, in order.
@@ -145,7 +145,7 @@ class Scorecard:
 
     @property
     def note(self) -> str:
-        """What is to be known of the resampling, in words for people; empty where nothing is."""
+        """Note on the resampling; empty if there is none."""
         found = [*self.estimates.values(), *self.differences.values()]
         if all(one.resampled == self.units.kind for one in found if one.num_clips):
             return self.units.note
@@ -297,7 +297,7 @@ SAME_MAP = 0.5
 
 
 def verdict(card: Scorecard, method: str) -> str:
-    """What there is to say of one method.
+    """Conclusions about one method.
 
     First whether its maps are resolved, and whether they depend on what was learned and on the class, which
     is no matter of being better than others; then, for each group of metrics that decides anything, what it
@@ -361,7 +361,7 @@ def _resolution(card: Scorecard, method: str) -> str:
 
 
 def _sanity(card: Scorecard, method: str) -> list[str]:
-    """Whether maps depend on what they should, where that was measured on clips enough."""
+    """Conclusions on the dependence of maps, where enough clips were measured."""
     redrawn, other = (card.estimates.get((method, name)) for name in ("all_redrawn", "other_class"))
     words = []
     if redrawn is not None and redrawn.num_clips >= FEWEST_CLIPS:

@@ -34,7 +34,7 @@ def correlation(first: Float[Tensor, " units"], second: Float[Tensor, " units"])
 
 
 def reliability(values: Float[Tensor, " units"], stderr: Float[Tensor, " units"]) -> float:
-    """What part of the scatter of the attributions is not the estimator's chance.
+    """Share of the variance of the attributions that is not Monte Carlo noise.
 
     `1 - mean(SE^2) / var(values)`, not below 0: the correlation to be expected between two runs with other
     draws. NaN where the attributions are constant or an error is not known yet.

@@ -59,14 +59,14 @@ def explain_by_family(
 
     Args:
         explainer: The classifier, and all other settings.
-        clip: As in [`Explainer.explain`][wavshap_lightning.explainer.explainer.Explainer.explain].
-        target: See there; one.
-        families: Which, at least two.
-        recordings: For those that consist of recordings.
+        clip: A file, a clip of a corpus, a waveform, or an open recording.
+        target: A label, `"predicted"` or a margin; a single target.
+        families: Names of at least two families.
+        recordings: Baselines of the families that consist of recordings.
 
     Raises:
         SettingError: If there are fewer than two, or one is unknown.
-        WavshapError: As there.
+        WavshapError: If the clip cannot be explained.
     """
     if len({*families}) < 2:
         raise SettingError(f"families={list(families)} must name two different families at least")
@@ -104,7 +104,7 @@ def family_agreement(explanations: Mapping[str, Explanation]) -> dict[tuple[str,
 
 
 def summarise(explanation: Explanation, target: str) -> dict[str, float]:
-    """What there is to say of one target, by name.
+    """Numbers that summarize one target, by name.
 
     `probability`, `score` and `baseline_score` of the target; for each path `gap/PATH` (relative, before the
     correction) and `draws/PATH`; of the frames `reliability`, `entropy` (1: spread evenly, 0: all in one) and

@@ -1,1 +1,1 @@
-"""Where sound, model and attribution meet: a classifier and a clip in, an explanation out."""
+"""From a classifier and a clip to an explanation."""

@@ -207,7 +207,7 @@ def run_baseline_checks(clip: OpenClip, target: Target) -> BaselineChecks:
 
 
 def _is_gain_invariant(classifier: EmotionClassifier) -> bool:
-    """Whether a clip gives the same frames at every level, so that a path from silence is ill-posed."""
+    """Tell if a clip gives the same frames at every level, so that a path from silence is ill-posed."""
     norm = getattr(classifier.backbone.model.config, "feat_extract_norm", None)
     return norm == "group" or classifier.backbone.normalize
 

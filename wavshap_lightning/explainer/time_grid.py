@@ -1,4 +1,4 @@
-"""Where units lie in time and frequency."""
+"""Positions of units in time and frequency."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ class TimeGrid:
     sample_rate: int
 
     def start_s(self) -> Float[np.ndarray, " units"]:
-        """Where each begins, in seconds."""
+        """Start of each unit, in seconds."""
         return (np.arange(self.count) * self.hop_samples + self.first_sample) / self.sample_rate
 
     def end_s(self) -> Float[np.ndarray, " units"]:
-        """Where each ends, in seconds."""
+        """End of each unit, in seconds."""
         return self.start_s() + self.size_samples / self.sample_rate
 
     def center_s(self) -> Float[np.ndarray, " units"]:
-        """Where each is centred, in seconds."""
+        """Center of each unit, in seconds."""
         return (self.start_s() + self.end_s()) / 2
 
 
 def times_of(grid: FrameGrid, num_samples: int) -> dict[str, TimeGrid]:
-    """Where units lie in time, by path, and `"stft"` for the columns of `band_frame`.
+    """Positions of units in time, by stage, and of the columns of `band_frame` as `"stft"`.
 
     A frame of the paths that begin at frames or layers spans what the backbone sees in it; one of the
     waveform's path spans the backbone's hop, from the first sample on, the last one perhaps cut short.
@@ -105,7 +105,7 @@ def frame_level_db(waveform: Float[Tensor, " samples"], grid: FrameGrid) -> Floa
 def segment_membership(
     times: TimeGrid, segments: Sequence[Sequence[float]]
 ) -> Float[Tensor, "segments_and_rest units"]:
-    """Which unit counts for which segment, by where it is centred; what is in none counts for the last row.
+    """Membership of units in segments, by their centers; units in no segment belong to the last row.
 
     Each unit belongs to one row, so that sums are conserved.
 

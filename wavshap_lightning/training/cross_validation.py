@@ -30,7 +30,7 @@ FILE_NAME = "fold.json"
 
 @dataclass(frozen=True)
 class FoldResult:
-    """What one fold's best checkpoint said of the fold's test clips.
+    """Predictions of a fold's best checkpoint for the fold's test clips.
 
     Args:
         fold: Which fold.
@@ -286,7 +286,7 @@ SHOWN_SCORES = {"uar": "UAR", "wa": "WA", "macro_f1": "macro F1", "ece": "ECE"}
 
 @dataclass(frozen=True)
 class Report:
-    """What a classifier made of one part of a split.
+    """Scores of a classifier on one split.
 
     Args:
         part: `validation` or `test`.

@@ -24,7 +24,7 @@ ALMOST_CERTAIN = 1.0 - 2.0**-24  # torchmetrics would give a certainty of one a 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier said of some clips, in the order of their positions.
+    """Predictions of a classifier for some clips, in the order of their positions.
 
     Args:
         logits: One row a clip.
@@ -81,7 +81,7 @@ class PredictionLog(Metric):
         return logits[chosen], labels[chosen], positions[chosen]
 
     def predictions(self) -> Predictions:
-        """What `compute` gives, as a record; torchmetrics would squeeze a single clip."""
+        """Result of `compute` as a record; torchmetrics would squeeze a single clip."""
         logits, labels, positions = self.compute()
         return Predictions(logits, labels.reshape(-1), positions.reshape(-1))
 

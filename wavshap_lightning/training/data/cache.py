@@ -133,7 +133,7 @@ class _Shard:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the bytes are those the name promises."""
+    """Tell if the bytes have the digest in the name."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == path.stem
 

@@ -26,7 +26,7 @@ Transform = Callable[..., Any]
 
 
 class ClipRequest(NamedTuple):
-    """Which clip a sampler asks for, and the seed of whatever is drawn for it.
+    """Clip that a sampler requests, and the random seed for it.
 
     Args:
         position: Where it stands in the dataset.

@@ -1,4 +1,4 @@
-"""Which clips go together, in which order: a pure function of seed, epoch and rank."""
+"""Order and batches of clips, a pure function of seed, epoch and rank."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an epoch of explanations may cost, and what is left of it."""
+"""Budget of an epoch of explanations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEAST_DRAWING = 0.25
 
 @dataclass(frozen=True)
 class Budget:
-    """What an epoch may cost at most.
+    """Largest cost of an epoch.
 
     Args:
         num_draws: Gradient evaluations for each clip and view.
@@ -47,7 +47,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class ClipAllowance:
-    """What one clip may cost.
+    """Largest cost of one clip.
 
     Args:
         num_draws: Gradient evaluations for each view, at most.
@@ -59,7 +59,7 @@ class ClipAllowance:
 
 
 class Allowance:
-    """What is left of an epoch's budget.
+    """Rest of an epoch's budget.
 
     Args:
         budget: Of the epoch.

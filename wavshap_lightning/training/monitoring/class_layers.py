@@ -1,4 +1,4 @@
-"""What each class is heard from, layer by layer and neuron by neuron, over all clips of a part."""
+"""Attributions of each class to layers and neurons, over all clips of a split."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _own(logits: Tensor, labels: Tensor, score: TargetKind) -> Float[Tensor, " r
 
 @dataclass(frozen=True)
 class _Asked:
-    """Which scores, at which alphas."""
+    """Scores to differentiate, and the alphas at which they are."""
 
     labels: Int[Tensor, " clips"]
     alphas: Float[Tensor, "clips draws"]
@@ -118,7 +118,7 @@ def _pooled(
 
 
 def _between(reference: _Mixed, mixed: _Mixed, alpha: Tensor) -> Float[Tensor, "clips draws pooled"]:
-    """What the head pools at each alpha between each baseline and each clip."""
+    """Pooled features at each alpha between each baseline and each clip."""
     mean = torch.lerp(reference.mean[None], mixed.mean[:, None], alpha)
     if mixed.variance is None or reference.variance is None:
         return mean

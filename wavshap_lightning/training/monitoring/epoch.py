@@ -42,7 +42,7 @@ AVERAGED = ("gap/", "reliability", "entropy", "share/", "drift/", "comprehensive
 
 @dataclass
 class Tally:
-    """What has come in so far.
+    """Results of an epoch so far.
 
     Args:
         clip_rows: One for each clip and target.
@@ -115,14 +115,14 @@ class WatchSettings:
 
     Args:
         explain: How to explain.
-        budget: What an epoch may cost.
-        per_class: See there, like the rest.
-        num_hardest: See there.
-        num_wrong: See there.
-        clips: See there.
-        faithfulness: See there.
-        all_layers: See there.
-        num_top: See there.
+        budget: Largest cost of an epoch.
+        per_class: Probe clips drawn for each class.
+        num_hardest: Clips with the lowest probability of their label, chosen in every epoch.
+        num_wrong: Wrongly classified clips, chosen in every epoch.
+        clips: Names of the probe clips; None to draw them.
+        faithfulness: Measure comprehensiveness and sufficiency.
+        all_layers: Attribute the class scores of all clips to layers.
+        num_top: Frames that are marked in figures.
     """
 
     explain: ExplainSettings
@@ -154,7 +154,7 @@ class Moment:
 
     @property
     def folder(self) -> str:
-        """Where its figures lie."""
+        """Folder of its figures."""
         return f"epoch_{self.epoch:03d}" if self.training else self.part
 
     @property
@@ -170,7 +170,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch has to do with.
+    """Context of one monitored epoch.
 
     Args:
         moment: When it is.

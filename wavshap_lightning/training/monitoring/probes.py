@@ -142,7 +142,7 @@ class Watched:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in one clip in one epoch.
+    """Explanation of one probe clip in one epoch.
 
     Args:
         watched: The clip.
@@ -166,7 +166,7 @@ class Found:
 
     @property
     def label(self) -> str:
-        """What the clip was annotated as."""
+        """Annotated class of the clip."""
         return self.watched.clip.label
 
     @property

@@ -56,7 +56,7 @@ class Glance:
 
     @property
     def has_learned(self) -> bool:
-        """Whether recall has risen."""
+        """Tell if recall has risen."""
         return self.uar >= self.chance + ABOVE_CHANCE
 
 

@@ -1,4 +1,4 @@
-"""What a monitor remembers from epoch to epoch, and from run to resumed run."""
+"""State of a monitor that is kept between epochs and when a run is resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wavshap_lightning.training.monitoring.shortcut_alarm import Glance, OffSpee
 
 @dataclass
 class WatchMemory:
-    """Which clips are watched, what was found in them first and last, and how the shares went.
+    """Probe clips, their first and last explanations, and the course of the shares.
 
     Args:
         probes: By part of the split, the content keys of the clips and why each was chosen.
@@ -31,7 +31,7 @@ class WatchMemory:
 
     @property
     def epochs(self) -> list[int]:
-        """Which were explained."""
+        """Probes that were explained."""
         return [glance.epoch for glance in self.glances]
 
     def probes_of(self, part: str, keys: Sequence[str]) -> list[Probe] | None:

@@ -1,4 +1,4 @@
-"""Where explanations go while a model learns: the run's folder, W&B, TensorBoard."""
+"""Output of the monitor: the run's folder, W&B and TensorBoard."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_TOLD = 5
 
 
 class Notes:
-    """What went wrong in one epoch of explanations.
+    """Errors of one epoch of explanations.
 
     Watching must not stop what is watched, so whatever is raised is written down here instead of being passed
     on; nothing is left untold.
@@ -158,7 +158,7 @@ class ExplanationLog:
                 self._for_wandb[key] = wandb.Image(image, caption=caption)
 
     def sound(self, name: str, waveform: Float[Tensor, " samples"], sample_rate: int) -> None:
-        """What is heard; the same in every epoch, so once is enough."""
+        """Write the sound of a clip once; it is the same in every epoch."""
         if self.folder is not None:
             with self.notes.instead_of_raising(f"{name}, its sound"):
                 path = self.folder / SOUNDS / f"{name}.wav"
