@@ -12,13 +12,16 @@ from typing import Any
 from latex2mathml.converter import convert
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-MARKER = "<!-- results -->"
+RESULTS, TUTORIAL = "<!-- results -->", "<!-- tutorial -->"
 FORMULA = re.compile(r"\\\((.+?)\\\)(?=</span>)|\\\[(.+?)\\\](?=</div>)", re.DOTALL)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:  # noqa: ANN401 - what mkdocs passes
-    """Replace the marker of a page with one table a benchmark."""
-    return markdown.replace(MARKER, results_tables(BENCHMARKS)) if MARKER in markdown else markdown
+    """Insert the tables of measured results and the code of the tutorial where a page has their marker."""
+    if RESULTS in markdown:
+        markdown = markdown.replace(RESULTS, results_tables(BENCHMARKS))
+    code = (Path(__file__).parent / "tutorial.py").read_text(encoding="utf-8")
+    return markdown.replace(TUTORIAL, f"```python\n{code}```")
 
 
 def on_page_content(html: str, **_: Any) -> str:  # noqa: ANN401 - what mkdocs passes
@@ -40,7 +43,11 @@ def results_tables(folder: Path) -> str:
     Raises:
         ValueError: If there is no report.
     """
-    reports = sorted(path for path in folder.glob("results/*.json") if not path.stem.endswith("-quick"))
+    reports = sorted(
+        p
+        for p in folder.glob("results/*.json")
+        if "measurements" in p.read_text("utf-8") and "-quick" not in p.stem
+    )
     if not reports:
         raise ValueError(f"{folder / 'results'} holds no report; run a script of benchmarks/ first")
     return "\n\n".join(_table(path, folder / f"{path.stem}.py") for path in reports)

@@ -92,8 +92,8 @@ def words(found: Mapping[str, OffSpeech], uar: float) -> str:
     )
     return (
         f"shortcut alarm: UAR is {uar:.2f}, but part of it may come from the recordings and not from the "
-        f"voices. Pauses and edges of clips speak for {classes}; look at the figures of these clips, and "
-        "listen to their pauses"
+        f"voices. Pauses and edges of clips hold evidence for {classes}; look at the figures of these clips, "
+        "and listen to their pauses"
     )
 
 
