@@ -126,7 +126,7 @@ def no_pages(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_a_training_that_learns_a_tone_in_the_silence_sets_it_off(tmp_path, cache_dir):
-    with pytest.warns(UserWarning, match=r"shortcut alarm: UAR is .* speak for happy \("):
+    with pytest.warns(UserWarning, match=r"shortcut alarm: UAR is .* hold evidence for happy \("):
         trainer, rows = train(tmp_path, cache_dir, shortcut="happy")
     assert trainer.callback_metrics["explain/shortcut_alarm"] == 1
     assert trainer.callback_metrics["val/uar"] > 0.6
