@@ -39,6 +39,8 @@ def hover(page, time_s, height, row=None):
     if row is not None:
         (low, high), (foot, top) = place["y"][row]["range"], place["y"][row]["domain"]
         share = 1 - (foot + (height - low) / (high - low) * (top - foot))
+    page.mouse.move(0, 0)  # the words of the point before are gone first
+    page.wait_for_selector(".hovertext", state="detached")
     page.mouse.move(x + 1, place["top"] + share * place["height"] + 1)
     page.mouse.move(x, place["top"] + share * place["height"])
     page.wait_for_selector(".hovertext")
