@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,7 @@ def test_an_interrupted_run_ends_where_the_other_one_does(corpus, whole_run, tmp
 
 def test_the_loss_is_written_down_every_epoch(whole_run):
     folder, _ = whole_run
-    rows = (folder / "metrics.csv").read_text().splitlines()
-    assert "train/total" in rows[0]
-    assert "val/total" in rows[0]
-    assert len(rows) == 3
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name in ("train/total", "val/total"):  # Lightning's table has them in rows of their own
+        assert len([row for row in rows if row[name]]) == 2
