@@ -63,7 +63,7 @@ def test_what_explains_a_clip_loads_nothing_that_only_an_option_asks_for():
         "wandb",
         "torchmetrics",
         "numba",
-        "scipy.signal",  # scipy.stats is left out: some versions of transformers import it through scikit-learn
+        "scipy.signal",  # not scipy.stats, which some versions of transformers import
         "pandas",
         "matplotlib.pyplot",
     )
