@@ -222,7 +222,7 @@ class TestBadFiles:
             (
                 "a.m4a",
                 b"....ftypM4A ",
-                r"'\.m4a' must be wav, flac, .* or aif; convert .* ffmpeg -i a.m4a a.wav",
+                r"'\.m4a' must be one of \.wav, \.flac, .*\.aif; convert .* ffmpeg -i a.m4a a.wav",
             ),
             ("a.raw", b"0123", r"suffix='\.raw' must be"),
             ("README", b"text", "suffix='' must be"),

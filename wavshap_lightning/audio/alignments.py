@@ -4,66 +4,83 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from math import inf
+from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
 
 from praatio import textgrid
-from praatio.data_classes.textgrid_tier import TextgridTier
 from praatio.utilities.constants import INTERVAL_TIER
 from praatio.utilities.errors import PraatioException
 
+from wavshap_lightning.audio.segments import Segment
 from wavshap_lightning.errors import AudioError
 
 SUFFIXES = (".TextGrid", ".ctm", ".csv", ".tsv")
 WORD_TIERS = ("words", "word")
 COMMENT = ";;"
 
-TEXT_COLUMNS = ("text", "word", "label", "token", "name", "segment", "phone")
-START_COLUMNS = ("start_s", "start", "start_time", "begin", "onset", "from", "xmin", "tmin")
-END_COLUMNS = ("end_s", "end", "end_time", "stop", "offset", "to", "xmax", "tmax")
-DURATION_COLUMNS = ("duration_s", "duration", "dur")
+COLUMNS = {
+    "text": ("text", "word", "label", "token", "name", "segment", "phone"),
+    "start_s": ("start_s", "start", "start_time", "begin", "onset", "from", "xmin", "tmin"),
+    "end_s": ("end_s", "end", "end_time", "stop", "offset", "to", "xmax", "tmax"),
+    "duration_s": ("duration_s", "duration", "dur"),
+}
+"""Names of the columns of a table, the first of them that is there before the others."""
+
+OVERLAP_SLACK_S = 0.02
+"""Ends are rounded; more than this is two people at a time, or a mistake."""
 
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error, PraatioException)
 """What readers raise of files that are something else."""
 
 
-class Labelled(NamedTuple):
-    """A row of an alignment as it stands in the file.
+def read_segments(path: str | Path, *, tier: str = "", recording: str = "") -> list[Segment]:
+    """The words of an alignment, in order and apart from one another; those without text are left out.
+
+    Ends that overlap the next beginning by rounding are cut.
 
     Args:
-        text: What is said.
-        start_s: Where it begins, in seconds.
-        end_s: Where it ends.
-    """
-
-    text: str
-    start_s: float
-    end_s: float
-
-
-def read_rows(path: Path, tier: str, recording: str) -> list[Labelled]:
-    """The rows of an alignment, unchecked.
-
-    Args:
-        path: A file with one of `SUFFIXES`.
-        tier: Of a TextGrid.
-        recording: Of a CTM.
+        path: A TextGrid (long or short), a CTM, or a CSV with columns such as `text,start_s,end_s`.
+        tier: Of a TextGrid; that named words or word, else the first of intervals, if empty.
+        recording: Of a CTM that holds several.
 
     Raises:
-        AudioError: If the file cannot be read, or there is no such tier or recording.
+        AudioError: If the file cannot be read, a time is out of order, words overlap, or there is none.
     """
+    path = Path(path).expanduser()
+    rows = [row for row in _read_rows(path, tier, recording) if row.text]
+    if not rows:
+        raise AudioError(f"segments={path} holds no word; export it again, or leave it out")
+    for row in rows:
+        if not 0 <= row.start_s < row.end_s < inf:  # true of NaN as well
+            raise AudioError(
+                f"segments={path}: {row.text!r} from {row.start_s:g} to {row.end_s:g} s must begin at 0 or "
+                "later and end after that; correct it"
+            )
+    rows.sort(key=attrgetter("start_s"))
+    for before, after in pairwise(rows):
+        if before.end_s > after.start_s + OVERLAP_SLACK_S or before.start_s == after.start_s:
+            raise AudioError(
+                f"segments={path}: {before.text!r} ({before.start_s:g}-{before.end_s:g} s) and "
+                f"{after.text!r} ({after.start_s:g}-{after.end_s:g} s) overlap, and no moment may count "
+                "twice; give one speaker's words"
+            )
+    apart = [replace(row, end_s=min(row.end_s, after.start_s)) for row, after in pairwise(rows)]
+    return [*apart, rows[-1]]
+
+
+def _read_rows(path: Path, tier: str, recording: str) -> list[Segment]:
+    """The rows of an alignment as they stand in the file."""
     suffix = path.suffix.lower()
     if suffix not in map(str.lower, SUFFIXES):
         raise AudioError(f"segments={path}: suffix={path.suffix!r} must be one of {', '.join(SUFFIXES)}")
     try:
-        match suffix:
-            case ".textgrid":
-                return _read_textgrid(path, tier)
-            case ".ctm":
-                return _read_ctm(path, recording)
-            case _:
-                return _read_table(path)
+        if suffix == ".textgrid":
+            return _read_textgrid(path, tier)
+        text = path.read_bytes().decode("utf-8-sig")
+        return _read_ctm(path, text, recording) if suffix == ".ctm" else _read_table(text)
     except UNREADABLE as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise AudioError(
@@ -71,29 +88,24 @@ def read_rows(path: Path, tier: str, recording: str) -> list[Labelled]:
         ) from error
 
 
-def _read_textgrid(path: Path, tier: str) -> list[Labelled]:
+def _read_textgrid(path: Path, tier: str) -> list[Segment]:
     path.read_bytes()  # the library names no reason where a file is missing
     grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False, reportingMode="silence")
-    found: Mapping[str, TextgridTier] = {name: grid.getTier(name) for name in grid.tierNames}
-    chosen = found[_chosen_tier(path, found, tier)]
-    return [Labelled(entry.label, float(entry.start), float(entry.end)) for entry in chosen.entries]
-
-
-def _chosen_tier(path: Path, found: Mapping[str, TextgridTier], asked: str) -> str:
-    intervals = [name for name, tier in found.items() if tier.tierType == INTERVAL_TIER]
-    if not intervals or (asked and asked not in intervals):
+    intervals = [name for name in grid.tierNames if grid.getTier(name).tierType == INTERVAL_TIER]
+    if not intervals or tier not in ("", *intervals):
         raise AudioError(
-            f"segments={path}: tier={asked!r} is no tier of intervals there; it has "
+            f"segments={path}: tier={tier!r} is no tier of intervals there; it has "
             f"{', '.join(map(repr, intervals)) or 'none'}"
         )
-    return asked or next((name for name in intervals if name.strip().lower() in WORD_TIERS), intervals[0])
+    of_words = [name for name in intervals if name.strip().lower() in WORD_TIERS]
+    chosen = grid.getTier(tier or [*of_words, *intervals][0])
+    return [Segment(entry.label.strip(), float(entry.start), float(entry.end)) for entry in chosen.entries]
 
 
-def _read_ctm(path: Path, recording: str) -> list[Labelled]:
+def _read_ctm(path: Path, text: str, recording: str) -> list[Segment]:
     """Lines of `recording channel start duration word`, in seconds; what follows is left out."""
-    rows = [
-        line.split() for line in _text(path).splitlines() if line.strip() and not line.startswith(COMMENT)
-    ]
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(COMMENT)]
+    rows = [line.split() for line in lines]
     short = next((row for row in rows if len(row) < 5), None)
     if short is not None:
         raise ValueError(f"the line {' '.join(short)!r} must be: recording channel start duration word")
@@ -103,37 +115,25 @@ def _read_ctm(path: Path, recording: str) -> list[Labelled]:
             f"segments={path} holds {len(recordings)} recordings and none named {recording!r}; found "
             f"{', '.join(recordings[:5])}"
         )
-    wanted = recording if len(recordings) > 1 else None
     return [
-        Labelled(word, float(start), float(start) + float(duration))
+        Segment(word, float(start), float(start) + float(duration))
         for name, _, start, duration, word, *_ in rows
-        if wanted in (None, name)
+        if name == recording or len(recordings) == 1
     ]
 
 
-def _read_table(path: Path) -> list[Labelled]:
-    text = _text(path)
-    header = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=header.count)
-    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
-    names = {name.strip().lower(): name for name in (rows[0] if rows else {}) if name}
-    start, end = _column(names, START_COLUMNS), _column(names, END_COLUMNS)
-    duration, words = _column(names, DURATION_COLUMNS), _column(names, TEXT_COLUMNS)
-    if start is None or (end is None and duration is None) or words is None:
-        raise ValueError(f"columns={list(names)} must hold text, start_s and end_s")
-    return [
-        Labelled(
-            (row[words] or "").strip(),
-            float(row[start]),
-            float(row[end]) if end is not None else float(row[start]) + float(row[str(duration)]),
+def _read_table(text: str) -> list[Segment]:
+    delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
+    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    given = {name.strip().lower(): name for name in table.fieldnames or ()}
+    column = {field: given[name] for field, names in COLUMNS.items() for name in names[::-1] if name in given}
+    if not ({"text", "start_s"} <= column.keys() and column.keys() & {"end_s", "duration_s"}):
+        raise ValueError(f"columns={list(given)} must hold text, start_s and end_s")
+    segments = []
+    for row in table:
+        start_s = float(row[column["start_s"]])
+        end_s = (
+            float(row[column["end_s"]]) if "end_s" in column else start_s + float(row[column["duration_s"]])
         )
-        for row in rows
-    ]
-
-
-def _column(found: Mapping[str, str], known: Sequence[str]) -> str | None:
-    return next((found[name] for name in known if name in found), None)
-
-
-def _text(path: Path) -> str:
-    return path.read_bytes().decode("utf-8-sig")
+        segments.append(Segment((row[column["text"]] or "").strip(), start_s, end_s))
+    return segments

@@ -1,6 +1,6 @@
-"""Reading and writing sound: files to waveforms with librosa and a check of every step, and back.
+"""Reading and writing sound: files to waveforms with a check of every step, and back.
 
-librosa decodes (with soundfile) and resamples (with soxr). The checks around it refuse what it would pass on
+soundfile decodes and librosa resamples (with soxr). The checks around them refuse what they would pass on
 without a word: files that were cut off, NaN, numbers that were never scaled, spans outside the file.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from jaxtyping import Float, Float32, Int16
+from jaxtyping import Float, Float32
 
 from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.files import write_atomically
@@ -24,7 +24,7 @@ from wavshap_lightning.files import write_atomically
 SAMPLE_RATE = 16_000
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
-WRITTEN_FORMATS = {".flac": "FLAC", ".wav": "WAV"}
+WRITTEN_SUFFIXES = (".flac", ".wav")
 
 # Lossy decoders and floating-point recorders overshoot full scale a little; twice full scale is no overshoot.
 MAX_PEAK = 2.0
@@ -101,8 +101,7 @@ def load_native(
         AudioError: As `load_audio` does.
     """
     path = Path(path)
-    remedy = f"is it damaged, truncated or not {_listed_suffixes()}? Copy it again or convert it"
-    with _explained(path, "read as audio", remedy):
+    with _explained(path, "read as audio", "is it damaged or truncated? Copy it again or convert it"):
         _check_file(path)
         with soundfile.SoundFile(path) as sound:
             _check_header(sound)
@@ -170,8 +169,8 @@ def save_audio(
     _check_sample_rate(sample_rate)
     path = Path(path)
     with _explained(path, "written", "check the folder, its permissions and the free space"):
-        file_format = WRITTEN_FORMATS.get(path.suffix.lower())
-        if file_format is None:
+        suffix = path.suffix.lower()
+        if suffix not in WRITTEN_SUFFIXES:
             raise AudioError(f"suffix={path.suffix!r} must be .flac or .wav; choose one of them")
         if waveform.ndim != 1:
             raise AudioError(f"shape={waveform.shape} must be (num_samples,); average the channels first")
@@ -179,31 +178,31 @@ def save_audio(
             raise AudioError("the waveform has 0 samples and must have at least one; do not save it")
         _check_finite(waveform, 0, sample_rate)
         _check_peak(waveform, 1.0)
+        # Rounded here, since soundfile would round down.
+        samples = np.clip(np.rint(waveform * 2.0**15), -(2**15), 2**15 - 1).astype(np.int16)
         content = BytesIO()
-        soundfile.write(content, _to_int16(waveform), sample_rate, subtype="PCM_16", format=file_format)
+        soundfile.write(content, samples, sample_rate, subtype="PCM_16", format=suffix[1:])
         write_atomically(path, content.getvalue())
 
 
 def _decode(sound: soundfile.SoundFile, first: int, last: int) -> Float32[np.ndarray, " num_samples"]:
     """The average of the channels from sample `first` to before `last`, checked and clipped to [-1, 1]."""
-    import librosa  # noqa: PLC0415 - as in load_audio
-
+    is_mp3 = sound.format == "MP3"
     # After a jump libsndfile decodes the next frames of an MP3 wrongly, so an MP3 is decoded from its start.
-    start, skipped = (0, first) if sound.format == "MP3" else (first, 0)
-    # Half a sample more, because librosa rounds seconds down to samples; but no jump to the start, where the
-    # file is already: even that changes the last bit of an MP3.
-    offset_s, duration_s = (count and (count + 0.5) / sound.samplerate for count in (start, last - start))
+    start = 0 if is_mp3 else first
+    if start:  # a jump to the start, where the file is already, would change the last bit of an MP3
+        sound.seek(start)
     try:
-        samples, rate = librosa.load(sound, sr=None, mono=False, offset=offset_s, duration=duration_s)
+        samples = sound.read(last - start, dtype="float32", always_2d=True).T
     except MemoryError:
-        raise AudioError(f"promises {duration_s:.0f} s, more than memory holds; copy it again") from None
-    slack = MP3_SLACK_SAMPLES if sound.format == "MP3" else 0
-    if samples.shape[-1] + slack < last - start or samples.shape[-1] <= skipped:
-        ended_s, promised_s = (start + samples.shape[-1]) / rate, sound.frames / rate
+        raise AudioError("promises more than memory holds; copy it again") from None
+    end, slack = start + samples.shape[1], MP3_SLACK_SAMPLES if is_mp3 else 0
+    if end + slack < last or end <= first:
+        ended_s, promised_s = end / sound.samplerate, sound.frames / sound.samplerate
         raise _truncated(f"ends after {ended_s:.3f} of the {promised_s:.3f} s its header promises")
-    samples = samples[..., skipped:]
+    samples = samples[:, first - start :]
     _check_finite(samples, first, sound.samplerate)
-    waveform = samples if samples.ndim == 1 else samples.mean(axis=0)
+    waveform = samples.mean(axis=0)
     _check_peak(waveform, MAX_PEAK)
     return np.clip(waveform, -1.0, 1.0)
 
@@ -235,17 +234,12 @@ def _check_file(path: Path) -> None:
         raise AudioError("there is no such file; check the path, and that the corpus is complete")
     if path.suffix.lower() not in AUDIO_SUFFIXES:
         raise AudioError(
-            f"suffix={path.suffix!r} must be {_listed_suffixes()}; convert the file, for example with: "
-            f"ffmpeg -i {path.name} {path.stem}.wav"
+            f"suffix={path.suffix!r} must be one of {', '.join(AUDIO_SUFFIXES)}; convert the file, for "
+            f"example: ffmpeg -i {path.name} {path.stem}.wav"
         )
     with path.open("rb") as stream:
         if not stream.read(1):
             raise AudioError("the file is empty (0 bytes); copy or download it again")
-
-
-def _listed_suffixes() -> str:
-    *names, last = (suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES)
-    return f"{', '.join(names)} or {last}"
 
 
 def _check_header(sound: soundfile.SoundFile) -> None:
@@ -304,8 +298,3 @@ def _check_peak(waveform: Float[np.ndarray, " num_samples"], highest: float) -> 
 def _check_sample_rate(sample_rate: int) -> None:
     if sample_rate < 1:
         raise SettingError(f"sample_rate={sample_rate} must be at least 1 sample per second, such as 16000")
-
-
-def _to_int16(waveform: Float[np.ndarray, " num_samples"]) -> Int16[np.ndarray, " num_samples"]:
-    # Left to soundfile, the numbers would be rounded down, not to the nearest.
-    return np.clip(np.rint(waveform * 2.0**15), -(2**15), 2**15 - 1).astype(np.int16)

@@ -1,18 +1,13 @@
-"""Segments: spans of a clip with words, from an alignment or from how loud the clip is."""
+"""Segments: named spans of a clip, and those of speech and pauses, found by loudness."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import isfinite
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
-
-from wavshap_lightning.audio.alignments import Labelled, read_rows
-from wavshap_lightning.errors import AudioError
 
 SPEECH, PAUSE = "speech", "pause"
 
@@ -30,9 +25,6 @@ LEAST_RANGE_DB = 10.0
 """A clip whose levels lie closer together has no pauses."""
 
 SHORTEST_PAUSE_S, SHORTEST_SPEECH_S = 0.15, 0.06
-OVERLAP_SLACK_S = 0.02
-"""Ends are rounded; more than this is two people at a time, or a mistake."""
-
 LEAST_LENGTH_S = 1e-6
 
 
@@ -49,29 +41,6 @@ class Segment:
     text: str
     start_s: float
     end_s: float
-
-
-def read_segments(path: str | Path, *, tier: str = "", recording: str = "") -> list[Segment]:
-    """The words of an alignment, in order and apart from one another; those without text are left out.
-
-    Ends that overlap the next beginning by rounding are cut.
-
-    Args:
-        path: A TextGrid (long or short), a CTM, or a CSV with columns such as `text,start_s,end_s`.
-        tier: Of a TextGrid; that named words or word, else the first of intervals, if empty.
-        recording: Of a CTM that holds several.
-
-    Raises:
-        AudioError: If the file cannot be read, a time is out of order, words overlap, or there is none.
-    """
-    path = Path(path).expanduser()
-    rows = [row for row in read_rows(path, tier, recording) if row.text.strip()]
-    for row in rows:
-        _check(path, row)
-    if not rows:
-        raise AudioError(f"segments={path} holds no word; export it again, or leave it out")
-    ordered = sorted((Segment(row.text.strip(), row.start_s, row.end_s) for row in rows), key=_start)
-    return _apart(path, ordered)
 
 
 def cut_to(segments: Sequence[Segment], start_s: float, end_s: float) -> list[Segment]:
@@ -99,12 +68,14 @@ def voiced_segments(waveform: Float[np.ndarray, " num_samples"], sample_rate: in
     [('pause', 0.0, 0.5), ('speech', 0.5, 1.0)]
     """
     loud = _smoothed(_is_loud(waveform, sample_rate))
-    changes = np.flatnonzero(np.diff(loud)) + 1
+    starts = [0, *(np.flatnonzero(np.diff(loud)) + 1).tolist()]
     duration_s = len(waveform) / sample_rate
-    edges_s = [0.0, *(min((float(change) - 0.5) * HOP_S, duration_s) for change in changes), duration_s]
-    names = [SPEECH if loud[0] == (place % 2 == 0) else PAUSE for place in range(len(edges_s) - 1)]
-    spans = zip(names, pairwise(edges_s), strict=True)
-    return [Segment(name, low, high) for name, (low, high) in spans if high - low > LEAST_LENGTH_S]
+    edges_s = [0.0, *(min((start - 0.5) * HOP_S, duration_s) for start in starts[1:]), duration_s]
+    return [
+        Segment(SPEECH if loud[start] else PAUSE, low, high)
+        for start, (low, high) in zip(starts, pairwise(edges_s), strict=True)
+        if high - low > LEAST_LENGTH_S
+    ]
 
 
 def _is_loud(waveform: Float[np.ndarray, " num_samples"], sample_rate: int) -> Bool[np.ndarray, " steps"]:
@@ -128,28 +99,3 @@ def _smoothed(loud: Bool[np.ndarray, " steps"]) -> Bool[np.ndarray, " steps"]:
             if loud[start] == value and inner and (stop - start) * HOP_S < shortest_s:
                 loud = np.concatenate([loud[:start], np.full(stop - start, not value), loud[stop:]])
     return loud
-
-
-def _start(segment: Segment) -> float:
-    return segment.start_s
-
-
-def _check(path: Path, row: Labelled) -> None:
-    if not (isfinite(row.start_s) and isfinite(row.end_s) and 0 <= row.start_s < row.end_s):
-        raise AudioError(
-            f"segments={path}: {row.text!r} from {row.start_s:g} to {row.end_s:g} s must begin at 0 or later "
-            "and end after that; correct it"
-        )
-
-
-def _apart(path: Path, ordered: Sequence[Segment]) -> list[Segment]:
-    apart = list(ordered[-1:])
-    for before, after in reversed(list(pairwise(ordered))):
-        if before.end_s > after.start_s + OVERLAP_SLACK_S or before.start_s >= after.start_s:
-            raise AudioError(
-                f"segments={path}: {before.text!r} ({before.start_s:g}-{before.end_s:g} s) and "
-                f"{after.text!r} ({after.start_s:g}-{after.end_s:g} s) overlap, and no moment may count "
-                "twice; give one speaker's words"
-            )
-        apart.insert(0, replace(before, end_s=min(before.end_s, after.start_s)))
-    return apart

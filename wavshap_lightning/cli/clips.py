@@ -18,8 +18,9 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from wavshap_lightning.audio.alignments import SUFFIXES as ALIGNMENT_SUFFIXES
+from wavshap_lightning.audio.alignments import read_segments
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES, load_audio
-from wavshap_lightning.audio.segments import Segment, cut_to, read_segments, voiced_segments
+from wavshap_lightning.audio.segments import Segment, cut_to, voiced_segments
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import find_audio
 from wavshap_lightning.corpora.manifest import SUFFIXES as MANIFEST_SUFFIXES
