@@ -21,18 +21,9 @@ from _report import Measurement, report
 from _trained import heldout_spans, trained_classifier
 
 from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.evaluation.intervals import Estimate
 from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, PREDICTED, Plan, measure
-from wavshap_lightning.evaluation.scorecard import (
-    METRICS,
-    SANITY,
-    Estimate,
-    Metric,
-    Scorecard,
-    compare,
-    save_table,
-    table,
-    verdicts,
-)
+from wavshap_lightning.evaluation.scorecard import METRICS, SANITY, Metric, Scorecard, save_table, verdicts
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.viz.scorecard_figure import plot_scorecard
 
@@ -84,7 +75,7 @@ def main() -> None:
         write(scored, quick=arguments.quick)
     lines = [
         Measurement("PlantedSpeech: best validation UAR", demo.uar, at_least=BAR_UAR),
-        *localisation_lines(planted.card),
+        *localization_lines(planted.card),
         *faithfulness_lines(ravdess.card),
         *(cost_line(scored) for scored in (planted, ravdess)),
     ]
@@ -98,13 +89,12 @@ def score(name: str, classifier: EmotionClassifier, clips: Sequence[Clip], plan:
     start = time.perf_counter()
     values = measure(classifier, clips, plan)
     seconds = time.perf_counter() - start
-    speakers = [clip.speaker for clip in clips]
-    return Scored(name, compare(values, controls=CONTROLS, speakers=speakers), seconds)
+    return Scored(name, Scorecard(values, CONTROLS, [clip.speaker for clip in clips]), seconds)
 
 
-def localisation_lines(card: Scorecard) -> list[Measurement]:
+def localization_lines(card: Scorecard) -> list[Measurement]:
     """How well ours finds the evidence, and by how much it beats what asks no model."""
-    found = card.estimates[OURS, "auc"]
+    found = card.estimate(OURS, "auc")
     lines = [_line("PlantedSpeech: AUC of signed GradientSHAP", found, at_least=BAR_AUC)]
     return lines + [_over(card, control, NAMED["auc"], "PlantedSpeech") for control in CONTROLS]
 
@@ -117,7 +107,7 @@ def faithfulness_lines(card: Scorecard) -> list[Measurement]:
 
 def _over(card: Scorecard, control: str, metric: Metric, corpus: str) -> Measurement:
     """By how much ours is better, clip by clip: the end of the interval that must lie above 0."""
-    found = card.differences[OURS, control, metric.name]
+    found = card.difference(OURS, control, metric.name)
     ends = (found.low, found.high) if metric.higher_is_better else (-found.high, -found.low)
     note = "lower end of the interval, higher is better for us"
     name = f"{corpus}: {metric.name} over {control}"
@@ -125,7 +115,7 @@ def _over(card: Scorecard, control: str, metric: Metric, corpus: str) -> Measure
 
 
 def _line(name: str, found: Estimate, **more: float | str) -> Measurement:
-    return Measurement(name, found.mean, found.low, found.high, **more)  # type: ignore[arg-type]
+    return Measurement(name, found.value, found.low, found.high, **more)  # type: ignore[arg-type]
 
 
 def cost_line(scored: Scored) -> Measurement:
@@ -139,12 +129,12 @@ def write(scored: Scored, *, quick: bool) -> None:
     """Table and figure; the verdicts are printed."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     stem = RESULTS / f"scorecard-{scored.name.lower()}{'-quick' if quick else ''}"
-    save_table(scored.card, stem.with_suffix(".csv"))
+    save_table(scored.card.rows(), stem.with_suffix(".csv"))
     titles = {metric.name: metric.title for metric in scored.card.metrics if metric.group != "estimate"}
     title, note = f"Scorecard on {scored.name}", scored.card.note
     for ending, some in (("", titles), ("-short", {name: titles[name] for name in SHORT if name in titles})):
         figure = plot_scorecard(
-            table(scored.card), controls=CONTROLS, titles=some, plain=SANITY, title=title, note=note
+            scored.card.rows(), controls=CONTROLS, titles=some, plain=SANITY, title=title, note=note
         )
         figure.savefig(stem.with_name(f"{stem.name}{ending}.png"))
     for method, words in verdicts(scored.card).items():
@@ -155,7 +145,7 @@ def plain(scored: Scored) -> Mapping[str, object]:
     """What JSON keeps of a card."""
     rows = [
         {key: None if value != value else value for key, value in row.items()}  # noqa: PLR0124 - NaN
-        for row in table(scored.card)
+        for row in scored.card.rows()
     ]
     return {"corpus": scored.name, "verdicts": verdicts(scored.card), "rows": rows}
 

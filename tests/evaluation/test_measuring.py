@@ -15,7 +15,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation import measure as measuring
 from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, Plan, measure, usual_methods
 from wavshap_lightning.evaluation.sanity import head_redrawn
-from wavshap_lightning.evaluation.scorecard import METRICS, compare
+from wavshap_lightning.evaluation.scorecard import METRICS, Scorecard
 from wavshap_lightning.explainer.settings import ExplainSettings
 
 FEW = {
@@ -56,7 +56,7 @@ def test_every_metric_of_every_method_and_control(classifier, clips):
     for control in CONTROLS:
         assert values[control]["other_class"] == pytest.approx([1, 1])
         assert min(values[control]["all_redrawn"] + values[control]["head_redrawn"]) > 0.6
-    card = compare(values, controls=CONTROLS)
+    card = Scorecard(values, controls=CONTROLS)
     assert card.num_clips == 2
     assert {metric.name for metric in card.metrics} == everything
 

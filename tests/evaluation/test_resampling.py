@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from scipy import stats
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation.intervals import Units, interval, units_of
-from wavshap_lightning.evaluation.scorecard import compare, table
+from wavshap_lightning.evaluation.intervals import Estimate, bootstrap_mean
+from wavshap_lightning.evaluation.scorecard import Scorecard
 
 NUM_RESAMPLES = 1000
 
@@ -18,16 +19,13 @@ NUM_RESAMPLES = 1000
 def covered(num_speakers, clips_each, speaker_spread, *, known, trials=300):
     """How often the interval holds the true mean 0, with or without knowing who speaks."""
     rng = np.random.default_rng(7)
-    speakers = np.repeat(np.arange(num_speakers), clips_each)
-    units = units_of(len(speakers), [str(speaker) for speaker in speakers] if known else ())
-    counts = units.resample(0, NUM_RESAMPLES)
+    owners = np.repeat(np.arange(num_speakers), clips_each)
+    speakers = [str(owner) for owner in owners] if known else ()
     inside = 0
     for _ in range(trials):
-        of_speakers = speaker_spread * rng.normal(size=num_speakers)
-        low, high = interval(
-            of_speakers[speakers] + rng.normal(size=len(speakers)), np.array(units.owner), counts
-        )
-        inside += low <= 0 <= high
+        values = (speaker_spread * rng.normal(size=num_speakers))[owners] + rng.normal(size=len(owners))
+        found = bootstrap_mean(values, speakers, num_resamples=NUM_RESAMPLES)
+        inside += found.low <= 0 <= found.high
     return inside / trials
 
 
@@ -43,11 +41,8 @@ def test_resampled_speakers_cover_where_speakers_are_all_alike(num_speakers):
 
 
 def test_one_clip_a_speaker_is_the_bootstrap_over_clips():
-    values, each = np.random.default_rng(1).normal(size=12).tolist(), [f"s{k}" for k in range(12)]
-    of_clips, of_speakers = (
-        compare({"one": {"auc": values}}, speakers=known).estimates["one", "auc"] for known in ((), each)
-    )
-    assert of_clips == replace(of_speakers, resampled="clips")
+    values, each = np.random.default_rng(1).normal(size=12), [f"s{k}" for k in range(12)]
+    assert bootstrap_mean(values) == replace(bootstrap_mean(values, each), resampled="clips")
 
 
 def test_the_half_width_is_students_for_the_means_of_balanced_speakers():
@@ -55,29 +50,34 @@ def test_the_half_width_is_students_for_the_means_of_balanced_speakers():
     rng = np.random.default_rng(2)
     speakers = np.repeat(np.arange(30), 3)
     values = rng.normal(size=30)[speakers] + 0.3 * rng.normal(size=90)
-    units = units_of(90, [str(speaker) for speaker in speakers])
-    low, high = interval(values, np.array(units.owner), units.resample(0, 20_000))
+    found = bootstrap_mean(values, [str(speaker) for speaker in speakers], num_resamples=20_000)
     means = values.reshape(30, 3).mean(1)
     expected = stats.t.ppf(0.975, 29) * means.std(ddof=1) / 30**0.5
-    assert (high - low) / 2 == pytest.approx(expected, rel=0.04)
+    assert (found.high - found.low) / 2 == pytest.approx(expected, rel=0.04)
 
 
 def test_a_speaker_with_many_clips_counts_for_as_many():
-    values = np.array([0.0, 1.0, 1.0, 1.0])
-    low, high = interval(values, np.array([0, 1, 1, 1]), np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]]))
-    assert (low, high) == pytest.approx((0, 1), abs=0.01)
-    assert interval(values, np.array([0, 1, 1, 1]), np.array([[1.0, 1.0]])) == (0.75, 0.75)
+    values, speakers = [0.0] * 4 + [1.0] * 12, ["a", "b", "c", "d"] + ["e"] * 12
+    found = bootstrap_mean(values, speakers)
+    assert found.value == 0.75
+    # Student's interval of five lies where "e" is drawn never, and four times of five.
+    assert (found.low, found.high) == (0, 48 / 49)
 
 
 def test_what_is_resampled_is_said():
-    assert units_of(3).kind == "clips"
-    assert "not known of every clip" in units_of(3, ["a", "b", ""]).note
-    few = units_of(6, ["a", "b", "c", "d", "a", "b"])
-    assert (few.kind, few.count) == ("clips", 6)
-    assert few.note.startswith("speakers are only 4, too few to resample")
-    assert units_of(6, ["a", "b", "c", "d", "e", "b"]) == Units("speakers", (0, 1, 2, 3, 4, 1))
-    with pytest.raises(SettingError, match="there are 2, of 3 clips"):
-        units_of(3, ["a", "b"])
+    values = np.arange(6.0)
+    assert bootstrap_mean(values).resampled == "clips"
+    assert bootstrap_mean(values, ["a", "b", "c", "d", "e", ""]).resampled == "clips"
+    assert bootstrap_mean(values, ["a", "b", "c", "d", "a", "b"]).resampled == "clips"
+    found = bootstrap_mean(values, ["a", "b", "c", "d", "e", "b"])
+    assert (found.resampled, found.num_resampled, found.num_clips) == ("speakers", 5, 6)
+    with pytest.raises(SettingError, match="there are 2, of 6 clips"):
+        bootstrap_mean(values, ["a", "b"])
+
+
+def test_an_estimate_is_printed_with_its_interval_if_there_is_one():
+    assert str(bootstrap_mean([1.0] * 6)) == "1.000 [1.000, 1.000]"
+    assert str(Estimate(0.5, math.nan, math.nan, 3, "folds", 1)) == "0.500"
 
 
 def of_first_speakers(count, num_clips=28, num_speakers=7):
@@ -89,11 +89,11 @@ def of_first_speakers(count, num_clips=28, num_speakers=7):
 
 def test_the_card_resamples_speakers_and_counts_those_with_a_value():
     speakers, values = of_first_speakers(5)
-    card = compare({"one": {"auc": values}}, speakers=speakers)
-    found = card.estimates["one", "auc"]
-    assert (found.num_clips, found.num_units, found.resampled) == (20, 5, "speakers")
+    card = Scorecard({"one": {"auc": values}}, speakers=speakers)
+    found = card.estimate("one", "auc")
+    assert (found.num_clips, found.num_resampled, found.resampled) == (20, 5, "speakers")
     assert card.note == ""
-    clips = compare({"one": {"auc": values}}).estimates["one", "auc"]
+    clips = Scorecard({"one": {"auc": values}}).estimate("one", "auc")
     assert found.high - found.low > 1.8 * (clips.high - clips.low)
 
 
@@ -104,12 +104,24 @@ def test_a_metric_known_of_too_few_speakers_is_resampled_by_clips(count):
     few = [value + 0.01 * index for index, value in enumerate(few)]
     all_known = [float(index) for index in range(28)]
     values = {"one": {"auc": few, "deletion": all_known}, "two": {"auc": all_known}}
-    card = compare(values, controls=("two",), speakers=speakers)
-    alone = compare(values, controls=("two",))
-    assert card.estimates["one", "auc"] == alone.estimates["one", "auc"]
-    assert card.differences["one", "two", "auc"] == alone.differences["one", "two", "auc"]
-    assert card.estimates["one", "auc"].low < card.estimates["one", "auc"].high
-    said = {(row["method"], row["metric"]): (row["resampled"], row["units"]) for row in table(card)}
+    card = Scorecard(values, controls=("two",), speakers=speakers)
+    alone = Scorecard(values, controls=("two",))
+    assert card.estimate("one", "auc") == alone.estimate("one", "auc")
+    assert card.difference("one", "two", "auc") == alone.difference("one", "two", "auc")
+    assert card.estimate("one", "auc").low < card.estimate("one", "auc").high
+    said = {(row["method"], row["metric"]): (row["resampled"], row["units"]) for row in card.rows()}
     assert said["one", "auc"] == ("clips", 4 * count)
     assert said["one", "deletion"] == said["two", "auc"] == ("speakers", 7)
     assert card.note.startswith("metrics known of fewer than 5 speakers are resampled by clips")
+
+
+@pytest.mark.parametrize(
+    ("speakers", "said"),
+    [
+        ((), "not known of every clip"),
+        (("a", "b", ""), "not known of every clip"),
+        ("abc", "speakers are only 3, too"),
+    ],
+)
+def test_why_clips_are_resampled_is_said(speakers, said):
+    assert said in Scorecard({"one": {"auc": [1.0, 2.0, 3.0]}}, speakers=speakers).note

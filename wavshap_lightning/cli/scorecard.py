@@ -14,7 +14,7 @@ from wavshap_lightning.cli.terminal import complain, shown
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError, WavshapError
 from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, Plan, measure, usual_methods
-from wavshap_lightning.evaluation.scorecard import METRICS, SANITY, compare, save_table, table, verdicts
+from wavshap_lightning.evaluation.scorecard import METRICS, SANITY, Scorecard, save_table, verdicts
 from wavshap_lightning.explainer.recording import open_recording
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.viz.scorecard_figure import plot_scorecard
@@ -73,22 +73,24 @@ def _measure(classifier: EmotionClassifier, clips: Sequence[Clip], plan: Plan, o
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of single methods on single clips; the table has them
         values = measure(classifier, clips, plan)
-    card = compare(values, controls=CONTROLS, speakers=[clip.speaker for clip in clips])
+    card = Scorecard(values, CONTROLS, [clip.speaker for clip in clips])
+    rows, note = card.rows(), card.note
     figure = plot_scorecard(
-        table(card),
-        controls=card.controls,
+        rows,
+        controls=CONTROLS,
         titles={metric.name: metric.title for metric in METRICS if metric.group != "estimate"},
         plain=SANITY,
         title=f"Scorecard, {len(clips)} clips",
-        note=card.note,
+        note=note,
     )
     with writing_to(output.folder):
-        save_table(card, output.folder / "scorecard.csv")
+        save_table(rows, output.folder / "scorecard.csv")
         write_figure(output.folder / "scorecard.png", figure)
     for method, words in verdicts(card).items():
         sys.stdout.write(f"{method}: {words}\n")
-    note = f" ({card.note})" if card.note else ""
-    sys.stdout.write(f"Resampled for the intervals: {card.units.count} {card.units.kind}{note}\n")
+    most = max(rows, key=lambda row: row["clips"])
+    note = f" ({note})" if note else ""
+    sys.stdout.write(f"Resampled for the intervals: {most['units']} {most['resampled']}{note}\n")
 
 
 def _readable(classifier: EmotionClassifier, clips: Sequence[Clip]) -> list[Clip]:

@@ -1,119 +1,109 @@
-"""The bootstrap over clips, or over the speakers they come from."""
+"""Means with 95 % intervals, by the bootstrap over clips or over the speakers they come from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from wavshap_lightning.errors import SettingError
 
-Kind = Literal["clips", "speakers"]
-
+NUM_RESAMPLES = 10_000
 LEVEL = 0.95
 FEWEST_SPEAKERS = 5
-"""Fewer say nothing of how much speakers differ."""
+"""Fewer speakers do not show how much speakers differ."""
 
 
-@dataclass(frozen=True)
-class Units:
-    """Resampling units, each with all of its clips.
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its 95 % interval.
 
     Args:
-        kind: Clips, or their speakers.
-        owner: The unit each clip belongs to, from 0.
-        note: What is to be known of it, in words for people; empty where nothing is.
+        value: The estimate; NaN without clips.
+        low: Lower end of the interval; NaN where there is none, since there is but one thing to resample.
+        high: Upper end, likewise.
+        num_clips: Number of clips it comes from.
+        resampled: Units that were resampled.
+        num_resampled: Number of these units.
     """
 
-    kind: Kind
-    owner: tuple[int, ...]
-    note: str = ""
+    value: float
+    low: float
+    high: float
+    num_clips: int
+    resampled: Literal["clips", "speakers", "folds"]
+    num_resampled: int
 
     @property
-    def count(self) -> int:
-        """How many there are."""
-        return max(self.owner) + 1
+    def sign(self) -> int:
+        """1 if the interval lies above 0, -1 if below, 0 if it contains 0 or there is none."""
+        return int(self.low > 0) - int(self.high < 0)
 
-    def among(self, known: Bool[np.ndarray, " clips"]) -> Units:
-        """These, or the clips themselves where a value is known of fewer than five speakers.
-
-        Args:
-            known: Of which clips there is a value.
-
-        >>> units_of(6, ["a", "b", "c", "a", "d", "e"]).among(np.arange(6) < 5).kind
-        'clips'
-        """
-        if self.kind == "clips" or len(set(np.array(self.owner)[known])) >= FEWEST_SPEAKERS:
-            return self
-        return units_of(len(self.owner))
-
-    def resample(self, seed: int, num_resamples: int) -> Float[np.ndarray, "resamples units"]:
-        """How often each resample has each unit."""
-        chance = np.full(self.count, 1 / self.count)
-        drawn = np.random.default_rng(seed).multinomial(self.count, chance, size=num_resamples)
-        return drawn.astype(float)
+    def __str__(self) -> str:
+        return f"{self.value:.3f}" + (f" [{self.low:.3f}, {self.high:.3f}]" if self.low <= self.high else "")
 
 
-def units_of(num_clips: int, speakers: Sequence[str] = ()) -> Units:
-    """Speakers, where it is known of every clip who speaks and there are five at least; else clips.
+def bootstrap_mean(
+    values: ArrayLike, speakers: Sequence[str] = (), *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+) -> Estimate:
+    """Mean of one number a clip over the clips where it is finite, with its 95 % interval.
+
+    Clips of one speaker are not independent, so speakers are resampled, each with all of the clips (the
+    cluster bootstrap; Davison and Hinkley 1997, section 3.8): where the speaker of every clip is known and
+    five speakers at least have a value. Otherwise clips are.
+
+    The interval has percentiles of the resampled means (Efron and Tibshirani 1993, chapter 13), somewhat
+    farther out: where few units are resampled, their means scatter too little by `sqrt((n - 1) / n)` and the
+    normal law is too narrow, so the percentiles are those of `Phi(-t sqrt(n / (n - 1)))`, with Student's `t`
+    of `n - 1` degrees (Hesterberg 2015, the expanded percentile interval).
 
     Args:
-        num_clips: How many clips.
-        speakers: Who speaks in each; may be left out.
+        values: One number a clip; NaN where it is not known.
+        speakers: The speaker of each clip; empty, or with empty names, where they are not known.
+        seed: Of the resamples. Equal seeds draw the same resamples for every metric of the same clips, so
+            that differences are paired.
+        num_resamples: How many.
 
     Raises:
         SettingError: If there are not as many speakers as clips.
 
-    >>> units_of(6, ["a", "b", "c", "a", "d", "e"]).owner
-    (0, 1, 2, 0, 3, 4)
-    >>> units_of(2, ["a", "b"]).note
-    'speakers are only 2, too few to resample: clips count as independent, so intervals may be too narrow'
+    >>> bootstrap_mean([1.0, 2.0, float("nan")]).num_clips
+    2
     """
-    each_clip = tuple(range(num_clips))
-    if speakers and len(speakers) != num_clips:
-        raise SettingError(f"speakers: there are {len(speakers)}, of {num_clips} clips; give one for each")
-    if not speakers or not all(speakers):
-        return Units("clips", each_clip, "who speaks is not known of every clip: clips count as independent")
-    names = list(dict.fromkeys(speakers))
-    if len(names) < FEWEST_SPEAKERS:
-        return Units(
-            "clips",
-            each_clip,
-            f"speakers are only {len(names)}, too few to resample: clips count as independent, so intervals "
-            "may be too narrow",
-        )
-    return Units("speakers", tuple(names.index(speaker) for speaker in speakers))
+    column = np.asarray(values, dtype=float)
+    if len(speakers) not in (0, len(column)):
+        raise SettingError(f"speakers: there are {len(speakers)}, of {len(column)} clips; give one for each")
+    known = np.isfinite(column)
+    counted = known if known.any() else np.ones_like(known)
+    voices = {speaker for speaker, counts in zip(speakers, counted, strict=False) if counts}
+    by_speaker = all(speakers) and len(voices) >= FEWEST_SPEAKERS
+    resampled: Literal["clips", "speakers"] = "speakers" if by_speaker else "clips"
+    if not known.any():
+        return Estimate(np.nan, np.nan, np.nan, 0, resampled, 0)
+    units = speakers if by_speaker else range(len(column))
+    places = {unit: place for place, unit in enumerate(dict.fromkeys(units))}
+    owner = np.array([places[unit] for unit in units])[known]
+    # Drawn among all units, also those without a value, so that all metrics share the resamples.
+    drawn = _draw_counts(len(places), num_resamples, seed)
+    sums = drawn @ np.bincount(owner, weights=column[known], minlength=len(places))
+    sizes = drawn @ np.bincount(owner, minlength=len(places)).astype(float)
+    num_resampled = len(np.unique(owner))
+    tail = _tail(num_resampled)
+    low, high = np.quantile(sums[sizes > 0] / sizes[sizes > 0], [tail, 1 - tail]).tolist()
+    return Estimate(float(column[known].mean()), low, high, len(owner), resampled, num_resampled)
 
 
-def interval(
-    column: Float[np.ndarray, " clips"],
-    owner: Int[np.ndarray, " clips"],
-    counts: Float[np.ndarray, "resamples units"],
-) -> tuple[float, float]:
-    """The 95 % interval of the mean over clips, from resampled units.
-
-    Percentiles of the resampled means (Efron and Tibshirani 1993, chapter 13), somewhat farther out: where
-    few units are resampled, their means scatter too little by `sqrt((n - 1) / n)` and the normal law is too
-    narrow, so the percentiles are those of `Phi(-t sqrt(n / (n - 1)))`, with Student's `t` of `n - 1`
-    degrees (Hesterberg 2015, the expanded percentile interval). A unit that owns several clips comes with all
-    of them (the cluster bootstrap; Davison and Hinkley 1997, section 3.8).
-
-    Args:
-        column: One number a clip, all of them finite.
-        owner: Which unit each belongs to.
-        counts: How often each resample has each unit.
-    """
-    sums = np.bincount(owner, weights=column, minlength=counts.shape[1])
-    sizes = np.bincount(owner, minlength=counts.shape[1]).astype(float)
-    held = counts @ sizes
-    means = (counts @ sums)[held > 0] / held[held > 0]
-    tail = _tail(int((sizes > 0).sum()))
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
+@lru_cache(maxsize=4)
+def _draw_counts(num_units: int, num_resamples: int, seed: int) -> Float[np.ndarray, "resamples units"]:
+    """How often each resample has each unit; kept, since all metrics of some clips take the same."""
+    chance = np.full(num_units, 1 / num_units)
+    return np.random.default_rng(seed).multinomial(num_units, chance, size=num_resamples).astype(float)
 
 
 def _tail(count: int) -> float:

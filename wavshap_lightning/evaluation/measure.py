@@ -235,7 +235,7 @@ def measure(
 
     Args:
         classifier: The one to explain.
-        clips: Which; localisation is measured on those with evidence.
+        clips: Which; localization is measured on those with evidence.
         plan: Methods, target and settings of a scorecard.
 
     Raises:

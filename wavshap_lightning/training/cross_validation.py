@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wavshap_lightning.errors import CorpusError, SettingError
+from wavshap_lightning.evaluation.intervals import Estimate
 from wavshap_lightning.files import write_csv, write_json
 from wavshap_lightning.training.scores import (
     Predictions,
@@ -91,28 +93,6 @@ NUM_RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value with its confidence interval.
-
-    Args:
-        value: The estimate.
-        low: Lower end; None where there is but one thing to resample.
-        high: Upper end, likewise.
-        resampled: What was resampled, `speakers` or `folds`.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    resampled: Literal["speakers", "folds"]
-
-    def __str__(self) -> str:
-        if self.low is None or self.high is None:
-            return f"{self.value:.3f}"
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
 @dataclass(frozen=True)
 class CrossValidation:
     """The folds together.
@@ -125,7 +105,7 @@ class CrossValidation:
     """
 
     folds: tuple[FoldResult, ...]
-    uar: Interval
+    uar: Estimate
     wa: float
     macro_f1: float
 
@@ -134,8 +114,7 @@ class CrossValidation:
         return {
             "folds": [_fold_row(result) for result in self.folds],
             "uar": self.uar.value,
-            "uar_low": self.uar.low,
-            "uar_high": self.uar.high,
+            **_ends(self.uar),
             "confidence": CONFIDENCE,
             "resampled": self.uar.resampled,
             "wa": self.wa,
@@ -160,7 +139,7 @@ class CrossValidation:
             scores = (f"{row[name]:.3f}" for name in ("uar", "wa", "macro_f1"))
             table.add_row(str(row["fold"]), str(row["clips"]), Text(row["test_speakers"]), *scores)
         table.add_section()
-        known = self.uar.low is not None
+        known = self.uar.num_resampled > 1
         meaning = f"{CONFIDENCE:.0%} interval over {self.uar.resampled}" if known else ""
         table.add_row("mean", "", meaning, str(self.uar), f"{self.wa:.3f}", f"{self.macro_f1:.3f}")
         return table
@@ -218,7 +197,7 @@ def confusions_by_speaker(
 
 def bootstrap_uar(
     confusions: Sequence[Int[np.ndarray, "_ label prediction"]], generator: np.random.Generator
-) -> Interval:
+) -> Estimate:
     """The mean recall over folds with its 95 % percentile interval, resampling speakers within folds.
 
     Clips of one speaker rise and fall together, so speakers are drawn, not clips. Where a fold tests a single
@@ -237,14 +216,14 @@ def bootstrap_uar(
     Source: Rao and Wu 1988, "Resampling Inference with Complex Survey Data", section 2.
     """
     fold_uars = _uar(np.stack([fold.sum(0) for fold in confusions]))
-    value = float(np.mean(fold_uars))
+    value, num_clips = float(np.mean(fold_uars)), int(sum(fold.sum() for fold in confusions))
     if min(len(fold) for fold in confusions) > 1:
         means = np.mean([_resampled(fold, generator) for fold in confusions], axis=0)
-        return Interval(value, *_percentiles(means), "speakers")
+        return Estimate(value, *_percentiles(means), num_clips, "speakers", sum(map(len, confusions)))
     if len(confusions) > 1:
         means = np.mean(fold_uars[_draws(len(confusions), generator)], axis=1)
-        return Interval(value, *_percentiles(means), "folds")
-    return Interval(value, None, None, "folds")
+        return Estimate(value, *_percentiles(means), num_clips, "folds", len(confusions))
+    return Estimate(value, np.nan, np.nan, num_clips, "folds", 1)
 
 
 def _resampled(
@@ -268,6 +247,12 @@ def _percentiles(values: Float[np.ndarray, " resamples"]) -> tuple[float, float]
     tail = 100.0 * (1.0 - CONFIDENCE) / 2.0
     low, high = np.percentile(values, [tail, 100.0 - tail])
     return float(low), float(high)
+
+
+def _ends(uar: Estimate) -> dict[str, float | None]:
+    """Ends of the interval for JSON, which has no NaN."""
+    ends = {"uar_low": uar.low, "uar_high": uar.high}
+    return {name: None if math.isnan(end) else end for name, end in ends.items()}
 
 
 def _fold_row(result: FoldResult) -> dict[str, Any]:
@@ -304,9 +289,8 @@ class Report:
 
     def save(self, folder: Path) -> None:
         """Write `PART.json`, `PART_confusion.csv` and `PART_speakers.csv`."""
-        interval = self._interval()
-        ends = {"uar_low": interval.low, "uar_high": interval.high}
-        write_json(folder / f"{self.part}.json", {**self._scores(), **ends, "protocol": self.protocol})
+        scores = {**self._scores(), **_ends(self._uar()), "protocol": self.protocol}
+        write_json(folder / f"{self.part}.json", scores)
         counts = confusion_counts(self.predictions).tolist()
         rows = [[label, *row] for label, row in zip(self.labels, counts, strict=True)]
         write_csv(folder / f"{self.part}_confusion.csv", [["label", *self.labels], *rows])
@@ -324,11 +308,11 @@ class Report:
         shown = "  ".join(f"{title} {scores[name]:.3f}" for name, title in SHOWN_SCORES.items())
         console.print(f"{self.part.capitalize():<16} {shown}", highlight=False)
 
-    def _interval(self) -> Interval:
-        """The UAR with its interval over speakers, whose ends are None where they are not all known."""
+    def _uar(self) -> Estimate:
+        """The UAR with its interval over speakers, whose ends are NaN where they are not all known."""
         confusions = confusions_by_speaker(self.predictions, self.speakers)
-        interval = bootstrap_uar([confusions], np.random.default_rng(0))
-        return interval if all(self.speakers) else replace(interval, low=None, high=None)
+        uar = bootstrap_uar([confusions], np.random.default_rng(0))
+        return uar if all(self.speakers) else replace(uar, low=np.nan, high=np.nan)
 
     def _scores(self) -> dict[str, float]:
         return {name: float(value) for name, value in score_predictions(self.predictions).items()}
