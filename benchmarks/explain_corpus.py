@@ -26,7 +26,7 @@ from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, describe_classifier, trained_state
+from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 SHORTEST_S, LONGEST_S = 2.0, 4.0
@@ -79,7 +79,7 @@ def write_model(folder: Path) -> Path:
     for parameter in classifier.head.parameters():
         parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     state = {f"classifier.{name}": value for name, value in trained_state(classifier).items()}
-    record = describe_classifier(classifier, protocol={}, versions={}).to_dict()
+    record = classifier.record.to_dict()
     torch.save({"state_dict": state, CLASSIFIER_KEY: record}, folder / "model.ckpt")
     return folder / "model.ckpt"
 

@@ -127,6 +127,5 @@ def test_short_modules_have_a_reason(package):
     assert house.small_modules(package).keys() <= SHORT.keys()
 
 
-@pytest.mark.xfail(strict=True, reason="a classifier exports itself, and an export restores a classifier")
 def test_no_module_imports_itself_by_way_of_others(package):
     assert house.import_cycles(house.imports_of(package)) == []

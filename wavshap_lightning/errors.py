@@ -41,3 +41,8 @@ class AttributionError(WavshapError):
 
 class SettingError(WavshapError):
     """An argument whose value cannot be used."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

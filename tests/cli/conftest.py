@@ -20,7 +20,7 @@ from wavshap_lightning.cli.train import find_config
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, describe_classifier, trained_state
+from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 REPOSITORY = Path(__file__).parents[2]
@@ -210,7 +210,7 @@ def _build_classifier(seed):
 
 
 def _save(classifier, path):
-    record = describe_classifier(classifier, protocol={}, versions={})
+    record = classifier.record
     state = {f"classifier.{name}": value for name, value in trained_state(classifier).items()}
     torch.save({"state_dict": state, CLASSIFIER_KEY: record.to_dict()}, path)
     return path

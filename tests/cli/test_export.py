@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from huggingface_hub import HfApi
 
 from wavshap_lightning.cli.terminal import EXIT_USAGE
 from wavshap_lightning.cli.train import main
 from wavshap_lightning.explainer.files import load_clip
-from wavshap_lightning.models import hub as export
 from wavshap_lightning.models.hub import NAMES
 
 pytestmark = pytest.mark.usefixtures("surroundings")
@@ -26,21 +26,17 @@ def hub(monkeypatch):
     """What was published, by repository."""
     published = {}
 
-    class Hub:
-        def __init__(self, **_):
-            pass
+    def create_repo(_, repo_id, *, private, exist_ok):
+        published[repo_id] = {"private": private}
+        return SimpleNamespace(repo_id=repo_id)
 
-        def create_repo(self, repo_id, *, private, exist_ok):
-            published[repo_id] = {"private": private}
+    def upload_folder(_, *, repo_id, folder_path, **options):
+        published[repo_id]["page"] = Path(folder_path, "README.md").read_text()
+        return f"https://hub/{repo_id}"
 
-        def list_repo_files(self, repo_id):
-            return []
-
-        def upload_folder(self, *, repo_id, folder_path, **_):
-            published[repo_id]["page"] = Path(folder_path, "README.md").read_text()
-            return SimpleNamespace(commit_url=f"https://hub/{repo_id}")
-
-    monkeypatch.setattr(export, "HfApi", Hub)
+    monkeypatch.setattr(HfApi, "repo_exists", lambda _, repo_id: False)
+    monkeypatch.setattr(HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
     return published
 
 

@@ -13,7 +13,7 @@ import torch
 from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.checkpoint import describe_classifier, trained_state
+from wavshap_lightning.models.checkpoint import trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.planted.corpus import PlantedSettings, ensure_planted_speech
 
@@ -30,7 +30,7 @@ def workplace(tmp_path, monkeypatch):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         classifier = EmotionClassifier(SpeechBackbone("tiny"), settings.labels)
-    record = describe_classifier(classifier, protocol={}, versions={}).to_dict()
+    record = classifier.record.to_dict()
     state = {f"classifier.{name}": value for name, value in trained_state(classifier).items()}
     (tmp_path / CHECKPOINT).parent.mkdir(parents=True)
     torch.save({"wavshap_classifier": record, "state_dict": state}, tmp_path / CHECKPOINT)

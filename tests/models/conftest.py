@@ -180,6 +180,17 @@ SCORES = {
 EXPORTED_PROVENANCE = TrainingProvenance(PROTOCOL, {"torch": "2.8"}, SCORES)
 
 
+@pytest.fixture
+def export():
+    """`(classifier, folder, **options) -> folder` that was written."""
+
+    def export(classifier, folder, **options):
+        classifier.save_pretrained(folder, **options)
+        return folder
+
+    return export
+
+
 @pytest.fixture(scope="session")
 def exported_provenance():
     """Where classifiers for export come from: a split, and how good they were on it."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from wavshap_lightning.errors import ModelError, SettingError
-from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone, build_backbone
+from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone
 
 # Precision
 
@@ -68,7 +68,7 @@ def test_parts_that_mix_padding_in_are_refused(family, option, build_model, open
 def test_settings_build_the_same_backbone(clip):
     backbone = SpeechBackbone("tiny", revision="main", unfreeze_layers=1, lora_rank=0)
     assert backbone.settings == BackboneSettings("tiny", None, unfreeze_layers=1)
-    again = build_backbone(backbone.settings)
+    again = SpeechBackbone(backbone.settings)
     assert again.settings == backbone.settings
     assert again.fingerprint == backbone.fingerprint
     assert torch.equal(again(clip), backbone(clip))
@@ -85,17 +85,6 @@ def test_settings_build_the_same_backbone(clip):
 )
 def test_frozen_says_whether_anything_is_trained(settings, frozen):
     assert settings.frozen == frozen
-
-
-def test_build_passes_every_setting_on(monkeypatch, unchecked_types):
-    asked = {}
-    monkeypatch.setattr(
-        "wavshap_lightning.models.backbone.SpeechBackbone",
-        lambda source, **options: asked.update(name=source, **options),
-    )
-    settings = BackboneSettings("folder", "abc", "bf16", 2, 3)
-    build_backbone(settings)
-    assert BackboneSettings(**asked) == settings
 
 
 @pytest.mark.parametrize("last_layer", [0, 1])

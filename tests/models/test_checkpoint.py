@@ -13,15 +13,13 @@ from wavshap_lightning.errors import CheckpointError, ModelError, SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.checkpoint import (
     CLASSIFIER_KEY,
-    FORMAT_VERSION,
-    ClassifierRecord,
-    describe_classifier,
     load_trained_state,
     trained_state,
 )
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.models.loading import load_classifier
+from wavshap_lightning.models.record import FORMAT_VERSION, ClassifierRecord, TrainingProvenance
 
 LABELS = ["angry", "happy", "sad"]
 TRAINED = [{}, {"unfreeze_layers": 1}, {"lora_rank": 2}, {"unfreeze_layers": 1, "lora_rank": 2}]
@@ -60,7 +58,7 @@ def write(tmp_path):
     """`(classifier, **changes) -> path` of a checkpoint as the trainer writes it."""
 
     def write(classifier, **changes):
-        record = describe_classifier(classifier, protocol={"name": "p", "fold": 0}, versions={"torch": "2"})
+        record = classifier.record
         state = {f"classifier.{name}": value for name, value in trained_state(classifier).items()}
         path = tmp_path / "best.ckpt"
         torch.save({"state_dict": state, CLASSIFIER_KEY: record.to_dict() | changes}, path)
@@ -133,7 +131,8 @@ def test_adapters_do_not_fit_a_frozen_backbone(classifier, build_classifier):
 
 def test_the_record_is_plain_and_comes_back(build_classifier):
     classifier = build_classifier(unfreeze_layers=1)
-    record = describe_classifier(classifier, protocol={"name": "p", "fold": 2}, versions={"torch": "2"})
+    classifier.provenance = TrainingProvenance({"name": "p", "fold": 2}, {"torch": "2"})
+    record = classifier.record
     assert ClassifierRecord.from_dict(json.loads(json.dumps(record.to_dict()))) == record
     assert (record.labels, record.sample_rate) == (LABELS, 16_000)
     assert record.backbone == classifier.backbone.settings
@@ -158,7 +157,7 @@ def test_another_format_is_refused(version, classifier, write):
     ids=["no labels", "no head", "unknown setting"],
 )
 def test_an_incomplete_record_is_refused(change, classifier):
-    values = describe_classifier(classifier, protocol={}, versions={}).to_dict()
+    values = classifier.record.to_dict()
     change(values)
     with pytest.raises(CheckpointError, match=r"record is incomplete: .*(labels|head|unknown)"):
         ClassifierRecord.from_dict(values)

@@ -11,9 +11,10 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMForSequenceClassificatio
 
 from wavshap_lightning.errors import CheckpointError, ModelError, SettingError, WavshapError
 from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, describe_classifier, trained_state
+from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.loading import load_classifier
+from wavshap_lightning.models.loading import load_classifier, read_test_scores
+from wavshap_lightning.models.record import TrainingProvenance
 
 LABELS = ("angry", "happy")
 PROTOCOL = {"hash": "h", "fold": 0, "digest": "d", "corpus": "c", "name": "n"}
@@ -32,10 +33,10 @@ def write_run(classifier, tmp_path):
     def write(name="runs/demo/version_0", **files):
         folder = tmp_path / name
         (folder / "checkpoints").mkdir(parents=True)
-        record = describe_classifier(classifier, protocol=PROTOCOL, versions={})
+        classifier.provenance = TrainingProvenance(PROTOCOL)
         state = {f"classifier.{name}": value for name, value in trained_state(classifier).items()}
         path = folder / "checkpoints" / "best.ckpt"
-        torch.save({"state_dict": state, CLASSIFIER_KEY: record.to_dict()}, path)
+        torch.save({"state_dict": state, CLASSIFIER_KEY: classifier.record.to_dict()}, path)
         for file, content in files.items():
             (folder / f"{file}.json").write_text(json.dumps(content))
         return folder
@@ -125,7 +126,8 @@ def test_a_folder_of_hugging_face_opens(original, clip):
 def test_a_model_of_hugging_face_can_be_exported(original, tmp_path, clip):
     _, folder = original
     opened = load_classifier(str(folder))
-    again = load_classifier(opened.export(tmp_path / "mine"))
+    opened.save_pretrained(tmp_path / "mine")
+    again = load_classifier(tmp_path / "mine")
     assert torch.equal(again(clip), opened(clip))
     assert again.backbone.fingerprint == opened.backbone.fingerprint
     assert again.labels == ("a", "b", "c")
@@ -141,14 +143,22 @@ def test_a_name_on_the_hub_opens_without_network_once_it_was_fetched(original, p
 
 @pytest.mark.parametrize("revision", [None, COMMIT])
 def test_an_export_on_the_hub_opens(revision, classifier, put_on_hub, tmp_path, clip):
-    name = put_on_hub(classifier.export(tmp_path / "mine"), "me/mine")
-    assert torch.equal(load_classifier(name, revision=revision)(clip), classifier(clip))
+    classifier.save_pretrained(tmp_path / "mine")
+    name = put_on_hub(tmp_path / "mine", "me/mine")
+    for load in (load_classifier, EmotionClassifier.from_pretrained):
+        assert torch.equal(load(name, revision=revision)(clip), classifier(clip))
 
 
 def test_half_an_export_on_the_hub_is_refused(classifier, put_on_hub, tmp_path):
-    folder = classifier.export(tmp_path / "mine")
-    (folder / "model.safetensors").unlink()
-    refuse(put_on_hub(folder, "me/mine"), "model='me/mine'", error=ModelError)
+    classifier.save_pretrained(tmp_path / "mine")
+    (tmp_path / "mine" / "model.safetensors").unlink()
+    refuse(put_on_hub(tmp_path / "mine", "me/mine"), "model='me/mine'", error=ModelError)
+
+
+def test_a_model_of_hugging_face_is_no_export(original):
+    _, folder = original
+    with pytest.raises(ModelError, match=r"holds no classifier\.json.*load_classifier"):
+        EmotionClassifier.from_pretrained(folder)
 
 
 # What does not
@@ -234,3 +244,15 @@ class MakesFolder:
 
 def _normalized(clip):
     return (clip - clip.mean()) / (clip.var(correction=0) + 1e-7).sqrt()
+
+
+def test_scores_of_another_test_may_be_read(tmp_path):
+    (tmp_path / "test.json").write_text(json.dumps({"uar": 0.5, "loss": float("nan"), "protocol": {}}))
+    assert read_test_scores(tmp_path / "test.json") == {"uar": 0.5}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"uar": "high"}'], ids=repr)
+def test_what_are_no_scores_is_refused(content, tmp_path):
+    (tmp_path / "test.json").write_text(content)
+    with pytest.raises(SettingError, match=r"give the test\.json of a test"):
+        read_test_scores(tmp_path / "test.json")

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from difflib import ndiff
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from wavshap_lightning.cli.terminal import exit_status, on_one_line, quiet, say,
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import from_here, write_atomically
 from wavshap_lightning.models.checkpoint import read_checkpoint
+from wavshap_lightning.models.loading import read_test_scores
 from wavshap_lightning.training.callbacks import default_callbacks
 from wavshap_lightning.training.checkpoints import AtomicCheckpointIO, find_checkpoint, run_of_checkpoint
 from wavshap_lightning.training.cross_validation import FoldResult, read_fold, summarise_folds
@@ -156,12 +158,18 @@ def export(words: Sequence[str]) -> None:
         WavshapError: If the model cannot be opened, the folder holds something else, or the Hub refuses.
     """
     options = _export_parser().parse_args(list(words))
-    more = {name: options[name] for name in ("title", "scores", "backbone")} | {"licence": options.license}
+    card = {"title": options.title, "license": options.license}
     classifier = open_model(options.model, "cpu")
-    folder = classifier.export(Path(options.folder).expanduser(), **more)
+    if options.scores is not None:
+        scores = {**classifier.provenance.scores, "test": read_test_scores(options.scores)}
+        classifier.provenance = replace(classifier.provenance, scores=scores)
+    if options.backbone is not None:
+        classifier.backbone.rename(options.backbone)
+    folder = Path(options.folder).expanduser()
+    classifier.save_pretrained(folder, **card)
     say("Written to", shown(folder))
     if options.push_to_hub is not None:
-        address = classifier.push_to_hub(options.push_to_hub, private=not options.public, **more)
+        address = classifier.push_to_hub(options.push_to_hub, private=not options.public, **card)
         say("Published", on_one_line(address))
     say("Next", f"python explain.py {on_one_line(quote(str(folder)))} CLIP.wav")
 

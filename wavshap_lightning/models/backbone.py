@@ -5,9 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -131,6 +131,12 @@ class BackboneSettings:
     final_norm: bool = True
     last_layer: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise SettingError(
+                f"precision={self.precision!r} must be one of {', '.join(get_args(Precision))}"
+            )
+
     @property
     def frozen(self) -> bool:
         """True if nothing of the backbone is trained, so that its layers may be cached."""
@@ -145,14 +151,10 @@ class SpeechBackbone(nn.Module):
     clips one by one. Autocast outside has no effect; `precision` alone decides.
 
     Args:
-        source: `"tiny"`, a folder, a Hub name, or a model already opened, which is taken over: frozen,
-            and its attention replaced.
-        revision: Hub commit; pin it for a result that lasts.
-        precision: `"fp32"`, or `"bf16"` for autocast (faster, features differ by about a per cent).
-        unfreeze_layers: Number of last transformer layers to train too; 0 keeps all frozen.
-        lora_rank: Rank of the trained adapters on the query and value projections; 0 adds none.
-        final_norm: Take the last layer after the model's final norm, where it has one.
-        last_layer: The last layer to keep, 0 for the projected frames alone; None keeps all.
+        source: `"tiny"`, a folder, a Hub name, or all settings at once; or a model already opened, which is
+            taken over: frozen, and its attention replaced.
+        settings: Fields of [`BackboneSettings`][wavshap_lightning.models.backbone.BackboneSettings], but
+            `name`.
 
     Raises:
         ModelError: If the model is missing, incomplete, of another kind, or has parts that mix
@@ -164,28 +166,25 @@ class SpeechBackbone(nn.Module):
 
     def __init__(
         self,
-        source: str | PretrainedSpeechModel = "tiny",
-        *,
-        revision: str | None = None,
-        precision: Precision = "fp32",
-        unfreeze_layers: int = 0,
-        lora_rank: int = 0,
-        final_norm: bool = True,
-        last_layer: int | None = None,
+        source: str | PretrainedSpeechModel | BackboneSettings = "tiny",
+        **settings: Any,  # noqa: ANN401 - of several types
     ) -> None:
         super().__init__()
-        if precision not in get_args(Precision):
-            raise SettingError(f"precision={precision!r} must be one of {', '.join(get_args(Precision))}")
-        opened = open_pretrained(source, revision) if isinstance(source, str) else source
+        given = source if isinstance(source, BackboneSettings) else BackboneSettings()
+        if isinstance(source, PretrainedSpeechModel):
+            opened = source
+        else:
+            name = source if isinstance(source, str) else source.name
+            opened = open_pretrained(name, settings.get("revision", given.revision))
+        found = {"name": opened.name, "revision": opened.revision}
+        self.settings = replace(given, **(settings | found))
         _check_supported(opened)
-        config = opened.model.config
-        self.settings = BackboneSettings(
-            opened.name, opened.revision, precision, unfreeze_layers, lora_rank, final_norm, last_layer
-        )
+        config, last_layer = opened.model.config, self.settings.last_layer
         depth = checked_depth(last_layer, config.num_hidden_layers)
         self._normed_before = bool(config.do_stable_layer_norm)  # and once more after the last layer
-        self._norms_last = self._normed_before and final_norm and depth == config.num_hidden_layers
-        self.fingerprint = fingerprint_of(opened, depth, final_norm=final_norm)
+        complete = depth == config.num_hidden_layers
+        self._norms_last = self._normed_before and self.settings.final_norm and complete
+        self.fingerprint = fingerprint_of(opened, depth, final_norm=self.settings.final_norm)
         self.normalize = opened.normalize
         self.sample_rate = opened.sample_rate
         self.frame_grid = FrameGrid.from_convolutions(
@@ -201,11 +200,20 @@ class SpeechBackbone(nn.Module):
         else:
             self.model.set_attn_implementation("sdpa")  # others read a boolean mask as numbers to add
         self.model.encoder.layers = self.model.encoder.layers[:depth]
-        self._trainable = unfreeze(self.model, unfreeze_layers, lora_rank)
+        self._trainable = unfreeze(self.model, self.settings.unfreeze_layers, self.settings.lora_rank)
         if self.settings.frozen:
             position = self.model.encoder.pos_conv_embed
             position.conv = without_weight_norm(position.conv)
         self.train(False)  # noqa: FBT003 - modules made here begin in training mode
+
+    def rename(self, name: str, revision: str | None = None) -> None:
+        """Record another name for the same weights, such as that of a folder once it is published.
+
+        Args:
+            name: Name on the Hub, or a folder.
+            revision: Commit on the Hub.
+        """
+        self.settings = replace(self.settings, name=name, revision=revision)
 
     def train(self, mode: bool = True) -> SpeechBackbone:  # noqa: FBT001, FBT002 - torch's signature
         """Put what is trained into training mode; the rest stays in evaluation mode."""
@@ -347,19 +355,6 @@ class SpeechBackbone(nn.Module):
         )
         bias = relative_position_bias(self.model.encoder.layers[0].attention, buckets)
         return lambda layer, states: layer(states, attention_mask=keys, position_bias=bias)[0]
-
-
-def build_backbone(settings: BackboneSettings) -> SpeechBackbone:
-    """The backbone that `settings` describe."""
-    return SpeechBackbone(
-        settings.name,
-        revision=settings.revision,
-        precision=settings.precision,
-        unfreeze_layers=settings.unfreeze_layers,
-        lora_rank=settings.lora_rank,
-        final_norm=settings.final_norm,
-        last_layer=settings.last_layer,
-    )
 
 
 def _full(batch: Tensor) -> Int[Tensor, " batch"]:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from huggingface_hub.errors import HfHubHTTPError
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from wavshap_lightning.errors import SettingError
+from wavshap_lightning.errors import CheckpointError, ModelError, SettingError, first_line
 from wavshap_lightning.models.backbone import SpeechBackbone
+from wavshap_lightning.models.card import write_card
+from wavshap_lightning.models.checkpoint import load_trained_state, trained_state
 from wavshap_lightning.models.head import EmotionHead, HeadSettings
-from wavshap_lightning.models.record import TrainingProvenance
+from wavshap_lightning.models.hub import check_folder, check_repository, read_export, write_export
+from wavshap_lightning.models.pretrained import Source
+from wavshap_lightning.models.record import ClassifierRecord, TrainingProvenance
 
 
-class EmotionClassifier(nn.Module):
+class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
     """Waveforms to logits, in three stages that can be called one by one.
 
     `waveform --frontend--> frames --encoder--> layers --head--> logits`
@@ -45,40 +53,178 @@ class EmotionClassifier(nn.Module):
         self.labels = tuple(labels)
         self.provenance = provenance or TrainingProvenance()
         self.backbone = backbone
+        self._hub_mixin_config = None  # the mixin would write a config.json, which is transformers' file
         self.head = EmotionHead(backbone.num_layers, backbone.hidden_size, len(labels), head)
 
-    def export(self, folder: str | PathLike[str], **options: Any) -> Path:  # noqa: ANN401 - as there
-        """Write the weights, the record and the model card.
+    @classmethod
+    def from_record(cls, record: ClassifierRecord, state: Mapping[str, Tensor]) -> EmotionClassifier:
+        """Build the classifier that a record describes, in evaluation mode on the CPU.
 
         Args:
-            folder: Where to.
-            options: Title, license and the other arguments of
-                [`export_classifier`][wavshap_lightning.models.hub.export_classifier].
+            record: All but the weights.
+            state: What [`trained_state`][wavshap_lightning.models.checkpoint.trained_state] gave.
 
         Raises:
-            SettingError: If the folder holds something else or cannot be written, or the scores
-                cannot be read.
+            CheckpointError: If the two do not fit together, or the backbone found under the recorded name is
+                not the one it was trained on.
+            ModelError: If the backbone cannot be opened.
         """
-        from wavshap_lightning.models.hub import export_classifier  # noqa: PLC0415 - it builds on this
+        try:
+            with torch.random.fork_rng(devices=[]):  # the head's first weights are drawn, then replaced
+                backbone = SpeechBackbone(record.backbone)
+                classifier = cls(backbone, record.labels, record.head, provenance=record.provenance)
+        except (TypeError, AttributeError, ValueError) as error:
+            raise CheckpointError(f"the classifier's record describes no classifier: {error}") from error
+        classifier.check_backbone(record)
+        load_trained_state(classifier, state)
+        return classifier.eval()
 
-        return export_classifier(self, folder, **options)
+    @property
+    def record(self) -> ClassifierRecord:
+        """All about the classifier but its weights."""
+        return ClassifierRecord(
+            labels=list(self.labels),
+            sample_rate=self.sample_rate,
+            backbone=self.backbone.settings,
+            backbone_fingerprint=self.backbone.fingerprint,
+            head=self.head.settings,
+            protocol=dict(self.provenance.protocol),
+            versions=dict(self.provenance.versions),
+            scores=dict(self.provenance.scores),
+        )
 
-    def push_to_hub(self, repo_id: str, *, private: bool = True, **options: Any) -> str:  # noqa: ANN401
-        """Export to a repository on the Hub; returns the address of the commit.
+    def check_backbone(self, record: ClassifierRecord) -> None:
+        """Compare the backbone with the recorded one.
+
+        Args:
+            record: Of a classifier trained on it, supposedly.
+
+        Raises:
+            CheckpointError: If they differ; the message names both.
+        """
+        own, recorded = self.backbone.settings, record.backbone
+        if self.backbone.fingerprint != record.backbone_fingerprint:
+            raise CheckpointError(
+                f"the checkpoint was trained on backbone={recorded.name!r} revision={recorded.revision!r} "
+                f"fingerprint={record.backbone_fingerprint[:12]}, but backbone={own.name!r} "
+                f"revision={own.revision!r} has fingerprint={self.backbone.fingerprint[:12]}; "
+                "use the very same weights"
+            )
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override] # the mixin's would look for a config.json first
+        cls, pretrained_model_name_or_path: str | PathLike[str], *, revision: str | None = None
+    ) -> EmotionClassifier:
+        """Open what `save_pretrained` or `push_to_hub` wrote, in evaluation mode on the CPU.
+
+        [`load_classifier`][wavshap_lightning.models.loading.load_classifier] opens checkpoints, runs and
+        models of transformers as well.
+
+        Args:
+            pretrained_model_name_or_path: A folder, or `"user/name"` on the Hub.
+            revision: The commit, tag or branch of a repository on the Hub.
+
+        Raises:
+            CheckpointError: If it is damaged, or belongs to another backbone.
+            ModelError: If it is not there, or its backbone cannot be opened.
+        """
+        return cls.from_record(*read_export(Source(str(pretrained_model_name_or_path), revision, "model")))
+
+    def save_pretrained(
+        self,
+        save_directory: str | PathLike[str],
+        *,
+        title: str | None = None,
+        license: str | None = None,  # noqa: A002 - the Hub's word
+        **options: Any,  # noqa: ANN401 - the mixin's
+    ) -> str | None:
+        """Write `model.safetensors`, `classifier.json` and a model card.
+
+        Equal classifiers give equal bytes. The backbone is not written; its name and fingerprint are.
+
+        Args:
+            save_directory: A new folder, or that of an earlier export, which is replaced.
+            title: Title of the model card; the folder's name if None.
+            license: The Hub's identifier of the license, such as `"cc-by-nc-sa-4.0"`; unstated if None.
+            options: Other arguments of huggingface_hub's `ModelHubMixin.save_pretrained`.
+
+        Returns:
+            The address of the commit with `push_to_hub=True`, else None.
+
+        Raises:
+            SettingError: If the folder holds something else or cannot be written.
+        """
+        folder = Path(save_directory).expanduser()
+        check_folder(folder)
+        name = folder.resolve().name
+        given = {"title": title, "license": license, **(options.pop("model_card_kwargs", None) or {})}
+        card = {
+            "title": given["title"] or name,
+            "license": given["license"],
+            "place": given.get("place", name),
+        }
+        try:
+            return super().save_pretrained(folder, model_card_kwargs=card, **options)
+        except OSError as error:
+            raise SettingError(
+                f"folder={folder} cannot be written: {error.strerror or error}; give another folder"
+            ) from error
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = True,
+        title: str | None = None,
+        license: str | None = None,  # noqa: A002 - the Hub's word
+        **options: Any,  # noqa: ANN401 - the mixin's
+    ) -> str:
+        """Export to a repository on the Hub, which is created if there is none.
 
         Args:
             repo_id: `"user/name"`.
-            private: Make a new repository visible to its owner alone.
-            options: Title, license and the other arguments of
-                [`push_classifier`][wavshap_lightning.models.hub.push_classifier].
+            private: Create a private repository; an existing one stays as it is.
+            title: Title of the model card; the repository's name if None.
+            license: The Hub's identifier of the license, such as `"cc-by-nc-sa-4.0"`; unstated if None.
+            options: Other arguments of huggingface_hub's `ModelHubMixin.push_to_hub`, such as
+                `commit_message`, `token`, `branch` and `create_pr`.
+
+        Returns:
+            The address of the commit.
 
         Raises:
-            WavshapError: If the repository holds something else, the backbone is a local folder, or the Hub
-                refuses.
+            SettingError: If the repository holds something else, or the backbone is a folder of this machine.
+            ModelError: If the Hub refuses or cannot be reached.
         """
-        from wavshap_lightning.models.hub import push_classifier  # noqa: PLC0415 - it builds on this
+        if Path(self.backbone.settings.name).expanduser().exists():
+            raise SettingError(
+                f"backbone={self.backbone.settings.name!r} is a folder of this machine, without which nobody "
+                "else can open the classifier; publish it too, and give its name on the Hub: "
+                "classifier.backbone.rename('user/name'), or --backbone"
+            )
+        card = {"title": title or repo_id, "license": license, "place": repo_id}
+        try:
+            check_repository(repo_id, options.get("token"))
+            return super().push_to_hub(repo_id, private=private, model_card_kwargs=card, **options)
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            raise ModelError(
+                f"repo_id={repo_id!r} could not be written: {first_line(error)}; check the name and the "
+                "network, and with 'hf auth whoami' who is logged in"
+            ) from error
 
-        return push_classifier(self, repo_id, private=private, **options)
+    def generate_model_card(self, *args: Any, **options: Any) -> ModelCard:  # noqa: ANN401 - the mixin's
+        """Fill the model card; see [`write_card`][wavshap_lightning.models.card.write_card]."""
+        return write_card(self._exported_record(), *args, **options)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        write_export(save_directory, self._exported_record(), trained_state(self))
+
+    def _exported_record(self) -> ClassifierRecord:
+        """The record, with the absolute path of a backbone in a folder: an export opens from anywhere."""
+        record, folder = self.record, Path(self.backbone.settings.name).expanduser()
+        if not folder.is_dir():
+            return record
+        return replace(record, backbone=replace(record.backbone, name=str(folder.resolve())))
 
     @property
     def sample_rate(self) -> int:

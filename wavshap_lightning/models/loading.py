@@ -1,20 +1,24 @@
-"""Opening any model as a classifier, and finding the checkpoints that a run kept."""
+"""Any model as a classifier; checkpoints and scores in the folder of a run."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from math import isfinite
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES
-from wavshap_lightning.errors import CheckpointError, ModelError, SettingError
-from wavshap_lightning.models.checkpoint import load_checkpoint, read_checkpoint
+from wavshap_lightning.errors import ModelError, SettingError
+from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, read_checkpoint
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.foreign_heads import open_huggingface
-from wavshap_lightning.models.hub import RECORD_NAME, WEIGHTS_NAME, read_exported
+from wavshap_lightning.models.hub import RECORD_NAME
 from wavshap_lightning.models.pretrained import Source
-from wavshap_lightning.models.record import read_scores
+from wavshap_lightning.models.record import ClassifierRecord
 
 EXPECTED = (
     "expected a checkpoint (.ckpt), the folder of a run, an exported folder, or an audio-classification "
@@ -33,7 +37,7 @@ def load_classifier(model: str | PathLike[str], *, revision: str | None = None) 
 
     Args:
         model: A checkpoint; the folder of a run, or of all runs of one name (then the latest), whose best
-            checkpoint is taken; a folder that `export` wrote; a folder of Hugging Face with an
+            checkpoint is taken; a folder that `save_pretrained` wrote; a folder of Hugging Face with an
             audio-classification model; or a name on the Hub of either of these two.
         revision: The commit, tag or branch of a name on the Hub.
 
@@ -76,7 +80,10 @@ def _open_file(path: Path) -> EmotionClassifier:
         raise ModelError(f"model={path} is a recording; {EXPECTED}, and the recordings after it")
     if suffix in PARTS_OF_A_FOLDER:
         raise ModelError(f"model={path} is one file of a model; give the folder it lies in: {path.parent}")
-    classifier = load_checkpoint(path)
+    content, prefix = read_checkpoint(path), "classifier."
+    weights = content["state_dict"].items()
+    state = {name.removeprefix(prefix): value for name, value in weights if name.startswith(prefix)}
+    classifier = EmotionClassifier.from_record(ClassifierRecord.from_dict(content[CLASSIFIER_KEY]), state)
     if path.parts[-2:] == BEST.parts:
         scores = read_scores(path.parent.parent, classifier.provenance.protocol)
         classifier.provenance = replace(classifier.provenance, scores=scores or classifier.provenance.scores)
@@ -85,7 +92,7 @@ def _open_file(path: Path) -> EmotionClassifier:
 
 def _open_folder(folder: Path) -> EmotionClassifier:
     if (folder / RECORD_NAME).is_file():
-        return read_exported(folder / RECORD_NAME, folder / WEIGHTS_NAME).open()
+        return EmotionClassifier.from_pretrained(folder)
     checkpoint = _checkpoint_in(folder)
     if checkpoint is not None:
         return _open_file(checkpoint)
@@ -130,18 +137,60 @@ def _may_be_on_hub(name: str) -> bool:
 def _open_from_hub(name: str, revision: str | None) -> EmotionClassifier:
     source = Source(name, revision, "model")
     known_as_foreign = source.is_kept("config.json") and not source.is_kept(RECORD_NAME)
-    record = (
-        None if known_as_foreign else source.file(RECORD_NAME)
-    )  # not asking saves waiting without network
-    if record is None:
+    if known_as_foreign or source.file(RECORD_NAME) is None:  # not asking saves waiting without network
         return open_huggingface(name, revision)
-    weights = Source(name, record.parent.name, "model").file(WEIGHTS_NAME)  # of the same commit
-    if weights is None:
-        raise CheckpointError(
-            f"model={name!r} has {RECORD_NAME} but no {WEIGHTS_NAME} here or on the Hub; export it again, or "
-            f"fetch it with: hf download {name}"
-        )
-    return read_exported(record, weights).open()
+    return EmotionClassifier.from_pretrained(name, revision=revision)
+
+
+CROSS_VALIDATED = ("uar", "uar_low", "uar_high", "resampled", "wa", "macro_f1")
+
+
+def read_scores(run: Path, protocol: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The scores in the folder of a run, and in that of the cross-validation it belongs to.
+
+    Args:
+        run: The folder of the run.
+        protocol: The split of the classifier; scores of another split are left out.
+    """
+    scores = {}
+    test, folds = _read_json(run / "test.json"), _read_json(run.parent / "cv.json")
+    if _same(test, protocol, ("hash", "fold", "digest")):
+        scores["test"] = _finite_numbers(test)
+    if _same(folds, protocol, ("hash",)):
+        known = {name: folds[name] for name in CROSS_VALIDATED if name in folds}
+        scores["cross_validation"] = {"folds": len(folds["folds"]), **known}
+    return scores
+
+
+def read_test_scores(path: str | PathLike[str]) -> dict[str, float]:
+    """The scores of a `test.json`.
+
+    Raises:
+        SettingError: If it cannot be read, or is another file.
+    """
+    scores = _finite_numbers(_read_json(Path(path).expanduser()))
+    if "uar" not in scores:
+        raise SettingError(f"scores={path} has no readable uar; give the test.json of a test")
+    return scores
+
+
+def _finite_numbers(content: Mapping[str, Any]) -> dict[str, float]:
+    numbers = {name: value for name, value in content.items() if isinstance(value, int | float)}
+    return {name: float(value) for name, value in numbers.items() if isfinite(value)}
+
+
+def _same(content: Mapping[str, Any], protocol: Mapping[str, Any], names: tuple[str, ...]) -> bool:
+    found = content.get("protocol", {})
+    return bool(found) and all(found.get(name) == protocol.get(name) for name in names)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file; nothing where there is none, or another program's."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 ALL = "all"

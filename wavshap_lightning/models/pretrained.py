@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from logging import ERROR
 from pathlib import Path
@@ -32,7 +32,7 @@ from transformers import (
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
-from wavshap_lightning.errors import ModelError
+from wavshap_lightning.errors import ModelError, first_line
 
 Read = TypeVar("Read")
 
@@ -131,6 +131,14 @@ class Source:
         config = None if Path(self.name).exists() else self.file("config.json")
         return None if config is None else config.parent.name  # so the cache of the Hub is laid out
 
+    def at_commit_of(self, file: Path) -> Source:
+        """The same source, pinned to the commit that a file of it was fetched from.
+
+        Args:
+            file: Local path, as `file` returned it.
+        """
+        return self if Path(self.name).exists() else replace(self, revision=file.parent.name)
+
     def is_kept(self, file: str) -> bool:
         """True if one of its files was fetched before."""
         kept = self.read(lambda: try_to_load_from_cache(self.name, file, revision=self.revision))
@@ -145,7 +153,10 @@ class Source:
         try:
             return load()
         except UNREADABLE as error:
-            raise ModelError(f"{self} could not be opened: {_reason(error)}; {self._remedy()}") from error
+            reason = first_line(error)
+            if isinstance(error, UnpicklingError):
+                reason = "its weights file is damaged or carries pickled code, which is never run"
+            raise ModelError(f"{self} could not be opened: {reason}; {self._remedy()}") from error
 
     def _json(self, file: str) -> dict[str, Any]:
         path = self._cached(file)
@@ -199,12 +210,6 @@ def _without_reports() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnpicklingError):
-        return "its weights file is damaged or carries pickled code, which is never run"
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 # Weights, configuration and model card; transformers opens it too.

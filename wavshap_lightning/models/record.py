@@ -1,15 +1,16 @@
-"""Provenance of a classifier: the split of its corpus, the versions of its libraries, its scores."""
+"""Record of a classifier: all that is known of it but its weights, in plain JSON types."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from math import isfinite
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-CROSS_VALIDATED = ("uar", "uar_low", "uar_high", "resampled", "wa", "macro_f1")
+from wavshap_lightning.errors import CheckpointError
+from wavshap_lightning.models.backbone import BackboneSettings
+from wavshap_lightning.models.head import HeadSettings
+
+FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class TrainingProvenance:
     Args:
         protocol: The split it was trained on, as `Protocol.to_dict()` gives it, with its fold.
         versions: Versions of the libraries that trained it.
-        scores: Its own on the clips of its `test` part, and those of all folds of its `cross_validation`.
+        scores: Its own on the test clips (`test`), and those of all folds (`cross_validation`).
     """
 
     protocol: Mapping[str, Any] = field(default_factory=dict)
@@ -27,38 +28,56 @@ class TrainingProvenance:
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def read_scores(run: Path, protocol: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The scores that lie in a run's folder, and in that of the cross-validation it is part of.
+@dataclass(frozen=True)
+class ClassifierRecord:
+    """All about a classifier but its weights.
 
     Args:
-        run: The folder of the run.
-        protocol: The split of the classifier; scores of another are no scores of this one.
+        labels: The classes, in the order of the logits.
+        sample_rate: Samples per second of its waveforms.
+        backbone: Name of the backbone and the way it is run.
+        backbone_fingerprint: SHA-256 of the backbone's weights and preprocessing.
+        head: Shape of the head.
+        protocol: As in [`TrainingProvenance`][wavshap_lightning.models.record.TrainingProvenance].
+        versions: As there.
+        scores: As there.
+        format_version: Version of this layout.
     """
-    scores = {}
-    test, folds = _read(run / "test.json"), _read(run.parent / "cv.json")
-    if _same(test, protocol, ("hash", "fold", "digest")):
-        scores["test"] = own_scores(test)
-    if _same(folds, protocol, ("hash",)):
-        known = {name: folds[name] for name in CROSS_VALIDATED if name in folds}
-        scores["cross_validation"] = {"folds": len(folds["folds"]), **known}
-    return scores
 
+    labels: list[str]
+    sample_rate: int
+    backbone: BackboneSettings
+    backbone_fingerprint: str
+    head: HeadSettings
+    protocol: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
 
-def own_scores(content: Mapping[str, Any]) -> dict[str, float]:
-    """The scores of a `test.json`: its finite numbers."""
-    numbers = {name: value for name, value in content.items() if isinstance(value, int | float)}
-    return {name: float(value) for name, value in numbers.items() if isfinite(value)}
+    @property
+    def provenance(self) -> TrainingProvenance:
+        """Split, versions and scores."""
+        return TrainingProvenance(self.protocol, self.versions, self.scores)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The record in plain JSON types."""
+        return asdict(self)
 
-def _same(content: Mapping[str, Any], protocol: Mapping[str, Any], names: tuple[str, ...]) -> bool:
-    found = content.get("protocol", {})
-    return bool(found) and all(found.get(name) == protocol.get(name) for name in names)
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ClassifierRecord:
+        """The record that `to_dict` gave.
 
-
-def _read(path: Path) -> dict[str, Any]:
-    """The content of a JSON file; nothing where there is none, or another program's."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        Raises:
+            CheckpointError: If it was written by a newer version, or lacks a field.
+        """
+        version = values.get("format_version")
+        if version != FORMAT_VERSION:
+            raise CheckpointError(
+                f"format_version={version!r} is not {FORMAT_VERSION}, which this version reads; "
+                "update wavshap-lightning"
+            )
+        try:
+            backbone, head = BackboneSettings(**values["backbone"]), HeadSettings(**values["head"])
+            return cls(**{**values, "backbone": backbone, "head": head})
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"the classifier's record is incomplete: {error}") from error

@@ -21,18 +21,11 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from wavshap_lightning.errors import CheckpointError, SettingError
-from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone, build_backbone
-from wavshap_lightning.models.checkpoint import (
-    CLASSIFIER_KEY,
-    ClassifierRecord,
-    check_backbone,
-    describe_classifier,
-    load_trained_state,
-    trained_state,
-)
+from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone
+from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, load_trained_state, trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings
-from wavshap_lightning.models.record import TrainingProvenance
+from wavshap_lightning.models.record import ClassifierRecord, TrainingProvenance
 from wavshap_lightning.training.data.dataset import Batch, StatisticsBatch
 from wavshap_lightning.training.data.extraction import DataBinding
 from wavshap_lightning.training.scores import PredictionLog, Predictions, score_predictions
@@ -172,7 +165,7 @@ class EmotionModule(L.LightningModule):
         opened: SpeechBackbone | None = None,
     ) -> None:
         super().__init__()
-        self.classifier = EmotionClassifier(opened or build_backbone(backbone), labels, head)
+        self.classifier = EmotionClassifier(opened or SpeechBackbone(backbone), labels, head)
         self.optimizer_settings = optimizer
         self.loss_settings = loss
         self.register_buffer("class_weights", None, persistent=False)
@@ -276,9 +269,7 @@ class EmotionModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the trained weights, and a record of everything else."""
         checkpoint["state_dict"] = trained_state(self)
-        protocol = self.classifier.provenance.protocol
-        record = describe_classifier(self.classifier, protocol=protocol, versions=_versions())
-        checkpoint[CLASSIFIER_KEY] = record.to_dict()
+        checkpoint[CLASSIFIER_KEY] = self.classifier.record.to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise if labels, backbone or head differ from those of the checkpoint.
@@ -291,7 +282,7 @@ class EmotionModule(L.LightningModule):
                 f"the checkpoint was not written by wavshap-lightning: it has no {CLASSIFIER_KEY!r}"
             )
         record = ClassifierRecord.from_dict(checkpoint[CLASSIFIER_KEY])
-        check_backbone(record, self.classifier)
+        self.classifier.check_backbone(record)
         if tuple(record.labels) != self.classifier.labels:
             raise CheckpointError(
                 f"the checkpoint knows labels={record.labels}, this run has {list(self.classifier.labels)}; "
@@ -299,7 +290,7 @@ class EmotionModule(L.LightningModule):
             )
         _check_head(record.head, self.classifier.head.settings)
         load_trained_state(self, checkpoint["state_dict"])
-        self.classifier.provenance = TrainingProvenance(record.protocol, record.versions, record.scores)
+        self.classifier.provenance = record.provenance
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:  # noqa: ANN401
         """Load trained weights; the frozen backbone, which checkpoints lack, stays as it was opened."""
