@@ -127,7 +127,7 @@ def heldout_crops(root: Path, count: int, seed: int = 0) -> list[tuple[Clip, Ten
 def heldout_spans(root: Path, count: int, seed: int = 0) -> list[Clip]:
     """Crops of clips of all eight actors who did not train, as spans of their files."""
     split = RAVDESS_6_FOLDS.split(corpus_named("ravdess").load(root), FOLD)
-    clips = [*split.validation, *split.test]  # nothing was chosen by the former
+    clips = [*split["validation"], *split["test"]]  # nothing was chosen by the former
     chosen = np.random.default_rng(seed).permutation(len(clips))[:count]
     spans = []
     for index in chosen.tolist():
@@ -139,7 +139,7 @@ def heldout_spans(root: Path, count: int, seed: int = 0) -> list[Clip]:
 
 def _test_clips(root: Path) -> list[Clip]:
     clips = corpus_named("ravdess").load(root)
-    return list(RAVDESS_6_FOLDS.split(clips, FOLD).test)
+    return list(RAVDESS_6_FOLDS.split(clips, FOLD)["test"])
 
 
 def _train(path: Path, root: Path, settings: TrainingSettings, max_samples: int | None) -> None:

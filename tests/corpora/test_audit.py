@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -17,16 +16,17 @@ from hypothesis import strategies as st
 from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.corpora.audit import (
     REMEDIES,
-    AuditReport,
     ClipFacts,
     Finding,
     audit_split,
+    audit_table,
+    bad_clips,
     measure_clip,
-    measure_clips,
+    raise_for_errors,
 )
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.splits import Split
-from wavshap_lightning.errors import AuditError, CorpusError, SettingError
+from wavshap_lightning.corpora.protocols import Split
+from wavshap_lightning.errors import AuditError, CorpusError
 
 LABELS = ("angry", "happy")
 SPLIT_NAMES = ("train", "validation", "test")
@@ -41,33 +41,33 @@ def clips_of(speaker: str, num_clips: int = 4) -> tuple[Clip, ...]:
     )
 
 
-CLEAN = Split(clips_of("ann"), clips_of("bob"), clips_of("cat"))
+CLEAN = {"train": clips_of("ann"), "validation": clips_of("bob"), "test": clips_of("cat")}
 
 
 def good_facts(clip: Clip) -> ClipFacts:
     start_s = clip.start_s or 0.0
     duration_s = (clip.end_s or start_s + 2.0) - start_s
     sound = f"sound of {clip.path} from {start_s} for {duration_s}"
-    return ClipFacts(f"hash of {clip.path}", sound, 32_000, duration_s, 0.5, -20.0, 0.001)
+    return ClipFacts(f"hash of {clip.path}", sound, 32_000, duration_s, -20.0, 0.001)
 
 
-def audit(split: Split, facts: dict[Clip, ClipFacts] | None = None, **options) -> AuditReport:
-    everything = {clip: good_facts(clip) for _, clips in split.items() for clip in clips} | (facts or {})
+def audit(split: Split, facts: dict[Clip, ClipFacts] | None = None, **options) -> tuple[Finding, ...]:
+    everything = {clip: good_facts(clip) for clips in split.values() for clip in clips} | (facts or {})
     return audit_split(split, everything, **{"labels": LABELS, "min_samples": 400, **options})
 
 
 def with_first(name: str, **changes) -> Split:
     """The clean split with the first clip of one name changed."""
-    first, *rest = getattr(CLEAN, name)
-    return replace(CLEAN, **{name: (replace(first, **changes), *rest)})
+    first, *rest = CLEAN[name]
+    return CLEAN | {name: (replace(first, **changes), *rest)}
 
 
-def found(report: AuditReport) -> list[tuple[str, str, str]]:
-    return [(finding.severity, finding.check, finding.where) for finding in report.findings]
+def found(report: tuple[Finding, ...]) -> list[tuple[str, str, str]]:
+    return [(finding.severity, finding.check, finding.where) for finding in report]
 
 
 def test_a_clean_split_has_no_findings():
-    assert audit(CLEAN, max_duration_s=2.0, expected_clips=12).findings == ()
+    assert audit(CLEAN, max_duration_s=2.0, expected_clips=12) == ()
 
 
 class TestLeaks:
@@ -75,34 +75,34 @@ class TestLeaks:
         ("one", "other"), [("train", "validation"), ("train", "test"), ("validation", "test")]
     )
     def test_a_speaker_in_two_splits(self, one, other):
-        speaker = getattr(CLEAN, one)[0].speaker
+        speaker = CLEAN[one][0].speaker
         report = audit(with_first(other, speaker=speaker))
         assert found(report) == [("error", "shared speaker", speaker)]
-        assert report.findings[0].detail == f"4 clips in {one} and 1 clips in {other}"
-        assert report.bad_clips == ()
+        assert report[0].detail == f"4 clips in {one} and 1 clips in {other}"
+        assert bad_clips(report) == ()
 
     @pytest.mark.parametrize(("other", "num_errors"), [("validation", 0), ("test", 1)])
     def test_a_shared_validation_may_share_with_train_only(self, other, num_errors):
-        assert len(audit(with_first(other, speaker="ann"), may_share_speakers=MAY_SHARE).errors) == num_errors
+        report = audit(with_first(other, speaker="ann"), may_share_speakers=MAY_SHARE)
+        assert [one.severity for one in report].count("error") == num_errors
 
     def test_a_shared_validation_may_not_share_with_test(self):
-        assert len(audit(with_first("validation", speaker="cat"), may_share_speakers=MAY_SHARE).errors) == 1
+        report = audit(with_first("validation", speaker="cat"), may_share_speakers=MAY_SHARE)
+        assert found(report) == [("error", "shared speaker", "cat")]
 
     def test_a_speaker_in_all_three_splits_is_an_error_even_with_a_shared_validation(self):
-        split = Split(clips_of("ann"), with_first("validation", speaker="ann").validation, ())
-        split = replace(split, test=with_first("test", speaker="ann").test)
+        split = CLEAN | {"validation": with_first("validation", speaker="ann")["validation"]}
+        split = split | {"test": with_first("test", speaker="ann")["test"]}
         assert found(audit(split, may_share_speakers=MAY_SHARE)) == [("error", "shared speaker", "ann")]
 
     def test_the_same_name_in_two_corpora_is_two_speakers(self):
-        assert audit(with_first("test", speaker="ann", corpus="other")).findings == ()
+        assert audit(with_first("test", speaker="ann", corpus="other")) == ()
 
     def test_clips_without_a_speaker_share_none_but_are_told(self):
-        split = Split(*(tuple(replace(clip, speaker="") for clip in clips) for _, clips in CLEAN.items()))
+        split = {name: tuple(replace(clip, speaker="") for clip in clips) for name, clips in CLEAN.items()}
         report = audit(split)
-        assert {(finding.severity, finding.check) for finding in report.findings} == {
-            ("warning", "unknown speaker")
-        }
-        assert len(report.findings) == 12
+        assert {(finding.severity, finding.check) for finding in report} == {("warning", "unknown speaker")}
+        assert len(report) == 12
 
     @pytest.mark.parametrize("may_share", [(), ("train", "validation")])
     def test_a_dialogue_in_two_splits(self, may_share):
@@ -110,36 +110,36 @@ class TestLeaks:
         assert found(report) == [("error", "shared dialogue", "ann-talk")]
 
     def test_clips_without_a_dialogue_share_none(self):
-        split = Split(*(tuple(replace(clip, dialogue=None) for clip in clips) for _, clips in CLEAN.items()))
-        assert audit(split).findings == ()
+        split = {name: tuple(replace(clip, dialogue=None) for clip in clips) for name, clips in CLEAN.items()}
+        assert audit(split) == ()
 
 
 class TestDuplicates:
     @pytest.mark.parametrize(
         ("original", "copy", "severity"),
         [
-            (CLEAN.train[0], CLEAN.test[0], "error"),
-            (CLEAN.train[0], CLEAN.validation[0], "error"),
-            (CLEAN.train[0], CLEAN.train[1], "error"),
-            (CLEAN.train[0], CLEAN.train[2], "warning"),
+            (CLEAN["train"][0], CLEAN["test"][0], "error"),
+            (CLEAN["train"][0], CLEAN["validation"][0], "error"),
+            (CLEAN["train"][0], CLEAN["train"][1], "error"),
+            (CLEAN["train"][0], CLEAN["train"][2], "warning"),
         ],
     )
     def test_the_same_sound_twice(self, original, copy, severity):
         report = audit(CLEAN, {copy: good_facts(original)})
         assert found(report) == [(severity, "duplicate audio", f"{original.name} = {copy.name}")]
-        assert report.findings[0].clips == (original, copy)
-        assert report.bad_clips == ()
+        assert report[0].clips == (original, copy)
+        assert bad_clips(report) == ()
 
     def test_one_sound_in_two_files_of_other_bytes(self):
-        original, copy = CLEAN.train[0], CLEAN.test[0]
+        original, copy = CLEAN["train"][0], CLEAN["test"][0]
         facts = replace(good_facts(original), sha256="hash of another format")
         assert found(audit(CLEAN, {copy: facts})) == [
             ("error", "duplicate audio", f"{original.name} = {copy.name}")
         ]
 
     def test_the_detail_names_splits_and_labels(self):
-        first, second = CLEAN.train[0], CLEAN.test[1]
-        [finding] = audit(CLEAN, {second: good_facts(first)}).findings
+        first, second = CLEAN["train"][0], CLEAN["test"][1]
+        [finding] = audit(CLEAN, {second: good_facts(first)})
         assert finding.detail == "the same sound, in train and test, labelled angry and happy"
 
     def test_other_spans_of_one_file_are_other_sounds(self):
@@ -147,33 +147,33 @@ class TestDuplicates:
             Clip(Path("session.wav"), label, "ann", "toy", start_s=start_s, end_s=start_s + 2.0)
             for start_s, label in ((0.0, "angry"), (2.0, "happy"))
         )
-        report = audit(replace(CLEAN, train=spans))
-        assert report.findings == ()
+        report = audit(CLEAN | {"train": spans})
+        assert report == ()
 
     def test_a_span_that_covers_its_file_is_the_file(self):
         whole = Clip(Path("a.wav"), "angry", "ann", "toy")
         span = replace(whole, start_s=0.0, end_s=2.0)
-        report = audit(replace(CLEAN, train=(*CLEAN.train, whole, span)))
+        report = audit(CLEAN | {"train": (*CLEAN["train"], whole, span)})
         assert found(report) == [("warning", "duplicate audio", "a = a@0.000")]
 
     def test_a_clip_listed_twice_is_its_own_duplicate(self):
-        clip = CLEAN.train[0]
-        report = audit(replace(CLEAN, train=(*CLEAN.train, clip)))
+        clip = CLEAN["train"][0]
+        report = audit(CLEAN | {"train": (*CLEAN["train"], clip)})
         assert found(report) == [("warning", "duplicate audio", f"{clip.name} = {clip.name}")]
 
     def test_unreadable_clips_are_not_duplicates_of_each_other(self):
-        unreadable = {clip: ClipFacts(error="gone") for clip in CLEAN.train}
-        assert {finding.check for finding in audit(CLEAN, unreadable).findings} == {"unreadable"}
+        unreadable = {clip: ClipFacts(error="gone") for clip in CLEAN["train"]}
+        assert {finding.check for finding in audit(CLEAN, unreadable)} == {"unreadable"}
 
 
 def spans_of_one_file(**times: tuple[float, float]) -> Split:
     """The clean split with one more clip in each name named, all from one recording."""
     extended = {}
     for name, (start_s, end_s) in times.items():
-        first = getattr(CLEAN, name)[0]
+        first = CLEAN[name][0]
         span = replace(first, path=Path("session.wav"), start_s=start_s, end_s=end_s)
-        extended[name] = (*getattr(CLEAN, name), span)
-    return replace(CLEAN, **extended)
+        extended[name] = (*CLEAN[name], span)
+    return CLEAN | extended
 
 
 class TestOverlaps:
@@ -189,36 +189,36 @@ class TestOverlaps:
     def test_spans_of_one_file_that_overlap_across_splits(self, one, other, shared):
         split = spans_of_one_file(train=one, test=other)
         report = audit(split)
-        [finding] = report.findings
+        [finding] = report
         assert (finding.severity, finding.check) == ("error", "overlapping spans")
-        assert set(finding.clips) == {split.train[-1], split.test[-1]}
+        assert set(finding.clips) == {split["train"][-1], split["test"][-1]}
         assert finding.detail.startswith(f"{shared} s of one file, in t")
-        assert report.bad_clips == ()
+        assert bad_clips(report) == ()
 
     def test_a_whole_file_overlaps_its_spans(self):
         split = spans_of_one_file(test=(0.5, 1.0))
-        whole = replace(CLEAN.train[0], path=Path("session.wav"))
-        report = audit(replace(split, train=(*CLEAN.train, whole)))
+        whole = replace(CLEAN["train"][0], path=Path("session.wav"))
+        report = audit(split | {"train": (*CLEAN["train"], whole)})
         assert found(report) == [("error", "overlapping spans", "session and session@0.500")]
 
     @pytest.mark.parametrize("other", [(2.0, 4.0), (1.995, 4.0), (7.0, 8.0)])
     def test_spans_that_only_touch_within_the_rounding_of_a_table_do_not(self, other):
-        assert audit(spans_of_one_file(train=(0.0, 2.0), validation=other)).findings == ()
+        assert audit(spans_of_one_file(train=(0.0, 2.0), validation=other)) == ()
 
     def test_people_of_one_split_may_talk_at_the_same_time(self):
         first = spans_of_one_file(train=(0.0, 2.0))
-        second = replace(first.train[-1], start_s=1.0, end_s=3.0, label="happy")
-        assert audit(replace(first, train=(*first.train, second))).findings == ()
+        second = replace(first["train"][-1], start_s=1.0, end_s=3.0, label="happy")
+        assert audit(first | {"train": (*first["train"], second)}) == ()
 
     def test_a_long_span_is_not_forgotten_behind_a_short_one(self):
         split = spans_of_one_file(train=(0.0, 9.0), test=(8.0, 10.0))
-        short = replace(split.train[-1], start_s=1.0, end_s=2.0)
-        report = audit(replace(split, train=(*split.train, short)))
+        short = replace(split["train"][-1], start_s=1.0, end_s=2.0)
+        report = audit(split | {"train": (*split["train"], short)})
         assert found(report) == [("error", "overlapping spans", "session@0.000 and session@8.000")]
 
     def test_equal_spans_are_told_once_as_duplicates(self):
         report = audit(spans_of_one_file(train=(0.0, 2.0), test=(0.0, 2.0)))
-        assert [finding.check for finding in report.findings] == ["duplicate audio"]
+        assert [finding.check for finding in report] == ["duplicate audio"]
 
 
 class TestSingleClips:
@@ -235,69 +235,64 @@ class TestSingleClips:
         ],
     )
     def test_a_fault_of_one_clip(self, changes, severity, check, detail):
-        clip = CLEAN.validation[2]
+        clip = CLEAN["validation"][2]
         facts = ClipFacts(**changes) if "error" in changes else replace(good_facts(clip), **changes)
         report = audit(CLEAN, {clip: facts}, max_duration_s=30.0)
-        assert report.findings == (Finding(severity, check, clip.name, detail, (clip,)),)
-        assert report.bad_clips == ((clip,) if severity == "error" else ())
+        assert report == (Finding(severity, check, clip.name, detail, (clip,)),)
+        assert bad_clips(report) == ((clip,) if severity == "error" else ())
 
     @pytest.mark.parametrize(
         "changes", [{"num_samples": 400}, {"rms_db": -80.0}, {"clipped_share": 0.01}, {"duration_s": 30.0}]
     )
     def test_the_limits_themselves_pass(self, changes):
-        clip = CLEAN.train[0]
-        assert not audit(CLEAN, {clip: replace(good_facts(clip), **changes)}, max_duration_s=30.0).findings
+        clip = CLEAN["train"][0]
+        assert not audit(CLEAN, {clip: replace(good_facts(clip), **changes)}, max_duration_s=30.0)
 
     def test_a_long_clip_is_fine_where_nobody_minds(self):
-        clip = CLEAN.train[0]
-        assert not audit(CLEAN, {clip: replace(good_facts(clip), duration_s=4_000.0)}).findings
+        clip = CLEAN["train"][0]
+        assert not audit(CLEAN, {clip: replace(good_facts(clip), duration_s=4_000.0)})
 
     @given(st.sets(st.sampled_from([clip for _, clips in CLEAN.items() for clip in clips])))
     def test_without_its_bad_clips_a_split_has_no_bad_clips(self, silent):
         facts = {clip: replace(good_facts(clip), rms_db=-90.0) for clip in silent}
         report = audit(CLEAN, facts)
-        assert set(report.bad_clips) == silent
-        kept = Split(*(tuple(clip for clip in clips if clip not in silent) for _, clips in CLEAN.items()))
-        assert audit(kept, facts).bad_clips == ()
+        assert set(bad_clips(report)) == silent
+        kept = {name: tuple(clip for clip in clips if clip not in silent) for name, clips in CLEAN.items()}
+        assert bad_clips(audit(kept, facts)) == ()
 
 
 class TestCompleteness:
     @pytest.mark.parametrize("name", SPLIT_NAMES)
     def test_a_class_absent_from_a_split(self, name):
-        only_angry = tuple(clip for clip in getattr(CLEAN, name) if clip.label == "angry")
-        report = audit(replace(CLEAN, **{name: only_angry}))
+        only_angry = tuple(clip for clip in CLEAN[name] if clip.label == "angry")
+        report = audit(CLEAN | {name: only_angry})
         assert found(report) == [("error" if name == "train" else "warning", "absent class", "happy")]
-        assert report.findings[0].detail == f"no clip in {name}"
+        assert report[0].detail == f"no clip in {name}"
 
     def test_a_class_absent_everywhere_is_an_error_and_one_warning(self):
         report = audit(CLEAN, labels=(*LABELS, "bored"))
         assert found(report) == [("error", "absent class", "bored"), ("warning", "absent class", "bored")]
-        assert report.warnings[0].detail == "no clip in validation and test"
+        assert report[1].detail == "no clip in validation and test"
 
     @pytest.mark.parametrize("expected_clips", [11, 13])
     def test_another_count_than_expected(self, expected_clips):
-        [finding] = audit(CLEAN, expected_clips=expected_clips).findings
+        [finding] = audit(CLEAN, expected_clips=expected_clips)
         assert (finding.severity, finding.check) == ("warning", "count")
         assert finding.detail == f"12 clips, expected {expected_clips}"
 
-    def test_a_clip_that_was_not_measured_is_a_mistake_of_the_caller(self):
-        facts = {clip: good_facts(clip) for clip in CLEAN.train}
-        with pytest.raises(SettingError, match="clip='bob-0' was not measured; measure every clip"):
-            audit_split(CLEAN, facts, labels=LABELS, min_samples=400)
-
 
 def test_every_finding_has_a_remedy():
-    clip = CLEAN.train[0]
-    spoilt = Split((clip, clip, replace(clip, speaker="")), (clip,), CLEAN.test)
-    overlapping = replace(CLEAN.test[2], path=clip.path, start_s=1.0, end_s=3.0)
-    spoilt = replace(spoilt, test=(*CLEAN.test, overlapping))
+    clip = CLEAN["train"][0]
+    spoilt = CLEAN | {"train": (clip, clip, replace(clip, speaker="")), "validation": (clip,)}
+    overlapping = replace(CLEAN["test"][2], path=clip.path, start_s=1.0, end_s=3.0)
+    spoilt = spoilt | {"test": (*CLEAN["test"], overlapping)}
     facts = {
-        clip: ClipFacts(good_facts(clip).sha256, "x", 1, 99.0, 1.0, -inf, 0.5),
-        CLEAN.test[0]: ClipFacts(error="gone"),
-        CLEAN.test[1]: ClipFacts(),
+        clip: ClipFacts(good_facts(clip).sha256, "x", 1, 99.0, -inf, 0.5),
+        CLEAN["test"][0]: ClipFacts(error="gone"),
+        CLEAN["test"][1]: ClipFacts(),
     }
     report = audit(spoilt, facts, max_duration_s=1.0, expected_clips=1)
-    assert {finding.check for finding in report.findings} == set(REMEDIES)
+    assert {finding.check for finding in report} == set(REMEDIES)
 
 
 # Files on disk
@@ -313,19 +308,18 @@ def test_files_on_disk_are_measured_audited_and_refused(tmp_path):
         Clip(tmp_path / f"{name}.wav", label, speaker)
         for name, label, speaker in zip("abcdef", ["angry", "happy"] * 3, "112233", strict=True)
     )
-    split = Split(clips[:2], clips[2:4], clips[4:])
-    facts = dict(zip(clips, measure_clips(clips, sample_rate=16_000), strict=True))
+    split = {"train": clips[:2], "validation": clips[2:4], "test": clips[4:]}
+    facts = dict(zip(clips, [measure_clip(clip, sample_rate=16_000) for clip in clips], strict=True))
     report = audit_split(split, facts, labels=LABELS, min_samples=400)
-    assert str(clips[5].path) in str(report.error_lines())
     assert found(report) == [
         ("error", "duplicate audio", "a = c"),
         ("error", "silent", "d"),
         ("error", "too short", "e"),
         ("error", "unreadable", "f"),
     ]
-    assert report.bad_clips == clips[3:]
+    assert bad_clips(report) == clips[3:]
     with pytest.raises(AuditError, match=r"errors=4 (?s:.*)truncated"):
-        report.raise_for_errors()
+        raise_for_errors(report)
 
 
 def test_a_take_saved_again_in_another_format_is_found(tmp_path):
@@ -340,9 +334,14 @@ def test_a_take_saved_again_in_another_format_is_found(tmp_path):
         Clip(tmp_path / name, label, name)
         for name, label in (("a.flac", "angry"), ("b.wav", "angry"), ("c.wav", "happy"))
     ]
-    facts = dict(zip(clips, measure_clips(clips, sample_rate=16_000), strict=True))
+    facts = dict(zip(clips, [measure_clip(clip, sample_rate=16_000) for clip in clips], strict=True))
     assert len({fact.sha256 for fact in facts.values()}) == 3
-    report = audit_split(Split(*((clip,) for clip in clips)), facts, labels=(), min_samples=400)
+    report = audit_split(
+        {name: (clip,) for name, clip in zip(SPLIT_NAMES, clips, strict=True)},
+        facts,
+        labels=(),
+        min_samples=400,
+    )
     assert found(report) == [("error", "duplicate audio", "a = b = c")]
 
 
@@ -354,22 +353,16 @@ SHARED = Finding("error", "shared speaker", "ann", "3 clips in train and 2 clips
 MISCOUNT = Finding("warning", "count", "all splits", "9 clips, expected 10")
 
 
-def test_findings_are_told_apart_by_severity():
-    report = AuditReport((MISCOUNT, SHARED, *SILENT))
-    assert report.errors == (SHARED, *SILENT)
-    assert report.warnings == (MISCOUNT,)
-
-
 def test_bad_clips_are_those_with_an_error_of_their_own_each_once():
     short = Finding("error", "too short", TWELVE[0].name, "9 samples", (TWELVE[0],))
     clipped = Finding("warning", "clipped", TWELVE[5].name, "2.0% of its samples", (TWELVE[5],))
-    report = AuditReport((SILENT[1], SILENT[0], short, clipped, SHARED))
-    assert report.bad_clips == (TWELVE[1], TWELVE[0])
+    report = (SILENT[1], SILENT[0], short, clipped, SHARED)
+    assert bad_clips(report) == (TWELVE[1], TWELVE[0])
 
 
 def test_clips_that_clash_with_each_other_are_not_bad_by_themselves():
     duplicate = Finding("error", "duplicate audio", "a = b", "the same sound", TWELVE[:2])
-    assert AuditReport((duplicate, SILENT[2])).bad_clips == (TWELVE[2],)
+    assert bad_clips((duplicate, SILENT[2])) == (TWELVE[2],)
 
 
 def test_the_error_lists_every_bad_clip_by_its_whole_path():
@@ -378,7 +371,7 @@ def test_the_error_lists_every_bad_clip_by_its_whole_path():
     findings = [Finding("error", "too short", clip.name, "9 samples", (clip,)) for clip in clips]
     pair = Finding("error", "duplicate audio", "a = b", "the same sound", (TWELVE[0], TWELVE[1]))
     with pytest.raises(AuditError) as caught:
-        AuditReport((*findings, pair, SHARED, MISCOUNT)).raise_for_errors()
+        raise_for_errors((*findings, pair, SHARED, MISCOUNT))
     lines = str(caught.value).partition("Every error\n")[2].splitlines()
     assert lines == [
         *(f"- too short: actor-{index:02}/take.wav from 0.500 s: 9 samples" for index in range(60)),
@@ -388,7 +381,7 @@ def test_the_error_lists_every_bad_clip_by_its_whole_path():
 
 
 def test_the_table_puts_errors_first_and_groups_equal_checks():
-    assert AuditReport((MISCOUNT, *SILENT, SHARED)).table().splitlines() == [
+    assert audit_table((MISCOUNT, *SILENT, SHARED)).splitlines() == [
         "error: silent (12): leave these clips out: they are inaudible",
         "  clip-00: level -inf dBFS",
         "  clip-01: level -inf dBFS",
@@ -400,23 +393,19 @@ def test_the_table_puts_errors_first_and_groups_equal_checks():
     ]
 
 
-def test_nothing_wrong_is_said_in_words():
-    assert AuditReport().table() == "The audit found nothing wrong."
-
-
 @pytest.mark.parametrize("findings", [(), (MISCOUNT,)])
 def test_warnings_stop_no_run(findings):
-    assert AuditReport(findings).raise_for_errors() is None
+    assert raise_for_errors(findings) is None
 
 
 def test_errors_stop_a_run_with_the_table_and_a_remedy_for_each():
-    report = AuditReport((MISCOUNT, SHARED, *SILENT))
+    report = (MISCOUNT, SHARED, *SILENT)
     with pytest.raises(AuditError) as caught:
-        report.raise_for_errors()
+        raise_for_errors(report)
     message = str(caught.value)
     assert isinstance(caught.value, CorpusError)
     assert message.startswith("errors=13 ")
-    assert report.table() in message
+    assert audit_table(report) in message
     assert message.count("leave these clips out") == 1
     assert message.count("choose a protocol") == 1
     assert "- count" not in message
@@ -441,13 +430,12 @@ def test_a_sine_is_three_db_below_its_peak(tmp_path, level, rms_db):
     sine = level * np.sin(2 * np.pi * 100 * np.arange(160_000) / 16_000)
     facts = facts_of(tmp_path / "a.wav", sine)
     assert facts.rms_db == pytest.approx(rms_db, abs=1e-3)
-    assert facts.peak == pytest.approx(level, rel=1e-6)
     assert (facts.num_samples, facts.duration_s, facts.error) == (160_000, 10.0, None)
 
 
 def test_silence_has_no_level(tmp_path):
     facts = facts_of(tmp_path / "a.wav", np.zeros(800))
-    assert (facts.rms_db, facts.peak, facts.clipped_share, facts.error) == (-inf, 0.0, 0.0, None)
+    assert (facts.rms_db, facts.clipped_share, facts.error) == (-inf, 0.0, None)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -509,38 +497,9 @@ def test_a_span_outside_the_file_is_a_fact_too(tmp_path):
     assert "end_s=9.0" in facts_of(tmp_path / "a.wav", np.zeros(800), end_s=9.0).error
 
 
-def test_many_clips_keep_their_order_whichever_is_done_first():
-    clips = [Clip(Path(f"{index}.wav"), "angry") for index in range(20)]
-    last_is_done = threading.Event()
-
-    def measure(clip, *, sample_rate):
-        if clip is clips[1]:
-            last_is_done.set()
-        if clip is clips[0]:
-            assert last_is_done.wait(timeout=5)
-        return ClipFacts(num_samples=int(clip.path.stem) * sample_rate)
-
-    done: list[int] = []
-    facts = measure_clips(clips, sample_rate=10, num_threads=2, measure=measure, on_progress=done.append)
-    assert [fact.num_samples for fact in facts] == [10 * index for index in range(20)]
-    assert done == list(range(1, 21))
-
-
-def test_no_clips_have_no_facts():
-    assert measure_clips([], sample_rate=16_000) == ()
-
-
-def test_a_bug_in_measuring_is_not_taken_for_a_bad_file():
-    def measure(clip, *, sample_rate):
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        measure_clips([Clip(Path("a.wav"), "angry")], sample_rate=16_000, measure=measure)
-
-
 @pytest.mark.skipif(not RECORDINGS.is_dir(), reason="real recordings are not here")
 def test_real_recordings_are_readable_and_sound():
     clips = [Clip(path, "any") for path in sorted(RECORDINGS.rglob("*.flac"))[::200]]
-    facts = measure_clips(clips, sample_rate=16_000)
+    facts = [measure_clip(clip, sample_rate=16_000) for clip in clips]
     assert [fact.error for fact in facts] == [None] * len(clips)
     assert all(-70 < fact.rms_db < -10 and 1 < fact.duration_s < 8 for fact in facts)

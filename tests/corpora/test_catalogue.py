@@ -195,8 +195,8 @@ def test_default_protocols_split_their_corpus_by_speaker(name):
         split = protocol.split(clips, index)
         assert sum(len(members) for _, members in split.items()) == len(clips)
         if protocol.unit == "speaker":
-            tested = {clip.speaker for clip in split.test}
-            assert tested.isdisjoint(clip.speaker for clip in (*split.train, *split.validation))
+            tested = {clip.speaker for clip in split["test"]}
+            assert tested.isdisjoint(clip.speaker for clip in (*split["train"], *split["validation"]))
 
 
 def test_only_tess_shares_validation():

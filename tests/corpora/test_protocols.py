@@ -1,8 +1,12 @@
-"""Folds by speaker, ways out where speakers are few or unknown, and the folds in common use."""
+"""Protocols: splits and hashes, folds by speaker, ways out where speakers are few, folds in common use."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -18,6 +22,8 @@ from wavshap_lightning.corpora.protocols import (
     IEMOCAP_5_SESSIONS,
     PROTOCOLS,
     RAVDESS_6_FOLDS,
+    Fold,
+    Protocol,
     balanced_speaker_folds,
     build_protocol,
     default_protocol,
@@ -25,9 +31,219 @@ from wavshap_lightning.corpora.protocols import (
     official_split,
     random_clip_folds,
     speaker_folds,
+    split_digest,
+    stable_hash,
     two_speaker_folds,
 )
 from wavshap_lightning.errors import CorpusError
+
+
+def clips_by(*speakers, texts=("one",), split=None):
+    return [
+        Clip(Path(f"{speaker}/{text}.wav"), "sad", speaker=speaker, corpus="toy", split=split, text=text)
+        for speaker in speakers
+        for text in texts
+    ]
+
+
+FOLD = Fold("fold-0", ("ann", "bob"), ("cat",), ("dan",))
+PROTOCOL = Protocol("toy-1-fold", "toy", (FOLD,))
+
+
+def test_a_split_gives_each_group_its_part_in_the_order_of_the_clips():
+    clips = clips_by("dan", "bob", "cat", "ann")
+    split = PROTOCOL.split(clips, 0)
+    assert [(name, [clip.speaker for clip in members]) for name, members in split.items()] == [
+        ("train", ["bob", "ann"]),
+        ("validation", ["cat"]),
+        ("test", ["dan"]),
+    ]
+
+
+def test_official_splits_are_groups_too():
+    fold = Fold("official", ("train",), ("validation",), ("test",))
+    clips = [clip for name in ("test", "train", "validation") for clip in clips_by("ann", split=name)]
+    split = Protocol("toy-official", "toy", (fold,), unit="split").split(clips, 0)
+    assert split == {"train": (clips[1],), "validation": (clips[2],), "test": (clips[0],)}
+
+
+def test_a_fold_out_of_range_names_the_range():
+    for fold in (-1, 1):
+        with pytest.raises(CorpusError, match=rf"fold={fold} must lie in 0\.\.0 for protocol='toy-1-fold'"):
+            PROTOCOL.split(clips_by("ann", "cat", "dan"), fold)
+
+
+@pytest.mark.parametrize("name", ["train", "validation", "test"])
+def test_a_group_in_two_splits_is_refused(name):
+    shared = replace(FOLD, **{name: (*getattr(FOLD, name), "cat" if name != "validation" else "dan")})
+    with pytest.raises(CorpusError, match=r"speakers=\['(cat|dan)'\] appear more than once"):
+        replace(PROTOCOL, folds=(shared,)).split(clips_by("ann", "cat", "dan"), 0)
+
+
+def test_an_unknown_speaker_is_named():
+    with pytest.raises(
+        CorpusError, match=r"1 of 4 clips have speakers=\['eve'\].*eve/one\.wav.*it knows \['ann'"
+    ):
+        PROTOCOL.split(clips_by("ann", "cat", "dan", "eve"), 0)
+
+
+def test_a_clip_without_speaker_is_unknown():
+    with pytest.raises(CorpusError, match=r"speakers=\[''\]"):
+        PROTOCOL.split([*clips_by("ann", "cat", "dan"), Clip(Path("x.wav"), "sad")], 0)
+
+
+@pytest.mark.parametrize(
+    ("speakers", "name"), [("ann cat", "test"), ("ann dan", "validation"), ("cat dan", "train")]
+)
+def test_an_empty_split_is_named(speakers, name):
+    with pytest.raises(CorpusError, match=f"{name} is empty, since no clip belongs to its speakers="):
+        PROTOCOL.split(clips_by(*speakers.split()), 0)
+
+
+def test_without_validation_those_who_would_choose_train():
+    protocol = PROTOCOL.without_validation()
+    split = protocol.split(clips_by("ann", "bob", "cat", "dan"), 0)
+    assert [clip.speaker for clip in split["train"]] == ["ann", "bob", "cat"]
+    assert split["validation"] == ()
+    assert [clip.speaker for clip in split["test"]] == ["dan"]
+    assert protocol.hash != PROTOCOL.hash
+    assert Protocol.from_dict(protocol.to_dict()) == protocol
+
+
+def test_without_validation_no_text_is_held_out():
+    shared = Protocol("two", "toy", (Fold("f", ("ann",), ("ann",), ("bob",)),), shared_validation=True)
+    clips = clips_by("ann", "bob", texts=("one", "two"))
+    split = shared.without_validation().split(clips, 0)
+    assert [len(name) for _, name in split.items()] == [2, 0, 2]
+
+
+def test_shared_validation_holds_out_whole_texts_of_the_training_speaker():
+    texts = [f"word{index}" for index in range(30)]
+    clips = clips_by("ann", "bob", texts=texts)
+    protocol = Protocol(
+        "toy", "toy", (Fold("f", ("ann",), ("ann",), ("bob",)),), shared_validation=True, seed=3
+    )
+    split = protocol.split(clips, 0)
+    assert len(split["validation"]) == 3
+    assert {clip.text for clip in split["validation"]}.isdisjoint({clip.text for clip in split["train"]})
+    assert {clip.speaker for clip in (*split["train"], *split["validation"])} == {"ann"}
+    assert [clip.speaker for clip in split["test"]] == ["bob"] * 30
+    assert protocol.split(clips[::-1], 0)["validation"] == split["validation"][::-1]
+    assert replace(protocol, seed=4).split(clips, 0)["validation"] != split["validation"]
+
+
+def test_shared_validation_needs_texts_and_the_same_speakers():
+    protocol = Protocol("toy", "toy", (Fold("f", ("ann",), ("ann",), ("bob",)),), shared_validation=True)
+    with pytest.raises(CorpusError, match=r"text=None, and two texts.* Give every clip its text"):
+        protocol.split([Clip(Path("a.wav"), "sad", speaker="ann"), *clips_by("bob")], 0)
+    with pytest.raises(CorpusError, match="every clip has text='one', and two texts at least"):
+        protocol.split(clips_by("ann", "bob"), 0)
+    with pytest.raises(CorpusError, match="train is empty"):
+        protocol.split(clips_by("bob"), 0)
+    with pytest.raises(CorpusError, match="needs the same speakers in train"):
+        replace(protocol, folds=(FOLD,)).split(clips_by("ann", "cat", "dan"), 0)
+
+
+def test_the_bucket_of_a_clip_depends_on_itself_alone():
+    fold = Fold("f", ("bucket-0",), ("bucket-1",), ("bucket-2",))
+    protocol = Protocol("toy", "toy", (fold,), unit="clip", seed=1)
+    clips = [Clip(Path(f"/here/sad/{index}.wav"), "sad") for index in range(60)]
+    moved = [replace(clip, path=Path("/there") / clip.path.relative_to("/here")) for clip in clips]
+    whole, fewer = protocol.split(clips, 0), protocol.split(clips[::2], 0)
+    names = {name: [clip.name for clip in members] for name, members in whole.items()}
+    assert names == {
+        name: [clip.name for clip in members] for name, members in protocol.split(moved, 0).items()
+    }
+    assert all(set(members) <= set(whole[name]) for name, members in fewer.items())
+    assert sorted(chain.from_iterable(names.values())) == sorted(clip.name for clip in clips)
+
+
+def test_spans_of_one_file_are_different_clips():
+    fold = Fold("f", ("bucket-0",), ("bucket-1",), ("bucket-2",))
+    spans = [Clip(Path("a.wav"), "sad", start_s=float(at), end_s=at + 1.0) for at in range(60)]
+    split = Protocol("toy", "toy", (fold,), unit="clip").split(spans, 0)
+    assert all(5 < len(members) < 40 for _, members in split.items())
+
+
+def test_the_hash_covers_every_field():
+    changed = [
+        replace(PROTOCOL, name="other"),
+        replace(PROTOCOL, corpus="other"),
+        replace(PROTOCOL, folds=(FOLD, FOLD)),
+        replace(PROTOCOL, folds=(replace(FOLD, train=FOLD.train[::-1]),)),
+        replace(PROTOCOL, unit="clip"),
+        replace(PROTOCOL, folds=(replace(FOLD, validation=FOLD.train),), shared_validation=True),
+        replace(PROTOCOL, seed=1),
+    ]
+    assert len({PROTOCOL.hash, *(protocol.hash for protocol in changed)}) == 1 + len(changed)
+
+
+OFFICIAL = Protocol("official", "toy", (Fold("f", ("train",), ("validation",), ("test",)),), unit="split")
+
+
+def test_one_rule_over_other_clips_is_another_split():
+    """Two test sets of one corpus, or two manifests that name no corpus, share a protocol's hash."""
+    names = ("train", "validation", "test")
+    clips = [clip for name in names for clip in clips_by(name, texts=("one", "two"), split=name)]
+    first = OFFICIAL.split(clips, 0)
+    others = [
+        {**first, "test": first["test"][:1]},
+        {**first, "validation": first["test"], "test": first["validation"]},
+        {**first, "test": (first["test"][0], replace(first["test"][1], path=Path("other/x.wav")))},
+        {**first, "test": (first["test"][0], replace(first["test"][1], end_s=1.0))},
+        {**first, "test": (first["test"][0], replace(first["test"][1], corpus="other"))},
+    ]
+    assert len({split_digest(first), *map(split_digest, others)}) == 1 + len(others)
+
+
+def test_the_digest_depends_neither_on_the_order_nor_on_where_the_corpus_lies():
+    clips = clips_by("ann", "bob", "cat", "dan", texts=("one", "two"))
+    moved = [replace(clip, path=Path("/data/toy") / clip.path) for clip in clips[::-1]]
+    digest = split_digest(PROTOCOL.split(clips, 0))
+    assert digest == split_digest(PROTOCOL.split(moved, 0))
+    assert len(digest) == 64
+
+
+def test_the_hash_is_the_same_in_another_process():
+    code = (
+        "from wavshap_lightning.corpora.protocols import Fold, Protocol;"
+        "print(Protocol('toy-1-fold', 'toy', (Fold('fold-0', ('ann', 'bob'), ('cat',), ('dan',)),)).hash)"
+    )
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == PROTOCOL.hash
+    assert len(PROTOCOL.hash) == 64
+
+
+def test_a_protocol_survives_json():
+    stored = json.loads(json.dumps(PROTOCOL.to_dict()))
+    assert Protocol.from_dict(stored) == PROTOCOL
+    assert Protocol.from_dict({**stored, "hash": PROTOCOL.hash}) == PROTOCOL
+
+
+def test_a_protocol_that_was_edited_or_is_none_is_refused():
+    stored = PROTOCOL.to_dict()
+    with pytest.raises(CorpusError, match="was edited by hand"):
+        Protocol.from_dict({**stored, "seed": 9, "hash": PROTOCOL.hash})
+    for broken in (
+        {"name": "x"},
+        {**stored, "colour": "red"},
+        {**stored, "folds": [{"name": "f"}]},
+        {**stored, "folds": 3},
+    ):
+        with pytest.raises(CorpusError, match="not a stored protocol"):
+            Protocol.from_dict(broken)
+    with pytest.raises(CorpusError, match="unit='actor' must be one of speaker, split, clip"):
+        replace(PROTOCOL, unit="actor")
+    with pytest.raises(CorpusError, match="give it at least one fold"):
+        replace(PROTOCOL, folds=())
+
+
+def test_stable_hash_never_changes():
+    # Stored protocols depend on it: another number here silently changes their splits.
+    assert stable_hash(0, "word", "toy") == 14310141887067498679
+
+
+# Folds for the clips at hand
 
 FIXED = settings(derandomize=True, deadline=None)
 
@@ -89,10 +305,16 @@ def test_validation_follows_test_cyclically():
 
 
 @pytest.mark.parametrize(
-    "groups", [[["a"], ["b"]], [["a"], ["b"], []], [["a"], ["b"], ["c", "a"]], [["a", "a"], ["b"], ["c"]]]
+    ("groups", "message"),
+    [
+        ([["a"], ["b"]], "at least three groups, none empty"),
+        ([["a"], ["b"], []], "at least three groups, none empty"),
+        ([["a"], ["b"], ["c", "a"]], r"speakers=\['a'\] appear more than once"),
+        ([["a", "a"], ["b"], ["c"]], r"speakers=\['a'\] appear more than once"),
+    ],
 )
-def test_groups_that_make_no_folds_are_refused(groups):
-    with pytest.raises(CorpusError, match="at least three groups, none empty, no speaker in two"):
+def test_groups_that_make_no_folds_are_refused(groups, message):
+    with pytest.raises(CorpusError, match=message):
         speaker_folds("toy", "toy", groups)
 
 
@@ -161,9 +383,9 @@ def test_a_missing_speaker_or_split_is_counted():
 def test_random_folds_test_every_clip_once_and_say_what_they_are():
     clips = [Clip(Path(f"sad/{index}.wav"), "sad", corpus="toy") for index in range(200)]
     protocol = random_clip_folds(clips, num_folds=4, seed=7)
-    tested = Counter(clip.path for index in range(4) for clip in protocol.split(clips, index).test)
+    tested = Counter(clip.path for index in range(4) for clip in protocol.split(clips, index)["test"])
     assert tested == Counter(clip.path for clip in clips)
-    assert all(30 < len(protocol.split(clips, index).test) < 70 for index in range(4))
+    assert all(30 < len(protocol.split(clips, index)["test"]) < 70 for index in range(4))
     assert "not-speaker-independent" in protocol.name
     assert protocol.unit == "clip"
     with pytest.raises(CorpusError, match="num_folds=2 must be at least 3"):
@@ -212,7 +434,7 @@ def test_all_of_ravdess_splits_without_sharing_a_speaker():
         speakers = [{clip.speaker for clip in members} for _, members in split.items()]
         assert [len(members) for _, members in split.items()] == [960, 240, 240]
         assert sum(map(len, speakers)) == len(set.union(*speakers)) == 24
-        tested += split.test
+        tested += split["test"]
     assert sorted(tested, key=lambda clip: clip.path) == clips
 
 
@@ -229,8 +451,8 @@ def test_the_folds_of_esd_serve_either_language_and_both(numbers):
     for index in range(5):
         split = ESD_5_FOLDS.split(clips, index)
         assert (
-            len({clip.speaker for clip in split.test})
-            == len({clip.speaker for clip in split.validation})
+            len({clip.speaker for clip in split["test"]})
+            == len({clip.speaker for clip in split["validation"]})
             == len(numbers) / 5
         )
 
@@ -265,12 +487,12 @@ def test_every_protocol_can_be_asked_for_by_name():
     clips = [
         *toy_clips("a", split="train"),
         *toy_clips("b", split="validation"),
-        *toy_clips("c", "d", split="test"),
+        *toy_clips("c", "d", "e", split="test"),
     ]
     for name in PROTOCOLS:
         chosen = clips[:8] if name == "two-speakers" else clips
-        protocol = build_protocol(name, chosen, num_folds=4, seed=1)
-        expected = {"official": 1, "two-speakers": 2}.get(name, 4)
+        protocol = build_protocol(name, chosen, seed=1)
+        expected = {"official": 1, "two-speakers": 2, "leave-one-speaker-out": 5}.get(name, 5)
         assert len(protocol.folds) == expected
     assert (
         build_protocol("random-clips", clips, seed=1).hash

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from math import inf, log10
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32
 from scipy.ndimage import binary_opening
 
 from wavshap_lightning.audio.io import SPAN_SLACK_S, hash_audio_file, load_native, resampled_length
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import listed
-from wavshap_lightning.corpora.splits import Split
-from wavshap_lightning.errors import AudioError, AuditError, SettingError
+from wavshap_lightning.corpora.protocols import Split
+from wavshap_lightning.errors import AudioError, AuditError
 
 # The largest 16-bit sample. One or two such samples are a peak; three in a row are a flat top.
 FULL_SCALE = 1.0 - 2.0**-15
@@ -54,7 +52,7 @@ Members = Sequence[tuple[str, Clip]]
 class ClipFacts:
     """Measurements of one clip.
 
-    Peak, level and clipping are those at the file's own sample rate: resampling rounds off flat tops.
+    Level and clipping are those at the file's own sample rate: resampling rounds off flat tops.
 
     Args:
         sha256: Hash of the whole file's bytes, in hexadecimal.
@@ -62,7 +60,6 @@ class ClipFacts:
             in two lossless formats, or with other metadata in the file.
         num_samples: Length at the sample rate asked for.
         duration_s: Length in seconds.
-        peak: Largest absolute sample, at most 1.
         rms_db: Root mean square in dB relative to full scale; -inf for silence.
         clipped_share: Share of samples at full scale, three or more in a row.
         error: Why the clip could not be read; None if it could.
@@ -72,7 +69,6 @@ class ClipFacts:
     sound: str = ""
     num_samples: int = 0
     duration_s: float = 0.0
-    peak: float = 0.0
     rms_db: float = -inf
     clipped_share: float = 0.0
     error: str | None = None
@@ -87,50 +83,17 @@ def measure_clip(clip: Clip, *, sample_rate: int) -> ClipFacts:
     """
     try:
         waveform, native_rate = load_native(clip.path, start_s=clip.start_s, end_s=clip.end_s)
-        return _facts(waveform, native_rate, hash_audio_file(clip.path), sample_rate)
+        file_sha256 = hash_audio_file(clip.path)
     except AudioError as error:
         return ClipFacts(error=str(error))
-
-
-def measure_clips(
-    clips: Sequence[Clip],
-    *,
-    sample_rate: int,
-    num_threads: int | None = None,
-    measure: Callable[..., ClipFacts] = measure_clip,
-    on_progress: Callable[[int], None] | None = None,
-) -> tuple[ClipFacts, ...]:
-    """Measurements of many clips, in their order, made by several threads.
-
-    Args:
-        clips: The clips to read.
-        sample_rate: Samples per second for `num_samples`.
-        num_threads: How many clips to read at a time; a few more than there are processors if None.
-        measure: Called as `measure(clip, sample_rate=sample_rate)` for each clip.
-        on_progress: Called in this thread with the number of clips done so far.
-    """
-    facts: list[ClipFacts] = []
-    with ThreadPoolExecutor(num_threads) as pool:
-        for clip_facts in pool.map(lambda clip: measure(clip, sample_rate=sample_rate), clips):
-            facts.append(clip_facts)
-            if on_progress is not None:
-                on_progress(len(facts))
-    return tuple(facts)
-
-
-def _facts(
-    waveform: Float32[np.ndarray, " num_samples"], native_rate: int, file_hash: str, sample_rate: int
-) -> ClipFacts:
     samples = np.clip(np.rint(waveform * 2.0**15), -(2**15), 2**15 - 1).astype("<i2")
     power = float(np.mean(np.square(waveform, dtype=np.float64)))
-    is_full = np.abs(waveform) >= FULL_SCALE
-    flat_tops = binary_opening(is_full, np.ones(FLAT_TOP_SAMPLES, dtype=bool))
+    flat_tops = binary_opening(np.abs(waveform) >= FULL_SCALE, np.ones(FLAT_TOP_SAMPLES, dtype=bool))
     return ClipFacts(
-        sha256=file_hash,
+        sha256=file_sha256,
         sound=sha256(str(native_rate).encode() + samples.tobytes()).hexdigest(),
         num_samples=resampled_length(len(waveform), native_rate, sample_rate),
         duration_s=len(waveform) / native_rate,
-        peak=float(np.max(np.abs(waveform))),
         rms_db=10.0 * log10(power) if power > 0.0 else -inf,
         clipped_share=float(np.mean(flat_tops)),
     )
@@ -155,76 +118,47 @@ class Finding:
     clips: tuple[Clip, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AuditReport:
-    """Findings of the audit of one split.
+def bad_clips(findings: Sequence[Finding]) -> tuple[Clip, ...]:
+    """The clips with an error of their own, each once: a run may continue without them."""
+    own = (one.clips[0] for one in findings if one.severity == "error" and len(one.clips) == 1)
+    return tuple(dict.fromkeys(own))
 
-    Args:
-        findings: In the order of the checks.
+
+def audit_table(findings: Sequence[Finding]) -> str:
+    """The findings by check, errors first: how many, what to do, and a few examples.
+
+    >>> print(audit_table([Finding("warning", "count", "all splits", "1439 clips, expected 1440")]))
+    warning: count (1): check that the corpus was downloaded and unpacked completely
+      all splits: 1439 clips, expected 1440
     """
+    alike: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for one in sorted(findings, key=lambda one: one.severity):
+        alike[one.severity, one.check].append(f"{one.where}: {one.detail}")
+    separator = "\n  "
+    return "\n".join(
+        f"{severity}: {check} ({len(group)}): {REMEDIES[check]}\n"
+        f"  {listed(group, limit=MOST_EXAMPLES, separator=separator)}"
+        for (severity, check), group in alike.items()
+    )
 
-    findings: tuple[Finding, ...] = ()
 
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        """The findings that must stop a run."""
-        return tuple(finding for finding in self.findings if finding.severity == "error")
+def raise_for_errors(findings: Sequence[Finding]) -> None:
+    """Raise AuditError if there is an error, with the table and a line for each.
 
-    @property
-    def warnings(self) -> tuple[Finding, ...]:
-        """The findings with which a run may continue."""
-        return tuple(finding for finding in self.findings if finding.severity == "warning")
-
-    @property
-    def bad_clips(self) -> tuple[Clip, ...]:
-        """The clips with an error of their own, each once: a run may continue without them."""
-        own = (finding.clips[0] for finding in self.errors if len(finding.clips) == 1)
-        return tuple(dict.fromkeys(own))
-
-    def table(self) -> str:
-        """The findings by check, errors first: how many, what to do, and a few examples.
-
-        >>> finding = Finding("warning", "count", "all splits", "1439 clips, expected 1440")
-        >>> print(AuditReport((finding,)).table())
-        warning: count (1): check that the corpus was downloaded and unpacked completely
-          all splits: 1439 clips, expected 1440
-        """
-        if not self.findings:
-            return "The audit found nothing wrong."
-        alike: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for finding in self.errors + self.warnings:
-            alike[finding.severity, finding.check].append(f"{finding.where}: {finding.detail}")
-        separator = "\n  "
-        return "\n".join(
-            f"{severity}: {check} ({len(group)}): {REMEDIES[check]}\n"
-            f"  {listed(group, limit=MOST_EXAMPLES, separator=separator)}"
-            for (severity, check), group in alike.items()
+    No error is left out, and clips are named by their whole path.
+    """
+    lines = []
+    for one in findings:
+        starts = ("" if clip.start_s is None else f" from {clip.start_s:.3f} s" for clip in one.clips)
+        places = [f"{clip.path}{start}" for clip, start in zip(one.clips, starts, strict=True)]
+        if one.severity == "error":
+            lines.append(f"- {one.check}: {' and '.join(places) or one.where}: {one.detail}")
+    if lines:
+        everything = "\n".join(lines)
+        raise AuditError(
+            f"errors={len(lines)} found in the clips of this split, and there must be none\n\n"
+            f"{audit_table(findings)}\n\nEvery error\n{everything}"
         )
-
-    def error_lines(self) -> list[str]:
-        """Every error in a line of its own, none left out, with the whole path of every clip.
-
-        >>> from pathlib import Path
-        >>> silent = Clip(Path("talks/a.wav"), "sad", start_s=2.5)
-        >>> finding = Finding("error", "silent", silent.name, "level -inf dBFS", (silent,))
-        >>> AuditReport((finding,)).error_lines()
-        ['silent: talks/a.wav from 2.500 s: level -inf dBFS']
-        """
-        lines = []
-        for finding in self.errors:
-            starts = ("" if clip.start_s is None else f" from {clip.start_s:.3f} s" for clip in finding.clips)
-            places = [f"{clip.path}{start}" for clip, start in zip(finding.clips, starts, strict=True)]
-            lines.append(f"{finding.check}: {' and '.join(places) or finding.where}: {finding.detail}")
-        return lines
-
-    def raise_for_errors(self) -> None:
-        """Raise AuditError if there is an error, with the table and every error."""
-        if self.errors:
-            everything = "\n".join(f"- {line}" for line in self.error_lines())
-            raise AuditError(
-                f"errors={len(self.errors)} found in the clips of this split, and there must be none\n\n"
-                f"{self.table()}\n\nEvery error\n{everything}"
-            )
 
 
 def audit_split(
@@ -236,7 +170,7 @@ def audit_split(
     max_duration_s: float | None = None,
     expected_clips: int | None = None,
     may_share_speakers: Collection[str] = (),
-) -> AuditReport:
+) -> tuple[Finding, ...]:
     """Find everything in a split that would spoil a run or its scores.
 
     Args:
@@ -248,14 +182,11 @@ def audit_split(
         expected_clips: How many clips the corpus is known to have.
         may_share_speakers: Splits among which a shared speaker is a warning and no error.
 
-    Raises:
-        SettingError: If a clip of the split was not measured.
+    Returns:
+        The findings, in the order of the checks.
     """
     members = [(name, clip) for name, clips in split.items() for clip in clips]
     distinct = dict.fromkeys(clip for _, clip in members)
-    for clip in distinct:
-        if clip not in facts:
-            raise SettingError(f"facts: clip={clip.name!r} was not measured; measure every clip of the split")
     findings = [
         *_crossings(members, "shared speaker", lambda clip: clip.speaker, set(may_share_speakers)),
         *_crossings(members, "shared dialogue", lambda clip: clip.dialogue, set()),
@@ -268,7 +199,7 @@ def audit_split(
     if expected_clips not in {None, len(members)}:
         detail = f"{len(members)} clips, expected {expected_clips}"
         findings.append(Finding("warning", "count", "all splits", detail))
-    return AuditReport(tuple(findings))
+    return tuple(findings)
 
 
 def _crossings(
@@ -326,18 +257,18 @@ def _clip_findings(
     clip: Clip, facts: ClipFacts, min_samples: int, max_duration_s: float | None
 ) -> Iterator[Finding]:
     """Faults of one clip by itself."""
-    too_short = facts.error is None and facts.num_samples < min_samples
-    silent = facts.num_samples > 0 and facts.rms_db < SILENCE_DB
-    clipped = facts.clipped_share > CLIPPED_SHARE
-    longest_s = inf if max_duration_s is None else max_duration_s
-    too_long = facts.duration_s > longest_s
+    is_read, longest_s = facts.error is None, inf if max_duration_s is None else max_duration_s
     reason = (facts.error or "").removeprefix(f"path={clip.path}: ")
+    short = f"{facts.num_samples} samples, and one frame needs {min_samples}"
+    silent = f"level {facts.rms_db:.1f} dBFS, below {SILENCE_DB:.0f} dBFS"
+    clipped = f"{facts.clipped_share:.1%} of its samples at full scale"
+    long = f"{facts.duration_s:.2f} s, above {longest_s:g} s"
     checks: tuple[tuple[Severity, str, bool, str], ...] = (
-        ("error", "unreadable", facts.error is not None, reason),
-        ("error", "too short", too_short, f"{facts.num_samples} samples, and one frame needs {min_samples}"),
-        ("error", "silent", silent, f"level {facts.rms_db:.1f} dBFS, below {SILENCE_DB:.0f} dBFS"),
-        ("warning", "clipped", clipped, f"{facts.clipped_share:.1%} of its samples at full scale"),
-        ("warning", "too long", too_long, f"{facts.duration_s:.2f} s, above {longest_s:g} s"),
+        ("error", "unreadable", not is_read, reason),
+        ("error", "too short", is_read and facts.num_samples < min_samples, short),
+        ("error", "silent", facts.num_samples > 0 and facts.rms_db < SILENCE_DB, silent),
+        ("warning", "clipped", facts.clipped_share > CLIPPED_SHARE, clipped),
+        ("warning", "too long", facts.duration_s > longest_s, long),
         ("warning", "unknown speaker", not clip.speaker, "its speaker is not named"),
     )
     for severity, check, is_found, detail in checks:

@@ -24,7 +24,7 @@ from wavshap_lightning.corpora.labels import (
     select_labels,
 )
 from wavshap_lightning.corpora.manifest import load_manifest
-from wavshap_lightning.corpora.splits import Protocol
+from wavshap_lightning.corpora.protocols import Protocol
 from wavshap_lightning.errors import CorpusError, SettingError
 
 BuildProtocol = Callable[[Sequence[Clip]], Protocol]

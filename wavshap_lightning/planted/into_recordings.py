@@ -26,7 +26,7 @@ from wavshap_lightning.corpora.clip import SPLITS, Clip
 from wavshap_lightning.corpora.folders import listed
 from wavshap_lightning.corpora.labels import select_labels
 from wavshap_lightning.corpora.manifest import read_csv, write_table
-from wavshap_lightning.corpora.splits import stable_hash
+from wavshap_lightning.corpora.protocols import stable_hash
 from wavshap_lightning.errors import AudioError, CorpusError, SettingError
 from wavshap_lightning.files import format_csv
 from wavshap_lightning.planted import corpus

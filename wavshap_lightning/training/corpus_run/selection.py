@@ -12,7 +12,7 @@ import numpy as np
 from wavshap_lightning.corpora.catalogue import corpus_named
 from wavshap_lightning.corpora.clip import SPLITS, Clip
 from wavshap_lightning.corpora.labels import draw_stratified
-from wavshap_lightning.corpora.splits import Protocol
+from wavshap_lightning.corpora.protocols import Protocol, split_digest
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.training.data.preparation import list_clips
 
@@ -77,7 +77,7 @@ def select_clips(
         model_fold = int(trained.get("fold", 0)) if is_own else None
         fold = fold if fold is not None else model_fold or 0
         found = protocol.split(clips, fold)
-        chosen = list(dict(found.items())[split])
+        chosen = list(found[split])
         if not chosen:
             others = ", ".join(choice for choice in CHOICES if choice != split)
             raise SettingError(
@@ -85,7 +85,7 @@ def select_clips(
                 f"use one of {others}"
             )
         description = f"the {split} clips of {corpus} ({protocol.name}, {protocol.folds[fold].name})"
-        warning = _warn_if_other_clips(trained, protocol, found.digest) if fold == model_fold else ""
+        warning = _warn_if_other_clips(trained, protocol, split_digest(found)) if fold == model_fold else ""
     if limit is not None and limit < len(chosen):
         description = f"{limit} of {description}"
         num_labels = len({clip.label for clip in chosen})

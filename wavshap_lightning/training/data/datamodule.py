@@ -18,7 +18,7 @@ from wavshap_lightning.corpora.audit import ClipFacts
 from wavshap_lightning.corpora.catalogue import corpus_named
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.labels import ordered_labels
-from wavshap_lightning.corpora.splits import Protocol, Split
+from wavshap_lightning.corpora.protocols import Protocol, Split
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.training.data.cache import TensorCache, default_cache_directory
 from wavshap_lightning.training.data.dataset import (
@@ -162,7 +162,7 @@ class EmotionDataModule(L.LightningDataModule):
 
     def clips(self, split: str) -> tuple[Clip, ...]:
         """Clips of `train`, `validation` or `test`."""
-        return dict(self.prepared.split.items())[split]
+        return self.prepared.split[split]
 
     def is_cached(self, split: str) -> bool:
         """Tell if the clips of a split come as statistics from the cache; known after `setup`."""

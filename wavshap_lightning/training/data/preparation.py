@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -14,12 +15,18 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from wavshap_lightning.audio.io import hash_audio_file
-from wavshap_lightning.corpora.audit import AuditReport, ClipFacts, audit_split, measure_clip, measure_clips
+from wavshap_lightning.corpora.audit import (
+    ClipFacts,
+    audit_split,
+    audit_table,
+    bad_clips,
+    measure_clip,
+    raise_for_errors,
+)
 from wavshap_lightning.corpora.catalogue import corpus_named, load_corpus
 from wavshap_lightning.corpora.clip import SPLITS, Clip
 from wavshap_lightning.corpora.folders import listed
-from wavshap_lightning.corpora.protocols import build_protocol
-from wavshap_lightning.corpora.splits import Protocol, Split
+from wavshap_lightning.corpora.protocols import Protocol, Split, build_protocol, split_digest
 from wavshap_lightning.errors import AudioError, CorpusError, SettingError
 from wavshap_lightning.planted.corpus import MANIFEST, RECORD, PlantedSettings, ensure_planted_speech
 from wavshap_lightning.planted.into_recordings import (
@@ -68,20 +75,18 @@ class PreparedCorpus:
         protocol: The protocol that divides the corpus.
         fold: Index of the fold.
         keyed: Content key and duration of every clip of the split.
-        report: Findings of the audit.
     """
 
     split: Split
     protocol: Protocol
     fold: int
     keyed: Mapping[Clip, KeyedClip]
-    report: AuditReport
 
     def protocol_record(self) -> dict[str, Any]:
         """Protocol, fold, size of each split and a digest of its clips, as plain JSON types."""
         counts = {split: len(clips) for split, clips in self.split.items()}
         record = {**self.protocol.to_dict(), "hash": self.protocol.hash, "fold": self.fold, "clips": counts}
-        return {**record, "digest": self.split.digest}
+        return {**record, "digest": split_digest(self.split)}
 
 
 def list_clips(
@@ -158,10 +163,10 @@ def measure_split(split: Split, cache_directory: Path, sample_rate: int) -> dict
         cache_directory: Folder in which facts are kept from run to run.
         sample_rate: Samples per second of the model.
     """
-    clips = [clip for _, members in split.items() for clip in members]
-    cache = TensorCache(cache_directory / "facts" / f"v2-{sample_rate}")
+    clips = [clip for members in split.values() for clip in members]
+    cache = TensorCache(cache_directory / "facts" / f"v3-{sample_rate}")
 
-    def measure(clip: Clip, *, sample_rate: int) -> ClipFacts:
+    def measure(clip: Clip) -> ClipFacts:
         try:
             key = clip_key(hash_audio_file(clip.path), clip)
         except AudioError as error:
@@ -170,8 +175,11 @@ def measure_split(split: Split, cache_directory: Path, sample_rate: int) -> dict
             return ClipFacts(**json.loads(cache.read(key)["facts"].numpy().tobytes()))
         return measure_clip(clip, sample_rate=sample_rate)
 
-    with progress_bar("Checking clips", len(clips)) as on_progress:
-        facts = measure_clips(clips, sample_rate=sample_rate, measure=measure, on_progress=on_progress)
+    facts: list[ClipFacts] = []
+    with progress_bar("Checking clips", len(clips)) as on_progress, ThreadPoolExecutor() as pool:
+        for clip_facts in pool.map(measure, clips):
+            facts.append(clip_facts)
+            on_progress(len(facts))
     by_key = {clip_key(f.sha256, c): f for c, f in zip(clips, facts, strict=True) if f.error is None}
     new = {key: json.dumps(asdict(by_key[key])).encode() for key in cache.missing(by_key)}
     cache.write(
@@ -228,21 +236,21 @@ def audit_corpus(
         expected_clips=expected_clips,
         may_share_speakers=_may_share_speakers(protocol, allowed=allow_shared_speakers),
     )
-    report = audit(split)
-    if on_bad_clip == "skip" and report.bad_clips:
-        rank_zero_warn(f"{len(report.bad_clips)} bad clips are left out:\n{report.table()}", stacklevel=2)
-        split = _without(split, report.bad_clips)
-        report = audit(split)
-    report.raise_for_errors()
-    if report.warnings:
-        rank_zero_warn(f"the audit of the clips found:\n{report.table()}", stacklevel=2)
+    findings = audit(split)
+    if on_bad_clip == "skip" and (bad := bad_clips(findings)):
+        rank_zero_warn(f"{len(bad)} bad clips are left out:\n{audit_table(findings)}", stacklevel=2)
+        split = _without(split, bad)
+        findings = audit(split)
+    raise_for_errors(findings)
+    if findings:
+        rank_zero_warn(f"the audit of the clips found:\n{audit_table(findings)}", stacklevel=2)
     keyed = {
         name: [_cut_and_key(clip, facts[clip], max_duration_s) for clip in clips]
         for name, clips in split.items()
     }
-    cut = Split(**{name: tuple(one.clip for one in members) for name, members in keyed.items()})
+    cut = {name: tuple(one.clip for one in members) for name, members in keyed.items()}
     by_clip = {one.clip: one for members in keyed.values() for one in members}
-    return PreparedCorpus(cut, protocol, fold, by_clip, report)
+    return PreparedCorpus(cut, protocol, fold, by_clip)
 
 
 def _may_share_speakers(protocol: Protocol, *, allowed: bool) -> tuple[str, ...]:
@@ -259,7 +267,7 @@ def _without(split: Split, bad: Sequence[Clip]) -> Split:
         raise CorpusError(
             f"on_bad_clip='skip' leaves no clip in {' and '.join(emptied)}; repair those that the audit lists"
         )
-    return Split(**kept)
+    return kept
 
 
 def _cut_and_key(clip: Clip, facts: ClipFacts, max_duration_s: float | None) -> KeyedClip:
