@@ -38,7 +38,7 @@ def test_the_interval_is_scipys_bootstrap_of_expanded_percentiles(card):
     farther = stats.t.ppf(0.975, CLIPS - 1) * (CLIPS / (CLIPS - 1)) ** 0.5
     expected = stats.bootstrap(
         (np.array(VALUES["good"]["auc"]),),
-        np.value,
+        np.mean,
         method="percentile",
         n_resamples=10_000,
         rng=1,
