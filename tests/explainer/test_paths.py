@@ -9,7 +9,7 @@ from wavshap_lightning.attribution.baselines import noise
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.views.frames import summed
 from wavshap_lightning.explainer.explainer import explain
-from wavshap_lightning.explainer.stages import MemoizedStage, open_stages
+from wavshap_lightning.explainer.stages import MemoizedStage, Stages
 
 STAGES = ("frames", "layers", "waveform")
 UNITS = [
@@ -168,7 +168,7 @@ def test_baselines_are_encoded_once_for_all_paths(build_classifier, clip, monkey
 def test_another_precision_is_the_same_weights_and_leaves_the_classifier_alone(classifier, clip):
     before = classifier.backbone.settings
     with torch.no_grad():
-        logits = open_stages(classifier, "fp32").from_waveforms(clip[None])
+        logits = Stages(classifier, "fp32").from_waveforms(clip[None])
         torch.testing.assert_close(logits, classifier(clip[None]))
-    assert open_stages(classifier, "bf16").frontend._stage.__self__.settings.precision == "bf16"
+    assert Stages(classifier, "bf16").frontend._stage.__self__.settings.precision == "bf16"
     assert classifier.backbone.settings is before

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from wavshap_lightning.errors import AttributionError, SettingError
-from wavshap_lightning.explainer.settings import ExplainSettings, target_named, target_names
+from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.explainer.targets import target_named, target_names
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 
@@ -51,7 +54,7 @@ def test_the_defaults():
         ),
         ({"score": "margin"}, r"score='margin' must be one of log_odds, logit"),
         ({"baselines": "zeros"}, r"baselines='zeros' must be one of noise, .*, silence, other_clips"),
-        ({"precision": "fp16"}, r"precision='fp16' must be one of None, fp32, bf16"),
+        ({"precision": "fp16"}, r"precision='fp16' must be one of fp32, bf16"),
         ({"num_draws": 0}, r"num_draws=0 must be a whole number of at least 1"),
         ({"num_draws": 6.5}, r"num_draws=6.5 must be a whole number"),
         ({"num_baselines": -1}, r"num_baselines=-1 must be a whole number of at least 1"),
@@ -71,7 +74,7 @@ def test_the_defaults():
         ({"segments": 3}, r"segments=3 must be a list of spans"),
         ({"segments": ["ab"]}, r"segments=\['ab'\] must be a list of spans"),
         ({"segments": [(0.5, 0.2)]}, r"segments=\[0.5, 0.2\] must be \(start_s, end_s\)"),
-        ({"segments": [(0.0, 1.0, 2.0)]}, r"segments=\[0.0, 1.0, 2.0\] must be \(start_s, end_s\)"),
+        ({"segments": [(0.0, 1.0, 2.0)]}, r"segments=\[\(0.0, 1.0, 2.0\)\] must be a list of spans"),
         ({"segments": [(0.0, 1.0), (0.5, 2.0)]}, r"segments=\[0.0, 1.0\] and \[0.5, 2.0\] must be in order"),
         ({"decibels": True}, r"decibels=True does not go with method='gradient_shap'"),
         ({"layer": 1, "stages": ["frames"]}, r"layer=1 needs 'layers' among stages=\['frames'\]"),
@@ -134,3 +137,11 @@ def test_a_target_that_is_not_a_name(name):
 def test_a_margin_against_itself():
     with pytest.raises(AttributionError, match="name two different classes"):
         target_named("sad-vs-sad", LABELS, 0, "logit")
+
+
+def test_settings_are_read_without_torch():
+    """The help of a command line is there at once."""
+    code = (
+        "import sys, wavshap_lightning.explainer.settings; print({'torch', 'transformers'} & {*sys.modules})"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"set()\n"

@@ -31,7 +31,8 @@ from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.explainer.recording import Recording, open_recording
-from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, ExplainSettings, target_named
+from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, ExplainSettings
+from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import load_classifier
 

@@ -12,7 +12,8 @@ from wavshap_lightning.cli.explain import explain_items
 from wavshap_lightning.cli.output import Output, write_figure, writing_to
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.compare import Comparison, check_comparable, compare, plain_comparisons
-from wavshap_lightning.explainer.settings import ExplainSettings, target_named
+from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.files import write_atomically
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import choose_epochs, epoch_of_model

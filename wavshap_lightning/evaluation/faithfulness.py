@@ -17,7 +17,7 @@ from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.settings import ExplainSettings
-from wavshap_lightning.explainer.stages import open_stages
+from wavshap_lightning.explainer.stages import Stages
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 Score = Callable[[Float[Tensor, "inputs time channels"]], Float[Tensor, " inputs"]]
@@ -171,7 +171,7 @@ def open_proof(
     """
     settings, device = settings or ExplainSettings(), next(classifier.parameters()).device
     with leave_no_trace(classifier):
-        stages = open_stages(classifier, settings.precision)
+        stages = Stages(classifier, settings.precision)
         both = torch.cat([waveform[None].cpu(), noise(waveform.cpu()).draw(1, generator)]).to(device)
         with torch.no_grad():
             frames, noisy = stages.frontend(both)

@@ -31,7 +31,7 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import plain_times
 from wavshap_lightning.explainer.recording import AudioSource
 from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, Stage
-from wavshap_lightning.explainer.stage_attribution import OpenClip, open_clip, run_method
+from wavshap_lightning.explainer.stage_attribution import OpenClip, open_clip
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 # Views by stage that have the same meaning in both classifiers.
@@ -203,20 +203,17 @@ def _alike(first: EmotionClassifier, second: EmotionClassifier) -> tuple[Stage, 
 
 def _paired(stage: Stage, first: OpenClip, second: OpenClip, target: str) -> dict[str, Difference]:
     """Both classifiers as one score with three columns: the first's, the second's, and their difference."""
-    name = {"waveform": "from_waveforms", "frames": "from_frames", "layers": "from_layers"}[stage]
-    scores = [getattr(one.stages, name) for one in (first, second)]
+    scores = [one.stages.score(stage) for one in (first, second)]
     joint = _joint(scores, [first.target(target), second.target(target)])
     # Two heads mix the layers differently, so that the path goes through the layers themselves.
     views = (summed(1, 2, name="layers"),) if stage == "layers" else first.views(stage)
-    begun = first.stages.begin(stage, first.waveform, first.baselines)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # equal classifiers differ by 0, which is no defect
-        found = run_method(
-            replace(begun, score=joint),
+        found = first.attribute(
+            stage,
             Target("logit", (FIRST, SECOND, DIFFERENCE)),
-            first.settings,
-            tuple(view for view in views if view.name in COMPARED[stage]),
-            first.times[stage],
+            score=joint,
+            views=[view for view in views if view.name in COMPARED[stage]],
         )
     return {name: _difference(found.views[name]) for name in COMPARED[stage]}
 

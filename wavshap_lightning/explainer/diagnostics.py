@@ -214,11 +214,11 @@ def _is_gain_invariant(classifier: EmotionClassifier) -> bool:
 
 def _early_share(clip: OpenClip, stage: Stage, target: Target) -> float:
     """Share of the total that arises in the first step from the baselines."""
-    begun = clip.stages.begin(stage, clip.waveform, clip.baselines)
-    some = _some(begun.baselines, clip.settings.seed).to(begun.input)
-    after_step = some + FIRST_STEP * (begun.input - some)
+    x, baselines = clip.stages.begin(stage, clip.waveform, clip.baselines)
+    some, score = _some(baselines, clip.settings.seed).to(x), clip.stages.score(stage)
+    after_step = some + FIRST_STEP * (x - some)
     at_start, early, at_end = (
-        float(target(begun.score(points))[:, 0].mean()) for points in (some, after_step, begun.input[None])
+        float(target(score(points))[:, 0].mean()) for points in (some, after_step, x[None])
     )
     return _relative(early - at_start, at_end - at_start)
 
@@ -235,12 +235,10 @@ def _relative(change: float, whole: float) -> float:
 
 def _unlikeness(clip: OpenClip, waveforms: Float[Tensor, "clips samples"]) -> float | None:
     """From the running mean and variance with which the head standardizes pooled features."""
-    head, stages = clip.classifier.head, clip.stages
-    norm = next(iter(head.mlp), None)
+    norm, stages = next(iter(clip.classifier.head.mlp), None), clip.stages
     if not isinstance(norm, nn.BatchNorm1d) or not norm.num_batches_tracked:
         return None
-    mixed = stages.mix(stages.encoder(stages.frontend(waveforms)))
-    pooled = head.pooling(mixed, torch.ones(mixed.shape[:2], dtype=torch.bool, device=mixed.device))
+    pooled = stages.pool(stages.mix(stages.encoder(stages.frontend(waveforms))))
     return float(norm(pooled).square().mean(1).sqrt().mean())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from os import PathLike
 
 from wavshap_lightning.errors import SettingError
@@ -17,13 +18,13 @@ from wavshap_lightning.explainer.settings import (
     ExplainSettings,
     Family,
     MethodName,
+    Precision,
     ScoreKind,
     Stage,
-    target_names,
 )
 from wavshap_lightning.explainer.stage_attribution import open_clip
+from wavshap_lightning.explainer.targets import target_names
 from wavshap_lightning.explainer.time_grid import band_edges_hz, frame_level_db
-from wavshap_lightning.models.backbone import Precision
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import load_classifier
 
@@ -185,22 +186,6 @@ def explain(
     Raises:
         WavshapError: If the model, the clip and the settings do not go together; the message says why.
     """
-    settings = ExplainSettings(
-        stages=stages,
-        method=method,
-        score=score,
-        baselines=baselines,
-        num_baselines=num_baselines,
-        num_draws=num_draws,
-        tolerance=tolerance,
-        max_seconds=max_seconds,
-        seed=seed,
-        precision=precision,
-        chunk_size=chunk_size,
-        layer=layer,
-        segments=segments,
-        decibels=decibels,
-        num_bands=num_bands,
-        num_spans=num_spans,
-    )
+    given = locals()  # the keywords, which are the fields of the settings
+    settings = ExplainSettings(**{one.name: given[one.name] for one in fields(ExplainSettings)})
     return Explainer(classifier, settings).explain(clip, target, recordings=recordings)

@@ -36,7 +36,8 @@ from wavshap_lightning.explainer.files import (
     read_explanation,
     write_explanation,
 )
-from wavshap_lightning.explainer.settings import PREDICTED, ExplainSettings, target_names
+from wavshap_lightning.explainer.settings import PREDICTED, ExplainSettings
+from wavshap_lightning.explainer.targets import target_names
 from wavshap_lightning.explainer.time_grid import TimeGrid
 
 NUM_SHOWN_FRAMES = 5

@@ -1,20 +1,18 @@
-"""How a clip is explained, and what in it: settings, and targets by name."""
+"""Settings: how a clip is explained.
+
+Nothing here needs torch, so that the help of a command line appears at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
-from math import isfinite
-from numbers import Real
+from math import inf
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
-import numpy as np
-
-from wavshap_lightning.attribution.targets import Target, every_class
-from wavshap_lightning.errors import AttributionError, SettingError
-from wavshap_lightning.explainer.time_grid import STFT
-from wavshap_lightning.models.backbone import Precision
+from wavshap_lightning.errors import SettingError
 
 Stage = Literal["frames", "layers", "waveform"]
 """Where a path from the baselines to the clip begins: at which stage's input."""
@@ -26,6 +24,7 @@ SpanMethod = Literal["occlusion", "shapley", "kernel_shap", "lime"]
 MethodName = GradientMethod | SpanMethod
 ScoreKind = Literal["log_odds", "logit", "log_probability", "probability"]
 RecordedFamily = Literal["other_clips", "same_speaker_neutral", "another_class"]
+Precision = Literal["fp32", "bf16"]
 Family = Literal["noise", "spectral_noise", "time_shifted", "silence"] | RecordedFamily
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -37,6 +36,9 @@ METHODS: tuple[str, ...] = (*get_args(GradientMethod), *SPAN_METHODS)
 DEFAULT_DRAWS = 64
 MAX_SEED = 2**63 - 1
 PREDICTED, ALL, VERSUS = "predicted", "all", "-vs-"
+
+STFT_WINDOW = 512
+"""Samples of a window of the Fourier transform behind the bands: 32 ms at 16 kHz."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,17 @@ class ExplainSettings:
     num_spans: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stages", _tuple_of_names(self.stages))
-        object.__setattr__(self, "segments", _tuple_of_spans(self.segments))
-        for name in SMALLEST:
-            value = getattr(self, name)
-            if isinstance(value, np.integer):
-                object.__setattr__(self, name, int(value))  # JSON does not know NumPy's numbers
-        _check_values(self)
+        stages = (self.stages,) if isinstance(self.stages, str) else self.stages
+        if not isinstance(stages, Iterable):
+            raise SettingError(f"stages={stages!r} must be a list of some of {', '.join(STAGES)}")
+        object.__setattr__(self, "stages", tuple(stages))
+        object.__setattr__(self, "segments", _checked_spans(self.segments))
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is not None or one.default is not None:
+                _check_value(one.name, value)
+            if one.name in SMALLEST and value is not None:
+                object.__setattr__(self, one.name, int(value))  # JSON does not know NumPy's numbers
         for is_broken, message in RULES:
             if is_broken(self):
                 raise SettingError(message.format(**{**vars(self), "stages": list(self.stages)}))
@@ -125,8 +131,9 @@ class ExplainSettings:
             SettingError: If a name is unknown.
         """
         known = [one.name for one in fields(cls)]
-        for name in sorted(values.keys() - {*known}):
-            raise SettingError(f"{name}={values[name]!r}: there is no such setting; use {', '.join(known)}")
+        for name, value in values.items():
+            if name not in known:
+                raise SettingError(f"{name}={value!r}: there is no such setting; use {', '.join(known)}")
         return cls(**values)
 
 
@@ -138,15 +145,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "precision": get_args(Precision),
 }
 
-SMALLEST = {
-    "num_baselines": 1,
-    "num_draws": 1,
-    "chunk_size": 1,
-    "layer": 0,
-    "seed": 0,
-    "num_bands": 1,
-    "num_spans": 1,
-}
+SMALLEST = dict.fromkeys(("num_baselines", "num_draws", "chunk_size", "num_bands", "num_spans"), 1)
+SMALLEST |= {"seed": 0, "layer": 0}
 """Smallest value of each whole number."""
 
 RULES: tuple[tuple[Callable[[ExplainSettings], object], str], ...] = (
@@ -154,8 +154,8 @@ RULES: tuple[tuple[Callable[[ExplainSettings], object], str], ...] = (
     (lambda s: len({*s.stages}) < len(s.stages), "stages={stages} names a stage twice; name each once"),
     (lambda s: s.seed > MAX_SEED, "seed={seed} must be at most 2^63 - 1"),
     (
-        lambda s: s.num_bands > STFT.num_bins,
-        f"num_bands={{num_bands}} must be at most {STFT.num_bins}, the bins there are",
+        lambda s: s.num_bands > STFT_WINDOW // 2 + 1,
+        f"num_bands={{num_bands}} must be at most {STFT_WINDOW // 2 + 1}, the bins there are",
     ),
     (
         lambda s: s.decibels and s.method != "integrated_gradients",
@@ -185,27 +185,19 @@ RULES: tuple[tuple[Callable[[ExplainSettings], object], str], ...] = (
 """Conditions under which settings do not go together, with the message and the remedy."""
 
 
-def _tuple_of_names(stages: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(stages, str):
-        return (stages,)
-    if not isinstance(stages, Iterable):
-        raise SettingError(f"stages={stages!r} must be a list of some of {', '.join(STAGES)}")
-    return tuple(stages)
-
-
-def _tuple_of_spans(segments: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
+def _checked_spans(segments: Any) -> tuple[tuple[float, float], ...]:  # noqa: ANN401 - from JSON and YAML too
     try:
-        spans = tuple(tuple(span) for span in segments)
-    except TypeError:
-        spans = ((),)
-    if not all(span and all(isinstance(number, Real) for number in span) for span in spans):
+        spans = tuple((start_s, end_s) for start_s, end_s in segments)
+    except (TypeError, ValueError):
+        spans = ((inf, inf),)
+    if not all(isinstance(number, Real) and 0 <= float(number) < inf for span in spans for number in span):
         raise SettingError(
             f"segments={segments!r} must be a list of spans (start_s, end_s), even of one: "
             "segments=[(0.0, 0.5)]"
         )
-    for span in spans:
-        if len(span) != 2 or not all(map(isfinite, span)) or not 0 <= span[0] < span[1]:
-            raise SettingError(f"segments={list(span)} must be (start_s, end_s) with 0 <= start_s < end_s")
+    for start_s, end_s in spans:
+        if start_s >= end_s:
+            raise SettingError(f"segments=[{start_s}, {end_s}] must be (start_s, end_s), start_s < end_s")
     for before, after in pairwise(spans):
         if after[0] < before[1]:
             raise SettingError(
@@ -215,28 +207,16 @@ def _tuple_of_spans(segments: Sequence[Sequence[float]]) -> tuple[tuple[float, .
     return spans
 
 
-def _check_values(settings: ExplainSettings) -> None:
-    """Refuse single values that are not among the choices or out of range.
-
-    Types are checked by hand, as settings also come from JSON and YAML.
-    """
-    optional = {one.name for one in fields(settings) if one.default is None}
-    for name, allowed in CHOICES.items():
-        value = getattr(settings, name)
-        for chosen in value if name == "stages" else (value,):
-            if chosen not in allowed and not (chosen is None and name in optional):
-                choices = ("None", *allowed) if name in optional else allowed
-                raise SettingError(f"{name}={chosen!r} must be one of {', '.join(choices)}")
-    for name, smallest in SMALLEST.items():
-        value = getattr(settings, name)
-        if value is None and name in optional:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
-            raise SettingError(f"{name}={value!r} must be a whole number of at least {smallest}")
-    for name in ("tolerance", "max_seconds"):
-        value = getattr(settings, name)
-        if value is not None and not (isinstance(value, int | float) and value > 0 and isfinite(value)):
-            raise SettingError(f"{name}={value!r} must be a number greater than 0; leave it out for none")
+def _check_value(name: str, value: Any) -> None:  # noqa: ANN401 - from JSON and YAML too
+    """Refuse a value that is not among the choices, of another type or out of range."""
+    for chosen in value if name == "stages" else (value,):
+        if name in CHOICES and chosen not in CHOICES[name]:
+            raise SettingError(f"{name}={chosen!r} must be one of {', '.join(CHOICES[name])}")
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if name in SMALLEST and not (is_whole and value >= SMALLEST[name]):
+        raise SettingError(f"{name}={value!r} must be a whole number of at least {SMALLEST[name]}")
+    if name in ("tolerance", "max_seconds") and not (isinstance(value, Real) and 0 < float(value) < inf):
+        raise SettingError(f"{name}={value!r} must be a number greater than 0; leave it out for none")
 
 
 def check_within(segments: Sequence[Sequence[float]], duration_s: float) -> None:
@@ -255,67 +235,3 @@ def check_within(segments: Sequence[Sequence[float]], duration_s: float) -> None
                 f"segments=[{start_s:g}, {end_s:g}] begins after the clip's end at {duration_s:.3f} s; leave "
                 "it out, or give spans in seconds from the clip's start"
             )
-
-
-def target_named(
-    name: str | Sequence[str], labels: Sequence[str], prediction: int, kind: ScoreKind
-) -> Target:
-    """Target for one name or several.
-
-    Args:
-        name: A label; `"predicted"` for the class with the largest logit; `"all"` for every class at once;
-            `"happy-vs-sad"` for the margin between two. Labels come first where one reads like these. Of
-            several names each stands for a class, which is explained once even if it is named twice.
-        labels: The classes, in the order of the logits.
-        prediction: Index of the class with the largest logit.
-        kind: Score of a class; a margin is always the difference of two logits.
-
-    Raises:
-        AttributionError: If it is no label of the classifier, or not a name; the message lists the labels.
-
-    >>> target_named("sad-vs-happy", ["happy", "sad"], 0, "log_odds")
-    Target(kind='margin', classes=(1,), against=0)
-    >>> target_named(["sad", "predicted"], ["happy", "sad"], 0, "log_odds")
-    Target(kind='log_odds', classes=(1, 0), against=None)
-    """
-    if isinstance(name, list | tuple) and name:
-        each = {one: target_named(one, labels, prediction, kind) for one in name}
-        more = [one for one, target in each.items() if target.against is not None or target.num_targets > 1]
-        if more:
-            raise AttributionError(
-                f"target={list(name)} holds {more[0]!r}, which is more than one class; explain it by itself"
-            )
-        return Target(kind, tuple(dict.fromkeys(target.classes[0] for target in each.values())))
-    if not isinstance(name, str):
-        raise AttributionError(
-            f"target={name!r} must be a name: one of {', '.join(labels)}, or {PREDICTED!r}, {ALL!r}"
-        )
-    if name in labels:
-        return Target(kind, (labels.index(name),))
-    if name == PREDICTED:
-        return Target(kind, (prediction,))
-    if name == ALL:
-        return every_class(len(labels), kind)
-    for label in labels:  # label by label: a label may itself contain "-vs-"
-        against = name.removeprefix(f"{label}{VERSUS}")
-        if against in labels:
-            return Target("margin", (labels.index(label),), against=labels.index(against))
-    first = list(labels[:2])
-    raise AttributionError(
-        f"target={name!r} is no label of this classifier, which knows {', '.join(labels)}; use one of them, "
-        f"{PREDICTED!r}, {ALL!r}, or a margin such as {VERSUS.join(first)!r}"
-    )
-
-
-def target_names(target: Target, labels: Sequence[str]) -> tuple[str, ...]:
-    """Name of each scalar of a target.
-
-    Args:
-        target: The target.
-        labels: The classes, in the order of the logits.
-
-    >>> target_names(Target("margin", (1,), against=0), ["happy", "sad"])
-    ('sad-vs-happy',)
-    """
-    against = "" if target.against is None else f"{VERSUS}{labels[target.against]}"
-    return tuple(f"{labels[index]}{against}" for index in target.classes)

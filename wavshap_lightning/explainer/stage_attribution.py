@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -20,13 +20,13 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from torch import Tensor
 
-from wavshap_lightning.attribution.baselines import Baselines, BaselineSet
+from wavshap_lightning.attribution.baselines import Baselines, declared_only
 from wavshap_lightning.attribution.estimation.estimate import Stopping
-from wavshap_lightning.attribution.estimation.problem import Progress
+from wavshap_lightning.attribution.estimation.problem import Progress, Score
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.no_trace import leave_no_trace
-from wavshap_lightning.attribution.record import Attribution, Provenance, ViewEstimate, tensor_sha256
+from wavshap_lightning.attribution.record import Attribution, Provenance, tensor_sha256
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
 from wavshap_lightning.attribution.shapley.game import Players, equal_spans, members
 from wavshap_lightning.attribution.shapley.perturbation import lime, occlusion
@@ -41,13 +41,12 @@ from wavshap_lightning.explainer.baselines import waveform_baselines
 from wavshap_lightning.explainer.recording import AudioSource, Recording, open_recording
 from wavshap_lightning.explainer.settings import (
     DEFAULT_DRAWS,
-    SPAN_METHODS,
     ExplainSettings,
     Stage,
     check_within,
-    target_named,
 )
-from wavshap_lightning.explainer.stages import StageInput, Stages, open_stages
+from wavshap_lightning.explainer.stages import Stages
+from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.explainer.time_grid import (
     STFT,
     TimeGrid,
@@ -69,8 +68,6 @@ EXACT_SPANS, FITTED_SPANS = 8, 16
 DEFAULT_EVALUATIONS = 512
 SHOWN_AFTER_S = 2.0
 
-Sums = Callable[[Float[Tensor, "draws targets *units"]], Float[Tensor, "draws targets *coarser"]]
-
 
 @dataclass(frozen=True)
 class OpenClip:
@@ -84,8 +81,6 @@ class OpenClip:
         stages: Stages of the classifier, which encode each baseline once.
         baselines: Baselines as waveforms, on the CPU, where a seed gives the same ones on every device.
         logits: Logits of the clip.
-        times: Position of the units in time, by stage, and of the columns of `band_frame` as `"stft"`.
-        provenance: Digests of the clip and the classifier, for the records.
     """
 
     classifier: EmotionClassifier
@@ -95,11 +90,14 @@ class OpenClip:
     stages: Stages
     baselines: Baselines
     logits: Float[Tensor, " classes"]
-    times: Mapping[str, TimeGrid]
-    provenance: Provenance
+
+    @property
+    def times(self) -> dict[str, TimeGrid]:
+        """Position of the units in time, by stage, and of the columns of `band_frame` as `"stft"`."""
+        return times_of(self.classifier.backbone.frame_grid, len(self.waveform))
 
     def target(self, name: str | Sequence[str]) -> Target:
-        """Target by name, as in [`target_named`][wavshap_lightning.explainer.settings.target_named]."""
+        """Target by name, as in [`target_named`][wavshap_lightning.explainer.targets.target_named]."""
         return target_named(name, self.classifier.labels, int(self.logits.argmax()), self.settings.score)
 
     def attribute_stages(self, target: Target) -> dict[str, Attribution]:
@@ -110,15 +108,14 @@ class OpenClip:
         """
         found: dict[str, Attribution] = {}
         order = [stage for stage in STAGE_ORDER if stage in self.settings.stages]
+        provenance = Provenance(self.recording.sha256, fingerprint(self.classifier))
         with progress_bars() as bar:
             for stage, max_seconds in time_shares(order, self.settings.max_seconds):
                 attribution = self.attribute(stage, target, max_seconds=max_seconds, progress=bar(stage))
-                precision = self._precision(stage, target)
                 found[stage] = replace(
-                    attribution,
-                    views={name: _on_cpu(view) for name, view in attribution.views.items()},
-                    unresolved=None if attribution.unresolved is None else attribution.unresolved.cpu(),
-                    settings={**attribution.settings, **precision},
+                    _on_cpu(attribution),
+                    provenance=provenance,
+                    settings={**attribution.settings, **self._precision(stage, target)},
                 )
         return {stage: found[stage] for stage in self.settings.stages}
 
@@ -127,28 +124,63 @@ class OpenClip:
         stage: Stage,
         target: Target,
         *,
+        score: Score | None = None,
+        views: Sequence[View] | None = None,
         max_seconds: float | None = None,
         progress: Progress | None = None,
     ) -> Attribution:
-        """Attributions from one stage.
+        """Attributions from one stage, by the method of the settings.
 
         Args:
             stage: Stage at whose input the path begins.
             target: Scalars to explain.
+            score: Function of the stage's input to explain; the classifier if None.
+            views: Resolutions of the result; those of the stage if None.
             max_seconds: Time limit of this stage.
             progress: Called after every chunk with the draws done and those planned.
         """
-        begun = self.stages.begin(stage, self.waveform, self.baselines)
-        found = run_method(
-            begun,
-            target,
-            self.settings,
-            self.views(stage),
-            self.times[stage],
-            max_seconds=max_seconds,
-            progress=progress,
-        )
-        return replace(found, provenance=self.provenance)
+        settings = self.settings
+        clip, baselines = self.stages.begin(stage, self.waveform, self.baselines)
+        score = score or self.stages.score(stage)
+        views = views or self.views(stage)
+        open_ended = settings.tolerance is not None or max_seconds is not None
+        max_draws = settings.num_draws or (None if open_ended else DEFAULT_DRAWS)
+        stopping = Stopping(max_draws, settings.tolerance, max_seconds)
+        shared: dict[str, Any] = {"chunk_size": settings.chunk_size, "progress": progress}
+        drawn: dict[str, Any] = {"generator": settings.seed, "stopping": stopping, "views": views, **shared}
+        match settings.method:
+            case "gradient_shap":
+                found = gradient_shap(score, clip, baselines, target, **drawn)
+            case "smooth_grad":
+                found = smooth_grad(score, clip, target, **drawn)
+            case "saliency":
+                found = saliency(score, clip, target, views=views)
+            case "input_x_gradient":
+                found = input_x_gradient(score, clip, target, views=views)
+            case "integrated_gradients":
+                num_nodes = max(1, stopping.max_draws // len(declared_only(baselines)))
+                decibels = settings.decibels and stage == "waveform"
+                shared |= {"num_nodes": num_nodes, "decibels": decibels, "views": views}
+                found = integrated_gradients(score, clip, baselines, target, **shared)
+            case "occlusion":
+                found = occlusion(score, clip, baselines, self.spans(), target, **shared)
+            case "shapley":
+                found = shapley(score, clip, baselines, self.spans(), target, **shared)
+            case "kernel_shap" | "lime":
+                evaluations = (settings.num_draws or DEFAULT_EVALUATIONS) // len(declared_only(baselines))
+                # Coalitions come with their complements, so their number is even.
+                shared |= {"generator": settings.seed, "num_coalitions": evaluations // 2 * 2}
+                fitted = kernel_shap if settings.method == "kernel_shap" else lime
+                found = fitted(score, clip, baselines, self.spans(), target, **shared)
+        return found
+
+    def spans(self) -> Players:
+        """Spans of frames that are removed: the segments and the rest of the clip, or equal spans."""
+        settings, times = self.settings, self.times["frames"]
+        if settings.segments:
+            return members(segment_membership(times, settings.segments), name="segments")
+        usual = {"occlusion": -(-times.count // FRAMES_A_SPAN), "shapley": EXACT_SPANS}
+        return equal_spans(times.count, settings.num_spans or usual.get(settings.method, FITTED_SPANS))
 
     def views(self, stage: Stage) -> tuple[View, ...]:
         """Views of a stage; a tolerance is meant for the first of them.
@@ -156,32 +188,24 @@ class OpenClip:
         Args:
             stage: Stage at whose input the path begins.
         """
-        match stage:
-            case "frames":
-                return self._with_segments(summed(1, name="frames", smooth_variance=True), stage)
-            case "layers":
-                return self._layer_views()
-            case "waveform":
-                hops = grouped(self.times[stage].hop_samples, name="frames")
-                return (*self._with_segments(hops, stage), *self._band_views())
-
-    def _layer_views(self) -> tuple[View, ...]:
-        weights, layer = self.stages.mix_weights, self.settings.layer
-        by_frame = layer_frame(weights)
-        layers = coarser(by_frame, "layers", lambda units: units.sum(3))
-        detail = () if layer is None else (layer_detail(weights, layer),)
-        return (by_frame, layer_neuron(weights), layers, *detail)
-
-    def _band_views(self) -> tuple[View, ...]:
-        edges = mel_band_edges(self.settings.num_bands, self.recording.sample_rate).tolist()
-        by_frame = band_frame(len(self.waveform), window=STFT.window, hop=STFT.hop, band_edges=edges)
-        return (by_frame, coarser(by_frame, "bands", lambda units: units.sum(3)))
-
-    def _with_segments(self, frames: View, stage: Stage) -> tuple[View, ...]:
-        if not self.settings.segments:
-            return (frames,)
-        membership = segment_membership(self.times[stage], self.settings.segments)
-        return (frames, coarser(frames, "segments", lambda units: units @ membership.to(units).T))
+        settings, times = self.settings, self.times[stage]
+        if stage == "layers":
+            weights, layer = self.stages.mix_weights, settings.layer
+            by_frame = layer_frame(weights)
+            detail = () if layer is None else (layer_detail(weights, layer),)
+            return (by_frame, layer_neuron(weights), coarser(by_frame, "layers", _sum_over_last), *detail)
+        frames = grouped(times.hop_samples, name="frames")
+        if stage == "frames":
+            frames = summed(1, name="frames", smooth_variance=True)
+        views = [frames]
+        if settings.segments:
+            membership = segment_membership(times, settings.segments)
+            views.append(coarser(frames, "segments", lambda units: units @ membership.to(units).T))
+        if stage == "waveform":
+            edges = mel_band_edges(settings.num_bands, self.recording.sample_rate).tolist()
+            by_frame = band_frame(len(self.waveform), window=STFT.window, hop=STFT.hop, band_edges=edges)
+            views += [by_frame, coarser(by_frame, "bands", _sum_over_last)]
+        return tuple(views)
 
     def _precision(self, stage: Stage, target: Target) -> dict[str, Any]:
         """The precision and, if it is a lower one, how far a few draws differ from single precision."""
@@ -190,7 +214,7 @@ class OpenClip:
             return {"precision": precision}
         settings = replace(self.settings, num_draws=PRECISION_DRAWS, tolerance=None, max_seconds=None)
         lowered = replace(self, settings=settings)
-        exact = replace(lowered, stages=open_stages(self.classifier, "fp32"))
+        exact = replace(lowered, stages=Stages(self.classifier, "fp32"))
         both = (lowered.attribute(stage, target), exact.attribute(stage, target))
         return {"precision": precision, "precision_error": _differences(*both)}
 
@@ -232,7 +256,7 @@ def open_clip(
     check_within(settings.segments, recording.duration_s)
     with leave_no_trace(classifier):
         device = next(classifier.parameters()).device
-        stages = open_stages(classifier, settings.precision)
+        stages = Stages(classifier, settings.precision)
         waveform = recording.waveform.to(device)
         with torch.no_grad():
             logits = stages.from_waveforms(waveform[None])[0]
@@ -243,94 +267,10 @@ def open_clip(
         # Silence is ill-posed only on the waveform; in decibels it is meant.
         checked = "waveform" in settings.stages and not settings.decibels
         baselines = waveform_baselines(settings, recording.waveform, others, score if checked else None)
-        provenance = Provenance(recording.sha256, fingerprint(classifier))
-        times = times_of(grid, len(waveform))
-        yield OpenClip(
-            classifier, settings, recording, waveform, stages, baselines, logits, times, provenance
-        )
+        yield OpenClip(classifier, settings, recording, waveform, stages, baselines, logits)
 
 
-def run_method(
-    begun: StageInput,
-    target: Target,
-    settings: ExplainSettings,
-    views: tuple[View, ...],
-    times: TimeGrid,
-    *,
-    max_seconds: float | None = None,
-    progress: Progress | None = None,
-) -> Attribution:
-    """Attributions by the method of the settings from one stage.
-
-    Args:
-        begun: Input of the stage.
-        target: Scalars to explain.
-        settings: How to explain.
-        views: Resolutions of the result; a tolerance is meant for the first.
-        times: Position of the frames in time.
-        max_seconds: Time limit.
-        progress: Called after every chunk with the draws done and those planned.
-    """
-    score, clip, baselines = begun.score, begun.input, begun.baselines
-    open_ended = settings.tolerance is not None or max_seconds is not None
-    num_draws = settings.num_draws or (None if open_ended else DEFAULT_DRAWS)
-    stopping, seed = Stopping(num_draws, settings.tolerance, max_seconds), settings.seed
-    shared: dict[str, Any] = {"chunk_size": settings.chunk_size, "progress": progress}
-    if settings.method in SPAN_METHODS:
-        method = _span_method(settings, _num_declared(baselines))
-        return method(score, clip, baselines, spans_of(settings, times), target, **shared)
-    match settings.method:
-        case "gradient_shap":
-            return gradient_shap(
-                score, clip, baselines, target, generator=seed, stopping=stopping, views=views, **shared
-            )
-        case "integrated_gradients":
-            return integrated_gradients(
-                score,
-                clip,
-                baselines,
-                target,
-                num_nodes=max(1, stopping.max_draws // _num_declared(baselines)),
-                decibels=settings.decibels and clip.ndim == 1,
-                views=views,
-                **shared,
-            )
-        case "smooth_grad":
-            return smooth_grad(score, clip, target, generator=seed, stopping=stopping, views=views, **shared)
-        case "saliency":
-            return saliency(score, clip, target, views=views)
-        case _:
-            return input_x_gradient(score, clip, target, views=views)
-
-
-def _span_method(settings: ExplainSettings, num_baselines: int) -> Callable[..., Attribution]:
-    """The method that replaces spans of frames, with its own settings filled in."""
-    if settings.method in ("occlusion", "shapley"):
-        return occlusion if settings.method == "occlusion" else shapley
-    # Coalitions come with their complements, so their number is even.
-    num_coalitions = (settings.num_draws or DEFAULT_EVALUATIONS) // num_baselines // 2 * 2
-    fitted = kernel_shap if settings.method == "kernel_shap" else lime
-    return partial(fitted, generator=settings.seed, num_coalitions=num_coalitions)
-
-
-def spans_of(settings: ExplainSettings, times: TimeGrid) -> Players:
-    """Spans of frames that are removed: the segments and the rest of the clip, or equal spans.
-
-    Args:
-        settings: How to explain.
-        times: Position of the frames in time.
-    """
-    if settings.segments:
-        return members(segment_membership(times, settings.segments), name="segments")
-    usual = {"occlusion": -(-times.count // FRAMES_A_SPAN), "shapley": EXACT_SPANS}
-    return equal_spans(times.count, settings.num_spans or usual.get(settings.method, FITTED_SPANS))
-
-
-def _num_declared(baselines: Baselines) -> int:
-    return len(baselines) if isinstance(baselines, BaselineSet) else 1
-
-
-def coarser(view: View, name: str, add_up: Sums) -> View:
+def coarser(view: View, name: str, add_up: Callable[[Float[Tensor, "draws targets *units"]], Tensor]) -> View:
     """View of sums of another view's units, with standard errors of their own.
 
     Args:
@@ -338,11 +278,16 @@ def coarser(view: View, name: str, add_up: Sums) -> View:
         name: Name of the new view.
         add_up: The sums; linear.
     """
-    return View(
-        name,
-        lambda gradients, directions: add_up(view.project(gradients, directions)),
-        after_step=view.after_step,
+    return replace(
+        view,
+        name=name,
+        project=lambda gradients, directions: add_up(view.project(gradients, directions)),
+        smooth_variance=False,
     )
+
+
+def _sum_over_last(units: Float[Tensor, "draws targets rows columns"]) -> Float[Tensor, "draws targets rows"]:
+    return units.sum(3)
 
 
 def time_shares(
@@ -368,10 +313,17 @@ def fingerprint(classifier: EmotionClassifier) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _on_cpu(view: ViewEstimate) -> ViewEstimate:
+def _on_cpu(found: Attribution) -> Attribution:
     """A copy that holds no memory of a GPU, and is the same when loaded again."""
-    stderr = None if view.stderr is None else view.stderr.cpu()
-    return replace(view, values=view.values.cpu(), stderr=stderr)
+    views = {
+        name: replace(
+            view, values=view.values.cpu(), stderr=None if view.stderr is None else view.stderr.cpu()
+        )
+        for name, view in found.views.items()
+    }
+    return replace(
+        found, views=views, unresolved=None if found.unresolved is None else found.unresolved.cpu()
+    )
 
 
 def _differences(found: Attribution, exact: Attribution) -> dict[str, float]:

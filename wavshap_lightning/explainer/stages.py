@@ -1,10 +1,10 @@
-"""The stages of a classifier as functions of one tensor, and the input of each for one clip."""
+"""The stages of a classifier as functions of one tensor."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
 
 import torch
@@ -14,10 +14,8 @@ from torch import Tensor
 from wavshap_lightning.attribution.baselines import Baselines
 from wavshap_lightning.attribution.estimation.problem import Score
 from wavshap_lightning.attribution.views.layers import layer_mix
-from wavshap_lightning.explainer.settings import Stage
-from wavshap_lightning.models.backbone import Precision
+from wavshap_lightning.explainer.settings import Precision, Stage
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.head import EmotionHead
 
 StageFunction = Callable[[Tensor], Tensor]
 
@@ -27,44 +25,43 @@ MAX_MEMOIZED_BYTES = 2**29
 ENCODED_AT_ONCE = 8
 
 
-@dataclass(frozen=True)
-class StageInput:
-    """Beginning of a path: what lies at the input of a stage, and the rest of the classifier.
-
-    Args:
-        input: The clip at the input of the stage.
-        score: From there to logits.
-        baselines: The baselines at the input of the stage.
-    """
-
-    input: Tensor
-    score: Score
-    baselines: Baselines
-
-
-@dataclass(frozen=True)
 class Stages:
-    """The three stages of a classifier, the head in two parts.
+    """The three stages of a classifier, which is not changed, as functions of one tensor.
+
+    Without gradients, each row goes through frontend and encoder once: baselines are encoded once for all
+    stages, targets and diagnostics.
 
     Args:
-        frontend: From waveforms to frames.
-        encoder: From frames to layers.
-        mix_weights: Weights of the layer mix, the head's first step, which is linear.
-        classify_mixed: From mixed layers to logits, the rest of the head.
+        classifier: The classifier.
+        precision: Precision of the backbone; its own if None.
     """
 
-    frontend: StageFunction
-    encoder: StageFunction
-    mix_weights: Float[Tensor, " layer"]
-    classify_mixed: Score
+    def __init__(self, classifier: EmotionClassifier, precision: Precision | None = None) -> None:
+        backbone = classifier.backbone
+        if precision is not None and precision != backbone.settings.precision:
+            backbone = copy(backbone)  # the same weights, under other settings
+            backbone.settings = replace(backbone.settings, precision=precision)
+        self.frontend = MemoizedStage(backbone.frontend)
+        self.encoder = MemoizedStage(backbone.encoder)
+        self.mix_weights = classifier.head.mix.weights().detach()
+        self._head = classifier.head
 
     def mix(self, layers: Float[Tensor, "draws layer time hidden"]) -> Float[Tensor, "draws time hidden"]:
-        """Weighted sum of the layers."""
+        """Weighted sum of the layers, the first step of the head, which is linear."""
         return torch.einsum("l,dlth->dth", self.mix_weights, layers)
+
+    def pool(self, mixed: Float[Tensor, "draws time hidden"]) -> Float[Tensor, "draws features"]:
+        """Features of a clip, from all its mixed frames."""
+        everywhere = torch.ones(mixed.shape[:2], dtype=torch.bool, device=mixed.device)
+        return self._head.pooling(mixed, everywhere)
+
+    def from_mixed(self, mixed: Float[Tensor, "draws time hidden"]) -> Float[Tensor, "draws classes"]:
+        """Logits from mixed layers: the rest of the head."""
+        return self._head.mlp(self.pool(mixed))
 
     def from_layers(self, layers: Float[Tensor, "draws layer time hidden"]) -> Float[Tensor, "draws classes"]:
         """Logits from layers."""
-        return self.classify_mixed(self.mix(layers))
+        return self.from_mixed(self.mix(layers))
 
     def from_frames(self, frames: Float[Tensor, "draws time channels"]) -> Float[Tensor, "draws classes"]:
         """Logits from frames."""
@@ -74,56 +71,35 @@ class Stages:
         """Logits from waveforms."""
         return self.from_frames(self.frontend(waveforms))
 
+    def score(self, stage: Stage) -> Score:
+        """Logits as a function of the input of a stage."""
+        match stage:
+            case "waveform":
+                return self.from_waveforms
+            case "frames":
+                return self.from_frames
+            case "layers":
+                # Gradients are taken after the mix, where a tensor is smaller by the number of layers.
+                return layer_mix(self.mix_weights, self.from_mixed)
+
     @torch.no_grad()
-    def begin(self, stage: Stage, waveform: Float[Tensor, " samples"], baselines: Baselines) -> StageInput:
-        """Input of a stage for a clip and its baselines.
+    def begin(
+        self, stage: Stage, waveform: Float[Tensor, " samples"], baselines: Baselines
+    ) -> tuple[Tensor, Baselines]:
+        """A clip and its baselines at the input of a stage, where a path begins.
 
         Args:
-            stage: Stage at whose input the path begins.
+            stage: The stage.
             waveform: The clip, on the device of the classifier.
             baselines: Waveforms, on any device.
         """
         moved = baselines.through(lambda values: values.to(waveform))
         if stage == "waveform":
-            return StageInput(waveform, self.from_waveforms, moved)
+            return waveform, moved
         frames, moved = self.frontend(waveform[None]), moved.through(self.frontend)
         if stage == "frames":
-            return StageInput(frames[0], self.from_frames, moved)
-        # The mix is linear: gradients are taken after it, where a tensor is smaller by the number of layers.
-        score = layer_mix(self.mix_weights, self.classify_mixed)
-        return StageInput(self.encoder(frames)[0], score, moved.through(self.encoder))
-
-
-def open_stages(classifier: EmotionClassifier, precision: Precision | None = None) -> Stages:
-    """Stages of a classifier, which is not changed.
-
-    Without gradients, each row goes through frontend and encoder once: baselines are encoded once for all
-    stages, targets and diagnostics.
-
-    Args:
-        classifier: The classifier.
-        precision: Precision of the backbone; its own if None.
-    """
-    backbone = classifier.backbone
-    if precision is not None and precision != backbone.settings.precision:
-        backbone = copy(backbone)  # the same weights, under other settings
-        backbone.settings = replace(backbone.settings, precision=precision)
-    return Stages(
-        MemoizedStage(backbone.frontend),
-        MemoizedStage(backbone.encoder),
-        classifier.head.mix.weights().detach(),
-        _after_mix(classifier.head),
-    )
-
-
-def _after_mix(head: EmotionHead) -> Score:
-    """The rest of a head after its mix, which pools all frames."""
-
-    def score(mixed: Float[Tensor, "draws time hidden"]) -> Float[Tensor, "draws classes"]:
-        everywhere = torch.ones(mixed.shape[:2], dtype=torch.bool, device=mixed.device)
-        return head.mlp(head.pooling(mixed, everywhere))
-
-    return score
+            return frames[0], moved
+        return self.encoder(frames)[0], moved.through(self.encoder)
 
 
 class MemoizedStage:

@@ -14,8 +14,9 @@ from transformers.audio_utils import hertz_to_mel, mel_to_hertz
 from wavshap_lightning.attribution.views.frames import with_rest
 from wavshap_lightning.attribution.views.spectral import TightFrame
 from wavshap_lightning.audio.frames import FrameGrid
+from wavshap_lightning.explainer.settings import STFT_WINDOW
 
-STFT = TightFrame(window=512, hop=128)
+STFT = TightFrame(window=STFT_WINDOW, hop=128)
 """Windows of 32 ms every 8 ms at 16 kHz."""
 
 SILENT_DB = -120.0

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import MAPS, SavedClip
-from wavshap_lightning.explainer.settings import target_named
+from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.explainer.time_grid import STFT, TimeGrid
 from wavshap_lightning.viz.sound import GivenWaveform, Samples, cell_edges_s, find_waveform
 from wavshap_lightning.viz.theme import literal, number, percent
