@@ -1,4 +1,4 @@
-"""The folds together: means, the interval over speakers, and the files."""
+"""The report on a split says what the scores say; the folds together have means and an interval."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ import io
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from sklearn.metrics import accuracy_score, recall_score
 
 from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.training.cross_validation import (
     NUM_RESAMPLES,
-    FoldResult,
+    Evaluation,
     bootstrap_uar,
-    speaker_confusions,
-    summarise_folds,
+    fold_table,
+    read_fold,
+    report,
+    save_fold,
+    save_summary,
+    summarize_folds,
 )
-from wavshap_lightning.training.scores import Predictions, confusion_counts, score_predictions
+from wavshap_lightning.training.scores import Predictions, confusion_counts
 
 NUM_CLASSES = 3
 
@@ -34,12 +40,10 @@ def draw_fold(fold, speakers=("ann", "bob", "cat"), clips_each=12):
     logits = 2.0 * torch.eye(NUM_CLASSES)[labels] + 1.5 * torch.randn(
         num_clips, NUM_CLASSES, generator=generator
     )
-    return FoldResult(
-        fold,
+    return Evaluation(
         Predictions(logits, labels, torch.arange(num_clips)),
         tuple(f"{speakers[index % len(speakers)]}{fold}" for index in range(num_clips)),
         {"name": "toy, by speaker", "fold": fold, "clips": {"test": 36}, "hash": "abc"},
-        f"runs/toy/fold_{fold}",
     )
 
 
@@ -54,26 +58,24 @@ def recall_over_occurring(matrix):
     return sum(recalls) / len(recalls)
 
 
+def summarize(results, seed=0):
+    return summarize_folds(results, Path("runs/toy"), seed=seed)
+
+
 class TestSummary:
     def test_values_are_means_over_folds(self, results):
-        summary = summarise_folds(results)
-        scores = [score_predictions(result.predictions) for result in results]
-        for name, found in (
-            ("uar", summary.uar.value),
-            ("wa", summary.wa),
-            ("macro_f1", summary.macro_f1),
-        ):
-            assert found == pytest.approx(np.mean([float(fold[name]) for fold in scores]))
+        summary = summarize(results)
+        for name in ("uar", "wa", "macro_f1"):
+            assert summary[name] == pytest.approx(np.mean([fold.scores()[name] for fold in results]))
 
     def test_a_small_fold_counts_as_much_as_a_large_one(self):
         folds = [draw_fold(0, clips_each=3), draw_fold(1, clips_each=60)]
-        expected = np.mean([float(score_predictions(fold.predictions)["wa"]) for fold in folds])
-        assert summarise_folds(folds).wa == pytest.approx(expected)
+        assert summarize(folds)["wa"] == pytest.approx(np.mean([fold.scores()["wa"] for fold in folds]))
 
     def test_the_interval_holds_the_value_and_the_seed_decides_it(self):
         results = [draw_fold(fold, speakers=tuple("abcdefgh")) for fold in range(2)]
-        first, again, other = (summarise_folds(results, seed=seed).uar for seed in (1, 1, 2))
-        assert first.low < first.value < first.high
+        first, again, other = (summarize(results, seed=seed) for seed in (1, 1, 2))
+        assert first["uar_low"] < first["uar"] < first["uar_high"]
         assert first == again
         assert first != other
 
@@ -81,28 +83,48 @@ class TestSummary:
     def test_folds_of_another_corpus_are_refused(self, results, change):
         strange = replace(results[1], protocol={**results[1].protocol, **change})
         with pytest.raises(CorpusError, match=r"folds=\[1\] were run on another protocol or other clips"):
-            summarise_folds([results[0], strange, results[2]])
+            summarize([results[0], strange, results[2]])
 
     def test_no_fold_is_refused(self):
         with pytest.raises(SettingError, match=r"folds=0.*at least one"):
-            summarise_folds([])
+            summarize([])
 
 
-class TestSpeakerConfusions:
-    def test_they_sum_to_the_fold(self, results):
-        matrices = speaker_confusions(results[0])
+class TestSpeakers:
+    def test_their_confusions_sum_to_the_fold(self, results):
+        matrices = results[0].speaker_confusions()
         assert matrices.shape == (3, NUM_CLASSES, NUM_CLASSES)
         np.testing.assert_array_equal(matrices.sum(0), confusion_counts(results[0].predictions).numpy())
 
     def test_positions_say_who_speaks(self, results):
         backwards = results[0].predictions.select(torch.arange(36).flip(0))
-        turned = FoldResult(0, backwards, results[0].speakers, {}, "")
-        np.testing.assert_array_equal(speaker_confusions(turned), speaker_confusions(results[0]))
+        turned = replace(results[0], predictions=backwards)
+        np.testing.assert_array_equal(turned.speaker_confusions(), results[0].speaker_confusions())
+
+    def test_they_are_scored_alone_worst_first(self, results):
+        predictions = results[0].predictions
+        found = {speaker: row for speaker, *row in results[0].speaker_scores()}
+        for index, speaker in enumerate(("ann0", "bob0", "cat0")):
+            own = predictions.select(torch.arange(index, 36, 3))
+            labels, predicted = own.labels.numpy(), own.logits.argmax(1).numpy()
+            uar = recall_score(labels, predicted, average="macro", labels=np.unique(labels))
+            assert found[speaker] == [
+                12,
+                pytest.approx(uar),
+                pytest.approx(accuracy_score(labels, predicted)),
+            ]
+        uars = [uar for _, _, uar, _ in results[0].speaker_scores()]
+        assert uars == sorted(uars)
+
+    def test_a_speaker_is_found_by_position(self):
+        predictions = Predictions(5.0 * torch.eye(2), torch.tensor([0, 0]), torch.tensor([3, 1]))
+        found = Evaluation(predictions, ("-", "bob", "-", "ann"), {}).speaker_scores()
+        assert [(speaker, accuracy) for speaker, _, _, accuracy in found] == [("bob", 0.0), ("ann", 1.0)]
 
 
 def ends(folds, seed=0):
-    interval = bootstrap_uar(folds, np.random.default_rng(seed))
-    return interval.low, interval.high
+    found = bootstrap_uar(folds, np.random.default_rng(seed))
+    return found.low, found.high
 
 
 def draw_speakers(generator, num_speakers, mean=0.7, num_clips=8):
@@ -114,7 +136,7 @@ def draw_speakers(generator, num_speakers, mean=0.7, num_clips=8):
 
 class TestBootstrap:
     def test_it_meets_a_direct_computation(self, results):
-        folds = [speaker_confusions(result) for result in results[:2]]
+        folds = [result.speaker_confusions() for result in results[:2]]
         folds[1] = folds[1][:2]
         generator = np.random.default_rng(7)
         values = np.empty((2, NUM_RESAMPLES))
@@ -152,7 +174,7 @@ class TestBootstrap:
         assert (found.resampled, together.resampled) == ("folds", "speakers")
 
     def test_one_fold_of_one_speaker_says_nothing_of_others(self, results):
-        fold = speaker_confusions(results[0])[:1]
+        fold = results[0].speaker_confusions()[:1]
         found = bootstrap_uar([fold], np.random.default_rng(0))
         assert all(map(math.isnan, (found.low, found.high)))
         assert (found.resampled, found.num_resampled) == ("folds", 1)
@@ -179,64 +201,172 @@ class TestBootstrap:
         covered = 0
         for _ in range(num_trials):
             folds = [draw_speakers(generator, num_speakers, mean) for _ in range(num_folds)]
-            interval = bootstrap_uar(folds, generator)
-            covered += interval.low <= mean <= interval.high
+            found = bootstrap_uar(folds, generator)
+            covered += found.low <= mean <= found.high
         assert least <= covered / num_trials <= 0.98
 
 
-class TestFiles:
+def printed(table):
+    console = Console(file=io.StringIO(), width=140)
+    console.print(table)
+    return console.file.getvalue()
+
+
+class TestSummaryFiles:
     def test_the_summary_is_read_back(self, results, tmp_path):
-        summary = summarise_folds(results)
-        summary.save(tmp_path / "new")
-        read = json.loads((tmp_path / "new" / "cv.json").read_text(encoding="utf-8"))
-        assert read == summary.to_dict()
-        assert (read["uar_low"], read["uar"], read["uar_high"]) == (
-            summary.uar.low,
-            summary.uar.value,
-            summary.uar.high,
-        )
-        assert (read["wa"], read["macro_f1"], read["confidence"]) == (summary.wa, summary.macro_f1, 0.95)
-        assert read["protocol"] == {"name": "toy, by speaker", "hash": "abc"}
+        summary = summarize(results)
+        save_summary(summary, tmp_path / "new")
+        assert json.loads((tmp_path / "new" / "cv.json").read_text(encoding="utf-8")) == summary
+        assert summary["confidence"] == 0.95
+        assert summary["protocol"] == {"name": "toy, by speaker", "hash": "abc"}
 
     def test_the_table_has_a_row_a_fold(self, results, tmp_path):
-        summarise_folds(results).save(tmp_path)
-        with (tmp_path / "cv.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        save_summary(summarize(results), tmp_path)
+        header, *rows = read_csv(tmp_path / "cv.csv")
+        rows = [dict(zip(header, row, strict=True)) for row in rows]
         assert [row["fold"] for row in rows] == ["0", "1", "2"]
         for row, result in zip(rows, results, strict=True):
-            scores = score_predictions(result.predictions)
             assert row["clips"] == "36"
             assert row["test_speakers"].split() == sorted(set(result.speakers))
-            assert row["folder"] == result.folder
+            assert row["folder"] == f"runs/toy/fold_{row['fold']}"
             for name in ("uar", "wa", "macro_f1", "ece"):
-                assert float(row[name]) == float(scores[name])
+                assert float(row[name]) == result.scores()[name]
 
     def test_the_table_is_printed(self, results):
-        summary = summarise_folds(results)
-        console = Console(file=io.StringIO(), width=140)
-        console.print(summary.table())
-        shown = console.file.getvalue()
+        summary = summarize(results)
+        shown = printed(fold_table(summary))
         assert "toy, by speaker: 3 folds" in shown
-        assert f"{summary.uar.value:.3f} [{summary.uar.low:.3f}, {summary.uar.high:.3f}]" in shown
+        assert f"{summary['uar']:.3f} [{summary['uar_low']:.3f}, {summary['uar_high']:.3f}]" in shown
         assert "95% interval over speakers" in shown
         assert all(f"ann{fold} bob{fold} cat{fold}" in shown for fold in range(3))
 
     @pytest.mark.parametrize(("num_folds", "told"), [(3, "95% interval over folds"), (1, "0.")])
-    def test_what_was_resampled_is_told(self, tmp_path, num_folds, told):
-        summary = summarise_folds([draw_fold(fold, speakers=("ann",)) for fold in range(num_folds)])
-        console = Console(file=io.StringIO(), width=140)
-        console.print(summary.table())
-        assert told in console.file.getvalue()
-        assert ("interval" in console.file.getvalue()) == (num_folds > 1)
-        summary.save(tmp_path)
-        read = json.loads((tmp_path / "cv.json").read_text(encoding="utf-8"))
-        assert (read["resampled"], read["uar_low"] is None) == ("folds", num_folds == 1)
+    def test_what_was_resampled_is_told(self, num_folds, told):
+        summary = summarize([draw_fold(fold, speakers=("ann",)) for fold in range(num_folds)])
+        shown = printed(fold_table(summary))
+        assert told in shown
+        assert ("interval" in shown) == (num_folds > 1)
+        assert (summary["resampled"], summary["uar_low"] is None) == ("folds", num_folds == 1)
 
     def test_names_with_brackets_are_printed_as_they_are(self):
-        console = Console(file=io.StringIO(), width=140)
-        fold = replace(
-            draw_fold(0, speakers=("[/ann]", "[red]")),
-            protocol={**draw_fold(0).protocol, "name": "[/] of mine"},
+        fold = draw_fold(0, speakers=("[/ann]", "[red]"))
+        fold = replace(fold, protocol={**fold.protocol, "name": "[/] of mine"})
+        shown = printed(fold_table(summarize([fold])))
+        assert all(name in shown for name in ("[/] of mine", "[/ann]0", "[red]0"))
+
+
+class TestFold:
+    def test_every_number_is_read_back_as_it_was(self, tmp_path):
+        logits = torch.randn(7, 3, generator=torch.Generator().manual_seed(0)) / 3
+        predictions = Predictions(logits, torch.arange(7) % 3, torch.arange(7))
+        protocol = {"name": "toy", "fold": 2, "folds": [1, 2]}
+        save_fold(Evaluation(predictions, tuple("abcabcß"), protocol), tmp_path / "fold_2")
+        found = read_fold(tmp_path / "fold_2")
+        for name in ("logits", "labels", "positions"):
+            assert torch.equal(getattr(found.predictions, name), getattr(predictions, name))
+        assert (found.speakers, found.protocol) == (tuple("abcabcß"), protocol)
+
+    def test_a_fold_without_a_result_is_not_finished(self, tmp_path):
+        assert read_fold(tmp_path / "fold_0") is None
+
+    @pytest.mark.parametrize(
+        "content", ["", "{}", "[]", '{"fold": 0, "protocol": {}, "clips": [{"position": 0}]}']
+    )
+    def test_a_result_that_was_changed_is_told(self, tmp_path, content):
+        (tmp_path / "fold.json").write_text(content)
+        with pytest.raises(
+            SettingError, match=r"fold\.json cannot be read .*delete it, and the fold is run again"
+        ):
+            read_fold(tmp_path)
+
+
+LABELS = ("angry", "happy", "wütend", "absent")
+SPEAKERS = ("ann", "bob", "", "ann", "bob", "")
+PREDICTED = torch.tensor([0, 1, 2, 1, 0, 2])
+
+
+@pytest.fixture
+def toy():
+    logits = 3.0 * torch.eye(4)[PREDICTED] - 1.0
+    predictions = Predictions(logits, torch.tensor([0, 1, 2, 0, 1, 2]), torch.arange(6))
+    return Evaluation(predictions, SPEAKERS, {"name": "toy", "fold": 2})
+
+
+def read_csv(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def write_report(result, folder, split="test", labels=LABELS):
+    """Writes the report into a folder and returns what was printed."""
+    console = Console(file=io.StringIO(), width=100)
+    report(result, split, labels, folder=folder, console=console)
+    return console.file.getvalue()
+
+
+def cells_of(line):
+    return [cell.strip() for cell in line.strip(" │┃").replace("┃", "│").split("│")]
+
+
+class TestReport:
+    def test_the_scores_are_read_back_with_the_protocol(self, toy, tmp_path):
+        write_report(toy, tmp_path / "new")
+        read = json.loads((tmp_path / "new" / "test.json").read_text(encoding="utf-8"))
+        unknown = {"uar_low": None, "uar_high": None}  # nobody knows who speaks two of the clips
+        assert read == {**toy.scores(), **unknown, "protocol": {"name": "toy", "fold": 2}}
+
+    def test_the_interval_is_over_speakers(self, toy, tmp_path):
+        known = replace(toy, speakers=("ann", "bob", "cid", "ann", "bob", "cid"))
+        write_report(known, tmp_path)
+        read = json.loads((tmp_path / "test.json").read_text(encoding="utf-8"))
+        expected = bootstrap_uar([known.speaker_confusions()], np.random.default_rng(0))
+        assert (read["uar"], read["uar_low"], read["uar_high"]) == pytest.approx(
+            (expected.value, expected.low, expected.high)
         )
-        console.print(summarise_folds([fold]).table())
-        assert all(name in console.file.getvalue() for name in ("[/] of mine", "[/ann]0", "[red]0"))
+        assert read["uar_low"] < read["uar"] < read["uar_high"]
+
+    def test_one_speaker_has_no_interval(self, toy, tmp_path):
+        write_report(replace(toy, speakers=("ann",) * 6), tmp_path)
+        read = json.loads((tmp_path / "test.json").read_text(encoding="utf-8"))
+        assert (read["uar_low"], read["uar_high"]) == (None, None)
+
+    def test_the_confusion_matrix_is_read_back(self, toy, tmp_path):
+        write_report(toy, tmp_path)
+        header, *rows = read_csv(tmp_path / "test_confusion.csv")
+        assert header == ["label", *LABELS]
+        assert [row[0] for row in rows] == list(LABELS)
+        counts = [[int(count) for count in row[1:]] for row in rows]
+        assert counts == confusion_counts(toy.predictions).tolist()
+
+    def test_the_speakers_are_read_back_worst_first(self, toy, tmp_path):
+        write_report(toy, tmp_path)
+        header, *rows = read_csv(tmp_path / "test_speakers.csv")
+        assert header == ["speaker", "num_clips", "uar", "wa"]
+        assert [(row[0], int(row[1]), float(row[2]), float(row[3])) for row in rows] == toy.speaker_scores()
+        assert rows[-1][0] == ""
+
+    def test_splits_do_not_overwrite_each_other(self, toy, tmp_path):
+        for split in ("test", "validation"):
+            write_report(toy, tmp_path, split)
+        kinds = (".json", "_confusion.csv", "_speakers.csv")
+        assert {path.name for path in tmp_path.iterdir()} == {
+            split + kind for split in ("test", "validation") for kind in kinds
+        }
+
+    def test_the_screen_shows_scores_confusion_and_speakers(self, toy):
+        lines = write_report(toy, None).splitlines()
+        rows = {cells[0]: cells for cells in map(cells_of, lines) if len(cells) > 1}
+        assert rows["angry"] == ["angry", "1", "1", ".", ".", "0.50"]
+        assert rows["wütend"] == ["wütend", ".", ".", "2", ".", "1.00"]
+        assert rows["absent"] == ["absent", ".", ".", ".", ".", "-"]
+        assert rows["ann"] == ["ann", "2", "0.500", "0.500"]
+        assert rows["unknown"] == ["unknown", "2", "1.000", "1.000"]
+        assert lines[-1].startswith("Test ")
+        assert "UAR 0.667  WA 0.667  macro F1 0.667  ECE 0." in lines[-1]
+
+    def test_names_with_brackets_are_shown_as_they_are(self, toy):
+        labels = ("[/]", "[red]happy", *LABELS[2:])
+        speakers = ("[bold]ann", "[/x]", "", "[bold]ann", "[/x]", "")
+        shown = write_report(replace(toy, speakers=speakers), None, labels=labels)
+        for name in (*labels, "[bold]ann", "[/x]"):
+            assert name in shown

@@ -14,7 +14,6 @@ from wavshap_lightning.training.scores import (
     Predictions,
     confusion_counts,
     score_predictions,
-    score_speakers,
 )
 
 
@@ -162,24 +161,3 @@ def test_the_log_holds_neither_a_graph_nor_half_precision():
     log.update(logits, torch.tensor([0, 1]), torch.tensor([0, 1]))
     found = log.predictions().logits
     assert (found.requires_grad, found.dtype) == (False, torch.float32)
-
-
-def test_speakers_are_scored_alone_worst_first():
-    predictions = draw_predictions(num_clips=12, num_classes=3)
-    speakers = ["ann", "bob", "cy"] * 4
-    found = {score.speaker: score for score in score_speakers(predictions, speakers)}
-    for index, speaker in enumerate(("ann", "bob", "cy")):
-        part = predictions.select(torch.arange(index, 12, 3))
-        labels, predicted = part.labels.numpy(), part.logits.argmax(1).numpy()
-        assert found[speaker].num_clips == 4
-        assert found[speaker].wa == pytest.approx(accuracy_score(labels, predicted))
-        expected = recall_score(labels, predicted, average="macro", labels=np.unique(labels))
-        assert found[speaker].uar == pytest.approx(expected)
-    uars = [score.uar for score in score_speakers(predictions, speakers)]
-    assert uars == sorted(uars)
-
-
-def test_a_speaker_is_found_by_position():
-    predictions = predict(5.0 * torch.eye(2), [0, 0], positions=[3, 1])
-    found = {score.speaker: score.wa for score in score_speakers(predictions, ["-", "bob", "-", "ann"])}
-    assert found == {"ann": 1.0, "bob": 0.0}

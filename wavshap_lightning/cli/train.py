@@ -28,7 +28,14 @@ from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.models.loading import read_test_scores
 from wavshap_lightning.training.callbacks import default_callbacks
 from wavshap_lightning.training.checkpoints import AtomicCheckpointIO, find_checkpoint, run_of_checkpoint
-from wavshap_lightning.training.cross_validation import FoldResult, read_fold, summarise_folds
+from wavshap_lightning.training.cross_validation import (
+    Evaluation,
+    fold_table,
+    read_fold,
+    save_fold,
+    save_summary,
+    summarize_folds,
+)
 from wavshap_lightning.training.data.datamodule import EmotionDataModule
 from wavshap_lightning.training.loggers import (
     RunSettings,
@@ -119,7 +126,7 @@ def cross_validate(config: Namespace) -> None:
     """
     given, config.folder = config.folder, None
     folder = open_folds(given, config)
-    results: list[FoldResult] = []
+    results: list[Evaluation] = []
     num_folds = 1
     while len(results) < num_folds:
         place = folder / f"fold_{len(results)}"
@@ -131,13 +138,13 @@ def cross_validate(config: Namespace) -> None:
             raise
         num_folds = len(results[0].protocol["folds"])
     if getattr(rank_zero_only, "rank", 0) == 0:
-        summary = summarise_folds(results, seed=config.seed_everything)
-        summary.save(folder)
-        Console().print(summary.table())
+        summary = summarize_folds(results, folder, seed=config.seed_everything)
+        save_summary(summary, folder)
+        Console().print(fold_table(summary))
         say("Written to", f"{folder}/cv.json and cv.csv")
 
 
-def run_fold(config: Namespace, folder: Path, fold: int) -> FoldResult:
+def run_fold(config: Namespace, folder: Path, fold: int) -> Evaluation:
     """Train and test one fold, whatever an earlier start may have left in its folder."""
     config = config.clone()
     config.pop("folder")
@@ -146,8 +153,8 @@ def run_fold(config: Namespace, folder: Path, fold: int) -> FoldResult:
     speakers = tuple(clip.speaker for clip in data.clips("test"))
     if module.test_predictions is None:
         raise SettingError(f"trainer: fold {fold} kept no checkpoint to test; leave fast_dev_run out")
-    result = FoldResult(fold, module.test_predictions, speakers, data.protocol_record, str(folder))
-    rank_zero_only(result.save)()
+    result = Evaluation(module.test_predictions, speakers, data.protocol_record)
+    rank_zero_only(save_fold)(result, folder)
     return result
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import write_json
-from wavshap_lightning.training.cross_validation import Report
+from wavshap_lightning.training.cross_validation import Evaluation, report
 from wavshap_lightning.training.data.datamodule import EmotionDataModule
 from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.scores import Predictions
@@ -220,11 +220,11 @@ def _report(trainer: L.Trainer, module: EmotionModule, split: str, predictions: 
     if data is None or predictions is None or not trainer.is_global_zero:
         return
     speakers = tuple(clip.speaker for clip in data.clips(split))
-    report = Report(split, module.classifier.labels, predictions, speakers, data.protocol_record)
+    result = Evaluation(predictions, speakers, data.protocol_record)
     if folder:
         write_json(Path(folder) / "protocol.json", data.protocol_record)
-        report.save(Path(folder))
-    report.show(Console())
+    place = Path(folder) if folder else None
+    report(result, split, module.classifier.labels, folder=place, console=Console())
 
 
 def _describe_clips(data: EmotionDataModule) -> str:

@@ -1,11 +1,11 @@
-"""The report on an evaluation: scores, confusion matrix and speakers, in files and on the screen."""
+"""Evaluation of a classifier on a split, and of all folds together: in files and on the screen."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,60 +17,109 @@ from rich.table import Table
 from rich.text import Text
 
 from wavshap_lightning.errors import CorpusError, SettingError
-from wavshap_lightning.evaluation.intervals import Estimate
+from wavshap_lightning.evaluation.intervals import LEVEL, Estimate
 from wavshap_lightning.files import write_csv, write_json
-from wavshap_lightning.training.scores import (
-    Predictions,
-    SpeakerScore,
-    confusion_counts,
-    score_predictions,
-    score_speakers,
-)
+from wavshap_lightning.training.scores import Predictions, confusion_counts, score_predictions
 
-FILE_NAME = "fold.json"
+FOLD_FILE = "fold.json"
+NUM_RESAMPLES = 2000
+PERCENTILES = (50.0 * (1.0 - LEVEL), 50.0 * (1.0 + LEVEL))
+SCORE_TITLES = {"uar": "UAR", "wa": "WA", "macro_f1": "macro F1", "ece": "ECE"}
+SPEAKER_COLUMNS = ("speaker", "num_clips", "uar", "wa")
 
 
 @dataclass(frozen=True)
-class FoldResult:
-    """Predictions of a fold's best checkpoint for the fold's test clips.
+class Evaluation:
+    """Predictions of a classifier for the clips of one split.
 
     Args:
-        fold: Which fold.
-        predictions: Of its test clips.
-        speakers: The speaker of each of them.
-        protocol: The fold's protocol record.
-        folder: Where its run was written.
+        predictions: The predictions.
+        speakers: The speaker of every clip of the split, in its order.
+        protocol: Protocol record of the clips: how the corpus is split.
     """
 
-    fold: int
     predictions: Predictions
     speakers: tuple[str, ...]
-    protocol: dict[str, Any]
-    folder: str
+    protocol: Mapping[str, Any]
 
-    def save(self) -> None:
-        """Write `fold.json` into the fold's folder, as its last file: a fold that has it is finished."""
-        clips = [
-            {"speaker": self.speakers[position], "position": position, "label": label, "logits": logits}
-            for position, label, logits in zip(
-                self.predictions.positions.tolist(),
-                self.predictions.labels.tolist(),
-                self.predictions.logits.tolist(),
-                strict=True,
-            )
-        ]
-        write_json(
-            Path(self.folder, FILE_NAME), {"fold": self.fold, "protocol": self.protocol, "clips": clips}
+    def scores(self) -> dict[str, float]:
+        """Scores by name; see [`score_predictions`][wavshap_lightning.training.scores.score_predictions]."""
+        return {name: float(value) for name, value in score_predictions(self.predictions).items()}
+
+    def by_speaker(self) -> dict[str, Predictions]:
+        """Predictions for the clips of each speaker."""
+        of_clip = [self.speakers[position] for position in self.predictions.positions.tolist()]
+        return {
+            speaker: self.predictions.select(torch.tensor([name == speaker for name in of_clip]))
+            for speaker in sorted(set(of_clip))
+        }
+
+    def speaker_confusions(self) -> Int[np.ndarray, "speakers label prediction"]:
+        """Confusion matrix of each speaker."""
+        return np.stack([confusion_counts(found).cpu().numpy() for found in self.by_speaker().values()])
+
+    def speaker_scores(self) -> list[tuple[str, int, float, float]]:
+        """Speaker, number of clips, UAR over the classes the speaker has, and accuracy; worst first."""
+        rows = []
+        for speaker, found in self.by_speaker().items():
+            scores = score_predictions(found)
+            rows.append((speaker, len(found.labels), float(scores["uar"]), float(scores["wa"])))
+        return sorted(rows, key=lambda row: row[2])
+
+
+def report(
+    result: Evaluation, split: str, labels: Sequence[str], *, folder: Path | None, console: Console
+) -> None:
+    """Print scores, confusion matrix and speakers, and write them into the folder of the run.
+
+    Args:
+        result: The evaluation.
+        split: `validation` or `test`.
+        labels: The classes, in the order of the logits.
+        folder: Folder for `SPLIT.json`, `SPLIT_confusion.csv` and `SPLIT_speakers.csv`; none are written if
+            None.
+        console: Screen to print on.
+    """
+    scores, speakers = result.scores(), result.speaker_scores()
+    counts = confusion_counts(result.predictions).tolist()
+    if folder:
+        uar = bootstrap_uar([result.speaker_confusions()], np.random.default_rng(0))
+        ends = _ends(uar if all(result.speakers) else replace(uar, low=np.nan, high=np.nan))
+        write_json(folder / f"{split}.json", {**scores, **ends, "protocol": result.protocol})
+        rows = [[label, *row] for label, row in zip(labels, counts, strict=True)]
+        write_csv(folder / f"{split}_confusion.csv", [["label", *labels], *rows])
+        write_csv(folder / f"{split}_speakers.csv", [SPEAKER_COLUMNS, *speakers])
+    console.print(_confusion_table(split, labels, counts))
+    console.print(
+        _table(
+            f"{split.capitalize()} speakers, worst first",
+            ("speaker", "clips", "UAR", "WA"),
+            [(name or "unknown", str(count), f"{uar:.3f}", f"{wa:.3f}") for name, count, uar, wa in speakers],
         )
+    )
+    shown = "  ".join(f"{title} {scores[name]:.3f}" for name, title in SCORE_TITLES.items())
+    console.print(f"{split.capitalize():<16} {shown}", highlight=False)
 
 
-def read_fold(folder: Path) -> FoldResult | None:
-    """The result that was saved in a fold's folder, every number as it was; None if the fold is not finished.
+def save_fold(result: Evaluation, folder: Path) -> None:
+    """Write `fold.json` into a fold's folder, as its last file: a fold that has it is finished."""
+    found = result.predictions
+    rows = zip(found.positions.tolist(), found.labels.tolist(), found.logits.tolist(), strict=True)
+    clips = [
+        {"speaker": result.speakers[position], "position": position, "label": label, "logits": logits}
+        for position, label, logits in rows
+    ]
+    content = {"fold": result.protocol["fold"], "protocol": result.protocol, "clips": clips}
+    write_json(folder / FOLD_FILE, content)
+
+
+def read_fold(folder: Path) -> Evaluation | None:
+    """Test of a fold as it was saved in the fold's folder; None if the fold is not finished.
 
     Raises:
         SettingError: If the file was changed and cannot be read.
     """
-    path = folder / FILE_NAME
+    path = folder / FOLD_FILE
     if not path.is_file():
         return None
     try:
@@ -81,72 +130,20 @@ def read_fold(folder: Path) -> FoldResult | None:
             torch.tensor([clip["label"] for clip in clips]),
             torch.arange(len(clips)),
         )
-        speakers = tuple(clip["speaker"] for clip in clips)
-        return FoldResult(content["fold"], predictions, speakers, content["protocol"], str(folder))
+        return Evaluation(predictions, tuple(clip["speaker"] for clip in clips), content["protocol"])
     except (ValueError, TypeError, KeyError) as error:
         raise SettingError(
             f"fold={path} cannot be read ({error!r}); delete it, and the fold is run again"
         ) from error
 
 
-NUM_RESAMPLES = 2000
-CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class CrossValidation:
-    """The folds together.
+def summarize_folds(results: Sequence[Evaluation], folder: Path, *, seed: int = 0) -> dict[str, Any]:
+    """Content of `cv.json`: means over the folds, with a bootstrap interval for the recall.
 
     Args:
-        folds: One result a fold.
-        uar: Mean of the folds' unweighted average recall, with its interval.
-        wa: Mean of the folds' accuracy.
-        macro_f1: Mean of the folds' macro F1.
-    """
-
-    folds: tuple[FoldResult, ...]
-    uar: Estimate
-    wa: float
-    macro_f1: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """The summary in plain JSON types."""
-        return {
-            "folds": [_fold_row(result) for result in self.folds],
-            "uar": self.uar.value,
-            **_ends(self.uar),
-            "confidence": CONFIDENCE,
-            "resampled": self.uar.resampled,
-            "wa": self.wa,
-            "macro_f1": self.macro_f1,
-            "protocol": {k: v for k, v in self.folds[0].protocol.items() if k not in ("fold", "clips")},
-        }
-
-    def save(self, folder: Path) -> None:
-        """Write `cv.json` and `cv.csv`."""
-        summary = self.to_dict()
-        write_json(folder / "cv.json", summary)
-        rows = [list(row.values()) for row in summary["folds"]]
-        write_csv(folder / "cv.csv", [list(summary["folds"][0]), *rows])
-
-    def table(self) -> Table:
-        """The folds and their mean, to print."""
-        name = self.folds[0].protocol.get("name", "")
-        table = Table(title=Text(f"{name}: {len(self.folds)} folds"))  # no markup in what others named
-        for name in ("fold", "clips", "test speakers", "UAR", "WA", "macro F1"):
-            table.add_column(name, justify="right")
-        for row in (_fold_row(result) for result in self.folds):
-            scores = (f"{row[name]:.3f}" for name in ("uar", "wa", "macro_f1"))
-            table.add_row(str(row["fold"]), str(row["clips"]), Text(row["test_speakers"]), *scores)
-        table.add_section()
-        known = self.uar.num_resampled > 1
-        meaning = f"{CONFIDENCE:.0%} interval over {self.uar.resampled}" if known else ""
-        table.add_row("mean", "", meaning, str(self.uar), f"{self.wa:.3f}", f"{self.macro_f1:.3f}")
-        return table
-
-
-def summarise_folds(results: Sequence[FoldResult], *, seed: int = 0) -> CrossValidation:
-    """Mean over the folds, with a bootstrap interval for the recall; see [`bootstrap_uar`][].
+        results: Test of every fold, in order.
+        folder: Folder of the cross-validation, with a folder for each fold.
+        seed: Random seed of the bootstrap; see [`bootstrap_uar`][].
 
     Raises:
         SettingError: If there is no fold.
@@ -155,44 +152,52 @@ def summarise_folds(results: Sequence[FoldResult], *, seed: int = 0) -> CrossVal
     if not results:
         raise SettingError("folds=0: a protocol needs at least one fold")
     _check_alike(results)
-    scores = [score_predictions(result.predictions) for result in results]
-    mean = {name: float(torch.stack([fold[name] for fold in scores]).mean()) for name in scores[0]}
-    uar = bootstrap_uar([speaker_confusions(result) for result in results], np.random.default_rng(seed))
-    return CrossValidation(tuple(results), uar, mean["wa"], mean["macro_f1"])
-
-
-def _check_alike(results: Sequence[FoldResult]) -> None:
-    """Folds that were kept from an earlier start must have divided what the others did."""
-    first, *others = ((r.protocol["hash"], sum(r.protocol["clips"].values())) for r in results)
-    differing = [result.fold for result, other in zip(results[1:], others, strict=True) if other != first]
-    if differing:
-        raise CorpusError(
-            f"folds={differing} were run on another protocol or other clips than fold={results[0].fold}: the "
-            "corpus has changed since; run the cross-validation anew"
+    rows = []
+    for fold, result in enumerate(results):
+        scores, speakers = result.scores(), " ".join(sorted(set(result.speakers)))
+        row = {"fold": fold, "clips": len(result.predictions.labels), "test_speakers": speakers}
+        rows.append(
+            {**row, **{name: scores[name] for name in SCORE_TITLES}, "folder": f"{folder}/fold_{fold}"}
         )
+    uar = bootstrap_uar([result.speaker_confusions() for result in results], np.random.default_rng(seed))
+    means = {name: float(torch.tensor([row[name] for row in rows]).mean()) for name in ("wa", "macro_f1")}
+    protocol = {k: value for k, value in results[0].protocol.items() if k not in ("fold", "clips")}
+    return {
+        "folds": rows,
+        "uar": uar.value,
+        **_ends(uar),
+        "confidence": LEVEL,
+        "resampled": uar.resampled,
+        **means,
+        "protocol": protocol,
+    }
 
 
-def speaker_confusions(result: FoldResult) -> Int[np.ndarray, "speakers label prediction"]:
-    """The confusion matrix of each test speaker of a fold."""
-    return confusions_by_speaker(result.predictions, result.speakers)
+def save_summary(summary: Mapping[str, Any], folder: Path) -> None:
+    """Write `cv.json` and `cv.csv`."""
+    write_json(folder / "cv.json", summary)
+    rows = [list(row.values()) for row in summary["folds"]]
+    write_csv(folder / "cv.csv", [list(summary["folds"][0]), *rows])
 
 
-def confusions_by_speaker(
-    predictions: Predictions, speakers: Sequence[str]
-) -> Int[np.ndarray, "speakers label prediction"]:
-    """The confusion matrix of each speaker.
-
-    Args:
-        predictions: Of one part.
-        speakers: The speaker of every clip of that part, in its order.
-    """
-    speakers = [speakers[i] for i in predictions.positions.tolist()]
-    return np.stack(
+def fold_table(summary: Mapping[str, Any]) -> Table:
+    """The folds and their mean, to print."""
+    table = _table(
+        f"{summary['protocol'].get('name', '')}: {len(summary['folds'])} folds",
+        ("fold", "clips", "test speakers", "UAR", "WA", "macro F1"),
         [
-            confusion_counts(predictions.select(torch.tensor([name == speaker for name in speakers]))).numpy()
-            for speaker in sorted(set(speakers))
-        ]
+            (str(row["fold"]), str(row["clips"]), row["test_speakers"], *_shown(row))
+            for row in summary["folds"]
+        ],
     )
+    table.add_section()
+    uar, wa, macro_f1 = _shown(summary)
+    meaning = ""
+    if summary["uar_low"] is not None:
+        uar += f" [{summary['uar_low']:.3f}, {summary['uar_high']:.3f}]"
+        meaning = f"{LEVEL:.0%} interval over {summary['resampled']}"
+    table.add_row("mean", "", meaning, uar, wa, macro_f1)
+    return table
 
 
 def bootstrap_uar(
@@ -218,18 +223,31 @@ def bootstrap_uar(
     fold_uars = _uar(np.stack([fold.sum(0) for fold in confusions]))
     value, num_clips = float(np.mean(fold_uars)), int(sum(fold.sum() for fold in confusions))
     if min(len(fold) for fold in confusions) > 1:
-        means = np.mean([_resampled(fold, generator) for fold in confusions], axis=0)
-        return Estimate(value, *_percentiles(means), num_clips, "speakers", sum(map(len, confusions)))
+        drawn = [_uar(fold[_draws(len(fold), generator)].sum(1)) for fold in confusions]
+        low, high = np.percentile(np.mean(drawn, axis=0), PERCENTILES).tolist()
+        return Estimate(value, low, high, num_clips, "speakers", sum(map(len, confusions)))
     if len(confusions) > 1:
         means = np.mean(fold_uars[_draws(len(confusions), generator)], axis=1)
-        return Estimate(value, *_percentiles(means), num_clips, "folds", len(confusions))
+        low, high = np.percentile(means, PERCENTILES).tolist()
+        return Estimate(value, low, high, num_clips, "folds", len(confusions))
     return Estimate(value, np.nan, np.nan, num_clips, "folds", 1)
 
 
-def _resampled(
-    speakers: Int[np.ndarray, "speakers label prediction"], generator: np.random.Generator
-) -> Float[np.ndarray, " resamples"]:
-    return _uar(speakers[_draws(len(speakers), generator)].sum(1))
+def _ends(uar: Estimate) -> dict[str, float | None]:
+    """Ends of the interval for JSON, which has no NaN."""
+    ends = {"uar_low": uar.low, "uar_high": uar.high}
+    return {name: None if math.isnan(end) else end for name, end in ends.items()}
+
+
+def _check_alike(results: Sequence[Evaluation]) -> None:
+    """Folds that were kept from an earlier start must have divided what the others did."""
+    found = [(result.protocol["hash"], sum(result.protocol["clips"].values())) for result in results]
+    differing = [fold for fold, one in enumerate(found) if one != found[0]]
+    if differing:
+        raise CorpusError(
+            f"folds={differing} were run on another protocol or other clips than fold=0: the corpus has "
+            "changed since; run the cross-validation anew"
+        )
 
 
 def _draws(number: int, generator: np.random.Generator) -> Int[np.ndarray, "resamples draws"]:
@@ -243,96 +261,25 @@ def _uar(confusions: Int[np.ndarray, "matrices label prediction"]) -> Float[np.n
     return np.nanmean(recalls, axis=1)
 
 
-def _percentiles(values: Float[np.ndarray, " resamples"]) -> tuple[float, float]:
-    tail = 100.0 * (1.0 - CONFIDENCE) / 2.0
-    low, high = np.percentile(values, [tail, 100.0 - tail])
-    return float(low), float(high)
+def _shown(scores: Mapping[str, Any]) -> tuple[str, str, str]:
+    """UAR, accuracy and macro F1 as tables have them."""
+    return f"{scores['uar']:.3f}", f"{scores['wa']:.3f}", f"{scores['macro_f1']:.3f}"
 
 
-def _ends(uar: Estimate) -> dict[str, float | None]:
-    """Ends of the interval for JSON, which has no NaN."""
-    ends = {"uar_low": uar.low, "uar_high": uar.high}
-    return {name: None if math.isnan(end) else end for name, end in ends.items()}
-
-
-def _fold_row(result: FoldResult) -> dict[str, Any]:
-    scores = score_predictions(result.predictions)
-    return {
-        "fold": result.fold,
-        "clips": len(result.predictions.labels),
-        "test_speakers": " ".join(sorted(set(result.speakers))),
-        **{name: float(scores[name]) for name in ("uar", "wa", "macro_f1", "ece")},
-        "folder": result.folder,
-    }
-
-
-SHOWN_SCORES = {"uar": "UAR", "wa": "WA", "macro_f1": "macro F1", "ece": "ECE"}
-
-
-@dataclass(frozen=True)
-class Report:
-    """Scores of a classifier on one split.
-
-    Args:
-        part: `validation` or `test`.
-        labels: The classes, in the order of the logits.
-        predictions: Of the clips of the part.
-        speakers: The speaker of every clip of the part, in its order.
-        protocol: How the corpus is split, as it is stored.
-    """
-
-    part: str
-    labels: tuple[str, ...]
-    predictions: Predictions
-    speakers: tuple[str, ...]
-    protocol: Mapping[str, Any]
-
-    def save(self, folder: Path) -> None:
-        """Write `PART.json`, `PART_confusion.csv` and `PART_speakers.csv`."""
-        scores = {**self._scores(), **_ends(self._uar()), "protocol": self.protocol}
-        write_json(folder / f"{self.part}.json", scores)
-        counts = confusion_counts(self.predictions).tolist()
-        rows = [[label, *row] for label, row in zip(self.labels, counts, strict=True)]
-        write_csv(folder / f"{self.part}_confusion.csv", [["label", *self.labels], *rows])
-        speakers = score_speakers(self.predictions, self.speakers)
-        write_csv(
-            folder / f"{self.part}_speakers.csv", [list(SpeakerScore.__slots__), *map(astuple, speakers)]
-        )
-
-    def show(self, console: Console) -> None:
-        """Print the scores and both tables."""
-        counts = confusion_counts(self.predictions).tolist()
-        console.print(_confusion_table(self.part, self.labels, counts))
-        console.print(_speaker_table(self.part, score_speakers(self.predictions, self.speakers)))
-        scores = self._scores()
-        shown = "  ".join(f"{title} {scores[name]:.3f}" for name, title in SHOWN_SCORES.items())
-        console.print(f"{self.part.capitalize():<16} {shown}", highlight=False)
-
-    def _uar(self) -> Estimate:
-        """The UAR with its interval over speakers, whose ends are NaN where they are not all known."""
-        confusions = confusions_by_speaker(self.predictions, self.speakers)
-        uar = bootstrap_uar([confusions], np.random.default_rng(0))
-        return uar if all(self.speakers) else replace(uar, low=np.nan, high=np.nan)
-
-    def _scores(self) -> dict[str, float]:
-        return {name: float(value) for name, value in score_predictions(self.predictions).items()}
-
-
-def _confusion_table(part: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Table:
-    table = Table(title=f"{part.capitalize()} clips by label (row) and prediction (column)")
-    for name in ("", *labels, "recall"):
-        table.add_column(Text(name), justify="right")  # a Text, since brackets in a string would be markup
+def _confusion_table(split: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Table:
+    rows = []
     for index, (label, row) in enumerate(zip(labels, counts, strict=True)):
         recall = f"{row[index] / sum(row):.2f}" if sum(row) else "-"
-        table.add_row(Text(label), *(str(count) if count else "." for count in row), recall)
-    return table
+        rows.append((label, *(str(count) if count else "." for count in row), recall))
+    title = f"{split.capitalize()} clips by label (row) and prediction (column)"
+    return _table(title, ("", *labels, "recall"), rows)
 
 
-def _speaker_table(part: str, speakers: Sequence[SpeakerScore]) -> Table:
-    table = Table(title=f"{part.capitalize()} speakers, worst first")
-    for name in ("speaker", "clips", "UAR", "WA"):
-        table.add_column(name, justify="right")
-    for score in speakers:
-        speaker = Text(score.speaker or "unknown")
-        table.add_row(speaker, str(score.num_clips), f"{score.uar:.3f}", f"{score.wa:.3f}")
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of what others named: brackets are no markup."""
+    table = Table(title=Text(title))
+    for name in columns:
+        table.add_column(Text(name), justify="right")
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table

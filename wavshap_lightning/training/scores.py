@@ -1,10 +1,10 @@
-"""How good the predictions are: recall averaged over classes, accuracy, F1, calibration, speakers."""
+"""How good the predictions are: recall averaged over classes, accuracy, F1, calibration."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -17,6 +17,7 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
     multiclass_recall,
 )
+from torchmetrics.utilities import dim_zero_cat
 
 CALIBRATION_BINS = 15
 ALMOST_CERTAIN = 1.0 - 2.0**-24  # torchmetrics would give a certainty of one a bin of its own
@@ -70,15 +71,9 @@ class PredictionLog(Metric):
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, labels and positions of all clips so far, on all ranks, in the order of the clips."""
-        logits, labels, positions = (
-            torch.cat([*state]) if isinstance(state, list) else state
-            for state in (self.logits, self.labels, self.positions)
-        )
-        order = positions.argsort(stable=True)
-        once = torch.ones_like(order, dtype=torch.bool)
-        once[1:] = positions[order][1:] != positions[order][:-1]
-        chosen = order[once]
-        return logits[chosen], labels[chosen], positions[chosen]
+        logits, labels, positions = map(dim_zero_cat, (self.logits, self.labels, self.positions))
+        _, first = np.unique(positions.cpu().numpy(), return_index=True)
+        return logits[first], labels[first], positions[first]
 
     def predictions(self) -> Predictions:
         """Result of `compute` as a record; torchmetrics would squeeze a single clip."""
@@ -118,39 +113,3 @@ def confusion_counts(predictions: Predictions) -> Int[Tensor, "label prediction"
     return multiclass_confusion_matrix(
         predictions.logits, predictions.labels, num_classes=predictions.logits.shape[1]
     )
-
-
-@dataclass(frozen=True, slots=True)
-class SpeakerScore:
-    """How well one speaker is recognised.
-
-    Args:
-        speaker: Who.
-        num_clips: On how many clips.
-        uar: Unweighted average recall over the classes the speaker has.
-        wa: Accuracy.
-    """
-
-    speaker: str
-    num_clips: int
-    uar: float
-    wa: float
-
-
-def score_speakers(predictions: Predictions, speakers: Sequence[str]) -> list[SpeakerScore]:
-    """The scores of each speaker, worst first.
-
-    Args:
-        predictions: Of one split.
-        speakers: The speaker of every clip of that split, in its order.
-    """
-    of_clip = [speakers[i] for i in predictions.positions.tolist()]
-    scores = []
-    for speaker in sorted(set(of_clip)):
-        chosen = torch.tensor([name == speaker for name in of_clip], device=predictions.labels.device)
-        part = Predictions(
-            predictions.logits[chosen], predictions.labels[chosen], predictions.positions[chosen]
-        )
-        values = score_predictions(part)
-        scores.append(SpeakerScore(speaker, len(part.labels), float(values["uar"]), float(values["wa"])))
-    return sorted(scores, key=lambda score: score.uar)
