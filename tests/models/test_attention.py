@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 from wavshap_lightning.errors import ModelError
-from wavshap_lightning.models.attention import (
-    GatedAttention,
-    relative_position_bias,
-    relative_position_buckets,
-    use_gated_attention,
-)
+from wavshap_lightning.models.attention import GatedAttention, use_gated_attention
 
 NUM_FRAMES = 30
 NUM_BUCKETS, MAX_DISTANCE = 16, 20
@@ -35,14 +32,14 @@ def build_attention(generator, *, first=True):
 
 
 def fuse(attention):
-    return GatedAttention(attention).eval()
+    """A copy that computes the same through the fused kernels."""
+    fused = copy.deepcopy(attention)
+    fused.__class__ = GatedAttention
+    return fused
 
 
 def bias_of(attention, num_frames=NUM_FRAMES):
-    buckets = relative_position_buckets(
-        num_frames, num_buckets=NUM_BUCKETS, max_distance=MAX_DISTANCE, device=torch.device("cpu")
-    )
-    return relative_position_bias(fuse(attention), buckets)
+    return attention.compute_bias(num_frames, num_frames)
 
 
 def output_and_gradient(module, states, probe, **options):
@@ -126,23 +123,10 @@ def test_the_state_dict_keeps_its_keys_and_values(first, generator):
     assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
-def test_without_a_position_bias_it_says_where_to_get_one(states, generator):
-    with pytest.raises(ValueError, match="relative_position_bias"):
-        fuse(build_attention(generator))(states)
-
-
-@pytest.mark.parametrize("num_frames", [1, 2, 41, 1300])
-@pytest.mark.parametrize(
-    ("num_buckets", "max_distance"), [(320, 800), (64, 256), (32, 128), (16, 20), (320, 1280)]
-)
-def test_buckets_are_those_of_transformers(num_frames, num_buckets, max_distance):
-    original = WavLMAttention(8, 2, num_buckets=num_buckets, max_distance=max_distance)
-    positions = torch.arange(num_frames)
-    expected = original._relative_positions_bucket(positions[None, :] - positions[:, None])
-    found = relative_position_buckets(
-        num_frames, num_buckets=num_buckets, max_distance=max_distance, device=torch.device("cpu")
-    )
-    assert torch.equal(found, expected)
+def test_without_a_position_bias_the_first_layer_computes_it(states, generator):
+    attention = build_attention(generator)
+    fused = fuse(attention)
+    assert torch.equal(fused(states)[0], fused(states, position_bias=bias_of(attention))[0])
 
 
 def test_a_swap_that_changes_the_function_is_refused(build_model, monkeypatch):

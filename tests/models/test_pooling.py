@@ -117,5 +117,5 @@ def test_statistics_pool_to_the_same_as_frames(name, layers, generator):
 def test_no_statistic_stands_in_for_the_frames_of_attentive_pooling(layers):
     pooling = AttentivePooling(SIZE)
     assert pooling.statistic == "frames"
-    with pytest.raises(NotImplementedError, match="frames themselves"):
+    with pytest.raises(NotImplementedError, match="needs the frames"):
         pooling.pool_statistics(summarize_layers(*layers, "frames"), torch.ones(3))

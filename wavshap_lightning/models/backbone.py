@@ -15,12 +15,7 @@ from torch import Tensor, nn
 
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.errors import ModelError, SettingError
-from wavshap_lightning.models.attention import (
-    relative_position_bias,
-    relative_position_buckets,
-    use_gated_attention,
-    without_weight_norm,
-)
+from wavshap_lightning.models.attention import use_gated_attention, without_weight_norm
 from wavshap_lightning.models.normalization import normalize_waveforms, valid_group_norm, valid_mask
 from wavshap_lightning.models.pretrained import (
     PretrainedSpeechModel,
@@ -346,14 +341,8 @@ class SpeechBackbone(nn.Module):
         if not self._gated:
             attendable = None if keys is None else keys[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
             return lambda layer, states: layer(states, attention_mask=attendable)
-        config = self.model.config
-        buckets = relative_position_buckets(
-            mask.shape[1],
-            num_buckets=config.num_buckets,
-            max_distance=config.max_bucket_distance,
-            device=mask.device,
-        )
-        bias = relative_position_bias(self.model.encoder.layers[0].attention, buckets)
+        num_frames = mask.shape[1]
+        bias = self.model.encoder.layers[0].attention.compute_bias(num_frames, num_frames)
         return lambda layer, states: layer(states, attention_mask=keys, position_bias=bias)[0]
 
 

@@ -6,7 +6,7 @@ Each pooling says which statistic of the layers it needs, so that a cache stores
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -82,33 +82,36 @@ PoolingName = Literal["mean", "mean_std", "attentive"]
 VARIANCE_FLOOR = 1e-6  # keeps the gradient of the square root finite where a clip has one frame
 
 
-class Pooling(Protocol):
-    """Interface that the head uses of a pooling."""
+class Pooling(nn.Module):
+    """Interface that the head uses of a pooling.
 
-    statistic: Statistic
-    output_size: int
+    Args:
+        output_size: Size of the pooled vector.
+    """
 
-    def __call__(
+    statistic: Statistic = "frames"
+
+    def __init__(self, output_size: int) -> None:
+        super().__init__()
+        self.output_size = output_size
+
+    def forward(
         self, frames: Float[Tensor, "batch time hidden"], mask: Bool[Tensor, "batch time"]
     ) -> Float[Tensor, "batch pooled"]:
         """Pool mixed frames; those outside the mask are zero and do not count."""
-        ...
+        raise NotImplementedError
 
     def pool_statistics(
         self, statistics: LayerStatistics, weights: Float[Tensor, " layer"]
     ) -> Float[Tensor, "batch pooled"]:
         """The same vector from the layers' statistics and the mixing weights."""
-        ...
+        raise NotImplementedError(f"{type(self).__name__} needs the frames, no statistic will do")
 
 
-class MeanPooling(nn.Module):
+class MeanPooling(Pooling):
     """Mean over the valid frames."""
 
-    statistic: Statistic = "mean"
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.output_size = hidden_size
+    statistic = "mean"
 
     def forward(
         self, frames: Float[Tensor, "batch time hidden"], mask: Bool[Tensor, "batch time"]
@@ -123,14 +126,13 @@ class MeanPooling(nn.Module):
         return mix_mean(statistics, weights)
 
 
-class MeanStdPooling(nn.Module):
+class MeanStdPooling(Pooling):
     """Mean and standard deviation (divided by the number of frames) over the valid frames."""
 
-    statistic: Statistic = "moments"
+    statistic = "moments"
 
     def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.output_size = 2 * hidden_size
+        super().__init__(2 * hidden_size)
 
     def forward(
         self, frames: Float[Tensor, "batch time hidden"], mask: Bool[Tensor, "batch time"]
@@ -146,7 +148,7 @@ class MeanStdPooling(nn.Module):
         return torch.cat([mix_mean(statistics, weights), deviation], 1)
 
 
-class AttentivePooling(nn.Module):
+class AttentivePooling(Pooling):
     """Departures of the frames from their clip's mean, averaged under learned weights over time.
 
     Several queries score each frame beside the clip's mean and standard deviation, so that a voice that is
@@ -165,11 +167,8 @@ class AttentivePooling(nn.Module):
         attention_size: Size of the layer that scores a frame.
     """
 
-    statistic: Statistic = "frames"
-
     def __init__(self, hidden_size: int, num_queries: int = 4, attention_size: int = 64) -> None:
-        super().__init__()
-        self.output_size = (1 + num_queries) * hidden_size
+        super().__init__((1 + num_queries) * hidden_size)
         self.score = nn.Sequential(
             nn.Linear(3 * hidden_size, attention_size), nn.Tanh(), nn.Linear(attention_size, num_queries)
         )
@@ -186,14 +185,8 @@ class AttentivePooling(nn.Module):
         departed = scores.softmax(1).transpose(1, 2) @ departures
         return torch.cat([mean, departed.flatten(1)], 1)
 
-    def pool_statistics(
-        self, statistics: LayerStatistics, weights: Float[Tensor, " layer"]
-    ) -> Float[Tensor, "batch pooled"]:
-        """Pool the statistics of the layers, mixed with these weights."""
-        raise NotImplementedError("attentive pooling needs the frames themselves, no statistic will do")
 
-
-POOLINGS: dict[PoolingName, Callable[[int], MeanPooling | MeanStdPooling | AttentivePooling]] = {
+POOLINGS: dict[PoolingName, Callable[[int], Pooling]] = {
     "mean": MeanPooling,
     "mean_std": MeanStdPooling,
     "attentive": AttentivePooling,

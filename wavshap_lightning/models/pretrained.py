@@ -223,24 +223,7 @@ def tiny_config() -> WavLMConfig:
     layers of 128. The first convolution is long enough to act as a filter bank; layer norm
     makes it exact under padding and defined for silence.
     """
-    return WavLMConfig(
-        conv_dim=(216, 128, 128, 128),
-        conv_kernel=(400, 4, 4, 3),
-        conv_stride=(40, 2, 2, 2),
-        conv_bias=True,
-        feat_extract_norm="layer",
-        hidden_size=128,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=512,
-        num_conv_pos_embeddings=32,
-        num_conv_pos_embedding_groups=8,
-        num_buckets=64,
-        max_bucket_distance=256,
-        do_stable_layer_norm=True,
-        mask_time_prob=0.0,
-        layerdrop=0.0,
-    )
+    return WavLMConfig.from_json_file(TINY_FOLDER / "config.json")
 
 
 def open_tiny_model() -> WavLMModel:
