@@ -81,7 +81,9 @@ def open_huggingface(name: str, revision: str | None = None) -> EmotionClassifie
     labels = _labels(source, config)
     with torch.random.fork_rng(devices=[]):  # weights are drawn before they are loaded
         original = _read_head(source, config)
-        backbone = SpeechBackbone(name, revision=source.commit(), final_norm=original.final_norm)
+        backbone = SpeechBackbone(
+            name, revision=source.pinned("config.json").revision, final_norm=original.final_norm
+        )
         classifier = EmotionClassifier(backbone, labels, _head_settings(original)).eval()
     _take_over(original, classifier.head)
     _check_logits(source, original, classifier)

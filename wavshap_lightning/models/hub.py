@@ -68,7 +68,7 @@ def read_export(source: Source) -> tuple[ClassifierRecord, dict[str, Tensor]]:
         raise CheckpointError(
             f"model={record} is not the record of a classifier ({error!r}); export it again"
         ) from error
-    weights = source.at_commit_of(record).file(WEIGHTS_NAME)
+    weights = source.pinned(RECORD_NAME).file(WEIGHTS_NAME)
     if weights is None:
         raise CheckpointError(
             f"{source} has {RECORD_NAME} but no {WEIGHTS_NAME}, here or on the Hub; export it again, or "

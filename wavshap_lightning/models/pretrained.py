@@ -122,22 +122,17 @@ class Source:
         path = self.read(lambda: self._cached(file))
         return None if path is None else Path(path)
 
-    def commit(self) -> str | None:
-        """The commit on the Hub that was fetched, which a branch may have left since; None for a folder.
+    def pinned(self, file: str) -> Source:
+        """The same source at the commit that was fetched, which a branch may have left since.
+
+        Args:
+            file: One of its files.
 
         Raises:
             ModelError: If it is not there.
         """
-        config = None if Path(self.name).exists() else self.file("config.json")
-        return None if config is None else config.parent.name  # so the cache of the Hub is laid out
-
-    def at_commit_of(self, file: Path) -> Source:
-        """The same source, pinned to the commit that a file of it was fetched from.
-
-        Args:
-            file: Local path, as `file` returned it.
-        """
-        return self if Path(self.name).exists() else replace(self, revision=file.parent.name)
+        path = None if Path(self.name).exists() else self.file(file)
+        return self if path is None else replace(self, revision=path.parent.name)  # so the cache is laid out
 
     def is_kept(self, file: str) -> bool:
         """True if one of its files was fetched before."""
