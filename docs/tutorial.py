@@ -41,13 +41,13 @@ def train(data: EmotionDataModule, epochs: int) -> EmotionModule:
     return model
 
 
-def listen(model: EmotionModule, data: EmotionDataModule, folder: Path, num_draws: int) -> Explanation:
-    """Explain one clip of a speaker the model has never heard, and draw what was found."""
+def explain_clip(model: EmotionModule, data: EmotionDataModule, folder: Path, num_draws: int) -> Explanation:
+    """Explain a clip of a test speaker, print the top frames and draw the figure."""
     clip = data.clips("test")[0]
     found = explain(
         model.classifier.eval(), clip, target=clip.label, stages=["frames", "layers"], num_draws=num_draws
     )
-    print(found.prediction, found.probabilities)  # noqa: T201 - a tutorial says what it sees
+    print(found.prediction, found.probabilities)  # noqa: T201 - a tutorial prints
     for frame in found.top_frames(3):
         print(f"{frame.start_s:.2f}-{frame.end_s:.2f} s  {frame.attribution:+.3f} +- {frame.half_width:.3f}")  # noqa: T201
     figure = plot(found, label=clip.label, evidence=clip.evidence)
@@ -56,10 +56,10 @@ def listen(model: EmotionModule, data: EmotionDataModule, folder: Path, num_draw
     return found
 
 
-def contrast(
+def compare_models(
     early: EmotionModule, late: EmotionModule, data: EmotionDataModule, found: Explanation, folder: Path
 ) -> Comparison:
-    """What did the later model learn to hear? The same draws for both, so that the difference is real."""
+    """Compare the maps of two models. Both use the same draws, so that sampling error cancels."""
     clip = data.clips("test")[0]
     explainer = Explainer(early.classifier.eval(), found.settings)
     before = explainer.explain(clip, found.targets[0])
@@ -77,12 +77,12 @@ def main(
     epochs: tuple[int, int] = (2, 30),
     **options: object,
 ) -> Comparison:
-    """All steps, into a folder."""
+    """Run all steps and write the figures to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     data = EmotionDataModule("planted", options={"num_speakers": num_speakers, **options})
     early, late = (train(data, count) for count in epochs)
-    found = listen(late, data, folder, num_draws)
-    return contrast(early, late, data, found, folder)
+    found = explain_clip(late, data, folder, num_draws)
+    return compare_models(early, late, data, found, folder)
 
 
 if __name__ == "__main__":
