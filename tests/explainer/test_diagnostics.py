@@ -97,7 +97,7 @@ class TestBaselines:
     def test_a_well_posed_baseline_has_none(self):
         assert list(checks().diagnostics()) == []
         assert list(checks(clip_unlikeness=None, baseline_unlikeness=None).diagnostics()) == []
-        assert json.loads(json.dumps(checks().to_dict()))["early_shares"] == {"frames": 0.01}
+        assert json.loads(json.dumps(vars(checks())))["early_shares"] == {"frames": 0.01}
 
     def test_of_several_targets_the_prediction_is_probed(self, classifier, clip):
         settings = ExplainSettings(stages=("frames",))

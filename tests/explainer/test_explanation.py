@@ -85,19 +85,16 @@ def test_frames_and_neurons_of_a_layer(three_paths):
     frame = three_paths.top_frames(1, layer=2)[0]
     assert abs(frame.attribution) == float(three_paths.values("layers", "layer_frame")[2].abs().max())
     by_sum = three_paths.top_neurons(1, 3)
-    by_mean = three_paths.top_neurons(1, 3, by="mean")
-    count = three_paths.times["layers"].count
-    assert [neuron.neuron for neuron in by_sum] == [neuron.neuron for neuron in by_mean]
-    assert by_mean[0].attribution * count == pytest.approx(by_sum[0].attribution)
-    assert by_mean[0].half_width * count == pytest.approx(by_sum[0].half_width)
-    peak = three_paths.top_neurons(1, 1, by="max", sign="positive")[0]
-    assert peak.half_width is None
-    assert peak.attribution == float(three_paths.values("layers", "layer_1").max())
+    sums = three_paths.values("layers", "layer_neuron")[1]
+    assert [neuron.unit for neuron in by_sum] == sums.abs().argsort(descending=True, stable=True)[:3].tolist()
+    assert by_sum[0].attribution == float(sums[by_sum[0].unit])
+    half_widths = three_paths.half_widths("layers", "layer_neuron")[1]
+    assert by_sum[0].half_width == float(half_widths[by_sum[0].unit])
 
 
 def test_top_layers(three_paths):
     layers = three_paths.top_layers(10)
-    assert sorted(layer.layer for layer in layers) == [0, 1, 2]
+    assert sorted(layer.unit for layer in layers) == [0, 1, 2]
     assert sum(layer.attribution for layer in layers) == pytest.approx(
         float(three_paths.attributions["layers"].sums("layers"))
     )
@@ -113,10 +110,9 @@ def test_top_layers(three_paths):
         ),
         (lambda found: found.top_frames(1, layer=3), r"layer=3 does not exist; use 0 to 2"),
         (
-            lambda found: found.top_neurons(1, by="max"),
+            lambda found: found.values("layers", "layer_1"),
             r"view='layer_1' is not there; stage='layers' has layer_fr",
         ),
-        (lambda found: found.top_neurons(1, by="median"), r"by='median' must be one of mean, sum, max"),
         (
             lambda found: found.top_frames(1, target="joy"),
             r"target='joy' was not explained; use one of angry",

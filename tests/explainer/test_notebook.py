@@ -13,7 +13,7 @@ def test_decision_moments_and_layer(three_paths):
     assert len(rows) == 6
     first = three_paths.top_frames(1)[0]
     assert rows[0][:2] == [f"{first.start_s:.2f} to {first.end_s:.2f} s", f"{first.attribution:+.3f}"]
-    assert rows[-1][0] == f"layer {three_paths.top_layers(1)[0].layer}"
+    assert rows[-1][0] == f"layer {three_paths.top_layers(1)[0].unit}"
     assert f"predicted <b>{three_paths.prediction}</b>" in shown
 
 

@@ -80,7 +80,7 @@ def test_the_layer_path_equals_the_path_through_the_unmixed_stack(pooling, layer
 def test_layers_the_head_does_not_take_have_no_part(build_classifier, clip):
     found = explain(build_classifier(layer="last"), clip, stages=["layers"], num_draws=8)
     assert found.values("layers", "layers")[:2].tolist() == [0.0, 0.0]
-    assert found.top_layers(1)[0].layer == 2
+    assert found.top_layers(1)[0].unit == 2
 
 
 def test_the_normalisation_is_inside_the_graph(build_classifier, clip):

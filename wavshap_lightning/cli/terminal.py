@@ -166,9 +166,9 @@ def _lines(explanation: Explanation, numbers: Mapping[str, Any]) -> Iterator[tup
         yield "top frames" if place == 0 else "", words
     if "layers" in explanation.attributions:
         top = explanation.top_layers(1, target=target)[0]
-        neurons = explanation.top_neurons(top.layer, NUM_NEURONS, target=target)
-        listed = [f"{one.neuron} ({_interval(one.attribution, one.half_width)})" for one in neurons]
-        yield "top layer", f"{top.layer}  {_interval(top.attribution, top.half_width)}"
+        neurons = explanation.top_neurons(top.unit, NUM_NEURONS, target=target)
+        listed = [f"{one.unit} ({_interval(one.attribution, one.half_width)})" for one in neurons]
+        yield "top layer", f"{top.unit}  {_interval(top.attribution, top.half_width)}"
         yield "top neurons", ", ".join(listed)
     for pair in numbers.get("families", ()):
         correlation = pair["correlation"]

@@ -8,8 +8,8 @@ say little. A few forward passes tell. The rest follows from the attributions an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -27,14 +27,42 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 FIRST_STEP, QUIETER = 0.01, 0.1
 NUM_BASELINES = 4
 
-# Above these values a diagnostic is given; for the response to level, below.
-LARGE_EARLY_SHARE = 0.1
-LARGE_UNLIKENESS = 3.0
-LARGE_PROBABILITY = 0.5
+LARGEST = {
+    "ill_posed_baseline": 0.1,
+    "baselines_predicted_as_target": 0.5,
+    "clip_out_of_distribution": 3.0,
+    "baselines_out_of_distribution": 3.0,
+    "completeness_gap": 0.1,
+    "attribution_outside_speech": 0.5,
+}
+"""Magnitude above which there is a warning."""
+
+WARNINGS = {
+    "ill_posed_baseline": "{value:.0%} of what is explained arises in the first hundredth of the path from "
+    "the {stage}: baselines={baselines!r} are ill-posed here, and the attributions say little.{gain} Use "
+    "another family.",
+    "baselines_predicted_as_target": "The baselines ({baselines}) are themselves predicted as {target} "
+    "(probability {value:.2f}): the attributions tell the clip from them, and not what makes the class. "
+    "Use another family, such as recordings.",
+    "clip_out_of_distribution": "The clip is unlike the training clips: its features lie {value:.1f} "
+    "standard deviations from their mean (1 for one of them). Neither the prediction nor its explanation "
+    "is backed by the training data.",
+    "baselines_out_of_distribution": "The baselines ({baselines}) are unlike the training clips: their "
+    "features lie {value:.1f} standard deviations from the mean. Inputs along the path are out of "
+    "distribution; compare with other families.",
+    "completeness_gap": "The completeness gap of the path from the {stage} is {value:.0%} (before "
+    "correction); take more draws.",
+    "attribution_outside_speech": "{value:.0%} of the magnitude of the attributions lies in pauses and at "
+    "the edges: the classifier may have learned the recordings instead of the voices.",
+}
+"""Messages of these warnings."""
+
+SILENCE_IS_ILL_POSED = (
+    "Silence is an ill-posed baseline: the classifier is invariant to input gain, so that all of the change "
+    f"lies at the very beginning of the path. Use noise or {RECORDED_FAMILIES[0]}."
+)
 SMALL_LEVEL_RESPONSE = 0.05
-LARGE_GAP = 0.1
 LARGE_UNRESOLVED_SHARE = 0.5
-LARGE_SHARE_OUTSIDE_SPEECH = 0.5
 
 # Stages whose attributions tell when, in order of preference.
 TIME_STAGES = ("frames", "waveform")
@@ -61,13 +89,11 @@ class Diagnostic:
     message: str
     value: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The diagnostic in plain JSON types."""
-        return asdict(self)
 
-
-def _warning(name: str, value: float | None, message: str) -> Diagnostic:
-    return Diagnostic(name, "warning", message, None if value is None else float(value))
+def _warnings_above(name: str, value: float | None, **words: str) -> Iterator[Diagnostic]:
+    """The warning of this name, if the value is too large."""
+    if value is not None and abs(value) > LARGEST[name]:
+        yield Diagnostic(name, "warning", WARNINGS[name].format(value=value, **words), float(value))
 
 
 @dataclass(frozen=True)
@@ -97,57 +123,24 @@ class BaselineChecks:
     clip_unlikeness: float | None
     baseline_unlikeness: float | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The numbers in plain JSON types."""
-        return asdict(self)
-
     def diagnostics(self) -> Iterator[Diagnostic]:
         """Diagnostics of the baselines and the clip."""
-        yield from self._ill_posed()
-        if self.baseline_probability > LARGE_PROBABILITY:
-            yield _warning(
-                "baselines_predicted_as_target",
-                self.baseline_probability,
-                f"The baselines ({self.baselines}) are themselves predicted as {self.target} (probability "
-                f"{self.baseline_probability:.2f}): the attributions tell the clip from them, and not what "
-                "makes the class. Use another family, such as recordings.",
-            )
-        if self.clip_unlikeness is not None and self.clip_unlikeness > LARGE_UNLIKENESS:
-            yield _warning(
-                "clip_out_of_distribution",
-                self.clip_unlikeness,
-                f"The clip is unlike the training clips: its features lie {self.clip_unlikeness:.1f} "
-                "standard deviations from their mean (1 for one of them). Neither the prediction nor its "
-                "explanation is backed by the training data.",
-            )
-        if self.baseline_unlikeness is not None and self.baseline_unlikeness > LARGE_UNLIKENESS:
-            yield _warning(
-                "baselines_out_of_distribution",
-                self.baseline_unlikeness,
-                f"The baselines ({self.baselines}) are unlike the training clips: their features lie "
-                f"{self.baseline_unlikeness:.1f} standard deviations from the mean. Inputs along the path "
-                "are out of distribution; compare with other families.",
-            )
-
-    def _ill_posed(self) -> Iterator[Diagnostic]:
-        early = {stage: share for stage, share in self.early_shares.items() if abs(share) > LARGE_EARLY_SHARE}
         invariant = abs(self.level_response) < SMALL_LEVEL_RESPONSE
-        why = " The classifier is invariant to input gain." if invariant else ""
-        for stage, share in early.items():
-            yield _warning(
-                "ill_posed_baseline",
-                share,
-                f"{share:.0%} of what is explained arises in the first hundredth of the path from the "
-                f"{stage}: baselines={self.baselines!r} are ill-posed here, and the attributions say "
-                f"little.{why} Use another family.",
-            )
-        if self.baselines == "silence" and self.gain_invariant and not early:
-            yield _warning(
-                "ill_posed_baseline",
-                self.level_response,
-                "Silence is an ill-posed baseline: the classifier is invariant to input gain, so that all of "
-                f"the change lies at the very beginning of the path. Use noise or {RECORDED_FAMILIES[0]}.",
-            )
+        words = {
+            "baselines": self.baselines,
+            "target": self.target,
+            "gain": " The classifier is invariant to input gain." if invariant else "",
+        }
+        is_ill_posed = False
+        for stage, share in self.early_shares.items():
+            for one in _warnings_above("ill_posed_baseline", share, stage=stage, **words):
+                is_ill_posed = True
+                yield one
+        if self.baselines == "silence" and self.gain_invariant and not is_ill_posed:
+            yield Diagnostic("ill_posed_baseline", "warning", SILENCE_IS_ILL_POSED, self.level_response)
+        yield from _warnings_above("baselines_predicted_as_target", self.baseline_probability, **words)
+        yield from _warnings_above("clip_out_of_distribution", self.clip_unlikeness)
+        yield from _warnings_above("baselines_out_of_distribution", self.baseline_unlikeness, **words)
 
 
 def diagnose(
@@ -254,30 +247,14 @@ def attribution_diagnostics(
     """
     for stage, found in attributions.items():
         gap = None if found.relative_gap is None else found.relative_gap[index]
-        if gap is not None and gap > LARGE_GAP:
-            yield _warning(
-                "completeness_gap",
-                gap,
-                f"The completeness gap of the path from the {stage} is {gap:.0%} (before correction); take "
-                "more draws.",
-            )
+        yield from _warnings_above("completeness_gap", gap, stage=stage)
         if not found.resolved:
+            needed = None if found.draws_needed is None else float(found.draws_needed)
             message = f"The tolerance was not reached ({stage}): {found.unresolved_in_words()}."
-            yield _warning(
-                "tolerance_not_reached",
-                None if found.draws_needed is None else float(found.draws_needed),
-                message,
-            )
+            yield Diagnostic("tolerance_not_reached", "warning", message, needed)
     if "frames" in attributions:
         shares = attribution_shares(attributions["frames"].views["frames"].values[index], frame_level_db)
-        outside = shares["pause"] + shares["edges"]
-        if outside > LARGE_SHARE_OUTSIDE_SPEECH:
-            yield _warning(
-                "attribution_outside_speech",
-                outside,
-                f"{outside:.0%} of the magnitude of the attributions lies in pauses and at the edges: the "
-                "classifier may have learned the recordings instead of the voices.",
-            )
+        yield from _warnings_above("attribution_outside_speech", shares["pause"] + shares["edges"])
     timed = next((stage for stage in TIME_STAGES if stage in attributions), None)
     if timed is not None:
         yield from _unresolved_frames(attributions[timed].views["frames"], index)

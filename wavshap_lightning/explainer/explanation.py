@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from html import escape
 from importlib import import_module
 from pathlib import Path, PurePath
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from wavshap_lightning.attribution.record import Attribution, ViewEstimate
+from wavshap_lightning.attribution.record import Attribution, read_record, write_record
 from wavshap_lightning.attribution.views.frames import Sign, top
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.diagnostics import (
@@ -26,21 +26,21 @@ from wavshap_lightning.explainer.diagnostics import (
 from wavshap_lightning.explainer.files import (
     FORMAT,
     MAPS,
+    METADATA_KEY,
     UNITS_WITH_ONE_AXIS,
     SavedClip,
-    plain_diagnostics,
-    plain_segments,
+    pack_explanation,
     plain_stage,
-    plain_times,
-    plain_view,
-    read_explanation,
-    write_explanation,
+    plain_units,
+    unpack_explanation,
 )
 from wavshap_lightning.explainer.settings import PREDICTED, ExplainSettings
 from wavshap_lightning.explainer.targets import target_names
 from wavshap_lightning.explainer.time_grid import TimeGrid
 
 NUM_SHOWN_FRAMES = 5
+
+Units = Float[Tensor, "*units"]
 
 # Kinds of units along the axes of a view; a layer stated in full has frames and neurons.
 AXES = {
@@ -53,9 +53,6 @@ AXES = {
     "layer_frame": ("layer", "frame"),
     "layer_neuron": ("layer", "neuron"),
 }
-
-# Numbers that may stand for all frames of a neuron.
-Reduction = Literal["mean", "sum", "max"]
 
 
 class FrameRank(NamedTuple):
@@ -74,30 +71,16 @@ class FrameRank(NamedTuple):
     half_width: float | None
 
 
-class LayerRank(NamedTuple):
-    """A layer.
+class UnitRank(NamedTuple):
+    """A layer or a neuron.
 
     Args:
-        layer: Its number; 0 is the projected frames.
+        unit: Its number; layer 0 is the projected frames.
         attribution: Its attribution.
         half_width: Half the width of its 95 % interval; None where no error is known.
     """
 
-    layer: int
-    attribution: float
-    half_width: float | None
-
-
-class NeuronRank(NamedTuple):
-    """A neuron of a layer.
-
-    Args:
-        neuron: Its number.
-        attribution: Its attribution.
-        half_width: Half the width of its 95 % interval; None where no error is known.
-    """
-
-    neuron: int
+    unit: int
     attribution: float
     half_width: float | None
 
@@ -174,12 +157,12 @@ class Explanation:
             f"({self.probabilities[prediction]:.0%}). Evidence for and against <b>{escape(target)}</b> "
             f"(score {self.score[target]:+.3f}{f', gap {max(gaps):.1%}' if gaps else ''}):"
         )
-        ranks: list[tuple[str, FrameRank | LayerRank]] = []
+        ranks: list[tuple[str, FrameRank | UnitRank]] = []
         if self.time_stage is not None:
             frames = self.top_frames(NUM_SHOWN_FRAMES, stage=self.time_stage, target=target)
             ranks += [(f"{frame.start_s:.2f} to {frame.end_s:.2f} s", frame) for frame in frames]
         if "layers" in self.attributions:
-            ranks += [(f"layer {top.layer}", top) for top in self.top_layers(1, target=target)]
+            ranks += [(f"layer {top.unit}", top) for top in self.top_layers(1, target=target)]
         rows = "".join(
             f"<tr><td>{words}</td><td>{rank.attribution:+.3f}</td>"
             f"<td>{'' if rank.half_width is None else f'&plusmn; {rank.half_width:.3f}'}</td></tr>"
@@ -256,7 +239,7 @@ class Explanation:
         Raises:
             AttributionError: If there is no such stage, view or target; the message says what there is.
         """
-        return self._view(stage, view).values[self._target_index(target)]
+        return self._units(stage, view, target)[0]
 
     def half_widths(
         self, stage: str, view: str, target: str | None = None
@@ -271,8 +254,7 @@ class Explanation:
         Raises:
             AttributionError: If there is no such stage, view or target.
         """
-        found = self._view(stage, view)
-        return None if found.stderr is None else found.half_width()[self._target_index(target)]
+        return self._units(stage, view, target)[2]
 
     def top_frames(
         self,
@@ -297,13 +279,13 @@ class Explanation:
             AttributionError: If there is no such stage, layer or target, or `k` or `sign` is out of range.
         """
         stage, view = (stage, "frames") if layer is None else ("layers", "layer_frame")
-        starts_s, ends_s = self.times[stage].start_s(), self.times[stage].end_s()
+        starts_s, ends_s = self.times[stage].start_s().tolist(), self.times[stage].end_s().tolist()
         return [
-            FrameRank(float(starts_s[place]), float(ends_s[place]), value, half)
+            FrameRank(starts_s[place], ends_s[place], value, half)
             for place, value, half in self._top(stage, view, k, sign, target=target, layer=layer)
         ]
 
-    def top_layers(self, k: int = 5, *, sign: Sign = "any", target: str | None = None) -> list[LayerRank]:
+    def top_layers(self, k: int = 5, *, sign: Sign = "any", target: str | None = None) -> list[UnitRank]:
         """Layers with the largest attributions, the largest first.
 
         Args:
@@ -314,44 +296,23 @@ class Explanation:
         Raises:
             AttributionError: If layers were not explained, or `target`, `k` or `sign` is out of range.
         """
-        return [LayerRank(*found) for found in self._top("layers", "layers", k, sign, target=target)]
+        return self._top("layers", "layers", k, sign, target=target)
 
     def top_neurons(
-        self,
-        layer: int,
-        k: int = 5,
-        *,
-        by: Reduction = "sum",
-        sign: Sign = "any",
-        target: str | None = None,
-    ) -> list[NeuronRank]:
-        """Neurons of a layer with the largest attributions, the largest first.
+        self, layer: int, k: int = 5, *, sign: Sign = "any", target: str | None = None
+    ) -> list[UnitRank]:
+        """Neurons of a layer with the largest sums of attributions over all frames, the largest first.
 
         Args:
             layer: Number of the layer; 0 is the projected frames.
             k: How many at most.
-            by: Number that stands for all frames: the `"sum"` of their attributions, the `"mean"`, or the
-                largest (`"max"`), which has no error and needs the layer in full (`ExplainSettings.layer`).
             sign: Both signs (`"any"`), or only `"positive"` or `"negative"` attributions.
             target: One of `targets`; None for the only one, or the prediction.
 
         Raises:
-            AttributionError: If an argument is out of range, or the layer was not stated in full.
+            AttributionError: If layers were not explained, or an argument is out of range.
         """
-        if by not in get_args(Reduction):
-            raise AttributionError(f"by={by!r} must be one of {', '.join(get_args(Reduction))}")
-        if by == "max":
-            largest = self.values("layers", f"layer_{layer}", target).amax(0)
-            return [
-                NeuronRank(neuron, float(largest[neuron]), None) for (neuron,) in top(largest, k, sign=sign)
-            ]
-        count = self.times["layers"].count if by == "mean" else 1
-        return [
-            NeuronRank(neuron, value / count, None if half is None else half / count)
-            for neuron, value, half in self._top(
-                "layers", "layer_neuron", k, sign, target=target, layer=layer
-            )
-        ]
+        return self._top("layers", "layer_neuron", k, sign, target=target, layer=layer)
 
     def shares(self, *, target: str | None = None) -> dict[str, float]:
         """Shares of the magnitude of the frames' attributions in speech, in pauses and at the edges.
@@ -399,29 +360,25 @@ class Explanation:
             AttributionError: If there is no such stage, view or target.
         """
         having = [name for name, found in self.attributions.items() if view in found.views]
-        stage = stage or next(iter(having), next(iter(self.attributions)))
-        found, index = self._view(stage, view), self._target_index(target)
-        values = found.values[index]
-        unknown = torch.full_like(values, torch.nan)
-        stderr, half_width = (
-            (unknown, unknown) if found.stderr is None else (found.stderr[index], found.half_width()[index])
-        )
+        stage = stage or next(iter(having or self.attributions))
+        values, *errors = self._units(stage, view, target)
+        grid = "stft" if view == "band_frame" else stage
         columns: dict[str, Shaped[np.ndarray, " units"]] = {}
         places = np.indices(values.shape).reshape(values.ndim, -1)
         for kind, place in zip(AXES.get(view, ("frame", "neuron")), places, strict=True):
-            for name, numbers in self._axis(kind, "stft" if view == "band_frame" else stage).items():
-                columns[name] = numbers[place]
-            columns.setdefault(kind, place)
-        errors = {"attribution": values, "stderr": stderr, "half_width": half_width}
-        return columns | {name: numbers.flatten().numpy() for name, numbers in errors.items()}
+            columns |= {name: ends[place] for name, ends in self._positions(kind, grid).items()}
+            columns[kind] = place
+        columns["attribution"] = values.flatten().numpy()
+        for name, numbers in zip(("stderr", "half_width"), errors, strict=True):
+            columns[name] = np.full(values.numel(), np.nan) if numbers is None else numbers.flatten().numpy()
+        return columns
 
-    def _axis(self, kind: str, grid: str) -> dict[str, Float[np.ndarray, " units"]]:
+    def _positions(self, kind: str, grid: str) -> dict[str, Float[np.ndarray, " units"]]:
         """Position of the units of one kind in time or frequency."""
         if kind == "frame":
             return {"start_s": self.times[grid].start_s(), "end_s": self.times[grid].end_s()}
         if kind == "band":
-            edges = np.array(self.band_edges_hz)
-            return {"low_hz": edges[:-1], "high_hz": edges[1:]}
+            return {"low_hz": np.array(self.band_edges_hz[:-1]), "high_hz": np.array(self.band_edges_hz[1:])}
         if kind == "segment":
             spans = np.array([*self.settings.segments, (np.nan, np.nan)])
             return {"start_s": spans[:, 0], "end_s": spans[:, 1]}
@@ -442,7 +399,6 @@ class Explanation:
         """
         index = self._target_index(target)
         target = self.targets[index]
-        stages = {stage: plain_stage(found, index) for stage, found in self.attributions.items()}
         checks = self.baseline_checks
         plain: dict[str, Any] = {
             "format": FORMAT,
@@ -459,17 +415,16 @@ class Explanation:
             "target": target,
             "method": self._any.method,
             "settings": self.settings.to_dict(),
-            "diagnostics": plain_diagnostics(self.diagnostics.get(target, ())),
-            "baseline_checks": None if checks is None else checks.to_dict(),
-            "stages": stages,
+            "diagnostics": [asdict(one) for one in self.diagnostics.get(target, ())],
+            "baseline_checks": None if checks is None else asdict(checks),
+            "stages": {stage: plain_stage(found, index) for stage, found in self.attributions.items()},
             **self._totals(target),
-            "segments": self._plain_segments(index, texts),
+            "segments": self._plain_segments(target, texts),
         }
-        for name in plain.keys() & {"frames", "waveform"}:
-            plain[name] |= plain_times(self.times[name])
-        if "bands" in plain:
-            low, high = list(self.band_edges_hz[:-1]), list(self.band_edges_hz[1:])
-            plain["bands"] |= {"low_hz": low, "high_hz": high}
+        for name, kind in (("frames", "frame"), ("waveform", "frame"), ("bands", "band")):
+            if name in plain:
+                ends = self._positions(kind, name)
+                plain[name] |= {end: numbers.tolist() for end, numbers in ends.items()}
         if "frames" in self.attributions:
             plain["shares"] = self.shares(target=target)
         if len(self.targets) > 1:
@@ -480,20 +435,35 @@ class Explanation:
         """Numbers that differ from target to target: score and sums, and the views with one axis."""
         index = self._target_index(target)
         first = plain_stage(self._any, index)
-        totals = {name: first[name] for name in ("baseline_score", "attribution_sum", "gap")}
-        units = {
-            name: plain_view(self.attributions[stage].views[view], index)
-            for name, stage, view in UNITS_WITH_ONE_AXIS
-            if stage in self.attributions and view in self.attributions[stage].views
+        return {
+            "score": self._any.score[index],
+            **{name: first[name] for name in ("baseline_score", "attribution_sum", "gap")},
+            **{
+                name: plain_units(*self._units(stage, view, target))
+                for name, stage, view in UNITS_WITH_ONE_AXIS
+                if stage in self.attributions
+            },
         }
-        return {"score": self._any.score[index], **totals, **units}
 
-    def _plain_segments(self, index: int, texts: Sequence[str]) -> list[dict[str, Any]]:
-        for stage in TIME_STAGES:
-            if stage in self.attributions and "segments" in self.attributions[stage].views:
-                view = self.attributions[stage].views["segments"]
-                return plain_segments(view, index, self.settings.segments, texts)
-        return []
+    def _plain_segments(self, target: str, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """A row for each segment; the last, without a span, is what lies elsewhere."""
+        stage, spans = self.time_stage, self.settings.segments
+        if stage is None or "segments" not in self.attributions[stage].views:
+            return []
+        if texts and len(texts) != len(spans):
+            raise AttributionError(
+                f"texts: there are {len(texts)}, but {len(spans)} segments; give one for each"
+            )
+        rows = [
+            {"text": text, "start_s": start_s, "end_s": end_s}
+            for text, (start_s, end_s) in zip(texts or [""] * len(spans), spans, strict=True)
+        ]
+        rows.append({"text": "", "start_s": None, "end_s": None})
+        units = plain_units(*self._units(stage, "segments", target))
+        return [
+            {**row, **{name: None if held is None else held[place] for name, held in units.items()}}
+            for place, row in enumerate(rows)
+        ]
 
     def to_saved_clip(
         self,
@@ -519,10 +489,10 @@ class Explanation:
         for name, stage, view in MAPS:
             if stage not in self.attributions:
                 continue
-            arrays[name] = self.values(stage, view, target).numpy()
-            half_widths = self.half_widths(stage, view, target)
-            if half_widths is not None and name != "frame_attribution":  # whose errors are among the numbers
-                arrays[f"{name}_half_width"] = half_widths.float().numpy()
+            values, _, half_width = self._units(stage, view, target)
+            arrays[name] = values.numpy()
+            if half_width is not None and name != "frame_attribution":  # whose errors are among the numbers
+                arrays[f"{name}_half_width"] = half_width.float().numpy()
         stderr = numbers.get("frames", {}).get("stderr")
         if stderr is not None:
             arrays["frame_stderr"] = np.array(stderr, dtype=np.float64)
@@ -532,19 +502,20 @@ class Explanation:
 
     def _top(
         self, stage: str, view: str, k: int, sign: Sign, *, target: str | None, layer: int | None = None
-    ) -> list[tuple[int, float, float | None]]:
-        """Place, attribution and half-width of the largest units, of one layer if there is one."""
-        values, half_widths = self.values(stage, view, target), self.half_widths(stage, view, target)
+    ) -> list[UnitRank]:
+        """The largest units, of one layer if there is one."""
+        values, _, half_width = self._units(stage, view, target)
         if layer is not None:
             if not 0 <= layer < len(values):
                 raise AttributionError(f"layer={layer} does not exist; use 0 to {len(values) - 1}")
-            values, half_widths = values[layer], None if half_widths is None else half_widths[layer]
+            values, half_width = values[layer], None if half_width is None else half_width[layer]
         return [
-            (place, float(values[place]), None if half_widths is None else float(half_widths[place]))
+            UnitRank(place, float(values[place]), None if half_width is None else float(half_width[place]))
             for (place,) in top(values, k, sign=sign)
         ]
 
-    def _view(self, stage: str, view: str) -> ViewEstimate:
+    def _units(self, stage: str, view: str, target: str | None) -> tuple[Units, Units | None, Units | None]:
+        """Attributions of one view to one target, their standard errors and half-widths of intervals."""
         if stage not in self.attributions:
             raise AttributionError(
                 f"stage={stage!r} was not taken; this explanation has {', '.join(self.attributions)}. "
@@ -553,7 +524,10 @@ class Explanation:
         views = self.attributions[stage].views
         if view not in views:
             raise AttributionError(f"view={view!r} is not there; stage={stage!r} has {', '.join(views)}")
-        return views[view]
+        found, index = views[view], self._target_index(target)
+        if found.stderr is None:
+            return found.values[index], None, None
+        return found.values[index], found.stderr[index], found.half_width()[index]
 
     def _target_index(self, target: str | None) -> int:
         names = self.targets
@@ -572,7 +546,7 @@ class Explanation:
         Raises:
             OSError: If the disk refuses.
         """
-        write_explanation(Path(path), vars(self))
+        write_record(Path(path), METADATA_KEY, pack_explanation(vars(self)))
 
     @classmethod
     def load(cls, path: str | Path) -> Explanation:
@@ -584,4 +558,4 @@ class Explanation:
         Raises:
             AttributionError: If the file is missing, damaged, or not an explanation.
         """
-        return cls(**read_explanation(Path(path)))
+        return read_record(Path(path), METADATA_KEY, lambda *parts: cls(**unpack_explanation(*parts)))

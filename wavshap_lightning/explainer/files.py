@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,7 @@ from torch import Tensor
 from wavshap_lightning.attribution.record import (
     Attribution,
     Parts,
-    ViewEstimate,
     from_json,
-    read_record,
-    write_record,
 )
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.diagnostics import BaselineChecks, Diagnostic
@@ -33,18 +30,8 @@ FORMAT = 2
 
 METADATA_KEY = "explanation"
 
-# Fields of an explanation that are plain JSON types.
-PLAIN_FIELDS = (
-    "logits",
-    "clip",
-    "clip_sha256",
-    "clip_start_s",
-    "clip_end_s",
-    "sample_rate",
-    "num_samples",
-    "labels",
-    "band_edges_hz",
-)
+# Fields of an explanation that are no plain JSON types.
+NOT_PLAIN = ("attributions", "settings", "times", "frame_level_db", "diagnostics", "baseline_checks")
 
 # Name among the arrays, stage, view.
 MAPS = (
@@ -124,51 +111,31 @@ def load_clip(folder: Path, stem: str) -> SavedClip:
         ) from error
 
 
-def write_explanation(path: Path, fields: Mapping[str, Any]) -> None:
-    """Write the fields of an explanation as one safetensors file, whole or not at all.
-
-    Args:
-        path: The file.
-        fields: Fields by name.
-
-    Raises:
-        OSError: If the disk refuses.
-    """
+def pack_explanation(fields: Mapping[str, Any]) -> Parts:
+    """Fields of an explanation as plain JSON types and tensors, of which a file is made."""
     parts = {stage: found.to_parts() for stage, found in fields["attributions"].items()}
     tensors = {f"{stage}/{name}": t for stage, (_, held) in parts.items() for name, t in held.items()}
     checks = fields["baseline_checks"]
     header = {
         "format": FORMAT,
-        **{name: fields[name] for name in PLAIN_FIELDS},
+        **{name: value for name, value in fields.items() if name not in NOT_PLAIN},
         "settings": fields["settings"].to_dict(),
-        "times": {stage: asdict(times) for stage, times in fields["times"].items()},
+        "times": {stage: vars(times) for stage, times in fields["times"].items()},
         "attributions": [[stage, plain] for stage, (plain, _) in parts.items()],
-        "diagnostics": {name: plain_diagnostics(found) for name, found in fields["diagnostics"].items()},
-        "baseline_checks": None if checks is None else checks.to_dict(),
+        "diagnostics": {name: [vars(one) for one in found] for name, found in fields["diagnostics"].items()},
+        "baseline_checks": None if checks is None else vars(checks),
     }
-    content: Parts = header, {**tensors, "frame_level_db": fields["frame_level_db"]}
-    write_record(path, METADATA_KEY, content)
+    return header, {**tensors, "frame_level_db": fields["frame_level_db"]}
 
 
-def read_explanation(path: Path) -> dict[str, Any]:
-    """Fields of an explanation from a file of `write_explanation`.
-
-    Args:
-        path: The file.
-
-    Raises:
-        AttributionError: If the file is missing, damaged, or not an explanation.
-    """
-    return read_record(path, METADATA_KEY, _unpack)
-
-
-def _unpack(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def unpack_explanation(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Fields of an explanation from the parts that `pack_explanation` gave."""
     _check_format(header)
     checks = header["baseline_checks"]
     return {
-        **{name: from_json(header[name]) for name in PLAIN_FIELDS},
+        **{name: from_json(value) for name, value in header.items() if name not in (*NOT_PLAIN, "format")},
         "attributions": {
-            stage: Attribution.from_parts(held, dict(_below(f"{stage}/", tensors)))
+            stage: Attribution.from_parts(held, _below(f"{stage}/", tensors))
             for stage, held in header["attributions"]
         },
         "settings": ExplainSettings.from_dict(header["settings"]),
@@ -181,8 +148,8 @@ def _unpack(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[st
     }
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    return ((name.removeprefix(prefix), t) for name, t in tensors.items() if name.startswith(prefix))
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def _check_format(numbers: Mapping[str, Any]) -> None:
@@ -190,24 +157,20 @@ def _check_format(numbers: Mapping[str, Any]) -> None:
         raise ValueError(f"format={numbers['format']}, this version reads format={FORMAT}")
 
 
-def plain_diagnostics(diagnostics: Sequence[Diagnostic]) -> list[dict[str, Any]]:
-    """Diagnostics in plain JSON types."""
-    return [asdict(one) for one in diagnostics]
+def plain_units(
+    values: Tensor, stderr: Tensor | None, half_width: Tensor | None
+) -> dict[str, list[float] | list[float | None] | None]:
+    """Attributions, their standard errors and half the widths of their 95 % intervals in plain JSON types.
 
-
-def plain_view(view: ViewEstimate, index: int) -> dict[str, list[float] | list[float | None] | None]:
-    """Attributions of one target, their standard errors, and half the widths of their 95 % intervals.
-
-    Args:
-        view: The view; of one axis.
-        index: Index of the target. An error of which nothing is known yet is None.
+    An error of which nothing is known yet is None.
     """
-    plain: dict[str, list[float] | list[float | None] | None]
-    plain = {"attribution": view.values[index].tolist(), "stderr": None, "half_width": None}
-    if view.stderr is not None:
-        for name, errors in (("stderr", view.stderr), ("half_width", view.half_width())):
-            plain[name] = [error if isfinite(error) else None for error in errors[index].tolist()]
-    return plain
+    return {
+        "attribution": values.tolist(),
+        **{
+            name: None if errors is None else [one if isfinite(one) else None for one in errors.tolist()]
+            for name, errors in (("stderr", stderr), ("half_width", half_width))
+        },
+    }
 
 
 def plain_stage(found: Attribution, index: int) -> dict[str, Any]:
@@ -234,29 +197,3 @@ def plain_stage(found: Attribution, index: int) -> dict[str, Any]:
 def plain_times(times: TimeGrid) -> dict[str, list[float]]:
     """Starts and ends in seconds."""
     return {"start_s": times.start_s().tolist(), "end_s": times.end_s().tolist()}
-
-
-def plain_segments(
-    view: ViewEstimate, index: int, spans: Sequence[Sequence[float]], texts: Sequence[str]
-) -> list[dict[str, Any]]:
-    """A row for each segment; the last, without a span, is what lies elsewhere.
-
-    Args:
-        view: The segments.
-        index: Index of the target.
-        spans: Starts and ends in seconds.
-        texts: Text of each segment; empty for none.
-
-    Raises:
-        AttributionError: If there are not as many texts as segments.
-    """
-    if texts and len(texts) != len(spans):
-        raise AttributionError(f"texts: there are {len(texts)}, but {len(spans)} segments; give one for each")
-    columns = {name: held or [None] * len(view.values[0]) for name, held in plain_view(view, index).items()}
-    named = [*(texts or [""] * len(spans)), ""]
-    return [
-        {"text": text, "start_s": start_s, "end_s": end_s, **{name: of[row] for name, of in columns.items()}}
-        for row, (text, (start_s, end_s)) in enumerate(
-            zip(named, [*map(tuple, spans), (None, None)], strict=True)
-        )
-    ]
