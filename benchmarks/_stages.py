@@ -17,6 +17,7 @@ from wavshap_lightning.attribution.baselines import (
     recordings,
 )
 from wavshap_lightning.attribution.estimation.estimate import Stopping
+from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
@@ -58,11 +59,12 @@ class Stage:
 
     def explain(self, baselines: Baselines, target: Target, seed: int, stopping: Stopping) -> Attribution:
         """GradientSHAP of waveform baselines, which are brought to this stage."""
-        return gradient_shap(
+        return attribute(
+            gradient_shap,
             self.explained,
             self.input,
-            self.bring(baselines),
             target,
+            self.bring(baselines),
             generator=seed,
             stopping=stopping,
             views=(self.view,),
@@ -70,11 +72,12 @@ class Stage:
 
     def quadrature(self, baselines: BaselineSet, target: Target, num_nodes: int) -> Tensor:
         """The view by Gauss-Legendre quadrature from every baseline, `(*units)`."""
-        found = integrated_gradients(
+        found = attribute(
+            integrated_gradients,
             self.explained,
             self.input,
-            self.bring(baselines),
             target,
+            self.bring(baselines),
             num_nodes=num_nodes,
             views=(self.view,),
         )

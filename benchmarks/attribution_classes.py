@@ -21,6 +21,7 @@ from _stages import stages_of
 
 from wavshap_lightning.attribution.baselines import noise
 from wavshap_lightning.attribution.estimation.estimate import Stopping
+from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.targets import Target, every_class
 
@@ -56,11 +57,12 @@ def call_of(pair: Pair, name: str, target: Target, num_draws: int) -> Callable[[
     baselines = stage.bring(noise(pair.waveform).declare(count, torch.Generator().manual_seed(0)))
 
     def call() -> object:
-        return gradient_shap(
+        return attribute(
+            gradient_shap,
             stage.explained,
             stage.input,
-            baselines,
             target,
+            baselines,
             generator=0,
             stopping=Stopping(num_draws=num_draws),
             views=(stage.view,),

@@ -12,6 +12,7 @@ from torch import nn
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
 from wavshap_lightning.attribution.estimation.estimate import Stopping
+from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
@@ -183,27 +184,31 @@ CASES = (*SMALL, "waveform", "frames", "layers")
 
 
 def _declared(score, x, case, options):
-    return gradient_shap(score, x, case.declared, LOGIT, generator=1, stopping=case.stopping, **options)
+    return attribute(
+        gradient_shap, score, x, LOGIT, case.declared, generator=1, stopping=case.stopping, **options
+    )
 
 
 def _distribution(score, x, case, options):
-    return gradient_shap(score, x, case.distribution, LOGIT, generator=1, stopping=case.stopping, **options)
+    return attribute(
+        gradient_shap, score, x, LOGIT, case.distribution, generator=1, stopping=case.stopping, **options
+    )
 
 
 def _integrated(score, x, case, options):
     few = BaselineSet(case.declared.values[:2])
-    return integrated_gradients(score, x, few, LOGIT, num_nodes=case.num_draws, **options)
+    return attribute(integrated_gradients, score, x, LOGIT, few, num_nodes=case.num_draws, **options)
 
 
 def _smooth(score, x, case, options):
-    return smooth_grad(score, x, LOGIT, generator=1, stopping=case.stopping, **options)
+    return attribute(smooth_grad, score, x, LOGIT, generator=1, stopping=case.stopping, **options)
 
 
 PATH_METHODS = {"declared": _declared, "distribution": _distribution, "integrated_gradients": _integrated}
 METHODS = {
     **PATH_METHODS,
-    "saliency": lambda score, x, case, options: saliency(score, x, LOGIT),
-    "input_x_gradient": lambda score, x, case, options: input_x_gradient(score, x, LOGIT),
+    "saliency": lambda score, x, case, options: attribute(saliency, score, x, LOGIT),
+    "input_x_gradient": lambda score, x, case, options: attribute(input_x_gradient, score, x, LOGIT),
     "smooth_grad": _smooth,
 }
 
@@ -311,6 +316,8 @@ def test_the_baseline_itself_is_given_nothing(name):
     case = _case(name)
     only = BaselineSet(case.declared.values[:1])
     with pytest.warns(UserWarning, match="does not influence"):
-        found = gradient_shap(case.score, only.values[0], only, LOGIT, generator=0, stopping=case.stopping)
+        found = attribute(
+            gradient_shap, case.score, only.values[0], LOGIT, only, generator=0, stopping=case.stopping
+        )
     assert not values_of(found).any()
     assert found.gap == pytest.approx((0.0,), abs=1e-6)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
+from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
@@ -103,14 +104,16 @@ def _draw_stacks(generator):
 
 STACKS = BaselineDistribution(_draw_stacks)
 DECLARED_STACKS = STACKS.declare(6, torch.Generator().manual_seed(1))
-SEEDED = partial(gradient_shap, target=STACK_TARGET, generator=1)
+SEEDED = partial(attribute, gradient_shap, target=STACK_TARGET, generator=1)
 METHODS = {
     "declared": partial(SEEDED, baselines=DECLARED_STACKS),
     "distribution": partial(SEEDED, baselines=STACKS),
-    "integrated_gradients": partial(integrated_gradients, baselines=DECLARED_STACKS, target=STACK_TARGET),
-    "saliency": partial(saliency, target=STACK_TARGET),
-    "input_x_gradient": partial(input_x_gradient, target=STACK_TARGET),
-    "smooth_grad": partial(smooth_grad, target=STACK_TARGET, generator=1),
+    "integrated_gradients": partial(
+        attribute, integrated_gradients, baselines=DECLARED_STACKS, target=STACK_TARGET
+    ),
+    "saliency": partial(attribute, saliency, target=STACK_TARGET),
+    "input_x_gradient": partial(attribute, input_x_gradient, target=STACK_TARGET),
+    "smooth_grad": partial(attribute, smooth_grad, target=STACK_TARGET, generator=1),
 }
 
 

@@ -8,6 +8,7 @@ import torch
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
 from wavshap_lightning.attribution.estimation.estimate import Stopping
+from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.estimation.sampling import seeded
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
@@ -31,22 +32,22 @@ def unchecked(function):
 
 
 def explain(score=two_logits, x=INPUT, baselines=ZERO, target=TARGET, **settings):
-    return gradient_shap(score, x, baselines, target, generator=0, **settings)
+    return attribute(gradient_shap, score, x, target, baselines, generator=0, **settings)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_an_input_that_is_not_finite(value):
     bad = INPUT.clone()
     bad[2] = value
-    with pytest.raises(
-        AttributionError, match=rf"input: element \[2\] is {value}; every number must be finite"
-    ):
+    with pytest.raises(AttributionError, match=r"input: .* must be of finite floating point numbers"):
         explain(x=bad)
 
 
 @pytest.mark.parametrize("bad", [torch.empty(0), torch.arange(4)])
 def test_an_input_without_numbers_to_vary(bad):
-    with pytest.raises(AttributionError, match=r"input: dtype=.*, shape=.*must be floating point"):
+    with pytest.raises(
+        AttributionError, match=r"input: dtype=.*, shape=.*must be of finite floating point numbers"
+    ):
         explain(x=bad)
 
 
@@ -81,7 +82,7 @@ def test_a_gradient_on_the_way_that_is_not_finite_names_draw_and_baseline():
     with pytest.raises(
         AttributionError, match=r"draw=0 \(baseline=0, alpha=0\.\d+\): the gradient is not finite"
     ):
-        integrated_gradients(kink, INPUT, ZERO, TARGET, num_nodes=8)
+        attribute(integrated_gradients, kink, INPUT, TARGET, ZERO, num_nodes=8)
 
 
 def test_a_fresh_baseline_that_breaks_the_score_is_named_by_its_draw():
@@ -129,7 +130,7 @@ def test_a_score_that_does_not_follow_from_its_input(score):
         explain(score)
 
 
-@pytest.mark.parametrize("method", [explain, lambda score: saliency(score, INPUT, TARGET)])
+@pytest.mark.parametrize("method", [explain, lambda score: attribute(saliency, score, INPUT, TARGET)])
 def test_an_input_without_influence_is_warned_of(method):
     with pytest.warns(UserWarning, match=r"does not influence the logit of classes=\[1\]"):
         found = method(lambda inputs: two_logits(inputs) * torch.tensor([1.0, 0.0]))
@@ -183,7 +184,7 @@ def test_baselines_that_do_not_say_what_they_are(method):
     with pytest.raises(
         AttributionError, match=r"baselines are a Tensor; say what is meant: BaselineSet\(values\)"
     ):
-        unchecked(method)(two_logits, INPUT, torch.zeros(3, 4), TARGET, **settings)
+        attribute(unchecked(method), two_logits, INPUT, TARGET, torch.zeros(3, 4), **settings)
 
 
 @pytest.mark.usefixtures("unchecked_types")
@@ -194,12 +195,12 @@ def test_baselines_that_do_not_say_what_they_are(method):
         (lambda: BaselineSet(torch.tensor(0.0)), "must be a tensor"),
         (lambda: Target("logit", 1), r"classes=1 must be a tuple of indices, even of one"),
         (lambda: Target("logit", (1.0,)), r"classes=\(1.0,\) must be a tuple of indices"),
-        (lambda: Stopping(num_draws=2.5), "num_draws=2.5 must be a whole number greater than 0"),
-        (lambda: Stopping(num_draws="4"), "num_draws='4' must be a whole number"),
-        (lambda: Stopping(tolerance="0.1"), "tolerance='0.1' must be a number greater than 0"),
-        (lambda: seeded(None), "generator=None must be a torch.Generator, or a seed"),
-        (lambda: seeded(1.5), "generator=1.5 must be a torch.Generator, or a seed"),
-        (lambda: seeded(2**63), r"seed=9223372036854775808 must lie in 0 to 2\^63 - 1"),
+        (lambda: Stopping(num_draws=2.5), "num_draws=2.5 must be greater than 0, and draws a whole number"),
+        (lambda: Stopping(num_draws="4"), "num_draws='4' must be greater than 0"),
+        (lambda: Stopping(tolerance="0.1"), "tolerance='0.1' must be greater than 0"),
+        (lambda: seeded(None), "generator=None must be a torch.Generator or a seed"),
+        (lambda: seeded(1.5), "generator=1.5 must be a torch.Generator or a seed"),
+        (lambda: seeded(2**63), r"generator=9223372036854775808 must be .* a seed, 0 to 2\^63 - 1"),
     ],
 )
 def test_arguments_of_another_kind(make, complaint):
@@ -251,12 +252,12 @@ def test_a_distribution_for_integrated_gradients():
     with pytest.raises(
         AttributionError, match=r"baselines='noise' is a distribution; .*declare\(count, generator\)"
     ):
-        integrated_gradients(two_logits, INPUT, baselines, TARGET)
+        attribute(integrated_gradients, two_logits, INPUT, TARGET, baselines)
 
 
 def test_smooth_grad_without_noise():
     with pytest.raises(AttributionError, match=r"relative_noise=0.0 must be greater than 0"):
-        smooth_grad(two_logits, INPUT, TARGET, generator=0, relative_noise=0.0)
+        attribute(smooth_grad, two_logits, INPUT, TARGET, generator=0, relative_noise=0.0)
 
 
 @pytest.mark.parametrize("views", [(), (elements(), elements())])

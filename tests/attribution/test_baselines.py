@@ -16,6 +16,7 @@ from wavshap_lightning.attribution.baselines import (
     spectral_noise,
     time_shifted,
 )
+from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
@@ -211,7 +212,9 @@ def test_decibels_resolve_the_path_from_silence(clip):
     """On the linear path the same number of nodes misses what happens next to silence."""
     target, baselines = Target("logit", (0,)), silence(clip, None)
     linear, decibels = (
-        integrated_gradients(of_any_level, clip, baselines, target, num_nodes=16, decibels=decibels)
+        attribute(
+            integrated_gradients, of_any_level, clip, target, baselines, num_nodes=16, decibels=decibels
+        )
         for decibels in (False, True)
     )
     assert linear.relative_gap[0] > 0.05

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
-from wavshap_lightning.attribution.estimation.designs import declared_spread
 from wavshap_lightning.attribution.estimation.estimate import Stopping
-from wavshap_lightning.attribution.estimation.moments import NET, BlockMoments
-from wavshap_lightning.attribution.estimation.problem import open_problem
-from wavshap_lightning.attribution.gradient_shap import gradient_shap
+from wavshap_lightning.attribution.estimation.moments import BlockMoments
+from wavshap_lightning.attribution.estimation.problem import attribute, open_problem
+from wavshap_lightning.attribution.gradient_shap import declared_spread, gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.attribution.views.frames import summed
@@ -44,11 +43,12 @@ def test_a_linear_score_has_its_closed_form_at_any_number_of_draws(
 ):
     """`(x - mean of the baselines drawn) * w`."""
     recorder = Recorder()
-    found = gradient_shap(
+    found = attribute(
+        gradient_shap,
         linear,
         frames,
-        distribution.through(recorder),
         Target("logit", (1, 3)),
+        distribution.through(recorder),
         generator=0,
         stopping=Stopping(num_draws=num_draws),
     )
@@ -62,8 +62,14 @@ def test_a_linear_score_has_its_closed_form_at_any_number_of_draws(
 def test_a_linear_score_over_a_declared_set_is_exact_when_it_divides_the_draws(
     num_draws, linear, linear_weights, frames, declared
 ):
-    found = gradient_shap(
-        linear, frames, declared, Target("logit", (0,)), generator=0, stopping=Stopping(num_draws=num_draws)
+    found = attribute(
+        gradient_shap,
+        linear,
+        frames,
+        Target("logit", (0,)),
+        declared,
+        generator=0,
+        stopping=Stopping(num_draws=num_draws),
     )
     expected = (frames - declared.values.mean(0)) * linear_weights[..., 0]
     torch.testing.assert_close(found.views["elements"].values[0].float(), expected, rtol=1e-5, atol=1e-5)
@@ -80,11 +86,12 @@ def test_a_quadratic_score_has_its_closed_form(frames, generator):
         flat = inputs.flatten(1)
         return torch.stack([(flat @ matrix * flat).sum(1), flat[:, 0]], 1)
 
-    found = gradient_shap(
+    found = attribute(
+        gradient_shap,
         score,
         x,
-        BaselineSet(baseline[None]),
         Target("logit", (0,)),
+        BaselineSet(baseline[None]),
         generator=0,
         stopping=Stopping(num_draws=256),
     )
@@ -106,21 +113,29 @@ def within_three_errors(found, expected):
 
 def test_a_declared_set_meets_quadrature_averaged_over_it(network, frames, declared, by_frame):
     target = every_class(4)
-    exact = integrated_gradients(network, frames, declared, target, num_nodes=200, **by_frame)
-    found = gradient_shap(
-        network, frames, declared, target, generator=1, stopping=Stopping(num_draws=256), **by_frame
+    exact = attribute(integrated_gradients, network, frames, target, declared, num_nodes=200, **by_frame)
+    found = attribute(
+        gradient_shap,
+        network,
+        frames,
+        target,
+        declared,
+        generator=1,
+        stopping=Stopping(num_draws=256),
+        **by_frame,
     )
     within_three_errors(found, {name: view.values for name, view in exact.views.items()})
 
 
 def test_a_distribution_meets_quadrature_averaged_over_thousands(network, frames, distribution, by_frame):
     many = distribution.declare(4000, torch.Generator().manual_seed(77))
-    exact = integrated_gradients(network, frames, many, LOG_ODDS, num_nodes=6, **by_frame)
-    found = gradient_shap(
+    exact = attribute(integrated_gradients, network, frames, LOG_ODDS, many, num_nodes=6, **by_frame)
+    found = attribute(
+        gradient_shap,
         network,
         frames,
-        distribution,
         LOG_ODDS,
+        distribution,
         generator=5,
         stopping=Stopping(num_draws=1024),
         **by_frame,
@@ -140,11 +155,12 @@ def test_both_kinds_meet_captum_at_many_draws(network, frames, declared, by_fram
     )
     theirs, their_error = runs.mean(0), runs.std(0) / 20**0.5
     for baselines in (declared, BaselineDistribution(lambda generator: _forever(declared, generator))):
-        found = gradient_shap(
+        found = attribute(
+            gradient_shap,
             network,
             frames,
-            baselines,
             LOG_ODDS,
+            baselines,
             generator=3,
             stopping=Stopping(num_draws=1024),
             **by_frame,
@@ -160,10 +176,16 @@ def _forever(declared, generator):
 
 
 def test_a_net_needs_far_fewer_draws_than_captum_for_the_same_error(network, frames, declared, by_frame):
-    exact = integrated_gradients(network, frames, declared, LOG_ODDS, num_nodes=200).views["elements"].values
+    exact = (
+        attribute(integrated_gradients, network, frames, LOG_ODDS, declared, num_nodes=200)
+        .views["elements"]
+        .values
+    )
     ours = torch.stack(
         [
-            gradient_shap(network, frames, declared, LOG_ODDS, generator=seed).views["elements"].values
+            attribute(gradient_shap, network, frames, LOG_ODDS, declared, generator=seed)
+            .views["elements"]
+            .values
             - exact
             for seed in range(20)
         ]
@@ -179,9 +201,11 @@ def test_a_net_needs_far_fewer_draws_than_captum_for_the_same_error(network, fra
 
 
 def test_all_classes_at_once_are_each_class_alone(network, frames, declared):
-    together = gradient_shap(network, frames, declared, every_class(4), generator=0).views["elements"]
+    together = attribute(gradient_shap, network, frames, every_class(4), declared, generator=0).views[
+        "elements"
+    ]
     for index in range(4):
-        alone = gradient_shap(network, frames, declared, Target("log_odds", (index,)), generator=0)
+        alone = attribute(gradient_shap, network, frames, Target("log_odds", (index,)), declared, generator=0)
         torch.testing.assert_close(
             together.values[index], alone.views["elements"].values[0], rtol=1e-4, atol=1e-6
         )
@@ -192,12 +216,14 @@ def test_a_distribution_with_an_end_is_not_drawn_beyond_it(network, frames, decl
     with pytest.raises(
         AttributionError, match=r"baselines='sixteen' ended: .* take fewer draws, .* or declare"
     ):
-        gradient_shap(network, frames, ends, LOG_ODDS, generator=0, stopping=Stopping(num_draws=17))
+        attribute(
+            gradient_shap, network, frames, LOG_ODDS, ends, generator=0, stopping=Stopping(num_draws=17)
+        )
 
 
 def test_the_record_says_what_was_estimated(network, frames, declared, distribution):
     of_set, of_distribution = (
-        gradient_shap(network, frames, kind, LOG_ODDS, generator=0).estimand
+        attribute(gradient_shap, network, frames, LOG_ODDS, kind, generator=0).estimand
         for kind in (declared, distribution)
     )
     assert of_set == "the mean over exactly 16 declared baselines (walks)"
@@ -208,9 +234,16 @@ def test_a_set_is_not_its_distribution(network, frames, distribution, by_frame):
     """Three baselines, many draws: the interval holds for these three, not for what they were drawn from."""
     few = distribution.declare(3, torch.Generator().manual_seed(8))
     many = distribution.declare(2000, torch.Generator().manual_seed(9))
-    of_all = integrated_gradients(network, frames, many, LOG_ODDS, num_nodes=6, **by_frame)
-    found = gradient_shap(
-        network, frames, few, LOG_ODDS, generator=0, stopping=Stopping(num_draws=512), **by_frame
+    of_all = attribute(integrated_gradients, network, frames, LOG_ODDS, many, num_nodes=6, **by_frame)
+    found = attribute(
+        gradient_shap,
+        network,
+        frames,
+        LOG_ODDS,
+        few,
+        generator=0,
+        stopping=Stopping(num_draws=512),
+        **by_frame,
     ).views["frames"]
     outside = (found.values - of_all.views["frames"].values).abs() > found.half_width()
     assert outside.double().mean() > 0.5
@@ -218,9 +251,9 @@ def test_a_set_is_not_its_distribution(network, frames, distribution, by_frame):
 
 def test_a_generator_and_its_recorded_seed_give_the_same_bytes(network, frames, declared, tmp_path):
     generator = torch.Generator().manual_seed(1)
-    first = gradient_shap(network, frames, declared, LOG_ODDS, generator=generator)
-    again = gradient_shap(network, frames, declared, LOG_ODDS, generator=first.seed)
-    other = gradient_shap(network, frames, declared, LOG_ODDS, generator=generator)
+    first = attribute(gradient_shap, network, frames, LOG_ODDS, declared, generator=generator)
+    again = attribute(gradient_shap, network, frames, LOG_ODDS, declared, generator=first.seed)
+    other = attribute(gradient_shap, network, frames, LOG_ODDS, declared, generator=generator)
     for name, record in {"first": first, "again": again, "other": other}.items():
         record.save(tmp_path / name)
     assert (tmp_path / "first").read_bytes() == (tmp_path / "again").read_bytes()
@@ -235,7 +268,7 @@ def test_the_error_of_a_lattice_is_stated_more_closely_from_four_baselines_on(
     baselines = BaselineSet(declared.values[:num_baselines])
     with open_problem(network, frames, LOG_ODDS) as problem:
         design = declared_spread(problem, baselines, torch.Generator().manual_seed(0), 8 * num_baselines)
-        moments = [design.moments(FRAMES), BlockMoments(smooth=True, reduction=NET)]
+        moments = [design.moments(FRAMES), BlockMoments(smooth=True)]
         for points in design.extend(8 * num_baselines):
             placed = design.place(points)
             terms = (problem.gradients(placed.positions)[1] * placed.directions[:, None]).sum(3)
@@ -257,5 +290,5 @@ def test_at_most_six_calls_lead_from_the_method_to_the_score(network, frames, de
             depths.append(sum("attribution" in parts and "tests" not in parts for parts in files))
         return network(inputs)
 
-    gradient_shap(score, frames, declared, LOG_ODDS, generator=0)
+    attribute(gradient_shap, score, frames, LOG_ODDS, declared, generator=0)
     assert 1 < max(depths) <= 6

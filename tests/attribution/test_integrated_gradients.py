@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import BaselineSet
+from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.integrated_gradients import gauss_legendre, integrated_gradients
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.errors import AttributionError
@@ -26,7 +27,9 @@ def test_integrated_gradients_of_a_cubic_need_two_nodes(generator):
     def score(inputs):
         return torch.stack([(weights * inputs**3).sum(1), inputs[:, 0]], 1)
 
-    found = integrated_gradients(score, x, BaselineSet(torch.zeros(1, 6)), Target("logit", (0,)), num_nodes=2)
+    found = attribute(
+        integrated_gradients, score, x, Target("logit", (0,)), BaselineSet(torch.zeros(1, 6)), num_nodes=2
+    )
     torch.testing.assert_close(elements_of(found)[0], weights * x**3)
     assert abs(found.gap[0]) < 1e-12
 
@@ -40,13 +43,15 @@ def test_integrated_gradients_meet_captum(network, frames, declared):
             for baseline in declared.values
         ]
     ).mean(0)
-    found = integrated_gradients(network, frames, declared, TARGET, num_nodes=64)
+    found = attribute(integrated_gradients, network, frames, TARGET, declared, num_nodes=64)
     torch.testing.assert_close(elements_of(found)[0].float(), theirs.float(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("chunk", [None, 3])
 def test_integrated_gradients_are_complete_without_a_correction(chunk, network, frames, declared, by_frame):
-    found = integrated_gradients(network, frames, declared, every_class(4), num_nodes=64, **by_frame)
+    found = attribute(
+        integrated_gradients, network, frames, every_class(4), declared, num_nodes=64, **by_frame
+    )
     assert max(found.relative_gap) < 1e-4
     expected = torch.tensor(found.score) - torch.tensor(found.mean_baseline_score)
     torch.testing.assert_close(found.sums("frames").float(), expected, rtol=1e-3, atol=1e-4)
@@ -54,7 +59,7 @@ def test_integrated_gradients_are_complete_without_a_correction(chunk, network, 
 
 
 def test_too_few_nodes_show_in_the_gap_and_nothing_hides_it(network, frames, declared):
-    found = integrated_gradients(network, frames, declared, TARGET, num_nodes=1)
+    found = attribute(integrated_gradients, network, frames, TARGET, declared, num_nodes=1)
     difference = found.score[0] - found.mean_baseline_score[0]
     assert abs(found.gap[0]) > 1e-3
     assert found.sums("elements")[0].item() == pytest.approx(difference + found.gap[0], abs=1e-5)

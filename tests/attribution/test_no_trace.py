@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.no_trace import _modules_of, leave_no_trace
 from wavshap_lightning.attribution.saliency import smooth_grad
@@ -124,8 +125,8 @@ def test_everything_is_as_before(mode, make_score, model, set_of):
     score, baselines = make_score(model), set_of(torch.zeros(6), torch.ones(6))
     with MODES[mode]():
         before = state_of(model)
-        found = gradient_shap(score, torch.arange(6.0), baselines, TARGET, generator=0)
-        smooth_grad(score, torch.arange(6.0), TARGET, generator=0)
+        found = attribute(gradient_shap, score, torch.arange(6.0), TARGET, baselines, generator=0)
+        attribute(smooth_grad, score, torch.arange(6.0), TARGET, generator=0)
         assert_same(before, state_of(model))
     assert found.views["elements"].values.any()
 
@@ -150,7 +151,7 @@ def test_everything_is_as_before_when_the_call_raises(model, set_of):
 
     before = state_of(model)
     with pytest.raises(RuntimeError, match="on fire"):
-        gradient_shap(failing, torch.arange(6.0), set_of(torch.zeros(6)), TARGET, generator=0)
+        attribute(gradient_shap, failing, torch.arange(6.0), TARGET, set_of(torch.zeros(6)), generator=0)
     assert_same(before, state_of(model))
 
 
@@ -170,8 +171,8 @@ def test_the_result_is_the_same_in_every_mode(model, set_of):
     baselines = set_of(torch.zeros(6))
     with torch.inference_mode():
         made_inside = torch.arange(6.0)
-        inside = gradient_shap(model, made_inside, baselines, TARGET, generator=0)
-    outside = gradient_shap(model, torch.arange(6.0), baselines, TARGET, generator=0)
+        inside = attribute(gradient_shap, model, made_inside, TARGET, baselines, generator=0)
+    outside = attribute(gradient_shap, model, torch.arange(6.0), TARGET, baselines, generator=0)
     assert torch.equal(inside.views["elements"].values, outside.views["elements"].values)
 
 
@@ -179,7 +180,7 @@ def test_baselines_encoded_in_inference_mode_can_be_used(model, set_of):
     model.eval()
     with torch.inference_mode():
         baselines = set_of(torch.zeros(6)).through(lambda values: values + 0.5)
-    found = gradient_shap(model, torch.arange(6.0), baselines, TARGET, generator=0)
+    found = attribute(gradient_shap, model, torch.arange(6.0), TARGET, baselines, generator=0)
     assert found.relative_gap[0] < 0.05
 
 
@@ -207,11 +208,11 @@ def test_modules_are_found_behind_callables(hide, model):
 def test_a_model_in_training_mode_is_explained_in_evaluation_mode(model, set_of):
     baselines = set_of(torch.zeros(6))
     with pytest.warns(UserWarning, match="was in training mode"):
-        found = gradient_shap(model, torch.arange(6.0), baselines, TARGET, generator=0)
+        found = attribute(gradient_shap, model, torch.arange(6.0), TARGET, baselines, generator=0)
     model.eval()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        expected = gradient_shap(model, torch.arange(6.0), baselines, TARGET, generator=0)
+        expected = attribute(gradient_shap, model, torch.arange(6.0), TARGET, baselines, generator=0)
     assert torch.equal(found.views["elements"].values, expected.views["elements"].values)
 
 
@@ -228,12 +229,12 @@ def test_training_mode_that_cannot_be_seen_is_noticed_by_what_it_does(model, set
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # once in thirty times dropout leaves out the same units twice
         with pytest.raises(AttributionError, match=complaint):
-            gradient_shap(Hidden(), torch.arange(6.0), set_of(torch.zeros(6)), TARGET, generator=0)
+            attribute(gradient_shap, Hidden(), torch.arange(6.0), TARGET, set_of(torch.zeros(6)), generator=0)
 
 
 def test_gradients_waiting_for_the_next_step_are_neither_added_to_nor_wiped(model, set_of):
     model.eval()
     waiting = [parameter.grad for parameter in model.parameters()]
-    gradient_shap(model, torch.arange(6.0), set_of(torch.zeros(6)), TARGET, generator=0)
+    attribute(gradient_shap, model, torch.arange(6.0), TARGET, set_of(torch.zeros(6)), generator=0)
     assert all(now.grad is before for now, before in zip(model.parameters(), waiting, strict=True))
     assert any(gradient is not None for gradient in waiting)

@@ -8,6 +8,7 @@ import torch
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution
 from wavshap_lightning.attribution.estimation.estimate import Stopping
+from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.estimation.sampling import AlphaStrata, SobolNet
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import gauss_legendre, integrated_gradients
@@ -17,11 +18,12 @@ TARGET = Target("log_odds", (1,))
 
 
 def run(network, x, baselines, generator=0, num_draws=64, chunk_size=64, **settings):
-    return gradient_shap(
+    return attribute(
+        gradient_shap,
         network,
         x,
-        baselines,
         TARGET,
+        baselines,
         generator=generator,
         stopping=Stopping(num_draws=num_draws),
         chunk_size=chunk_size,
@@ -137,7 +139,7 @@ def test_the_standard_error_has_its_root_n(network, frames, distribution):
 
 
 def test_completeness_is_a_number_not_an_equality(network, frames, declared):
-    found = integrated_gradients(network, frames, declared, TARGET, num_nodes=64)
+    found = attribute(integrated_gradients, network, frames, TARGET, declared, num_nodes=64)
     assert 0 < abs(found.gap[0]) < 1e-3
     assert found.relative_gap[0] < 1e-3
 

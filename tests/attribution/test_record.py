@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from wavshap_lightning.attribution.estimation.estimate import Stopping
+from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
-from wavshap_lightning.attribution.record import Attribution, Provenance, tensor_sha256
+from wavshap_lightning.attribution.record import Attribution, tensor_sha256
 from wavshap_lightning.attribution.saliency import saliency
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.attribution.views.frames import elements, summed
@@ -20,6 +21,7 @@ from wavshap_lightning.errors import AttributionError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*units are not resolved")
 
+PROVENANCE = {"clip_sha256": "c" * 64, "model_fingerprint": "m" * 64}
 VIEWS = (summed(1, name="frames", smooth_variance=True), elements())
 
 
@@ -28,13 +30,15 @@ def record(request, network, frames, declared):
     target, rules = every_class(4), {"tolerance": Stopping(tolerance=1e-6, num_draws=64)}
     rules |= {"gradient_shap": Stopping(num_draws=16), "one draw": Stopping(num_draws=1)}
     if request.param == "integrated_gradients":
-        found = integrated_gradients(network, frames, declared, target, views=VIEWS)
+        found = attribute(integrated_gradients, network, frames, target, declared, views=VIEWS)
     elif request.param == "saliency":
-        found = saliency(network, frames, Target("margin", (1,), against=0), views=VIEWS)
+        found = attribute(saliency, network, frames, Target("margin", (1,), against=0), views=VIEWS)
     else:
         rule = rules[request.param]
-        found = gradient_shap(network, frames, declared, target, generator=3, stopping=rule, views=VIEWS)
-    return replace(found, provenance=Provenance("c" * 64, "m" * 64))
+        found = attribute(
+            gradient_shap, network, frames, target, declared, generator=3, stopping=rule, views=VIEWS
+        )
+    return replace(found, provenance=PROVENANCE)
 
 
 def test_what_was_saved_is_loaded(record, tmp_path):
@@ -58,7 +62,7 @@ def test_what_was_saved_is_loaded(record, tmp_path):
 
 
 def test_the_record_names_where_it_comes_from(record, network, frames):
-    assert record.provenance == Provenance("c" * 64, "m" * 64)
+    assert record.provenance == PROVENANCE
     assert set(record.versions) == {"wavshap-lightning", "torch", "python"}
     assert record.prediction == int(network(frames[None]).argmax())
     json.dumps(dict(record.settings))
@@ -101,7 +105,7 @@ def _write_damaged(path, kind, record):
 @pytest.mark.parametrize("kind", ["cut", "other", "text", "missing", "format"])
 def test_what_is_no_record_is_refused_by_name(kind, network, frames, tmp_path):
     path = tmp_path / "x.safetensors"
-    _write_damaged(path, kind, saliency(network, frames, Target("logit", (0,))))
+    _write_damaged(path, kind, attribute(saliency, network, frames, Target("logit", (0,))))
     with pytest.raises(
         AttributionError, match=r"path=.*x\.safetensors is not a record of an attribution \(.+\)"
     ):
@@ -109,7 +113,7 @@ def test_what_is_no_record_is_refused_by_name(kind, network, frames, tmp_path):
 
 
 def test_a_record_is_resolved_unless_told_otherwise(network, frames):
-    record = saliency(network, frames, Target("logit", (0,)))
+    record = attribute(saliency, network, frames, Target("logit", (0,)))
     assert record.resolved
     assert not replace(record, unresolved=torch.ones(1, 2, dtype=torch.bool)).resolved
     assert replace(record, unresolved=torch.zeros(1, 2, dtype=torch.bool)).resolved

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from wavshap_lightning.attribution.estimation.estimate import Stopping
+from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
 from wavshap_lightning.attribution.targets import Target
 
@@ -21,21 +22,21 @@ def gradient_of(network, positions, column=0):
 
 
 def test_saliency_is_the_gradient(network, frames):
-    found = saliency(network, frames, TARGET)
+    found = attribute(saliency, network, frames, TARGET)
     for column in range(2):
         torch.testing.assert_close(elements_of(found)[column], gradient_of(network, frames[None], column)[0])
     assert (found.num_draws, found.seed) == (1, None)
 
 
 def test_input_x_gradient_is_what_it_says(network, frames):
-    expected = frames * elements_of(saliency(network, frames, TARGET))
+    expected = frames * elements_of(attribute(saliency, network, frames, TARGET))
     torch.testing.assert_close(
-        elements_of(input_x_gradient(network, frames, TARGET)), expected, rtol=1e-6, atol=1e-8
+        elements_of(attribute(input_x_gradient, network, frames, TARGET)), expected, rtol=1e-6, atol=1e-8
     )
 
 
 def test_input_x_gradient_is_exact_for_a_linear_score(linear, linear_weights, frames):
-    found = elements_of(input_x_gradient(linear, frames, Target("logit", (0,))))
+    found = elements_of(attribute(input_x_gradient, linear, frames, Target("logit", (0,))))
     torch.testing.assert_close(found[0].float(), frames * linear_weights[..., 0])
 
 
@@ -43,14 +44,22 @@ def test_smooth_grad_is_the_mean_gradient_around_the_input(network, frames, gene
     std = 0.2 * float(frames.max() - frames.min())
     cloud = frames + std * torch.randn(20_000, *frames.shape, generator=generator)
     gradients = gradient_of(network, cloud)
-    found = smooth_grad(
-        network, frames, TARGET, generator=0, relative_noise=0.2, stopping=Stopping(num_draws=2048)
+    found = attribute(
+        smooth_grad,
+        network,
+        frames,
+        TARGET,
+        generator=0,
+        relative_noise=0.2,
+        stopping=Stopping(num_draws=2048),
     ).views["elements"]
     error = (found.stderr[0].square() + gradients.var(0) / len(gradients)).sqrt()
     assert ((found.values[0] - gradients.mean(0)).abs() <= 4 * error).all()
 
 
 def test_smooth_grad_of_a_linear_score_is_its_weights(linear, linear_weights, frames):
-    found = smooth_grad(linear, frames, Target("logit", (3,)), generator=0, stopping=Stopping(num_draws=3))
+    found = attribute(
+        smooth_grad, linear, frames, Target("logit", (3,)), generator=0, stopping=Stopping(num_draws=3)
+    )
     torch.testing.assert_close(elements_of(found)[0].float(), linear_weights[..., 3])
     assert not found.views["elements"].stderr.any()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import noise
+from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.views.frames import summed
 from wavshap_lightning.explainer.explainer import explain
@@ -60,11 +61,12 @@ def test_the_layer_path_equals_the_path_through_the_unmixed_stack(pooling, layer
     found = explain(classifier, clip, target="happy", stages=["layers"], num_baselines=4, num_draws=32)
     frames = classifier.frontend(clip[None])
     baselines = noise(clip).declare(4, torch.Generator().manual_seed(0))
-    expected = gradient_shap(
+    expected = attribute(
+        gradient_shap,
         classifier.head,
         classifier.encoder(frames)[0],
-        baselines.through(classifier.frontend).through(classifier.encoder),
         found.attributions["layers"].target,
+        baselines.through(classifier.frontend).through(classifier.encoder),
         generator=0,
         stopping=None,
         views=(summed(2, name="layer_frame", smooth_variance=True), summed(1, name="layer_neuron")),

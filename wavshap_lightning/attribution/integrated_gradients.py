@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import log
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines, declared_only
 from wavshap_lightning.attribution.estimation.designs import DeclaredPaths, Design
 from wavshap_lightning.attribution.estimation.estimate import Stopping, estimate
 from wavshap_lightning.attribution.estimation.moments import WeightedSum
-from wavshap_lightning.attribution.estimation.problem import Progress, Score, open_problem
+from wavshap_lightning.attribution.estimation.problem import Problem
 from wavshap_lightning.attribution.estimation.sampling import Points
 from wavshap_lightning.attribution.record import Attribution
-from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.attribution.views.frames import View
 from wavshap_lightning.errors import AttributionError
 
 SILENT_DB = -120.0
@@ -25,16 +21,7 @@ SILENT_DB = -120.0
 
 
 def integrated_gradients(
-    score: Score,
-    input: Tensor,
-    baselines: Baselines,
-    target: Target,
-    *,
-    num_nodes: int = 32,
-    decibels: bool = False,
-    views: Sequence[View] | None = None,
-    chunk_size: int | None = None,
-    progress: Progress | None = None,
+    problem: Problem, baselines: Baselines, *, num_nodes: int = 32, decibels: bool = False
 ) -> Attribution:
     """Contribution of each element of the input along the straight path from each baseline.
 
@@ -44,30 +31,24 @@ def integrated_gradients(
     nodes suffice, and nothing is corrected.
 
     Args:
-        score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone.
-        input: What is explained, without a batch axis.
+        problem: What is explained.
         baselines: A declared set, often of one.
-        target: Scalars of the logits that are explained.
         num_nodes: Gradient evaluations for each baseline.
         decibels: Spread the nodes evenly over alpha in decibels: for a path from silence.
-        views: Resolutions of attributions; the elements of the input if None.
-        chunk_size: Nodes that go through the model at once; found from input and memory if None.
-        progress: Called after every chunk with the nodes done and planned.
 
     Raises:
-        AttributionError: If the baselines are a distribution, or arguments do not fit together.
+        AttributionError: If the baselines are a distribution, or do not fit the problem.
     """
     baselines = declared_only(baselines)
     points = gauss_legendre(num_nodes, len(baselines), decibels=decibels)
-    with open_problem(score, input, target, views=views, chunk_size=chunk_size, progress=progress) as problem:
-        paths = DeclaredPaths(problem, baselines)
-        return estimate(
-            problem,
-            Design(lambda _: [points], paths.place, lambda _: WeightedSum(), baselines, paths.after),
-            Stopping(num_draws=len(points)),
-            method="integrated_gradients",
-            settings={"num_nodes": num_nodes, "decibels": decibels},
-        )
+    paths = DeclaredPaths(problem, baselines)
+    return estimate(
+        problem,
+        Design(lambda _: [points], paths.place, lambda _: WeightedSum(), baselines, paths.after),
+        Stopping(num_draws=len(points)),
+        method="integrated_gradients",
+        settings={"num_nodes": num_nodes, "decibels": decibels},
+    )
 
 
 def gauss_legendre(num_nodes: int, num_baselines: int = 1, *, decibels: bool = False) -> Points:

@@ -49,7 +49,7 @@ def leave_no_trace(*scores: Callable[..., Any]) -> Iterator[None]:
         warnings.warn(
             f"the model was in training mode ({in_training[0]}.training=True): it is explained in "
             "evaluation mode and put back afterwards; call eval() first if that is meant",
-            stacklevel=6,  # past contextlib and open_problem(), twice, and the method: its caller
+            stacklevel=5,  # past contextlib, twice, and open_problem(): its caller
         )
     parameters = {parameter: None for module in modules for parameter in module.parameters(recurse=False)}
     if any(parameter.is_inference() for parameter in parameters):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
@@ -27,6 +26,7 @@ from wavshap_lightning.files import write_atomically
 FORMAT = 1
 MAX_NAMED = 10
 METADATA_KEY = "attribution"
+UNREADABLE = (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, WavshapError)
 
 Parts = tuple[dict[str, Any], dict[str, Tensor]]
 """A record taken apart: plain JSON types, and tensors by name."""
@@ -66,19 +66,6 @@ class ViewEstimate:
 
 
 @dataclass(frozen=True)
-class Provenance:
-    """Clip and model of an explanation, as told by the caller.
-
-    Args:
-        clip_sha256: Digest of the clip's audio.
-        model_fingerprint: Digest of the model's weights.
-    """
-
-    clip_sha256: str = ""
-    model_fingerprint: str = ""
-
-
-@dataclass(frozen=True)
 class Attribution:
     """One explanation. Numbers with one entry a target are in the order of `target.classes`.
 
@@ -96,7 +83,8 @@ class Attribution:
         num_draws: Gradient evaluations, or forward passes of methods without gradients.
         seed: Seed that reproduces the draws, given as `generator`; None where there is no chance.
         settings: All other settings, in plain JSON types.
-        provenance: Clip and model.
+        provenance: Digests of the clip's audio and of the model's weights, as `clip_sha256` and
+            `model_fingerprint`, where the caller gave them.
         versions: Versions of the software.
         unresolved: Units of the first view whose interval is too wide; None without tolerance.
         draws_needed: How many draws would resolve them, if the error fell as that of independent draws; None
@@ -115,7 +103,7 @@ class Attribution:
     num_draws: int
     seed: int | None
     settings: Mapping[str, Any]
-    provenance: Provenance = field(default_factory=Provenance)
+    provenance: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=lambda: dict(VERSIONS))
     unresolved: Bool[Tensor, "targets *units"] | None = None
     draws_needed: int | None = None
@@ -157,26 +145,6 @@ class Attribution:
         values = self.views[view].values
         return values.reshape(len(values), -1).sum(1)
 
-    def warned(self) -> Attribution:
-        """The record, after warnings to the caller of the method that it has found nothing, or too little.
-
-        Warns:
-            UserWarning: If the input does not influence a target, or the tolerance was not reached.
-        """
-        moved = [view.values.reshape(len(view.values), -1).any(1) for view in self.views.values()]
-        any_moved = torch.stack(moved).any(0).tolist()
-        still = [index for index, any_ in zip(self.target.classes, any_moved, strict=True) if not any_]
-        if still:
-            warnings.warn(
-                f"the input does not influence the {self.target.kind} of classes={still}: every attribution "
-                "is 0",
-                stacklevel=4,
-            )
-        if not self.resolved:
-            tolerance = self.settings["stopping"]["tolerance"]
-            warnings.warn(f"tolerance={tolerance}: {self.unresolved_in_words()}", stacklevel=4)
-        return self
-
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, all of it or nothing; the same record gives the same bytes.
 
@@ -203,7 +171,6 @@ class Attribution:
             **{name: getattr(self, name) for name in _plain_fields()},
             "target": self.target.as_dict(),
             "degrees_of_freedom": [(name, None if isinf(df) else df) for name, df in freedom.items()],
-            "provenance": vars(self.provenance),
         }
         tensors = {f"{name}/values": view.values for name, view in self.views.items()}
         tensors |= {
@@ -231,13 +198,12 @@ class Attribution:
             **{name: from_json(header[name]) for name in _plain_fields()},
             views=views,
             target=Target.from_dict(header["target"]),
-            provenance=Provenance(**header["provenance"]),
             unresolved=tensors.get("unresolved"),
         )
 
 
 def _plain_fields() -> list[str]:
-    apart = {"views", "target", "provenance", "unresolved"}
+    apart = {"views", "target", "unresolved"}
     return [one.name for one in fields(Attribution) if one.name not in apart]
 
 
@@ -263,15 +229,7 @@ def read_record(path: Path, key: str, from_parts: Callable[[dict[str, Any], dict
             header = json.loads((file.metadata() or {})[key])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         return from_parts(header, tensors)
-    except (
-        OSError,
-        SafetensorError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        WavshapError,
-    ) as error:
+    except UNREADABLE as error:
         reason = str(error).strip() or type(error).__name__
         raise AttributionError(
             f"path={path} is not a record of an {key} ({reason}); give a file that save() wrote"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,99 +9,68 @@ from torch import Tensor
 from wavshap_lightning.attribution.estimation.designs import Design, Placement
 from wavshap_lightning.attribution.estimation.estimate import FIRST_DRAWS, Stopping, estimate
 from wavshap_lightning.attribution.estimation.moments import PairMoments, WeightedSum
-from wavshap_lightning.attribution.estimation.problem import Problem, Progress, Score, open_problem
+from wavshap_lightning.attribution.estimation.problem import Problem
 from wavshap_lightning.attribution.estimation.sampling import Points, seeded
 from wavshap_lightning.attribution.record import Attribution
-from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.attribution.views.frames import View
 from wavshap_lightning.errors import AttributionError
 
 
-def saliency(
-    score: Score, input: Tensor, target: Target, *, views: Sequence[View] | None = None
-) -> Attribution:
+def saliency(problem: Problem) -> Attribution:
     """The gradient at the input, with its sign.
 
     Source: Simonyan, Vedaldi and Zisserman (2014), who take absolute values; we keep the sign.
 
     Args:
-        score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone.
-        input: What is explained, without a batch axis.
-        target: Scalars of the logits that are explained.
-        views: Resolutions of attributions; the elements of the input if None.
-
-    Raises:
-        AttributionError: If input, score, target and views do not fit together.
+        problem: What is explained.
     """
-    with open_problem(score, input, target, views=views) as problem:
-        design = _around_input(problem, torch.ones_like(problem.input))
-        return estimate(problem, design, Stopping(num_draws=1), method="saliency")
+    design = _around_input(problem, torch.ones_like(problem.input))
+    return estimate(problem, design, Stopping(num_draws=1), method="saliency")
 
 
-def input_x_gradient(
-    score: Score, input: Tensor, target: Target, *, views: Sequence[View] | None = None
-) -> Attribution:
+def input_x_gradient(problem: Problem) -> Attribution:
     """The gradient at the input times the input: exact for a linear score without an offset.
 
     Source: Shrikumar et al. (2016).
 
     Args:
-        score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone.
-        input: What is explained, without a batch axis.
-        target: Scalars of the logits that are explained.
-        views: Resolutions of attributions; the elements of the input if None.
-
-    Raises:
-        AttributionError: If input, score, target and views do not fit together.
+        problem: What is explained.
     """
-    with open_problem(score, input, target, views=views) as problem:
-        design = _around_input(problem, problem.input)
-        return estimate(problem, design, Stopping(num_draws=1), method="input_x_gradient")
+    design = _around_input(problem, problem.input)
+    return estimate(problem, design, Stopping(num_draws=1), method="input_x_gradient")
 
 
 def smooth_grad(
-    score: Score,
-    input: Tensor,
-    target: Target,
+    problem: Problem,
     *,
     generator: torch.Generator | int,
     relative_noise: float = 0.15,
     stopping: Stopping | None = None,
-    views: Sequence[View] | None = None,
-    chunk_size: int | None = None,
-    progress: Progress | None = None,
 ) -> Attribution:
     """The mean gradient in a cloud of Gaussian noise around the input.
 
     Source: Smilkov et al. (2017), whose noise is likewise relative to the input's range.
 
     Args:
-        score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone.
-        input: What is explained, without a batch axis.
-        target: Scalars of the logits that are explained.
+        problem: What is explained.
         generator: A generator, from which a seed is drawn, or that seed.
         relative_noise: Standard deviation of the noise, as a share of the input's range.
         stopping: When to stop; after 64 draws if None.
-        views: Resolutions of attributions and errors; the elements of the input if None.
-        chunk_size: Draws that go through the model at once; found from input and memory if None.
-        progress: Called after every chunk with the draws done and planned.
 
     Raises:
-        AttributionError: If the noise is not positive, or arguments do not fit together.
+        AttributionError: If the noise is not positive.
     """
     if not relative_noise > 0:
         raise AttributionError(f"relative_noise={relative_noise} must be greater than 0; saliency has none")
     seed, own = seeded(generator)
-    with open_problem(score, input, target, views=views, chunk_size=chunk_size, progress=progress) as problem:
-        noise_std = float(problem.input.max() - problem.input.min()) * relative_noise
-        return estimate(
-            problem,
-            _around_input(problem, torch.ones_like(problem.input), noise_std, own),
-            stopping or Stopping(num_draws=FIRST_DRAWS),
-            method="smooth_grad",
-            seed=seed,
-            settings={"relative_noise": relative_noise},
-        )
+    noise_std = float(problem.input.max() - problem.input.min()) * relative_noise
+    return estimate(
+        problem,
+        _around_input(problem, torch.ones_like(problem.input), noise_std, own),
+        stopping or Stopping(num_draws=FIRST_DRAWS),
+        method="smooth_grad",
+        seed=seed,
+        settings={"relative_noise": relative_noise},
+    )
 
 
 def _around_input(
@@ -130,6 +97,4 @@ def _around_input(
         directions = direction.expand(len(points), *direction.shape)
         return Placement(positions, directions, direction_after.expand_as(positions))
 
-    where = "at the input" if generator is None else "near the input"
-    moments = WeightedSum if generator is None else PairMoments
-    return Design(extend, place, lambda _: moments(), name_draw=lambda *_: where)
+    return Design(extend, place, lambda _: WeightedSum() if generator is None else PairMoments())

@@ -127,7 +127,7 @@ def plain_comparisons(comparisons: Sequence[Comparison], names: Sequence[str] = 
 def _plain_model(name: str, explanation: Explanation, target: str) -> dict[str, Any]:
     plain = explanation.to_dict(target=target)
     kept = ("prediction", "probabilities", "score", "settings", "stages")
-    fingerprint = next(iter(explanation.attributions.values())).provenance.model_fingerprint
+    fingerprint = next(iter(explanation.attributions.values())).provenance["model_fingerprint"]
     return {"model": name, "fingerprint": fingerprint, **{key: plain[key] for key in kept}}
 
 

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines, declared_only
 from wavshap_lightning.attribution.estimation.estimate import Stopping
-from wavshap_lightning.attribution.estimation.problem import Progress, Score
+from wavshap_lightning.attribution.estimation.problem import Progress, Score, open_problem
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.no_trace import leave_no_trace
-from wavshap_lightning.attribution.record import Attribution, Provenance, tensor_sha256
+from wavshap_lightning.attribution.record import Attribution, tensor_sha256
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
 from wavshap_lightning.attribution.shapley.game import Players, equal_spans, members
 from wavshap_lightning.attribution.shapley.perturbation import lime, occlusion
@@ -108,7 +108,10 @@ class OpenClip:
         """
         found: dict[str, Attribution] = {}
         order = [stage for stage in STAGE_ORDER if stage in self.settings.stages]
-        provenance = Provenance(self.recording.sha256, fingerprint(self.classifier))
+        provenance = {
+            "clip_sha256": self.recording.sha256,
+            "model_fingerprint": fingerprint(self.classifier),
+        }
         with progress_bars() as bar:
             for stage, max_seconds in time_shares(order, self.settings.max_seconds):
                 attribution = self.attribute(stage, target, max_seconds=max_seconds, progress=bar(stage))
@@ -146,32 +149,34 @@ class OpenClip:
         open_ended = settings.tolerance is not None or max_seconds is not None
         max_draws = settings.num_draws or (None if open_ended else DEFAULT_DRAWS)
         stopping = Stopping(max_draws, settings.tolerance, max_seconds)
-        shared: dict[str, Any] = {"chunk_size": settings.chunk_size, "progress": progress}
-        drawn: dict[str, Any] = {"generator": settings.seed, "stopping": stopping, "views": views, **shared}
-        match settings.method:
-            case "gradient_shap":
-                found = gradient_shap(score, clip, baselines, target, **drawn)
-            case "smooth_grad":
-                found = smooth_grad(score, clip, target, **drawn)
-            case "saliency":
-                found = saliency(score, clip, target, views=views)
-            case "input_x_gradient":
-                found = input_x_gradient(score, clip, target, views=views)
-            case "integrated_gradients":
-                num_nodes = max(1, stopping.max_draws // len(declared_only(baselines)))
-                decibels = settings.decibels and stage == "waveform"
-                shared |= {"num_nodes": num_nodes, "decibels": decibels, "views": views}
-                found = integrated_gradients(score, clip, baselines, target, **shared)
-            case "occlusion":
-                found = occlusion(score, clip, baselines, self.spans(), target, **shared)
-            case "shapley":
-                found = shapley(score, clip, baselines, self.spans(), target, **shared)
-            case "kernel_shap" | "lime":
-                evaluations = (settings.num_draws or DEFAULT_EVALUATIONS) // len(declared_only(baselines))
-                # Coalitions come with their complements, so their number is even.
-                shared |= {"generator": settings.seed, "num_coalitions": evaluations // 2 * 2}
-                fitted = kernel_shap if settings.method == "kernel_shap" else lime
-                found = fitted(score, clip, baselines, self.spans(), target, **shared)
+        with open_problem(
+            score, clip, target, views=views, chunk_size=settings.chunk_size, progress=progress
+        ) as problem:
+            match settings.method:
+                case "gradient_shap":
+                    found = gradient_shap(problem, baselines, generator=settings.seed, stopping=stopping)
+                case "smooth_grad":
+                    found = smooth_grad(problem, generator=settings.seed, stopping=stopping)
+                case "saliency":
+                    found = saliency(problem)
+                case "input_x_gradient":
+                    found = input_x_gradient(problem)
+                case "integrated_gradients":
+                    num_nodes = max(1, stopping.max_draws // len(declared_only(baselines)))
+                    decibels = settings.decibels and stage == "waveform"
+                    found = integrated_gradients(problem, baselines, num_nodes=num_nodes, decibels=decibels)
+                case "occlusion":
+                    found = occlusion(problem, baselines, self.spans())
+                case "shapley":
+                    found = shapley(problem, baselines, self.spans())
+                case "kernel_shap" | "lime":
+                    fitted = kernel_shap if settings.method == "kernel_shap" else lime
+                    # Coalitions come with their complements, so their number is even.
+                    evaluations = settings.num_draws or DEFAULT_EVALUATIONS
+                    pairs = evaluations // len(declared_only(baselines)) // 2
+                    found = fitted(
+                        problem, baselines, self.spans(), generator=settings.seed, num_coalitions=2 * pairs
+                    )
         return found
 
     def spans(self) -> Players:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.estimation.estimate import Stopping
+from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.saliency import smooth_grad
@@ -22,14 +23,17 @@ def test_intervals_cover_what_they_promise(num_draws, kind, network, frames, by_
     baselines = request.getfixturevalue(kind)
     exact_for = baselines if kind == "declared" else baselines.declare(4000, torch.Generator().manual_seed(6))
     nodes = 64 if kind == "declared" else 6
-    exact = integrated_gradients(network, frames, exact_for, TARGET, num_nodes=nodes, **by_frame).views
+    exact = attribute(
+        integrated_gradients, network, frames, TARGET, exact_for, num_nodes=nodes, **by_frame
+    ).views
     covered = {"frames": [], "elements": []}
     for seed in range(40):
-        found = gradient_shap(
+        found = attribute(
+            gradient_shap,
             network,
             frames,
-            baselines,
             TARGET,
+            baselines,
             generator=seed,
             stopping=Stopping(num_draws=num_draws),
             **by_frame,
@@ -47,11 +51,12 @@ def test_intervals_of_a_linear_score_cover(linear, linear_weights, frames, distr
     exact = ((frames - many) * linear_weights[..., 0]).sum(1)
     shares = []
     for seed in range(60):
-        view = gradient_shap(
+        view = attribute(
+            gradient_shap,
             linear,
             frames,
-            distribution,
             Target("logit", (0,)),
+            distribution,
             generator=seed,
             stopping=Stopping(num_draws=32),
             views=(FRAMES,),
@@ -61,19 +66,14 @@ def test_intervals_of_a_linear_score_cover(linear, linear_weights, frames, distr
 
 
 def test_intervals_of_smooth_grad_cover(network, frames):
-    many = smooth_grad(
-        network,
-        frames,
-        TARGET,
-        generator=999,
-        stopping=Stopping(num_draws=6000),
-        chunk_size=500,
+    many = attribute(
+        smooth_grad, network, frames, TARGET, generator=999, stopping=Stopping(num_draws=6000), chunk_size=500
     )
     shares = []
     for seed in range(40):
-        view = smooth_grad(network, frames, TARGET, generator=seed, stopping=Stopping(num_draws=32)).views[
-            "elements"
-        ]
+        view = attribute(
+            smooth_grad, network, frames, TARGET, generator=seed, stopping=Stopping(num_draws=32)
+        ).views["elements"]
         shares.append(
             ((view.values - many.views["elements"].values).abs() <= view.half_width()).double().mean()
         )

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import BaselineSet
-from wavshap_lightning.attribution.estimation.designs import declared_spread, fresh_strata
 from wavshap_lightning.attribution.estimation.estimate import Stopping, estimate
-from wavshap_lightning.attribution.estimation.problem import open_problem
-from wavshap_lightning.attribution.gradient_shap import gradient_shap
+from wavshap_lightning.attribution.estimation.problem import attribute, open_problem
+from wavshap_lightning.attribution.gradient_shap import declared_spread, fresh_strata, gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.record import ViewEstimate
 from wavshap_lightning.attribution.targets import Target, every_class
@@ -33,11 +32,12 @@ def run(
     network, frames, baselines, *, generator=0, target=TARGET, chunk_size=64, views=(FRAMES,), **stopping
 ):
     rule = Stopping(**(stopping or {"num_draws": 64}))
-    return gradient_shap(
+    return attribute(
+        gradient_shap,
         network,
         frames,
-        baselines,
         target,
+        baselines,
         generator=generator,
         stopping=rule,
         views=views,
@@ -99,7 +99,11 @@ def test_a_view_of_a_part_is_corrected_by_its_part(network, frames, baselines):
 
 
 def test_the_correction_lowers_the_error(network, frames, declared):
-    exact = integrated_gradients(network, frames, declared, TARGET, num_nodes=100).views["elements"].values
+    exact = (
+        attribute(integrated_gradients, network, frames, TARGET, declared, num_nodes=100)
+        .views["elements"]
+        .values
+    )
     corrected = uncorrected = 0.0
     for seed in range(30):
         found = run(network, frames, declared, generator=seed, num_draws=16).views["frames"].values
@@ -283,11 +287,12 @@ def test_a_stopping_rule_that_stops_nothing_is_refused(settings):
 @pytest.mark.filterwarnings("ignore:.*units are not resolved")
 def test_progress_is_told(network, frames, declared):
     told = []
-    gradient_shap(
+    attribute(
+        gradient_shap,
         network,
         frames,
-        declared,
         TARGET,
+        declared,
         generator=0,
         stopping=Stopping(tolerance=1e-9, num_draws=128),
         chunk_size=32,
@@ -303,13 +308,15 @@ def two_logits(inputs):
 
 def explain_quadratic(baselines, **settings):
     target = Target("logit", (1,))
-    return gradient_shap(two_logits, torch.arange(1.0, 5.0), baselines, target, generator=0, **settings)
+    return attribute(
+        gradient_shap, two_logits, torch.arange(1.0, 5.0), target, baselines, generator=0, **settings
+    )
 
 
 @pytest.mark.parametrize("num_draws", [0, -5])
 def test_draws_below_one(num_draws):
     with pytest.raises(
-        AttributionError, match=f"num_draws={num_draws} must be a whole number greater than 0"
+        AttributionError, match=f"num_draws={num_draws} must be greater than 0, and draws a whole number"
     ):
         Stopping(num_draws=num_draws)
 
@@ -351,7 +358,7 @@ def test_the_half_width_is_students():
 
 
 def test_methods_without_chance_have_no_interval(network, frames, declared):
-    found = integrated_gradients(network, frames, declared, TARGET)
+    found = attribute(integrated_gradients, network, frames, TARGET, declared)
     assert found.views["elements"].stderr is None
     with pytest.raises(AttributionError, match="no chance in it"):
         found.views["elements"].half_width()

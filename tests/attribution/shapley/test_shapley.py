@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from itertools import permutations
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import stats
 from sklearn.linear_model import Ridge
 
 from wavshap_lightning.attribution.baselines import BaselineSet
+from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.shapley.game import Players, equal_spans, members
 from wavshap_lightning.attribution.shapley.perturbation import closeness, fit_ridge, lime, occlusion
@@ -21,11 +23,12 @@ from wavshap_lightning.errors import AttributionError
 
 TARGET = Target("log_odds", (0, 2))
 FOUR = equal_spans(12, 4)
+FITTED = {"generator": 0, "num_coalitions": 64}
 METHODS = {
-    "occlusion": occlusion,
-    "shapley": shapley,
-    "kernel_shap": lambda *asked, **more: kernel_shap(*asked, generator=0, num_coalitions=64, **more),
-    "lime": lambda *asked, **more: lime(*asked, generator=0, num_coalitions=64, **more),
+    "occlusion": partial(attribute, occlusion),
+    "shapley": partial(attribute, shapley),
+    "kernel_shap": partial(attribute, kernel_shap, **FITTED),
+    "lime": partial(attribute, lime, **FITTED),
 }
 
 
@@ -49,7 +52,7 @@ def test_shapley_values_are_the_mean_over_all_orders_of_arrival(network, frames,
                 network, frames, declared, FOUR, before
             )
             expected[:, player] += gain / len(orders)
-    found = shapley(network, frames, declared, FOUR, TARGET)
+    found = attribute(shapley, network, frames, TARGET, declared, FOUR)
     torch.testing.assert_close(spans_of(found), expected, rtol=1e-4, atol=1e-6)
     assert found.num_draws == 16 * 16
     assert (found.seed, found.views["spans"].stderr) == (None, None)
@@ -58,7 +61,7 @@ def test_shapley_values_are_the_mean_over_all_orders_of_arrival(network, frames,
 def test_occlusion_is_what_is_lost_without_each(network, frames, declared):
     whole = value(network, frames, declared, FOUR, {0, 1, 2, 3})
     lost = [whole - value(network, frames, declared, FOUR, {0, 1, 2, 3} - {one}) for one in range(4)]
-    found = occlusion(network, frames, declared, FOUR, TARGET)
+    found = attribute(occlusion, network, frames, TARGET, declared, FOUR)
     torch.testing.assert_close(spans_of(found), torch.stack(lost, 1), rtol=1e-4, atol=1e-6)
     assert found.gap is None
 
@@ -70,13 +73,13 @@ def test_captum_agrees(name, theirs, network, frames, set_of, global_seed):
     mask = FOUR.owner[None, :, None].repeat(1, 1, 3)
     method = getattr(attr, theirs)(lambda inputs: TARGET(network(inputs))[:, 0].contiguous())
     expected = method.attribute(frames[None].clone(), baseline.values, feature_mask=mask)[0, ::3, 0]
-    found = spans_of(METHODS[name](network, frames, baseline, FOUR, TARGET))[0]
+    found = spans_of(METHODS[name](network, frames, TARGET, baseline, FOUR))[0]
     torch.testing.assert_close(found.float(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_kernel_shap_over_all_coalitions_is_exact(network, frames, declared):
-    exact = shapley(network, frames, declared, FOUR, TARGET)
-    found = kernel_shap(network, frames, declared, FOUR, TARGET, generator=0, num_coalitions=14)
+    exact = attribute(shapley, network, frames, TARGET, declared, FOUR)
+    found = attribute(kernel_shap, network, frames, TARGET, declared, FOUR, generator=0, num_coalitions=14)
     torch.testing.assert_close(spans_of(found), spans_of(exact), rtol=1e-6, atol=1e-8)
     assert found.views["spans"].stderr is None
     assert found.seed is None
@@ -84,8 +87,8 @@ def test_kernel_shap_over_all_coalitions_is_exact(network, frames, declared):
 
 def test_kernel_shap_of_an_additive_score_is_exact_with_any_coalitions(linear, frames, declared):
     players, target = equal_spans(12, 12), Target("logit", (1,))
-    exact = shapley(linear, frames, declared, players, target)
-    found = kernel_shap(linear, frames, declared, players, target, generator=0, num_coalitions=64)
+    exact = attribute(shapley, linear, frames, target, declared, players)
+    found = attribute(kernel_shap, linear, frames, target, declared, players, generator=0, num_coalitions=64)
     torch.testing.assert_close(spans_of(found), spans_of(exact), rtol=1e-4, atol=1e-5)
     assert float(found.views["spans"].stderr.max()) < 1e-5
 
@@ -94,10 +97,12 @@ def test_kernel_shap_says_how_far_off_it_is(network, frames, declared):
     """About 95 of 100 intervals cover the exact value; the estimates are not far off on average."""
     few = BaselineSet(declared.values[:2])
     players = equal_spans(12, 6)
-    exact = spans_of(shapley(network, frames, few, players, TARGET))
+    exact = spans_of(attribute(shapley, network, frames, TARGET, few, players))
     inside = []
     for seed in range(40):
-        found = kernel_shap(network, frames, few, players, TARGET, generator=seed, num_coalitions=60)
+        found = attribute(
+            kernel_shap, network, frames, TARGET, few, players, generator=seed, num_coalitions=60
+        )
         view = found.views["spans"]
         inside.append((view.values - exact).abs() <= view.half_width())
         assert found.gap == pytest.approx((0.0, 0.0), abs=1e-9)
@@ -117,7 +122,7 @@ def test_kernel_shap_meets_the_library(network, frames, set_of):
 
     explainer = library.KernelExplainer(ask, np.zeros((1, 6)))
     expected = explainer.shap_values(np.ones((1, 6)), nsamples=62, l1_reg=False, silent=True)[0]
-    found = kernel_shap(network, frames, baseline, players, TARGET, generator=0, num_coalitions=62)
+    found = attribute(kernel_shap, network, frames, TARGET, baseline, players, generator=0, num_coalitions=62)
     np.testing.assert_allclose(spans_of(found)[0], expected, rtol=1e-4, atol=1e-6)
 
 
@@ -154,7 +159,7 @@ def test_lime_meets_the_library(generator):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_an_additive_score_is_told_apart_by_all(name, linear, linear_weights, frames, declared):
-    found = METHODS[name](linear, frames, declared, FOUR, Target("logit", (3,)))
+    found = METHODS[name](linear, frames, Target("logit", (3,)), declared, FOUR)
     terms = ((frames - declared.values.mean(0)) * linear_weights[..., 3]).sum(1)
     expected = torch.stack([terms[FOUR.owner == player].sum() for player in range(4)]).double()
     got = spans_of(found)[0]
@@ -167,7 +172,7 @@ def test_an_additive_score_is_told_apart_by_all(name, linear, linear_weights, fr
 @pytest.mark.parametrize("name", METHODS)
 def test_what_changes_nothing_gets_nothing_and_spans_share_their_value(name, network, frames, declared):
     same = BaselineSet(torch.cat([frames[:3].expand(16, 3, 3), declared.values[:, 3:]], 1))
-    found = METHODS[name](network, frames, same, FOUR, every_class(4))
+    found = METHODS[name](network, frames, every_class(4), same, FOUR)
     spans, places = found.views["spans"].values, found.views["frames"].values
     tolerance = 0.5 * float(spans.abs().max()) if name == "lime" else 1e-4
     assert float(spans[:, 0].abs().max()) < tolerance
@@ -177,7 +182,7 @@ def test_what_changes_nothing_gets_nothing_and_spans_share_their_value(name, net
 
 @pytest.mark.parametrize("name", ["shapley", "kernel_shap"])
 def test_the_values_are_complete(name, network, frames, declared):
-    found = METHODS[name](network, frames, declared, equal_spans(12, 7), TARGET)
+    found = METHODS[name](network, frames, TARGET, declared, equal_spans(12, 7))
     expected = torch.tensor(found.score) - torch.tensor(found.mean_baseline_score)
     torch.testing.assert_close(spans_of(found).sum(1).float(), expected)
     assert max(found.relative_gap) < 1e-6
@@ -190,7 +195,7 @@ def test_the_same_seed_gives_the_same_bytes_and_a_record_that_is_read_again(
     paths = [tmp_path / f"{run}.safetensors" for run in range(2)]
     chance = torch.get_rng_state()
     for path in paths:
-        METHODS[name](network, frames, declared, FOUR, TARGET).save(path)
+        METHODS[name](network, frames, TARGET, declared, FOUR).save(path)
     assert torch.equal(torch.get_rng_state(), chance)
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert Attribution.load(paths[0]).method == name
@@ -198,17 +203,21 @@ def test_the_same_seed_gives_the_same_bytes_and_a_record_that_is_read_again(
 
 def test_chunks_change_nothing_and_progress_is_told(network, frames, declared):
     told = []
-    small = shapley(
+    small = attribute(
+        shapley,
         network,
         frames,
+        TARGET,
         declared,
         FOUR,
-        TARGET,
         chunk_size=3,
         progress=lambda done, planned: told.append((done, planned)),
     )
     torch.testing.assert_close(
-        spans_of(small), spans_of(shapley(network, frames, declared, FOUR, TARGET)), rtol=1e-4, atol=1e-6
+        spans_of(small),
+        spans_of(attribute(shapley, network, frames, TARGET, declared, FOUR)),
+        rtol=1e-4,
+        atol=1e-6,
     )
     assert told[-1] == (256, 256)
 
@@ -216,9 +225,9 @@ def test_chunks_change_nothing_and_progress_is_told(network, frames, declared):
 def test_players_may_be_segments_and_own_nothing(network, frames, declared):
     table = torch.zeros(3, 12)
     table[0, :5], table[2, 5:] = 1, 1
-    found = shapley(network, frames, declared, members(table, name="words"), TARGET)
+    found = attribute(shapley, network, frames, TARGET, declared, members(table, name="words"))
     assert found.views["words"].values[:, 1].abs().max() < 1e-6
-    two = shapley(network, frames, declared, Players((torch.arange(12) >= 5).long(), 2), TARGET)
+    two = attribute(shapley, network, frames, TARGET, declared, Players((torch.arange(12) >= 5).long(), 2))
     torch.testing.assert_close(found.views["words"].values[:, ::2], spans_of(two), rtol=1e-4, atol=1e-6)
 
 
@@ -235,14 +244,16 @@ def test_what_does_not_fit_is_refused(change, message, network, frames, declared
     players = Players(torch.zeros(12).long(), 13) if "which" in change else change.get("players", FOUR)
     kinds = {"distribution": distribution, "short": BaselineSet(declared.values[:, :11])}
     with pytest.raises(AttributionError, match=message):
-        shapley(network, frames, kinds.get(change.get("baselines"), declared), players, TARGET)
+        attribute(shapley, network, frames, TARGET, kinds.get(change.get("baselines"), declared), players)
 
 
 @pytest.mark.parametrize("method", [kernel_shap, lime])
 @pytest.mark.parametrize("count", [30, 65])
 def test_too_few_coalitions_are_refused(method, count, network, frames, declared):
     with pytest.raises(AttributionError, match=f"num_coalitions={count} must be even and at least 32"):
-        method(network, frames, declared, equal_spans(12, 7), TARGET, generator=0, num_coalitions=count)
+        attribute(
+            method, network, frames, TARGET, declared, equal_spans(12, 7), generator=0, num_coalitions=count
+        )
 
 
 def test_players_that_share_a_place_or_are_none_are_refused():

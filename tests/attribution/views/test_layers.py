@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution
+from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.saliency import saliency
@@ -40,7 +41,7 @@ def baselines(request):
 
 def explain(network, layers, baselines, target, views, **settings):
     score = layer_mix(WEIGHTS, network)
-    return gradient_shap(score, layers, baselines, target, generator=0, views=views, **settings)
+    return attribute(gradient_shap, score, layers, target, baselines, generator=0, views=views, **settings)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7, 64])
@@ -59,7 +60,9 @@ def test_one_layer_in_full_is_that_layer_of_the_elements(network, layers):
     declared = DISTRIBUTION.declare(6, torch.Generator())
     score = layer_mix(WEIGHTS, network)
     views = (VIEWS[2], elements())
-    found = integrated_gradients(score, layers, declared, every_class(4), num_nodes=4, views=views).views
+    found = attribute(
+        integrated_gradients, score, layers, every_class(4), declared, num_nodes=4, views=views
+    ).views
     torch.testing.assert_close(found["layer_3"].values, found["elements"].values[:, 3], rtol=1e-5, atol=1e-8)
 
 
@@ -84,7 +87,7 @@ def test_a_layer_without_weight_is_given_nothing(network, layers, baselines):
     weights = WEIGHTS * torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0])
     score = layer_mix(weights, network)
     views = (layer_neuron(weights),)
-    found = gradient_shap(score, layers, baselines, every_class(4), generator=0, views=views)
+    found = attribute(gradient_shap, score, layers, every_class(4), baselines, generator=0, views=views)
     assert not found.views["layer_neuron"].values[:, 1].any()
 
 
@@ -101,11 +104,15 @@ def test_a_stack_without_its_mix(network, layers):
     with pytest.raises(
         AttributionError, match=r"view='layer_frame': .*explain the stack with score=layer_mix"
     ):
-        saliency(whole, layers, Target("logit", (0,)), views=VIEWS[:1])
+        attribute(saliency, whole, layers, Target("logit", (0,)), views=VIEWS[:1])
 
 
 def test_another_number_of_weights(network, layers):
     with pytest.raises(AttributionError, match=r"view='layer_frame': the input has shape \(5, 12, 3\)"):
-        saliency(
-            layer_mix(WEIGHTS, network), layers, Target("logit", (0,)), views=(layer_frame(WEIGHTS[:4]),)
+        attribute(
+            saliency,
+            layer_mix(WEIGHTS, network),
+            layers,
+            Target("logit", (0,)),
+            views=(layer_frame(WEIGHTS[:4]),),
         )

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution
+from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.attribution.views.frames import elements
@@ -125,11 +126,12 @@ def test_a_tone_that_is_listened_for_lies_in_its_band(frequency):
 
     edges = (0, 32, 96, 257)  # 0-1, 1-3 and 3-8 kHz
     views = (band_frame(4000, band_edges=edges), elements())
-    found = gradient_shap(
+    found = attribute(
+        gradient_shap,
         _tone_score(frequency),
         clip,
-        BaselineDistribution(stream).declare(8, torch.Generator().manual_seed(0)),
         Target("logit", (0,)),
+        BaselineDistribution(stream).declare(8, torch.Generator().manual_seed(0)),
         generator=0,
         views=views,
     )
@@ -147,11 +149,12 @@ def test_all_views_share_one_total(generator):
         while True:
             yield torch.randn(300, generator=own)
 
-    found = gradient_shap(
+    found = attribute(
+        gradient_shap,
         lambda waveforms: torch.tanh(waveforms @ weights / 10),
         clip,
-        BaselineDistribution(stream),
         every_class(3),
+        BaselineDistribution(stream),
         generator=0,
         views=(band_frame(300, range(34), window=64, hop=16), elements()),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,6 +15,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from wavshap_lightning.attribution.baselines import Baselines
 from wavshap_lightning.attribution.estimation.chunks import Chunks, in_parts
 from wavshap_lightning.attribution.estimation.designs import Design, Placement
 from wavshap_lightning.attribution.estimation.moments import broadcast
@@ -56,9 +58,8 @@ class Stopping:
         if not given:
             raise AttributionError("stopping: give num_draws, tolerance or max_seconds")
         for name, value in given.items():
-            kind, what = (Integral, "whole number") if name == "num_draws" else (Real, "number")
-            if not (isinstance(value, kind) and float(value) > 0):
-                raise AttributionError(f"{name}={value!r} must be a {what} greater than 0")
+            if not (isinstance(value, Integral if name == "num_draws" else Real) and float(value) > 0):
+                raise AttributionError(f"{name}={value!r} must be greater than 0, and draws a whole number")
         if self.num_draws is not None:
             object.__setattr__(self, "num_draws", int(self.num_draws))  # NumPy's numbers are no JSON
 
@@ -130,24 +131,70 @@ def estimate(
         if late() or reached or 2 * run.num_draws > stopping.max_draws:
             break
         wanted = run.num_draws
-    baselines, scores = design.baselines, run.baseline_scores
-    name = None if baselines is None else baselines.name
-    return Attribution(
+    return build_record(
+        problem,
+        design.baselines,
+        run.baseline_scores,
+        stopping,
         method=method,
-        estimand="the gradient at or around the input" if baselines is None else baselines.estimand,
         views=found,
+        gap=gap,
+        num_draws=run.num_draws,
+        seed=seed,
+        settings=settings,
+        unresolved=unresolved,
+        draws_needed=needed,
+    )
+
+
+def build_record(
+    problem: Problem,
+    baselines: Baselines | None,
+    baseline_scores: Float64[Tensor, "baselines targets"] | None,
+    stopping: Stopping,
+    *,
+    views: Mapping[str, ViewEstimate],
+    gap: Float64[Tensor, " targets"] | None,
+    settings: Mapping[str, Any] | None,
+    **fields: Any,  # noqa: ANN401 - those of the record, as they are
+) -> Attribution:
+    """The record of a method, after warnings to the method's caller that it has found nothing, or too little.
+
+    Args:
+        problem: What is explained.
+        baselines: Baselines of the method; None for one without.
+        baseline_scores: Their scores.
+        stopping: When it was to stop.
+        views: Attributions by view.
+        gap: Completeness gap before the correction; None where completeness is not claimed.
+        settings: What is particular to the method, in plain JSON types.
+        fields: All other fields of the record that do not follow from the problem.
+
+    Warns:
+        UserWarning: If the input does not influence a target, or the tolerance was not reached.
+    """
+    scores, name = baseline_scores, None if baselines is None else baselines.name
+    found = Attribution(
+        estimand="the gradient at or around the input" if baselines is None else baselines.estimand,
+        views=views,
         target=problem.target,
         prediction=problem.prediction,
         score=tuple(problem.target_scores.tolist()),
         mean_baseline_score=None if scores is None else tuple(scores.mean(0).tolist()),
         baseline_score_std=None if scores is None else tuple(scores.std(0, unbiased=False).tolist()),
         gap=None if gap is None else tuple(gap.tolist()),
-        num_draws=run.num_draws,
-        seed=seed,
-        settings={"stopping": asdict(stopping), "baselines": name, "views": [*found], **(settings or {})},
-        unresolved=unresolved,
-        draws_needed=needed,
-    ).warned()
+        settings={"stopping": asdict(stopping), "baselines": name, "views": [*views], **(settings or {})},
+        **fields,
+    )
+    rows = [view.values.reshape(problem.target.num_targets, -1) for view in views.values()]
+    moved = torch.cat(rows, 1).any(1).tolist()
+    still = [index for index, any_ in zip(problem.target.classes, moved, strict=True) if not any_]
+    if still:
+        words = f"the input does not influence the {problem.target.kind} of classes={still}"
+        warnings.warn(f"{words}: every attribution is 0", stacklevel=4)
+    if not found.resolved:
+        warnings.warn(f"tolerance={stopping.tolerance}: {found.unresolved_in_words()}", stacklevel=4)
+    return found
 
 
 class _Run:
@@ -176,7 +223,8 @@ class _Run:
                 placed = self._design.place(points)  # once: a stream of baselines does not go back
                 for part in chunks.parts(len(points)):
                     with chunks:
-                        units, fresh = self._evaluate(points[part], placed[part])
+                        own = Placement._make(None if held is None else held[part] for held in placed)
+                        units, fresh = self._evaluate(points[part], own)
                     if not chunks.failed:
                         self._add(units, points[part].weights, fresh)
                         del units, fresh  # their memory is for the next chunk
@@ -192,14 +240,13 @@ class _Run:
             index = first_not_finite(values)
             if index is not None:
                 raise AttributionError(
-                    f"draw={self.num_draws + index} ({self._design.name_draw(points, index)}): the {what} "
-                    "is not finite; look for an overflow, a division by zero or a square root of zero in the "
-                    "model there"
+                    f"draw={self.num_draws + index} ({self._place_of(points, index)}): the {what} is not "
+                    "finite; look for an overflow, a division by zero or a square root of zero in the model"
                 )
         with torch.no_grad():  # a view or a step may hold tensors that would be differentiated
             before, step = gradients, self._problem.step
             if not all(view.after_step for view in self._problem.views):
-                before = gradients if step is None else step.adjoint(gradients)
+                before = gradients if step is None else step.adjoint(gradients, placed.directions)
             units = []
             for view in self._problem.views:
                 terms = view.project(gradients if view.after_step else before, placed.directions)
@@ -211,10 +258,16 @@ class _Run:
                 units.append(terms.double())
             terms = gradients * placed.directions_after[:, None]
             units.append(terms.reshape(*terms.shape[:2], -1).sum(2, dtype=torch.float64))
-        fresh = placed.fresh
-        return units, None if fresh is None else self._problem.scores(
-            fresh, self.num_draws, what="baseline of draw"
-        )
+        if placed.fresh is None:
+            return units, None
+        return units, self._problem.scores(placed.fresh, self.num_draws, what="baseline of draw")
+
+    def _place_of(self, points: Points, index: int) -> str:
+        """Words for one of some draws, for a message."""
+        if self._design.baselines is None:
+            return "at or near the input"
+        own = "a baseline of its own" if points.baselines is None else f"baseline={points.baselines[index]}"
+        return f"{own}, alpha={points.alphas[index]:.4f}"
 
     def _add(self, units: list[Tensor], weights: Tensor, fresh_scores: Tensor | None) -> None:
         for moments, terms in zip(self._moments, units, strict=True):

@@ -30,6 +30,9 @@ PAIR_SHRINKAGE, SHRINKAGE = 32, 64
 # Chosen by simulation, so that intervals of evenly spread draws cover what they state
 DEGREES_OF_FREEDOM = 8.0
 SMOOTHED_NEIGHBORS = 5
+# Factor from what the last doubling of the draws took off the variance to what the next will, with its limit:
+# a net gains as much again, a lattice more, as in the end its variance falls 16 times with every doubling
+NET_REDUCTION, LATTICE_REDUCTION = (1.0, 4.0), (2.0, 16.0)
 # Two halves, and the halves of each: what one doubling gains can then be compared with the next
 MAX_BLOCKS = 4
 
@@ -108,23 +111,6 @@ class PairMoments:
 
 
 @dataclass(frozen=True)
-class VarianceReduction:
-    """How much variance the next doubling of the draws is expected to take away, from what the last one did.
-
-    Args:
-        factor: Expected reduction for each reduction seen.
-        most: Upper limit.
-    """
-
-    factor: float = 1.0
-    most: float = 4.0
-
-
-NET, LATTICE = VarianceReduction(), VarianceReduction(2.0, 16.0)
-"""A net gains as much again, a lattice more: in the end its variance falls 16 times with every doubling."""
-
-
-@dataclass(frozen=True)
 class Block:
     """Weighted sums over some draws that came one after another.
 
@@ -175,12 +161,12 @@ class BlockMoments:
     Args:
         smooth: Whether neighbors along the last axis resemble one another, so that their variances may be
             smoothed.
-        reduction: How `r` follows from the last doubling.
+        lattice: Whether the draws are a lattice of four baselines or more, for which `r` is larger.
     """
 
-    def __init__(self, *, smooth: bool = False, reduction: VarianceReduction = NET) -> None:
+    def __init__(self, *, smooth: bool = False, lattice: bool = False) -> None:
         self._smooth = smooth
-        self._reduction = reduction
+        self._reduction = LATTICE_REDUCTION if lattice else NET_REDUCTION
         self._blocks: list[Block] = []
         self._first: tuple[Tensor, Tensor] | None = None
         self._squares = self._products = self._total_squares = torch.zeros(())
@@ -223,14 +209,12 @@ class BlockMoments:
         of_totals = (self._totals_twice_weighted / squares, whole.totals / whole.weight)
         scale = squares / whole.weight**2 * count / max(count - 1, 1)
         variance = _scatter(self._squares / squares, means, means).clamp(min=0) * scale
-        covariance = _scatter(
-            self._products / squares, means, tuple(broadcast(mean, variance) for mean in of_totals)
-        )
+        spread = tuple(broadcast(mean, variance) for mean in of_totals)
+        covariance = _scatter(self._products / squares, means, spread)
         total_variance = _scatter(self._total_squares / squares, of_totals, of_totals)
         share = gap_share(covariance, total_variance, variance, count / (count + SHRINKAGE))
-        return ViewEstimate(
-            corrected(self.mean, share, gap), self._stderr(blocks, variance), DEGREES_OF_FREEDOM
-        )
+        values = corrected(self.mean, share, gap)
+        return ViewEstimate(values, self._stderr(blocks, variance), DEGREES_OF_FREEDOM)
 
     def _stderr(self, blocks: list[Block], variance: Tensor) -> Float64[Tensor, "targets *units"]:
         if len(blocks) == 1:
@@ -240,7 +224,8 @@ class BlockMoments:
         gain = torch.ones_like(kappa)
         if len(blocks) == MAX_BLOCKS and len({block.count for block in blocks}) == 1:
             local, seen = _refined(blocks, local)
-            gain = (self._reduction.factor * seen.clamp(min=1.0)).clamp(1.0, self._reduction.most)
+            factor, most = self._reduction
+            gain = (factor * seen.clamp(min=1.0)).clamp(1.0, most)
         local = _smoothed(local) if self._smooth else local
         return ((broadcast(kappa, variance) * variance + local) / (2 * broadcast(gain, variance))).sqrt()
 
@@ -265,9 +250,8 @@ def gap_share(covariance: Tensor, total_variance: Tensor, variance: Tensor, cert
         certainty: `k`.
     """
     by_covariance = covariance / broadcast(total_variance, covariance)
-    by_variance = (
-        variance / broadcast(unit_sum(variance), variance) * broadcast(unit_sum(by_covariance), variance)
-    )
+    own_share, summed = broadcast(unit_sum(by_covariance), variance), broadcast(unit_sum(variance), variance)
+    by_variance = variance / summed * own_share
     return (certainty * by_covariance + (1 - certainty) * by_variance).nan_to_num(0.0, 0.0, 0.0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.estimation.chunks import Chunks
 from wavshap_lightning.attribution.no_trace import leave_no_trace
+from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views.frames import View, elements
 from wavshap_lightning.errors import AttributionError
@@ -26,6 +28,10 @@ Scores = Float64[Tensor, "draws targets"]
 Progress = Callable[[int, int], None]
 """Called after every chunk with the draws done and those planned so far."""
 
+NO_GRADIENT = (
+    "the score does not follow from its input: no gradient comes back. Look for detach(), no_grad, NumPy or "
+    "rounding on the way, or a part of the model that ignores the input"
+)
 CHECK_SEED = 0
 SAME_TOLERANCE = 1e-2
 """Two evaluations of one input differ by less, relative to the logits' size, in any precision."""
@@ -40,28 +46,38 @@ class LinearFirst:
     at the cost of explaining the mix.
 
     Args:
-        apply: `A`, from `(draws, *input)` to `(draws, *path)`; linear, without an offset.
-        adjoint: `A^T`, from gradients `(draws, targets, *path)` to `(draws, targets, *input)`.
+        apply: `A`, from `(draws, *input)` to `(draws, *path)`; linear, without an offset, and differentiable.
         rest: `f`, from `(draws, *path)` to logits.
 
     >>> weights = torch.tensor([0.25, 0.75])
-    >>> mix = LinearFirst(lambda x: x @ weights, lambda g: g[..., None] * weights, torch.tanh)
+    >>> mix = LinearFirst(lambda x: x @ weights, torch.tanh)
     >>> mix.apply(torch.tensor([[[4.0, 0.0], [0.0, 4.0]]]))
     tensor([[1., 3.]])
     """
 
     apply: Callable[[Inputs], Positions]
-    adjoint: Callable[[Float[Tensor, "draws targets *path"]], Float[Tensor, "draws targets *input"]]
     rest: Score
 
     def __call__(self, inputs: Inputs) -> Logits:
         """Logits of inputs."""
         return self.rest(self.apply(inputs))
 
+    def adjoint(self, gradients: Gradients, like: Inputs) -> Float[Tensor, "draws targets *input"]:
+        """`A^T` of gradients after the step.
+
+        Args:
+            gradients: Gradients after the step.
+            like: Any inputs, one for each draw.
+        """
+        back = torch.func.vjp(self.apply, like)[1]
+        return torch.stack([back(of_target)[0] for of_target in gradients.unbind(1)], 1).detach()
+
 
 @dataclass(frozen=True)
 class Problem:
-    """Score, input and target of one explanation.
+    """Score, input and target of one explanation: the first argument of every method.
+
+    [`open_problem`][] makes it.
 
     Args:
         score: From what lies after the linear first step, where there is one, to logits.
@@ -123,12 +139,12 @@ class Problem:
         positions = positions.detach().requires_grad_()
         scores = self.target(_check_logits(self.score(positions), positions))
         if not scores.requires_grad:
-            raise _no_gradient()
+            raise AttributionError(NO_GRADIENT)
         found, last = [], scores.shape[1] - 1
         for index, total in enumerate(scores.sum(0).unbind()):
             (gradient,) = torch.autograd.grad(total, positions, retain_graph=index < last, allow_unused=True)
             if gradient is None:
-                raise _no_gradient()
+                raise AttributionError(NO_GRADIENT)
             found.append(gradient)
         return scores.detach(), torch.stack(found, 1)
 
@@ -156,15 +172,11 @@ def open_problem(
     Raises:
         AttributionError: If two views share a name, the input is empty or not finite, the score returns
             another shape than `(draws, classes)` or differs between two calls or beside another input, the
-            target is not among its classes, or the adjoint is not that of the linear step.
+            target is not among its classes, or the linear step is not linear.
     """
-    if not (input.is_floating_point() and input.numel()):
+    if not (input.is_floating_point() and input.numel() and input.isfinite().all()):
         kind = f"dtype={input.dtype}, shape={tuple(input.shape)}"
-        raise AttributionError(f"input: {kind}; it must be floating point and hold at least one number")
-    if not input.isfinite().all():
-        where = (~input.isfinite()).nonzero()[0].tolist()
-        value = float(input[tuple(where)])
-        raise AttributionError(f"input: element {where} is {value}; every number must be finite")
+        raise AttributionError(f"input: {kind}; it must be of finite floating point numbers, at least one")
     views = (elements(),) if views is None else tuple(views)
     names = [view.name for view in views]
     if not names or len({*names}) < len(names):
@@ -173,14 +185,40 @@ def open_problem(
     rest = score if step is None else step.rest
     with leave_no_trace(score):
         own = input.detach().clone()  # an inference tensor has no gradient
-        if step is not None:
-            _check_adjoint(step, own)
-        after = own if step is None else _after(step, own[None])[0]
+        after = own if step is None else _checked_step(step, own)
         logits = _same_logits(rest, after)
         target.check(logits.shape[1])
         scores = target(logits)[0].double()
         prediction, chunks = int(logits[0].argmax()), Chunks(chunk_size, own)
         yield Problem(rest, step, own, after, target, prediction, scores, views, chunks, progress)
+
+
+def attribute(
+    method: Callable[..., Attribution],
+    score: Score,
+    input: Tensor,
+    target: Target,
+    *arguments: Any,  # noqa: ANN401 - those of the method
+    views: Sequence[View] | None = None,
+    chunk_size: int | None = None,
+    progress: Progress | None = None,
+    **options: Any,  # noqa: ANN401
+) -> Attribution:
+    """Attributions by one method: opens a problem for a single call.
+
+    Args:
+        method: The method.
+        score: `(draws, *input)` to logits, as for [`open_problem`][].
+        input: The input that is explained.
+        target: Scalars computed from the logits.
+        arguments: Arguments of the method that follow the problem, such as the baselines.
+        views: Resolutions of the result; the elements of the input if None.
+        chunk_size: Draws that go through the model at once; found from input and memory if None.
+        progress: Called after every chunk with the draws done and planned.
+        options: Further arguments of the method, such as `generator`.
+    """
+    with open_problem(score, input, target, views=views, chunk_size=chunk_size, progress=progress) as problem:
+        return method(problem, *arguments, **options)
 
 
 def _same_logits(score: Score, after: Float[Tensor, " *path"]) -> Float[Tensor, "1 classes"]:
@@ -212,28 +250,18 @@ def _after(step: LinearFirst, values: Inputs) -> Positions:
     return torch.cat(rows)
 
 
-def _check_adjoint(step: LinearFirst, like: Float[Tensor, " *input"]) -> None:
-    """Compare `<A d, g>` with `<d, A^T g>` on one random pair."""
-    generator = torch.Generator().manual_seed(CHECK_SEED)
-    direction = torch.randn(like.shape, generator=generator).to(like)[None]
-    after = _after(step, direction)
-    drawn = torch.randn(after.shape, generator=generator).to(after)
-    gradient = after + drawn * after.square().mean().sqrt()  # not at right angles: an error cannot hide
-    with torch.no_grad():
-        back = step.adjoint(gradient[:, None])
-    if back.shape != (1, 1, *like.shape):
+def _checked_step(step: LinearFirst, input: Float[Tensor, " *input"]) -> Float[Tensor, " *path"]:
+    """The input after the step, for which `A x = A d + A (x - d)` must hold for a random `d`."""
+    drawn = torch.randn(input.shape, generator=torch.Generator().manual_seed(CHECK_SEED)).to(input)
+    after = _after(step, torch.stack([input, drawn, input - drawn]))
+    whole, one, other = after.double()
+    difference = float((whole - one - other).norm())
+    if not difference <= torch.finfo(input.dtype).eps ** 0.5 * float(after.double().norm()):
         raise AttributionError(
-            f"adjoint turned gradients of shape {(1, 1, *after.shape[1:])} into {tuple(back.shape)}; "
-            f"it must give {(1, 1, *like.shape)}, (draws, targets, *input)"
+            f"linear step: apply(x) differs from apply(d) + apply(x - d) by {difference:.3g} for a random d, "
+            "so it is not linear; leave offsets to the rest of the score"
         )
-    before = float((direction.double() * back[:, 0].double()).sum())
-    behind = float((after.double() * gradient.double()).sum())
-    allowed = torch.finfo(like.dtype).eps ** 0.5 * float(after.double().norm() * gradient.double().norm())
-    if not abs(before - behind) <= allowed:
-        raise AttributionError(
-            f"linear step: <A d, g>={behind:.6g}, but <d, A^T g>={before:.6g} for a random d and g: the "
-            "adjoint is not that of apply, or apply is not linear; leave offsets to the rest of the score"
-        )
+    return after[0]
 
 
 def _check_logits(logits: object, inputs: Tensor) -> Logits:
@@ -255,10 +283,3 @@ def first_not_finite(values: Float[Tensor, "draws *any"]) -> int | None:
         return None
     bad = (~values.isfinite()).reshape(len(values), -1).any(1).nonzero()
     return int(bad[0]) if len(bad) else None
-
-
-def _no_gradient() -> AttributionError:
-    return AttributionError(
-        "the score does not follow from its input: no gradient comes back. Look for detach(), no_grad, "
-        "NumPy or rounding on the way, or a part of the model that ignores the input"
-    )

@@ -51,12 +51,9 @@ def seeded(generator: torch.Generator | int) -> tuple[int, torch.Generator]:
         AttributionError: If the seed is negative, too large or no whole number.
     """
     if isinstance(generator, torch.Generator):
-        drawn = torch.randint(SEED_RANGE, (), generator=generator, device=generator.device)
-        generator = int(drawn)
-    if not isinstance(generator, int):
-        raise AttributionError(f"generator={generator!r} must be a torch.Generator, or a seed")
-    if not 0 <= generator <= SEED_RANGE:
-        raise AttributionError(f"seed={generator} must lie in 0 to 2^63 - 1")
+        generator = int(torch.randint(SEED_RANGE, (), generator=generator, device=generator.device))
+    if not isinstance(generator, int) or not 0 <= generator <= SEED_RANGE:
+        raise AttributionError(f"generator={generator!r} must be a torch.Generator or a seed, 0 to 2^63 - 1")
     return generator, torch.Generator().manual_seed(generator)
 
 

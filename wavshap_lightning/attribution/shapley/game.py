@@ -1,32 +1,34 @@
-"""Games: the score with some parts of the input present and baselines in place of the others."""
+"""Players, the spans of an input that are present or absent, and the record of what each contributes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from wavshap_lightning.attribution.baselines import Baselines, BaselineSet, declared_only
+from wavshap_lightning.attribution.baselines import Baselines, declared_only
 from wavshap_lightning.attribution.estimation.chunks import in_parts
 from wavshap_lightning.attribution.estimation.designs import like_input
-from wavshap_lightning.attribution.estimation.estimate import Stopping
-from wavshap_lightning.attribution.estimation.problem import Problem, Progress, Score, open_problem
+from wavshap_lightning.attribution.estimation.estimate import Stopping, build_record
+from wavshap_lightning.attribution.estimation.problem import Positions, Problem
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
-from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
 
 NUM_GROUPS = 8
 """Groups of coalitions, each left out once, for a standard error."""
 
 Coalitions = Bool[Tensor, "coalitions players"]
+Gains = Float64[Tensor, "coalitions targets"]
 Places = Float[Tensor, "places *rest"]
 Values = Float64[Tensor, "targets players"]
-Fit = Callable[[Int64[Tensor, " chosen"]], Values]
+
+Fit = Callable[[Coalitions, Gains, Float64[Tensor, " targets"]], Values]
+"""Players' values from coalitions, their scores above the baselines' mean, and that of the whole input."""
 
 
 @dataclass(frozen=True)
@@ -93,150 +95,6 @@ def members(membership: Float[Tensor, "players places"], *, name: str) -> Player
     return Players(membership.argmax(0), len(membership), name)
 
 
-def all_coalitions(count: int) -> Coalitions:
-    """Every subset of so many players; player `i` is in number `n` if bit `i` of it is set.
-
-    >>> all_coalitions(2).int()
-    tensor([[0, 0],
-            [1, 0],
-            [0, 1],
-            [1, 1]], dtype=torch.int32)
-    """
-    numbers = torch.arange(2**count)
-    return (numbers[:, None] >> torch.arange(count)) % 2 == 1
-
-
-@dataclass(frozen=True)
-class Game:
-    """A problem as a game of players.
-
-    Args:
-        problem: What is explained.
-        players: The parts that are present or absent.
-        baselines: What stands for absence: every one of them, on average.
-        after: The baselines after the score's linear first step.
-        report: Called with the number of evaluations that were done.
-    """
-
-    problem: Problem
-    players: Players
-    baselines: BaselineSet
-    after: Float[Tensor, "baselines *path"]
-    report: Callable[[int], None]
-
-    def values(self, present: Coalitions) -> Float64[Tensor, "coalitions targets"]:
-        """Mean score over the baselines, with these players present."""
-        return in_parts(self._some, present, self.problem.chunks)
-
-    def _some(self, present: Coalitions, start: int) -> Float64[Tensor, "coalitions targets"]:
-        total = torch.zeros(1, dtype=torch.float64, device=self.after.device)
-        for index, baseline in enumerate(self.after):
-            filled = self.players.fill(present, self.problem.input_after, baseline)
-            total = total + self.problem.scores(filled, start, what=f"baselines[{index}]: coalition")
-            self.report(len(present))
-        return total / len(self.after)
-
-    def alone(self) -> Float64[Tensor, "baselines targets"]:
-        """The scores of the baselines themselves."""
-        return self.problem.scores(self.after, what="baseline")
-
-    def attribution(
-        self,
-        method: str,
-        values: Values,
-        num_coalitions: int,
-        *,
-        stderr: Values | None = None,
-        complete: bool = False,
-        seed: int | None = None,
-        settings: Mapping[str, Any] | None = None,
-    ) -> Attribution:
-        """The record of the players' values; its views are the players, and the frames they share.
-
-        Args:
-            method: Name of the method.
-            values: Each player's attribution to each target.
-            num_coalitions: Number of coalitions that were evaluated.
-            stderr: Standard error of the values; None where there is no chance.
-            complete: Whether the values are meant to sum to the score above the baselines' mean.
-            seed: Seed of the coalitions; None where there is no chance.
-            settings: What is particular to the method, in plain JSON types.
-        """
-        players, problem, alone = self.players, self.problem, self.alone()
-        freedom = float("inf") if stderr is None else NUM_GROUPS - 1.0
-        spread = None if stderr is None else players.spread(stderr)
-        views: Mapping[str, ViewEstimate] = {
-            "frames": ViewEstimate(players.spread(values), spread, freedom),
-            players.name: ViewEstimate(values, stderr, freedom),
-        }
-        gap = values.sum(1) - (problem.target_scores - alone.mean(0))
-        return Attribution(
-            method=method,
-            estimand=self.baselines.estimand,
-            views=views,
-            target=problem.target,
-            prediction=problem.prediction,
-            score=tuple(problem.target_scores.tolist()),
-            mean_baseline_score=tuple(alone.mean(0).tolist()),
-            baseline_score_std=tuple(alone.std(0, unbiased=False).tolist()),
-            gap=tuple(gap.tolist()) if complete else None,
-            num_draws=num_coalitions * len(alone),
-            seed=seed,
-            settings={
-                "stopping": asdict(Stopping(num_draws=num_coalitions)),
-                "baselines": self.baselines.name,
-                "views": [*views],
-                "num_players": players.count,
-                **(settings or {}),
-            },
-        ).warned()
-
-
-@contextmanager
-def open_game(
-    score: Score,
-    input: Tensor,
-    baselines: Baselines,
-    players: Players,
-    target: Target,
-    *,
-    total: int,
-    chunk_size: int | None,
-    progress: Progress | None,
-) -> Iterator[Game]:
-    """A game whose score leaves no trace in its model as long as the context is open.
-
-    Args:
-        score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone.
-        input: What is explained, without a batch axis.
-        baselines: A declared set; the mean over it stands for absence.
-        players: The parts that are present or absent.
-        target: Scalars of the logits that are explained.
-        total: Number of coalitions that will be evaluated, for the report of progress.
-        chunk_size: Inputs that go through the model at once; found from input and memory if None.
-        progress: Called after every chunk with the evaluations done and planned.
-
-    Raises:
-        AttributionError: If the baselines are a distribution, or players or baselines are of another input.
-    """
-    baselines = declared_only(baselines)
-    with open_problem(score, input, target, chunk_size=chunk_size) as problem:
-        if len(players.owner) != len(problem.input_after):
-            raise AttributionError(
-                f"players own {len(players.owner)} places, but the input has {len(problem.input_after)}"
-            )
-        after = problem.after_step(like_input(baselines.values, problem.input, baselines.name))
-        done, planned = 0, total * len(after)
-
-        def report(count: int) -> None:
-            nonlocal done
-            done += count
-            if progress is not None:
-                progress(min(done, planned), planned)
-
-        yield Game(problem, players, baselines, after, report)
-
-
 def check_num_coalitions(count: int, num_players: int) -> None:
     """Refuse too few coalitions for a fit without any one group of them.
 
@@ -251,7 +109,89 @@ def check_num_coalitions(count: int, num_players: int) -> None:
         )
 
 
-def jackknife(fit: Fit, count: int) -> Values:
+def explain_players(
+    problem: Problem,
+    baselines: Baselines,
+    players: Players,
+    present: Coalitions,
+    fit: Fit,
+    *,
+    method: str,
+    seed: int | None = None,
+    complete: bool = False,
+    num_apart: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> Attribution:
+    """The record of the players' values; its views are the players, and the frames they share.
+
+    Args:
+        problem: What is explained.
+        baselines: A declared set; the mean over it stands for absence.
+        players: The parts that are present or absent.
+        present: The coalitions.
+        fit: Gives the players' values.
+        method: Name of the method.
+        seed: Seed of the coalitions, which then come in pairs and give a standard error; None where there is
+            no chance.
+        complete: Whether the values are meant to sum to the score above the baselines' mean.
+        num_apart: Number of coalitions that are evaluated apart from these.
+        settings: What is particular to the method, in plain JSON types.
+
+    Raises:
+        AttributionError: If the baselines are a distribution, or players or baselines are of another input.
+    """
+    baselines = declared_only(baselines)
+    if len(players.owner) != len(problem.input_after):
+        raise AttributionError(
+            f"players own {len(players.owner)} places, but the input has {len(problem.input_after)}"
+        )
+    after = problem.after_step(like_input(baselines.values, problem.input, baselines.name))
+    alone = problem.scores(after, what="baseline")
+    gains = _mean_scores(problem, players, after, present) - alone.mean(0)
+    whole = problem.target_scores - alone.mean(0)
+
+    def fit_some(chosen: Int64[Tensor, " chosen"]) -> Values:
+        return fit(present[chosen], gains[chosen.to(gains.device)], whole)
+
+    values = fit_some(torch.arange(len(present)))
+    stderr = None if seed is None else _jackknife(fit_some, len(present))
+    spread = None if stderr is None else players.spread(stderr)
+    freedom = inf if stderr is None else NUM_GROUPS - 1.0
+    num_coalitions = len(present) + num_apart
+    return build_record(
+        problem,
+        baselines,
+        alone,
+        Stopping(num_draws=num_coalitions),
+        method=method,
+        views={
+            "frames": ViewEstimate(players.spread(values), spread, freedom),
+            players.name: ViewEstimate(values, stderr, freedom),
+        },
+        gap=values.sum(1) - whole if complete else None,
+        num_draws=num_coalitions * len(after),
+        seed=seed,
+        settings={"num_players": players.count, **(settings or {})},
+    )
+
+
+def _mean_scores(problem: Problem, players: Players, after: Positions, present: Coalitions) -> Gains:
+    """Mean score over the baselines, with each coalition's players present."""
+
+    def score_some(some: Coalitions, start: int) -> Gains:
+        total = torch.zeros(1, dtype=torch.float64, device=after.device)
+        for index, baseline in enumerate(after):
+            filled = players.fill(some, problem.input_after, baseline)
+            total = total + problem.scores(filled, start, what=f"baselines[{index}]: coalition")
+            if problem.progress is not None:
+                done = start * len(after) + len(some) * (index + 1)
+                problem.progress(done, len(present) * len(after))
+        return total / len(after)
+
+    return in_parts(score_some, present, problem.chunks)
+
+
+def _jackknife(fit: Callable[[Int64[Tensor, " chosen"]], Values], count: int) -> Values:
     """Standard error of values fitted to coalitions in pairs, by leaving out one group of pairs at a time.
 
     Source: the delete-a-group jackknife (Kott 2001).

@@ -6,39 +6,28 @@ from dataclasses import replace
 from math import comb
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines
-from wavshap_lightning.attribution.estimation.problem import Progress, Score
+from wavshap_lightning.attribution.estimation.problem import Problem
 from wavshap_lightning.attribution.estimation.sampling import seeded
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.shapley.game import (
     Coalitions,
+    Gains,
     Players,
     Values,
-    all_coalitions,
     check_num_coalitions,
-    jackknife,
-    open_game,
+    explain_players,
 )
-from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
 
 MAX_PLAYERS = 12
 """4096 coalitions: so many are evaluated at most where all of them are."""
 
 
-def shapley(
-    score: Score,
-    input: Tensor,
-    baselines: Baselines,
-    players: Players,
-    target: Target,
-    *,
-    chunk_size: int | None = None,
-    progress: Progress | None = None,
-) -> Attribution:
+def shapley(problem: Problem, baselines: Baselines, players: Players) -> Attribution:
     """The Shapley value of each span: its mean contribution over all orders in which spans could arrive.
 
     `phi_i = sum_{S without i} |S|! (M - |S| - 1)! / M! (v(S + i) - v(S))`, where `v(S)` is the mean score
@@ -46,38 +35,36 @@ def shapley(
     chance in it. Source: Shapley (1953).
 
     Args:
-        score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone.
-        input: What is explained, without a batch axis.
+        problem: What is explained.
         baselines: A declared set; the mean over it stands for absence.
         players: The spans, at most 12; the views are they and their places.
-        target: Scalars of the logits that are explained.
-        chunk_size: Inputs that go through the model at once; found from input and memory if None.
-        progress: Called after every chunk with the evaluations done and planned.
 
     Raises:
         AttributionError: If there are more players, the baselines are a distribution, or arguments do not
             fit together.
 
     >>> from wavshap_lightning.attribution.baselines import BaselineSet
+    >>> from wavshap_lightning.attribution.estimation.problem import open_problem
     >>> from wavshap_lightning.attribution.shapley.game import equal_spans
+    >>> from wavshap_lightning.attribution.targets import Target
     >>> silent = BaselineSet(torch.zeros(1, 4))
-    >>> first = Target("logit", (0,))
-    >>> found = shapley(lambda x: x[:, :1] * x[:, 1:2], torch.ones(4), silent, equal_spans(4, 4), first)
+    >>> with open_problem(lambda x: x[:, :1] * x[:, 1:2], torch.ones(4), Target("logit", (0,))) as problem:
+    ...     found = shapley(problem, silent, equal_spans(4, 4))
     >>> found.views["spans"].values
     tensor([[0.5000, 0.5000, 0.0000, 0.0000]], dtype=torch.float64)
     """
-    if players.count > MAX_PLAYERS:
+    count = players.count
+    if count > MAX_PLAYERS:
         raise AttributionError(
-            f"players.count={players.count}: exact Shapley values need all 2^{players.count} coalitions; "
-            f"take at most {MAX_PLAYERS} players, or kernel_shap"
+            f"players.count={count}: exact Shapley values need all 2^{count} coalitions; take at most "
+            f"{MAX_PLAYERS} players, or kernel_shap"
         )
-    present = all_coalitions(players.count)
-    with open_game(
-        score, input, baselines, players, target, total=len(present), chunk_size=chunk_size, progress=progress
-    ) as game:
-        values = game.values(present)
-        found = (shapley_weights(present).to(values) @ values).T
-        return game.attribution("shapley", found, len(present), complete=True)
+    present = (torch.arange(2**count)[:, None] >> torch.arange(count)) % 2 == 1
+
+    def fit_exact(every: Coalitions, gains: Gains, _: Float64[Tensor, " targets"]) -> Values:
+        return (shapley_weights(every).to(gains) @ gains).T
+
+    return explain_players(problem, baselines, players, present, fit_exact, method="shapley", complete=True)
 
 
 def shapley_weights(present: Coalitions) -> Float64[Tensor, "players coalitions"]:
@@ -94,16 +81,12 @@ def shapley_weights(present: Coalitions) -> Float64[Tensor, "players coalitions"
 
 
 def kernel_shap(
-    score: Score,
-    input: Tensor,
+    problem: Problem,
     baselines: Baselines,
     players: Players,
-    target: Target,
     *,
     generator: torch.Generator | int,
     num_coalitions: int = 256,
-    chunk_size: int | None = None,
-    progress: Progress | None = None,
 ) -> Attribution:
     """Shapley values of spans, estimated from some coalitions.
 
@@ -114,15 +97,11 @@ def kernel_shap(
     (2021). Ours, and not the library `shap`, because that one draws from a generator of the whole process.
 
     Args:
-        score: `(draws, *input) -> (draws, classes)`, logits; each row from its own input alone.
-        input: What is explained, without a batch axis.
+        problem: What is explained.
         baselines: A declared set; the mean over it stands for absence.
         players: The spans; the views are they and their places.
-        target: Scalars of the logits that are explained.
         generator: A generator, from which a seed is drawn, or that seed.
         num_coalitions: Coalitions apart from none and all; an even number, at least twice the players and 32.
-        chunk_size: Inputs that go through the model at once; found from input and memory if None.
-        progress: Called after every chunk with the evaluations done and planned.
 
     Raises:
         AttributionError: If there are too few coalitions, the baselines are a distribution, or arguments do
@@ -130,30 +109,22 @@ def kernel_shap(
     """
     seed, own = seeded(generator)
     if players.count <= MAX_PLAYERS and 2**players.count - 2 <= num_coalitions:
-        exact = shapley(score, input, baselines, players, target, chunk_size=chunk_size, progress=progress)
+        exact = shapley(problem, baselines, players)
         settings = {**exact.settings, "num_coalitions": 2**players.count - 2}
         return replace(exact, method="kernel_shap", settings=settings)
     check_num_coalitions(num_coalitions, players.count)
-    present = draw_coalitions(players.count, num_coalitions, own)
-    asked = num_coalitions + 2  # none and all too
-    with open_game(
-        score, input, baselines, players, target, total=asked, chunk_size=chunk_size, progress=progress
-    ) as game:
-        empty = game.alone().mean(0)
-        gains, whole = game.values(present) - empty, game.problem.target_scores - empty
-
-        def fit(chosen: Int64[Tensor, " chosen"]) -> Values:
-            return fit_additive(present[chosen], gains[chosen.to(gains.device)], whole)
-
-        return game.attribution(
-            "kernel_shap",
-            fit(torch.arange(num_coalitions)),
-            asked,
-            stderr=jackknife(fit, num_coalitions),
-            complete=True,
-            seed=seed,
-            settings={"num_coalitions": num_coalitions},
-        )
+    return explain_players(
+        problem,
+        baselines,
+        players,
+        draw_coalitions(players.count, num_coalitions, own),
+        fit_additive,
+        method="kernel_shap",
+        seed=seed,
+        complete=True,
+        num_apart=2,
+        settings={"num_coalitions": num_coalitions},
+    )
 
 
 def draw_coalitions(num_players: int, count: int, generator: torch.Generator) -> Coalitions:
@@ -166,9 +137,7 @@ def draw_coalitions(num_players: int, count: int, generator: torch.Generator) ->
     return torch.stack([present, ~present], 1).flatten(0, 1)
 
 
-def fit_additive(
-    present: Coalitions, gains: Float64[Tensor, "coalitions targets"], total: Float64[Tensor, " targets"]
-) -> Values:
+def fit_additive(present: Coalitions, gains: Gains, total: Float64[Tensor, " targets"]) -> Values:
     """The additive game that is nearest by least squares and sums to `total`.
 
     With `A = Z' Z` and `b = Z' gains`, `phi = A^-1 (b - 1 (1' A^-1 b - total) / (1' A^-1 1))`: coalitions

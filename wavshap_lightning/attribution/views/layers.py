@@ -33,10 +33,7 @@ def layer_mix(weights: LayerWeights, rest: Score) -> LinearFirst:
     def apply(layers: Float[Tensor, "draws layer time hidden"]) -> Float[Tensor, "draws time hidden"]:
         return torch.einsum("l,dlth->dth", weights.to(layers), layers)
 
-    def adjoint(gradients: Float[Tensor, "draws targets time hidden"]) -> Tensor:
-        return gradients[:, :, None] * weights.to(gradients)[:, None, None]
-
-    return LinearFirst(apply, adjoint, rest)
+    return LinearFirst(apply, rest)
 
 
 def layer_frame(weights: LayerWeights) -> View:
