@@ -53,7 +53,7 @@ def test_a_file_in_no_emotions_folder_or_of_no_speaker_is_an_error(tmp_path):
     for stranger in ("0011/0011_000001.wav", "0021/Sad/0021_000001.wav", "0011/Sad/hello.wav"):
         root = build(tmp_path / stranger.replace("/", "-"))
         touch(root / stranger)
-        with pytest.raises(CorpusError, match=r"1 of 3 audio files are not its own"):
+        with pytest.raises(CorpusError, match=r"1 of 3 audio files have names that the corpus does not use"):
             load_esd(root)
 
 

@@ -61,7 +61,7 @@ def test_ravdess_leaves_out_film_and_song(tmp_path):
     build(tmp_path, *(f"{name}.wav" for name in names))
     assert [clip.path.stem for clip in filename_schemes.RAVDESS.load(tmp_path)] == names[:1]
     (tmp_path / f"{names[0]}.wav").unlink()
-    with pytest.raises(CorpusError, match="none of its 3 audio files is a clip of the corpus"):
+    with pytest.raises(CorpusError, match="none of its 3 audio files is a clip that is asked for"):
         filename_schemes.RAVDESS.load(tmp_path)
 
 

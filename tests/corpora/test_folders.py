@@ -11,7 +11,6 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import (
     Layout,
     audio_by_stem,
-    check_unique,
     find_audio,
     listed,
     load_flat,
@@ -76,9 +75,9 @@ def test_the_same_recording_twice_is_refused():
     clips = [
         Clip(Path(f"{folder}/x.wav"), "sad", speaker=speaker) for folder, speaker in (("a", "1"), ("b", "2"))
     ]
-    check_unique(clips)
+    LAYOUT.check_files("root", [], [], clips)
     with pytest.raises(CorpusError, match=r"a/x\.wav and c/x\.flac are the same recording twice"):
-        check_unique([*clips, Clip(Path("c/x.flac"), "sad", speaker="1")])
+        LAYOUT.check_files("root", [], [], [*clips, Clip(Path("c/x.flac"), "sad", speaker="1")])
 
 
 def test_lists_are_cut_after_five():

@@ -14,7 +14,7 @@ from scipy import stats
 
 from wavshap_lightning.audio.io import load_audio, save_audio
 from wavshap_lightning.corpora.clip import SPLITS, Clip
-from wavshap_lightning.corpora.manifest import read_csv, read_manifest
+from wavshap_lightning.corpora.manifest import read_manifest, read_table
 from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.planted.into_recordings import (
     SOURCES,
@@ -103,7 +103,7 @@ def test_splits_share_no_speaker_and_hold_every_label(written):
 
 def test_the_table_says_where_each_clip_comes_from(written):
     root, clips = written
-    rows = {cells["clip"]: cells for _, cells in read_csv(root / SOURCES, required=[]) if cells["clip"]}
+    rows = {cells["clip"]: cells for _, cells in read_table(root / SOURCES, required=[]) if cells["clip"]}
     assert len(rows) == len(clips)
     for clip in clips:
         cells = rows[clip.path.relative_to(root).as_posix()]
@@ -172,7 +172,7 @@ def test_a_place_does_not_depend_on_the_other_recordings(written, recordings, tm
     few = ensure_planted_in(tmp_path, fewer, SETTINGS)
 
     def spans(root, clips):
-        sources = {cells["clip"]: cells["source"] for _, cells in read_csv(root / SOURCES, required=[])}
+        sources = {cells["clip"]: cells["source"] for _, cells in read_table(root / SOURCES, required=[])}
         return {sources[clip.path.relative_to(root).as_posix()]: clip.evidence for clip in clips}
 
     before, after = spans(*written), spans(tmp_path, few)

@@ -11,20 +11,29 @@ from pathlib import Path
 
 import numpy as np
 
-from wavshap_lightning.corpora import esd, filename_schemes, folders, iemocap, meld, msp_podcast, protocols
+from wavshap_lightning.corpora import esd, filename_schemes, folders, iemocap, meld, msp_podcast
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.filename_schemes import FilenameScheme
 from wavshap_lightning.corpora.folders import Layout
 from wavshap_lightning.corpora.labels import (
-    NO_AGREEMENT,
-    OTHER,
     apply_label_map,
     draw_stratified,
+    emotions_among,
     ordered_labels,
     select_labels,
 )
 from wavshap_lightning.corpora.manifest import load_manifest
-from wavshap_lightning.corpora.protocols import Protocol
+from wavshap_lightning.corpora.protocols import (
+    ESD_5_FOLDS,
+    IEMOCAP_5_SESSIONS,
+    RAVDESS_6_FOLDS,
+    Protocol,
+    balanced_speaker_folds,
+    default_protocol,
+    leave_one_speaker_out,
+    official_split,
+    two_speaker_folds,
+)
 from wavshap_lightning.errors import CorpusError, SettingError
 
 BuildProtocol = Callable[[Sequence[Clip]], Protocol]
@@ -35,23 +44,26 @@ class Corpus:
     """A corpus that can be asked for by name.
 
     Args:
-        name: Name in options and tables.
+        layout: Its name, what it looks like and where to get it.
         load: Reads the clips below a root; keyword arguments are the options of the corpus.
         licence: Terms of use.
-        homepage: Where to get it.
         protocol: Default protocol, made for the clips.
         label_map: New name of each label of the loader, None to leave its clips out; None as a whole
             keeps the labels as they are.
         expected_clips: Clips of a complete copy, after the label map; None where that varies.
     """
 
-    name: str
+    layout: Layout
     load: Callable[..., list[Clip]]
     licence: str
-    homepage: str
     protocol: BuildProtocol
     label_map: Mapping[str, str | None] | None = None
     expected_clips: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Name in options and tables."""
+        return self.layout.corpus
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -59,72 +71,50 @@ class Corpus:
         return ordered_labels(name for name in (self.label_map or {}).values() if name)
 
 
-def _always(protocol: Protocol) -> BuildProtocol:
-    return lambda _clips: protocol
-
-
-def _labelled(
-    layout: Layout,
-    load: Callable[..., list[Clip]],
-    licence: str,
-    protocol: BuildProtocol,
-    labels: Mapping[str, str],
-    *,
-    expected_clips: int | None = None,
-) -> Corpus:
-    """A corpus that keeps its labels, except those that name no emotion."""
-    label_map = {label: None if label in {OTHER, NO_AGREEMENT} else label for label in labels.values()}
-    return Corpus(layout.corpus, load, licence, layout.homepage, protocol, label_map, expected_clips)
-
-
 def _by_name(scheme: FilenameScheme, licence: str, protocol: BuildProtocol, expected_clips: int) -> Corpus:
-    layout, labels = scheme.layout, scheme.labels
-    return _labelled(layout, scheme.load, licence, protocol, labels, expected_clips=expected_clips)
+    return Corpus(
+        scheme.layout, scheme.load, licence, protocol, emotions_among(scheme.labels), expected_clips
+    )
 
 
-_crema_d_folds = partial(protocols.balanced_speaker_folds, name="crema-d-5-folds")
+def _by_manifest(name: str, licence: str, protocol: BuildProtocol) -> Corpus:
+    return Corpus(Layout(name, "manifest.csv", homepage=""), load_manifest, licence, protocol)
+
+
+_crema_d_folds = partial(balanced_speaker_folds, name="crema-d-5-folds")
 
 _TABLE = (
-    _by_name(filename_schemes.RAVDESS, "CC BY-NC-SA 4.0", _always(protocols.RAVDESS_6_FOLDS), 1440),
+    _by_name(filename_schemes.RAVDESS, "CC BY-NC-SA 4.0", lambda _clips: RAVDESS_6_FOLDS, 1440),
     _by_name(filename_schemes.CREMA_D, "ODbL 1.0", _crema_d_folds, 7440),
-    _by_name(filename_schemes.EMO_DB, "CC0 1.0", protocols.leave_one_speaker_out, 535),
-    _by_name(filename_schemes.TESS, "CC BY-NC-ND 4.0", protocols.two_speaker_folds, 2800),
-    _by_name(filename_schemes.SAVEE, "research, after registration", protocols.leave_one_speaker_out, 480),
-    _by_name(filename_schemes.JL_CORPUS, "ODC-BY", protocols.leave_one_speaker_out, 2400),
+    _by_name(filename_schemes.EMO_DB, "CC0 1.0", leave_one_speaker_out, 535),
+    _by_name(filename_schemes.TESS, "CC BY-NC-ND 4.0", two_speaker_folds, 2800),
+    _by_name(filename_schemes.SAVEE, "research, after registration", leave_one_speaker_out, 480),
+    _by_name(filename_schemes.JL_CORPUS, "ODC-BY", leave_one_speaker_out, 2400),
     Corpus(
-        "iemocap",
+        iemocap.LAYOUT,
         iemocap.load_iemocap,
         "research, by form from USC",
-        iemocap.LAYOUT.homepage,
-        protocol=_always(protocols.IEMOCAP_5_SESSIONS),
-        label_map=iemocap.FOUR_CLASSES,
-        expected_clips=5531,
+        lambda _clips: IEMOCAP_5_SESSIONS,
+        iemocap.FOUR_CLASSES,
+        5531,
     ),
-    _labelled(
-        meld.LAYOUT, meld.load_meld, "research", protocols.official_split, meld.LABELS, expected_clips=13706
-    ),
-    _labelled(
+    Corpus(meld.LAYOUT, meld.load_meld, "research", official_split, emotions_among(meld.LABELS), 13706),
+    Corpus(
         msp_podcast.LAYOUT,
         msp_podcast.load_msp_podcast,
         "research, signed licence",
-        protocols.official_split,
-        msp_podcast.LABELS,
+        official_split,
+        emotions_among(msp_podcast.LABELS),
     ),
-    _labelled(
-        esd.LAYOUT, esd.load_esd, "research", _always(protocols.ESD_5_FOLDS), esd.LABELS, expected_clips=35000
+    Corpus(
+        esd.LAYOUT, esd.load_esd, "research", lambda _clips: ESD_5_FOLDS, emotions_among(esd.LABELS), 35000
     ),
     # What the ring `planted` writes has a manifest.
-    Corpus("planted", load_manifest, "made by this package", "this package", protocols.official_split),
-    Corpus(
-        "planted-in",
-        load_manifest,
-        "that of the recordings",
-        "any of the other corpora",
-        protocols.official_split,
-    ),
-    Corpus("manifest", load_manifest, "yours", "your own recordings", protocols.default_protocol),
-    Corpus("folders", folders.load_folders, "yours", "your own recordings", protocols.default_protocol),
-    Corpus("flat", folders.load_flat, "yours", "your own recordings", protocols.default_protocol),
+    _by_manifest("planted", "made by this package", official_split),
+    _by_manifest("planted-in", "that of the recordings", official_split),
+    _by_manifest("manifest", "yours", default_protocol),
+    Corpus(folders.FOLDERS, folders.load_folders, "yours", default_protocol),
+    Corpus(folders.FLAT, folders.load_flat, "yours", default_protocol),
 )
 
 CORPORA: Mapping[str, Corpus] = {corpus.name: corpus for corpus in _TABLE}

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.folders import Layout, check_unique, find_audio, find_files, listed
+from wavshap_lightning.corpora.folders import Layout, find_audio, find_files
 from wavshap_lightning.errors import CorpusError
 
 LAYOUT = Layout("esd", "0011/Angry/0011_000351.wav", "https://github.com/HLTSingapore/Emotional-Speech-Data")
@@ -47,37 +47,27 @@ def load_esd(root: Path | str, *, language: str | None = None) -> list[Clip]:
     folder = LAYOUT.checked_folder(root)
     if language not in {None, *SPEAKERS}:
         raise CorpusError(f"language={language!r} must be one of {', '.join(SPEAKERS)}, or null for both")
-    paths = find_audio(folder)
-    strangers = [path for path in paths if not _NAME.fullmatch(path.stem) or _label(path) is None]
-    if strangers:
-        listing = f"{len(strangers)} of {len(paths)} audio files are not its own ({listed(strangers)})"
-        raise LAYOUT.error(root, f"{listing}; move them elsewhere")
+    labels = {path: _label(path) for path in find_audio(folder)}
     wanted = {who for name, group in SPEAKERS.items() if language in {None, name} for who in group}
     texts = _read_transcripts(folder)
     clips = [
-        Clip(
-            path,
-            label=_label(path) or "",
-            speaker=path.stem[:4],
-            corpus=LAYOUT.corpus,
-            text=texts.get(path.stem),
-        )
-        for path in paths
-        if path.stem[:4] in wanted
+        Clip(path, label, speaker=path.stem[:4], corpus=LAYOUT.corpus, text=texts.get(path.stem))
+        for path, label in labels.items()
+        if label and path.stem[:4] in wanted
     ]
-    if not clips:
-        raise LAYOUT.error(root, f"none of its {len(paths)} audio files is a clip of language={language!r}")
-    check_unique(clips)
+    LAYOUT.check_files(root, list(labels), [path for path, label in labels.items() if not label], clips)
     return clips
 
 
 def _label(path: Path) -> str | None:
+    """Label of a clip by its folder; None for a file that is not of the corpus."""
     folders = (path.parent.name.lower(), path.parent.parent.name.lower())
-    return next((LABELS[name] for name in folders if name in LABELS), None)
+    found = next((LABELS[name] for name in folders if name in LABELS), None)
+    return found if _NAME.fullmatch(path.stem) else None
 
 
 def _read_transcripts(folder: Path) -> dict[str, str]:
-    paths = find_files(folder, lambda path: bool(re.fullmatch(r"\d{4}\.txt", path.name)))
+    paths = [path for path in find_files(folder) if re.fullmatch(r"\d{4}\.txt", path.name)]
     lines = (line for path in paths for line in _decode(path).splitlines())
     matches = (match for line in lines if (match := _TRANSCRIPT.fullmatch(line.strip())))
     return {match["name"]: _without_label(match["text"]) for match in matches}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.folders import Layout, check_unique, find_audio, listed
+from wavshap_lightning.corpora.folders import Layout, find_audio
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +47,14 @@ class FilenameScheme:
         audio_folder = folder / self.audio_folder
         paths = find_audio(audio_folder if audio_folder.is_dir() else folder)
         found = {path: self._groups(path) for path in paths}
-        strangers = [path for path, groups in found.items() if groups is None]
-        if strangers:
-            raise self.layout.error(
-                root,
-                f"{len(strangers)} of {len(paths)} audio files have names that the corpus does not use "
-                f"({listed(strangers)}); move them elsewhere",
-            )
         clips = [
             self._clip(path, groups)
             for path, groups in found.items()
             if groups and all(groups[name] == value for name, value in self.keep.items())
             if path.stem.lower() not in self.broken
         ]
-        if not clips:
-            raise self.layout.error(root, f"none of its {len(paths)} audio files is a clip of the corpus")
-        check_unique(clips)
+        strangers = [path for path, groups in found.items() if groups is None]
+        self.layout.check_files(root, paths, strangers, clips)
         return clips
 
     def _groups(self, path: Path) -> dict[str, str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -21,12 +21,12 @@ class Layout:
 
     Args:
         corpus: Name of the corpus.
-        expected: A typical path below the root.
+        example: A typical path below the root.
         homepage: Where the corpus can be had; empty for anyone's own recordings.
     """
 
     corpus: str
-    expected: str
+    example: str
     homepage: str
 
     def checked_folder(self, root: Path | str) -> Path:
@@ -36,10 +36,11 @@ class Layout:
             CorpusError: If it does not exist or is not a folder.
         """
         folder = Path(root).expanduser()
-        if not folder.exists():
-            raise self.error(root, "there is no such folder")
         if not folder.is_dir():
-            raise self.error(root, "this is a file, and a folder is needed")
+            reason = (
+                "this is a file, and a folder is needed" if folder.exists() else "there is no such folder"
+            )
+            raise self.error(root, reason)
         return folder
 
     def error(self, root: Path | str, reason: str) -> CorpusError:
@@ -47,7 +48,7 @@ class Layout:
         source = f"; get the corpus from {self.homepage}" if self.homepage else ""
         return CorpusError(
             f"root={str(root)!r} of corpus={self.corpus!r}: {reason}. Expected files such as "
-            f"ROOT/{self.expected}{source}"
+            f"ROOT/{self.example}{source}"
         )
 
     def find_table(self, root: Path | str, name: str) -> Path | None:
@@ -56,11 +57,10 @@ class Layout:
         Raises:
             CorpusError: If there are several, or the root is not a folder.
         """
-        found = find_files(self.checked_folder(root), lambda path: path.name == name)
+        found = [path for path in find_files(self.checked_folder(root)) if path.name == name]
         if len(found) > 1:
-            raise self.error(
-                root, f"{name} is there {len(found)} times ({listed(found)}); point root at one copy"
-            )
+            copies = f"{name} is there {len(found)} times ({listed(found)})"
+            raise self.error(root, f"{copies}; point root at one copy")
         return found[0] if found else None
 
     def check_known(
@@ -80,13 +80,37 @@ class Layout:
             counts = f"{len(silent)} of {len(names)} turns of {table}"
             raise self.error(root, f"{counts} have no recording ({listed(silent)})")
 
+    def check_files(
+        self, root: Path | str, paths: Sequence[Path], strangers: Sequence[Path], clips: Sequence[Clip]
+    ) -> None:
+        """Raise CorpusError unless all audio files are of the corpus, some are clips, and none is twice.
+
+        Args:
+            root: The root, for the message.
+            paths: Audio files below it.
+            strangers: Those with names that the corpus does not use.
+            clips: Clips made from the others. Archives that hold the corpus twice give two with one
+                speaker, file name and span.
+        """
+        if strangers:
+            listing = f"{len(strangers)} of {len(paths)} audio files have names that the corpus does not use"
+            raise self.error(root, f"{listing} ({listed(strangers)}); move them elsewhere")
+        if not clips:
+            raise self.error(root, f"none of its {len(paths)} audio files is a clip that is asked for")
+        first: dict[tuple[str, str], Clip] = {}
+        for clip in clips:
+            earlier = first.setdefault((clip.speaker, clip.name), clip)
+            if earlier is not clip:
+                copies = f"{earlier.path} and {clip.path} are the same recording twice"
+                raise self.error(root, f"{copies}; point root at the folder that holds one copy")
+
 
 FOLDERS = Layout("folders", "happy/anna_01.wav (one folder per class)", homepage="")
 FLAT = Layout("flat", "anna_happy_01.wav (the label in the file name)", homepage="")
 
 
-def find_files(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
-    """Every wanted file below a folder, sorted by path; hidden files and folders are skipped.
+def find_files(folder: Path) -> list[Path]:
+    """Every file below a folder, sorted by path; hidden files and folders are skipped.
 
     Links to folders are followed, each folder once, and never back to a folder above. A folder that does
     not exist has no files.
@@ -102,13 +126,13 @@ def find_files(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
     seen = {str(place) for place in (real, *real.parents)}
     for here, subfolders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
         subfolders[:] = [name for name in sorted(subfolders) if _is_new(Path(here, name), seen)]
-        found += [Path(here, name) for name in names if _is_visible(name) and wanted(Path(name))]
+        found += [Path(here, name) for name in names if _is_visible(name)]
     return sorted(found)
 
 
 def find_audio(folder: Path) -> list[Path]:
     """Every audio file below a folder, sorted by path; hidden files and folders are skipped."""
-    return find_files(folder, is_audio)
+    return [path for path in find_files(folder) if is_audio(path)]
 
 
 def is_audio(path: Path) -> bool:
@@ -119,22 +143,6 @@ def is_audio(path: Path) -> bool:
 def audio_by_stem(folder: Path) -> dict[str, Path]:
     """Every audio file below a folder under its name without suffix; the first by path where two agree."""
     return {path.stem: path for path in reversed(find_audio(folder))}
-
-
-def check_unique(clips: Sequence[Clip]) -> None:
-    """Refuse a recording that lies twice below the root, as in archives that hold the corpus twice.
-
-    Raises:
-        CorpusError: If two clips have one speaker, one file name and one span.
-    """
-    first: dict[tuple[str, str], Clip] = {}
-    for clip in clips:
-        earlier = first.setdefault((clip.speaker, clip.name), clip)
-        if earlier is not clip:
-            raise CorpusError(
-                f"corpus={clip.corpus!r}: {earlier.path} and {clip.path} are the same recording twice; point "
-                "root at the folder that holds one copy"
-            )
 
 
 def listed(items: Iterable[object], *, limit: int = 5, separator: str = ", ") -> str:
@@ -193,7 +201,7 @@ def load_folders(root: Path | str, *, speaker_pattern: str | None = None) -> lis
     strays = [path for path in entries if path.is_file() and is_audio(path)]
     if strays:
         raise FOLDERS.error(root, f"{len(strays)} audio files lie in no class's folder ({listed(strays)})")
-    files = {path.name: find_files(path, lambda _path: True) for path in entries if path.is_dir()}
+    files = {path.name: find_files(path) for path in entries if path.is_dir()}
     paths = _audio_among([path for group in files.values() for path in group], root, FOLDERS)
     silent = {label: _counted(group) for label, group in files.items() if not any(map(is_audio, group))}
     if silent:  # the class would vanish without a word
@@ -203,9 +211,10 @@ def load_folders(root: Path | str, *, speaker_pattern: str | None = None) -> lis
             f"{len(silent)} of {len(files)} classes' folders hold no audio that can be read ({found}); "
             "convert the files to wav or flac, or move these folders elsewhere",
         )
-    names = _relative(paths, base)
-    patterns = [] if speaker_pattern is None else [_NamePattern("speaker", speaker_pattern, names)]
-    return _clips(FOLDERS.corpus, paths, [name.split("/")[0] for name in names], patterns)
+    names = [path.relative_to(base).as_posix() for path in paths]
+    speakers = _read_names("speaker_pattern", speaker_pattern, names, ("speaker", "text"))
+    groups = [{"label": name.split("/")[0], **its} for name, its in zip(names, speakers, strict=True)]
+    return _clips(FOLDERS.corpus, paths, groups)
 
 
 def load_flat(root: Path | str, *, label_pattern: str, speaker_pattern: str | None = None) -> list[Clip]:
@@ -227,43 +236,52 @@ def load_flat(root: Path | str, *, label_pattern: str, speaker_pattern: str | No
             match a file.
     """
     base = FLAT.checked_folder(root)
-    paths = _audio_among(find_files(base, lambda _path: True), root, FLAT)
-    patterns = [_NamePattern("label", label_pattern, [path.name for path in paths])]
-    if speaker_pattern is not None:
-        patterns.insert(0, _NamePattern("speaker", speaker_pattern, _relative(paths, base)))
-    return _clips(FLAT.corpus, paths, patterns[-1].read("label"), patterns)
+    paths = _audio_among(find_files(base), root, FLAT)
+    names = [path.relative_to(base).as_posix() for path in paths]
+    speakers = _read_names("speaker_pattern", speaker_pattern, names, ("speaker", "text"))
+    wanted = [group for group in ("label", "speaker", "text") if group not in speakers[0]]
+    labels = _read_names("label_pattern", label_pattern, [path.name for path in paths], wanted)
+    groups = [{**label, **speaker} for label, speaker in zip(labels, speakers, strict=True)]
+    return _clips(FLAT.corpus, paths, groups)
 
 
-class _NamePattern:
-    """A regular expression for names, given by the option that is called after its group."""
+def _clips(corpus: str, paths: Sequence[Path], groups: Sequence[Mapping[str, str]]) -> list[Clip]:
+    return [
+        Clip(path, its["label"], its.get("speaker", ""), corpus, text=its.get("text"))
+        for path, its in zip(paths, groups, strict=True)
+    ]
 
-    def __init__(self, group: str, pattern: str, names: Sequence[str]) -> None:
-        self.option, self.names = f"{group}_pattern", names
-        try:
-            self.expression = re.compile(pattern)
-        except re.error as error:
-            raise CorpusError(f"{self.option}={pattern!r} is not a regular expression: {error}") from error
-        if group not in self.expression.groupindex:
-            raise CorpusError(
-                f"{self.option}={pattern!r} has no group {group!r}; write (?P<{group}>...) around the part "
-                f"that is the {group}"
-            )
 
-    def read(self, group: str) -> list[str]:
-        """The match of a group in each name.
+def _read_names(
+    option: str, pattern: str | None, names: Sequence[str], groups: Sequence[str]
+) -> list[dict[str, str]]:
+    """In each name, the match of each of these groups that a pattern has; the first group is required.
 
-        Raises:
-            CorpusError: If a name has none.
-        """
-        matches = (self.expression.search(name) for name in self.names)
-        found = [(match[group] or "").strip() if match else "" for match in matches]
-        unmatched = [name for name, value in zip(self.names, found, strict=True) if not value]
+    Raises:
+        CorpusError: If the pattern is not valid, or finds nothing in a name.
+    """
+    if pattern is None:
+        return [{}] * len(names)
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise CorpusError(f"{option}={pattern!r} is not a regular expression: {error}") from error
+    if groups[0] not in expression.groupindex:
+        raise CorpusError(
+            f"{option}={pattern!r} has no group {groups[0]!r}; write (?P<{groups[0]}>...) around the part "
+            f"that is the {groups[0]}"
+        )
+    groups = [group for group in groups if group in expression.groupindex]
+    matches = [expression.search(name) for name in names]
+    found = [{group: (match[group] or "").strip() if match else "" for group in groups} for match in matches]
+    for group in groups:
+        unmatched = [name for name, its in zip(names, found, strict=True) if not its[group]]
         if unmatched:
             raise CorpusError(
-                f"{self.option}={self.expression.pattern!r} finds no {group} in {len(unmatched)} of "
-                f"{len(self.names)} names ({listed(unmatched)}); widen it, or move these files elsewhere"
+                f"{option}={pattern!r} finds no {group} in {len(unmatched)} of {len(names)} names "
+                f"({listed(unmatched)}); widen it, or move these files elsewhere"
             )
-        return found
+    return found
 
 
 def _audio_among(files: Sequence[Path], root: Path | str, layout: Layout) -> list[Path]:
@@ -281,22 +299,3 @@ def _counted(files: Sequence[Path]) -> str:
     """
     kinds = Counter(path.suffix.lower() or "without suffix" for path in files)
     return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "no file at all"
-
-
-def _relative(paths: Sequence[Path], base: Path) -> list[str]:
-    return [path.relative_to(base).as_posix() for path in paths]
-
-
-def _clips(
-    corpus: str, paths: Sequence[Path], labels: Sequence[str], patterns: Sequence[_NamePattern]
-) -> list[Clip]:
-    """Clips with speakers and texts from the first pattern that has such a group."""
-    found: dict[str, list[str]] = {}
-    for group in ("speaker", "text"):
-        able = (pattern for pattern in patterns if group in pattern.expression.groupindex)
-        pattern = next(able, None)
-        found[group] = [""] * len(paths) if pattern is None else pattern.read(group)
-    return [
-        Clip(path, label, speaker=speaker, corpus=corpus, text=text or None)
-        for path, label, speaker, text in zip(paths, labels, found["speaker"], found["text"], strict=True)
-    ]

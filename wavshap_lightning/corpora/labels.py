@@ -38,6 +38,11 @@ EMOTIONS = (
 """Names that every corpus here uses, in the order in which classes are listed."""
 
 
+def emotions_among(label_of_code: Mapping[str, str]) -> dict[str, str | None]:
+    """The label map that keeps the labels of a corpus, except those that name no emotion."""
+    return {label: None if label in {OTHER, NO_AGREEMENT} else label for label in label_of_code.values()}
+
+
 def apply_label_map(clips: Sequence[Clip], label_map: Mapping[str, str | None]) -> list[Clip]:
     """Rename and drop labels, keeping the order of the clips.
 

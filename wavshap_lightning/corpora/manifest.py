@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,6 @@ from wavshap_lightning.files import format_csv, write_atomically
 
 SUFFIXES = (".csv", ".jsonl")
 REQUIRED = ("path", "label")
-TIMES = ("start_s", "end_s")
-NESTED = ("evidence", "votes")
-COLUMNS = (*REQUIRED, "speaker", "split", *TIMES, "text", "dialogue", "corpus", *NESTED)
 
 Row = tuple[int, dict[str, Any]]
 """The line on which a row of a table starts, counted from 1, and its cells by column."""
@@ -50,19 +48,24 @@ def read_manifest(path: Path | str, *, must_exist: bool = True) -> list[Clip]:
             f"manifest={table}: there is no such file or folder; check the path, which starts at "
             f"{Path.cwd()} if it is relative"
         )
-    is_csv = _is_csv(table)
-    rows = read_csv(table, required=REQUIRED) if is_csv else read_json_lines(table)
-    _check_spelling(table, dict.fromkeys(name for _, cells in rows for name, cell in cells.items() if cell))
-    clips = []
+    rows = read_table(table, required=REQUIRED)
+    _check_spelling(table, {name for _, cells in rows for name, cell in cells.items() if cell})
+    clips: list[Clip] = []
     for line, cells in rows:
         try:
-            clips.append(_to_clip(_parsed(cells) if is_csv else cells, table.parent))
+            clips.append(_to_clip(cells, table.parent))
         except CorpusError as error:
             raise CorpusError(f"manifest={table} line={line}: {error}") from error
     places = [f"line {line}" for line, _ in rows]
     _check_distinct(table, clips, places)
-    if must_exist:
-        _check_existing(table, clips, places)
+    missing = [
+        f"{place}: {clip.path}" for place, clip in zip(places, clips, strict=True) if not clip.path.is_file()
+    ]
+    if missing and must_exist:
+        raise CorpusError(
+            f"manifest={table}: {len(missing)} of {len(clips)} audio files do not exist ({listed(missing)}); "
+            f"relative paths start at {table.parent.absolute()}"
+        )
     return clips
 
 
@@ -104,7 +107,7 @@ def save_manifest(path: Path | str, clips: Sequence[Clip]) -> None:
         raise CorpusError(f"manifest={table}: clips=[] is empty; there is nothing to save")
     _check_distinct(table, clips, [f"clip {index}" for index in range(len(clips))])
     rows = [_to_cells(clip, table.parent) for clip in clips]
-    if _is_csv(table):
+    if _suffix(table) == ".csv":
         columns = [name for name in COLUMNS if any(name in cells for cells in rows)]
         text = format_csv(
             [columns, *([_csv_cell(cells.get(name, "")) for name in columns] for cells in rows)]
@@ -114,16 +117,33 @@ def save_manifest(path: Path | str, clips: Sequence[Clip]) -> None:
     write_table(table, text)
 
 
-def read_csv(path: Path, *, required: Sequence[str]) -> list[Row]:
-    """Every row of a comma-separated table with a header, as text.
+# Tables
 
-    White space around a name or a cell is no part of it: `a.wav, angry` equals `a.wav,angry`.
+
+def read_table(path: Path, *, required: Sequence[str]) -> list[Row]:
+    """Every row of a comma-separated table with a header, as text, or of one that has a JSON object per line.
+
+    White space around a name or a text is no part of it: `a.wav, angry` equals `a.wav,angry`. Blank lines
+    are skipped.
 
     Raises:
-        CorpusError: If the file is missing, not UTF-8 or empty, a required column is missing, or a row
-            has more or fewer cells than the header.
+        CorpusError: If the file is missing, not UTF-8, malformed or empty, or a required column is missing.
     """
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    is_csv = _suffix(path) == ".csv"
+    try:
+        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets begin a file with a byte order mark
+    except OSError as error:
+        raise CorpusError(f"table={path} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"table={path} is not UTF-8 ({error}); save it as UTF-8") from error
+    rows = _csv_rows(path, text, required) if is_csv else _json_rows(path, text)
+    if not rows:
+        raise CorpusError(f"table={path} holds no row; give it one per clip")
+    return rows
+
+
+def _csv_rows(path: Path, text: str, required: Sequence[str]) -> list[Row]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     lines: list[tuple[int, list[str]]] = []
     start = 1  # a quoted cell may span lines
     try:
@@ -139,37 +159,33 @@ def read_csv(path: Path, *, required: Sequence[str]) -> list[Row]:
             f"table={path}: missing columns={missing}; found columns={header}. The first line must name "
             "every column once, separated by commas"
         )
-    for line, cells in lines[1:]:
-        if cells and len(cells) != len(header):
+    lines = [(line, cells) for line, cells in lines[1:] if cells]
+    for line, cells in lines:
+        if len(cells) != len(header):
             raise CorpusError(
                 f"table={path} line={line}: cells={len(cells)} but the header names {len(header)} columns; "
                 "put text that contains commas in double quotes"
             )
-    return _refuse_empty(
-        path, [(line, dict(zip(header, cells, strict=True))) for line, cells in lines[1:] if cells]
-    )
+    return [(line, dict(zip(header, cells, strict=True))) for line, cells in lines]
 
 
-def read_json_lines(path: Path) -> list[Row]:
-    """Every row of a table that has one JSON object per line; blank lines are skipped.
-
-    Raises:
-        CorpusError: If the file is missing, not UTF-8 or empty, or a line is not a JSON object.
-    """
+def _json_rows(path: Path, text: str) -> list[Row]:
     rows: list[Row] = []
-    for line, text in enumerate(_read_text(path).split("\n"), start=1):
-        if not text.strip():
+    for line, content in enumerate(text.split("\n"), start=1):
+        if not content.strip():
             continue
         try:
-            cells = json.loads(text)
+            cells = json.loads(content)
         except ValueError as error:
             raise CorpusError(f"table={path} line={line}: not JSON ({error})") from error
         if not isinstance(cells, dict):
             raise CorpusError(
-                f"table={path} line={line}: {text.strip()!r} must be a JSON object like {{...}}"
+                f"table={path} line={line}: {content.strip()!r} must be a JSON object like {{...}}"
             )
-        rows.append((line, cells))
-    return _refuse_empty(path, rows)
+        rows.append(
+            (line, {name: cell.strip() if isinstance(cell, str) else cell for name, cell in cells.items()})
+        )
+    return rows
 
 
 def write_table(path: Path, text: str) -> None:
@@ -184,29 +200,13 @@ def write_table(path: Path, text: str) -> None:
         raise CorpusError(f"table={path} cannot be written: {error}") from error
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")  # spreadsheets begin a file with a byte order mark
-    except OSError as error:
-        raise CorpusError(f"table={path} cannot be read: {error}") from error
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"table={path} is not UTF-8 ({error}); save it as UTF-8") from error
-
-
-def _refuse_empty(path: Path, rows: list[Row]) -> list[Row]:
-    if not rows:
-        raise CorpusError(f"table={path} holds no row; give it one per clip")
-    return rows
-
-
-def _is_csv(table: Path) -> bool:
+def _suffix(table: Path) -> str:
     if table.suffix.lower() not in SUFFIXES:
         raise CorpusError(f"manifest={table}: suffix={table.suffix!r} must be one of {', '.join(SUFFIXES)}")
-    return table.suffix.lower() == ".csv"
+    return table.suffix.lower()
 
 
-def _check_spelling(table: Path, found: Iterable[str]) -> None:
-    names = list(found)
+def _check_spelling(table: Path, names: Collection[str]) -> None:
     for name in names:
         close = get_close_matches(name.lower(), COLUMNS, n=1, cutoff=0.8)
         if name not in COLUMNS and close and close[0] not in names:
@@ -227,17 +227,60 @@ def _check_distinct(table: Path, clips: Sequence[Clip], places: Sequence[str]) -
             )
 
 
-def _check_existing(table: Path, clips: Sequence[Clip], places: Sequence[str]) -> None:
-    pairs = zip(clips, places, strict=True)
-    missing = [f"{place}: {clip.path}" for clip, place in pairs if not clip.path.is_file()]
-    if missing:
-        raise CorpusError(
-            f"manifest={table}: {len(missing)} of {len(clips)} audio files do not exist ({listed(missing)}); "
-            f"relative paths start at {table.parent.absolute()}"
-        )
-
-
 # A clip and its cells
+
+
+def _list(cell: Any) -> list[Any]:  # noqa: ANN401 - any type of JSON
+    """A list, which is text in CSV."""
+    return list(json.loads(cell) if isinstance(cell, str) else cell)
+
+
+def _spans(cell: object) -> tuple[Span, ...]:
+    return tuple(
+        Span(float(one["start_s"]), float(one["end_s"]), str.strip(one.get("kind", "")))
+        for one in _list(cell)
+    )
+
+
+def _votes(cell: object) -> tuple[tuple[str, float], ...]:
+    return tuple((str.strip(label), float(count)) for label, count in _list(cell))
+
+
+TEXT = (str.strip, "text; put it in double quotes")
+SECONDS = (float, "a number of seconds")
+SPANS = (_spans, 'a JSON list of objects like {"start_s": 0.5, "end_s": 0.9, "kind": "word"}')
+VOTES = (_votes, 'a JSON list of pairs like ["angry", 2]')
+
+COLUMNS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
+    "path": TEXT,
+    "label": TEXT,
+    "speaker": TEXT,
+    "split": TEXT,
+    "start_s": SECONDS,
+    "end_s": SECONDS,
+    "text": TEXT,
+    "dialogue": TEXT,
+    "corpus": TEXT,
+    "evidence": SPANS,
+    "votes": VOTES,
+}
+"""Every column: how a cell is read, which is text in CSV and any type in JSON Lines, and what it must be."""
+
+
+def _to_clip(cells: Mapping[str, Any], base: Path) -> Clip:
+    """The clip that `_to_cells` described; cells that are missing, empty or null are empty fields."""
+    given = {name: cells[name] for name in COLUMNS if cells.get(name) not in (None, "")}
+    missing = [name for name in REQUIRED if name not in given]
+    if missing:
+        raise CorpusError(f"missing={missing}, found={sorted(given)}; every clip needs a path and a label")
+    fields = {}
+    for name, cell in given.items():
+        read, kind = COLUMNS[name]
+        try:
+            fields[name] = read(cell)
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
+            raise CorpusError(f"{name}={cell!r} must be {kind}") from error
+    return Clip(**{**fields, "path": base / fields["path"]})
 
 
 def _to_cells(clip: Clip, base: Path) -> dict[str, Any]:
@@ -245,74 +288,10 @@ def _to_cells(clip: Clip, base: Path) -> dict[str, Any]:
     path, base = clip.path.absolute(), base.absolute()
     cells = {name: getattr(clip, name) for name in COLUMNS}
     cells["path"] = (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()
-    cells["evidence"] = [
-        {"start_s": span.start_s, "end_s": span.end_s, "kind": span.kind} for span in clip.evidence
-    ]
-    cells["votes"] = [[label, count] for label, count in clip.votes]
+    cells["evidence"] = [asdict(span) for span in clip.evidence]
+    cells["votes"] = [list(vote) for vote in clip.votes]
     return {name: value for name, value in cells.items() if value is not None and value not in ("", [])}
 
 
 def _csv_cell(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _parsed(cells: Mapping[str, str]) -> dict[str, Any]:
-    """Cells as JSON Lines hold them: empty ones left out, numbers and nested cells parsed."""
-    parsed: dict[str, Any] = {}
-    for name, cell in cells.items():
-        parse = float if name in TIMES else json.loads if name in NESTED else str
-        try:
-            parsed |= {name: parse(cell)} if cell else {}
-        except ValueError as error:
-            kind = "a number of seconds" if name in TIMES else "JSON"
-            raise CorpusError(f"{name}={cell!r} must be {kind}: {error}") from error
-    return parsed
-
-
-def _to_clip(cells: Mapping[str, Any], base: Path) -> Clip:
-    """The clip that `_to_cells` described; cells that are missing or null are empty fields."""
-    texts = {name: _text(cells, name) for name in COLUMNS if name not in TIMES + NESTED}
-    missing = [name for name in REQUIRED if not texts[name]]
-    if missing:
-        raise CorpusError(f"missing={missing}, found={sorted(cells)}; every clip needs a path and a label")
-    filled: dict[str, Any] = {name: text for name, text in texts.items() if text}
-    filled |= {name: _number(cells[name], name) for name in TIMES if cells.get(name) is not None}
-    return Clip(
-        **filled | {"path": base / texts["path"]},
-        evidence=tuple(_span(item) for item in _items(cells, "evidence")),
-        votes=tuple(_vote(item) for item in _items(cells, "votes")),
-    )
-
-
-def _text(cells: Mapping[str, Any], name: str) -> str:
-    value = cells.get(name)
-    if value is not None and not isinstance(value, str):
-        raise CorpusError(f"{name}={value!r} must be text; put it in double quotes")
-    return (value or "").strip()
-
-
-def _number(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise CorpusError(f"{name}={value!r} must be a number")
-    return float(value)
-
-
-def _items(cells: Mapping[str, Any], name: str) -> list[Any]:
-    value = cells.get(name) or []
-    if not isinstance(value, list):
-        raise CorpusError(f"{name}={value!r} must be a JSON list")
-    return value
-
-
-def _span(item: object) -> Span:
-    if not isinstance(item, dict) or not set(TIMES) <= set(item) <= {*TIMES, "kind"}:
-        raise CorpusError(
-            f'evidence={item!r} must be a list of objects like {{"start_s": 0.5, "end_s": 0.9, "kind": ""}}'
-        )
-    return Span(_number(item["start_s"], "start_s"), _number(item["end_s"], "end_s"), _text(item, "kind"))
-
-
-def _vote(item: object) -> tuple[str, float]:
-    if not isinstance(item, list) or len(item) != 2 or not isinstance(item[0], str):
-        raise CorpusError(f'votes={item!r} must be a list of pairs like ["angry", 2]')
-    return item[0].strip(), _number(item[1], "votes")

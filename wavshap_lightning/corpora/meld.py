@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import Layout, find_audio
-from wavshap_lightning.corpora.manifest import read_csv
+from wavshap_lightning.corpora.manifest import read_table
 
 LAYOUT = Layout(
     "meld",
@@ -68,7 +68,7 @@ def load_meld(root: Path | str) -> list[Clip]:
 
 
 def _load_split(root: Path | str, split: str, table: Path, audio: dict[str, Path]) -> list[Clip]:
-    rows = [cells for _, cells in read_csv(table, required=COLUMNS)]
+    rows = [cells for _, cells in read_table(table, required=COLUMNS)]
     names = [f"dia{cells['Dialogue_ID']}_utt{cells['Utterance_ID']}" for cells in rows]
     turns = [(name, cells) for name, cells in zip(names, rows, strict=True) if (split, name) not in BROKEN]
     LAYOUT.check_known(root, f"{table}: Emotion", [cells["Emotion"] for _, cells in turns], LABELS)

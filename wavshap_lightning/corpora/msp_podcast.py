@@ -7,7 +7,7 @@ from pathlib import Path
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import Layout, audio_by_stem
 from wavshap_lightning.corpora.labels import NO_AGREEMENT, OTHER
-from wavshap_lightning.corpora.manifest import read_csv
+from wavshap_lightning.corpora.manifest import read_table
 from wavshap_lightning.errors import CorpusError
 
 LAYOUT = Layout(
@@ -55,7 +55,7 @@ def load_msp_podcast(root: Path | str, *, test_set: str = "Test1") -> list[Clip]
     table = LAYOUT.find_table(root, TABLE)
     if table is None:
         raise LAYOUT.error(root, f"there is no {TABLE} below it")
-    rows = [cells for _, cells in read_csv(table, required=COLUMNS)]
+    rows = [cells for _, cells in read_table(table, required=COLUMNS)]
     LAYOUT.check_known(root, "EmoClass", [cells["EmoClass"] for cells in rows], LABELS)
     LAYOUT.check_known(root, "Split_Set", [cells["Split_Set"] for cells in rows], (*SPLITS_OF, *TEST_SETS))
     split_of = SPLITS_OF | {test_set: "test"}

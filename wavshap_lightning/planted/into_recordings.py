@@ -25,7 +25,7 @@ from wavshap_lightning.corpora.catalogue import CORPORA, corpus_named, load_corp
 from wavshap_lightning.corpora.clip import SPLITS, Clip
 from wavshap_lightning.corpora.folders import listed
 from wavshap_lightning.corpora.labels import select_labels
-from wavshap_lightning.corpora.manifest import read_csv, write_table
+from wavshap_lightning.corpora.manifest import read_table, write_table
 from wavshap_lightning.corpora.protocols import stable_hash
 from wavshap_lightning.errors import AudioError, CorpusError, SettingError
 from wavshap_lightning.files import format_csv
@@ -180,7 +180,7 @@ def read_left_out(root: Path) -> list[tuple[Path, str]]:
     Raises:
         CorpusError: If there is no such table.
     """
-    rows = [cells for _, cells in read_csv(root / SOURCES, required=_COLUMNS)]
+    rows = [cells for _, cells in read_table(root / SOURCES, required=_COLUMNS)]
     return [(Path(row["source"]), row["reason"]) for row in rows if not row["clip"]]
 
 
