@@ -32,10 +32,7 @@ from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 from wavshap_lightning.training.data.dataset import (
     ClipRequest,
-    SpeechDataset,
-    StatisticsBatch,
     StatisticsBatches,
-    WaveformBatch,
     WaveformBatches,
 )
 from wavshap_lightning.training.data.extraction import extract_features, open_feature_cache
@@ -96,9 +93,9 @@ def prepare(
     cache = open_feature_cache(folder, backbone, classifier.head.statistic)
     extract_features(backbone, clips, classifier.head.statistic, cache)
     indices = [LABELS.index(keyed.clip.label) for keyed in clips]
-    dataset = SpeechDataset([keyed.clip for keyed in clips], LABELS, sample_rate=backbone.sample_rate)
+    live = WaveformBatches([keyed.clip for keyed in clips], indices, sample_rate=backbone.sample_rate)
     cached = StatisticsBatches(cache, [keyed.key for keyed in clips], indices)
-    return Setup(classifier, WaveformBatches(dataset), cached, len(clips))
+    return Setup(classifier, live, cached, len(clips))
 
 
 def train_epoch(setup: Setup, batches: Batches, optimizer: torch.optim.Optimizer) -> None:
@@ -106,7 +103,7 @@ def train_epoch(setup: Setup, batches: Batches, optimizer: torch.optim.Optimizer
     setup.classifier.train()
     for start in range(0, setup.num_clips, BATCH_SIZE):
         batch = batches[_requests(start, min(start + BATCH_SIZE, setup.num_clips))]
-        loss = F.cross_entropy(logits_of(setup.classifier, batch), batch.labels)
+        loss = F.cross_entropy(batch.logits(setup.classifier), batch.labels)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -118,15 +115,7 @@ def all_logits(setup: Setup, batches: Batches) -> Tensor:
     setup.classifier.eval()
     starts = range(0, setup.num_clips, BATCH_SIZE)
     requests = [_requests(start, min(start + BATCH_SIZE, setup.num_clips)) for start in starts]
-    return torch.cat([logits_of(setup.classifier, batches[chosen]) for chosen in requests])
-
-
-def logits_of(classifier: EmotionClassifier, batch: WaveformBatch | StatisticsBatch) -> Tensor:
-    """The logits of a batch of either kind."""
-    if isinstance(batch, StatisticsBatch):
-        return classifier.head.classify_statistics(batch.statistics)
-    logits: Tensor = classifier(batch.waveforms, batch.lengths)
-    return logits
+    return torch.cat([batches[chosen].logits(setup.classifier) for chosen in requests])
 
 
 def _measure(pooling: str, setup: Setup, arguments: argparse.Namespace) -> list[Measurement]:
@@ -156,7 +145,7 @@ def _measure(pooling: str, setup: Setup, arguments: argparse.Namespace) -> list[
 
 
 def _requests(start: int, end: int) -> list[ClipRequest]:
-    return [ClipRequest(position, 0) for position in range(start, end)]
+    return [(position, 0) for position in range(start, end)]
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def cut_off(flags, run_main, monkeypatch, capsys):
     """The folder of a cross-validation that was interrupted in the second epoch of its second fold."""
 
     def interrupt(self, trainer, *_):
-        if trainer.datamodule.prepared.fold == 1 and trainer.current_epoch == 1:
+        if trainer.datamodule.fold == 1 and trainer.current_epoch == 1:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

@@ -137,8 +137,7 @@ def attach(build_trainer, build_module):
         trainer.datamodule, datamodule.trainer, module.trainer = datamodule, trainer, trainer
         datamodule.prepare_data()
         datamodule.setup(stage)
-        for callback in module.configure_callbacks():
-            callback.setup(trainer, module, stage)
+        module.setup(stage)
         return module
 
     return attach

@@ -79,7 +79,7 @@ def test_the_loss_is_cross_entropy(attach, build_datamodule):
     datamodule = build_datamodule()
     module = attach(datamodule)
     batch = first_batch(datamodule)
-    expected = F.cross_entropy(module.eval().logits(batch), batch.labels)
+    expected = F.cross_entropy(batch.logits(module.eval().classifier), batch.labels)
     torch.testing.assert_close(loss_of(module, batch), expected.detach())
 
 
@@ -87,7 +87,7 @@ def test_label_smoothing_spreads_the_target(attach, build_datamodule):
     datamodule = build_datamodule()
     module = attach(datamodule, loss=LossSettings(label_smoothing=0.2))
     batch = first_batch(datamodule)
-    log_probabilities = module.eval().logits(batch).log_softmax(1)
+    log_probabilities = batch.logits(module.eval().classifier).log_softmax(1)
     target = 0.8 * F.one_hot(batch.labels, 3) + 0.2 / 3
     expected = -(target * log_probabilities).sum(1).mean()
     torch.testing.assert_close(loss_of(module, batch), expected.detach())

@@ -15,7 +15,7 @@ from rich.console import Console
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import write_json
 from wavshap_lightning.training.cross_validation import Evaluation, report
-from wavshap_lightning.training.data.datamodule import EmotionDataModule
+from wavshap_lightning.training.data.datamodule import EmotionDataModule, datamodule_of
 from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.scores import Predictions
 
@@ -76,7 +76,7 @@ class SingleThread(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep to one thread if that is enough."""
-        data = _datamodule(trainer)
+        data = datamodule_of(trainer)
         if data is None or not isinstance(pl_module, EmotionModule):
             return
         on_cpu = trainer.strategy.root_device.type == "cpu"
@@ -104,7 +104,7 @@ class RunSummary(Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print two lines and write the protocol, on the first process."""
         folder = trainer.log_dir  # asked for on every rank: it is broadcast
-        data = _datamodule(trainer)
+        data = datamodule_of(trainer)
         if not trainer.is_global_zero or data is None or not isinstance(pl_module, EmotionModule):
             return
         if folder:
@@ -210,13 +210,8 @@ def _relocated(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 - whateve
     return value
 
 
-def _datamodule(trainer: L.Trainer) -> EmotionDataModule | None:
-    data = getattr(trainer, "datamodule", None)
-    return data if isinstance(data, EmotionDataModule) else None
-
-
 def _report(trainer: L.Trainer, module: EmotionModule, split: str, predictions: Predictions | None) -> None:
-    data, folder = _datamodule(trainer), trainer.log_dir
+    data, folder = datamodule_of(trainer), trainer.log_dir
     if data is None or predictions is None or not trainer.is_global_zero:
         return
     speakers = tuple(clip.speaker for clip in data.clips(split))
@@ -228,11 +223,10 @@ def _report(trainer: L.Trainer, module: EmotionModule, split: str, predictions: 
 
 
 def _describe_clips(data: EmotionDataModule) -> str:
-    prepared = data.prepared
-    counts = ", ".join(f"{len(clips)} {split}" for split, clips in prepared.split.items() if clips)
-    folds = prepared.protocol.folds
-    fold = f", {folds[prepared.fold].name} of {len(folds)}" if len(folds) > 1 else ""
-    return f"{counts} ({prepared.protocol.name}{fold})"
+    counts = ", ".join(f"{len(clips)} {split}" for split, clips in data.prepared.items() if clips)
+    folds = data.protocol.folds
+    fold = f", {folds[data.fold].name} of {len(folds)}" if len(folds) > 1 else ""
+    return f"{counts} ({data.protocol.name}{fold})"
 
 
 def _describe_model(module: EmotionModule) -> str:

@@ -15,7 +15,7 @@ from wavshap_lightning.files import write_atomically
 from wavshap_lightning.models.checkpoint import read_checkpoint
 
 ProtocolRecord = Mapping[str, Any]
-"""Protocol, fold and digest of the clips (`PreparedCorpus.protocol_record`); empty if unknown."""
+"""Protocol, fold and digest of the clips (`EmotionDataModule.protocol_record`); empty if unknown."""
 
 
 def check_same_training(recorded: ProtocolRecord, found: ProtocolRecord) -> None:

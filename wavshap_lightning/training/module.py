@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -13,7 +14,6 @@ from typing import Any
 import lightning as L  # noqa: N812
 import torch
 from jaxtyping import Float
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -26,8 +26,10 @@ from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, load_trained_sta
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.models.record import ClassifierRecord, TrainingProvenance
-from wavshap_lightning.training.data.dataset import Batch, StatisticsBatch
-from wavshap_lightning.training.data.extraction import DataBinding
+from wavshap_lightning.training.checkpoints import check_same_training, check_unseen
+from wavshap_lightning.training.data.datamodule import EmotionDataModule, datamodule_of
+from wavshap_lightning.training.data.dataset import Batch
+from wavshap_lightning.training.data.extraction import cache_features
 from wavshap_lightning.training.scores import PredictionLog, Predictions, score_predictions
 
 UNDECAYED = "_undecayed"
@@ -172,9 +174,6 @@ class EmotionModule(L.LightningModule):
         self.validation_log, self.test_log = PredictionLog(), PredictionLog()
         self.validation_predictions: Predictions | None = None
         self.test_predictions: Predictions | None = None
-        # Both are set by the binding to the datamodule; empty and None without one.
-        self.protocol_record: Mapping[str, Any] = {}
-        self.class_counts: Mapping[str, int] | None = None
         self.save_hyperparameters(  # plain JSON types, so that checkpoints open with weights_only=True
             {
                 "labels": list(labels),
@@ -187,33 +186,55 @@ class EmotionModule(L.LightningModule):
             logger=False,
         )
 
-    def configure_callbacks(self) -> list[Callback]:
-        """Callback that prepares an `EmotionDataModule` for this model."""
-        return [DataBinding()]
-
     def setup(self, stage: str) -> None:
-        """Weight the classes by their frequency, if asked for.
+        """Audit the clips of an `EmotionDataModule` for this model, and cache features of a frozen backbone.
 
         Raises:
-            SettingError: If the frequencies are unknown, or a class does not occur.
+            AuditError: If the audit of the clips found what must not be ignored.
+            CacheError: If the cache cannot be used, or differs from the live values.
+            SettingError: If classes are to be weighted whose frequencies are unknown, or one does not occur.
         """
+        data = datamodule_of(self.trainer)
+        if data is not None:
+            data.match(self.classifier.backbone.frame_grid)
+            if data.cached and self.classifier.backbone.settings.frozen:
+                cache_features(self.trainer, self.classifier, data, stage)
         if stage == "fit" and self.loss_settings.class_weights:
-            self.class_weights = self._inverse_frequencies().to(self.device)
-
-    def logits(self, batch: Batch) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of either kind."""
-        if isinstance(batch, StatisticsBatch):
-            return self.classifier.head.classify_statistics(batch.statistics)
-        return self.classifier(batch.waveforms, batch.lengths)
+            self.class_weights = self._inverse_frequencies(data).to(self.device)
 
     def on_fit_start(self) -> None:
-        """Record the clips and the library versions that the classifier is trained with."""
-        self.classifier.provenance = TrainingProvenance(self.protocol_record, _versions())
+        """Record the clips and the library versions that the classifier is trained with.
+
+        Raises:
+            CheckpointError: If the run is resumed from a checkpoint that was trained on other clips.
+        """
+        data = datamodule_of(self.trainer)
+        protocol = {} if data is None else data.protocol_record
+        if self.trainer.ckpt_path:
+            check_same_training(self.classifier.provenance.protocol, protocol)
+        self.classifier.provenance = TrainingProvenance(protocol, _versions())
+
+    def on_validation_start(self) -> None:
+        """Refuse to report on validation speakers that the model was trained on.
+
+        Raises:
+            CheckpointError: If it was.
+        """
+        if self.trainer.state.fn == "validate":
+            self._check_unseen("validation")
+
+    def on_test_start(self) -> None:
+        """Refuse to test on speakers that the model was trained or chosen on.
+
+        Raises:
+            CheckpointError: If it was.
+        """
+        self._check_unseen("test")
 
     def training_step(self, batch: Batch) -> Float[Tensor, ""]:
         """Cross-entropy of one batch."""
         loss = F.cross_entropy(
-            self.logits(batch),
+            batch.logits(self.classifier),
             batch.labels,
             weight=self.class_weights,
             label_smoothing=self.loss_settings.label_smoothing,
@@ -231,7 +252,7 @@ class EmotionModule(L.LightningModule):
 
     def validation_step(self, batch: Batch) -> None:
         """Collect the predictions of one batch."""
-        self.validation_log.update(self.logits(batch), batch.labels, batch.positions)
+        self.validation_log.update(batch.logits(self.classifier), batch.labels, batch.positions)
 
     def on_validation_epoch_end(self) -> None:
         """Score all validation clips and keep the predictions for the report."""
@@ -241,7 +262,7 @@ class EmotionModule(L.LightningModule):
 
     def test_step(self, batch: Batch) -> None:
         """Collect the predictions of one batch."""
-        self.test_log.update(self.logits(batch), batch.labels, batch.positions)
+        self.test_log.update(batch.logits(self.classifier), batch.labels, batch.positions)
 
     def on_test_epoch_end(self) -> None:
         """Score all test clips and keep the predictions for the report."""
@@ -303,16 +324,21 @@ class EmotionModule(L.LightningModule):
         for name, value in scores.items():
             self.log(f"{split}/{name}", value, prog_bar=name == "uar", sync_dist=True)
 
-    def _inverse_frequencies(self) -> Float[Tensor, " classes"]:
+    def _check_unseen(self, split: str) -> None:
+        data = datamodule_of(self.trainer)
+        if data is not None and not data.allow_shared_speakers:
+            check_unseen(self.classifier.provenance.protocol, data.protocol_record, split)
+
+    def _inverse_frequencies(self, data: EmotionDataModule | None) -> Float[Tensor, " classes"]:
         """Class weights with a mean of one over the training clips."""
-        if self.class_counts is None:
+        if data is None:
             raise SettingError(
                 "class_weights=True needs a datamodule that counts its classes; use EmotionDataModule, "
                 "or set loss.class_weights to false"
             )
-        counts = [self.class_counts.get(label, 0) for label in self.classifier.labels]
-        absent = [label for label, count in zip(self.classifier.labels, counts, strict=True) if not count]
-        if absent:
+        occurring = Counter(clip.label for clip in data.clips("train"))
+        counts = [occurring[label] for label in self.classifier.labels]
+        if absent := [label for label in self.classifier.labels if not occurring[label]]:
             raise SettingError(
                 f"class_weights=True: no training clip has label {', '.join(absent)}; leave it out of labels"
             )

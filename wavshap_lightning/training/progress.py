@@ -11,15 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar on standard error from the first progress until the block ends, on the first process only.
 
     Args:
         title: Name of the work.
-        total: Number of steps.
 
     Yields:
-        A function to call with the number of steps done so far.
+        A function to call with the number of steps done so far and that of all steps.
     """
     bar = Progress(
         TextColumn("{task.description:<16}"),
@@ -29,10 +28,10 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
         console=Console(stderr=True),
         disable=getattr(rank_zero_only, "rank", 0) != 0,
     )
-    task = bar.add_task(title, total=total)
+    task = bar.add_task(title)
 
-    def on_progress(done: int) -> None:
-        bar.update(task, completed=done)
+    def on_progress(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
         bar.start()
 
     try:

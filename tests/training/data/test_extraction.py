@@ -56,43 +56,45 @@ def test_features_are_those_of_the_clips_one_by_one(tmp_path, opened, keyed, sta
             torch.testing.assert_close(found[name], values, rtol=1e-4, atol=1e-5)
 
 
-def test_only_what_is_missing_is_computed_and_progress_counts_all(
-    tmp_path, opened, keyed, monkeypatch, short_batches
-):
-    cache = open_feature_cache(tmp_path, opened, "mean")
+@pytest.fixture
+def run(monkeypatch):
+    """`(fits=...)`: how many clips the backbone is run over at a time, out of memory above a number."""
+    sizes, forward, memory = [], SpeechBackbone.forward, {"fits": 99}
+
+    def count(backbone, waveforms, lengths):
+        sizes.append(len(waveforms))
+        if len(waveforms) > memory["fits"]:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(backbone, waveforms, lengths)
+
+    monkeypatch.setattr(SpeechBackbone, "forward", count)
+    return sizes, memory
+
+
+def test_only_what_is_missing_is_computed(tmp_path, opened, keyed, run, short_batches):
+    cache, (sizes, _) = open_feature_cache(tmp_path, opened, "mean"), run
     extract_features(opened, keyed[:4], "mean", cache)
-    computed, progress = [], []
-    run_batch = features._batch_statistics
-
-    def count(backbone, waveforms, statistic):
-        computed.append(len(waveforms))
-        return run_batch(backbone, waveforms, statistic)
-
-    monkeypatch.setattr(features, "_batch_statistics", count)
-    twice = [*keyed, keyed[0], keyed[-1]]  # one that is there already, one that is not
-    extract_features(opened, twice, "mean", cache, on_progress=progress.append)
-    assert sum(computed) == len(keyed) - 4
-    assert progress == sorted(progress)
-    assert progress[0] > 5
-    assert progress[-1] == len(twice)
-    computed.clear()
+    sizes.clear()
+    extract_features(opened, [*keyed, keyed[0], keyed[-1]], "mean", cache)
+    assert sum(sizes) == len(keyed) - 4
+    sizes.clear()
     extract_features(opened, keyed, "mean", cache)
-    assert not computed
+    assert not sizes
+
+
+def test_a_small_backbone_is_run_on_one_thread(tmp_path, opened, keyed, threads, monkeypatch):
+    during, forward = set(), SpeechBackbone.forward
+    monkeypatch.setattr(SpeechBackbone, "forward", lambda *inputs: during.add(threads[0]) or forward(*inputs))
+    extract_features(opened, keyed[:2], "mean", open_feature_cache(tmp_path, opened, "mean"))
+    assert (during, threads) == ({1}, [4])
 
 
 @pytest.mark.parametrize("fits", [1, 2])
-def test_a_batch_too_large_for_memory_is_halved(tmp_path, opened, keyed, monkeypatch, fits):
-    run_batch, sizes = features._batch_statistics, []
-
-    def little_memory(backbone, waveforms, statistic):
-        sizes.append(len(waveforms))
-        if len(waveforms) > fits:
-            raise torch.OutOfMemoryError("out of memory")
-        return run_batch(backbone, waveforms, statistic)
-
+def test_a_batch_too_large_for_memory_is_halved(tmp_path, opened, keyed, run, fits):
+    sizes, memory = run
     whole = open_feature_cache(tmp_path / "whole", opened, "mean")
     extract_features(opened, keyed, "mean", whole)
-    monkeypatch.setattr(features, "_batch_statistics", little_memory)
+    memory["fits"] = fits
     halved = open_feature_cache(tmp_path / "halved", opened, "mean")
     extract_features(opened, keyed, "mean", halved)
     assert max(sizes) == len(keyed)
@@ -100,11 +102,8 @@ def test_a_batch_too_large_for_memory_is_halved(tmp_path, opened, keyed, monkeyp
         torch.testing.assert_close(halved.read(one.key)["mean"], whole.read(one.key)["mean"])
 
 
-def test_a_clip_too_large_for_memory_is_an_error(tmp_path, opened, keyed, monkeypatch):
-    def no_memory(*_):
-        raise torch.OutOfMemoryError("out of memory")
-
-    monkeypatch.setattr(features, "_batch_statistics", no_memory)
+def test_a_clip_too_large_for_memory_is_an_error(tmp_path, opened, keyed, run):
+    run[1]["fits"] = 0
     with pytest.raises(torch.OutOfMemoryError):
         extract_features(opened, keyed, "mean", open_feature_cache(tmp_path, opened, "mean"))
 

@@ -21,10 +21,12 @@ SAMPLE_RATE = 16_000
 
 @pytest.fixture
 def prepare(corpus, cache_folder):
-    """`(manifest=..., **settings) -> PreparedCorpus` as a datamodule makes it for the usual frames."""
+    """`(manifest=..., **settings) -> EmotionDataModule` that has audited its clips for the usual frames."""
 
     def prepare(manifest=corpus, **settings):
-        return EmotionDataModule("manifest", str(manifest), cache_dir=str(cache_folder), **settings).prepared
+        data = EmotionDataModule("manifest", str(manifest), cache_dir=str(cache_folder), **settings)
+        assert data.prepared.keys() == {"train", "validation", "test"}
+        return data
 
     return prepare
 
@@ -36,60 +38,60 @@ def copied(tmp_path, corpus):
     return tmp_path / "copy" / "clips.jsonl"
 
 
+def keyed(data):
+    """Every clip with its key, by clip."""
+    return {one.clip: one for clips in data.prepared.values() for one in clips}
+
+
 def spoil(clip, waveform):
     soundfile.write(clip.path, waveform, SAMPLE_RATE, subtype="PCM_16")
 
 
 def test_a_corpus_is_split_keyed_and_recorded(prepare, corpus):
-    prepared = prepare()
-    assert {part: len(clips) for part, clips in prepared.split.items()} == {
-        "train": 12,
-        "validation": 7,
-        "test": 6,
-    }
-    assert prepared.keyed.keys() == set(read_manifest(corpus))
-    assert len({keyed.key for keyed in prepared.keyed.values()}) == 25
-    for clip, keyed in prepared.keyed.items():
-        assert keyed.duration_s == pytest.approx(soundfile.info(clip.path).duration)
-    record = json.loads(json.dumps(prepared.protocol_record()))
-    assert record["hash"] == prepared.protocol.hash
-    assert (record["fold"], record["clips"]["validation"]) == (0, 7)
+    data = prepare()
+    assert keyed(data).keys() == set(read_manifest(corpus))
+    assert len({one.key for one in keyed(data).values()}) == 25
+    for clip, one in keyed(data).items():
+        assert one.duration_s == pytest.approx(soundfile.info(clip.path).duration)
+    record = json.loads(json.dumps(data.protocol_record))
+    assert record["hash"] == data.protocol.hash
+    assert (record["fold"], record["clips"]) == (0, {"train": 12, "validation": 7, "test": 6})
 
 
 def test_labels_are_chosen_and_renamed(prepare):
-    def labels(prepared):
-        return {clip.label for clip in prepared.keyed}
+    def labels(data):
+        return {clip.label for clip in keyed(data)}
 
     assert labels(prepare(labels=["sad", "neutral"])) == {"sad", "neutral"}
     assert labels(prepare(label_map={"sad": "low", "happy": "high", "neutral": None})) == {"low", "high"}
 
 
 def test_measuring_again_reads_nothing(prepare, monkeypatch):
-    first = prepare()
+    first = prepare().prepared
 
     def refuse(*_, **__):
         raise AssertionError("a clip was measured again")
 
     monkeypatch.setattr(preparation, "measure_clip", refuse)
-    assert prepare() == first
+    assert prepare().prepared == first
 
 
 def test_a_changed_file_is_measured_again(prepare, copied):
     clip = read_manifest(copied)[0]
-    before = prepare(copied).keyed[clip]
+    before = keyed(prepare(copied))[clip]
     spoil(clip, 0.1 * np.sin(np.arange(9000)))
-    after = prepare(copied).keyed[clip]
+    after = keyed(prepare(copied))[clip]
     assert after.key != before.key
     assert after.duration_s == pytest.approx(9000 / SAMPLE_RATE)
 
 
 def test_long_clips_are_cut(prepare, corpus):
     with pytest.warns(UserWarning, match=r"(?s)the audit of the clips found.*above 0\.4 s"):
-        prepared = prepare(max_duration_s=0.4)
+        data = prepare(max_duration_s=0.4)
     durations_s = {clip.path: soundfile.info(clip.path).duration for clip in read_manifest(corpus)}
     assert max(durations_s.values()) > 0.4 > min(durations_s.values())
-    for clip, keyed in prepared.keyed.items():
-        assert keyed.duration_s == pytest.approx(min(0.4, durations_s[clip.path]))
+    for clip, one in keyed(data).items():
+        assert one.duration_s == pytest.approx(min(0.4, durations_s[clip.path]))
         assert (clip.end_s == 0.4) == (durations_s[clip.path] > 0.4)
 
 
@@ -117,12 +119,12 @@ def test_bad_clips_can_be_left_out(prepare, copied):
     bad = read_manifest(copied)[0]
     spoil(bad, np.zeros(8000))
     with pytest.warns(UserWarning, match=rf"(?s)1 bad clips are left out.*{bad.name}"):
-        prepared = prepare(copied, on_bad_clip="skip")
-    assert bad not in prepared.keyed
-    assert prepared.protocol_record()["clips"]["train"] == 11
+        data = prepare(copied, on_bad_clip="skip")
+    assert bad not in keyed(data)
+    assert data.protocol_record["clips"]["train"] == 11
 
 
-def test_a_part_without_a_usable_clip_is_told(prepare, copied):
+def test_a_split_without_a_usable_clip_is_told(prepare, copied):
     for clip in read_manifest(copied):
         if clip.split == "validation":
             spoil(clip, np.zeros(8000) + (1e-6 * len(clip.name)))
@@ -137,7 +139,7 @@ def resplit(manifest, change):
     save_manifest(manifest, [change(clip) for clip in read_manifest(manifest)])
 
 
-def test_a_speaker_in_two_parts_is_an_error_unless_allowed(prepare, copied):
+def test_a_speaker_in_two_splits_is_an_error_unless_allowed(prepare, copied):
     resplit(copied, lambda clip: replace(clip, speaker="bob") if clip.speaker == "di" else clip)
     with pytest.raises(AuditError, match=r"(?s)shared speaker.*keeps every speaker in one split.*bob"):
         prepare(copied)

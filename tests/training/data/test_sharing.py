@@ -28,10 +28,9 @@ def extracted(monkeypatch):
     """The keys that each call extracts; no backbone is run."""
     calls = []
 
-    def extract(backbone, clips, statistic, cache, *, on_progress):
-        calls.append([clip.key for clip in clips])
-        assert torch.get_num_threads() == 1
-        cache.write({clip.key: {"mean": torch.zeros(1)} for clip in clips})
+    def extract(backbone, clips, statistic, cache):
+        calls.append(cache.missing(one.key for one in clips))
+        cache.write({key: {"mean": torch.zeros(1)} for key in calls[-1]})
 
     monkeypatch.setattr(sharing, "extract_features", extract)
     return calls
@@ -72,14 +71,8 @@ def test_nothing_is_extracted_where_nothing_is_missing(
     monkeypatch.setattr(trainer.strategy, "barrier", reached.append)
     for _ in range(2):
         fill_cache(trainer, build_module().classifier, keyed, cache)
-    assert len(extracted) == 1
+    assert [len(keys) for keys in extracted] == [len(keyed), 0, 0, 0]
     assert len(reached) == 4
-
-
-def test_the_number_of_threads_is_as_before(tmp_path, build_module, build_rank, keyed, extracted, threads):
-    fill_cache(build_rank(0, 1), build_module().classifier, keyed, TensorCache(tmp_path))
-    assert len(extracted) == 1
-    assert threads == [4]
 
 
 PROGRAM = """
@@ -98,9 +91,9 @@ PROGRAM = """
 
     corpus, backbone, folder = sys.argv[1:]
     extracted, extract = [], sharing.extract_features
-    def count(backbone, clips, *arguments, **options):
-        extracted.extend(clip.key for clip in clips)
-        extract(backbone, clips, *arguments, **options)
+    def count(backbone, clips, statistic, cache):
+        extracted.extend(cache.missing(one.key for one in clips))
+        extract(backbone, clips, statistic, cache)
     sharing.extract_features = count
 
     torch.set_num_threads(1)

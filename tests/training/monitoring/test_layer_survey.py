@@ -17,7 +17,6 @@ from wavshap_lightning.models.pooling import (
     mix_variance,
     summarize_layers,
 )
-from wavshap_lightning.training.data.dataset import ClipRequest
 from wavshap_lightning.training.monitoring import class_layers
 from wavshap_lightning.training.monitoring.class_layers import (
     _alphas,
@@ -149,7 +148,7 @@ def test_clips_agree_with_their_explanations(cached, pooling, monkeypatch):
     for name in ("NUM_BASELINES", "NUM_WITH_FRAMES"):
         monkeypatch.setattr(class_layers, name, 32)
     classifier, clips, batches = cached(pooling=pooling)
-    batch = batches[[ClipRequest(position, 0) for position in range(len(clips))]]
+    batch = batches[[(position, 0) for position in range(len(clips))]]
     baselines = noise_statistics(classifier, [*clips] * 5, None, 0)
     found = survey_layers(
         classifier.head, batch.statistics, batch.labels, baselines, torch.Generator().manual_seed(0)
@@ -165,7 +164,7 @@ def test_classes_add_their_clips_up(cached):
     baselines = noise_statistics(classifier, clips, None, 0)
     surveyed = survey_classes(classifier, batches, baselines, score="log_odds", seed=0)
     assert {one.label: one.num_clips for one in surveyed} == {"neutral": 3, "happy": 2, "sad": 2}
-    batch = batches[[ClipRequest(position, 0) for position in range(len(clips))]]
+    batch = batches[[(position, 0) for position in range(len(clips))]]
     found = survey_layers(
         classifier.head, batch.statistics, batch.labels, baselines, torch.Generator().manual_seed(0)
     )

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L  # noqa: N812
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.audio.io import SAMPLE_RATE
-from wavshap_lightning.corpora.audit import ClipFacts
+from wavshap_lightning.corpora.audit import (
+    ClipFacts,
+    audit_split,
+    audit_table,
+    bad_clips,
+    raise_for_errors,
+)
 from wavshap_lightning.corpora.catalogue import corpus_named
-from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.clip import SPLITS, Clip
 from wavshap_lightning.corpora.labels import ordered_labels
-from wavshap_lightning.corpora.protocols import Protocol, Split
+from wavshap_lightning.corpora.protocols import Protocol, Split, split_digest
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.training.data.cache import TensorCache, default_cache_directory
-from wavshap_lightning.training.data.dataset import (
-    Batch,
-    SpeechDataset,
-    StatisticsBatches,
-    Transform,
-    WaveformBatches,
-)
+from wavshap_lightning.training.data.dataset import Batch, StatisticsBatches, Transform, WaveformBatches
 from wavshap_lightning.training.data.preparation import (
-    OnBadClip,
-    PreparedCorpus,
-    audit_corpus,
+    KeyedClip,
     choose_protocol,
+    cut_and_key,
+    leave_out,
     list_clips,
     measure_split,
 )
@@ -92,7 +92,7 @@ class EmotionDataModule(L.LightningDataModule):
         allow_shared_speakers: bool = False,
         max_samples: int | None = None,
         max_duration_s: float | None = 30.0,
-        on_bad_clip: OnBadClip = "error",
+        on_bad_clip: Literal["error", "skip"] = "error",
         batch_size: int = 32,
         num_workers: int = 0,
         balanced: bool = False,
@@ -118,7 +118,7 @@ class EmotionDataModule(L.LightningDataModule):
         self._wanted_labels = labels
         self._grid = USUAL_GRID
         self._facts: Mapping[Clip, ClipFacts] | None = None
-        self._prepared: PreparedCorpus | None = None
+        self._prepared: dict[str, list[KeyedClip]] | None = None
 
     @cached_property
     def labels(self) -> list[str]:
@@ -126,8 +126,8 @@ class EmotionDataModule(L.LightningDataModule):
         return list(self._wanted_labels or ordered_labels(clip.label for clip in self._listed))
 
     @property
-    def prepared(self) -> PreparedCorpus:
-        """The audited fold; audited on first use.
+    def prepared(self) -> dict[str, list[KeyedClip]]:
+        """Clips of each split, audited on first use, cut and keyed by their content.
 
         Raises:
             AuditError: If the audit found what must not be ignored.
@@ -135,34 +135,28 @@ class EmotionDataModule(L.LightningDataModule):
             SettingError: If a setting does not fit.
         """
         if self._prepared is None:
-            self._prepared = audit_corpus(
-                self._split,
-                self._protocol,
-                self.fold,
-                self._measured(),
-                labels=self.labels,
-                min_samples=self._grid.receptive_field_samples,
-                sample_rate=self._grid.sample_rate,
-                max_duration_s=self.max_duration_s,
-                on_bad_clip=self.on_bad_clip,
-                allow_shared_speakers=self.allow_shared_speakers,
-                expected_clips=None if self._is_subset else corpus_named(self.corpus).expected_clips,
-            )
+            facts = self._measured()
+            self._prepared = {
+                name: [cut_and_key(clip, facts[clip], self.max_duration_s) for clip in clips]
+                for name, clips in self._audited(facts).items()
+            }
         return self._prepared
 
     @property
     def protocol_record(self) -> dict[str, Any]:
-        """Protocol and fold, as stored with checkpoints and reports."""
-        return self.prepared.protocol_record()
-
-    @property
-    def class_counts(self) -> Counter[str]:
-        """Number of training clips of each class."""
-        return Counter(clip.label for clip in self.clips("train"))
+        """Protocol, fold, sizes of the splits and digest of their clips, for checkpoints and reports."""
+        split = {name: self.clips(name) for name in self.prepared}
+        return {
+            **self.protocol.to_dict(),
+            "hash": self.protocol.hash,
+            "fold": self.fold,
+            "clips": {name: len(clips) for name, clips in split.items()},
+            "digest": split_digest(split),
+        }
 
     def clips(self, split: str) -> tuple[Clip, ...]:
         """Clips of `train`, `validation` or `test`."""
-        return self.prepared.split[split]
+        return tuple(one.clip for one in self.prepared[split])
 
     def is_cached(self, split: str) -> bool:
         """Tell if the clips of a split come as statistics from the cache; known after `setup`."""
@@ -205,13 +199,12 @@ class EmotionDataModule(L.LightningDataModule):
         """Batches of the test clips."""
         return self._loader("test", shuffle=False)
 
-    def waveforms(self, clips: Sequence[Clip], transform: Transform | None = None) -> WaveformBatches:
+    def waveforms(self, clips: Sequence[KeyedClip], transform: Transform | None = None) -> WaveformBatches:
         """Batches of clips as waveforms at the model's sample rate."""
-        return WaveformBatches(
-            SpeechDataset(clips, self.labels, sample_rate=self._grid.sample_rate, transform=transform)
-        )
+        sounds, rate = [one.clip for one in clips], self._grid.sample_rate
+        return WaveformBatches(sounds, self._indices(clips), sample_rate=rate, transform=transform)
 
-    def statistics(self, clips: Sequence[Clip]) -> StatisticsBatches:
+    def statistics(self, clips: Sequence[KeyedClip]) -> StatisticsBatches:
         """Batches of clips as cached statistics.
 
         Raises:
@@ -219,8 +212,7 @@ class EmotionDataModule(L.LightningDataModule):
         """
         if self.feature_cache is None:
             raise SettingError("cache: it is not open; hand the datamodule and a frozen module to a Trainer")
-        keys = [self.prepared.keyed[clip].key for clip in clips]
-        return StatisticsBatches(self.feature_cache, keys, self._indices(clips))
+        return StatisticsBatches(self.feature_cache, [one.key for one in clips], self._indices(clips))
 
     @cached_property
     def _listed(self) -> list[Clip]:
@@ -236,28 +228,60 @@ class EmotionDataModule(L.LightningDataModule):
         )
 
     @cached_property
-    def _protocol(self) -> Protocol:
+    def protocol(self) -> Protocol:
+        """The protocol that divides the corpus."""
         return choose_protocol(
             self.corpus, self._listed, self.protocol_name, validation=self.validation, seed=self.seed
         )
 
     @cached_property
     def _split(self) -> Split:
-        return self._protocol.split(self._listed, self.fold)
-
-    @property
-    def _is_subset(self) -> bool:
-        return not (self.max_samples is None and self._wanted_labels is None and self.label_map is None)
+        return self.protocol.split(self._listed, self.fold)
 
     def _measured(self) -> Mapping[Clip, ClipFacts]:
         if self._facts is None:
             self._facts = measure_split(self._split, self.cache_directory, self._grid.sample_rate)
         return self._facts
 
+    def _audited(self, facts: Mapping[Clip, ClipFacts]) -> Split:
+        """The split after its audit, without the clips that may be skipped."""
+        min_samples, longest_s = self._grid.receptive_field_samples, self.max_duration_s
+        shortest_s = min_samples / self._grid.sample_rate
+        if longest_s is not None and longest_s < shortest_s:
+            raise SettingError(
+                f"max_duration_s={longest_s} is shorter than one frame of the backbone, {shortest_s:.4f} s; "
+                "raise it, or set it to null to keep clips whole"
+            )
+        is_whole = self.max_samples is None and self._wanted_labels is None and self.label_map is None
+        audit = partial(
+            audit_split,
+            facts=facts,
+            labels=self.labels,
+            min_samples=min_samples,
+            max_duration_s=longest_s,
+            expected_clips=corpus_named(self.corpus).expected_clips if is_whole else None,
+            may_share_speakers=self._may_share_speakers(),
+        )
+        split = self._split
+        findings = audit(split)
+        if self.on_bad_clip == "skip" and (bad := bad_clips(findings)):
+            rank_zero_warn(f"{len(bad)} bad clips are left out:\n{audit_table(findings)}", stacklevel=2)
+            split = leave_out(split, bad)
+            findings = audit(split)
+        raise_for_errors(findings)
+        if findings:
+            rank_zero_warn(f"the audit of the clips found:\n{audit_table(findings)}", stacklevel=2)
+        return split
+
+    def _may_share_speakers(self) -> tuple[str, ...]:
+        if self.allow_shared_speakers or self.protocol.unit == "clip":
+            return SPLITS
+        return ("train", "validation") if self.protocol.shared_validation else ()
+
     def _loader(self, split: str, *, shuffle: bool) -> DataLoader[Batch]:
-        clips, cached = self.clips(split), self.is_cached(split)
+        clips, cached = self.prepared[split], self.is_cached(split)
         sampler = BatchSampler(
-            [self.prepared.keyed[clip].duration_s for clip in clips],
+            [one.duration_s for one in clips],
             batch_size=self.batch_size,
             shuffle=shuffle,
             weights=balancing_weights(self._indices(clips)) if shuffle and self.balanced else None,
@@ -274,5 +298,11 @@ class EmotionDataModule(L.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
-    def _indices(self, clips: Sequence[Clip]) -> list[int]:
-        return [self.labels.index(clip.label) for clip in clips]
+    def _indices(self, clips: Sequence[KeyedClip]) -> list[int]:
+        return [self.labels.index(one.clip.label) for one in clips]
+
+
+def datamodule_of(trainer: L.Trainer) -> EmotionDataModule | None:
+    """The trainer's datamodule, if it is one of ours."""
+    data = getattr(trainer, "datamodule", None)
+    return data if isinstance(data, EmotionDataModule) else None

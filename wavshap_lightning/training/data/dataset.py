@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
+from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.pooling import LayerStatistics
 from wavshap_lightning.training.data.cache import TensorCache
 
@@ -25,24 +26,8 @@ from wavshap_lightning.training.data.cache import TensorCache
 Transform = Callable[..., Any]
 
 
-class ClipRequest(NamedTuple):
-    """Clip that a sampler requests, and the random seed for it.
-
-    Args:
-        position: Where it stands in the dataset.
-        seed: For the augmentation of this clip in this epoch.
-    """
-
-    position: int
-    seed: int
-
-
-class LabelledWaveform(NamedTuple):
-    """One item of a [`SpeechDataset`][]: its samples, the index of its class, its place in the dataset."""
-
-    waveform: Float[Tensor, " time"]
-    label: int
-    position: int
+ClipRequest = tuple[int, int]
+"""Position of a clip in its dataset, and the random seed for its augmentation in this epoch."""
 
 
 class WaveformBatch(NamedTuple):
@@ -60,6 +45,11 @@ class WaveformBatch(NamedTuple):
     labels: Int[Tensor, " batch"]
     positions: Int[Tensor, " batch"]
 
+    def logits(self, classifier: EmotionClassifier) -> Float[Tensor, "batch classes"]:
+        """Logits of the whole classifier."""
+        logits: Tensor = classifier(self.waveforms, self.lengths)
+        return logits
+
 
 class StatisticsBatch(NamedTuple):
     """Clips as statistics of their layers; fields as in [`WaveformBatch`][]."""
@@ -67,6 +57,10 @@ class StatisticsBatch(NamedTuple):
     statistics: LayerStatistics
     labels: Int[Tensor, " batch"]
     positions: Int[Tensor, " batch"]
+
+    def logits(self, classifier: EmotionClassifier) -> Float[Tensor, "batch classes"]:
+        """Logits of the classifier's head alone."""
+        return classifier.head.classify_statistics(self.statistics)
 
 
 Batch = WaveformBatch | StatisticsBatch
@@ -91,12 +85,12 @@ def pad_waveforms(
     return pad_sequence(list(waveforms), batch_first=True), lengths
 
 
-class SpeechDataset(Dataset[LabelledWaveform]):
-    """Clips as waveforms.
+class WaveformBatches(Dataset[WaveformBatch]):
+    """Batches of clips as waveforms, each asked for by the list of its requests.
 
     Args:
         clips: The clips.
-        labels: The classes, in the order of their indices.
+        labels: Each clip's class index.
         sample_rate: Samples per second to read at.
         transform: Applied to every waveform as `transform(samples, sample_rate)`. Whatever it draws from the
             global generators of `random`, NumPy and torch is decided by the seed of the request.
@@ -105,51 +99,41 @@ class SpeechDataset(Dataset[LabelledWaveform]):
     def __init__(
         self,
         clips: Sequence[Clip],
-        labels: Sequence[str],
+        labels: Sequence[int],
         *,
         sample_rate: int,
         transform: Transform | None = None,
     ) -> None:
         self.clips = tuple(clips)
+        self.labels = torch.tensor(labels)
         self.sample_rate = sample_rate
         self.transform = transform
-        self._index_of_label = {label: index for index, label in enumerate(labels)}
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, index: int) -> LabelledWaveform:
-        return self.read(ClipRequest(index, index))
-
-    def read(self, request: ClipRequest) -> LabelledWaveform:
-        """The clip asked for, transformed with the seed asked for.
+    def __getitem__(self, requests: Sequence[ClipRequest]) -> WaveformBatch:
+        """The clips asked for, transformed with the seeds asked for.
 
         Raises:
-            AudioError: If the clip cannot be read.
+            AudioError: If a clip cannot be read.
             SettingError: If the transform gives back anything but one waveform.
         """
-        clip = self.clips[request.position]
-        waveform = read_waveform(clip, self.sample_rate)
-        if self.transform is not None:
-            with _seeded(request.seed):
-                waveform = _as_waveform(self.transform(waveform.numpy(), self.sample_rate))
-        return LabelledWaveform(waveform, self._index_of_label[clip.label], request.position)
+        waveforms, lengths = pad_waveforms([self._read(*request) for request in requests])
+        positions = torch.tensor([position for position, _ in requests])
+        return WaveformBatch(waveforms, lengths, self.labels[positions], positions)
 
-
-class WaveformBatches(Dataset[WaveformBatch]):
-    """Batches of a [`SpeechDataset`][], each asked for by the list of its requests."""
-
-    def __init__(self, dataset: SpeechDataset) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, requests: Sequence[ClipRequest]) -> WaveformBatch:
-        items = [self.dataset.read(request) for request in requests]
-        waveforms, lengths = pad_waveforms([item.waveform for item in items])
-        labels, positions = (torch.tensor([item[i] for item in items]) for i in (1, 2))
-        return WaveformBatch(waveforms, lengths, labels, positions)
+    def _read(self, position: int, seed: int) -> Float[Tensor, " time"]:
+        waveform = read_waveform(self.clips[position], self.sample_rate)
+        if self.transform is None:
+            return waveform
+        with _seeded(seed):
+            samples = np.asarray(self.transform(waveform.numpy(), self.sample_rate), dtype=np.float32)
+        if samples.ndim != 1:
+            raise SettingError(
+                f"transform: it returned shape={samples.shape} and must return one waveform, shape (samples,)"
+            )
+        return torch.from_numpy(np.ascontiguousarray(samples))
 
 
 class StatisticsBatches(Dataset[StatisticsBatch]):
@@ -173,7 +157,7 @@ class StatisticsBatches(Dataset[StatisticsBatch]):
         return len(self._keys)
 
     def __getitem__(self, requests: Sequence[ClipRequest]) -> StatisticsBatch:
-        positions = torch.tensor([request.position for request in requests])
+        positions = torch.tensor([position for position, _ in requests])
         statistics = (
             stack_statistics([self._cache.read(self._keys[i]) for i in positions.tolist()])
             if self._whole_frames
@@ -184,7 +168,7 @@ class StatisticsBatches(Dataset[StatisticsBatch]):
     def between(self, start: int, stop: int) -> StatisticsBatch:
         """Clips that stand next to one another; of those held in memory nothing is copied."""
         if self._whole_frames:
-            return self[[ClipRequest(position, 0) for position in range(start, stop)]]
+            return self[[(position, 0) for position in range(start, stop)]]
         statistics = {name: values[start:stop] for name, values in self._held.items()}
         return StatisticsBatch(statistics, self.labels[start:stop], torch.arange(start, stop))
 
@@ -199,15 +183,6 @@ def stack_statistics(entries: Sequence[LayerStatistics]) -> LayerStatistics:
         "layers": by_time.transpose(1, 2),
         "num_frames": torch.tensor([clip.shape[1] for clip in layers]),
     }
-
-
-def _as_waveform(transformed: Any) -> Float[Tensor, " time"]:  # noqa: ANN401 - whatever a transform returns
-    samples = np.asarray(transformed, dtype=np.float32)
-    if samples.ndim != 1:
-        raise SettingError(
-            f"transform: it returned shape={samples.shape} and must return one waveform, shape (samples,)"
-        )
-    return torch.from_numpy(np.ascontiguousarray(samples))
 
 
 @contextmanager

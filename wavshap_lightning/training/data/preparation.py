@@ -1,32 +1,24 @@
-"""From the name of a corpus to audited clips: everything before a model sees a sample."""
+"""From the name of a corpus to its clips, their protocol and their measurements; planted corpora are made."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from wavshap_lightning.audio.io import hash_audio_file
-from wavshap_lightning.corpora.audit import (
-    ClipFacts,
-    audit_split,
-    audit_table,
-    bad_clips,
-    measure_clip,
-    raise_for_errors,
-)
+from wavshap_lightning.corpora.audit import ClipFacts, measure_clip
 from wavshap_lightning.corpora.catalogue import corpus_named, load_corpus
-from wavshap_lightning.corpora.clip import SPLITS, Clip
+from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import listed
-from wavshap_lightning.corpora.protocols import Protocol, Split, build_protocol, split_digest
+from wavshap_lightning.corpora.protocols import Protocol, Split, build_protocol
 from wavshap_lightning.errors import AudioError, CorpusError, SettingError
 from wavshap_lightning.planted.corpus import MANIFEST, RECORD, PlantedSettings, ensure_planted_speech
 from wavshap_lightning.planted.into_recordings import (
@@ -40,10 +32,8 @@ from wavshap_lightning.planted.into_recordings import (
 from wavshap_lightning.training.data.cache import TensorCache
 from wavshap_lightning.training.progress import progress_bar
 
-OnBadClip = Literal["error", "skip"]
-Planted = TypeVar("Planted", PlantedSettings, PlantedInSettings)
+Settings = TypeVar("Settings", PlantedSettings, PlantedInSettings)
 
-LIST_OPTIONS = ("labels", "source_labels")
 OWN_SETTINGS = {"labels", "label_map", "max_samples", "seed"}
 
 
@@ -64,29 +54,6 @@ class KeyedClip(NamedTuple):
 def clip_key(file_sha256: str, clip: Clip) -> str:
     """Content key of a clip: the hash of its file with its span, independent of its name."""
     return f"{file_sha256}@{clip.start_s}-{clip.end_s}"
-
-
-@dataclass(frozen=True)
-class PreparedCorpus:
-    """Audited clips, ready to train on.
-
-    Args:
-        split: The clips of the fold.
-        protocol: The protocol that divides the corpus.
-        fold: Index of the fold.
-        keyed: Content key and duration of every clip of the split.
-    """
-
-    split: Split
-    protocol: Protocol
-    fold: int
-    keyed: Mapping[Clip, KeyedClip]
-
-    def protocol_record(self) -> dict[str, Any]:
-        """Protocol, fold, size of each split and a digest of its clips, as plain JSON types."""
-        counts = {split: len(clips) for split, clips in self.split.items()}
-        record = {**self.protocol.to_dict(), "hash": self.protocol.hash, "fold": self.fold, "clips": counts}
-        return {**record, "digest": split_digest(self.split)}
 
 
 def list_clips(
@@ -176,10 +143,10 @@ def measure_split(split: Split, cache_directory: Path, sample_rate: int) -> dict
         return measure_clip(clip, sample_rate=sample_rate)
 
     facts: list[ClipFacts] = []
-    with progress_bar("Checking clips", len(clips)) as on_progress, ThreadPoolExecutor() as pool:
+    with progress_bar("Checking clips") as on_progress, ThreadPoolExecutor() as pool:
         for clip_facts in pool.map(measure, clips):
             facts.append(clip_facts)
-            on_progress(len(facts))
+            on_progress(len(facts), len(clips))
     by_key = {clip_key(f.sha256, c): f for c, f in zip(clips, facts, strict=True) if f.error is None}
     new = {key: json.dumps(asdict(by_key[key])).encode() for key in cache.missing(by_key)}
     cache.write(
@@ -188,78 +155,12 @@ def measure_split(split: Split, cache_directory: Path, sample_rate: int) -> dict
     return dict(zip(clips, facts, strict=True))
 
 
-def audit_corpus(
-    split: Split,
-    protocol: Protocol,
-    fold: int,
-    facts: Mapping[Clip, ClipFacts],
-    *,
-    labels: Sequence[str],
-    min_samples: int,
-    sample_rate: int,
-    max_duration_s: float | None = None,
-    on_bad_clip: OnBadClip = "error",
-    allow_shared_speakers: bool = False,
-    expected_clips: int | None = None,
-) -> PreparedCorpus:
-    """Audit the clips of a fold, shorten those that are too long and key all by their content.
-
-    Args:
-        split: The clips of the fold.
-        protocol: The protocol that divided them.
-        fold: Index of the fold.
-        facts: Measured facts of every clip.
-        labels: The classes of the model.
-        min_samples: Receptive field of the model in samples; a shorter clip has no frame.
-        sample_rate: Samples per second of the model.
-        max_duration_s: Longer clips are cut to their first so many seconds; None keeps them whole.
-        on_bad_clip: `"error"` refuses a split with unusable clips, `"skip"` leaves these out.
-        allow_shared_speakers: Accept speakers in more than one split, with a warning.
-        expected_clips: Number of clips that the corpus is known to have; None if unknown.
+def leave_out(split: Split, bad: Sequence[Clip]) -> Split:
+    """The split without some of its clips.
 
     Raises:
-        AuditError: If a finding must not be ignored; the message is the table.
-        CorpusError: If leaving clips out empties a split.
-        SettingError: If clips would be cut to less than one frame.
+        CorpusError: If that empties a part of it.
     """
-    if max_duration_s is not None and max_duration_s < min_samples / sample_rate:
-        raise SettingError(
-            f"max_duration_s={max_duration_s} is shorter than one frame of the backbone, "
-            f"{min_samples / sample_rate:.4f} s; raise it, or set it to null to keep clips whole"
-        )
-    audit = partial(
-        audit_split,
-        facts=facts,
-        labels=labels,
-        min_samples=min_samples,
-        max_duration_s=max_duration_s,
-        expected_clips=expected_clips,
-        may_share_speakers=_may_share_speakers(protocol, allowed=allow_shared_speakers),
-    )
-    findings = audit(split)
-    if on_bad_clip == "skip" and (bad := bad_clips(findings)):
-        rank_zero_warn(f"{len(bad)} bad clips are left out:\n{audit_table(findings)}", stacklevel=2)
-        split = _without(split, bad)
-        findings = audit(split)
-    raise_for_errors(findings)
-    if findings:
-        rank_zero_warn(f"the audit of the clips found:\n{audit_table(findings)}", stacklevel=2)
-    keyed = {
-        name: [_cut_and_key(clip, facts[clip], max_duration_s) for clip in clips]
-        for name, clips in split.items()
-    }
-    cut = {name: tuple(one.clip for one in members) for name, members in keyed.items()}
-    by_clip = {one.clip: one for members in keyed.values() for one in members}
-    return PreparedCorpus(cut, protocol, fold, by_clip)
-
-
-def _may_share_speakers(protocol: Protocol, *, allowed: bool) -> tuple[str, ...]:
-    if allowed or protocol.unit == "clip":
-        return SPLITS
-    return ("train", "validation") if protocol.shared_validation else ()
-
-
-def _without(split: Split, bad: Sequence[Clip]) -> Split:
     left_out = set(bad)
     kept = {name: tuple(clip for clip in clips if clip not in left_out) for name, clips in split.items()}
     emptied = [name for name, clips in split.items() if clips and not kept[name]]
@@ -270,7 +171,8 @@ def _without(split: Split, bad: Sequence[Clip]) -> Split:
     return kept
 
 
-def _cut_and_key(clip: Clip, facts: ClipFacts, max_duration_s: float | None) -> KeyedClip:
+def cut_and_key(clip: Clip, facts: ClipFacts, max_duration_s: float | None) -> KeyedClip:
+    """The clip, cut if it is longer than allowed, with its content key."""
     duration_s = facts.duration_s
     if max_duration_s is not None and duration_s > max_duration_s:
         clip = replace(clip, end_s=(clip.start_s or 0.0) + max_duration_s)
@@ -282,9 +184,8 @@ def _make_planted(options: Mapping[str, Any], cache_directory: Path) -> Path:
     """Folder of PlantedSpeech with these settings, made if it is not there."""
     settings = _read(PlantedSettings, options)
     root = cache_directory / "planted" / _digest(settings.to_dict())
-    num_clips = settings.num_speakers * len(settings.labels) * settings.clips_per_speaker_and_label
-    with progress_bar("Making clips", num_clips) as on_progress:
-        ensure_planted_speech(root, settings, on_progress=lambda done, _total: on_progress(done))
+    with progress_bar("Making clips") as on_progress:
+        ensure_planted_speech(root, settings, on_progress=on_progress)
     return root
 
 
@@ -292,17 +193,17 @@ def _plant_into(source_root: str, options: Mapping[str, Any], cache_directory: P
     """Folder of a corpus of recordings with planted cues, made if it is not there."""
     if not options.get("source"):
         table = Path(source_root).expanduser() / MANIFEST
-        instead = f", or, for one already made, corpus=manifest and root={table}"
+        made = table.with_name(RECORD).is_file()
         raise SettingError(
             f"options={dict(options)}: corpus={NAME!r} needs a source, the corpus whose recordings lie in "
             f"root={source_root!r}; add, for example, source: ravdess"
-            f"{instead if table.with_name(RECORD).is_file() else ''}"
+            + (f", or, for one already made, corpus=manifest and root={table}" if made else "")
         )
     settings = _read(PlantedInSettings, options)
     source = open_source(source_root, settings)
     root = cache_directory / NAME / _digest({**settings.to_dict(), "recordings": source.sha256})
-    with progress_bar("Planting cues", 2 * len(source.clips)) as on_progress:
-        ensure_planted_in(root, source, settings, on_progress=lambda done, _total: on_progress(done))
+    with progress_bar("Planting cues") as on_progress:
+        ensure_planted_in(root, source, settings, on_progress=on_progress)
     left_out = read_left_out(root)
     if left_out:
         reasons = listed((f"{path.name}: {reason}" for path, reason in left_out), limit=3, separator=";\n  ")
@@ -314,14 +215,11 @@ def _plant_into(source_root: str, options: Mapping[str, Any], cache_directory: P
     return root
 
 
-def _read(kind: Callable[..., Planted], options: Mapping[str, Any]) -> Planted:
+def _read(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
     """Settings from options; lists of labels become tuples, and a single label stands for its list."""
-    values = dict(options)
-    for name in LIST_OPTIONS:
-        if isinstance(values.get(name), list):
-            values[name] = tuple(values[name])
-        elif name == "source_labels" and isinstance(values.get(name), str):
-            values[name] = (values[name],)
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    if isinstance(values.get("source_labels"), str):
+        values["source_labels"] = (values["source_labels"],)
     try:
         return kind(**values)
     except TypeError as error:

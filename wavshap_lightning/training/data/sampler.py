@@ -66,7 +66,7 @@ class BatchSampler(DistributedSampler[list[ClipRequest]]):
             generator.shuffle(batches)
         for batch in batches:
             mine = _shares(batch, self.num_replicas)[self.rank]
-            yield [ClipRequest(int(position), int(seeds[position])) for position in mine]
+            yield [(int(position), int(seeds[position])) for position in mine]
 
     def _drawn(self, generator: np.random.Generator) -> Int[np.ndarray, " clips"]:
         num_clips = len(self.durations_s)

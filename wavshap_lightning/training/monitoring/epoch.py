@@ -257,7 +257,7 @@ class EpochWatch:
         part, clips = epoch.moment.part, epoch.clips
         if part in self.watched:
             return
-        keys = [epoch.data.prepared.keyed[clip].key for clip in clips]
+        keys = [one.key for one in epoch.data.prepared[part]]
         probes = self.memory.probes_of(part, keys)
         if probes is None:
             probes = self._new_probes(clips, epoch.predictions)
