@@ -14,8 +14,17 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from _common import build_wavlm, draw_waveforms, ratios, read_arguments, relative_difference, time_interleaved
-from _report import Measurement, over_repeats, report
+from _common import (
+    Measurement,
+    build_wavlm,
+    draw_waveforms,
+    over_repeats,
+    ratios,
+    read_arguments,
+    relative_difference,
+    report,
+    time_interleaved,
+)
 from torch import Tensor
 
 from wavshap_lightning.models.backbone import SpeechBackbone

@@ -14,10 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from _base import LABELS, TARGET, Pair, base_pair
-from _common import ratios, read_arguments, time_interleaved
-from _report import Measurement, over_repeats, report
-from _stages import stages_of
+from _common import Measurement, over_repeats, ratios, read_arguments, report, time_interleaved
+from _problems import LABELS, TARGET, Pair, base_pair, stages_of
 
 from wavshap_lightning.attribution.baselines import noise
 from wavshap_lightning.attribution.estimation.estimate import Stopping

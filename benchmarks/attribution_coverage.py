@@ -13,12 +13,8 @@ from __future__ import annotations
 import argparse
 
 import torch
-from _common import read_arguments
-from _reference import Case, ravdess_cases
-from _report import Measurement, report
-from _simple import Linear, build_mlp, simple_input, walks
-from _stages import Stage
-from _trained import trained_classifier
+from _common import Measurement, read_arguments, report
+from _problems import Case, Linear, Stage, build_mlp, ravdess_cases, simple_input, trained_classifier, walks
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution

@@ -26,13 +26,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from _base import base_pair, captum_call, our_call
-from _common import RESULTS, ratios, read_arguments, time_interleaved
-from _peer import DEFAULTS, captum_shap
-from _reference import Case, ravdess_cases, relative_rmse
-from _report import Measurement, over_repeats, report
-from _stages import independent_draws
-from _trained import trained_classifier
+from _common import RESULTS, Measurement, over_repeats, ratios, read_arguments, report, time_interleaved
+from _problems import (
+    DEFAULTS,
+    Case,
+    base_pair,
+    captum_call,
+    captum_shap,
+    independent_draws,
+    our_call,
+    ravdess_cases,
+    relative_rmse,
+    trained_classifier,
+)
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import BaselineSet

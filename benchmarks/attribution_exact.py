@@ -14,11 +14,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from _common import draw_waveforms, read_arguments
-from _peer import DEFAULTS, captum_mean, captum_shap
-from _report import Measurement, report
-from _simple import Linear, build_mlp, simple_input, walks
-from _stages import Stage, stages_of
+from _common import Measurement, draw_waveforms, read_arguments, report
+from _problems import (
+    DEFAULTS,
+    Linear,
+    Stage,
+    build_mlp,
+    captum_mean,
+    captum_shap,
+    simple_input,
+    stages_of,
+    walks,
+)
 from scipy import stats
 from torch import Tensor
 

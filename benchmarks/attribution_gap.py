@@ -10,10 +10,8 @@ the clip's level. A small WavLM trained end to end on RAVDESS, clips of actors w
 from __future__ import annotations
 
 import numpy as np
-from _common import read_arguments
-from _reference import ravdess_cases
-from _report import Measurement, report
-from _trained import trained_classifier
+from _common import Measurement, read_arguments, report
+from _problems import ravdess_cases, trained_classifier
 
 from wavshap_lightning.attribution.estimation.estimate import FIRST_DRAWS, Stopping
 

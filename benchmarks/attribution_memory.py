@@ -16,8 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from _common import draw_waveforms, read_arguments
-from _report import Measurement, report
+from _common import Measurement, draw_waveforms, read_arguments, report
 
 FEW, MANY, QUICK_MANY = 64, 4096, 128
 KINDS = ("declared noise", "distribution of noise")
@@ -50,8 +49,7 @@ def _peaks_mb(kind: str, num_draws: int) -> tuple[float, float]:
 
 def run_once(kind: str, num_draws: int) -> None:
     """Explain once and print the greatest resident memory before and after, in megabytes."""
-    from _stages import baseline_kinds, stages_of
-    from _trained import build_classifier
+    from _problems import baseline_kinds, build_classifier, stages_of
 
     from wavshap_lightning.attribution.targets import Target
 

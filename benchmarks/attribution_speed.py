@@ -15,10 +15,17 @@ import argparse
 import time
 
 import torch
-from _base import TARGET, Pair, base_pair, captum_call
-from _common import bf16_refusal, ratios, read_arguments, relative_difference, time_interleaved
-from _peer import DEFAULTS
-from _report import Measurement, over_repeats, report
+from _common import (
+    Measurement,
+    bf16_refusal,
+    over_repeats,
+    ratios,
+    read_arguments,
+    relative_difference,
+    report,
+    time_interleaved,
+)
+from _problems import DEFAULTS, TARGET, Pair, base_pair, captum_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from wavshap_lightning.attribution.baselines import noise

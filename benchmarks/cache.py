@@ -19,8 +19,7 @@ from typing import Literal
 
 import soundfile
 import torch
-from _common import build_wavlm, ratios, read_arguments, time_interleaved
-from _report import Measurement, over_repeats, report
+from _common import Measurement, build_wavlm, over_repeats, ratios, read_arguments, report, time_interleaved
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 

@@ -14,10 +14,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from _common import ROOT, read_arguments
-from _evidence import evidence_auc
-from _report import Measurement, report
-from _training import Training, network_off, run_training
+from _common import ROOT, Measurement, read_arguments, report
+from _runs import Training, evidence_auc, network_off, run_training
 
 from wavshap_lightning.corpora.manifest import read_manifest
 

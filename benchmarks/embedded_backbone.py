@@ -22,10 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from _common import ROOT, draw_waveforms, read_arguments
-from _evidence import evidence_auc
-from _report import Measurement, over_repeats, report
-from _training import run_training
+from _common import ROOT, Measurement, draw_waveforms, over_repeats, read_arguments, report
+from _runs import evidence_auc, run_training
 from ravdess_epochs import ravdess_flags
 from transformers import Wav2Vec2FeatureExtractor
 

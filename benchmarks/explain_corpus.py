@@ -19,8 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _common import ROOT, draw_waveforms, ratios, read_arguments
-from _report import Measurement, over_repeats, report
+from _common import ROOT, Measurement, draw_waveforms, over_repeats, ratios, read_arguments, report
 
 from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.corpora.clip import Clip

@@ -18,9 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
-from _base import base_pair
-from _common import SAMPLE_RATE, read_arguments
-from _report import Measurement, over_repeats, report
+from _common import SAMPLE_RATE, Measurement, over_repeats, read_arguments, report
+from _problems import base_pair
 
 from wavshap_lightning.attribution.estimation.problem import Problem
 from wavshap_lightning.explainer.diagnostics import examine

@@ -15,9 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from _common import ROOT, read_arguments
-from _demo_run import demo_checkpoint
-from _report import Measurement, over_repeats, report
+from _common import ROOT, Measurement, over_repeats, read_arguments, report
+from _runs import demo_checkpoint
 
 BAR_S = 12.0
 

@@ -16,9 +16,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from _common import read_arguments
-from _demo_run import demo_run, unheard_clips
-from _report import Measurement, report
+from _common import Measurement, read_arguments, report
+from _runs import demo_run, unheard_clips
 from torch import Tensor
 
 from wavshap_lightning.attribution.shapley.game import equal_spans

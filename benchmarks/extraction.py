@@ -21,14 +21,16 @@ import numpy as np
 import torch
 from _common import (
     SAMPLE_RATE,
+    Measurement,
     bf16_refusal,
     build_wavlm,
     draw_waveforms,
+    over_repeats,
     ratios,
     read_arguments,
+    report,
     time_interleaved,
 )
-from _report import Measurement, over_repeats, report
 from torch import Tensor
 
 from wavshap_lightning.audio.io import hash_audio_file, save_audio

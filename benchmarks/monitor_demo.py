@@ -14,9 +14,8 @@ import tempfile
 from pathlib import Path
 
 import torch
-from _common import ROOT, ratios, read_arguments
-from _report import Measurement, over_repeats, report
-from _training import run_training
+from _common import ROOT, Measurement, over_repeats, ratios, read_arguments, report
+from _runs import run_training
 
 BAR = 1.5
 DEMO = ("fit", f"--config={ROOT / 'configs/demo.yaml'}")

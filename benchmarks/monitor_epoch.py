@@ -24,8 +24,7 @@ from pathlib import Path
 
 import lightning as L  # noqa: N812
 import torch
-from _common import read_arguments
-from _report import Measurement, over_repeats, report
+from _common import Measurement, over_repeats, read_arguments, report
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from wavshap_lightning import EmotionDataModule, EmotionModule, ExplanationMonitor, explain

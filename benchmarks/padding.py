@@ -14,8 +14,15 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import torch
-from _common import GEOMETRIES, build_wavlm, draw_waveforms, read_arguments, relative_difference
-from _report import Measurement, report
+from _common import (
+    GEOMETRIES,
+    Measurement,
+    build_wavlm,
+    draw_waveforms,
+    read_arguments,
+    relative_difference,
+    report,
+)
 from torch import Tensor
 
 from wavshap_lightning.models.backbone import SpeechBackbone

@@ -18,9 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _common import ROOT, SAMPLE_RATE, read_arguments
-from _report import Measurement, report
-from _training import run_training
+from _common import ROOT, SAMPLE_RATE, Measurement, read_arguments, report
+from _runs import run_training
 from torch import Tensor
 
 from wavshap_lightning.audio.frames import FrameGrid

@@ -13,9 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from _common import read_arguments
-from _report import Measurement, report
-from _training import run_training
+from _common import Measurement, read_arguments, report
+from _runs import run_training
 from ravdess_epochs import ravdess_flags
 
 from wavshap_lightning.corpora.catalogue import CORPORA

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from _common import ROOT, SAMPLE_RATE, build_wavlm, read_arguments
-from _report import Measurement, over_repeats, report
-from _training import run_training
+from _common import ROOT, SAMPLE_RATE, Measurement, build_wavlm, over_repeats, read_arguments, report
+from _runs import run_training
 
 BAR_S = 45.0
 BAR_MB = 2.0

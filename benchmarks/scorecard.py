@@ -15,10 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from _common import RESULTS, read_arguments
-from _demo_run import demo_heads, demo_run, unheard_speakers
-from _report import Measurement, report
-from _trained import heldout_spans, trained_classifier
+from _common import RESULTS, Measurement, read_arguments, report
+from _problems import heldout_spans, trained_classifier
+from _runs import demo_heads, demo_run, unheard_speakers
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.evaluation.intervals import Estimate

@@ -1,22 +1,87 @@
-"""The demo's classifier and the clips of PlantedSpeech it has not heard: made once, then kept."""
+"""Runs of `train.py` as a user would start them; the demo, trained once and kept; its evidence AUC."""
 
 from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Sequence
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from _common import ROOT
-from _training import run_training
+from sklearn.metrics import roc_auc_score
 
 from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.explainer.explainer import Explainer
+from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import load_classifier
 from wavshap_lightning.planted.corpus import PlantedSettings, ensure_planted_speech
+
+# Nothing of the user's account, and no question to anyone.
+KEYS = ("WANDB_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+OFFLINE = {"WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1"}
+WITHOUT_NETWORK = ("unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh")
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What became of a training command.
+
+    Args:
+        seconds: From the start of the process to its end.
+        folder: Where it wrote.
+        files: What it wrote there, with sizes in bytes.
+    """
+
+    seconds: float
+    folder: Path
+    files: dict[str, int]
+
+
+def run_training(arguments: Sequence[str], folder: Path, *, prefix: Sequence[str] = ()) -> Training:
+    """Run `python train.py` with these arguments in a folder of its own, and wait for it.
+
+    Args:
+        arguments: What follows `train.py`.
+        folder: Its working directory, whose new files are listed; its cache too, where they name none.
+        prefix: A command to run it under.
+
+    Exits with the end of the output if the command fails.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {name: value for name, value in os.environ.items() if name not in KEYS}
+    environment |= OFFLINE | {"WAVSHAP_CACHE": str(folder / "cache")}
+    command = [*prefix, sys.executable, str(ROOT / "train.py"), *arguments]
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - start
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)} failed with {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
+    files = {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and (folder / "cache") not in path.parents
+    }
+    return Training(seconds, folder, files)
+
+
+def network_off() -> Sequence[str]:
+    """A command prefix under which there is no network but the machine's own; empty where there is none."""
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
+        return ()
+    tried = subprocess.run([*WITHOUT_NETWORK, "true"], capture_output=True, check=False)
+    return WITHOUT_NETWORK if tried.returncode == 0 else ()
+
 
 SETTINGS = PlantedSettings(num_speakers=24)
 """Those of configs/demo.yaml."""
@@ -100,3 +165,23 @@ def unheard_speakers(cache_dir: Path, count: int, seed: int = 0) -> list[Clip]:
 def _best_uar(table: Path) -> float:
     with table.open(newline="") as file:
         return max(float(row["val/uar"]) for row in csv.DictReader(file) if row.get("val/uar"))
+
+
+def evidence_auc(checkpoint: Path, clips: Iterable[Clip], *, seed: int = 0) -> float:
+    """Mean area under the ROC curve of frames inside against frames outside the evidence.
+
+    Args:
+        checkpoint: Of the classifier; its evidence for each clip's label is what is explained, with the
+            default settings.
+        clips: Those with evidence are looked at.
+        seed: Decides the baselines.
+    """
+    explainer = Explainer(checkpoint, ExplainSettings(stages=("frames",), seed=seed))
+    with_evidence = [clip for clip in clips if clip.evidence]
+    return statistics.fmean(_auc(explainer.explain(clip, clip.label), clip) for clip in with_evidence)
+
+
+def _auc(explanation: Explanation, clip: Clip) -> float:
+    middle_s = explanation.times["frames"].center_s()
+    inside = np.any([(span.start_s <= middle_s) & (middle_s < span.end_s) for span in clip.evidence], axis=0)
+    return float(roc_auc_score(inside, explanation.values("frames", "frames").numpy()))
