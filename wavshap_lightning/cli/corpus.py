@@ -40,9 +40,7 @@ from wavshap_lightning.training.corpus_run.predict import (
     COLUMNS,
     ClipRecord,
     ClipRecords,
-    ClipWriter,
-    CorpusRunData,
-    CorpusRunModule,
+    CorpusRun,
     digest_of,
     emotion_rows,
 )
@@ -241,12 +239,12 @@ def _build_trainer(job: CorpusJob, **where: Any) -> L.Trainer:  # noqa: ANN401 -
     try:
         return L.Trainer(
             **where,
-            callbacks=[RichProgressBar(console_kwargs={"stderr": True}), ClipWriter(job.write)],
+            callbacks=[RichProgressBar(console_kwargs={"stderr": True})],
             default_root_dir=job.output.folder,
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            use_distributed_sampler=False,  # the datamodule divides the clips
+            use_distributed_sampler=False,  # the module divides the clips
             inference_mode=False,
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
@@ -260,10 +258,12 @@ def _predict(trainer: L.Trainer, job: CorpusJob) -> None:
     Raises:
         KeyboardInterrupt: If it was interrupted.
     """
-    module = CorpusRunModule(job.work.classifier, job.explain)
-    data = CorpusRunData([item.clip for item in job.items], job.find_pending)
+    clips = [item.clip for item in job.items]
+    run = CorpusRun(
+        job.work.classifier, clips, job.find_pending, lambda position: job.write(job.explain(position))
+    )
     try:
-        trainer.predict(module, datamodule=data, return_predictions=False)
+        trainer.predict(run, return_predictions=False)
     except SystemExit as error:  # how Lightning ends when interrupted
         if not trainer.interrupted:
             raise

@@ -94,7 +94,6 @@ def test_clips_that_are_divided_otherwise_are_told(choose, corpus):
 @pytest.mark.parametrize(
     ("wanted", "error", "said"),
     [
-        ({"split": "exam"}, SettingError, "split='exam' must be one of train, validation, test, all"),
         ({"limit": 0}, SettingError, "limit=0 must be at least 1"),
         ({"root": None}, SettingError, "root=None: say where corpus='manifest' lies"),
         ({"fold": 3}, CorpusError, "fold=3 must lie in"),
@@ -106,7 +105,7 @@ def test_what_cannot_be_is_refused(choose, wanted, error, said):
         choose(**wanted)
 
 
-def test_a_part_without_clips_is_refused(choose, corpus):
+def test_a_split_without_clips_is_refused(choose, corpus):
     clips = read_manifest(corpus)
     protocol = build_protocol("leave-one-speaker-out", clips).without_validation()
     with pytest.raises(SettingError, match="split='validation': no clip of manifest is in it"):

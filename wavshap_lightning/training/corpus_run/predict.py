@@ -13,12 +13,11 @@ from zipfile import is_zipfile
 
 import lightning as L  # noqa: N812
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from wavshap_lightning.audio.io import read_duration_s
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.errors import AudioError, SettingError
+from wavshap_lightning.errors import AudioError
 from wavshap_lightning.explainer.stage_attribution import without_progress_bars
 from wavshap_lightning.files import write_atomically
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -109,62 +108,52 @@ def digest_of(content: Mapping[str, Any]) -> str:
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-class CorpusRunData(L.LightningDataModule):
-    """Positions of the unfinished clips, the longest first, divided among processes.
+class CorpusRun(L.LightningModule):
+    """Explains the unfinished clips of a corpus, divided among processes.
 
     The first process finds what is unfinished and tells the others, so that all divide the same list. Long
-    clips come first: memory runs out early or never, and processes end together.
+    clips come first: memory runs out early or never, and processes end together. On a CPU every process
+    computes on one thread: no number depends on how many processes there are.
 
     Args:
+        classifier: The classifier to explain; Lightning moves it to the device.
         clips: The clips of the run.
         find_pending: Returns the positions of unfinished clips; called on the first process only.
+        explain: Explains the clip at a position and writes the result.
     """
 
-    def __init__(self, clips: Sequence[Clip], find_pending: Callable[[], list[int]]) -> None:
+    def __init__(
+        self,
+        classifier: EmotionClassifier,
+        clips: Sequence[Clip],
+        find_pending: Callable[[], list[int]],
+        explain: Callable[[int], None],
+    ) -> None:
         super().__init__()
         # Processes for which no clip is left do nothing.
         self.allow_zero_length_dataloader_with_multiple_devices = True
+        self.classifier = classifier
         self._clips = clips
         self._find_pending = find_pending
+        self._explain = explain
+        self._parent_process = os.getppid()
         self.pending: list[int] = []
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
         """Agree with the other processes on the list of unfinished clips."""
-        trainer = self._trainer()
-        found = longest_first(self._clips, self._find_pending()) if trainer.is_global_zero else []
-        self.pending = trainer.strategy.broadcast(found)
+        found = longest_first(self._clips, self._find_pending()) if self.trainer.is_global_zero else []
+        self.pending = self.trainer.strategy.broadcast(found)
 
     def predict_dataloader(self) -> DataLoader[int]:
         """This process's share, a clip a step."""
-        trainer = self._trainer()
-        mine = self.pending[trainer.global_rank :: trainer.world_size]
+        mine = self.pending[self.trainer.global_rank :: self.trainer.world_size]
         return DataLoader(mine, batch_size=None)  # type: ignore[arg-type] # a list is a dataset
 
-    def _trainer(self) -> L.Trainer:
-        if self.trainer is None:
-            raise SettingError("trainer=None: hand the datamodule to a Trainer")
-        return self.trainer
+    def predict_step(self, position: int) -> int:
+        """Explain the clip at a position.
 
-
-class CorpusRunModule(L.LightningModule):
-    """Explains the clip at a position of the corpus.
-
-    On a CPU every process computes on one thread: the processes share the clips, and no number depends on
-    how many there are.
-
-    Args:
-        classifier: The classifier to explain; Lightning moves it to the device.
-        explain: Explains the clip at a position; returns failures instead of raising them.
-    """
-
-    def __init__(self, classifier: EmotionClassifier, explain: Callable[[int], Any]) -> None:
-        super().__init__()
-        self.classifier = classifier
-        self._explain = explain
-        self._parent_process = os.getppid()
-
-    def predict_step(self, position: int) -> Any:  # noqa: ANN401 - any result that the writer takes
-        """Result of `explain` at a position.
+        Returns:
+            The position, since Lightning warns of steps that return nothing.
 
         Raises:
             SystemExit: If the process from which Lightning started this one was killed. Nobody would merge
@@ -174,28 +163,8 @@ class CorpusRunModule(L.LightningModule):
             raise SystemExit("the process that started this one is gone; run the command again")
         single = one_thread(when=self.device.type == "cpu")
         with single, without_progress_bars(), torch.inference_mode(mode=False):
-            return self._explain(position)
-
-
-class ClipWriter(Callback):
-    """Writes each clip as soon as it is explained, on the process that explained it.
-
-    Args:
-        write: Writes one result of `CorpusRunModule`.
-    """
-
-    def __init__(self, write: Callable[[Any], None]) -> None:
-        self._write = write
-
-    def on_predict_batch_end(
-        self,
-        trainer: L.Trainer,  # noqa: ARG002 - Lightning's signature
-        pl_module: L.LightningModule,  # noqa: ARG002
-        outputs: Any,  # noqa: ANN401 - whatever `explain` returned
-        *_: object,
-    ) -> None:
-        """Write one clip."""
-        self._write(outputs)
+            self._explain(position)
+        return position
 
 
 def longest_first(clips: Sequence[Clip], positions: Sequence[int]) -> list[int]:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from wavshap_lightning.corpora.catalogue import corpus_named
-from wavshap_lightning.corpora.clip import SPLITS, Clip
+from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.labels import draw_stratified
 from wavshap_lightning.corpora.protocols import Protocol, split_digest
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.training.data.preparation import list_clips
 
-CHOICES = (*SPLITS, "all")
+SplitChoice = Literal["train", "validation", "test", "all"]
 NOT_OF_A_PROTOCOL = ("fold", "clips", "digest")
 """Fields that a classifier stores beside its protocol."""
 
@@ -45,7 +45,7 @@ def select_clips(
     *,
     trained: Mapping[str, Any],
     cache_directory: Path,
-    split: str = "test",
+    split: SplitChoice = "test",
     fold: int | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -65,10 +65,11 @@ def select_clips(
         seed: Random seed of that draw.
 
     Raises:
-        SettingError: If there is no such split, it is empty, the limit is below 1, or the root is missing.
+        SettingError: If the split is empty, the limit is below 1, or the root is missing.
         CorpusError: If the corpus is not there, or the protocol does not fit it.
     """
-    _check(corpus, root, split, limit)
+    if limit is not None and limit < 1:
+        raise SettingError(f"limit={limit} must be at least 1; leave it out for all clips")
     clips = list_clips(corpus, root, options, cache_directory, seed=seed)
     chosen, description, warning = clips, f"all clips of {corpus}", ""
     if split != "all":
@@ -79,10 +80,10 @@ def select_clips(
         found = protocol.split(clips, fold)
         chosen = list(found[split])
         if not chosen:
-            others = ", ".join(choice for choice in CHOICES if choice != split)
+            others = ", ".join(name for name, members in found.items() if members)
             raise SettingError(
                 f"split={split!r}: no clip of {corpus} is in it under protocol={protocol.name!r}; "
-                f"use one of {others}"
+                f"use one of {others}, all"
             )
         description = f"the {split} clips of {corpus} ({protocol.name}, {protocol.folds[fold].name})"
         warning = _warn_if_other_clips(trained, protocol, split_digest(found)) if fold == model_fold else ""
@@ -94,15 +95,6 @@ def select_clips(
     place = {_identity(clip): position for position, clip in enumerate(clips)}
     positions = tuple(sorted({place[_identity(clip)] for clip in chosen}))  # clips listed twice count once
     return ClipSelection(tuple(clips), positions, description, warning)
-
-
-def _check(corpus: str, root: str | None, split: str, limit: int | None) -> None:
-    if split not in CHOICES:
-        raise SettingError(f"split={split!r} must be one of {', '.join(CHOICES)}")
-    if limit is not None and limit < 1:
-        raise SettingError(f"limit={limit} must be at least 1; leave it out for all clips")
-    if root is None and corpus_named(corpus).name != "planted":
-        raise SettingError(f"root=None: say where corpus={corpus!r} lies, with --root DIR")
 
 
 def _protocol_of(trained: Mapping[str, Any]) -> Protocol:
