@@ -26,11 +26,6 @@ def two_logits(inputs):
     return torch.stack([inputs.sum(1), inputs.square().sum(1)], 1)
 
 
-def unchecked(function):
-    """Without the tests' own check of arguments, which comes first."""
-    return getattr(function, "__wrapped__", function)
-
-
 def explain(score=two_logits, x=INPUT, baselines=ZERO, target=TARGET, **settings):
     return attribute(gradient_shap, score, x, target, baselines, generator=0, **settings)
 
@@ -107,15 +102,6 @@ def test_a_drawn_baseline_that_is_not_finite():
 
 
 @pytest.mark.parametrize(
-    ("drawn", "what"), [([torch.zeros(4), torch.zeros(5)], r"\(\d,\), \(\d,\)"), ([[0.0] * 4], "list")]
-)
-def test_a_stream_of_something_else(drawn, what):
-    baselines = BaselineDistribution(lambda generator: iter(64 * drawn), "mixed")
-    with pytest.raises(AttributionError, match=f"baselines='mixed': the stream gave {what}; it must give"):
-        explain(baselines=baselines)
-
-
-@pytest.mark.parametrize(
     "score",
     [
         lambda inputs: two_logits(inputs.detach()),
@@ -178,23 +164,11 @@ def test_fresh_baselines_of_another_length():
         explain(baselines=baselines)
 
 
-@pytest.mark.parametrize("method", [gradient_shap, integrated_gradients])
-def test_baselines_that_do_not_say_what_they_are(method):
-    settings = {"generator": 0} if method is gradient_shap else {}
-    with pytest.raises(
-        AttributionError, match=r"baselines are a Tensor; say what is meant: BaselineSet\(values\)"
-    ):
-        attribute(unchecked(method), two_logits, INPUT, TARGET, torch.zeros(3, 4), **settings)
-
-
 @pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: BaselineSet([[0.0] * 4]), "must be a tensor .* with one a row"),
-        (lambda: BaselineSet(torch.tensor(0.0)), "must be a tensor"),
-        (lambda: Target("logit", 1), r"classes=1 must be a tuple of indices, even of one"),
-        (lambda: Target("logit", (1.0,)), r"classes=\(1.0,\) must be a tuple of indices"),
+        (lambda: BaselineSet(torch.tensor(0.0)), "must hold at least one baseline"),
         (lambda: Stopping(num_draws=2.5), "num_draws=2.5 must be greater than 0, and draws a whole number"),
         (lambda: Stopping(num_draws="4"), "num_draws='4' must be greater than 0"),
         (lambda: Stopping(tolerance="0.1"), "tolerance='0.1' must be greater than 0"),
@@ -217,12 +191,12 @@ def test_a_score_that_looks_at_the_whole_batch():
 
 
 def test_a_class_named_twice():
-    with pytest.raises(AttributionError, match=r"classes=\(1, 1\) names a class twice"):
+    with pytest.raises(AttributionError, match=r"classes=\(1, 1\), .* none twice"):
         Target("logit", (1, 1))
 
 
 def test_empty_baselines():
-    with pytest.raises(AttributionError, match="baselines='mine' is empty"):
+    with pytest.raises(AttributionError, match="baselines='mine' must hold at least one"):
         BaselineSet(torch.zeros(0, 4), "mine")
 
 

@@ -23,7 +23,7 @@ from wavshap_lightning.errors import AttributionError
 
 
 def test_an_empty_set_is_refused():
-    with pytest.raises(AttributionError, match="baselines='mine' is empty"):
+    with pytest.raises(AttributionError, match="baselines='mine' must hold at least one"):
         BaselineSet(torch.empty(0, 4), "mine")
 
 
@@ -68,12 +68,6 @@ def test_declaring_keeps_what_was_drawn(distribution):
 def test_every_draw_is_a_fresh_one():
     counting = BaselineDistribution(lambda generator: (torch.tensor([float(n)]) for n in count_up()))
     assert counting.draw(4, torch.Generator()).flatten().tolist() == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("count", [0, -3])
-def test_a_count_below_one_is_refused(distribution, count):
-    with pytest.raises(AttributionError, match=f"count={count} must be at least 1"):
-        distribution.draw(count, torch.Generator())
 
 
 def test_a_stream_that_ends_says_so():
@@ -169,7 +163,7 @@ def test_a_bad_recording_is_named(clip):
         recordings(clip, [good, torch.empty(0)])
     with pytest.raises(AttributionError, match=r"other_clips\[2\]: root mean square=0"):
         recordings(clip, [good, good, torch.zeros(3)])
-    with pytest.raises(AttributionError, match="'other_clips' is empty"):
+    with pytest.raises(AttributionError, match="'other_clips' must hold at least one"):
         recordings(clip, [])
 
 

@@ -290,5 +290,6 @@ def test_at_most_six_calls_lead_from_the_method_to_the_score(network, frames, de
             depths.append(sum("attribution" in parts and "tests" not in parts for parts in files))
         return network(inputs)
 
-    attribute(gradient_shap, score, frames, LOG_ODDS, declared, generator=0)
+    with open_problem(score, frames, LOG_ODDS) as problem:
+        gradient_shap(problem, declared, generator=0)
     assert 1 < max(depths) <= 6

@@ -98,7 +98,7 @@ def test_a_file_is_decoded_resampled_and_named(classifier, recording):
     found = explain(classifier, recording, **FEW)
     assert found.clip == str(recording)
     assert found.clip_sha256 == hash_audio_file(recording)
-    assert found.attributions["frames"].provenance.clip_sha256 == found.clip_sha256
+    assert found.attributions["frames"].provenance["clip_sha256"] == found.clip_sha256
     assert found.attributions["frames"].provenance.model_fingerprint == fingerprint(classifier)
     assert (found.num_samples, found.sample_rate) == (1900, 16_000)
     assert found.duration_s == 1900 / 16_000

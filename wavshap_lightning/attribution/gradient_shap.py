@@ -13,7 +13,6 @@ from wavshap_lightning.attribution.baselines import (
     BaselineDistribution,
     Baselines,
     BaselineSet,
-    check_kind,
     take,
 )
 from wavshap_lightning.attribution.estimation.designs import (
@@ -81,7 +80,6 @@ def gradient_shap(
     >>> found.views["elements"].values
     tensor([[0.5000, 1.0000, 0.0000]], dtype=torch.float64)
     """
-    check_kind(baselines)
     seed, own = seeded(generator)
     stopping = stopping or Stopping(num_draws=FIRST_DRAWS)
     if isinstance(baselines, BaselineSet):

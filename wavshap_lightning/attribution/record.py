@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from math import inf, isinf
 from pathlib import Path
@@ -169,7 +169,7 @@ class Attribution:
         header = {
             "format": FORMAT,
             **{name: getattr(self, name) for name in _plain_fields()},
-            "target": self.target.as_dict(),
+            "target": asdict(self.target),
             "degrees_of_freedom": [(name, None if isinf(df) else df) for name, df in freedom.items()],
         }
         tensors = {f"{name}/values": view.values for name, view in self.views.items()}
@@ -197,7 +197,7 @@ class Attribution:
         return cls(
             **{name: from_json(header[name]) for name in _plain_fields()},
             views=views,
-            target=Target.from_dict(header["target"]),
+            target=Target(**{name: from_json(value) for name, value in header["target"].items()}),
             unresolved=tensors.get("unresolved"),
         )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -50,19 +50,13 @@ class Target:
     def __post_init__(self) -> None:
         if self.kind not in get_args(TargetKind):
             raise AttributionError(f"kind={self.kind!r} must be one of {', '.join(get_args(TargetKind))}")
-        if not (isinstance(self.classes, tuple) and all(isinstance(index, int) for index in self.classes)):
-            raise AttributionError(f"classes={self.classes!r} must be a tuple of indices, even of one: (1,)")
-        if not self.classes:
-            raise AttributionError("classes=() is empty; name at least one class to explain")
-        if len({*self.classes}) < len(self.classes):
-            raise AttributionError(f"classes={self.classes} names a class twice; name each once")
+        if not self.classes or len({*self.classes, self.against}) <= len(self.classes):
+            raise AttributionError(
+                f"classes={self.classes}, against={self.against}: name at least one class, and none twice"
+            )
         if (self.kind == "margin") != (self.against is not None):
             raise AttributionError(
                 f"kind={self.kind!r}, against={self.against}: only a margin takes a second class"
-            )
-        if self.against in self.classes:
-            raise AttributionError(
-                f"against={self.against} is also in classes={self.classes}; name two different classes"
             )
 
     @property
@@ -102,15 +96,6 @@ class Target:
             case "margin":
                 assert self.against is not None  # noqa: S101 - checked when made; tells the type checker
                 return logits[:, chosen] - logits[:, [self.against]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {**asdict(self), "classes": list(self.classes)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Target:
-        """Target from the values that `as_dict` gave."""
-        return cls(values["kind"], tuple(values["classes"]), values["against"])
 
 
 def every_class(num_classes: int, kind: TargetKind = "log_odds") -> Target:

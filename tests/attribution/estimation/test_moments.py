@@ -113,7 +113,7 @@ def test_weights_weigh(terms, generator):
         chosen = slice(part, part + 16)
         moments.add(terms[chosen], terms[chosen].sum(2), weights[chosen])
     mean = (weights[:, None, None] * terms).sum(0) / weights.sum()
-    torch.testing.assert_close(moments.mean, mean)
+    torch.testing.assert_close(moments.estimate(None).values, mean)
 
 
 def weighed(terms, weights):
@@ -186,9 +186,9 @@ def test_independent_pairs_state_the_standard_deviation_over_root_n(generator):
 def test_the_share_leaves_the_variance_smallest_when_certain(generator):
     """With full certainty it is the regression coefficient of each unit on the total."""
     drawn = torch.randn(500, 1, 4, generator=generator, dtype=torch.float64).cumsum(2)
-    total = drawn.sum(2)
-    apart, total_apart = drawn - drawn.mean(0), total - total.mean(0)
-    covariance = (apart * total_apart[:, :, None]).mean(0)
-    share = gap_share(covariance, total_apart.square().mean(0), drawn.var(0), 1.0)
-    slopes = torch.linalg.lstsq(total_apart, apart[:, 0]).solution[0]
+    whole = torch.cat([drawn, drawn.sum(2, keepdim=True)], 2)
+    apart = whole - whole.mean(0)
+    covariance = (apart * apart[..., -1:]).mean(0)
+    share = gap_share(covariance, whole.var(0), 1.0)
+    slopes = torch.linalg.lstsq(apart[:, 0, -1:], apart[:, 0]).solution[0]
     torch.testing.assert_close(share[0], slopes)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from wavshap_lightning.errors import AttributionError
+
+T = TypeVar("T")
 
 CPU_ELEMENTS = 2**18  # about what the caches of a processor hold; larger chunks are not faster
 MAX_CHUNK = 64
@@ -30,36 +33,22 @@ class Chunks:
         AttributionError: If the size is not positive.
 
     >>> chunks = Chunks(2, torch.zeros(3))
-    >>> for part in chunks.parts(5):
-    ...     with chunks:
-    ...         print(part.start, part.stop)
-    0 2
-    2 4
-    4 5
+    >>> list(chunks.run(lambda part: (part.start, part.stop), 5))
+    [(0, 2), (2, 4), (4, 5)]
     """
 
     def __init__(self, size: int | None, input: Tensor) -> None:
         if size is not None and size < 1:
             raise AttributionError(f"chunk_size={size} must be at least 1")
-        self.failed = False
         self._device = input.device
         self._measure = size is None and input.device.type == "cuda"
         found = 1 if self._measure else max(1, min(MAX_CHUNK, CPU_ELEMENTS // input.numel()))
         self.size = found if size is None else size
 
-    def __enter__(self) -> None:
-        self.failed = False
+    def run(self, work: Callable[[slice], T], count: int) -> Iterator[T]:
+        """Results of some work on slices that cover `count` rows.
 
-    def __exit__(self, *raised: object) -> bool:
-        # Swallowing the error drops its traceback, and with it whatever the failed attempt still held.
-        self.failed = isinstance(raised[1], torch.OutOfMemoryError)
-        return self.failed
-
-    def parts(self, count: int) -> Iterator[slice]:
-        """Slices that cover `count` rows; the work on each is to be done `with` these chunks as a context.
-
-        Where the memory runs out in there, `failed` is true, and the same rows come again in chunks of half
-        the size.
+        Where the memory runs out in there, the same rows come again in chunks of half the size.
 
         Raises:
             AttributionError: If the memory does not even hold one row.
@@ -68,18 +57,19 @@ class Chunks:
         while start < count:
             part = slice(start, min(start + self.size, count))
             before = torch.cuda.memory_allocated(self._device) if self._measure else 0
-            yield part
-            if not self.failed:
-                start = part.stop
-                if self._measure:
-                    self._measure, self.size = False, self._affordable(before)
-            elif part.stop - part.start > 1:
+            try:
+                yield work(part)  # without a name, so that its memory is free for the next
+            except torch.OutOfMemoryError as error:
                 self.size = (part.stop - part.start) // 2
-            else:
-                raise AttributionError(
-                    f"chunk_size=1: the memory of {self._device} does not hold a single draw; use a shorter "
-                    "clip, a lower precision or a stage later in the model"
-                )
+                if self.size == 0:
+                    raise AttributionError(
+                        f"chunk_size=1: the memory of {self._device} does not hold a single draw; use a "
+                        "shorter clip, a lower precision or a stage later in the model"
+                    ) from error
+                continue  # past the error, which holds whatever the failed attempt still held
+            start = part.stop
+            if self._measure:
+                self._measure, self.size = False, self._affordable(before)
 
     def _affordable(self, before: int) -> int:
         """The largest power of two whose rows fit; an older peak of the process only makes it smaller."""
@@ -106,9 +96,5 @@ def in_parts(
     >>> in_parts(lambda part, start: part + start, torch.zeros(5), Chunks(2, torch.zeros(1)))
     tensor([0., 0., 2., 2., 4.])
     """
-    found: list[Tensor] = []
     chunks = chunks or Chunks(len(rows), rows)
-    for part in chunks.parts(len(rows)):
-        with chunks:
-            found.append(compute(rows[part], part.start))
-    return torch.cat(found)
+    return torch.cat([*chunks.run(lambda part: compute(rows[part], part.start), len(rows))])

@@ -34,6 +34,10 @@ class Placement(NamedTuple):
     directions_after: Positions
     fresh: Positions | None = None
 
+    def rows(self, part: slice) -> Placement:
+        """A part of the draws."""
+        return Placement._make(None if values is None else values[part] for values in self)
+
 
 @dataclass(frozen=True)
 class Design:

@@ -18,17 +18,13 @@ from torch import Tensor
 from wavshap_lightning.attribution.baselines import Baselines
 from wavshap_lightning.attribution.estimation.chunks import Chunks, in_parts
 from wavshap_lightning.attribution.estimation.designs import Design, Placement
-from wavshap_lightning.attribution.estimation.moments import broadcast
 from wavshap_lightning.attribution.estimation.problem import Problem, first_not_finite
 from wavshap_lightning.attribution.estimation.sampling import Points
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
-from wavshap_lightning.attribution.views.frames import of_terms
 from wavshap_lightning.errors import AttributionError
 
 FIRST_DRAWS = 64
 MAX_DRAWS = 4096
-
-TOTAL = of_terms("total", lambda terms: terms.flatten(2).sum(2))
 
 
 @dataclass(frozen=True)
@@ -204,7 +200,7 @@ class _Run:
         self.num_draws = 0
         self._problem = problem
         self._design = design
-        self._moments = [design.moments(view) for view in (*problem.views, TOTAL)]
+        self._moments = [design.moments(view) for view in problem.views]
         self._scores: list[Float64[Tensor, "baselines targets"]] = []
         if design.declared is not None and design.baselines is not None:
             scored = partial(problem.scores, what=f"baselines={design.baselines.name!r}: baseline")
@@ -221,20 +217,17 @@ class _Run:
                 points = block[start : start + chunks.size]
                 start += len(points)
                 placed = self._design.place(points)  # once: a stream of baselines does not go back
-                for part in chunks.parts(len(points)):
-                    with chunks:
-                        own = Placement._make(None if held is None else held[part] for held in placed)
-                        units, fresh = self._evaluate(points[part], own)
-                    if not chunks.failed:
-                        self._add(units, points[part].weights, fresh)
-                        del units, fresh  # their memory is for the next chunk
+                for draws in chunks.run(partial(self._evaluate, points, placed), len(points)):
+                    self._add(*draws)
+                    del draws  # their memory is for the next chunk
                 if progress is not None:
                     progress(self.num_draws, planned)
                 if late():
                     return
 
-    def _evaluate(self, points: Points, placed: Placement) -> tuple[list[Tensor], Tensor | None]:
-        """Terms of some draws in every view, their totals as the last, and the scores of fresh baselines."""
+    def _evaluate(self, points: Points, placed: Placement, part: slice) -> tuple[Any, ...]:
+        """Weights, totals, terms in every view, and scores of fresh baselines, of a part of some draws."""
+        points, placed = points[part], placed.rows(part)
         scores, gradients = self._problem.gradients(placed.positions)
         for what, values in (("score", scores), ("gradient", gradients)):
             index = first_not_finite(values)
@@ -245,8 +238,8 @@ class _Run:
                 )
         with torch.no_grad():  # a view or a step may hold tensors that would be differentiated
             before, step = gradients, self._problem.step
-            if not all(view.after_step for view in self._problem.views):
-                before = gradients if step is None else step.adjoint(gradients, placed.directions)
+            if step is not None and not all(view.after_step for view in self._problem.views):
+                before = step.adjoint(gradients, placed.directions)
             units = []
             for view in self._problem.views:
                 terms = view.project(gradients if view.after_step else before, placed.directions)
@@ -257,10 +250,11 @@ class _Run:
                     )
                 units.append(terms.double())
             terms = gradients * placed.directions_after[:, None]
-            units.append(terms.reshape(*terms.shape[:2], -1).sum(2, dtype=torch.float64))
-        if placed.fresh is None:
-            return units, None
-        return units, self._problem.scores(placed.fresh, self.num_draws, what="baseline of draw")
+            totals = terms.reshape(*scores.shape, -1).sum(2, dtype=torch.float64)
+        fresh = placed.fresh
+        if fresh is not None:
+            fresh = self._problem.scores(fresh, self.num_draws, what="baseline of draw")
+        return points.weights.to(totals), totals, units, fresh
 
     def _place_of(self, points: Points, index: int) -> str:
         """Words for one of some draws, for a message."""
@@ -269,9 +263,9 @@ class _Run:
         own = "a baseline of its own" if points.baselines is None else f"baseline={points.baselines[index]}"
         return f"{own}, alpha={points.alphas[index]:.4f}"
 
-    def _add(self, units: list[Tensor], weights: Tensor, fresh_scores: Tensor | None) -> None:
+    def _add(self, weights: Tensor, totals: Tensor, units: list[Tensor], fresh_scores: Tensor | None) -> None:
         for moments, terms in zip(self._moments, units, strict=True):
-            moments.add(terms, units[-1], weights.to(units[-1]))
+            moments.add(terms, totals, weights)
         if fresh_scores is not None:
             self._scores.append(fresh_scores)
         self.num_draws += len(weights)
@@ -284,16 +278,15 @@ class _Run:
         """Attributions by view after the correction, and the completeness gap before."""
         scores, gap = self.baseline_scores, None
         if scores is not None:
-            gap = self._moments[-1].mean - (self._problem.target_scores - scores.mean(0))
-        found = zip(self._problem.views, self._moments[:-1], strict=True)
+            gap = self._moments[0].mean[:, -1] - (self._problem.target_scores - scores.mean(0))
+        found = zip(self._problem.views, self._moments, strict=True)
         return {view.name: moments.estimate(gap) for view, moments in found}, gap
 
 
 def _unresolved(found: ViewEstimate, tolerance: float, num_draws: int) -> tuple[Tensor, int | None]:
     """Units whose interval is too wide, and how many draws would resolve them."""
-    largest = found.values.abs().reshape(len(found.values), -1).amax(1)
-    allowed = broadcast(tolerance * largest, found.values)
-    half_width = found.half_width()
+    half_width, rows = found.half_width(), found.values.reshape(len(found.values), -1)
+    allowed = (tolerance * rows.abs().amax(1)).reshape(-1, *(1,) * (found.values.ndim - 1))
     unresolved = half_width > allowed
     if not unresolved.any():
         return unresolved, None

@@ -1,8 +1,9 @@
 """Streaming sums from which means, standard errors and corrections follow; none grows with the draws.
 
 All take the terms of a view, `(draws, targets, *units)`, and each draw's total over the whole input,
-`(draws, targets)`. Sums are kept in float64 and relative to the first draw, so that nearly equal terms
-do not lose their differences. With `y` the terms and `s` the totals, every kind gives
+`(draws, targets)`, which they keep as one more unit, the last. Sums are kept in float64 and relative to the
+first draw, so that nearly equal terms do not lose their differences. With `y` the terms and `s` the totals,
+every kind gives
 
 - `v`: the variance of the mean if the draws were independent,
 - `beta = k cov(y, s) / var(s) + (1 - k) a v / sum v`: the share of each unit in the completeness gap, where
@@ -36,8 +37,9 @@ NET_REDUCTION, LATTICE_REDUCTION = (1.0, 4.0), (2.0, 16.0)
 # Two halves, and the halves of each: what one doubling gains can then be compared with the next
 MAX_BLOCKS = 4
 
-Terms = Float[Tensor, "draws targets *units"]
-Totals = Float64[Tensor, "draws targets"]
+Rows = Float64[Tensor, "draws targets units_and_total"]
+Sums = Float64[Tensor, "targets units_and_total"]
+Units = Float64[Tensor, "targets units"]
 Weights = Float64[Tensor, " draws"]
 Gap = Float64[Tensor, " targets"] | None
 
@@ -46,21 +48,43 @@ class WeightedSum:
     """Sums of a quadrature: weighted, without an error and without a correction."""
 
     def __init__(self) -> None:
-        self.mean = torch.zeros(())
+        self._sum = torch.zeros(())
+        self._shape = torch.Size()
 
     def open_block(self) -> None:
         """Begin a new block of draws, which makes no difference here."""
 
-    def add(self, terms: Terms, totals: Totals, weights: Weights) -> None:  # noqa: ARG002
+    def add(
+        self,
+        terms: Float[Tensor, "draws targets *units"],
+        totals: Float64[Tensor, "draws targets"],
+        weights: Weights,
+    ) -> None:
         """Take in some draws."""
-        self.mean = self.mean + torch.tensordot(weights, terms.double(), 1)
+        self._shape = terms.shape[1:]
+        units = terms.double().reshape(*totals.shape, -1)
+        self._take(torch.cat([units, totals[..., None]], 2), weights)
+
+    def _take(self, rows: Rows, weights: Weights) -> None:
+        self._sum = self._sum + torch.tensordot(weights, rows, 1)
+
+    @property
+    def mean(self) -> Sums:
+        """Mean of the terms and, last, of the totals."""
+        return self._sum
 
     def estimate(self, gap: Gap) -> ViewEstimate:  # noqa: ARG002 - an exact rule is not corrected
-        """The sum."""
-        return ViewEstimate(self.mean, None)
+        """Mean with its error, corrected by each unit's share of the gap where there is one."""
+        return ViewEstimate(self.mean[:, :-1].reshape(self._shape), None)
+
+    def _corrected(self, gap: Gap, share: Sums, stderr: Units, degrees_of_freedom: float) -> ViewEstimate:
+        mean = self.mean if gap is None else self.mean - share * gap[:, None]
+        return ViewEstimate(
+            mean[:, :-1].reshape(self._shape), stderr.reshape(self._shape), degrees_of_freedom
+        )
 
 
-class PairMoments:
+class PairMoments(WeightedSum):
     """Sums of draws that come in pairs of neighboring strata: the error follows from how pairs differ.
 
     `v = sum (y1 - y2)^2 / (n_paired n)`, `stderr = sqrt(v)`, Student's t with as many degrees as there are
@@ -69,45 +93,42 @@ class PairMoments:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._count = 0
         self._num_pairs = 0
         self._first: Tensor | None = None
-        self._waiting: tuple[Tensor, Tensor] | None = None
-        self._sum = self._squares = self._products = self._total_squares = torch.zeros(())
+        self._waiting: Tensor | None = None
+        self._squares = self._products = torch.zeros(())
 
     def open_block(self) -> None:
         """Begin a new block of draws: one left over from the last has no neighbor."""
         self._waiting = None
 
-    def add(self, terms: Terms, totals: Totals, weights: Weights) -> None:  # noqa: ARG002
-        """Take in some draws."""
-        terms = terms.double()
-        self._first = terms[0] if self._first is None else self._first
-        self._count += len(terms)
-        self._sum = self._sum + (terms - self._first).sum(0)
-        if self._waiting is not None:
-            terms, totals = (torch.cat(both) for both in zip(self._waiting, (terms, totals), strict=True))
-        even = 2 * (len(terms) // 2)
-        self._waiting = (terms[even:], totals[even:]) if even < len(terms) else None
-        terms, totals = terms[:even:2] - terms[1:even:2], totals[:even:2] - totals[1:even:2]
-        self._num_pairs += len(terms)
-        self._squares = self._squares + terms.square().sum(0)
-        self._products = self._products + (terms * broadcast(totals, terms)).sum(0)
-        self._total_squares = self._total_squares + totals.square().sum(0)
+    def _take(self, rows: Rows, weights: Weights) -> None:  # noqa: ARG002 - all weigh the same
+        self._first = rows[0] if self._first is None else self._first
+        self._count += len(rows)
+        self._sum = self._sum + (rows - self._first).sum(0)
+        rows = rows if self._waiting is None else torch.cat([self._waiting, rows])
+        even = 2 * (len(rows) // 2)
+        self._waiting = rows[even:]
+        differences = rows[:even:2] - rows[1:even:2]
+        self._num_pairs += len(differences)
+        self._squares = self._squares + differences.square().sum(0)
+        self._products = self._products + (differences * differences[..., -1:]).sum(0)
 
     @property
-    def mean(self) -> Float64[Tensor, "targets *units"]:
-        """Mean of the terms."""
+    def mean(self) -> Sums:
+        """Mean of the terms and, last, of the totals."""
         return self._sum / self._count + (0.0 if self._first is None else self._first)
 
     def estimate(self, gap: Gap) -> ViewEstimate:
         """Mean with its error, corrected by each unit's share of the gap where there is one."""
         if not self._num_pairs:
-            return ViewEstimate(self.mean, torch.full_like(self.mean, torch.inf), 1.0)
+            nothing = torch.zeros_like(self.mean)
+            return self._corrected(gap, nothing, nothing[:, :-1] + torch.inf, 1.0)
         variance = self._squares / (2 * self._num_pairs * self._count)
-        certainty = self._count / (self._count + PAIR_SHRINKAGE)
-        share = gap_share(self._products, self._total_squares, variance, certainty)
-        return ViewEstimate(corrected(self.mean, share, gap), variance.sqrt(), float(self._num_pairs))
+        share = gap_share(self._products, variance, self._count / (self._count + PAIR_SHRINKAGE))
+        return self._corrected(gap, share, variance[:, :-1].sqrt(), float(self._num_pairs))
 
 
 @dataclass(frozen=True)
@@ -117,26 +138,23 @@ class Block:
     Args:
         count: Number of draws.
         weight: Sum of their weights.
-        sums: Weighted sum of their terms.
-        totals: Weighted sum of their totals.
+        sums: Weighted sum of their terms and totals.
     """
 
     count: int = 0
     weight: float = 0.0
     sums: Tensor = field(default_factory=lambda: torch.zeros(()))
-    totals: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     @property
-    def mean(self) -> Float64[Tensor, "targets *units"]:
-        """Mean of their terms."""
+    def mean(self) -> Sums:
+        """Mean of their terms and totals."""
         return self.sums / self.weight
 
     def __add__(self, other: Block) -> Block:
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Block(*(one + another for one, another in pairs))
+        return Block(self.count + other.count, self.weight + other.weight, self.sums + other.sums)
 
 
-class BlockMoments:
+class BlockMoments(WeightedSum):
     """Sums of draws that are spread evenly: the error follows from how far their parts disagree.
 
     `v` is `sum w^2 (y - mean)^2 / (sum w)^2` for weights `w`, times `n / (n - 1)`; covariances likewise.
@@ -165,13 +183,13 @@ class BlockMoments:
     """
 
     def __init__(self, *, smooth: bool = False, lattice: bool = False) -> None:
+        super().__init__()
         self._smooth = smooth
         self._reduction = LATTICE_REDUCTION if lattice else NET_REDUCTION
         self._blocks: list[Block] = []
-        self._first: tuple[Tensor, Tensor] | None = None
-        self._squares = self._products = self._total_squares = torch.zeros(())
+        self._first: Tensor | None = None
+        self._squares = self._products = self._twice_weighted = torch.zeros(())
         self._weight_squares = 0.0
-        self._twice_weighted = self._totals_twice_weighted = torch.zeros(())
 
     def open_block(self) -> None:
         """Begin a block; four that are full become two, so that there are never more than four."""
@@ -180,87 +198,69 @@ class BlockMoments:
             self._blocks = [first + second, third + fourth]
         self._blocks.append(Block())
 
-    def add(self, terms: Terms, totals: Totals, weights: Weights) -> None:
-        """Take in some draws."""
-        terms = terms.double()
+    def _take(self, rows: Rows, weights: Weights) -> None:
         if self._first is None:
-            self._first = (terms[0].clone(), totals[0].clone())  # a view would hold the whole chunk
-        terms = (terms - self._first[0]) * weights.reshape(-1, *(1,) * (terms.ndim - 1))
-        totals = (totals - self._first[1]) * weights[:, None]
-        self._blocks[-1] += Block(len(terms), float(weights.sum()), terms.sum(0), totals.sum(0))
+            self._first = rows[0].clone()  # a view would hold the whole chunk
+        rows = (rows - self._first) * weights[:, None, None]
+        self._blocks[-1] += Block(len(rows), float(weights.sum()), rows.sum(0))
         self._weight_squares += float(weights.square().sum())
-        self._twice_weighted = self._twice_weighted + torch.tensordot(weights, terms, 1)
-        self._totals_twice_weighted = self._totals_twice_weighted + weights @ totals
-        self._squares = self._squares + terms.square().sum(0)
-        self._products = self._products + (terms * broadcast(totals, terms)).sum(0)
-        self._total_squares = self._total_squares + totals.square().sum(0)
+        self._twice_weighted = self._twice_weighted + torch.tensordot(weights, rows, 1)
+        self._squares = self._squares + rows.square().sum(0)
+        self._products = self._products + (rows * rows[..., -1:]).sum(0)
 
     @property
-    def mean(self) -> Float64[Tensor, "targets *units"]:
-        """Weighted mean of the terms."""
-        return sum(self._blocks, Block()).mean + (0.0 if self._first is None else self._first[0])
+    def mean(self) -> Sums:
+        """Weighted mean of the terms and, last, of the totals."""
+        return sum(self._blocks, Block()).mean + (0.0 if self._first is None else self._first)
 
     def estimate(self, gap: Gap) -> ViewEstimate:
         """Mean with its error, corrected by each unit's share of the gap where there is one."""
         blocks = [block for block in self._blocks if block.count]
-        whole = sum(blocks, Block())
-        count, squares = whole.count, self._weight_squares
+        whole, squares = sum(blocks, Block()), self._weight_squares
         means = (self._twice_weighted / squares, whole.mean)
-        of_totals = (self._totals_twice_weighted / squares, whole.totals / whole.weight)
-        scale = squares / whole.weight**2 * count / max(count - 1, 1)
+        of_totals = (means[0][:, -1:], means[1][:, -1:])
+        scale = squares / whole.weight**2 * whole.count / max(whole.count - 1, 1)
         variance = _scatter(self._squares / squares, means, means).clamp(min=0) * scale
-        spread = tuple(broadcast(mean, variance) for mean in of_totals)
-        covariance = _scatter(self._products / squares, means, spread)
-        total_variance = _scatter(self._total_squares / squares, of_totals, of_totals)
-        share = gap_share(covariance, total_variance, variance, count / (count + SHRINKAGE))
-        values = corrected(self.mean, share, gap)
-        return ViewEstimate(values, self._stderr(blocks, variance), DEGREES_OF_FREEDOM)
+        covariance = _scatter(self._products / squares, means, of_totals)
+        share = gap_share(covariance, variance, whole.count / (whole.count + SHRINKAGE))
+        return self._corrected(gap, share, self._stderr(blocks, variance[:, :-1]), DEGREES_OF_FREEDOM)
 
-    def _stderr(self, blocks: list[Block], variance: Tensor) -> Float64[Tensor, "targets *units"]:
+    def _stderr(self, blocks: list[Block], variance: Units) -> Units:
         if len(blocks) == 1:
             return variance.sqrt() if blocks[0].count > 1 else torch.full_like(variance, torch.inf)
         local = _disagreement(*_halves(blocks))
-        kappa = (unit_sum(local) / unit_sum(variance)).nan_to_num(0.0, 0.0)
+        kappa = (_sum(local) / _sum(variance)).nan_to_num(0.0, 0.0)
         gain = torch.ones_like(kappa)
         if len(blocks) == MAX_BLOCKS and len({block.count for block in blocks}) == 1:
             local, seen = _refined(blocks, local)
             factor, most = self._reduction
             gain = (factor * seen.clamp(min=1.0)).clamp(1.0, most)
-        local = _smoothed(local) if self._smooth else local
-        return ((broadcast(kappa, variance) * variance + local) / (2 * broadcast(gain, variance))).sqrt()
+        if self._smooth and len(self._shape) > 1:  # a single unit has no neighbors
+            rows = local.reshape(1, -1, self._shape[-1])
+            half = SMOOTHED_NEIGHBORS // 2
+            padded = pad(rows, (half, half), mode="replicate")
+            local = avg_pool1d(padded, SMOOTHED_NEIGHBORS, 1).reshape(local.shape)
+        return ((kappa * variance + local) / (2 * gain)).sqrt()
 
 
-def broadcast(per_target: Tensor, like: Tensor) -> Tensor:
-    """One number a target, shaped to go with `like`, whose first axes it shares."""
-    return per_target.reshape(*per_target.shape, *(1,) * (like.ndim - per_target.ndim))
-
-
-def unit_sum(values: Float64[Tensor, "targets *units"]) -> Float64[Tensor, " targets"]:
-    """Sum over all units."""
-    return values.flatten(1).sum(1) if values.ndim > 1 else values
-
-
-def gap_share(covariance: Tensor, total_variance: Tensor, variance: Tensor, certainty: float) -> Tensor:
+def gap_share(covariance: Sums, variance: Sums, certainty: float) -> Sums:
     """`beta` of the module's formula; 0 where the draws do not vary at all.
 
     Args:
-        covariance: `cov(y, s)`.
-        total_variance: `var(s)`.
-        variance: `v`.
+        covariance: `cov(y, s)`, and `var(s)` as the last.
+        variance: `v`, and that of the total as the last.
         certainty: `k`.
     """
-    by_covariance = covariance / broadcast(total_variance, covariance)
-    own_share, summed = broadcast(unit_sum(by_covariance), variance), broadcast(unit_sum(variance), variance)
-    by_variance = variance / summed * own_share
+    by_covariance = covariance / covariance[:, -1:]
+    by_variance = variance / _sum(variance[:, :-1]) * _sum(by_covariance[:, :-1])
     return (certainty * by_covariance + (1 - certainty) * by_variance).nan_to_num(0.0, 0.0, 0.0)
 
 
-def corrected(mean: Tensor, share: Tensor, gap: Gap) -> Float64[Tensor, "targets *units"]:
-    """Mean without each unit's share of the completeness gap."""
-    return mean if gap is None else mean - share * broadcast(gap, mean)
+def _sum(units: Units) -> Float64[Tensor, "targets 1"]:
+    return units.sum(1, keepdim=True)
 
 
-def _scatter(products: Tensor, one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> Tensor:
+def _scatter(products: Sums, one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Sums:
     """Mean of `(y - mean y) (s - mean s)` under squared weights, from that of `y s`.
 
     Args:
@@ -271,10 +271,10 @@ def _scatter(products: Tensor, one: tuple[Tensor, ...], other: tuple[Tensor, ...
     return products - one[0] * other[0] + (one[0] - one[1]) * (other[0] - other[1])
 
 
-def _disagreement(one: Block, other: Block) -> Float64[Tensor, "targets *units"]:
+def _disagreement(one: Block, other: Block) -> Units:
     """Variance of the mean of both together if they were independent."""
     share = one.count * other.count / (one.count + other.count) ** 2
-    return (one.mean - other.mean).square() * share
+    return (one.mean - other.mean)[:, :-1].square() * share
 
 
 def _halves(blocks: list[Block]) -> tuple[Block, Block]:
@@ -284,19 +284,10 @@ def _halves(blocks: list[Block]) -> tuple[Block, Block]:
     return sum(blocks[:cut], Block()), sum(blocks[cut:], Block())
 
 
-def _refined(blocks: list[Block], of_halves: Tensor) -> tuple[Tensor, Float64[Tensor, " targets"]]:
+def _refined(blocks: list[Block], of_halves: Units) -> tuple[Units, Float64[Tensor, "targets 1"]]:
     """Variance from all three differences between parts, scaled to the halves', and the doubling's gain."""
     first, second, third, fourth = blocks
     of_quarters = (_disagreement(first, second) + _disagreement(third, fourth)) / 4
-    gain = (unit_sum(of_quarters) / unit_sum(of_halves)).nan_to_num(1.0, 1.0)
-    rescaled = (of_quarters / broadcast(gain, of_quarters)).nan_to_num(0.0, 0.0)
+    gain = (_sum(of_quarters) / _sum(of_halves)).nan_to_num(1.0, 1.0)
+    rescaled = (of_quarters / gain).nan_to_num(0.0, 0.0)
     return (of_halves + 2 * rescaled) / 3, gain
-
-
-def _smoothed(values: Float64[Tensor, "targets *units"]) -> Float64[Tensor, "targets *units"]:
-    if values.ndim < 2:
-        return values  # a single unit has no neighbors
-    rows = values.reshape(1, -1, values.shape[-1])
-    half = SMOOTHED_NEIGHBORS // 2
-    padded = pad(rows, (half, half), mode="replicate")
-    return avg_pool1d(padded, SMOOTHED_NEIGHBORS, 1).reshape(values.shape)
