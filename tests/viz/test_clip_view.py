@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from wavshap_lightning.explainer.time_grid import TimeGrid
-from wavshap_lightning.viz.clip_view import ClipView, Units, shortest_stretch
+from wavshap_lightning.viz.clip_view import ClipView, Units
 
 NAMES = ("frames", "waveform", "layers", "bands", "layer_frame", "layer_neuron", "band_frame")
 
 
 def frames(values, half_widths=None):
-    half = None if half_widths is None else np.array(half_widths, dtype=float)
-    return Units(np.array(values, dtype=float), half, TimeGrid(len(values), 1, 1, 0, 1))
+    half_widths = half_widths and [*map(float, half_widths)]
+    return Units.of([*map(float, values)], half_widths, TimeGrid(len(values), 1, 1, 0, 1))
 
 
 @pytest.mark.parametrize("with_errors", [True, False])
@@ -27,10 +27,8 @@ def test_a_view_of_files_is_that_of_the_explanation(build_explanation, waveform,
         one, other = direct.units(name), saved.units(name)
         np.testing.assert_array_equal(one.values, other.values)
         assert one.times == other.times
-        if with_errors:
-            np.testing.assert_allclose(one.half_widths, other.half_widths, rtol=1e-6)
-        else:
-            assert one.half_widths is other.half_widths is None
+        np.testing.assert_allclose(one.half_widths, other.half_widths, rtol=1e-6)
+        assert one.have_intervals == other.have_intervals == with_errors
     assert direct.facts == saved.facts
     assert direct.headline == saved.headline
     assert direct.times["stft"] == saved.times["stft"]
@@ -49,10 +47,11 @@ def test_what_was_not_explained_is_none(build_explanation, waveform, stage):
 
 
 def test_nothing_is_unresolved_without_errors():
-    assert not Units(np.array([0.0, 1.0])).unresolved.any()
-    some = Units(np.array([0.0, 1.0, -1.0]), np.array([0.0, 1.0, 0.5]))
-    assert some.unresolved.tolist() == [True, True, False]
-    assert some.signs.tolist() == [0, 0, -1]
+    assert not Units.of([0.0, 1.0]).unresolved.any()
+    some = Units.of([0.0, 1.0, -1.0, 2.0], [0.0, 1.0, 0.5, None])
+    assert some.unresolved.tolist() == [True, True, False, True]
+    assert some.signs.tolist() == [0, 0, -1, 0]
+    assert some.high.tolist() == [0.0, 2.0, -0.5, 2.0]
 
 
 def test_the_strongest_units_are_the_explanations(explanation, waveform):
@@ -65,21 +64,21 @@ def test_the_shortest_stretch_is_that_of_all_stretches():
     rng = np.random.default_rng(1)
     for _ in range(50):
         values = rng.standard_normal(12)
-        found = shortest_stretch(frames(values))
+        start_s, end_s, share = frames(values).shortest_stretch()
         gain = np.maximum(values, 0)
         lengths = [
             j - i for i in range(12) for j in range(i + 1, 13) if gain[i:j].sum() >= 0.5 * gain.sum() - 1e-9
         ]
-        assert found.end_s - found.start_s == min(lengths)
-        inside = gain[int(found.start_s) : int(found.end_s)].sum() / gain.sum()
-        assert found.share == pytest.approx(inside)
+        assert end_s - start_s == min(lengths)
+        inside = gain[int(start_s) : int(end_s)].sum() / gain.sum()
+        assert share == pytest.approx(inside)
         assert inside >= 0.5 - 1e-9
 
 
 def test_unresolved_frames_are_no_evidence():
-    assert shortest_stretch(frames([1, 1], [2, 2])) is None
-    assert shortest_stretch(frames([-1, -2])) is None
-    assert shortest_stretch(frames([5, 1], [6, 0.5])).start_s == 1
+    assert frames([1, 1], [2, 2]).shortest_stretch() is None
+    assert frames([-1, -2]).shortest_stretch() is None
+    assert frames([5, 1], [6, 0.5]).shortest_stretch() == (1.0, 2.0, 1.0)
 
 
 def test_the_headline_states_the_prediction_and_where_the_evidence_lies(build_clip):
@@ -102,4 +101,4 @@ def test_a_margin_is_named_by_both_classes(build_clip):
     assert view.score_name() == "log-odds of happy"
     margin = replace(view, numbers={**view.numbers, "target": "sad-vs-happy"})
     assert margin.score_name(str.upper) == "logit of SAD above HAPPY"
-    assert margin.signs_of("sad") == "\N{BLACK CIRCLE}\N{BLACK DIAMOND}"
+    assert "\N{BLACK CIRCLE}\N{BLACK DIAMOND} SAD" in margin.classes(str.upper)[0]

@@ -46,14 +46,19 @@ def panels_of(figure):
 
 
 def words_of(figure):
-    return figure.texts[0].get_text()
+    return panels_of(figure)["caption"].texts[0].get_text()
+
+
+def heights_of(axes):
+    """Values of the line over frames."""
+    return axes.patches[-1].get_data().values
 
 
 def test_a_row_for_each_and_one_for_the_difference(comparison, waveform):
     figure = plot_comparison(comparison, waveform, names=("runs/one/best.ckpt", "runs/two/best.ckpt"))
     panels = panels_of(figure)
-    assert {"model 0", "model 1", "difference 1", "layers of difference 1"} <= panels.keys()
-    drawn = panels["difference 1"].patches[0].get_data().values
+    assert {"model 0", "model 1", "difference 0", "beside difference 0"} <= panels.keys()
+    drawn = heights_of(panels["difference 0"])
     np.testing.assert_allclose(drawn, comparison.differences["frames", "frames"].values.numpy())
     assert panels["model 0"].get_ylim() == panels["model 1"].get_ylim()
     assert "2: runs/two/best.ckpt" in words_of(figure)
@@ -63,11 +68,11 @@ def test_a_row_for_each_and_one_for_the_difference(comparison, waveform):
 def test_three_have_two_differences_on_one_scale(build_comparisons, waveform):
     comparisons = build_comparisons(2)
     panels = panels_of(plot_comparison(comparisons, waveform, names=("now", "then", "before")))
-    for place, one in enumerate(comparisons, 1):
-        drawn = panels[f"difference {place}"].patches[0].get_data().values
+    for place, one in enumerate(comparisons):
+        drawn = heights_of(panels[f"difference {place}"])
         np.testing.assert_allclose(drawn, one.differences["frames", "frames"].values.numpy())
-    assert panels["difference 1"].get_ylim() == panels["difference 2"].get_ylim()
-    assert panels["difference 2"].get_title(loc="left") == "before minus now"
+    assert panels["difference 0"].get_ylim() == panels["difference 1"].get_ylim()
+    assert panels["difference 1"].get_title(loc="left") == "before minus now"
 
 
 def test_many_are_rows_of_colour(build_comparisons, waveform):
@@ -90,7 +95,7 @@ def test_without_layers(build_comparisons, waveform, count):
         for one in build_comparisons(count)
     ]
     panels = panels_of(plot_comparison(comparisons, waveform))
-    assert not [name for name in panels if "layers" in name]
+    assert not [name for name in panels if "layers" in name or "beside" in name]
 
 
 @pytest.mark.parametrize("count", [1, 5])
@@ -120,7 +125,7 @@ def test_epochs_are_in_order_and_on_one_scale(build_explanation, waveform):
         np.testing.assert_allclose(row[~hidden], values[~hidden])
     labels = [tick.get_text() for tick in panels_of(figure)["epochs"].get_yticklabels()]
     assert labels == ["0", "4", "9"]
-    assert {"waveform", "spectrogram", "epochs", "probability", "layers"} <= set(panels_of(figure))
+    assert {"waveform", "spectrogram", "epochs", "probability", "layers of epochs"} <= set(panels_of(figure))
 
 
 def test_methods_share_a_scale_where_their_units_are_the_same(build_explanation, waveform):
@@ -130,9 +135,9 @@ def test_methods_share_a_scale_where_their_units_are_the_same(build_explanation,
         "saliency": build_explanation(seed=3, with_errors=False),
     }
     axes = panels_of(plot_methods(methods, waveform))
-    assert axes["frames ours"].get_ylim() == axes["frames again"].get_ylim()
-    assert axes["frames saliency"].get_ylim() != axes["frames ours"].get_ylim()
-    assert "own scale" in axes["frames saliency"].get_title(loc="left")
+    assert axes["frames 0"].get_ylim() == axes["frames 1"].get_ylim()
+    assert axes["frames 2"].get_ylim() != axes["frames 0"].get_ylim()
+    assert "own scale" in axes["frames 2"].get_title(loc="left")
 
 
 def test_explanations_must_be_of_one_clip_and_have_frames(explanation, waveform, build_explanation):

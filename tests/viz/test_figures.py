@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib._pylab_helpers import Gcf
+from matplotlib.patches import StepPatch
 from PIL import Image
 
 from wavshap_lightning.audio.io import hash_audio_file, load_audio, save_audio
@@ -19,10 +20,10 @@ from wavshap_lightning.errors import AttributionError, AudioError, SettingError
 from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.viz.figures import figure_pixels, plot
 from wavshap_lightning.viz.panels import EVIDENCE_GID, MARK_GID
-from wavshap_lightning.viz.theme import MARK, UNRESOLVED
+from wavshap_lightning.viz.theme import FOR_PALE, MARK, UNRESOLVED_PALE
 
 SOUND = {"waveform", "spectrogram"}
-AROUND = {"heading", "classes"}
+AROUND = {"heading", "classes", "legend", "caption"}
 CLIP = SOUND | AROUND | {"bands", "frames", "shares", "layers over time", "layers"}
 
 
@@ -36,6 +37,20 @@ def marked(axes):
     """Spans that are marked, in the order of rank."""
     spans = [patch for patch in axes.patches if patch.get_gid() == MARK_GID]
     return [(span.get_x(), span.get_x() + span.get_width()) for span in spans]
+
+
+def steps(axes):
+    return [patch for patch in axes.patches if isinstance(patch, StepPatch)]
+
+
+def bars(axes, color):
+    """The bars of frames in one color, as one patch."""
+    return next(patch for patch in steps(axes) if mpl.colors.same_color(patch.get_facecolor(), color))
+
+
+def heights(axes):
+    """Values of the line over frames."""
+    return steps(axes)[-1].get_data().values
 
 
 def texts(figure):
@@ -56,7 +71,7 @@ def doubted(explanation, *messages):
 
 def test_diagnostics_are_written_below(explanation, waveform):
     figure = plot(doubted(explanation, "Use more draws.", "The clip is unusual."), waveform)
-    caption = figure.texts[0].get_text()
+    caption = panels(figure)["caption"].texts[0].get_text()
     assert caption.endswith("Note: Use more draws.\nNote: The clip is unusual.")
 
 
@@ -143,8 +158,8 @@ def test_no_mark_where_none_is_wanted(explanation, waveform):
 def test_evidence_is_bracketed_where_it_lies(explanation, waveform):
     axes = panels(plot(explanation, waveform, evidence=[Span(0.2, 0.4, "tremor")]))
     for name in ("waveform", "spectrogram", "frames", "layers over time"):
-        edges = {line.get_xdata()[0] for line in axes[name].lines if line.get_gid() == EVIDENCE_GID}
-        assert {0.2, 0.4} <= edges
+        lines = next(lines for lines in axes[name].collections if lines.get_gid() == EVIDENCE_GID)
+        assert [segment[0, 0] for segment in lines.get_segments()] == [0.2, 0.4]
     assert "tremor" in [text.get_text() for text in axes["waveform"].texts]
 
 
@@ -195,12 +210,11 @@ def test_what_cannot_be_drawn(explanation, waveform, build_explanation):
 def test_several_targets_have_a_row_each_on_one_scale(build_explanation, waveform):
     explanation = build_explanation(classes=(0, 1, 2, 3))
     axes = panels(plot(explanation, waveform))
-    rows = [axes[f"frames {label}"] for label in explanation.labels]
+    rows = [axes[f"frames {place}"] for place in range(4)]
     assert len({row.get_ylim() for row in rows}) == 1
     assert [row.get_title(loc="left") for row in rows] == list(explanation.labels)
     for label, row in zip(explanation.labels, rows, strict=True):
-        tops = [path.vertices[1, 1] for path in row.collections[0].get_paths()]
-        np.testing.assert_allclose(tops, explanation.values("frames", "frames", label))
+        np.testing.assert_allclose(heights(row), explanation.values("frames", "frames", label))
     assert set(panels(plot(explanation, waveform, target="sad"))) == CLIP
 
 
@@ -208,9 +222,8 @@ def test_without_errors_nothing_is_gray_and_no_interval_is_spoken_of(build_expla
     explanation = build_explanation(with_errors=False)
     figure = plot(explanation, waveform)
     assert not any("interval" in text for text in words(figure))
-    bars = panels(figure)["frames"].collections[0]
-    gray = mpl.colors.to_rgba(UNRESOLVED)
-    assert not any(np.allclose(color, gray) for color in bars.get_facecolor())
+    gray = bars(panels(figure)["frames"], UNRESOLVED_PALE)
+    assert not gray.get_data().values.any()
     png(figure)
 
 
@@ -276,5 +289,5 @@ def test_a_figure_that_is_dropped_is_gone(explanation, waveform):
 def test_marks_lie_behind_what_they_mark(explanation, waveform):
     axes = panels(plot(explanation, waveform))["frames"]
     fills = [patch for patch in axes.patches if patch.get_gid() == MARK_GID]
-    assert all(fill.get_zorder() < axes.collections[0].get_zorder() for fill in fills)
+    assert all(fill.get_zorder() < bars(axes, FOR_PALE).get_zorder() for fill in fills)
     assert all(np.allclose(fill.get_facecolor(), mpl.colors.to_rgba(MARK)) for fill in fills)

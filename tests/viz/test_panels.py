@@ -18,7 +18,7 @@ from wavshap_lightning.viz.panels import (
     plot_waveform,
 )
 from wavshap_lightning.viz.sound import hz_to_mel
-from wavshap_lightning.viz.theme import AGAINST_PALE, FOR_PALE, UNRESOLVED, UNRESOLVED_PALE, signed_norm
+from wavshap_lightning.viz.theme import AGAINST, AGAINST_PALE, FOR, FOR_PALE, UNRESOLVED, UNRESOLVED_PALE
 
 
 @pytest.fixture
@@ -43,24 +43,27 @@ def middles(mesh):
 
 @pytest.mark.parametrize("stage", ["frames", "waveform"])
 def test_bars_stand_at_the_seconds_of_the_frames(stage, axes, explanation, view):
-    frames = view.units(stage)
-    bars = plot_frames(axes, frames)
-    corners = np.stack([bar.vertices[:4] for bar in bars.get_paths()])
-    np.testing.assert_allclose(corners[:, :, 0].mean(1), explanation.times[stage].center_s())
-    np.testing.assert_allclose(corners[:, 1, 1], explanation.values(stage, "frames"))
+    plot_frames(axes, view.units(stage))
+    line = axes.patches[-1].get_data()
+    np.testing.assert_allclose((line.edges[:-1] + line.edges[1:]) / 2, explanation.times[stage].center_s())
+    np.testing.assert_allclose(line.values, explanation.values(stage, "frames"))
 
 
-def test_bars_are_gray_exactly_where_the_interval_contains_zero(axes, view):
+@pytest.mark.parametrize(
+    ("sign", "pale", "full"),
+    [(1, FOR_PALE, FOR), (-1, AGAINST_PALE, AGAINST), (0, UNRESOLVED_PALE, UNRESOLVED)],
+)
+def test_bars_and_intervals_have_the_color_of_their_sign(axes, view, sign, pale, full):
+    """They are gray exactly where the interval contains 0."""
     frames = view.units("frames")
-    colors = plot_frames(axes, frames).get_facecolor()
     contains = (frames.values - frames.half_widths <= 0) & (frames.values + frames.half_widths >= 0)
-    assert contains.any()
-    assert not contains.all()
-    expected = [
-        UNRESOLVED_PALE if gray else FOR_PALE if value > 0 else AGAINST_PALE
-        for gray, value in zip(contains, frames.values, strict=True)
-    ]
-    np.testing.assert_allclose(colors, [rgba(color) for color in expected])
+    here = contains if sign == 0 else ~contains & (np.sign(frames.values) == sign)
+    assert here.any()
+    plot_frames(axes, frames)
+    drawn = {mpl.colors.to_hex(patch.get_facecolor()): patch.get_data() for patch in axes.patches[:-1]}
+    np.testing.assert_allclose(drawn[pale].values, np.where(here, frames.values, 0))
+    np.testing.assert_allclose(drawn[full].values, np.where(here, frames.high, 0))
+    np.testing.assert_allclose(drawn[full].baseline, np.where(here, frames.low, 0))
 
 
 def test_the_axis_holds_every_interval(axes, view):
@@ -71,7 +74,7 @@ def test_the_axis_holds_every_interval(axes, view):
 
 
 def test_intervals_without_end_are_gray_and_leave_the_axis_alone(axes):
-    endless = Units(np.array([1.0, -2.0]), np.full(2, np.inf), TimeGrid(2, 1, 1, 0, 1))
+    endless = Units.of([1.0, -2.0], [None, np.inf], TimeGrid(2, 1, 1, 0, 1))
     assert endless.unresolved.all()
     plot_frames(axes, endless)
     low, high = axes.get_ylim()
@@ -81,7 +84,7 @@ def test_intervals_without_end_are_gray_and_leave_the_axis_alone(axes):
 
 def test_maps_lie_at_the_seconds_of_the_frames_and_are_gray_where_unresolved(axes, explanation, view):
     layers = view.units("layer_frame")
-    mesh = plot_layers_over_time(axes, layers, signed_norm(layers.values))
+    mesh = plot_layers_over_time(axes, layers)
     np.testing.assert_allclose(middles(mesh), explanation.times["layers"].center_s())
     colors = mesh.to_rgba(mesh.get_array()).reshape(-1, 4)
     np.testing.assert_array_equal(np.isclose(colors, rgba(UNRESOLVED)).all(1), layers.unresolved.ravel())
@@ -90,7 +93,7 @@ def test_maps_lie_at_the_seconds_of_the_frames_and_are_gray_where_unresolved(axe
 
 def test_bands_lie_at_their_seconds_and_frequencies(axes, explanation, view):
     bands = view.units("band_frame")
-    mesh = plot_bands_over_time(axes, bands, view.band_edges_hz, signed_norm(bands.values))
+    mesh = plot_bands_over_time(axes, bands, view.band_edges_hz)
     np.testing.assert_allclose(middles(mesh), explanation.times["stft"].center_s())
     edges_mel = np.asarray(mesh.get_coordinates())[:, 0, 1]
     np.testing.assert_allclose(edges_mel, hz_to_mel(np.array(explanation.band_edges_hz)))
@@ -117,7 +120,7 @@ def test_the_waveforms_envelope_holds_every_sample(axes, waveform):
 
 
 def test_proportions_are_written_beside_their_bars(axes):
-    plot_proportions(axes, {"sad": 0.25, "happy": 0.75}, "Classes", bold="happy")
+    plot_proportions(axes, ["sad", "happy"], [0.25, 0.75], "Classes", bold="happy")
     assert [bar.get_width() for bar in axes.patches] == [0.25, 0.75]
     assert [text.get_text() for text in axes.texts] == ["25 %", "75 %"]
     weights = {tick.get_text(): tick.get_weight() for tick in axes.get_yticklabels()}

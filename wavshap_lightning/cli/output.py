@@ -175,7 +175,7 @@ class Output:
             return []
         frames = explanation.values(stage, "frames").double().numpy()
         waveform = found.waveform.astype(np.float64)
-        parts = vars(split_by_attribution(waveform, frames, explanation.times[stage], share=self.share))
+        parts = split_by_attribution(waveform, frames, explanation.times[stage], share=self.share)
         places = {name: self.folder / "sounds" / f"{found.item.stem}.{name}.wav" for name in parts}
         for name, sound in parts.items():
             save_audio(places[name], sound, sample_rate=explanation.sample_rate)

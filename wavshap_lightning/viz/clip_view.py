@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.files import MAPS, SavedClip
+from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.explainer.time_grid import STFT, TimeGrid
 from wavshap_lightning.viz.sound import GivenWaveform, Samples, cell_edges_s, find_waveform
-from wavshap_lightning.viz.theme import literal, number, percent
+from wavshap_lightning.viz.theme import EN_DASH, literal, number, percent
 
 TARGET, PREDICTED, LABELED = "\N{BLACK CIRCLE}", "\N{BLACK RIGHT-POINTING TRIANGLE}", "\N{BLACK DIAMOND}"
 MOST = 0.5
 """Share of the evidence that counts as most of it."""
+
+GAP = "Completeness gap (before correction)"
+TIME_GRIDS = {"frames": "frames", "waveform": "waveform", "layer_frame": "layers", "band_frame": "stft"}
+"""Key of the time grid of each kind of units that has one."""
+
+Numbers = Shaped[np.ndarray, "..."] | Sequence[float] | Sequence[float | None]
 
 METHODS = {
     "gradient_shap": "GradientSHAP",
@@ -48,20 +55,56 @@ class Units:
 
     Args:
         values: Attribution of each unit; the last axis is time where there is a time grid.
-        half_widths: Half-widths of the 95 % intervals; None for methods without an error, and infinite where
+        half_widths: Half-widths of the 95 % intervals; NaN for methods without an error, and infinite where
             the error is not known yet.
         times: Time grid of the last axis; None for sums over time.
+        names: Name of each row of units, such as the frequencies of a band.
     """
 
     values: Float[np.ndarray, "*units"]
-    half_widths: Float[np.ndarray, "*units"] | None = None
+    half_widths: Float[np.ndarray, "*units"]
     times: TimeGrid | None = None
+    names: Sequence[str] = ()
+
+    @classmethod
+    def of(
+        cls,
+        values: Numbers,
+        half_widths: Numbers | None = None,
+        times: TimeGrid | None = None,
+        names: Sequence[str] = (),
+    ) -> Units:
+        """Units from arrays, or from lists as JSON has them.
+
+        Args:
+            values: Attribution of each unit.
+            half_widths: None for methods without an error; None or NaN for a unit whose error is not known.
+            times: Time grid of the last axis.
+            names: Name of each row.
+
+        >>> Units.of([1.0, 2.0], [0.5, None]).unresolved
+        array([False,  True])
+        """
+        shown = np.asarray(values, dtype=np.float64)
+        if half_widths is None:
+            return cls(shown, np.full_like(shown, np.nan), times, names)
+        known = np.asarray(half_widths, dtype=np.float64)
+        return cls(shown, np.nan_to_num(known, nan=np.inf, posinf=np.inf), times, names)
+
+    @classmethod
+    def stack(cls, rows: Sequence[Units], names: Sequence[str]) -> Units:
+        """Units of several explanations as the rows of one map."""
+        half_widths = np.stack([row.half_widths for row in rows])
+        return cls(np.stack([row.values for row in rows]), half_widths, rows[0].times, names)
+
+    @property
+    def have_intervals(self) -> bool:
+        """True for methods with an error, even where it is not known yet."""
+        return not np.isnan(self.half_widths).all()
 
     @property
     def unresolved(self) -> Bool[np.ndarray, "*units"]:
         """True where the interval contains 0; false everywhere without intervals."""
-        if self.half_widths is None:
-            return np.zeros(self.values.shape, dtype=bool)
         return np.abs(self.values) <= self.half_widths
 
     @property
@@ -86,9 +129,26 @@ class Units:
 
     @property
     def _finite_half_widths(self) -> Float[np.ndarray, "*units"]:
-        if self.half_widths is None:
-            return np.zeros_like(self.values)
         return np.where(np.isfinite(self.half_widths), self.half_widths, 0.0)
+
+    @property
+    def words(self) -> list[str]:
+        """Attribution and interval of each unit in words; for units along one axis.
+
+        >>> Units.of([1.0, 2.0], [0.5, None]).words
+        ['+1, 95 % interval +0.5 to +1.5', '+2, no interval known, not resolved']
+        """
+        rows = zip(self.values, self.low, self.high, self.half_widths, self.unresolved, strict=True)
+        return [
+            f"{number(value, signed=True)}, "
+            + (
+                f"95 % interval {number(low, signed=True)} to {number(high, signed=True)}"
+                if np.isfinite(half)
+                else "no interval known"
+            )
+            + (", not resolved" if unresolved else "")
+            for value, low, high, half, unresolved in rows
+        ]
 
     @property
     def grid(self) -> TimeGrid:
@@ -107,40 +167,25 @@ class Units:
         order = np.argsort(-np.abs(self.values), kind="stable")[:count]
         return list(zip(self.grid.start_s()[order].tolist(), self.grid.end_s()[order].tolist(), strict=True))
 
+    def shortest_stretch(self) -> tuple[float, float, float] | None:
+        """Start and end in seconds of the shortest stretch with most of the evidence, and the share in it.
 
-class Stretch(NamedTuple):
-    """The shortest stretch of time that holds most of the evidence.
+        Evidence is what is positive and resolved; negative attributions do not count. None if there is none.
 
-    Args:
-        start_s: Its start in seconds.
-        end_s: Its end in seconds.
-        share: Share of the resolved evidence for the target in it.
-    """
-
-    start_s: float
-    end_s: float
-    share: float
-
-
-def shortest_stretch(frames: Units) -> Stretch | None:
-    """The shortest stretch with at least half of the evidence; None without resolved positive units.
-
-    Evidence is what is positive and resolved; negative attributions do not count.
-
-    >>> shortest_stretch(Units(np.array([1.0, 3.0, -9.0, 3.0, 4.0]), times=TimeGrid(5, 1, 1, 0, 1)))
-    Stretch(start_s=3.0, end_s=5.0, share=0.636...)
-    """
-    evidence = np.where(frames.signs > 0, frames.values, 0.0)
-    if not evidence.sum() > 0:
-        return None
-    held = np.concatenate([[0.0], np.cumsum(evidence)]) / evidence.sum()
-    # The first end for each beginning; rounding must not lose the whole, which always holds most.
-    ends = np.searchsorted(held, held[:-1] + MOST - 1e-12)
-    begins = np.flatnonzero(ends < len(held))
-    start_s, end_s = frames.grid.start_s(), frames.grid.end_s()
-    best = begins[int(np.argmin((end_s[ends[begins] - 1] - start_s[begins]).round(9)))]
-    share = held[ends[best]] - held[best]
-    return Stretch(float(start_s[best]), float(end_s[ends[best] - 1]), float(share))
+        >>> Units.of([1.0, 3.0, -9.0, 3.0, 4.0], times=TimeGrid(5, 1, 1, 0, 1)).shortest_stretch()
+        (3.0, 5.0, 0.636...)
+        """
+        evidence = np.where(self.signs > 0, self.values, 0.0)
+        if not evidence.sum() > 0:
+            return None
+        held = np.concatenate([[0.0], np.cumsum(evidence)]) / evidence.sum()
+        # The first end for each beginning; rounding must not lose the whole, which always holds most.
+        ends = np.searchsorted(held, held[:-1] + MOST - 1e-12)
+        begins = np.flatnonzero(ends < len(held))
+        start_s, end_s = self.grid.start_s(), self.grid.end_s()
+        best = begins[int(np.argmin((end_s[ends[begins] - 1] - start_s[begins]).round(9)))]
+        share = held[ends[best]] - held[best]
+        return float(start_s[best]), float(end_s[ends[best] - 1]), float(share)
 
 
 @dataclass(frozen=True)
@@ -188,18 +233,10 @@ class ClipView:
             AttributionError: If the target was not explained.
             AudioError: If the waveform is not as long as the one explained.
         """
-        numbers = explanation.to_dict(target=target)
-        numbers |= {"label": label}
-        arrays: dict[str, Shaped[np.ndarray, "..."]] = {}
-        for name, stage, view in MAPS:
-            found = explanation.attributions.get(stage)
-            if found is not None and view in found.views:
-                arrays[name] = explanation.values(stage, view, numbers["target"]).cpu().numpy()
-                half = explanation.half_widths(stage, view, numbers["target"])
-                arrays |= {} if half is None else {f"{name}_half_width": half.cpu().numpy()}
-        clip = PurePath(explanation.clip).name or "A waveform"
+        saved = explanation.to_saved_clip(target=target, label=label)
+        name = PurePath(explanation.clip).name or "A waveform"
         samples, no_sound = find_waveform(explanation, waveform)
-        return cls(numbers, arrays, explanation.times, clip, samples, no_sound, tuple(evidence))
+        return cls(saved.numbers, saved.arrays, explanation.times, name, samples, no_sound, tuple(evidence))
 
     @classmethod
     def from_saved(cls, saved: SavedClip, name: str, waveform: Samples | None = None) -> ClipView:
@@ -219,17 +256,23 @@ class ClipView:
             name: `"frames"` or `"waveform"` for frames of a path from that stage, `"layers"` and `"bands"`
                 for sums over time, `"layer_frame"`, `"layer_neuron"` and `"band_frame"` for maps.
         """
-        if name in self.arrays:
-            half = self.arrays.get(f"{name}_half_width")
-            shown = Units(self.arrays[name].astype(np.float64), None if half is None else half.astype(float))
-        elif self.numbers.get(name) is None:
-            return None
-        else:
-            shown = units_from_rows(self.numbers[name]["attribution"], self.numbers[name]["half_width"])
-        stage = {"band_frame": "stft", "layer_frame": "layers"}.get(name, name)
-        if stage not in self.times or name == "layers":
-            return shown
-        return replace(shown, times=replace(self.times[stage], count=shown.values.shape[-1]))
+        values, half_widths = self.arrays.get(name), self.arrays.get(f"{name}_half_width")
+        if values is None:
+            held = self.numbers.get(name)
+            if held is None:
+                return None
+            values, half_widths = held["attribution"], held["half_width"]
+        times = self.times[TIME_GRIDS[name]] if name in TIME_GRIDS else None
+        return Units.of(values, half_widths, times, self._names(name, times, len(values)))
+
+    def _names(self, name: str, times: TimeGrid | None, count: int) -> list[str]:
+        """Names of the rows of a map, or of units along one axis."""
+        if name in ("bands", "band_frame"):
+            return [f"{low:.0f}{EN_DASH}{high:.0f} Hz" for low, high in pairwise(self.band_edges_hz)]
+        if name in ("frames", "waveform") and times is not None:
+            spans = zip(times.start_s(), times.end_s(), strict=True)
+            return [f"{start:.3f}{EN_DASH}{end:.3f} s" for start, end in spans]
+        return [f"layer {layer}" for layer in range(count)]
 
     @property
     def frames(self) -> Units | None:
@@ -290,16 +333,23 @@ class ClipView:
         kind = "margin" if len(names) > 1 else self.numbers["settings"]["score"]
         return SCORES[kind].format(*map(spell, names))
 
-    def signs_of(self, label: str, *, target: bool = True) -> str:
-        """Signs that mark a class as target, prediction and label.
+    def classes(
+        self, spell: Callable[[str], str] = str, *, target: bool = True, most: int | None = None
+    ) -> tuple[list[str], list[float]]:
+        """Names of classes, after the signs that mark target, prediction and label, and their probabilities.
 
         Args:
-            label: The class.
+            spell: Rewrites the names of classes.
             target: Whether to mark the target.
+            most: Number of classes, if not all: those that are marked and the most probable.
         """
-        marked = {PREDICTED: self.prediction, LABELED: self.label}
-        marked = {TARGET: self.target_labels[0], **marked} if target else marked
-        return "".join(sign for sign, name in marked.items() if name == label)
+        signs = {TARGET: self.target_labels[0] if target else None}
+        signs |= {PREDICTED: self.prediction, LABELED: self.label}
+        chances = self.probabilities
+        marks = {one: "".join(sign for sign, marked in signs.items() if marked == one) for one in chances}
+        ranked = sorted(chances, key=lambda one: (not marks[one], -chances[one]))[:most]
+        shown = [one for one in chances if one in ranked]
+        return [f"{marks[one]} {spell(one)}".strip() for one in shown], [chances[one] for one in shown]
 
     @property
     def diagnostics(self) -> list[str]:
@@ -327,12 +377,13 @@ class ClipView:
             return f"attributions{of} have no frames"
         if frames.unresolved.all():
             return f"no frame is resolved{of}: use more draws"
-        stretch = shortest_stretch(frames)
+        stretch = frames.shortest_stretch()
         if stretch is None:
             return f"no resolved frame is evidence for {self.target}"
-        if stretch.end_s - stretch.start_s > MOST * self.duration_s:
+        start_s, end_s, _ = stretch
+        if end_s - start_s > MOST * self.duration_s:
             return f"the evidence{of} is spread over the clip"
-        return f"most of the evidence{of} between {stretch.start_s:.2f} and {stretch.end_s:.2f} s"
+        return f"most of the evidence{of} between {start_s:.2f} and {end_s:.2f} s"
 
     @property
     def facts(self) -> dict[str, str]:
@@ -341,6 +392,8 @@ class ClipView:
         first = next(iter(stages.values()))
         mean = first["baseline_score"]
         on_average = "" if mean is None else f", {number(mean)} on average for the baselines"
+        gaps = {stage: one["relative_gap"] for stage, one in stages.items()}
+        gap_words = {stage: "not claimed" if gap is None else percent(gap) for stage, gap in gaps.items()}
         draws = {stage: one["num_draws"] for stage, one in stages.items()}
         each = [f"{count} for {stage}" for stage, count in draws.items()]
         found = {
@@ -349,9 +402,7 @@ class ClipView:
             "Sum of attributions": None
             if first["relative_gap"] is None  # the sum means nothing without completeness
             else number(first["attribution_sum"], signed=True),
-            "Completeness gap (before correction)": ", ".join(
-                f"{stage} {gap_words(one)}" for stage, one in stages.items()
-            ),
+            GAP: ", ".join(f"{stage} {words}" for stage, words in gap_words.items()),
             "Method": METHODS.get(first["method"], first["method"]),
             "Estimated": first["estimand"],
             "Draws": str(first["num_draws"]) if len({*draws.values()}) == 1 else ", ".join(each),
@@ -373,36 +424,20 @@ class ClipView:
         return "   ".join(f"{name}: {literal(facts[name], 150)}." for name in names if name in facts)
 
 
-def units_from_rows(values: Sequence[float], half_widths: Sequence[float | None] | None) -> Units:
-    """Units from lists as JSON has them; an unknown half-width is infinite.
-
-    >>> units_from_rows([1.0, 2.0], [0.5, None]).unresolved
-    array([False,  True])
-    """
-    known = None if half_widths is None else [np.inf if one is None else one for one in half_widths]
-    return Units(np.array(values, dtype=np.float64), None if known is None else np.array(known, dtype=float))
-
-
-def gap_words(stage: Mapping[str, Any]) -> str:
-    """Relative completeness gap of one stage in words."""
-    return "not claimed" if stage["relative_gap"] is None else percent(stage["relative_gap"])
-
-
 def _times_of(saved: SavedClip) -> dict[str, TimeGrid]:
     """Time grids of a saved clip, which has the start and end of each frame in seconds."""
     numbers, arrays = saved.numbers, saved.arrays
     rate, num_samples = numbers["sample_rate"], round(numbers["duration_s"] * numbers["sample_rate"])
-    times = {
-        "stft": TimeGrid(STFT.num_frames(num_samples), STFT.hop, STFT.window, STFT.hop - STFT.window, rate)
-    }
-    for stage in ("frames", "waveform"):
-        if stage in numbers:
-            starts, ends = (np.rint(np.multiply(numbers[stage][end], rate)) for end in ("start_s", "end_s"))
-            size = int(ends[0] - starts[0])
-            hop = int(starts[1] - starts[0]) if len(starts) > 1 else size
-            times[stage] = TimeGrid(len(starts), hop, size, int(starts[0]), rate)
+    windows = STFT.num_frames(num_samples)
+    times = {"stft": TimeGrid(windows, STFT.hop, STFT.window, STFT.hop - STFT.window, rate)}
+    for stage in numbers.keys() & {"frames", "waveform"}:
+        starts, ends = (np.rint(np.multiply(numbers[stage][end], rate)) for end in ("start_s", "end_s"))
+        size = int(ends[0] - starts[0])
+        hop = int(starts[1] - starts[0]) if len(starts) > 1 else size
+        times[stage] = TimeGrid(len(starts), hop, size, int(starts[0]), rate)
     if "layer_frame" in arrays:
         # Without the frames' times the columns are spread evenly over the clip.
-        hop = num_samples // arrays["layer_frame"].shape[1]
-        times["layers"] = times.get("frames", TimeGrid(1, hop, hop, 0, rate))
+        count = arrays["layer_frame"].shape[1]
+        hop = num_samples // count
+        times["layers"] = times.get("frames", TimeGrid(count, hop, hop, 0, rate))
     return times

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wavshap_lightning.attribution.record import ViewEstimate
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.compare import Comparison, Difference
+from wavshap_lightning.explainer.compare import Comparison
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz import panels as draw
-from wavshap_lightning.viz.clip_view import ClipView, Units
+from wavshap_lightning.viz.clip_view import GAP, ClipView, Units
 from wavshap_lightning.viz.figures import (
     ABOUT,
     Draw,
     Panel,
     draw_sheet,
-    frame_row,
+    frame_rows,
     layers_beside,
     sound_panels,
 )
 from wavshap_lightning.viz.sound import GivenWaveform
-from wavshap_lightning.viz.theme import literal, number, percent, signed_norm
+from wavshap_lightning.viz.theme import literal, number, percent
 
 MOST_AS_BARS = 4
 """Classifiers that are drawn as bars with their intervals; of more, each is a row of color."""
@@ -37,7 +33,6 @@ MAP_ROW_PX, MAP_PX = 40, (90, 380)
 """Height of a row of color, and least and greatest height of all together."""
 
 SHORT_NAME, LONG_NAME = 16, 66
-GAP = "Completeness gap (before correction)"
 SUMS = {"Sum of attributions": "sum", GAP: "gap", "Draws": "draws"}
 
 
@@ -75,15 +70,11 @@ def plot_epochs(
         f"{GAP}: {percent(max(gaps))} at most." if gaps else "",
         last.line(*ABOUT),
     ]
-    panel = _map_panel(
-        "epochs",
-        f"Attribution of each frame to the {last.score_name(literal)}, by epoch",
-        {name: _frames(view) for name, view in views.items()},
-        {
-            "probability": _probabilities(views.values()),
-            **_map_of_layers("layers", [view.units("layers") for view in views.values()]),
-        },
-    )
+    title = f"Attribution of each frame to the {last.score_name(literal)}, by epoch"
+    layers = [layers for view in views.values() if (layers := view.units("layers")) is not None]
+    probability = _probability(list(ordered.values()), last.target_labels[0])
+    frames = Units.stack([_frames(view) for view in views.values()], list(views))
+    panel = _map_panel("epochs", title, frames, layers, probability=probability)
     return draw_sheet(last, [*sound_panels(last), panel], lines, num_top=num_top, intervals=False)
 
 
@@ -116,23 +107,19 @@ def plot_methods(
     """
     views = _views(explanations, waveform, target, label, evidence)
     first = next(iter(views.values()))
-    complete = {name: view.largest_gap is not None for name, view in views.items()}
-    shared = [_frames(view) for name, view in views.items() if complete[name]]
-    rows: list[Panel] = []
-    for name, view in views.items():
-        frames, facts = _frames(view), view.facts
-        sums = [f"{short} {facts[fact]}" for fact, short in SUMS.items() if fact in facts]
-        rows.append(
-            frame_row(
-                f"frames {name}",
-                name if complete[name] else f"{name}, on its own scale",
-                frames,
-                scale=shared if complete[name] else [frames],
-                num_rows=len(views),
-                about="" if rows else f"attribution of each frame to the {first.score_name(literal)}",
-                beside={f"sums {name}": partial(draw.plot_lines_of_text, lines=sums)},
-            )
-        )
+    frames = [_frames(view) for view in views.values()]
+    complete = [view.largest_gap is not None for view in views.values()]
+    shared = [one for one, is_complete in zip(frames, complete, strict=True) if is_complete]
+    facts = [view.facts for view in views.values()]
+    sums = [[f"{short} {one[fact]}" for fact, short in SUMS.items() if fact in one] for one in facts]
+    rows = frame_rows(
+        "frames",
+        [name if one else f"{name}, on its own scale" for name, one in zip(views, complete, strict=True)],
+        frames,
+        [partial(draw.plot_lines_of_text, lines=lines) for lines in sums],
+        note=f"attribution of each frame to the {first.score_name(literal)}",
+        scales=[shared if is_complete else [one] for one, is_complete in zip(frames, complete, strict=True)],
+    )
     lines = [f"{literal(name, 24)}   {view.line(*ABOUT)}" for name, view in views.items()]
     return draw_sheet(first, [*sound_panels(first), *rows], lines, num_top=num_top)
 
@@ -160,31 +147,29 @@ def plot_comparison(
     """
     comparisons = [comparisons] if isinstance(comparisons, Comparison) else comparisons
     names = _checked_names(comparisons, names)
-    stage, target = _compared_stage(comparisons[0]), comparisons[0].target
-    make = partial(ClipView.from_explanation, target=target, label=label, evidence=evidence)
-    view = make(comparisons[0].first, waveform)
-    short = _short_names(names)
-    frames = _compared([one.differences[stage, "frames"] for one in comparisons], view.times[stage])
-    known = [one.differences.get(("layers", "layers")) for one in comparisons]
-    layers = [] if None in known else _compared([one for one in known if one is not None])
-    explanations = [comparisons[0].first, *(one.second for one in comparisons)]
+    first, target = comparisons[0].first, comparisons[0].target
+    view = ClipView.from_explanation(first, waveform, target=target, label=label, evidence=evidence)
+    explanations = [first, *(one.second for one in comparisons)]
+    is_short = all(len(name) <= SHORT_NAME for name in names)
+    short = [literal(name) if is_short else str(place) for place, name in enumerate(names, 1)]
+    stage = _compared_stage(comparisons[0])
+    frames, layers = _units(comparisons, view, stage, "frames"), _units(comparisons, view, "layers", "layers")
     build = _as_maps if len(names) > MOST_AS_BARS else _as_bars
-    shown = build(view, explanations, short, frames, layers)
-    pairs = zip(short, explanations, strict=True)
-    scores = [f"{name} ({number(one.score[target])})" for name, one in pairs]
-    resolved = [percent(float(np.mean(~one.unresolved))) for one in frames[len(names) :]]
-    shares = [f"{name} ({share})" for name, share in zip(short[1:], resolved, strict=True)]
+    scores = [f"{name} ({number(one.score[target])})" for name, one in zip(short, explanations, strict=True)]
+    differ = [percent(float(np.mean(~one.unresolved))) for one in frames[len(names) :]]
+    shares = [f"{name} ({share})" for name, share in zip(short[1:], differ, strict=True)]
     paired = all(one.differences[stage, "frames"].paired for one in comparisons)
     legend = [f"{place}: {literal(name, LONG_NAME)}" for place, name in zip(short, names, strict=True)]
     lines = [
         f"Score of {literal(target, 32)}: {', '.join(scores)}.",
         f"Frames whose difference to {short[0]} is resolved: {', '.join(shares)}.",
-        "" if short == [*map(literal, names)] else f"{', '.join(legend)}.",
+        "" if is_short else f"{', '.join(legend)}.",
         "95 % intervals of the differences: "
         + ("from the same draws, draw by draw." if paired else "as if the two errors were independent."),
         view.line(*ABOUT),
     ]
-    return draw_sheet(view, [*sound_panels(view), *shown], lines, intervals=build is _as_bars)
+    shown = [*sound_panels(view), *build(view, explanations, short, frames, layers)]
+    return draw_sheet(view, shown, lines, intervals=build is _as_bars)
 
 
 def _as_bars(
@@ -195,19 +180,24 @@ def _as_bars(
     layers: Sequence[Units],
 ) -> list[Panel]:
     """A row for each classifier and each difference, with bars and their intervals."""
-    count, pairs = len(explanations), zip(short, explanations, strict=True)
-    titles = [f"{name}, predicts {literal(one.prediction)}" for name, one in pairs]
-    titles += [f"{name} minus {short[0]}" for name in short[1:]]
-    about = {0: f"attribution of each frame to the {view.score_name(literal)}"}
-    about[count] = "differences, on a scale of their own"
-    rows = []
-    for place, title in enumerate(titles):
-        group = slice(0, count) if place < count else slice(count, None)
-        name = f"model {place}" if place < count else f"difference {place - count + 1}"
-        beside = layers_beside(f"layers of {name}", layers, place, layers[group])
-        row = partial(frame_row, scale=frames[group], num_rows=len(titles), about=about.get(place, ""))
-        rows.append(row(name, title, frames[place], beside=beside))
-    return rows
+    count, predictions = len(short), [literal(one.prediction) for one in explanations]
+    rows = partial(frame_rows, num_rows=len(frames))
+    return [
+        *rows(
+            "model",
+            [f"{name}, predicts {label}" for name, label in zip(short, predictions, strict=True)],
+            frames[:count],
+            layers_beside(layers[:count]),
+            note=f"attribution of each frame to the {view.score_name(literal)}",
+        ),
+        *rows(
+            "difference",
+            [f"{name} minus {short[0]}" for name in short[1:]],
+            frames[count:],
+            layers_beside(layers[count:]),
+            note="differences, on a scale of their own",
+        ),
+    ]
 
 
 def _as_maps(
@@ -218,58 +208,36 @@ def _as_maps(
     layers: Sequence[Units],
 ) -> list[Panel]:
     """A row of color for each classifier, and another map of their differences to the first."""
-    count = len(explanations)
-    scores = [one.score[view.target] for one in explanations]
-    distances = [score - scores[0] for score in scores[1:]]
+    count, title = len(short), f"Attribution of each frame to the {view.score_name(literal)}"
+    first, *others = (one.score[view.target] for one in explanations)
+    distances = [score - first for score in others]
     most = 1.15 * max(map(abs, distances)) or 1.0
-    dots = partial(draw.plot_dots, values=distances, title="Score", filled=range(count), limits=(-most, most))
-    views = [ClipView.from_explanation(one, target=view.target) for one in explanations]
+    score = partial(draw.plot_dots, values=distances, title="Score", limits=(-most, most))
+    probability = _probability(explanations, view.target_labels[0])
+    models = Units.stack(frames[:count], short)
+    differences = Units.stack(frames[count:], short[1:])
     return [
-        _map_panel(
-            "models",
-            f"Attribution of each frame to the {view.score_name(literal)}",
-            dict(zip(short, frames[:count], strict=True)),
-            {"probability": _probabilities(views), **_map_of_layers("layers", layers[:count])},
-        ),
-        _map_panel(
-            "differences",
-            f"Differences to {short[0]}",
-            dict(zip(short[1:], frames[count:], strict=True)),
-            {"score": dots, **_map_of_layers("layers of differences", layers[count:])},
-        ),
+        _map_panel("models", title, models, layers[:count], probability=probability),
+        _map_panel("differences", f"Differences to {short[0]}", differences, layers[count:], score=score),
     ]
 
 
-def _map_panel(name: str, title: str, rows: Mapping[str, Units], beside: Mapping[str, Draw]) -> Panel:
-    """A map with one row of frames for each name."""
-
-    def draw_map(axes: Axes) -> None:
-        shown = list(rows.values())
-        norm = signed_norm(*(one.values for one in shown))
-        draw.plot_rows_over_time(axes, shown, list(rows), norm)
-        axes.set_title(title)
-
-    return Panel(name, int(np.clip(MAP_ROW_PX * len(rows), *MAP_PX)), draw_map, beside)
+def _map_panel(name: str, title: str, rows: Units, layers: Sequence[Units], **beside: Draw) -> Panel:
+    """A map of rows of frames; what is beside it, and another map of layers where all rows have them."""
+    count = len(rows.values)
+    if len(layers) == count:
+        layer_rows = Units.stack(layers, rows.names)
+        beside[f"layers of {name}"] = partial(draw.plot_layers_of_rows, rows=layer_rows)
+    over_time = partial(draw.plot_rows_over_time, rows=rows, title=title)
+    return Panel(name, int(np.clip(MAP_ROW_PX * count, *MAP_PX)), over_time, beside)
 
 
-def _probabilities(views: Iterable[ClipView]) -> Draw:
-    """Draws the target's probability in each row; hollow where another class was predicted."""
-    shown = list(views)
-    label = shown[0].target_labels[0]
-    filled = [place for place, view in enumerate(shown) if view.prediction == label]
-    values = [view.probabilities[label] for view in shown]
-    return partial(
-        draw.plot_dots, values=values, title=f"p({literal(label, 12)})", filled=filled, limits=(0.0, 1.0)
-    )
-
-
-def _map_of_layers(name: str, rows: Sequence[Units | None]) -> dict[str, Draw]:
-    """Draws the sums of layers in each row, where all rows have them."""
-    shown = [row for row in rows if row is not None]
-    if not shown or len(shown) < len(rows):
-        return {}
-    norm = signed_norm(*(one.values for one in shown))
-    return {name: partial(draw.plot_layers_of_rows, rows=shown, norm=norm)}
+def _probability(explanations: Sequence[Explanation], label: str) -> Draw:
+    """Draws the probability of a class in each row; hollow where another class was predicted."""
+    values = [one.probabilities[label] for one in explanations]
+    hollow = [place for place, one in enumerate(explanations) if one.prediction != label]
+    title, limits = f"p({literal(label, 12)})", (0.0, 1.0)
+    return partial(draw.plot_dots, values=values, title=title, limits=limits, hollow=hollow)
 
 
 def _views(
@@ -325,26 +293,14 @@ def _compared_stage(comparison: Comparison) -> str:
     return known[0]
 
 
-def _short_names(names: Sequence[str]) -> list[str]:
-    """The names where all are short, else their numbers.
-
-    >>> _short_names(["early", "late"]), _short_names(["runs/demo/version_0", "epoch 5"])
-    (['early', 'late'], ['1', '2'])
-    """
-    short = all(len(name) <= SHORT_NAME for name in names)
-    return [literal(name) if short else str(place + 1) for place, name in enumerate(names)]
-
-
-def _compared(found: Sequence[Difference], times: TimeGrid | None = None) -> list[Units]:
-    """Units of each classifier, the first one first, and then of each difference to the first."""
-    estimates = [found[0].first, *(one.second for one in found)]
-    differences = [(one.values, one.half_width) for one in found]
-    pairs = [*map(_first_target, estimates), *differences]
-    return [
-        Units(values.double().numpy(), None if half is None else half.double().numpy(), times)
-        for values, half in pairs
-    ]
-
-
-def _first_target(estimate: ViewEstimate) -> tuple[Any, Any]:
-    return estimate.values[0], None if estimate.stderr is None else estimate.half_width()[0]
+def _units(comparisons: Sequence[Comparison], view: ClipView, stage: str, kind: str) -> list[Units]:
+    """Units of each classifier, the first one first, and of each difference; none where one lacks them."""
+    found = [one.differences.get((stage, kind)) for one in comparisons]
+    known = [one for one in found if one is not None]
+    if len(known) < len(found):
+        return []
+    times = view.times[stage] if kind == "frames" else None
+    estimates = [known[0].first, *(one.second for one in known)]
+    pairs = [(one.values[0], None if one.stderr is None else one.half_width()[0]) for one in estimates]
+    pairs += [(one.values, one.half_width) for one in known]
+    return [Units.of(values.numpy(), None if half is None else half.numpy(), times) for values, half in pairs]

@@ -17,37 +17,40 @@ from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.viz import panels as draw
-from wavshap_lightning.viz.clip_view import LABELED, PREDICTED, TARGET, ClipView, Units
-from wavshap_lightning.viz.sound import GivenWaveform, Samples, hz_to_mel, log_mel
+from wavshap_lightning.viz.clip_view import GAP, LABELED, PREDICTED, TARGET, ClipView, Units
+from wavshap_lightning.viz.sound import GivenWaveform, Samples, hz_to_mel
 from wavshap_lightning.viz.theme import (
+    AGAINST,
     DPI,
-    QUIET,
-    SMALL_PT,
+    FOR,
+    FOR_PALE,
+    MARK,
+    MARK_EDGE,
     TITLE_PT,
+    UNRESOLVED,
     WIDTH_PX,
     literal,
     number,
-    signed_norm,
     theme,
 )
 
 DEFAULT_TOP = 5
 WIDTHS, CAPTION_WIDTH = (76, 10, 10), 165
-HEADING_PX, TITLE_PX, AXIS_PX, LEGEND_PX, CAPTION_LINE_PX, MARGIN_PX = 20, 26, 36, 32, 16, 8
+HEADING_PX, TITLE_PX, AXIS_PX, LEGEND_PX, CAPTION_LINE_PX, MARGIN_PX = 20, 26, 66, 12, 16, 8
 WAVEFORM_PX, CLASS_PX, SPECTROGRAM_PX, SMALL_SPECTROGRAM_PX = 105, 15, 225, 150
 FRAMES_PX, LAYER_PX, LAYERS_PX = 150, 22, (60, 150)
-ROW_PX, ALL_ROWS_PX = (48, 110), 420
+ROW_PX, ALL_ROWS_PX = (48, 110), 480
 """Least and greatest height of a row of frames, and of all rows of a figure together."""
 
 MOST_CLASSES = 10
-FULL_COLOR_QUANTILE = 0.995
-"""Quantile of the magnitudes of bands where color is full: a few cells are far above the rest."""
-
 ABOUT = ("Method", "Estimated", "Draws", "Seed")
 Draw = Callable[[Axes], object]
 
@@ -98,21 +101,11 @@ def plot(
         AudioError: If the waveform is not as long as the one explained.
         SettingError: If `num_top` is negative.
     """
-    make = partial(
-        ClipView.from_explanation,
-        explanation,
-        waveform,
-        label=label,
-        evidence=evidence,
-    )
+    make = partial(ClipView.from_explanation, explanation, waveform, label=label, evidence=evidence)
     if target is None and len(explanation.targets) > 1:
         return _plot_targets([make(target=name) for name in explanation.targets], num_top)
     view = make(target=target)
-    lines = [
-        view.line("Score", "Sum of attributions"),
-        view.line("Completeness gap (before correction)"),
-        view.line(*ABOUT),
-    ]
+    lines = [view.line("Score", "Sum of attributions"), view.line(GAP), view.line(*ABOUT)]
     shown = [*sound_panels(view, with_bands=True), *_frame_panel(view), *_layer_panel(view)]
     return draw_sheet(view, shown, lines, num_top=num_top)
 
@@ -122,62 +115,59 @@ def _plot_targets(views: Sequence[ClipView], num_top: int) -> Figure:
     view = next((one for one in views if one.target == one.prediction), views[0])
     frames = [found for one in views if (found := one.frames) is not None]
     layers = [found for one in views if (found := one.units("layers")) is not None]
-    rows = []
-    for place, one in enumerate(views if frames else ()):
-        beside = layers_beside(f"layers {one.target}", layers, place, layers)
-        name = view.score_name(lambda _: "each class")
-        about = f"attribution of each frame to the {name}" if place == 0 else ""
-        row = partial(frame_row, scale=frames, num_rows=len(views), about=about, beside=beside)
-        rows.append(row(f"frames {one.target}", one.target, frames[place]))
-    lines = [view.line("Completeness gap (before correction)"), view.line(*ABOUT)]
-    return draw_sheet(
-        view, [*sound_panels(view, all_targets=True), *rows], lines, num_top=num_top, all_targets=True
-    )
+    note = f"attribution of each frame to the {view.score_name(lambda _: 'each class')}"
+    rows = frame_rows("frames", [one.target for one in views], frames, layers_beside(layers), note=note)
+    lines = [view.line(GAP), view.line(*ABOUT)]
+    shown = [*sound_panels(view, all_targets=True), *rows]
+    return draw_sheet(view, shown, lines, num_top=num_top, all_targets=True)
 
 
-def layers_beside(name: str, layers: Sequence[Units], place: int, scale: Sequence[Units]) -> dict[str, Draw]:
-    """Function that draws the sums of layers beside one of several rows; none without layers.
-
-    Args:
-        name: Label of the Axes.
-        layers: Sums of layers of all rows; empty without layers.
-        place: Position of the row.
-        scale: All units that share the vertical axis.
-    """
-    if not layers:
-        return {}
-    title, named = "" if place else "Sum of each layer", place == len(layers) - 1
-    return {name: partial(draw.plot_layers, layers=layers[place], scale=scale, title=title, named=named)}
-
-
-def frame_row(
+def frame_rows(
     name: str,
-    title: str,
-    frames: Units,
+    titles: Sequence[str],
+    frames: Sequence[Units],
+    beside: Sequence[Draw],
     *,
-    scale: Sequence[Units],
-    num_rows: int,
-    about: str = "",
-    beside: Mapping[str, Draw] | None = None,
-) -> Panel:
-    """One of several rows of frames.
+    note: str,
+    scales: Sequence[Sequence[Units]] | None = None,
+    num_rows: int | None = None,
+) -> list[Panel]:
+    """A row of bars for each of several explanations.
 
     Args:
-        name: Label of its Axes.
-        title: Title of the row, in bold.
-        frames: Attributions of frames.
-        scale: All units that share the vertical axis.
-        num_rows: Number of rows in the figure, which share its height.
-        about: Words at the top right.
-        beside: As in [`Panel`][wavshap_lightning.viz.figures.Panel].
+        name: Beginning of the labels of the Axes; the position of the row follows.
+        titles: Title of each row.
+        frames: Attributions of frames; without any there are no rows.
+        beside: Function that draws what is beside each row; nothing is beside them if empty.
+        note: Words at the top right of the first row.
+        scales: Units that share the vertical axis of each row; all frames if None.
+        num_rows: Number of rows in the figure, which share its height; these if None.
     """
+    height = int(np.clip(ALL_ROWS_PX // (num_rows or len(titles)), *ROW_PX))
 
-    def draw_row(axes: Axes) -> None:
-        draw.plot_frames(axes, frames, scale, 3)
-        axes.set_title(literal(title, 60), weight="bold")
-        axes.set_title(about, loc="right", color=QUIET, fontsize=SMALL_PT)
+    def draw_row(axes: Axes, place: int) -> None:
+        draw.plot_frames(axes, frames[place], scales[place] if scales else frames, 3)
+        axes.set_title(literal(titles[place], 60), weight="bold")
+        draw.write_note(axes, "" if place else note)
 
-    return Panel(name, int(np.clip(ALL_ROWS_PX // num_rows, *ROW_PX)), draw_row, beside or {})
+    return [
+        Panel(
+            f"{name} {place}",
+            height,
+            partial(draw_row, place=place),
+            {f"beside {name} {place}": beside[place]} if beside else {},
+        )
+        for place in range(len(frames))
+    ]
+
+
+def layers_beside(layers: Sequence[Units]) -> list[Draw]:
+    """Functions that draw the sums of layers of each of several rows on one scale."""
+    last = len(layers) - 1
+    return [
+        partial(draw.plot_layers, layers=one, scale=layers, first=place == 0, last=place == last)
+        for place, one in enumerate(layers)
+    ]
 
 
 def sound_panels(view: ClipView, *, with_bands: bool = False, all_targets: bool = False) -> list[Panel]:
@@ -188,52 +178,36 @@ def sound_panels(view: ClipView, *, with_bands: bool = False, all_targets: bool 
         with_bands: Whether attributions of bands, if there are any, color the spectrogram.
         all_targets: Whether all classes are targets, so that none is marked as such.
     """
-    proportions = _classes_shown(view, all_targets=all_targets)
-    more = len(view.probabilities) - len(proportions)
+    names, chances = view.classes(literal, target=not all_targets, most=MOST_CLASSES)
+    more = len(view.probabilities) - len(names)
     title = "Probability of each class" + (f" ({more} more)" if more else "")
-    bold = next(name for name in proportions if PREDICTED in name)
-    beside = {"classes": partial(draw.plot_proportions, proportions=proportions, title=title, bold=bold)}
-    height = max(WAVEFORM_PX, CLASS_PX * len(proportions))
+    classes = partial(draw.plot_proportions, names=names, proportions=chances, title=title, bold=PREDICTED)
+    beside, height = {"classes": classes}, max(WAVEFORM_PX, CLASS_PX * len(names))
     if view.waveform is None:
-        words = [f"The sound is not drawn: {view.no_sound}."]
-        return [
-            Panel("no sound", height, partial(draw.plot_lines_of_text, lines=words), beside, over_time=False)
-        ]
+        words = partial(draw.plot_lines_of_text, lines=[f"The sound is not drawn: {view.no_sound}."])
+        return [Panel("no sound", height, words, beside, over_time=False)]
     waveform = partial(draw.plot_waveform, waveform=view.waveform, sample_rate=view.sample_rate)
-    return [
-        Panel("waveform", height, waveform, beside),
-        _spectrogram_panel(view, view.waveform, with_bands=with_bands),
-    ]
-
-
-def _classes_shown(view: ClipView, *, all_targets: bool) -> dict[str, float]:
-    """The most probable classes and those that are marked, in their order, with their signs."""
-    signs = {name: view.signs_of(name, target=not all_targets) for name in view.probabilities}
-    ranked = sorted(signs, key=lambda name: (not signs[name], -view.probabilities[name]))[:MOST_CLASSES]
-    kept = {name: probability for name, probability in view.probabilities.items() if name in ranked}
-    return {f"{signs[name]} {literal(name)}".strip(): probability for name, probability in kept.items()}
+    spectrogram = _spectrogram_panel(view, view.waveform, with_bands=with_bands)
+    return [Panel("waveform", height, waveform, beside), spectrogram]
 
 
 def _spectrogram_panel(view: ClipView, waveform: Samples, *, with_bands: bool) -> Panel:
-    times, edges_hz = view.times["stft"], view.band_edges_hz
-    bands, sums = view.units("band_frame"), view.units("bands")
-    colored = with_bands and bands is not None and sums is not None
+    bands, sums, edges_hz = view.units("band_frame"), view.units("bands"), view.band_edges_hz
+    gray = partial(draw.plot_spectrogram, waveform=waveform, times=view.times["stft"])
+    if not with_bands or bands is None or sums is None:
+        return Panel("spectrogram", SMALL_SPECTROGRAM_PX, gray)
 
-    def draw_spectrogram(axes: Axes) -> None:
-        draw.plot_spectrogram(axes, log_mel(waveform, times), times)
-        if colored and bands is not None:
-            norm = signed_norm(bands.resolved_values, quantile=FULL_COLOR_QUANTILE)
-            draw.plot_bands_over_time(axes, bands, edges_hz, norm)
-            axes.set_title(f"Mel spectrogram (kHz), colored by attribution to the {view.score_name(literal)}")
+    def draw_colored(axes: Axes) -> None:
+        gray(axes)
+        draw.plot_bands_over_time(axes, bands, edges_hz)
+        axes.set_title(f"Mel spectrogram (kHz), colored by attribution to the {view.score_name(literal)}")
 
-    if not colored or sums is None:
-        return Panel("spectrogram", SMALL_SPECTROGRAM_PX, draw_spectrogram)
     beside = partial(draw.plot_sums, shown=sums, edges=hz_to_mel(edges_hz), title="Sum of each band")
-    return Panel("spectrogram", SPECTROGRAM_PX, draw_spectrogram, {"bands": beside})
+    return Panel("spectrogram", SPECTROGRAM_PX, draw_colored, {"bands": beside})
 
 
 def _frame_panel(view: ClipView) -> list[Panel]:
-    frames, shares = view.frames, view.numbers.get("shares")
+    frames, shares = view.frames, view.numbers.get("shares") or {}
     if frames is None:
         return []
 
@@ -241,19 +215,19 @@ def _frame_panel(view: ClipView) -> list[Panel]:
         draw.plot_frames(axes, frames)
         axes.set_title(f"Attribution of each frame to the {view.score_name(literal)}")
 
-    title = "Share of the magnitude in"
-    beside = {"shares": partial(draw.plot_proportions, proportions=shares, title=title)} if shares else {}
-    return [Panel("frames", FRAMES_PX, draw_frames, beside)]
+    values, title = list(shares.values()), "Share of the magnitude in"
+    beside = partial(draw.plot_proportions, names=list(shares), proportions=values, title=title)
+    return [Panel("frames", FRAMES_PX, draw_frames, {"shares": beside} if shares else {})]
 
 
 def _layer_panel(view: ClipView) -> list[Panel]:
     layers, sums = view.units("layer_frame"), view.units("layers")
     if layers is None or sums is None:
         return []
-    norm, edges = signed_norm(layers.values), np.arange(len(sums.values) + 1) - 0.5
-    over_time = partial(draw.plot_layers_over_time, layers=layers, norm=norm)
+    edges = np.arange(len(sums.values) + 1) - 0.5
     beside = partial(draw.plot_sums, shown=sums, edges=edges, title="Sum of each layer")
     height = int(np.clip(LAYER_PX * len(sums.values), *LAYERS_PX))
+    over_time = partial(draw.plot_layers_over_time, layers=layers)
     return [Panel("layers over time", height, over_time, {"layers": beside})]
 
 
@@ -291,43 +265,30 @@ def draw_sheet(
         for panel in shown:
             for name, draw_one in {panel.name: panel.draw, **panel.beside}.items():
                 draw_one(axes[name])
-        _draw_marks(timed, view, num_top)
+        top = [] if view.frames is None else view.frames.strongest(num_top)
+        draw.mark_frames(timed, top)
+        draw.mark_evidence(timed, view.evidence)
+        _draw_legend(axes["legend"], view, len(top), all_targets=all_targets, intervals=intervals)
+        draw.plot_lines_of_text(axes["caption"], caption)
         # Ticks are made and the layout is computed once, here, in our style: whoever shows or saves the
         # figure later may have another style.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
-        handles, labels = _key(view, num_top, all_targets=all_targets, intervals=intervals)
-        left, height = axes["heading"].get_position().x0, figure.get_size_inches()[1] * DPI
-        below = CAPTION_LINE_PX * len(caption) + MARGIN_PX
-        place = (left, (below + MARGIN_PX) / height)
-        figure.legend(handles, labels, loc="lower left", bbox_to_anchor=place, ncols=len(labels))
-        figure.text(
-            left,
-            below / height,
-            "\n".join(caption),
-            va="top",
-            fontsize=SMALL_PT,
-            color=QUIET,
-            linespacing=1.45,
-        )
     return figure
 
 
 def _build(shown: Sequence[Panel], num_lines: int) -> tuple[Figure, dict[str, Axes]]:
-    """An empty figure and its Axes by label, with room for legend and caption below.
-
-    The panels' heights are approximate: titles and ticks take what they need.
-    """
+    """An empty figure and its Axes by label; what titles and ticks take is estimated."""
     mosaic: list[Any] = [["heading"] * 3]
     for panel in shown:
         sides = [*panel.beside] or ["."]
         mosaic.append([panel.name, sides[0], sides[-1]])
-    heights = [HEADING_PX, *(panel.height_px + TITLE_PX for panel in shown)]
-    below = LEGEND_PX + CAPTION_LINE_PX * num_lines
-    height = sum(heights) + below + 3 * MARGIN_PX + AXIS_PX
-    figure = Figure(figsize=(WIDTH_PX / DPI, height / DPI), layout="constrained")
-    rect = (0.01, below / height, 0.98, 1 - (below + MARGIN_PX) / height)
-    figure.get_layout_engine().set(rect=rect, h_pad=0.04, w_pad=0.04, hspace=0)  # type: ignore[union-attr, call-arg]
+    mosaic += [["legend"] * 3, ["caption"] * 3]
+    heights = [HEADING_PX, *(panel.height_px for panel in shown), LEGEND_PX, CAPTION_LINE_PX * num_lines]
+    height = sum(heights) + TITLE_PX * len(shown) + AXIS_PX + 2 * MARGIN_PX
+    rect = (0.01, MARGIN_PX / height, 0.98, 1 - 2 * MARGIN_PX / height)
+    layout = ConstrainedLayoutEngine(rect=rect, h_pad=0.04, w_pad=0.04, hspace=0)
+    figure = Figure(figsize=(WIDTH_PX / DPI, height / DPI), layout=layout)
     return figure, figure.subplot_mosaic(mosaic, width_ratios=WIDTHS, height_ratios=heights)
 
 
@@ -353,26 +314,23 @@ def _share_time(timed: Sequence[Axes], duration_s: float) -> None:
         timed[-1].set_xlabel("time (s)", loc="right", labelpad=1)
 
 
-def _draw_marks(timed: Sequence[Axes], view: ClipView, num_top: int) -> None:
-    if view.frames is not None and num_top:
-        draw.mark_frames(timed, view.frames.strongest(num_top))
-    draw.mark_evidence(timed, view.evidence)
-
-
-def _key(view: ClipView, num_top: int, *, all_targets: bool, intervals: bool) -> tuple[list[Any], list[str]]:
+def _draw_legend(axes: Axes, view: ClipView, num_marked: int, *, all_targets: bool, intervals: bool) -> None:
     units = [view.units(name) for name in ("frames", "waveform", "layers", "bands")]
-    known = any(one.half_widths is not None for one in units if one is not None)
-    frames = view.frames
-    count = 0 if frames is None else min(num_top, len(frames.values))
-    marks = "" if not count else f"{count} strongest frames" if count > 1 else "strongest frame"
-    if all_targets and marks:
-        marks += f" for {literal(view.target)}"
-    return draw.key_of(
-        "the class" if all_targets else literal(view.target, 32),
-        intervals=known and intervals and frames is not None,
-        unresolved=known,
-        marks=marks,
-    )
+    known = any(one.have_intervals for one in units if one is not None)
+    target = "the class" if all_targets else literal(view.target, 32)
+    marks = f"{num_marked} strongest frames" if num_marked > 1 else "strongest frame"
+    marks += f" for {literal(view.target)}" if all_targets else ""
+    interval = (Patch(color=FOR_PALE), Line2D([], [], color=FOR, linewidth=2.5))
+    entries: list[tuple[Any, str, bool]] = [
+        (Patch(color=FOR), f"for {target}", True),
+        (Patch(color=AGAINST), f"against {target}", True),
+        (interval, "attribution with its 95 % interval", known and intervals and view.frames is not None),
+        (Patch(color=UNRESOLVED), "unresolved: the interval contains 0", known),
+        (Patch(facecolor=MARK, edgecolor=MARK_EDGE, linewidth=0.8), marks, num_marked > 0),
+    ]
+    handles, labels, _ = zip(*(entry for entry in entries if entry[-1]), strict=True)
+    axes.legend(handles, labels, loc="upper left", ncols=len(labels)).set_in_layout(False)
+    axes.set_axis_off()
 
 
 def figure_pixels(figure: Figure) -> UInt8[np.ndarray, "height width 3"]:

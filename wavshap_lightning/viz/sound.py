@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
 
 import numpy as np
 import soundfile
@@ -19,6 +18,7 @@ from wavshap_lightning.audio.io import hash_audio_file, load_audio
 from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.time_grid import MEL_SCALE, TimeGrid
+from wavshap_lightning.viz.theme import number
 
 Samples = Float[np.ndarray, " samples"]
 Columns = Float[np.ndarray, " columns"]
@@ -26,6 +26,9 @@ GivenWaveform = Tensor | Shaped[np.ndarray, "..."] | None
 
 NUM_MELS = 80
 DYNAMIC_RANGE_DB = 70.0
+TICKS_HZ = (0.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16_000.0)
+ENVELOPE_COLUMNS = 800
+"""As many as a figure has pixels for."""
 
 DEFAULT_SHARE = 0.2
 FADE_S = 0.01
@@ -56,7 +59,13 @@ def find_waveform(explanation: Explanation, waveform: GivenWaveform) -> tuple[Sa
     """
     advice = "Give its waveform, as waveform=[...]"
     if waveform is not None:
-        return _checked(explanation, torch.as_tensor(waveform).detach().cpu().double().numpy()), ""
+        samples = torch.as_tensor(waveform).detach().cpu().double().numpy()
+        if samples.shape != (explanation.num_samples,):
+            raise AudioError(
+                f"waveform: shape={samples.shape} must be ({explanation.num_samples},), the clip that was "
+                "explained; give that one at the classifier's sample rate, or leave it out"
+            )
+        return samples, ""
     if not explanation.clip:
         return None, f"the clip was given as numbers. {advice}"
     try:
@@ -69,15 +78,6 @@ def find_waveform(explanation: Explanation, waveform: GivenWaveform) -> tuple[Sa
     if len(samples) != explanation.num_samples:
         return None, f"the file is read as another length now. {advice}"
     return samples.astype(np.float64), ""
-
-
-def _checked(explanation: Explanation, waveform: Shaped[np.ndarray, "..."]) -> Samples:
-    if waveform.shape != (explanation.num_samples,):
-        raise AudioError(
-            f"waveform: shape={waveform.shape} must be ({explanation.num_samples},), the clip that was "
-            "explained; give that one at the classifier's sample rate, or leave it out"
-        )
-    return waveform
 
 
 def log_mel(waveform: Samples, times: TimeGrid) -> Float[np.ndarray, "mels columns"]:
@@ -112,11 +112,19 @@ def hz_to_mel(hertz: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return np.asarray(hertz_to_mel(hertz, MEL_SCALE), dtype=np.float64)
 
 
-def envelope(waveform: Samples, columns: int) -> tuple[Columns, Columns, Columns]:
-    """Lowest and highest sample of each column, and the position of its middle in samples."""
-    starts = np.unique(np.linspace(0, len(waveform), columns, endpoint=False).astype(int))
-    middles = (starts + np.append(starts[1:], len(waveform))) / 2
-    return np.minimum.reduceat(waveform, starts), np.maximum.reduceat(waveform, starts), middles
+def mel_axis(sample_rate: int) -> tuple[float, dict[float, str]]:
+    """Upper end of the vertical axis of a spectrogram, and kilohertz by position on it."""
+    ticks_hz = np.array([tick for tick in TICKS_HZ if tick <= sample_rate / 2])
+    names = [number(tick / 1000) for tick in ticks_hz]
+    top_mel = float(hz_to_mel(np.array([sample_rate / 2]))[0])
+    return top_mel, dict(zip(hz_to_mel(ticks_hz).tolist(), names, strict=True))
+
+
+def envelope(waveform: Samples, sample_rate: int) -> tuple[Columns, Columns, Columns]:
+    """Middle of each of up to 800 columns in seconds, its lowest and its highest sample."""
+    starts = np.unique(np.linspace(0, len(waveform), ENVELOPE_COLUMNS, endpoint=False).astype(int))
+    middles_s = (starts + np.append(starts[1:], len(waveform))) / 2 / sample_rate
+    return middles_s, np.minimum.reduceat(waveform, starts), np.maximum.reduceat(waveform, starts)
 
 
 def cell_edges_s(times: TimeGrid) -> Float[np.ndarray, " edges"]:
@@ -132,26 +140,13 @@ def cell_edges_s(times: TimeGrid) -> Float[np.ndarray, " edges"]:
     return np.append(centers_s - half_s, centers_s[-1] + half_s)
 
 
-@dataclass(frozen=True)
-class Parts:
-    """A clip in two parts, each as long as the clip, so that a cursor over the clip fits both.
-
-    Args:
-        kept: The strongest frames; silence elsewhere.
-        removed: The clip without them.
-    """
-
-    kept: Samples
-    removed: Samples
-
-
 def split_by_attribution(
     waveform: Samples, frames: Float[np.ndarray, " frames"], times: TimeGrid, *, share: float = DEFAULT_SHARE
-) -> Parts:
-    """The strongest frames of a clip alone, and the clip without them.
+) -> dict[str, Samples]:
+    """The strongest frames of a clip alone (`"kept"`), and the clip without them (`"removed"`).
 
-    Both fade over 10 ms at every seam. Each is as loud (RMS) as the clip where it sounds, within two limits:
-    no sample leaves [-1, 1], and nothing is raised by more than 20 dB.
+    Both are as long as the clip and fade over 10 ms at every seam. Each is as loud (RMS) as the clip where it
+    sounds, within two limits: no sample leaves [-1, 1], and nothing is raised by more than 20 dB.
 
     Args:
         waveform: The clip.
@@ -164,7 +159,7 @@ def split_by_attribution(
     """
     check_share(share)
     kept = fading_mask(strongest(frames, share), times, len(waveform))
-    return Parts(_as_loud(waveform, kept), _as_loud(waveform, 1 - kept))
+    return {"kept": _as_loud(waveform, kept), "removed": _as_loud(waveform, 1 - kept)}
 
 
 def check_share(share: float) -> None:
@@ -221,21 +216,15 @@ def sound_url(waveform: Samples, sample_rate: int) -> str:
     """
     content, clipped = io.BytesIO(), np.clip(waveform, -1.0, 1.0).astype(np.float32)
     if sample_rate in MP3_RATES:
-        coding = {"format": "MP3", "subtype": "MPEG_LAYER_III", "compression_level": MP3_COMPRESSION}
-        soundfile.write(content, clipped, sample_rate, **coding)
+        soundfile.write(content, clipped, sample_rate, format="MP3", compression_level=MP3_COMPRESSION)
         return _url("audio/mpeg", content.getvalue())
     soundfile.write(content, clipped, sample_rate, format="FLAC", subtype="PCM_16")
     return _url("audio/flac", content.getvalue())
 
 
-def spectrogram_url(waveform: Samples, times: TimeGrid) -> str:
-    """`data:` URL of a mel spectrogram as a small picture: black, and the louder the more opaque.
-
-    Args:
-        waveform: The clip.
-        times: Time grid of the windows, a column each.
-    """
-    loudness = 1.0 + log_mel(waveform.astype(np.float64), times) / DYNAMIC_RANGE_DB
+def spectrogram_url(levels_db: Float[np.ndarray, "mels columns"]) -> str:
+    """`data:` URL of a mel spectrogram as a small picture: black, and the louder the more opaque."""
+    loudness = 1.0 + levels_db / DYNAMIC_RANGE_DB
     levels = np.ascontiguousarray(np.rint(loudness[::-1] * (GRAY_LEVELS - 1)).astype(np.uint8))
     picture = Image.frombytes("P", levels.shape[::-1], levels.tobytes())
     picture.putpalette([0] * 3 * GRAY_LEVELS)

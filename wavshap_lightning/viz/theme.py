@@ -15,7 +15,7 @@ import matplotlib as mpl
 import numpy as np
 from jaxtyping import Shaped
 from matplotlib import font_manager
-from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, to_rgba
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 
 FOR, AGAINST, UNRESOLVED = "#d55e00", "#0072b2", "#dadada"
 FOR_PALE, AGAINST_PALE, UNRESOLVED_PALE = "#f9d3b4", "#bcdcef", "#eeeeee"
@@ -41,26 +41,27 @@ OTHER_SCRIPTS = (
 
 MINUS, ELLIPSIS, EN_DASH = "\N{MINUS SIGN}", "\N{HORIZONTAL ELLIPSIS}", "\N{EN DASH}"
 
+FULL_COLOR = 0.995
+"""Quantile of the magnitudes of bands where color is full: a few cells are far above the rest."""
+
 SMALLEST_SHARE = 0.0005
 """Smaller shares are written as 0 %."""
 
-_BLUES, _ORANGES = ("#00456e", AGAINST, "#8cc0e0"), ("#f5bd8f", FOR, "#8f3300")
+SIGNED = LinearSegmentedColormap.from_list(
+    "signed", ("#00456e", AGAINST, "#8cc0e0", PAPER, "#f5bd8f", FOR, "#8f3300")
+).with_extremes(bad=UNRESOLVED)
 
+OVER_GRAY = (
+    (0.0, "#00456e"),
+    (0.2, f"{AGAINST}d9"),
+    (0.5, f"{AGAINST}00"),
+    (0.5, f"{FOR}00"),
+    (0.8, f"{FOR}d9"),
+    (1.0, "#8f3300"),
+)
+"""The same hues, more transparent towards zero, so that the spectrogram below is seen."""
 
-def _signed() -> Colormap:
-    colors = LinearSegmentedColormap.from_list("signed", [*_BLUES, PAPER, *_ORANGES])
-    return colors.with_extremes(bad=UNRESOLVED)
-
-
-def _signed_over_gray() -> Colormap:
-    """The same hues, more transparent towards zero, so that the spectrogram below is seen."""
-    hues = [*_BLUES[:2], AGAINST, FOR, *_ORANGES[1:]]
-    places, alphas = (0.0, 0.2, 0.5, 0.5, 0.8, 1.0), (1.0, 0.85, 0.0, 0.0, 0.85, 1.0)
-    stops = [(place, to_rgba(hue, alpha)) for place, hue, alpha in zip(places, hues, alphas, strict=True)]
-    return LinearSegmentedColormap.from_list("signed over gray", stops).with_extremes(bad=(0, 0, 0, 0))
-
-
-SIGNED, SIGNED_OVER_GRAY = _signed(), _signed_over_gray()
+SIGNED_OVER_GRAY = LinearSegmentedColormap.from_list("over gray", OVER_GRAY).with_extremes(bad="none")
 LEVEL = LinearSegmentedColormap.from_list("level", [PAPER, "#dedede", "#8a8a8a", "#3c3c3c"])
 """Colors of a spectrogram: loud is dark."""
 

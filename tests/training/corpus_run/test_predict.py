@@ -21,11 +21,14 @@ from wavshap_lightning.training.corpus_run.predict import (
     emotion_rows,
     longest_first,
 )
-from wavshap_lightning.viz.report.summary import ClipShares, summarize
+from wavshap_lightning.viz.report.summary import summarize
 
-SHARES = ClipShares(
-    "sad", ("happy", "sad"), {"thirds": {"start": 0.1, "middle": 0.2, "end": 0.7}}, (0.0, 1e3)
-)
+SHARES = {
+    "target": "sad",
+    "labels": ["happy", "sad"],
+    "parts": {"thirds": {"start": 0.1, "middle": 0.2, "end": 0.7}},
+    "edges_hz": [0.0, 1e3],
+}
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def written(records, tmp_path):
 
 def test_what_is_written_is_read(records, written):
     assert records.read("a") == written
-    assert list(records.read("a").shares.parts["thirds"]) == ["start", "middle", "end"]
+    assert list(records.read("a").shares["parts"]["thirds"]) == ["start", "middle", "end"]
     assert records.read("b") is None
 
 
@@ -181,7 +184,7 @@ def test_a_process_that_was_left_alone_stops(build_step, monkeypatch):
 
 def clip(start, target="sad"):
     thirds = {"start": start, "middle": 0.5 - start, "end": 0.5}
-    return ClipShares(target, ("happy", "sad"), {"thirds": thirds}, ())
+    return {"target": target, "labels": ["happy", "sad"], "parts": {"thirds": thirds}, "edges_hz": []}
 
 
 def test_a_row_a_part_with_its_interval():

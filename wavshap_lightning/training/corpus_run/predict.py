@@ -70,12 +70,8 @@ class ClipRecords:
     def read(self, stem: str) -> ClipRecord | None:
         """Record of a clip; None if there is none or it cannot be read."""
         try:
-            fields = json.loads(self._path(stem).read_bytes())
-            if fields["shares"] is not None:
-                lists = {name: tuple(fields["shares"][name]) for name in ("labels", "edges_hz")}
-                fields["shares"] = ClipShares(**{**fields["shares"], **lists})
-            return ClipRecord(**fields)
-        except (OSError, ValueError, KeyError, TypeError):
+            return ClipRecord(**json.loads(self._path(stem).read_bytes()))
+        except (OSError, ValueError, TypeError):
             return None
 
     def is_finished(self, stem: str, key: str) -> bool:
@@ -184,9 +180,9 @@ def _duration_s(clip: Clip) -> float:
 def emotion_rows(summaries: Iterable[ClassSummary]) -> list[tuple[str, ...]]:
     """Rows of `emotions.csv`; interval cells are empty if there are too few clips."""
     return [
-        (found.target, str(found.num_clips), shares.kind, name, *_cells(shares, part), str(shares.num_clips))
+        (found.target, str(found.num_clips), kind, name, *_cells(shares, part), str(shares.num_clips))
         for found in summaries
-        for shares in found.shares.values()
+        for kind, shares in found.shares.items()
         for part, name in enumerate(shares.names)
     ]
 

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy.special import stdtrit
 
 from wavshap_lightning.viz.clip_view import ClipView
-from wavshap_lightning.viz.report.charts import (
-    GRAY,
-    Plot,
-    band_names,
-    bands_layout,
-    rgba,
-    share_bars,
-    shares_plot,
-)
+from wavshap_lightning.viz.report.charts import GRAY, PALE_GRAY, Plot, bands_layout, share_plot
 from wavshap_lightning.viz.theme import percent
 
 ENOUGH_CLIPS = 5
@@ -41,7 +34,6 @@ class MeanShares:
     """Mean shares of the attribution's magnitude over clips.
 
     Args:
-        kind: `"bands"`, `"layers"`, `"places"` or `"thirds"`.
         names: Names of the parts.
         mean: Mean over clips; sums to one.
         low: Lower ends of the 95 % intervals over clips; None for fewer than five clips.
@@ -49,7 +41,6 @@ class MeanShares:
         num_clips: Number of clips with such shares.
     """
 
-    kind: str
     names: tuple[str, ...]
     mean: Float[np.ndarray, " parts"]
     low: Float[np.ndarray, " parts"] | None
@@ -70,49 +61,37 @@ class ClassSummary:
     Args:
         target: The class, or a margin between two.
         num_clips: Number of clips explained for it.
-        shares: Mean shares by kind.
+        shares: Mean shares by kind: `"bands"`, `"layers"`, `"places"` and `"thirds"`.
         edges_hz: Edges of the bands; empty without them.
     """
 
     target: str
     num_clips: int
     shares: Mapping[str, MeanShares]
-    edges_hz: tuple[float, ...]
+    edges_hz: Sequence[float]
 
 
-@dataclass(frozen=True)
-class ClipShares:
-    """Shares of a single clip, which the summary of its target is made from.
-
-    Args:
-        target: The class, or a margin between two.
-        labels: All classes.
-        parts: Share of each part by kind; kinds that were not explained are missing.
-        edges_hz: Edges of the bands; empty without them.
-    """
-
-    target: str
-    labels: tuple[str, ...]
-    parts: Mapping[str, Mapping[str, float]]
-    edges_hz: tuple[float, ...]
+ClipShares = Mapping[str, Any]
+"""Shares of one clip in plain JSON types: its `target`, all `labels`, `parts` (the share of each part by
+kind; kinds that were not explained are missing), and `edges_hz` of the bands."""
 
 
 def clip_shares(view: ClipView) -> ClipShares:
-    """Shares of one clip."""
-    bands, layers, frames = view.units("bands"), view.units("layers"), view.frames
+    """Shares of one clip, which the summary of its target is made from."""
     parts: dict[str, Mapping[str, float]] = {}
-    if bands is not None:
-        parts["bands"] = _shared(band_names(view.band_edges_hz), bands.values)
-    if layers is not None:
-        names = [f"layer {layer}" for layer in range(len(layers.values))]
-        parts["layers"] = _shared(names, layers.values)
+    for kind in ("bands", "layers"):
+        if (shown := view.units(kind)) is not None:
+            parts[kind] = _shared(shown.names, shown.values)
     parts["places"] = view.numbers.get("shares") or {}
-    if frames is not None:
+    if (frames := view.frames) is not None:
         third = np.clip(frames.grid.center_s() * 3 / view.duration_s, 0, 2.5).astype(int)
         parts["thirds"] = _shared(THIRDS, np.bincount(third, np.abs(frames.values), minlength=3))
-    edges_hz = () if bands is None else tuple(view.band_edges_hz.tolist())
-    known = {kind: shares for kind, shares in parts.items() if shares}
-    return ClipShares(view.target, tuple(view.numbers["labels"]), known, edges_hz)
+    return {
+        "target": view.target,
+        "labels": view.numbers["labels"],
+        "parts": {kind: shares for kind, shares in parts.items() if shares},
+        "edges_hz": view.band_edges_hz.tolist(),
+    }
 
 
 def _shared(names: Sequence[str], values: Float[np.ndarray, " parts"]) -> dict[str, float]:
@@ -124,29 +103,32 @@ def _shared(names: Sequence[str], values: Float[np.ndarray, " parts"]) -> dict[s
 
 def summarize(clips: Sequence[ClipShares]) -> list[ClassSummary]:
     """One summary for each target, in the order of the labels and then of the clips."""
-    groups: dict[str, list[ClipShares]] = {label: [] for clip in clips for label in clip.labels}
+    groups: dict[str, list[ClipShares]] = {label: [] for clip in clips for label in clip["labels"]}
     for clip in clips:
-        groups.setdefault(clip.target, []).append(clip)
-    summaries = []
-    for target, group in groups.items():
-        found = {kind: _over_clips(kind, group) for kind in KINDS}
-        edges_hz = next((clip.edges_hz for clip in group if clip.edges_hz), ())
-        shares = {kind: one for kind, one in found.items() if one is not None}
-        summaries += [ClassSummary(target, len(group), shares, edges_hz)] if group else []
-    return summaries
+        groups.setdefault(clip["target"], []).append(clip)
+    return [
+        ClassSummary(
+            target,
+            len(group),
+            {kind: mean for kind in KINDS if (mean := _over_clips(kind, group)) is not None},
+            next((clip["edges_hz"] for clip in group if clip["edges_hz"]), ()),
+        )
+        for target, group in groups.items()
+        if group
+    ]
 
 
 def _over_clips(kind: str, clips: Sequence[ClipShares]) -> MeanShares | None:
     """Mean over the clips that have the same parts as the first."""
-    found = [clip.parts[kind] for clip in clips if kind in clip.parts]
+    found = [clip["parts"][kind] for clip in clips if kind in clip["parts"]]
     rows = np.array([[*shares.values()] for shares in found if shares.keys() == found[0].keys()])
     if not len(rows):
         return None
     mean, names = rows.mean(0), tuple(found[0])
     if len(rows) < ENOUGH_CLIPS:
-        return MeanShares(kind, names, mean, None, None, len(rows))
+        return MeanShares(names, mean, None, None, len(rows))
     half = stdtrit(len(rows) - 1, 0.975) * rows.std(0, ddof=1) / np.sqrt(len(rows))
-    return MeanShares(kind, names, mean, np.maximum(mean - half, 0), np.minimum(mean + half, 1), len(rows))
+    return MeanShares(names, mean, np.maximum(mean - half, 0), np.minimum(mean + half, 1), len(rows))
 
 
 def sentence(summary: ClassSummary) -> str:
@@ -164,25 +146,22 @@ def sentence(summary: ClassSummary) -> str:
 
 def summary_charts(summary: ClassSummary) -> dict[str, tuple[str, Plot]]:
     """Heading and plot of each kind of shares, by kind."""
-    return {
-        kind: (KINDS[kind][0], _plot(shares, summary.edges_hz)) for kind, shares in summary.shares.items()
-    }
+    return {kind: (KINDS[kind][0], _plot(kind, summary)) for kind in summary.shares}
 
 
-def _plot(shares: MeanShares, edges_hz: Sequence[float]) -> Plot:
-    upright = shares.kind == "bands"
+def _plot(kind: str, summary: ClassSummary) -> Plot:
+    shares, upright = summary.shares[kind], kind == "bands"
+    plot = share_plot(shares.names, shares.mean.tolist())
+    (trace,) = plot["data"]
     if upright:
+        trace |= {"orientation": "v", "x": trace["y"], "y": trace["x"], "text": None}
         vertical = {"rangemode": "tozero", "tickformat": ".0%", "nticks": 4}
-        trace: Plot = share_bars(shares.names, shares.mean.tolist()) | {"y": shares.mean.tolist()}
-        plot: Plot = {"data": [trace], "layout": bands_layout(edges_hz, vertical, SMALL_BANDS_PX)}
-    else:
-        plot = shares_plot(shares.names, shares.mean.tolist())
-        trace = plot["data"][0]
+        plot["layout"] = bands_layout(summary.edges_hz, vertical, SMALL_BANDS_PX)
     if shares.low is None or shares.high is None:
-        trace["marker"] = {"color": rgba(GRAY, 0.35)}
+        trace["marker"] = {"color": PALE_GRAY}
         return plot
     trace["hovertext"] = [f"{name}: {shares.words(part)}" for part, name in enumerate(shares.names)]
     ends = {"array": (shares.high - shares.mean).tolist(), "arrayminus": (shares.mean - shares.low).tolist()}
-    style = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 3, "color": rgba(GRAY, 1.0)}
+    style = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 3, "color": GRAY}
     trace |= {"error_y" if upright else "error_x": ends | style, "text": None}
     return plot

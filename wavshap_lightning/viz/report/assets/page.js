@@ -168,8 +168,8 @@
   // The summary's plots are drawn when they come into view, or go to paper.
   const plots = parsed("summary-plots");
   function drawSummary(place) {
-    const plot = plots[place.dataset.summaryPlot];
-    delete plots[place.dataset.summaryPlot];
+    const { summary, summaryPlot } = place.dataset, plot = plots[summary][summaryPlot];
+    delete plots[summary][summaryPlot];
     if (plot) draw(place, plot);
   }
   const watcher = new IntersectionObserver((seen) => {
