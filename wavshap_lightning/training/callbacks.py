@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L  # noqa: N812
 import numpy as np
-import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from rich.console import Console
 
@@ -16,6 +17,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import write_json
 from wavshap_lightning.training.cross_validation import Evaluation, report
 from wavshap_lightning.training.data.datamodule import EmotionDataModule, datamodule_of
+from wavshap_lightning.training.data.extraction import one_thread
 from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.scores import Predictions
 
@@ -72,27 +74,22 @@ class SingleThread(Callback):
     """
 
     def __init__(self) -> None:
-        self._before: int | None = None
+        self._stack = ExitStack()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep to one thread if that is enough."""
-        data = datamodule_of(trainer)
-        if data is None or not isinstance(pl_module, EmotionModule):
-            return
-        on_cpu = trainer.strategy.root_device.type == "cpu"
-        if on_cpu and data.is_cached("train") and pl_module.classifier.head.statistic != "frames":
-            self._before = torch.get_num_threads()
-            torch.set_num_threads(1)
+        data, on_cpu = datamodule_of(trainer), trainer.strategy.root_device.type == "cpu"
+        if data is not None and isinstance(pl_module, EmotionModule):
+            small = data.is_cached("train") and pl_module.classifier.head.statistic != "frames"
+            self._stack.enter_context(one_thread(when=small and on_cpu))
 
     def on_train_end(self, *_: object) -> None:
         """Restore the number of threads."""
-        if self._before is not None:
-            torch.set_num_threads(self._before)
-            self._before = None
+        self._stack.close()
 
     def on_exception(self, *_: object) -> None:
         """Restore the number of threads."""
-        self.on_train_end()
+        self._stack.close()
 
 
 class RunSummary(Callback):
@@ -164,19 +161,11 @@ def default_callbacks(
             "set run.patience=0 or keep the validation"
         )
     checkpoints = None if folder is None else folder / "checkpoints"
-    best = ModelCheckpoint(
-        checkpoints,
-        filename="best",
-        monitor=MONITORED if validation else None,
-        mode="max",
-        save_weights_only=True,
-        enable_version_counter=False,
-    )
-    last = ModelCheckpoint(
-        checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    kept = ModelCheckpoint(
-        checkpoints,
+    build_checkpoint = partial(ModelCheckpoint, checkpoints, enable_version_counter=False)
+    monitored = MONITORED if validation else None
+    best = build_checkpoint(filename="best", monitor=monitored, mode="max", save_weights_only=True)
+    last = build_checkpoint(filename="last", save_on_train_epoch_end=True)
+    kept = build_checkpoint(
         filename="epoch_{epoch:03.0f}",
         auto_insert_metric_name=False,
         monitor="epoch",  # so that Lightning keeps its state apart from that of the last
@@ -185,7 +174,6 @@ def default_callbacks(
         every_n_epochs=max(keep_every, 1),
         save_on_train_epoch_end=True,
         save_weights_only=True,
-        enable_version_counter=False,
     )
     return [
         ReproducibleEpochs(seed),

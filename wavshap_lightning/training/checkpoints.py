@@ -13,6 +13,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from wavshap_lightning.errors import CheckpointError, SettingError
 from wavshap_lightning.files import write_atomically
 from wavshap_lightning.models.checkpoint import read_checkpoint
+from wavshap_lightning.training.loggers import run_number
 
 ProtocolRecord = Mapping[str, Any]
 """Protocol, fold and digest of the clips (`EmotionDataModule.protocol_record`); empty if unknown."""
@@ -24,18 +25,11 @@ def check_same_training(recorded: ProtocolRecord, found: ProtocolRecord) -> None
     Raises:
         CheckpointError: If the checkpoint was trained on another protocol, fold or set of clips.
     """
-    if not recorded or not found:
-        return
-    if _identity(recorded) == _identity(found) and recorded.get("digest") != found.get("digest"):
+    names = ("hash", "fold", "digest")
+    if recorded and found and any(recorded.get(name) != found.get(name) for name in names):
         raise CheckpointError(
-            f"the checkpoint was trained on clips={recorded.get('clips')}, this run has {found.get('clips')} "
-            "and not the same ones; go on with the same corpus and data settings, or begin anew without a "
-            "checkpoint"
-        )
-    if _identity(recorded) != _identity(found):
-        raise CheckpointError(
-            f"the checkpoint was trained on {_describe(recorded)}, this run has {_describe(found)}; "
-            "go on with the same data settings, or begin anew without a checkpoint"
+            f"the checkpoint was trained on {_describe(recorded)}, this run has {_describe(found)}, and not "
+            "the same clips; resume with the same data settings, or begin anew without a checkpoint"
         )
 
 
@@ -54,7 +48,7 @@ def check_unseen(recorded: ProtocolRecord, found: ProtocolRecord, split: str = "
         return
     if recorded["unit"] != found["unit"] or (found["unit"] == "clip" and recorded["hash"] != found["hash"]):
         return  # groups of the same name are not the same groups
-    if split == "validation" and _identity(recorded) == _identity(found):
+    if split == "validation" and (recorded["hash"], recorded["fold"]) == (found["hash"], found["fold"]):
         return  # its own clips, which chose it whatever they are
     before, now = (record["folds"][record["fold"]] for record in (recorded, found))
     known = {*before["train"], *(before["validation"] if split == "test" else ())}
@@ -68,12 +62,9 @@ def check_unseen(recorded: ProtocolRecord, found: ProtocolRecord, split: str = "
         )
 
 
-def _identity(record: ProtocolRecord) -> tuple[str, int]:
-    return record["hash"], record["fold"]
-
-
 def _describe(record: ProtocolRecord) -> str:
-    return f"protocol={record['name']!r} (hash {record['hash'][:12]}) fold={record['fold']}"
+    protocol = f"protocol={record['name']!r} (hash {record['hash'][:12]})"
+    return f"{protocol} fold={record['fold']} clips={record.get('clips')}"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -131,7 +122,7 @@ def find_checkpoint(home: Path, wanted: str) -> Path:
     """
     if wanted not in ("best", "last"):
         return Path(wanted)
-    found = {_number(path): path for path in home.glob(f"version_*/checkpoints/{wanted}.ckpt")}
+    found = {run_number(path.parents[1]): path for path in home.glob(f"version_*/checkpoints/{wanted}.ckpt")}
     if not found:
         raise SettingError(
             f"ckpt_path={wanted!r}: no run in {home} has a {wanted}.ckpt; give the path of a checkpoint, or "
@@ -146,8 +137,3 @@ def run_of_checkpoint(home: Path, checkpoint: str | Path | None) -> Path | None:
         return None
     folder = Path(checkpoint).resolve().parent.parent
     return home / folder.name if folder.parent == home.resolve() else None
-
-
-def _number(checkpoint: Path) -> int:
-    digits = checkpoint.parents[1].name.removeprefix("version_")
-    return int(digits) if digits.isdigit() else -1

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -81,24 +80,26 @@ def claim_run_folder(home: Path) -> Path:
     Raises:
         SettingError: If the folder cannot be made.
     """
-    taken = [int(path.name[8:]) for path in home.glob("version_*") if path.name[8:].isdigit()]
-    free = (home / f"version_{number}" for number in count(max(taken, default=-1) + 1))
-    if getattr(rank_zero_only, "rank", 0) != 0:
-        return next(free)
-    try:
-        return next(folder for folder in free if _was_made(folder))
-    except OSError as error:
-        raise SettingError(
-            f"run.directory: no folder can be made in {home} ({error.strerror}); name another"
-        ) from error
+    number = max(map(run_number, home.glob("version_*")), default=-1) + 1
+    while True:
+        folder = home / f"version_{number}"
+        try:
+            if getattr(rank_zero_only, "rank", 0) == 0:
+                folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise SettingError(
+                f"run.directory: no folder can be made in {home} ({error.strerror}); name another"
+            ) from error
+        else:
+            return folder
 
 
-def _was_made(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        return False
-    return True
+def run_number(folder: Path) -> int:
+    """The number N of a run's folder `version_N`; -1 for a folder of another name."""
+    digits = folder.name.removeprefix("version_")
+    return int(digits) if digits.isdigit() else -1
 
 
 def build_loggers(settings: RunSettings, folder: Path, *, resumed_step: int = 0) -> list[Logger]:
@@ -202,7 +203,10 @@ def _tensorboard(folder: Path) -> TensorBoardLogger:
 def _wandb(settings: RunSettings, folder: Path, mode: Literal["online", "offline"]) -> WandbLogger:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # no telemetry
     os.environ.setdefault("WANDB_SILENT", "true")
-    _set_up_wandb()
+    import wandb  # noqa: PLC0415 - slow, and needed only where it is used
+
+    # Read its settings now: W&B complains of an argument of Lightning's before it has read them.
+    rank_zero_only(wandb.setup)()
     return WandbLogger(
         name=f"{settings.name}/{folder.name}",
         save_dir=folder.absolute(),  # W&B's own process may stand in another folder
@@ -211,14 +215,6 @@ def _wandb(settings: RunSettings, folder: Path, mode: Literal["online", "offline
         settings={"console": "off", "init_timeout": INIT_TIMEOUT_S},
         mode=mode,  # and not offline=True, which would put every later run of this process offline
     )
-
-
-@rank_zero_only
-def _set_up_wandb() -> None:
-    """Let W&B read its settings now: it complains of an argument of Lightning's before it has read them."""
-    import wandb  # noqa: PLC0415 - slow, and needed only where it is used
-
-    wandb.setup()
 
 
 def _answers(logger: WandbLogger) -> bool:

@@ -11,7 +11,6 @@ import hashlib
 import os
 import time
 import warnings
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -51,17 +50,17 @@ class TensorCache:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._shard_of: dict[str, Path] = {}
-        self._opened: dict[Path, _Shard] = {}
+        self._entries: dict[str, dict[str, Any]] = {}  # the open shard of each tensor, by key and name
+        self._opened: set[Path] = set()
         try:
             directory.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(directory)
         except OSError as error:
-            raise _cannot_use(directory, error) from error
+            raise self._unusable(error) from error
         self.refresh()
 
     def __contains__(self, key: str) -> bool:
-        return key in self._shard_of
+        return key in self._entries
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Those keys without an entry, each once, in the order given."""
@@ -85,7 +84,7 @@ class TensorCache:
         """
         if key not in self:
             raise CacheError(f"key={key!r} is not in cache={self.directory}; refresh it or compute the entry")
-        return self._opened[self._shard_of[key]].read(key)
+        return {name: shard.get_tensor(f"{key}/{name}") for name, shard in self._entries[key].items()}
 
     def write(self, entries: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Store entries as one shard.
@@ -101,41 +100,33 @@ class TensorCache:
         try:
             write_atomically(path, content)
         except OSError as error:
-            raise _cannot_use(self.directory, error, needed_bytes=len(content)) from error
+            raise self._unusable(error, needed_bytes=len(content)) from error
         self._take_in(path)
 
     def _take_in(self, path: Path) -> None:
         try:
-            if not _is_whole(path):
+            with path.open("rb") as file:
+                is_whole = hashlib.file_digest(file, "sha256").hexdigest() == path.stem
+            if not is_whole:
                 _set_aside(path)
                 return
-            shard = _Shard(path)
+            shard: Any = safe_open(path, framework="pt")  # mapped into memory, and read by page
         except FileNotFoundError:
             return  # another run set it aside a moment ago
         except (OSError, SafetensorError) as error:
-            raise _cannot_use(self.directory, error) from error
-        self._opened[path] = shard
-        self._shard_of.update(dict.fromkeys(shard.names_of, path))
-
-
-class _Shard:
-    """One file of entries, mapped into memory: opened once, read by page."""
-
-    def __init__(self, path: Path) -> None:
-        self._file: Any = safe_open(path, framework="pt")
-        self.names_of: dict[str, list[str]] = defaultdict(list)
-        for full_name in self._file.keys():  # type: ignore[no-untyped-call] # noqa: SIM118 - not a dict
+            raise self._unusable(error) from error
+        self._opened.add(path)
+        for full_name in shard.keys():  # noqa: SIM118 - not a dict
             key, _, name = full_name.rpartition("/")
-            self.names_of[key].append(name)
+            self._entries.setdefault(key, {})[name] = shard
 
-    def read(self, key: str) -> dict[str, Tensor]:
-        return {name: self._file.get_tensor(f"{key}/{name}") for name in self.names_of[key]}
-
-
-def _is_whole(path: Path) -> bool:
-    """Tell if the bytes have the digest in the name."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == path.stem
+    def _unusable(self, error: Exception, *, needed_bytes: int = 0) -> CacheError:
+        reason = getattr(error, "strerror", None) or error
+        size = f" ({needed_bytes / 1e6:.1f} MB were to be written)" if needed_bytes else ""
+        return CacheError(
+            f"cache_dir={self.directory} cannot be used: {reason}{size}; free some space, or name "
+            "another folder with data.cache_dir or the variable WAVSHAP_CACHE. What was finished is kept"
+        )
 
 
 def _set_aside(path: Path) -> None:
@@ -154,12 +145,3 @@ def _remove_abandoned(directory: Path) -> None:
         with suppress(FileNotFoundError):  # another run was faster, or has just finished it
             if time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
                 path.unlink()
-
-
-def _cannot_use(directory: Path, error: Exception, needed_bytes: int = 0) -> CacheError:
-    reason = getattr(error, "strerror", None) or error
-    size = f" ({needed_bytes / 1e6:.1f} MB were to be written)" if needed_bytes else ""
-    return CacheError(
-        f"cache_dir={directory} cannot be used: {reason}{size}; free some space, or name "
-        "another folder with data.cache_dir or the variable WAVSHAP_CACHE. What was finished is kept"
-    )
