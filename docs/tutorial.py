@@ -48,8 +48,8 @@ def explain_clip(model: EmotionModule, data: EmotionDataModule, folder: Path, nu
         model.classifier.eval(), clip, target=clip.label, stages=["frames", "layers"], num_draws=num_draws
     )
     print(found.prediction, found.probabilities)  # noqa: T201 - a tutorial prints
-    for frame in found.top_frames(3):
-        print(f"{frame.start_s:.2f}-{frame.end_s:.2f} s  {frame.attribution:+.3f} +- {frame.half_width:.3f}")  # noqa: T201
+    for frame in found.top("frames", 3):
+        print("{start_s:.2f}-{end_s:.2f} s  {attribution:+.3f} +- {half_width:.3f}".format(**frame))  # noqa: T201
     figure = plot(found, label=clip.label, evidence=clip.evidence)
     figure.savefig(folder / "clip.png")
     found.save(folder / "clip.explanation")

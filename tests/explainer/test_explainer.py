@@ -131,7 +131,7 @@ def test_the_fingerprint_is_that_of_the_weights(build_classifier):
 def test_arrays_and_tensors_are_alike(classifier, clip):
     found = [explain(classifier, given, **FEW) for given in (clip, clip.numpy(), clip.double())]
     assert len({one.clip_sha256 for one in found}) == 1
-    assert all(one.top_frames(3) == found[0].top_frames(3) for one in found)
+    assert all(one.top("frames", 3) == found[0].top("frames", 3) for one in found)
 
 
 def test_the_prediction_is_explained_unless_a_label_is_named(classifier, clip):
@@ -160,7 +160,7 @@ def test_every_method_takes_every_path(method, classifier, clip):
         assert values.isfinite().all()
         assert values.any()
         assert found.attributions[path].method == method
-    assert found.top_frames(1)[0].half_width is None or method == "smooth_grad"
+    assert np.isnan(found.top("frames", 1)[0]["half_width"]) or method == "smooth_grad"
 
 
 def test_integrated_gradients_share_the_draws_among_declared_baselines(classifier, clip):
@@ -194,7 +194,7 @@ def test_recordings_that_are_missing_too_few_or_of_no_use(classifier, clip):
     with pytest.raises(SettingError, match=r"recordings: 1 were given, but baselines='noise' takes none"):
         explain(classifier, clip, recordings=[clip])
     for single in ("other.wav", Path("other.wav"), clip):
-        with pytest.raises(SettingError, match=r"recordings is a single .*give a list, even of one"):
+        with pytest.raises(SettingError, match=r"recordings is a .*give a list, even of one"):
             explain(classifier, clip, baselines="other_clips", recordings=single)
     with pytest.raises(AudioError, match=r"recordings\[1\]: peak=0, .* silent"):
         explain(classifier, clip, baselines="other_clips", recordings=[clip, torch.zeros(900)])

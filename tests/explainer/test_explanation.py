@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
+from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 import torch
 
@@ -60,61 +64,109 @@ def test_a_damaged_or_foreign_file(three_paths, all_classes, tmp_path):
 
 def test_top_frames_are_the_strongest_with_their_times_and_intervals(three_paths):
     values, half_widths = three_paths.values("frames", "frames"), three_paths.half_widths("frames", "frames")
-    first, second = three_paths.top_frames(2)
-    index = int(values.abs().argmax())
-    times = three_paths.times["frames"]
-    assert first == (
-        times.start_s()[index],
-        times.end_s()[index],
-        float(values[index]),
-        float(half_widths[index]),
-    )
-    assert abs(first.attribution) >= abs(second.attribution)
-    assert first.end_s - first.start_s == pytest.approx(80 / 16_000)
-    span = three_paths.top_frames(1, stage="waveform")[0]
-    assert span.end_s - span.start_s == pytest.approx(40 / 16_000)
-    assert len(three_paths.top_frames(1000)) == times.count
+    first, second = three_paths.top("frames", 2)
+    index, times = int(values.abs().argmax()), three_paths.times["frames"]
+    assert first["frame"] == index
+    assert (first["start_s"], first["end_s"]) == (times.start_s()[index], times.end_s()[index])
+    assert (first["attribution"], first["half_width"]) == (float(values[index]), float(half_widths[index]))
+    assert abs(first["attribution"]) >= abs(second["attribution"])
+    assert first["end_s"] - first["start_s"] == pytest.approx(80 / 16_000)
+    (span,) = three_paths.top("frames", 1, stage="waveform")
+    assert span["end_s"] - span["start_s"] == pytest.approx(40 / 16_000)
+    assert len(three_paths.top("frames", 1000)) == times.count
 
 
 def test_signs(three_paths):
-    assert all(frame.attribution > 0 for frame in three_paths.top_frames(50, sign="positive"))
-    assert all(frame.attribution < 0 for frame in three_paths.top_frames(50, sign="negative"))
+    assert all(frame["attribution"] > 0 for frame in three_paths.top("frames", 50, sign="positive"))
+    assert all(frame["attribution"] < 0 for frame in three_paths.top("frames", 50, sign="negative"))
 
 
 def test_frames_and_neurons_of_a_layer(three_paths):
-    frame = three_paths.top_frames(1, layer=2)[0]
-    assert abs(frame.attribution) == float(three_paths.values("layers", "layer_frame")[2].abs().max())
-    by_sum = three_paths.top_neurons(1, 3)
+    (frame,) = three_paths.top("layer_frame", 1, layer=2)
+    assert frame["layer"] == 2
+    assert abs(frame["attribution"]) == float(three_paths.values("layers", "layer_frame")[2].abs().max())
+    neurons = three_paths.top("layer_neuron", 3, layer=1)
     sums = three_paths.values("layers", "layer_neuron")[1]
-    assert [neuron.unit for neuron in by_sum] == sums.abs().argsort(descending=True, stable=True)[:3].tolist()
-    assert by_sum[0].attribution == float(sums[by_sum[0].unit])
-    half_widths = three_paths.half_widths("layers", "layer_neuron")[1]
-    assert by_sum[0].half_width == float(half_widths[by_sum[0].unit])
+    order = sums.abs().argsort(descending=True, stable=True)[:3].tolist()
+    assert [(one["layer"], one["neuron"]) for one in neurons] == [(1, neuron) for neuron in order]
+    assert [one["attribution"] for one in neurons] == sums[order].tolist()
 
 
 def test_top_layers(three_paths):
-    layers = three_paths.top_layers(10)
-    assert sorted(layer.unit for layer in layers) == [0, 1, 2]
-    assert sum(layer.attribution for layer in layers) == pytest.approx(
+    layers = three_paths.top("layers", 10)
+    assert sorted(one["layer"] for one in layers) == [0, 1, 2]
+    assert sum(one["attribution"] for one in layers) == pytest.approx(
         float(three_paths.attributions["layers"].sums("layers"))
     )
+
+
+def test_the_strongest_cells_of_a_map_have_their_band_and_time(three_paths):
+    (cell,) = three_paths.top("band_frame", 1)
+    values = three_paths.values("waveform", "band_frame")
+    assert cell["attribution"] == float(values[cell["band"], cell["frame"]])
+    assert abs(cell["attribution"]) == float(values.abs().max())
+    assert cell["low_hz"] == three_paths.band_edges_hz[cell["band"]]
+    assert cell["start_s"] == three_paths.times["stft"].start_s()[cell["frame"]]
+
+
+COLUMNS = {
+    "frames": "start_s end_s frame",
+    "segments": "start_s end_s segment",
+    "bands": "low_hz high_hz band",
+    "band_frame": "low_hz high_hz band start_s end_s frame",
+    "layers": "layer",
+    "layer_frame": "layer start_s end_s frame",
+    "layer_neuron": "layer neuron",
+    "layer_1": "start_s end_s frame neuron",
+}
+
+
+@pytest.mark.parametrize("view", COLUMNS)
+def test_a_table_has_a_row_for_each_unit_with_its_place_and_error(view, three_paths):
+    table = three_paths.to_columns(view)
+    assert " ".join(table) == f"{COLUMNS[view]} attribution stderr half_width"
+    stage = next(one for one, found in three_paths.attributions.items() if view in found.views)
+    assert table["attribution"].tolist() == three_paths.values(stage, view).flatten().tolist()
+    assert table["half_width"].tolist() == three_paths.half_widths(stage, view).flatten().tolist()
+    assert len({len(column) for column in table.values()}) == 1
+
+
+def test_an_error_that_no_method_knows_is_no_number_in_a_table(classifier, clip):
+    table = explain(classifier, clip, method="saliency", stages=["frames"]).to_columns()
+    assert np.isnan(table["stderr"]).all()
+    assert np.isnan(table["half_width"]).all()
+
+
+def test_the_table_of_pandas_is_that_of_the_columns(three_paths):
+    pytest.importorskip("pandas")
+    table, columns = three_paths.to_frame("band_frame"), three_paths.to_columns("band_frame")
+    assert list(table.columns) == list(columns)
+    strongest = table.loc[table["attribution"].abs().idxmax()]
+    assert dict(strongest) == three_paths.top("band_frame", 1)[0]
+
+
+def test_without_pandas_its_table_says_how_to_get_it(three_paths, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(AttributionError, match="pip install pandas"):
+        three_paths.to_frame()
 
 
 @pytest.mark.parametrize(
     ("ask", "complaint"),
     [
-        (lambda found: found.top_frames(0), r"k=0 must be at least 1"),
+        (lambda found: found.top("frames", 0), r"k=0 must be at least 1"),
         (
-            lambda found: found.top_frames(1, stage="waveform"),
+            lambda found: found.top("frames", 1, stage="waveform"),
             r"stage='waveform' was not taken; .* frames, layers",
         ),
-        (lambda found: found.top_frames(1, layer=3), r"layer=3 does not exist; use 0 to 2"),
+        (lambda found: found.top("layer_frame", 1, layer=3), r"layer=3 does not exist; use 0 to 2"),
         (
             lambda found: found.values("layers", "layer_1"),
             r"view='layer_1' is not there; stage='layers' has layer_fr",
         ),
+        (lambda found: found.top("frames", sign="both"), r"sign='both' must be one of any, positive"),
         (
-            lambda found: found.top_frames(1, target="joy"),
+            lambda found: found.top("frames", 1, target="joy"),
             r"target='joy' was not explained; use one of angry",
         ),
     ],
@@ -183,3 +235,41 @@ def test_shares_tell_speech_pauses_and_edges_apart():
     shares = attribution_shares(torch.tensor([1.0, -2.0, 3.0, 2.0, 1.0, -1.0]), level_db)
     assert shares == {"speech": 0.4, "pause": 0.3, "edges": 0.3}
     assert attribution_shares(torch.zeros(6), level_db) == {"speech": 0.0, "pause": 0.0, "edges": 0.0}
+
+
+def test_a_notebook_shows_the_decision_the_top_frames_and_the_top_layer(three_paths):
+    shown = three_paths._repr_html_()
+    tree = ET.fromstring(shown.replace("&plusmn;", "+-"))  # noqa: S314 - our own
+    rows = [[cell.text for cell in row] for row in tree.iter("tr")]
+    assert len(rows) == 6
+    first = three_paths.top("frames", 1)[0]
+    assert rows[0][:2] == [
+        f"{first['start_s']:.2f} to {first['end_s']:.2f} s",
+        f"{first['attribution']:+.3f}",
+    ]
+    assert rows[-1][0] == f"layer {three_paths.top('layers', 1)[0]['layer']}"
+    assert f"predicted <b>{three_paths.prediction}</b>" in shown
+
+
+def test_a_notebook_shows_names_escaped(three_paths):
+    odd = replace(
+        three_paths, clip="/a/<script>alert(1)<.wav", labels=tuple(f"<i>{n}" for n in three_paths.labels)
+    )
+    shown = odd._repr_html_()
+    assert "<script>" not in shown
+    assert "<i>" not in shown
+    assert "&lt;script&gt;" in shown
+
+
+def test_a_notebook_shows_a_method_without_intervals(three_paths):
+    bare = {
+        path: replace(
+            found,
+            views={name: replace(view, stderr=None) for name, view in found.views.items()},
+            gap=None,
+        )
+        for path, found in three_paths.attributions.items()
+    }
+    shown = replace(three_paths, attributions=bare)._repr_html_()
+    assert "&plusmn;" not in shown
+    assert "gap" not in shown

@@ -62,7 +62,7 @@ def test_wide_bands_lie_where_librosa_has_them():
     np.testing.assert_allclose(band_edges_hz(12, 16_000), hertz, atol=8000 / 512)
 
 
-@pytest.mark.parametrize("hertz", [300.0, 4000.0])
+@pytest.mark.parametrize("hertz", [300.0, 3000.0])
 def test_what_differs_in_two_bands_is_found_in_these(hertz, build_classifier):
     """The clip is one tone, its only baseline, a recording, another."""
     time_s = torch.arange(4000) / 16_000

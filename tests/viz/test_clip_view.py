@@ -56,7 +56,7 @@ def test_nothing_is_unresolved_without_errors():
 
 def test_the_strongest_units_are_the_explanations(explanation, waveform):
     view = ClipView.from_explanation(explanation, waveform)
-    expected = [(frame.start_s, frame.end_s) for frame in explanation.top_frames(4)]
+    expected = [(frame["start_s"], frame["end_s"]) for frame in explanation.top("frames", 4)]
     np.testing.assert_allclose(view.frames.strongest(4), expected)
 
 

@@ -134,7 +134,7 @@ def test_time_is_shared_and_as_long_as_the_clip(explanation, waveform):
 
 def test_the_marked_frames_are_the_records_strongest_in_every_panel(explanation, waveform):
     axes = panels(plot(explanation, waveform, num_top=4))
-    expected = [(frame.start_s, frame.end_s) for frame in explanation.top_frames(4)]
+    expected = [(frame["start_s"], frame["end_s"]) for frame in explanation.top("frames", 4)]
     for name in ("waveform", "spectrogram", "frames", "layers over time"):
         np.testing.assert_allclose(marked(axes[name]), expected)
     ranks = "".join(text.get_text() for text in axes["waveform"].texts).replace("\N{THIN SPACE}", "")
@@ -145,7 +145,9 @@ def test_the_marked_frames_are_the_records_strongest_in_every_panel(explanation,
 def test_without_frames_those_of_the_waveform_are_marked(build_explanation, waveform):
     explanation = build_explanation(paths=("waveform",))
     axes = panels(plot(explanation, waveform, num_top=3))
-    expected = [(frame.start_s, frame.end_s) for frame in explanation.top_frames(3, stage="waveform")]
+    expected = [
+        (frame["start_s"], frame["end_s"]) for frame in explanation.top("frames", 3, stage="waveform")
+    ]
     np.testing.assert_allclose(marked(axes["frames"]), expected)
 
 

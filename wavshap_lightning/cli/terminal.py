@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -165,10 +166,11 @@ def _lines(explanation: Explanation, numbers: Mapping[str, Any]) -> Iterator[tup
     for place, words in enumerate(_frames(explanation, target, NUM_FRAMES)):
         yield "top frames" if place == 0 else "", words
     if "layers" in explanation.attributions:
-        top = explanation.top_layers(1, target=target)[0]
-        neurons = explanation.top_neurons(top.unit, NUM_NEURONS, target=target)
-        listed = [f"{one.unit} ({_interval(one.attribution, one.half_width)})" for one in neurons]
-        yield "top layer", f"{top.unit}  {_interval(top.attribution, top.half_width)}"
+        top = explanation.top("layers", 1, target=target)[0]
+        layer = int(top["layer"])
+        neurons = explanation.top("layer_neuron", NUM_NEURONS, layer=layer, target=target)
+        yield "top layer", f"{layer}  {_interval(top)}"
+        listed = [f"{one['neuron']} ({_interval(one)})" for one in neurons]
         yield "top neurons", ", ".join(listed)
     for pair in numbers.get("families", ()):
         correlation = pair["correlation"]
@@ -184,11 +186,10 @@ def _gap(explanation: Explanation, target: str) -> str:
 def _frames(explanation: Explanation, target: str, count: int) -> list[str]:
     if explanation.time_stage is None:
         return []
-    top = explanation.top_frames(count, stage=explanation.time_stage, target=target)
-    return [
-        f"{one.start_s:5.2f}-{one.end_s:.2f} s  {_interval(one.attribution, one.half_width)}" for one in top
-    ]
+    frames = explanation.top("frames", count, target=target)
+    return [f"{one['start_s']:5.2f}-{one['end_s']:.2f} s  {_interval(one)}" for one in frames]
 
 
-def _interval(value: float, half_width: float | None) -> str:
-    return f"{value:+.4f}" if half_width is None else f"{value:+.4f} ± {half_width:.4f}"
+def _interval(unit: Mapping[str, Any]) -> str:
+    value, half_width = unit["attribution"], unit["half_width"]
+    return f"{value:+.4f}" if isnan(half_width) else f"{value:+.4f} ± {half_width:.4f}"

@@ -7,10 +7,7 @@ from dataclasses import fields
 from os import PathLike
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.diagnostics import (
-    attribution_diagnostics,
-    run_baseline_checks,
-)
+from wavshap_lightning.explainer.diagnostics import attribution_diagnostics, run_baseline_checks
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import AudioSource
 from wavshap_lightning.explainer.settings import (

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from importlib import import_module
+from math import isnan
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,11 +35,9 @@ from wavshap_lightning.explainer.files import (
     plain_units,
     unpack_explanation,
 )
-from wavshap_lightning.explainer.settings import PREDICTED, ExplainSettings
+from wavshap_lightning.explainer.settings import PREDICTED, STAGES, ExplainSettings
 from wavshap_lightning.explainer.targets import target_names
 from wavshap_lightning.explainer.time_grid import TimeGrid
-
-NUM_SHOWN_FRAMES = 5
 
 Units = Float[Tensor, "*units"]
 
@@ -53,36 +52,6 @@ AXES = {
     "layer_frame": ("layer", "frame"),
     "layer_neuron": ("layer", "neuron"),
 }
-
-
-class FrameRank(NamedTuple):
-    """A frame.
-
-    Args:
-        start_s: Start of what it sees, in seconds.
-        end_s: End of what it sees.
-        attribution: Its attribution.
-        half_width: Half the width of its 95 % interval; None where no error is known.
-    """
-
-    start_s: float
-    end_s: float
-    attribution: float
-    half_width: float | None
-
-
-class UnitRank(NamedTuple):
-    """A layer or a neuron.
-
-    Args:
-        unit: Its number; layer 0 is the projected frames.
-        attribution: Its attribution.
-        half_width: Half the width of its 95 % interval; None where no error is known.
-    """
-
-    unit: int
-    attribution: float
-    half_width: float | None
 
 
 @dataclass(frozen=True)
@@ -157,17 +126,16 @@ class Explanation:
             f"({self.probabilities[prediction]:.0%}). Evidence for and against <b>{escape(target)}</b> "
             f"(score {self.score[target]:+.3f}{f', gap {max(gaps):.1%}' if gaps else ''}):"
         )
-        ranks: list[tuple[str, FrameRank | UnitRank]] = []
+        units: list[tuple[str, dict[str, Any]]] = []
         if self.time_stage is not None:
-            frames = self.top_frames(NUM_SHOWN_FRAMES, stage=self.time_stage, target=target)
-            ranks += [(f"{frame.start_s:.2f} to {frame.end_s:.2f} s", frame) for frame in frames]
+            frames = self.top("frames", target=target)
+            units += [(f"{one['start_s']:.2f} to {one['end_s']:.2f} s", one) for one in frames]
         if "layers" in self.attributions:
-            ranks += [(f"layer {top.unit}", top) for top in self.top_layers(1, target=target)]
-        rows = "".join(
-            f"<tr><td>{words}</td><td>{rank.attribution:+.3f}</td>"
-            f"<td>{'' if rank.half_width is None else f'&plusmn; {rank.half_width:.3f}'}</td></tr>"
-            for words, rank in ranks
-        )
+            units += [(f"layer {one['layer']}", one) for one in self.top("layers", 1, target=target)]
+        rows = ""
+        for name, unit in units:
+            half_width = "" if isnan(unit["half_width"]) else f"&plusmn; {unit['half_width']:.3f}"
+            rows += f"<tr><td>{name}</td><td>{unit['attribution']:+.3f}</td><td>{half_width}</td></tr>"
         return f"<div><p>{sentence}</p><table>{rows}</table></div>"
 
     @property
@@ -256,63 +224,42 @@ class Explanation:
         """
         return self._units(stage, view, target)[2]
 
-    def top_frames(
+    def top(
         self,
+        view: str = "frames",
         k: int = 5,
         *,
-        stage: str = "frames",
+        stage: str | None = None,
         layer: int | None = None,
         sign: Sign = "any",
         target: str | None = None,
-    ) -> list[FrameRank]:
-        """Frames with the largest attributions, the largest first.
+    ) -> list[dict[str, Any]]:
+        """Units with the largest attributions, the largest first.
 
         Args:
+            view: Kind of units, such as `"frames"`, `"layers"` or `"layer_neuron"`.
             k: How many at most.
-            stage: `"frames"` or `"waveform"`.
-            layer: A layer, to rank its frames instead.
+            stage: Stage at whose input the path begins; the first that has the view if None.
+            layer: Rank the frames or neurons of this layer alone.
             sign: Both signs (`"any"`), or only evidence for (`"positive"`) or against (`"negative"`) the
                 target.
             target: One of `targets`; None for the only one, or the prediction.
 
-        Raises:
-            AttributionError: If there is no such stage, layer or target, or `k` or `sign` is out of range.
-        """
-        stage, view = (stage, "frames") if layer is None else ("layers", "layer_frame")
-        starts_s, ends_s = self.times[stage].start_s().tolist(), self.times[stage].end_s().tolist()
-        return [
-            FrameRank(starts_s[place], ends_s[place], value, half)
-            for place, value, half in self._top(stage, view, k, sign, target=target, layer=layer)
-        ]
-
-    def top_layers(self, k: int = 5, *, sign: Sign = "any", target: str | None = None) -> list[UnitRank]:
-        """Layers with the largest attributions, the largest first.
-
-        Args:
-            k: How many at most.
-            sign: Both signs (`"any"`), or only `"positive"` or `"negative"` attributions.
-            target: One of `targets`; None for the only one, or the prediction.
+        Returns:
+            A row of the table of [`to_columns`][] for each.
 
         Raises:
-            AttributionError: If layers were not explained, or `target`, `k` or `sign` is out of range.
+            AttributionError: If there is no such stage, view, layer or target, or `k` or `sign` is out of
+                range.
         """
-        return self._top("layers", "layers", k, sign, target=target)
-
-    def top_neurons(
-        self, layer: int, k: int = 5, *, sign: Sign = "any", target: str | None = None
-    ) -> list[UnitRank]:
-        """Neurons of a layer with the largest sums of attributions over all frames, the largest first.
-
-        Args:
-            layer: Number of the layer; 0 is the projected frames.
-            k: How many at most.
-            sign: Both signs (`"any"`), or only `"positive"` or `"negative"` attributions.
-            target: One of `targets`; None for the only one, or the prediction.
-
-        Raises:
-            AttributionError: If layers were not explained, or an argument is out of range.
-        """
-        return self._top("layers", "layer_neuron", k, sign, target=target, layer=layer)
+        columns = self.to_columns(view, stage=stage, target=target)
+        if layer is not None:
+            of_layer = columns["layer"] == layer
+            if not of_layer.any():
+                raise AttributionError(f"layer={layer} does not exist; use 0 to {columns['layer'].max()}")
+            columns = {name: numbers[of_layer] for name, numbers in columns.items()}
+        places = top(torch.from_numpy(columns["attribution"]), k, sign=sign)
+        return [{name: numbers[place].item() for name, numbers in columns.items()} for (place,) in places]
 
     def shares(self, *, target: str | None = None) -> dict[str, float]:
         """Shares of the magnitude of the frames' attributions in speech, in pauses and at the edges.
@@ -325,8 +272,10 @@ class Explanation:
         """
         return attribution_shares(self.values("frames", "frames", target), self.frame_level_db)
 
-    def to_frame(self, view: str = "frames", *, stage: str | None = None, target: str | None = None) -> Any:  # noqa: ANN401 - pandas is optional
-        """A pandas table of one view: a row for each unit.
+    def to_columns(
+        self, view: str = "frames", *, stage: str | None = None, target: str | None = None
+    ) -> dict[str, Shaped[np.ndarray, " units"]]:
+        """Table of one view, a row for each unit: columns by name.
 
         Args:
             view: Kind of units, such as `"frames"`, `"layers"` or `"band_frame"`.
@@ -334,32 +283,13 @@ class Explanation:
             target: One of `targets`; None for the only one, or the prediction.
 
         Returns:
-            A `pandas.DataFrame` with columns for the position of the unit (`start_s` and `end_s`, `low_hz`
-            and `high_hz`, `layer`, `neuron`, ...), and `attribution`, `stderr` and `half_width`.
-
-        Raises:
-            AttributionError: If pandas is not installed, or there is no such stage, view or target.
-        """
-        try:
-            pandas = import_module("pandas")  # optional
-        except ImportError as error:
-            raise AttributionError("to_frame needs pandas; install it with: pip install pandas") from error
-        return pandas.DataFrame(self.to_columns(view, stage=stage, target=target))
-
-    def to_columns(
-        self, view: str = "frames", *, stage: str | None = None, target: str | None = None
-    ) -> dict[str, Shaped[np.ndarray, " units"]]:
-        """Columns of the table that `to_frame` gives, as arrays by name.
-
-        Args:
-            view: Kind of units.
-            stage: Stage at whose input the path begins; the first that has the view if None.
-            target: One of `targets`; None for the only one, or the prediction.
+            The position of the unit (`start_s` and `end_s`, `low_hz` and `high_hz`, `frame`, `layer`,
+            `neuron`, ...), its `attribution`, and its `stderr` and `half_width`, NaN where no error is known.
 
         Raises:
             AttributionError: If there is no such stage, view or target.
         """
-        having = [name for name, found in self.attributions.items() if view in found.views]
+        having = [one for one in STAGES if one in self.attributions and view in self.attributions[one].views]
         stage = stage or next(iter(having or self.attributions))
         values, *errors = self._units(stage, view, target)
         grid = "stft" if view == "band_frame" else stage
@@ -372,6 +302,23 @@ class Explanation:
         for name, numbers in zip(("stderr", "half_width"), errors, strict=True):
             columns[name] = np.full(values.numel(), np.nan) if numbers is None else numbers.flatten().numpy()
         return columns
+
+    def to_frame(self, view: str = "frames", *, stage: str | None = None, target: str | None = None) -> Any:  # noqa: ANN401 - pandas is optional
+        """The table of [`to_columns`][] as a `pandas.DataFrame`.
+
+        Args:
+            view: Kind of units, such as `"frames"`, `"layers"` or `"band_frame"`.
+            stage: Stage at whose input the path begins; the first that has the view if None.
+            target: One of `targets`; None for the only one, or the prediction.
+
+        Raises:
+            AttributionError: If pandas is not installed, or there is no such stage, view or target.
+        """
+        try:
+            pandas = import_module("pandas")
+        except ImportError as error:
+            raise AttributionError("to_frame needs pandas; install it with: pip install pandas") from error
+        return pandas.DataFrame(self.to_columns(view, stage=stage, target=target))
 
     def _positions(self, kind: str, grid: str) -> dict[str, Float[np.ndarray, " units"]]:
         """Position of the units of one kind in time or frequency."""
@@ -499,20 +446,6 @@ class Explanation:
         if waveform is not None:
             arrays["waveform"] = waveform.detach().cpu().float().numpy()
         return SavedClip(numbers, arrays)
-
-    def _top(
-        self, stage: str, view: str, k: int, sign: Sign, *, target: str | None, layer: int | None = None
-    ) -> list[UnitRank]:
-        """The largest units, of one layer if there is one."""
-        values, _, half_width = self._units(stage, view, target)
-        if layer is not None:
-            if not 0 <= layer < len(values):
-                raise AttributionError(f"layer={layer} does not exist; use 0 to {len(values) - 1}")
-            values, half_width = values[layer], None if half_width is None else half_width[layer]
-        return [
-            UnitRank(place, float(values[place]), None if half_width is None else float(half_width[place]))
-            for (place,) in top(values, k, sign=sign)
-        ]
 
     def _units(self, stage: str, view: str, target: str | None) -> tuple[Units, Units | None, Units | None]:
         """Attributions of one view to one target, their standard errors and half-widths of intervals."""

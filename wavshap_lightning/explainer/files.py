@@ -14,11 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 from torch import Tensor
 
-from wavshap_lightning.attribution.record import (
-    Attribution,
-    Parts,
-    from_json,
-)
+from wavshap_lightning.attribution.record import Attribution, Parts, from_json
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.diagnostics import BaselineChecks, Diagnostic
 from wavshap_lightning.explainer.settings import ExplainSettings

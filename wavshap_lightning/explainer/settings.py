@@ -217,21 +217,3 @@ def _check_value(name: str, value: Any) -> None:  # noqa: ANN401 - from JSON and
         raise SettingError(f"{name}={value!r} must be a whole number of at least {SMALLEST[name]}")
     if name in ("tolerance", "max_seconds") and not (isinstance(value, Real) and 0 < float(value) < inf):
         raise SettingError(f"{name}={value!r} must be a number greater than 0; leave it out for none")
-
-
-def check_within(segments: Sequence[Sequence[float]], duration_s: float) -> None:
-    """Raise if a segment begins after the end of the clip.
-
-    Args:
-        segments: Spans `(start_s, end_s)`.
-        duration_s: Duration of the clip.
-
-    Raises:
-        SettingError: For the first of them.
-    """
-    for start_s, end_s in segments:
-        if start_s >= duration_s:
-            raise SettingError(
-                f"segments=[{start_s:g}, {end_s:g}] begins after the clip's end at {duration_s:.3f} s; leave "
-                "it out, or give spans in seconds from the clip's start"
-            )

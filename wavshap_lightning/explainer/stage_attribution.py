@@ -9,10 +9,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
-from os import PathLike
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from rich.console import Console
@@ -26,7 +24,7 @@ from wavshap_lightning.attribution.estimation.problem import Progress, Score, op
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.no_trace import leave_no_trace
-from wavshap_lightning.attribution.record import Attribution, tensor_sha256
+from wavshap_lightning.attribution.record import Attribution, ViewEstimate, tensor_sha256
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
 from wavshap_lightning.attribution.shapley.game import Players, equal_spans, members
 from wavshap_lightning.attribution.shapley.perturbation import lime, occlusion
@@ -35,25 +33,13 @@ from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views.frames import View, grouped, summed
 from wavshap_lightning.attribution.views.layers import layer_detail, layer_frame, layer_neuron
 from wavshap_lightning.attribution.views.spectral import band_frame
-from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.baselines import waveform_baselines
 from wavshap_lightning.explainer.recording import AudioSource, Recording, open_recording
-from wavshap_lightning.explainer.settings import (
-    DEFAULT_DRAWS,
-    ExplainSettings,
-    Stage,
-    check_within,
-)
+from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, ExplainSettings, Stage
 from wavshap_lightning.explainer.stages import Stages
 from wavshap_lightning.explainer.targets import target_named
-from wavshap_lightning.explainer.time_grid import (
-    STFT,
-    TimeGrid,
-    mel_band_edges,
-    segment_membership,
-    times_of,
-)
+from wavshap_lightning.explainer.time_grid import STFT, TimeGrid, mel_band_edges, segment_membership, times_of
 from wavshap_lightning.models.checkpoint import trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
 
@@ -67,6 +53,8 @@ FRAMES_A_SPAN = 5
 EXACT_SPANS, FITTED_SPANS = 8, 16
 DEFAULT_EVALUATIONS = 512
 SHOWN_AFTER_S = 2.0
+
+Record = TypeVar("Record", Attribution, ViewEstimate)
 
 
 @dataclass(frozen=True)
@@ -101,7 +89,7 @@ class OpenClip:
         return target_named(name, self.classifier.labels, int(self.logits.argmax()), self.settings.score)
 
     def attribute_stages(self, target: Target) -> dict[str, Attribution]:
-        """Attributions from every stage of the settings, on the CPU.
+        """Attributions from every stage of the settings.
 
         Args:
             target: Scalars to explain.
@@ -116,7 +104,7 @@ class OpenClip:
             for stage, max_seconds in time_shares(order, self.settings.max_seconds):
                 attribution = self.attribute(stage, target, max_seconds=max_seconds, progress=bar(stage))
                 found[stage] = replace(
-                    _on_cpu(attribution),
+                    attribution,
                     provenance=provenance,
                     settings={**attribution.settings, **self._precision(stage, target)},
                 )
@@ -132,7 +120,7 @@ class OpenClip:
         max_seconds: float | None = None,
         progress: Progress | None = None,
     ) -> Attribution:
-        """Attributions from one stage, by the method of the settings.
+        """Attributions from one stage by the method of the settings, on the CPU.
 
         Args:
             stage: Stage at whose input the path begins.
@@ -177,7 +165,7 @@ class OpenClip:
                     found = fitted(
                         problem, baselines, self.spans(), generator=settings.seed, num_coalitions=2 * pairs
                     )
-        return found
+        return replace(_on_cpu(found), views={name: _on_cpu(view) for name, view in found.views.items()})
 
     def spans(self) -> Players:
         """Spans of frames that are removed: the segments and the rest of the clip, or equal spans."""
@@ -198,7 +186,12 @@ class OpenClip:
             weights, layer = self.stages.mix_weights, settings.layer
             by_frame = layer_frame(weights)
             detail = () if layer is None else (layer_detail(weights, layer),)
-            return (by_frame, layer_neuron(weights), coarser(by_frame, "layers", _sum_over_last), *detail)
+            return (
+                by_frame,
+                layer_neuron(weights),
+                coarser(by_frame, "layers", lambda units: units.sum(3)),
+                *detail,
+            )
         frames = grouped(times.hop_samples, name="frames")
         if stage == "frames":
             frames = summed(1, name="frames", smooth_variance=True)
@@ -209,7 +202,7 @@ class OpenClip:
         if stage == "waveform":
             edges = mel_band_edges(settings.num_bands, self.recording.sample_rate).tolist()
             by_frame = band_frame(len(self.waveform), window=STFT.window, hop=STFT.hop, band_edges=edges)
-            views += [by_frame, coarser(by_frame, "bands", _sum_over_last)]
+            views += [by_frame, coarser(by_frame, "bands", lambda units: units.sum(3))]
         return tuple(views)
 
     def _precision(self, stage: Stage, target: Target) -> dict[str, Any]:
@@ -218,10 +211,13 @@ class OpenClip:
         if precision == "fp32":
             return {"precision": precision}
         settings = replace(self.settings, num_draws=PRECISION_DRAWS, tolerance=None, max_seconds=None)
-        lowered = replace(self, settings=settings)
-        exact = replace(lowered, stages=Stages(self.classifier, "fp32"))
-        both = (lowered.attribute(stage, target), exact.attribute(stage, target))
-        return {"precision": precision, "precision_error": _differences(*both)}
+        few = replace(self, settings=settings)
+        lowered = few.attribute(stage, target)
+        full = replace(few, stages=Stages(self.classifier, "fp32")).attribute(stage, target)
+        errors = {"score": _relative_error(torch.tensor(lowered.score), torch.tensor(full.score))}
+        for name, view in full.views.items():
+            errors[name] = _relative_error(lowered.views[name].values, view.values)
+        return {"precision": precision, "precision_error": errors}
 
 
 @contextmanager
@@ -253,12 +249,13 @@ def open_clip(
         open_recording, sample_rate=classifier.sample_rate, min_samples=grid.receptive_field_samples
     )
     recording = read(source)
-    if isinstance(recordings, str | PathLike | Clip | Tensor | np.ndarray | Recording):
-        raise SettingError(
-            f"recordings is a single {type(recordings).__name__}; give a list, even of one: recordings=[...]"
-        )
+    if isinstance(recordings, str) or not isinstance(recordings, Sequence):
+        raise SettingError(f"recordings is a {type(recordings).__name__}; give a list, even of one")
     others = [read(one, name=f"recordings[{index}]").waveform for index, one in enumerate(recordings)]
-    check_within(settings.segments, recording.duration_s)
+    for start_s, end_s in settings.segments:
+        if start_s >= recording.duration_s:
+            end = f"the clip's end at {recording.duration_s:.3f} s"
+            raise SettingError(f"segments=[{start_s:g}, {end_s:g}] begins after {end}; leave it out")
     with leave_no_trace(classifier):
         device = next(classifier.parameters()).device
         stages = Stages(classifier, settings.precision)
@@ -283,16 +280,11 @@ def coarser(view: View, name: str, add_up: Callable[[Float[Tensor, "draws target
         name: Name of the new view.
         add_up: The sums; linear.
     """
-    return replace(
-        view,
-        name=name,
-        project=lambda gradients, directions: add_up(view.project(gradients, directions)),
-        smooth_variance=False,
-    )
 
+    def project(gradients: Tensor, directions: Tensor) -> Tensor:
+        return add_up(view.project(gradients, directions))
 
-def _sum_over_last(units: Float[Tensor, "draws targets rows columns"]) -> Float[Tensor, "draws targets rows"]:
-    return units.sum(3)
+    return View(name, project, after_step=view.after_step)
 
 
 def time_shares(
@@ -318,27 +310,16 @@ def fingerprint(classifier: EmotionClassifier) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _on_cpu(found: Attribution) -> Attribution:
+def _on_cpu(record: Record) -> Record:
     """A copy that holds no memory of a GPU, and is the same when loaded again."""
-    views = {
-        name: replace(
-            view, values=view.values.cpu(), stderr=None if view.stderr is None else view.stderr.cpu()
-        )
-        for name, view in found.views.items()
-    }
-    return replace(
-        found, views=views, unresolved=None if found.unresolved is None else found.unresolved.cpu()
-    )
+    tensors: dict[str, Any]
+    tensors = {name: value.cpu() for name, value in vars(record).items() if isinstance(value, Tensor)}
+    return replace(record, **tensors)
 
 
-def _differences(found: Attribution, exact: Attribution) -> dict[str, float]:
-    """Euclidean distance relative to single precision: of the scores, and of each view's attributions."""
-    pairs = {"score": (torch.tensor(found.score), torch.tensor(exact.score))}
-    pairs |= {name: (found.views[name].values, view.values) for name, view in exact.views.items()}
-    return {
-        name: float((lowered - full).norm() / full.norm().clamp(min=1e-12))
-        for name, (lowered, full) in pairs.items()
-    }
+def _relative_error(lowered: Tensor, full: Tensor) -> float:
+    """Euclidean distance, relative to the numbers of full precision."""
+    return float((lowered - full).norm() / full.norm().clamp(min=1e-12))
 
 
 _HIDDEN: ContextVar[bool] = ContextVar("hidden", default=False)
@@ -364,11 +345,16 @@ def progress_bars(shown_after_s: float = SHOWN_AFTER_S) -> Iterator[Callable[[st
     Yields:
         A function that takes a stage and returns the callback to report its progress to.
     """
-    columns = (TextColumn("{task.description:<16}"), BarColumn(20), TimeRemainingColumn(compact=True))
-    note = TextColumn("{task.completed:.0f}/{task.total:.0f} draws")
     console = Console(stderr=True)
-    hidden = _HIDDEN.get() or not console.is_terminal
-    bars = RichProgress(*columns, note, console=console, transient=True, disable=hidden)
+    bars = RichProgress(
+        TextColumn("{task.description:<16}"),
+        BarColumn(20),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} draws"),
+        console=console,
+        transient=True,
+        disable=_HIDDEN.get() or not console.is_terminal,
+    )
     began_s = time.monotonic()
 
     def report(task: TaskID, done: int, planned: int) -> None:
@@ -379,5 +365,4 @@ def progress_bars(shown_after_s: float = SHOWN_AFTER_S) -> Iterator[Callable[[st
     try:
         yield lambda title: partial(report, bars.add_task(title, total=1))
     finally:
-        if bars.live.is_started:
-            bars.stop()
+        bars.stop()

@@ -1,4 +1,4 @@
-"""Laws of the three paths: the same baselines, the same total, every kind of units complete."""
+"""Laws of the three stages: the same baselines, the same total, every kind of units complete."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.views.frames import summed
 from wavshap_lightning.explainer.explainer import explain
-from wavshap_lightning.explainer.stages import MemoizedStage, Stages
+from wavshap_lightning.explainer.settings import SPAN_METHODS
+from wavshap_lightning.viz.figures import plot
 
 STAGES = ("frames", "layers", "waveform")
 UNITS = [
@@ -82,7 +83,7 @@ def test_the_layer_path_equals_the_path_through_the_unmixed_stack(pooling, layer
 def test_layers_the_head_does_not_take_have_no_part(build_classifier, clip):
     found = explain(build_classifier(layer="last"), clip, stages=["layers"], num_draws=8)
     assert found.values("layers", "layers")[:2].tolist() == [0.0, 0.0]
-    assert found.top_layers(1)[0].unit == 2
+    assert found.top("layers", 1)[0]["layer"] == 2
 
 
 def test_the_normalisation_is_inside_the_graph(build_classifier, clip):
@@ -125,52 +126,36 @@ def test_a_margin_is_the_difference_of_two_logits(classifier, clip):
     assert (found - expected).abs().max() < 0.02 * expected.abs().max()  # each has its own correction
 
 
-def test_a_remembering_stage_asks_once_for_a_row_and_never_where_gradients_flow():
-    asked = []
-
-    def stage(rows):
-        asked.append(len(rows))
-        return 2 * rows
-
-    remembering, rows = MemoizedStage(stage), torch.arange(6.0).reshape(3, 2)
-    with torch.no_grad():
-        assert torch.equal(remembering(rows), 2 * rows)
-        assert torch.equal(
-            remembering(torch.cat([rows[1:], rows[:1] + 9])), 2 * torch.cat([rows[1:], rows[:1] + 9])
-        )
-    assert asked == [3, 1]
-    followed = rows.clone().requires_grad_()
-    assert remembering(followed).requires_grad
-    assert asked == [3, 1, 3]
+@pytest.mark.parametrize("method", SPAN_METHODS)
+def test_methods_that_remove_spans_are_asked_for_by_name_and_drawn(method, classifier, clip, tmp_path):
+    found = explain(classifier, clip, target="happy", method=method, stages=["frames"], num_draws=160)
+    values = found.values("frames", "frames")
+    count = {"occlusion": 10, "shapley": 8}.get(method, 16)
+    assert len(found.values("frames", "spans")) == count
+    assert len(values) == found.times["frames"].count
+    torch.testing.assert_close(values.sum(), found.values("frames", "spans").sum())
+    found.save(tmp_path / "found")
+    assert type(found).load(tmp_path / "found").attributions["frames"].method == method
+    assert plot(found).axes
 
 
-def test_a_remembering_stage_stops_taking_more():
-    asked = []
-    remembering = MemoizedStage(lambda rows: asked.append(len(rows)) or rows + 1, max_rows=2)
-    rows = torch.arange(5.0)[:, None]
-    assert torch.equal(remembering(rows), rows + 1)
-    assert torch.equal(remembering(rows), rows + 1)
-    assert asked == [5, 3]
+def test_words_may_be_the_players(classifier, clip):
+    found = explain(
+        classifier,
+        clip,
+        target="happy",
+        method="shapley",
+        stages=["frames"],
+        segments=[(0.0, 0.03), (0.05, 0.08)],
+    )
+    of_segments = found.values("frames", "segments")
+    assert of_segments.shape == (3,)
+    torch.testing.assert_close(found.values("frames", "frames").sum(), of_segments.sum())
+    assert found.relative_gap()["frames"] < 1e-4
+    assert len(found.to_dict()["segments"]) == 3
 
 
-def test_baselines_are_encoded_once_for_all_paths(build_classifier, clip, monkeypatch):
-    classifier, rows = build_classifier(), []
-    frontend = classifier.backbone.frontend
-
-    def counting(waveforms, lengths=None):
-        rows.append(len(waveforms) * (not waveforms.requires_grad))
-        return frontend(waveforms, lengths)
-
-    monkeypatch.setattr(classifier.backbone, "frontend", counting)
-    explain(classifier, clip, stages=["frames", "layers"], num_draws=16)
-    # the baselines and the clip; for the diagnostics four baselines of their own and the quieter clip
-    assert sum(rows) == 16 + 1 + 4 + 1
-
-
-def test_another_precision_is_the_same_weights_and_leaves_the_classifier_alone(classifier, clip):
-    before = classifier.backbone.settings
-    with torch.no_grad():
-        logits = Stages(classifier, "fp32").from_waveforms(clip[None])
-        torch.testing.assert_close(logits, classifier(clip[None]))
-    assert Stages(classifier, "bf16").frontend._stage.__self__.settings.precision == "bf16"
-    assert classifier.backbone.settings is before
+def test_evaluations_are_shared_among_the_baselines(classifier, clip):
+    settings = {"method": "kernel_shap", "stages": ["frames"], "num_draws": 400, "num_baselines": 5}
+    found = explain(classifier, clip, target="happy", **settings)
+    assert found.attributions["frames"].num_draws == (80 + 2) * 5
