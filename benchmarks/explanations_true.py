@@ -22,7 +22,7 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.shapley.game import equal_spans
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.evaluation.sanity import HEAD, cascade
+from wavshap_lightning.evaluation.sanity import randomize
 from wavshap_lightning.evaluation.stability import rank_correlation
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.settings import ExplainSettings
@@ -41,7 +41,7 @@ def main() -> None:
     classifier = demo_run(arguments).classifier
     clips = unheard_clips(arguments.cache_dir, count)
     against_exact = shapley_correlations(classifier, clips)
-    against_random, shifted = cascade_correlations(classifier, clips)
+    against_random, shifted = randomized_correlations(classifier, clips)
     median = statistics.median(against_exact)
     quartiles = np.quantile(against_exact, [0.25, 0.75]).tolist()
     note = f"median and quartiles of {len(clips)} clips; {NUM_BASELINES} baselines, {NUM_DRAWS} draws"
@@ -71,19 +71,17 @@ def _shapley_correlation(ours: Explainer, exact: Explainer, clip: Clip) -> float
     return rank_correlation(torch.zeros_like(expected).index_add_(0, owner, by_frame), expected)
 
 
-def cascade_correlations(
+def randomized_correlations(
     classifier: EmotionClassifier, clips: Sequence[Clip]
 ) -> tuple[dict[str, list[float]], list[float]]:
-    """By level, one for each clip and seed; and what maps shifted by half their length come to."""
+    """By randomized part, one for each clip and seed; and those of maps shifted by half their length."""
     settings = ExplainSettings(stages=("frames",))
     own = [_map(classifier, clip, settings) for clip in clips]
     found: dict[str, list[float]] = {}
     for seed in range(RANDOM_SEEDS):
-        *others, last = cascade(classifier, seed)
-        levels = [level for level in others if level.name == HEAD] + [last]
-        for level in levels:
-            name = "head alone" if level.name == HEAD else "every parameter"
-            maps = [_map(level.classifier, clip, settings) for clip in clips]
+        for part, name in (("head", "head alone"), ("all", "every parameter")):
+            changed = randomize(classifier, part, seed)
+            maps = [_map(changed, clip, settings) for clip in clips]
             pairs = zip(own, maps, strict=True)
             found.setdefault(name, []).extend(rank_correlation(*pair) for pair in pairs)
     return found, [rank_correlation(one, one.roll(len(one) // 2)) for one in own]

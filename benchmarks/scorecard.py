@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from _common import RESULTS, Measurement, read_arguments, report
 from _problems import heldout_spans, trained_classifier
@@ -21,7 +22,7 @@ from _runs import demo_heads, demo_run, unheard_speakers
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.evaluation.intervals import Estimate
-from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, PREDICTED, Plan, measure
+from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, measure
 from wavshap_lightning.evaluation.scorecard import METRICS, SANITY, Metric, Scorecard, save_table, verdicts
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.viz.scorecard_figure import plot_scorecard
@@ -67,9 +68,9 @@ def main() -> None:
     trained = trained_classifier(arguments.root, arguments.cache_dir, quick=arguments.quick)
     heads = demo_heads(arguments.cache_dir, () if arguments.quick else OTHER_SEEDS)
     clips = unheard_speakers(arguments.cache_dir, arguments.clips)
-    planted = score("PlantedSpeech", demo.classifier, clips, Plan(target=LABEL, rivals=heads))
+    planted = score("PlantedSpeech", demo.classifier, clips, target=LABEL, others=heads)
     spans = heldout_spans(arguments.root, arguments.clips)
-    ravdess = score("RAVDESS", trained.classifier, spans, Plan(target=PREDICTED))
+    ravdess = score("RAVDESS", trained.classifier, spans)
     for scored in (planted, ravdess):
         write(scored, quick=arguments.quick)
     lines = [
@@ -83,10 +84,10 @@ def main() -> None:
     ])  # fmt: skip
 
 
-def score(name: str, classifier: EmotionClassifier, clips: Sequence[Clip], plan: Plan) -> Scored:
+def score(name: str, classifier: EmotionClassifier, clips: Sequence[Clip], **settings: Any) -> Scored:  # noqa: ANN401 - those of measure
     """Explain and measure."""
     start = time.perf_counter()
-    values = measure(classifier, clips, plan)
+    values = measure(classifier, clips, **settings)
     seconds = time.perf_counter() - start
     return Scored(name, Scorecard(values, CONTROLS, [clip.speaker for clip in clips]), seconds)
 

@@ -1,64 +1,43 @@
-"""The cascade reaches every parameter, each with draws of its own, and leaves the classifier alone."""
+"""Randomized copies leave the classifier alone; maps that depend on nothing are found out."""
 
 from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 import torch
 
-from wavshap_lightning.evaluation.sanity import cascade, fully_random, head_redrawn
+from wavshap_lightning.evaluation.sanity import dependence, randomize
 
 
-def changed(classifier, level):
-    before, after = dict(classifier.named_parameters()), dict(level.classifier.named_parameters())
-    return {name for name in before if not torch.equal(before[name], after[name])}
-
-
-def test_the_head_comes_first_alone_and_in_the_end_every_parameter_has_changed(classifier):
+@pytest.mark.parametrize("part", ["head", "all"])
+def test_what_is_named_is_randomized_and_nothing_else(classifier, part):
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    levels = list(cascade(classifier, seed=0))
-    names = {name for name, _ in classifier.named_parameters()}
-    assert levels[0].name == "head"
-    assert changed(classifier, levels[0]) == {name for name in names if name.startswith("head.")}
-    assert changed(classifier, levels[-1]) == names
-    assert levels[-1].num_redrawn == sum(parameter.numel() for parameter in classifier.parameters())
+    copied = dict(randomize(classifier, part, seed=0).named_parameters())
+    for name, parameter in classifier.named_parameters():
+        changed = part == "all" or name.startswith("head.")
+        assert torch.equal(copied[name], parameter) != changed
     assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
 
 
-def test_each_level_keeps_what_was_drawn_before_and_goes_towards_the_sound(classifier):
-    levels = list(cascade(classifier, seed=0))
-    reached = [changed(classifier, level) for level in levels]
-    assert all(first < second for first, second in pairwise(reached))
-    order = [level.name for level in levels]
-    blocks = [order.index(f"backbone.model.encoder.layers.{index}") for index in (2, 1, 0)]
-    assert blocks == sorted(blocks)
-    convolutions = [order.index(f"backbone.model.feature_extractor.conv_layers.{index}") for index in (1, 0)]
-    assert max(blocks) < min(convolutions)
-    assert convolutions == sorted(convolutions)
-    first = dict(levels[0].classifier.named_parameters())
-    last = dict(levels[-1].classifier.named_parameters())
-    assert torch.equal(first["head.mlp.2.weight"], last["head.mlp.2.weight"])
+def test_the_head_is_the_same_whatever_else_is_randomized(classifier):
+    head, everything = (dict(randomize(classifier, part, 3).named_parameters()) for part in ("head", "all"))
+    assert all(torch.equal(head[name], everything[name]) for name in head if name.startswith("head."))
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_only_a_frozen_backbone_is_shared_with_the_copy_whose_head_is_drawn_anew(classifier, frozen):
+def test_only_a_frozen_backbone_is_shared_with_the_copy_whose_head_is_randomized(classifier, frozen):
     asked = deepcopy(classifier)
     if not frozen:
         asked.backbone.settings = replace(asked.backbone.settings, unfreeze_layers=1)
-    before = {name: value.clone() for name, value in asked.state_dict().items()}
-    copied = head_redrawn(asked, seed=0)
+    copied = randomize(asked, "head", seed=0)
     assert (copied.backbone is asked.backbone) == frozen
-    assert all(torch.equal(before[name], value) for name, value in asked.state_dict().items())
-    first = dict(next(cascade(asked, seed=0)).classifier.named_parameters())
-    assert all(torch.equal(value, first[name]) for name, value in copied.named_parameters())
     assert not copied.training
 
 
 def test_tensors_of_one_shape_get_draws_of_their_own(classifier):
-    drawn = dict(fully_random(classifier, seed=0).named_parameters())
+    drawn = dict(randomize(classifier, "all", seed=0).named_parameters())
     layers = [
         drawn[f"backbone.model.encoder.layers.{index}.feed_forward.intermediate_dense.weight"]
         for index in range(3)
@@ -69,10 +48,38 @@ def test_tensors_of_one_shape_get_draws_of_their_own(classifier):
 
 
 def test_sizes_stay_and_a_seed_is_a_seed(classifier):
-    first, again, other = (dict(fully_random(classifier, seed).named_parameters()) for seed in (1, 1, 2))
+    first, again, other = (dict(randomize(classifier, "all", seed).named_parameters()) for seed in (1, 1, 2))
     for name, parameter in classifier.named_parameters():
         assert torch.equal(first[name], again[name])
         assert not torch.equal(first[name], other[name])
         if parameter.numel() > 200:
             found, expected = first[name].detach().std(), parameter.detach().std()
             assert float(found) == pytest.approx(float(expected), rel=0.25)
+
+
+def drawn(seed):
+    return torch.randn(200, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_map_that_depends_on_everything():
+    """Unrelated with other parameters, opposite for the other class, much the same with another head."""
+    own = drawn(0)
+    changed = {
+        "head_redrawn": [drawn(1)],
+        "all_redrawn": [drawn(2)],
+        "other_class": [-own],
+        "other_seeds": [own.exp(), 2 * own],
+    }
+    found = dependence(own, changed)
+    assert abs(found["head_redrawn"]) < 0.2
+    assert abs(found["all_redrawn"]) < 0.2
+    assert found["other_class"] == pytest.approx(-1)
+    assert found["other_seeds"] == pytest.approx(1)
+
+
+def test_a_map_that_depends_on_nothing():
+    names = ("head_redrawn", "all_redrawn", "other_class", "other_seeds")
+    found = dependence(drawn(0), {name: [drawn(0)] for name in names})
+    assert found["other_class"] == found["other_seeds"] == pytest.approx(1)
+    assert min(found["head_redrawn"], found["all_redrawn"]) > 0.9
+    assert dependence(drawn(0), {}) == {}

@@ -13,7 +13,7 @@ from wavshap_lightning.cli.output import Output, status_of, write_figure, writin
 from wavshap_lightning.cli.terminal import complain, shown
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError, WavshapError
-from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, Plan, measure, usual_methods
+from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, measure, usual_methods
 from wavshap_lightning.evaluation.scorecard import METRICS, SANITY, Scorecard, save_table, verdicts
 from wavshap_lightning.explainer.recording import open_recording
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -53,9 +53,7 @@ def score_methods(
     classifier = open_model(model, device)
     output.open()
     items = items or make_example(output.folder / "sounds", seed)
-    rivals = [open_model(name, device) for name in others]
-    plan = Plan(usual_methods(seed), target=target, seed=seed, rivals=rivals)
-    plan.check(classifier)
+    heads = [open_model(name, device) for name in others]
     for item in items:
         if target == LABEL and item.label is None:
             raise SettingError(
@@ -63,24 +61,26 @@ def score_methods(
             )
     clips = _readable(classifier, [item.clip for item in items])
     if clips:
-        _measure(classifier, clips, plan, output)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # of single methods on single clips; the table has them
+            values = measure(classifier, clips, usual_methods(seed), target=target, others=heads, seed=seed)
+        _write(Scorecard(values, CONTROLS, [clip.speaker for clip in clips]), output)
         path = shown(output.folder / "scorecard.csv")
         sys.stdout.write(f"{len(clips)} of {len(items)} clips measured: {path}\n")
     return status_of(len(clips), len(items))
 
 
-def _measure(classifier: EmotionClassifier, clips: Sequence[Clip], plan: Plan, output: Output) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of single methods on single clips; the table has them
-        values = measure(classifier, clips, plan)
-    card = Scorecard(values, CONTROLS, [clip.speaker for clip in clips])
+def _write(card: Scorecard, output: Output) -> None:
+    """The table and the figure; verdicts are printed."""
     rows, note = card.rows(), card.note
     figure = plot_scorecard(
         rows,
         controls=CONTROLS,
         titles={metric.name: metric.title for metric in METRICS if metric.group != "estimate"},
         plain=SANITY,
-        title=f"Scorecard, {len(clips)} clips",
+        title=f"Scorecard, {card.num_clips} clips",
         note=note,
     )
     with writing_to(output.folder):

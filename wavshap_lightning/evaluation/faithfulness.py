@@ -1,12 +1,13 @@
-"""Is what an explanation points at enough for the classifier to say the same?"""
+"""Faithfulness: attributions compared with the effect of removing and of keeping frames.
+
+What is removed is replaced by the same frames of a fill. No fill is neutral, so there are two: frames of
+noise as loud as the clip, and the clip's mean frame.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
-from statistics import fmean
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
@@ -16,404 +17,301 @@ from wavshap_lightning.attribution.baselines import noise
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.stages import Stages
+from wavshap_lightning.models.backbone import Precision
 from wavshap_lightning.models.classifier import EmotionClassifier
 
+Frames = Float[Tensor, "time channels"]
+Fills = Float[Tensor, "fills time channels"]
+Attributions = Float[Tensor, " time"]
 Score = Callable[[Float[Tensor, "inputs time channels"]], Float[Tensor, " inputs"]]
-
-SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
-INPUTS_AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class Faithfulness:
-    """Effect of removing and keeping the frames with the largest attributions, relative to a random order.
-
-    Both are in the unit of the score, minus the same for frames in a random order. Attributions that say
-    nothing have 0 in both on average.
-
-    Args:
-        comprehensiveness: `mean_k [s(x) - s(x without the top k)]`: how much is lost without them. The more
-            above 0, the better.
-        sufficiency: `mean_k [s(x) - s(only the top k)]`: how much is missing with nothing else. The more
-            below 0, the better.
-    """
-
-    comprehensiveness: float
-    sufficiency: float
-
-
-def faithfulness(
-    score: Score,
-    frames: Float[Tensor, "time channels"],
-    attributions: Float[Tensor, " time"],
-    fills: Float[Tensor, "fills time channels"],
-    generator: torch.Generator,
-    *,
-    shares: Sequence[float] = SHARES,
-    num_random: int = 1,
-) -> Faithfulness:
-    """Comprehensiveness and sufficiency of frames, averaged over shares removed and over fills.
-
-    What is removed is replaced by the same frames of a fill. No fill is neutral, so take two kinds at least.
-    Source: DeYoung et al. 2020, "ERASER", section 4; where we depart: minus random order, in the unit of
-    the score.
-
-    Args:
-        score: The explained score of each input; called without gradients on a few at a time.
-        frames: The clip.
-        attributions: Of each frame; the largest, not the farthest from zero, come first.
-        fills: What stands for absence.
-        generator: Draws the random orders.
-        shares: Which shares of the frames are removed or kept, each at least one frame.
-        num_random: How many random orders.
-    """
-    orders = [attributions.argsort(descending=True)]
-    orders += [torch.randperm(len(frames), generator=generator) for _ in range(num_random)]
-    lost = lost_by(score, frames, orders, fills, shares=shares)
-    return over_chance(lost[:, 0], lost[:, 1:].mean(1))
-
-
-def lost_by(
-    score: Score,
-    frames: Float[Tensor, "time channels"],
-    orders: Sequence[Int[Tensor, " time"]],
-    fills: Float[Tensor, "fills time channels"],
-    *,
-    shares: Sequence[float] = SHARES,
-) -> Float64[Tensor, "two orders"]:
-    """Mean change of the score without the first frames of each order, and with only them.
-
-    Only differences between orders mean anything: the score of the clip itself is not taken in.
-
-    Args:
-        score: The explained score of frames.
-        frames: Frames of the clip.
-        orders: Orders of the frames.
-        fills: Frames that replace what is removed.
-        shares: Shares of the frames that are removed or kept.
-    """
-    counts = sorted({max(1, ceil(share * len(frames))) for share in shares})
-    top = torch.stack([_first_of(order, count) for order in orders for count in counts]).to(frames.device)
-    changed = torch.stack([replaced(frames, fill, where) for where in (top, ~top) for fill in fills])
-    scores = scores_of(score, changed.flatten(0, 1))
-    return -scores.reshape(2, len(fills), len(orders), len(counts)).mean((1, 3))
-
-
-def over_chance(lost: Float64[Tensor, " two"], by_chance: Float64[Tensor, " two"]) -> Faithfulness:
-    """Loss in an order minus the loss in a random one; the score of the clip cancels."""
-    removed, kept = (lost - by_chance).tolist()
-    return Faithfulness(removed, kept)
-
-
-def _first_of(order: Int[Tensor, " time"], count: int) -> Tensor:
-    chosen = torch.zeros(len(order), dtype=torch.bool)
-    chosen[order[:count].cpu()] = True
-    return chosen
-
-
-def scores_of(score: Score, inputs: Float[Tensor, "inputs time channels"]) -> Float64[Tensor, " inputs"]:
-    """The score of inputs, without gradients and a few at a time."""
-    with torch.no_grad():
-        return torch.cat([score(part) for part in torch.split(inputs, INPUTS_AT_ONCE)]).double()
-
-
-def replaced(
-    frames: Float[Tensor, "time channels"],
-    fill: Float[Tensor, "time channels"],
-    where: Bool[Tensor, "inputs time"],
-) -> Float[Tensor, "inputs time channels"]:
-    """The clip with some of its frames taken from a fill."""
-    return torch.where(where[:, :, None], fill, frames)
-
+Logits = Callable[[Float[Tensor, "inputs time channels"]], Float[Tensor, "inputs classes"]]
 
 FILLS = ("noise", "mean")
+SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
+NUM_STEPS = 10
+NUM_REMOVALS, REMOVED_SHARE = 64, 0.5
+KEPT_SHARE = 0.3
+INPUTS_AT_ONCE = 8
+SURE = 1e-12
 
 
-@dataclass(frozen=True)
-class Proof:
-    """Frames of a clip, their fills, and the rest of the classifier, to test explanations of frames.
-
-    Args:
-        frames: The clip's.
-        fills: Frames of noise as loud as the clip, and the clip's mean frame.
-        logits_of: The rest of the classifier.
-        target: What is explained; one scalar.
-    """
-
-    frames: Float[Tensor, "time channels"]
-    fills: Float[Tensor, "fills time channels"]
-    logits_of: Score
-    target: Target
-
-    def score(self, inputs: Float[Tensor, "inputs time channels"]) -> Float[Tensor, " inputs"]:
-        """The explained score of some frames."""
-        return self.target(self.logits_of(inputs))[:, 0]
-
-
-@contextmanager
-def open_proof(
-    classifier: EmotionClassifier,
-    waveform: Float[Tensor, " samples"],
-    target: Target,
-    generator: torch.Generator,
-    settings: ExplainSettings | None = None,
-) -> Iterator[Proof]:
-    """Inside, the classifier can be asked; afterwards it is as it was.
-
-    Args:
-        classifier: The one that was explained.
-        waveform: The clip.
-        target: What is explained; one scalar.
-        generator: Draws the noise of a fill.
-        settings: How it was explained; by default if None.
-    """
-    settings, device = settings or ExplainSettings(), next(classifier.parameters()).device
-    with leave_no_trace(classifier):
-        stages = Stages(classifier, settings.precision)
-        both = torch.cat([waveform[None].cpu(), noise(waveform.cpu()).draw(1, generator)]).to(device)
-        with torch.no_grad():
-            frames, noisy = stages.frontend(both)
-        fills = torch.stack([noisy, frames.mean(0).expand_as(frames)])
-        yield Proof(frames, fills, stages.from_frames, target)
-
-
-def remove_frames(
+def frame_faithfulness(
     classifier: EmotionClassifier, explanation: Explanation, waveform: Float[Tensor, " samples"], target: str
-) -> Faithfulness:
-    """How faithful the attributions of the path from the frames are to the classifier.
-
-    Frames are filled with those of noise as loud as the clip, and with the clip's mean frame.
+) -> dict[str, float]:
+    """Comprehensiveness and sufficiency of the attributions of the path from the frames, over both fills.
 
     Args:
         classifier: The one that was explained; it is as it was afterwards.
         explanation: With the path from the frames.
         waveform: The clip.
-        target: Which of the explained labels.
+        target: One of the explained labels.
 
     Raises:
         AttributionError: If there is no such path or target.
     """
-    values = explanation.values("frames", "frames", target)
-    generator = torch.Generator().manual_seed(explanation.settings.seed)
-    asked = Target(explanation.settings.score, (explanation.labels.index(target),))
-    with open_proof(classifier, waveform, asked, generator, explanation.settings) as proof:
-        return faithfulness(proof.score, proof.frames, values, proof.fills, generator)
+    values, settings = explanation.values("frames", "frames", target), explanation.settings
+    asked = Target(settings.score, (explanation.labels.index(target),))
+    generator = torch.Generator().manual_seed(settings.seed)
+    with leave_no_trace(classifier):
+        frames, fills, logits_of = removable_frames(classifier, waveform, generator, settings.precision)
+        score = _score_of(logits_of, asked)
+        order = torch.randperm(len(frames), generator=generator)
+        return faithfulness(score, frames, fills, values, removal_losses(score, frames, fills, order))
 
 
-STEPS = 10
-
-
-@dataclass(frozen=True)
-class RemovalCurves:
-    """The score while more and more is removed, as a share of the units from none to all.
+def faithfulness_of_maps(
+    classifier: EmotionClassifier,
+    waveform: Float[Tensor, " samples"],
+    target: Target,
+    maps: Mapping[str, Attributions],
+    generator: torch.Generator,
+) -> dict[str, dict[str, float]]:
+    """All metrics of this module, for each of several maps of a clip, with the same fills and random draws.
 
     Args:
-        deletion: Mean score along the way, the largest attributions removed first. The lower the better.
-        insertion: Mean score along the way, the largest attributions put into the fill first; which is the
-            way back of removing the smallest first. The higher the better.
+        classifier: The one that was explained, in evaluation mode.
+        waveform: The clip.
+        target: The explained score; one scalar.
+        maps: Attributions of the frames.
+        generator: Draws the noise, the random removals and a random order.
     """
+    frames, fills, logits_of = removable_frames(classifier, waveform, generator)
+    score = _score_of(logits_of, target)
+    removals = random_removals(score, frames, fills, generator)
+    order = torch.randperm(len(frames), generator=generator)
+    by_chance = [removal_losses(score, frames, fill[None], order) for fill in fills]
+    found: dict[str, dict[str, float]] = {}
+    for name, values in maps.items():
+        numbers = found[name] = removal_curves(score, frames, fills, values)
+        for fill_name, fill, chance in zip(FILLS, fills, by_chance, strict=True):
+            of_fill = faithfulness(score, frames, fill[None], values, chance)
+            numbers |= {f"{metric}_{fill_name}": number for metric, number in of_fill.items()}
+        numbers["infidelity"] = infidelity(values, *removals)
+        numbers |= masked_sound(logits_of, frames, fills, values, target.classes[0])
+    return found
 
-    deletion: float
-    insertion: float
 
-    @property
-    def abpc(self) -> float:
-        """Area between the perturbation curves, least first minus most first. The higher the better.
+def removable_frames(
+    classifier: EmotionClassifier,
+    waveform: Float[Tensor, " samples"],
+    generator: torch.Generator,
+    precision: Precision | None = None,
+) -> tuple[Frames, Fills, Logits]:
+    """The frames of a clip, their fills, and the rest of the classifier.
 
-        0 for attributions that say nothing. Source: Simic et al. (2022).
-        """
-        return self.insertion - self.deletion
+    Args:
+        classifier: The one that was explained, in evaluation mode.
+        waveform: The clip.
+        generator: Draws the noise.
+        precision: Precision of the backbone; its own if None.
+    """
+    stages, device = Stages(classifier, precision), next(classifier.parameters()).device
+    both = torch.cat([waveform[None].cpu(), noise(waveform.cpu()).draw(1, generator)]).to(device)
+    with torch.no_grad():
+        frames, noisy = stages.frontend(both)
+    return frames, torch.stack([noisy, frames.mean(0).expand_as(frames)]), stages.from_frames
 
 
-def removal_curves(
+def _score_of(logits_of: Logits, target: Target) -> Score:
+    return lambda inputs: target(logits_of(inputs))[:, 0]
+
+
+def faithfulness(
     score: Score,
-    frames: Float[Tensor, "time channels"],
-    attributions: Float[Tensor, " time"],
-    fills: Float[Tensor, "fills time channels"],
-    *,
-    steps: int = STEPS,
-) -> RemovalCurves:
-    """Areas under the deletion and the insertion curve, in the unit of the score, averaged over fills.
+    frames: Frames,
+    fills: Fills,
+    attributions: Attributions,
+    by_chance: Float64[Tensor, " two"],
+) -> dict[str, float]:
+    """Comprehensiveness and sufficiency, averaged over shares removed and over fills.
 
-    By the trapezoid rule over `steps` equal steps. Source: Petsiuk, Das and Saenko (2018); where we depart:
-    the score, for the probability, and frames of the clip, for pixels.
+    `comprehensiveness`: `mean_k [s(x) - s(x without the top k)]`, minus the same in random order: the more
+    above 0, the better. `sufficiency`: `mean_k [s(x) - s(only the top k)]`, likewise: the more below 0, the
+    better. Both are in the unit of the score, and 0 on average for random attributions. Source: DeYoung et
+    al. (2020), "ERASER", section 4; where we depart: minus random order, in the unit of the score.
 
     Args:
         score: The explained score of each input; called without gradients on a few at a time.
         frames: The clip.
-        attributions: Of each frame.
-        fills: What stands for absence; two kinds at least, as none is neutral.
-        steps: Into how many steps the way from none to all is cut, at most.
+        fills: Frames that replace what is removed.
+        attributions: Of each frame; the largest, not the farthest from zero, come first.
+        by_chance: [`removal_losses`][] in random order, or their mean over several.
     """
-    steps = min(steps, len(frames))
-    order = attributions.argsort(descending=True, stable=True)
-    gone = torch.stack([removed_first(order, count, steps) for count in range(steps + 1)])
-    least = torch.stack([removed_first(order.flip(0), count, steps) for count in range(steps + 1)])
-    both = torch.cat([gone, least]).to(frames.device)
-    changed = torch.stack([replaced(frames, fill, both) for fill in fills])
-    curves = scores_of(score, changed.flatten(0, 1)).reshape(len(fills), 2, steps + 1).mean(0)
-    areas = torch.trapezoid(curves, dim=1) / steps
-    return RemovalCurves(float(areas[0]), float(areas[1]))
+    order = attributions.argsort(descending=True).cpu()
+    lost = removal_losses(score, frames, fills, order) - by_chance
+    return dict(zip(("comprehensiveness", "sufficiency"), lost.tolist(), strict=True))
 
 
-def removed_first(order: Tensor, step: int, steps: int) -> Bool[Tensor, " time"]:
-    """Mask of the units that are removed after some of all equal steps of an order."""
-    gone = torch.zeros(len(order), dtype=torch.bool)
-    gone[order[: round(step * len(order) / steps)].cpu()] = True
-    return gone
+def removal_losses(
+    score: Score, frames: Frames, fills: Fills, order: Int[Tensor, " time"], shares: Sequence[float] = SHARES
+) -> Float64[Tensor, " two"]:
+    """Mean loss of the score without the first frames of an order, and with only them.
 
-
-NUM_PERTURBATIONS = 64
-CHANGED = 0.5
-
-
-@dataclass(frozen=True)
-class Perturbations:
-    """Effects of some changes of a clip on the score; comparable with any number of explanations.
+    Up to the score of the clip itself, which cancels in the difference between two orders.
 
     Args:
-        changed: Which units each one replaced.
-        effect: How much the score lost.
+        score: The explained score of each input.
+        frames: The clip.
+        fills: Frames that replace what is removed.
+        order: All frames, in some order.
+        shares: Shares of the frames that are removed or kept, each at least one frame.
     """
+    counts = sorted({max(1, ceil(share * len(frames))) for share in shares})
+    top = torch.stack([_first(order, count) for count in counts])
+    scores = _scores_without(score, frames, fills, torch.cat([top, ~top]))
+    return -scores.reshape(len(fills), 2, len(counts)).mean((0, 2))
 
-    changed: Bool[Tensor, "perturbations time"]
-    effect: Float64[Tensor, " perturbations"]
+
+def removal_curves(
+    score: Score, frames: Frames, fills: Fills, attributions: Attributions, *, num_steps: int = NUM_STEPS
+) -> dict[str, float]:
+    """Mean score while frames are removed in equal steps from none to all, by the trapezoid rule.
+
+    `deletion`: the largest attributions are removed first; the lower the better. `insertion`: the largest are
+    inserted into the fill first, which is the reverse of removing the smallest first; the higher the better.
+    `abpc`, the area between both: the higher the better, 0 by chance (Simic et al. 2022). Source: Petsiuk,
+    Das and Saenko (2018); where we depart: the score, for the probability, and frames, for pixels.
+
+    Args:
+        score: The explained score of each input; called without gradients on a few at a time.
+        frames: The clip.
+        fills: Frames that replace what is removed; the areas are averaged over them.
+        attributions: Of each frame.
+        num_steps: Number of steps, at most one for each frame.
+    """
+    num_steps = min(num_steps, len(frames))
+    counts = [round(step * len(frames) / num_steps) for step in range(num_steps + 1)]
+    order = _largest_first(attributions)
+    removed = torch.stack([_first(some, count) for some in (order, order.flip(0)) for count in counts])
+    curves = _scores_without(score, frames, fills, removed).reshape(len(fills), 2, num_steps + 1).mean(0)
+    deletion, insertion = (torch.trapezoid(curves, dim=1) / num_steps).tolist()
+    return {"deletion": deletion, "insertion": insertion, "abpc": insertion - deletion}
 
 
-def perturb(
-    score: Score,
-    frames: Float[Tensor, "time channels"],
-    fills: Float[Tensor, "fills time channels"],
-    generator: torch.Generator,
-    *,
-    count: int = NUM_PERTURBATIONS,
-) -> Perturbations:
-    """Replace a random half of the units, again and again, and ask for the score.
+def random_removals(
+    score: Score, frames: Frames, fills: Fills, generator: torch.Generator, *, count: int = NUM_REMOVALS
+) -> tuple[Bool[Tensor, "removals time"], Float64[Tensor, " removals"]]:
+    """Remove a random half of the frames, again and again: which ones, and how much the score lost.
 
-    Always as many, so that how many they are tells nothing of what they do: attributions that are all alike
-    would otherwise do well.
+    Always as many: otherwise their number would tell of the effect, and constant attributions would do well.
 
     Args:
         score: The explained score; called without gradients on a few inputs at a time.
         frames: The clip.
-        fills: What stands for absence, in turn; two kinds at least.
-        generator: Draws which units.
-        count: How many perturbations.
+        fills: Frames that replace what is removed, in turn.
+        generator: Draws the frames.
+        count: Number of removals.
     """
     ranks = torch.rand(count, len(frames), generator=generator).argsort(1).argsort(1)
-    changed = ranks < round(CHANGED * len(frames))
-    where = changed.to(frames.device)
-    filled = torch.cat([replaced(frames, fill, where[i :: len(fills)]) for i, fill in enumerate(fills)])
-    order = torch.cat([torch.arange(count)[i :: len(fills)] for i in range(len(fills))])
-    scores = scores_of(score, torch.cat([frames[None], filled]))
-    return Perturbations(changed[order], (scores[0] - scores[1:]).cpu())
+    turns, by_fill = (torch.arange(count) % len(fills)).sort(stable=True)
+    removed = (ranks < round(REMOVED_SHARE * len(frames)))[by_fill]
+    filled = torch.where(removed[:, :, None].to(frames.device), fills[turns], frames)
+    scores = _scores_of(score, torch.cat([frames[None], filled]))
+    return removed, (scores[0] - scores[1:]).cpu()
 
 
-def infidelity(values: Float[Tensor, " time"], perturbations: Perturbations) -> float:
-    """`min_beta E[(beta I.phi - df)^2] / Var df`: the lower the better, 0 if every change is predicted.
+def infidelity(
+    attributions: Attributions,
+    removed: Bool[Tensor, "removals time"],
+    lost: Float64[Tensor, " removals"],
+) -> float:
+    """`min_beta E[(beta I.phi - df)^2] / Var df`: the lower the better, 0 if every loss is predicted.
 
-    With `I` the replaced units and `df` what the score lost. Who knows but the mean of `df` comes to 1; as
+    With `I` the removed frames and `df` what the score lost. Knowing only the mean of `df` gives 1; as
     `beta I.phi` has no constant, more is possible. Source: Yeh et al. (2019), section 2.1; where we depart:
     the factor, and relative to the variance, so that neither the unit of the attributions nor that of the
     score counts. NaN where the score does not change.
 
     Args:
-        values: Attributions of units.
-        perturbations: What `perturb` found.
+        attributions: Of each frame.
+        removed: Frames that were removed each time; see [`random_removals`][].
+        lost: What the score lost by it.
     """
-    predicted = perturbations.changed.double() @ values.double().cpu()
-    effect = perturbations.effect
-    variance = float(effect.var(unbiased=False))
+    predicted = removed.double() @ attributions.double().cpu()
+    variance = float(lost.var(unbiased=False))
     if not variance > 0:
         return float("nan")
     square = float(predicted.square().mean())
-    explained = float((predicted * effect).mean()) ** 2 / square if square > 0 else 0.0
-    return max(0.0, float(effect.square().mean()) - explained) / variance
-
-
-Logits = Callable[[Float[Tensor, "inputs time channels"]], Float[Tensor, "inputs classes"]]
-
-KEPT = 0.3
-SURE = 1e-12
-
-
-@dataclass(frozen=True)
-class MaskedSound:
-    """Effect on the decision of keeping only the mask, and of removing only it.
-
-    Of one clip; over clips, take means. With `p` the probability of the explained class, `p(m)` of the clip
-    with only the mask kept, `p(-m)` with it removed:
-
-    Args:
-        increase: 1 if `p(m) > p`, else 0; its mean is the average increase (AI). The higher the better.
-        drop: `max(0, p - p(m)) / p` (AD). The lower the better.
-        gain: `max(0, p(m) - p) / (1 - p)` (AG). The higher the better.
-        removal_drop: `p - p(-m)` (FF). The higher the better.
-        fidelity: 1 if the predicted class is the same with only the mask kept, else 0 (Fid-In). The higher
-            the better.
-    """
-
-    increase: float
-    drop: float
-    gain: float
-    removal_drop: float
-    fidelity: float
+    explained = float((predicted * lost).mean()) ** 2 / square if square > 0 else 0.0
+    return max(0.0, float(lost.square().mean()) - explained) / variance
 
 
 def masked_sound(
     logits_of: Logits,
-    frames: Float[Tensor, "time channels"],
-    kept: Bool[Tensor, " time"],
-    fills: Float[Tensor, "fills time channels"],
+    frames: Frames,
+    fills: Fills,
+    attributions: Attributions,
     label: int,
-) -> MaskedSound:
-    """The five numbers of one clip, averaged over fills.
+    *,
+    share: float = KEPT_SHARE,
+) -> dict[str, float]:
+    """Effect on the decision of keeping only the largest attributions, and of removing only them.
+
+    With `p` the probability of the explained class, `p(m)` with only the mask kept, `p(-m)` with it removed;
+    averaged over fills, over clips take means:
+
+    - `increase`: 1 if `p(m) > p`, else 0; its mean is the average increase (AI). The higher the better.
+    - `drop`: `max(0, p - p(m)) / p` (AD). The lower the better.
+    - `gain`: `max(0, p(m) - p) / (1 - p)` (AG). The higher the better.
+    - `removal_drop`: `p - p(-m)` (FF). The higher the better.
+    - `fidelity`: 1 if the predicted class is the same with only the mask kept, else 0 (Fid-In). The higher
+      the better.
 
     Sources: Chattopadhay et al. (2018) for AI and AD, Zhang et al. (2024) for AG, Paissan, Ravanelli and
     Subakan (2024) for FF and Fid-In of sounds. Where we depart: what is not kept is filled, not multiplied by
     0.
 
     Args:
-        logits_of: `(inputs, time, channels) -> (inputs, classes)`.
+        logits_of: The rest of the classifier.
         frames: The clip.
-        kept: The mask.
-        fills: What stands for absence; two kinds at least.
+        fills: Frames that replace what is removed.
+        attributions: Of each frame.
         label: The explained class.
+        share: Share of the frames in the mask, at least one frame.
     """
-    where = torch.stack([~kept, kept]).to(frames.device)
-    changed = torch.cat([frames[None], *(replaced(frames, fill, where) for fill in fills)])
+    kept = _first(_largest_first(attributions), max(1, ceil(share * len(frames))))
+    removed = torch.stack([~kept, kept])
+    changed = _filled(frames, fills, removed)
     with torch.no_grad():
-        probabilities = logits_of(changed).double().softmax(1)
-    whole, rest = probabilities[0], probabilities[1:].reshape(len(fills), 2, -1)
-    each = [_compare(whole, only, without, label) for only, without in rest]
-    return mean_of(each)
+        probabilities = logits_of(torch.cat([frames[None], changed])).double().softmax(1)
+    whole, only, without = probabilities[0], probabilities[1::2], probabilities[2::2]
+    p, p_only, p_without = whole[label], only[:, label], without[:, label]
+    by_fill = {
+        "increase": p_only > p,
+        "drop": (p - p_only).clamp(min=0) / p.clamp(min=SURE),
+        "gain": (p_only - p).clamp(min=0) / (1 - p).clamp(min=SURE),
+        "removal_drop": p - p_without,
+        "fidelity": only.argmax(1) == whole.argmax(),
+    }
+    return {name: float(numbers.double().mean()) for name, numbers in by_fill.items()}
 
 
-def mean_of(each: Sequence[MaskedSound]) -> MaskedSound:
-    """The mean of each number."""
-    return MaskedSound(**{name: fmean(getattr(one, name) for one in each) for name in vars(each[0])})
+def _largest_first(attributions: Attributions) -> Int[Tensor, " time"]:
+    return attributions.argsort(descending=True, stable=True).cpu()
 
 
-def top_share(values: Float[Tensor, " time"], share: float = KEPT) -> Bool[Tensor, " time"]:
-    """The units with the largest attributions, so many for every explanation alike.
-
-    >>> top_share(torch.tensor([1.0, 3.0, 2.0]), 0.5)
-    tensor([False,  True,  True])
-    """
-    chosen = torch.zeros(len(values), dtype=torch.bool)
-    count = max(1, ceil(share * len(values)))
-    chosen[values.argsort(descending=True, stable=True)[:count].cpu()] = True
-    return chosen
+def _first(order: Int[Tensor, " time"], count: int) -> Bool[Tensor, " time"]:
+    """Mask of the first frames of an order."""
+    mask = torch.zeros(len(order), dtype=torch.bool)
+    mask[order[:count]] = True
+    return mask
 
 
-def _compare(whole: Tensor, only: Tensor, without: Tensor, label: int) -> MaskedSound:
-    p, p_only, p_without = float(whole[label]), float(only[label]), float(without[label])
-    return MaskedSound(
-        increase=float(p_only > p),
-        drop=max(0.0, p - p_only) / max(p, SURE),
-        gain=max(0.0, p_only - p) / max(1 - p, SURE),
-        removal_drop=p - p_without,
-        fidelity=float(whole.argmax() == only.argmax()),
-    )
+def _filled(
+    frames: Frames, fills: Fills, removed: Bool[Tensor, "masks time"]
+) -> Float[Tensor, "fills_and_masks time channels"]:
+    """The clip with the frames of each mask replaced by those of each fill."""
+    where = removed.to(frames.device)[:, :, None]
+    return torch.cat([torch.where(where, fill, frames) for fill in fills])
+
+
+def _scores_without(
+    score: Score, frames: Frames, fills: Fills, removed: Bool[Tensor, "masks time"]
+) -> Float64[Tensor, "fills masks"]:
+    return _scores_of(score, _filled(frames, fills, removed)).reshape(len(fills), -1)
+
+
+def _scores_of(score: Score, inputs: Float[Tensor, "inputs time channels"]) -> Float64[Tensor, " inputs"]:
+    with torch.no_grad():
+        return torch.cat([score(part) for part in torch.split(inputs, INPUTS_AT_ONCE)]).double()

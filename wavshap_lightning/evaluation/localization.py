@@ -1,9 +1,8 @@
-"""Do attributions lie where the evidence is known to lie?"""
+"""Localization: do attributions lie where the evidence is known to lie?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,41 +16,23 @@ Units = Float[Tensor, " units"]
 Inside = Bool[Tensor, " units"]
 
 
-@dataclass(frozen=True)
-class Localisation:
+def localize(values: Units, inside: Inside) -> dict[str, float]:
     """How well attributions find the evidence; the higher the better, and NaN where it is undefined.
 
-    Args:
-        auc: Chance that a unit inside the evidence has a larger attribution than one outside: area under the
-            ROC curve, 0.5 for attributions that say nothing.
-        absolute_auc: The same of magnitudes.
-        mass: Share of the positive attribution that lies inside; by chance the evidence's share of the units.
-        pointing: 1 if the largest attribution lies inside, else 0.
-        iou: Of the evidence and as many units with the largest attributions: what both have over what either
-            has.
-    """
-
-    auc: float
-    absolute_auc: float
-    mass: float
-    pointing: float
-    iou: float
-
-
-def localise(values: Units, inside: Inside) -> Localisation:
-    """All of these numbers at once.
+    `auc`: [`roc_auc`][], 0.5 by chance; `absolute_auc`: the same of magnitudes; `mass`:
+    [`relevance_mass`][], by chance the evidence's share of the units; [`pointing`][]; `iou`: [`overlap`][].
 
     Args:
         values: Attributions of units.
-        inside: Which units lie in the evidence.
+        inside: Mask of the units in the evidence.
     """
-    return Localisation(
-        roc_auc(values, inside),
-        roc_auc(values.abs(), inside),
-        relevance_mass(values, inside),
-        pointing(values, inside),
-        overlap(values, inside),
-    )
+    return {
+        "auc": roc_auc(values, inside),
+        "absolute_auc": roc_auc(values.abs(), inside),
+        "mass": relevance_mass(values, inside),
+        "pointing": pointing(values, inside),
+        "iou": overlap(values, inside),
+    }
 
 
 def inside_spans(centers_s: Float[np.ndarray, " units"], spans: Sequence[Span]) -> Inside:

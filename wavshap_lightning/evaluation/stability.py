@@ -60,18 +60,16 @@ def rank_correlation(first: Float[Tensor, " units"], second: Float[Tensor, " uni
     return correlation(_ranks(first), _ranks(second))
 
 
-def mean_rank_correlation(maps: Float[Tensor, "maps units"]) -> float:
-    """The mean of Spearman's correlation over all pairs of maps, those that have none left out.
+def mean_rank_correlation(*maps: Float[Tensor, " units"]) -> float:
+    """Mean of Spearman's correlation over all pairs of maps, without those that have none.
 
     Of the maps of one clip by classifiers whose heads were trained from different seeds, it says how much of
-    an explanation is the seed's: the higher the better. Of the maps of different classes by one
-    classifier, how little an explanation has to do with what is explained: the lower the better (Sixt,
-    Granz and Landgraf 2020). NaN for fewer than two maps.
+    an explanation depends on the seed: the higher the better. NaN for fewer than two maps.
 
-    >>> mean_rank_correlation(torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]))
+    >>> mean_rank_correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 2.0, 1.0]))
     -1.0
     """
-    pairs = [rank_correlation(first, second) for first, second in combinations(maps.unbind(), 2)]
+    pairs = [rank_correlation(first, second) for first, second in combinations(maps, 2)]
     known = [value for value in pairs if not math.isnan(value)]
     return fmean(known) if known else float("nan")
 

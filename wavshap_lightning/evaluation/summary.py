@@ -103,7 +103,7 @@ def family_agreement(explanations: Mapping[str, Explanation]) -> dict[tuple[str,
     return {pair: correlation(frames[pair[0]], frames[pair[1]]) for pair in combinations(frames, 2)}
 
 
-def summarise(explanation: Explanation, target: str) -> dict[str, float]:
+def summarize(explanation: Explanation, target: str) -> dict[str, float]:
     """Numbers that summarize one target, by name.
 
     `probability`, `score` and `baseline_score` of the target; for each path `gap/PATH` (relative, before the

@@ -15,8 +15,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation.faithfulness import remove_frames
-from wavshap_lightning.evaluation.summary import summarise
+from wavshap_lightning.evaluation.faithfulness import frame_faithfulness
+from wavshap_lightning.evaluation.summary import summarize
 from wavshap_lightning.explainer.diagnostics import attribution_shares
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
@@ -240,10 +240,9 @@ class Watcher:
         explanation = self._explain(watched.clip, settings)
         seconds = time.monotonic() - began_s
         label = watched.clip.label
-        numbers = {target: summarise(explanation, target) for target in explanation.targets}
+        numbers = {target: summarize(explanation, target) for target in explanation.targets}
         if self.faithful and "frames" in explanation.attributions:
-            measured = remove_frames(self.classifier, explanation, waveform, label)
-            numbers[label] |= vars(measured)
+            numbers[label] |= frame_faithfulness(self.classifier, explanation, waveform, label)
         return Found(watched, waveform, explanation, numbers, seconds)
 
     def _explain(self, clip: Clip, settings: ExplainSettings) -> Explanation:

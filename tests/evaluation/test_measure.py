@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
 from copy import copy, deepcopy
 
 import pytest
@@ -12,9 +11,8 @@ import torch
 from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.corpora.clip import Clip, Span
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation import measure as measuring
-from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, Plan, measure, usual_methods
-from wavshap_lightning.evaluation.sanity import head_redrawn
+from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, evenly_spaced, measure, usual_methods
+from wavshap_lightning.evaluation.sanity import randomize
 from wavshap_lightning.evaluation.scorecard import METRICS, Scorecard
 from wavshap_lightning.explainer.settings import ExplainSettings
 
@@ -39,8 +37,8 @@ def clips(tmp_path_factory):
 
 def test_every_metric_of_every_method_and_control(classifier, clips):
     before, chance = {n: p.clone() for n, p in classifier.state_dict().items()}, torch.get_rng_state()
-    rival = head_redrawn(classifier, seed=5)
-    values = measure(classifier, clips, Plan(FEW, target=LABEL, stability=True, rivals=[rival]))
+    other = randomize(classifier, "head", seed=5)
+    values = measure(classifier, clips, FEW, target=LABEL, stability=True, others=[other])
     assert torch.equal(torch.get_rng_state(), chance)
     assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
     assert list(values) == [*FEW, *CONTROLS]
@@ -62,31 +60,31 @@ def test_every_metric_of_every_method_and_control(classifier, clips):
 
 
 def test_of_two_classes_the_maps_are_each_others_opposite(classifier, clips):
-    values = measure(classifier, clips[:1], Plan({"gradient_shap": FEW["gradient_shap"]}, edits=False))
+    values = measure(classifier, clips[:1], {"gradient_shap": FEW["gradient_shap"]}, edits=False)
     assert values["gradient_shap"]["other_class"] == [pytest.approx(-1)]
 
 
-def test_only_some_clips_are_doubted_and_explanations_are_counted(classifier, clips, monkeypatch):
-    counted = []
-
-    @contextmanager
-    def bar(total):
-        yield lambda: counted.append(total)
-
-    monkeypatch.setattr(measuring, "_bar", bar)
-    plan = Plan({"saliency": FEW["saliency"]}, sanity_clips=1, edits=False, rivals=[classifier])
-    values = measure(classifier, clips, plan)
-    assert len(counted) == plan.num_explanations(2) == counted[0]
+def test_only_some_clips_are_checked_for_sanity(classifier, clips):
+    methods = {"saliency": FEW["saliency"]}
+    values = measure(classifier, clips, methods, sanity_clips=1, edits=False, others=[classifier])
     assert [math.isnan(value) for value in values["saliency"]["all_redrawn"]] == [False, True]
     assert [math.isnan(value) for value in values["energy"]["all_redrawn"]] == [False, True]
-    assert values["saliency"]["other_seeds"][0] == pytest.approx(1)  # the rival is the same
+    assert values["saliency"]["other_seeds"][0] == pytest.approx(1)  # the other is the same
     assert "consistency_pitch" not in values["saliency"]
 
 
-def test_the_same_seed_measures_the_same_and_a_clip_does_not_know_its_neighbours(classifier, clips):
-    plan = Plan({"saliency": FEW["saliency"]})
-    both, alone = measure(classifier, clips, plan), measure(classifier, clips[:1], plan)
-    for method in (*plan.methods, *CONTROLS):
+@pytest.mark.parametrize(
+    ("count", "found"), [(0, set()), (1, {0}), (2, {0, 6}), (7, set(range(7))), (10, set(range(7)))]
+)
+def test_some_clips_are_evenly_spaced(count, found):
+    assert evenly_spaced(count, 7) == found
+    assert evenly_spaced(count, 1) == ({0} if count else set())
+
+
+def test_the_same_seed_measures_the_same_and_a_clip_does_not_know_its_neighbors(classifier, clips):
+    methods = {"saliency": FEW["saliency"]}
+    both, alone = measure(classifier, clips, methods), measure(classifier, clips[:1], methods)
+    for method in (*methods, *CONTROLS):
         for name in alone[method].keys() - {"seconds"}:
             first, second = both[method][name][0], alone[method][name][0]
             assert first == second or (math.isnan(first) and math.isnan(second))
@@ -108,9 +106,9 @@ def test_the_usual_methods_are_eight_along_the_frames():
         ({"sanity_clips": -1}, "sanity_clips=-1 must be at least 0"),
     ],
 )
-def test_a_plan_that_cannot_be_measured_is_refused(wrong, message):
+def test_settings_that_cannot_be_measured_are_refused(classifier, clips, wrong, message):
     with pytest.raises(SettingError, match=message):
-        Plan(**wrong)
+        measure(classifier, clips, **wrong)
 
 
 def test_clips_that_cannot_be_measured_are_refused(classifier, clips):
@@ -118,17 +116,15 @@ def test_clips_that_cannot_be_measured_are_refused(classifier, clips):
         measure(classifier, [])
     unknown = Clip(clips[0].path, "happy")
     with pytest.raises(SettingError, match=r"label='happy' is unknown .* angry, sad"):
-        measure(classifier, [unknown], Plan(FEW, target=LABEL))
-    turned = copy(classifier)
+        measure(classifier, [*clips, unknown], target=LABEL)
+
+
+def test_other_heads_know_the_same_classes_on_the_same_backbone(classifier, clips):
+    turned, other = copy(classifier), deepcopy(classifier)
     turned.labels = ("sad", "angry")
-    with pytest.raises(SettingError, match=r"rivals\[0\] knows sad, angry .* angry, sad at"):
-        measure(classifier, clips, Plan(FEW, rivals=[turned]))
-
-
-def test_rivals_stand_on_the_same_backbone(classifier):
-    other = deepcopy(classifier)
-    Plan(FEW, rivals=[other]).check(classifier)
+    with pytest.raises(SettingError, match=r"others\[0\] knows sad, angry .* angry, sad at"):
+        measure(classifier, clips, others=[turned])
     other.backbone.fingerprint = "0123456789abcdef"
-    said = r"rivals\[1\]\.backbone\.fingerprint=0123456789ab \('small'\) must be .* on the same backbone"
+    said = r"others\[1\]\.backbone\.fingerprint=0123456789ab must be .* on the same backbone"
     with pytest.raises(SettingError, match=said):
-        Plan(FEW, rivals=[classifier, other]).check(classifier)
+        measure(classifier, clips, others=[classifier, other])
