@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.planted.voices import CONTROL_RATE, Track, Tracks
+from wavshap_lightning.planted.voices import CONTROL_RATE, CONTROL_SAMPLES, Track, Tracks
 
 CUE_OF_LABEL: Mapping[str, str | None] = MappingProxyType(
     {
@@ -112,6 +112,11 @@ class CuePlace:
     stop: int
     rate: float
     phase: float
+
+    @property
+    def samples(self) -> slice:
+        """The span in samples at 16 kHz."""
+        return slice(self.start * CONTROL_SAMPLES, self.stop * CONTROL_SAMPLES)
 
     def span(self, kind: str) -> Span:
         """The span in seconds, named after a kind of cue."""

@@ -9,11 +9,12 @@ loudness does not show where it is.
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -154,22 +155,31 @@ def ensure_planted_in(
 
 
 def _write(root: Path, source: Source, settings: PlantedInSettings, on_progress: OnProgress) -> list[Clip]:
+    difficulty, num_steps = DIFFICULTIES[settings.difficulty], 2 * len(source.clips)
     used: list[tuple[Clip, Excerpt]] = []
-    rows: list[dict[str, object]] = []
-    num_steps = 2 * len(source.clips)
+    left_out: list[tuple[Clip, AudioError]] = []
     for done, recording in enumerate(source.clips, start=1):
+        # Every recording has a generator of its own, so that none depends on how many there are. The word
+        # "stretch" decides what is drawn: corpora already made have it.
+        own = stable_hash(settings.seed, "stretch", recording.speaker, recording.label, *recording.key)
         try:
-            used.append((recording, _draw_excerpt(recording, settings)))
+            used.append((recording, draw_excerpt(_load(recording), difficulty, np.random.default_rng(own))))
         except AudioError as error:
-            path = recording.path.absolute()
-            rows.append({"source": path, "source_label": recording.label, "reason": error})
+            left_out.append((recording, error))
         on_progress(done, num_steps)
-    clips = _name_clips(root, [recording for recording, _ in used], rows, settings)
+    clips = _name_clips(root, [recording for recording, _ in used], left_out, settings)
+    table: list[Sequence[object]] = [_COLUMNS]
     for index, (recording, excerpt) in enumerate(used):
-        clips[index] = _write_clip(recording, excerpt, clips[index], settings)
-        on_progress(len(source.clips) + len(rows) + index + 1, num_steps)
-    rows = [_row(root, *one, clip) for one, clip in zip(used, clips, strict=True)] + rows
-    table = [_COLUMNS, *([row.get(name, "") for name in _COLUMNS] for row in rows)]
+        cue, strength = CUE_OF_LABEL[clips[index].label], settings.cue_strength * difficulty.cue_strength
+        waveform, evidence = plant_cue(_load(recording), excerpt, cue, strength)
+        save_audio(clips[index].path, waveform, sample_rate=SAMPLE_RATE)
+        clips[index] = replace(clips[index], evidence=evidence)
+        name, path = clips[index].path.relative_to(root).as_posix(), recording.path.absolute()
+        offset_s, bounds = recording.start_s or 0.0, (excerpt.start, excerpt.stop)
+        start_s, end_s = (round(offset_s + sample / SAMPLE_RATE, 6) for sample in bounds)
+        table.append((name, path, recording.label, start_s, end_s, f"{excerpt.gain:g}", ""))
+        on_progress(len(source.clips) + len(left_out) + index + 1, num_steps)
+    table += [("", one.path.absolute(), one.label, "", "", "", error) for one, error in left_out]
     write_table(root / SOURCES, format_csv(table))
     return clips
 
@@ -228,13 +238,11 @@ def draw_labels(clips: Sequence[Clip], labels: Sequence[str], seed: int) -> list
 def _draw_clips(clips: Sequence[Clip], clips_per_speaker: int, seed: int) -> list[Clip]:
     """At most so many clips of each speaker, in the order given, whoever the other speakers are."""
     rank = [stable_hash(seed, "choice", clip.speaker, clip.label, *clip.key) for clip in clips]
-    taken: Counter[str] = Counter()
-    chosen: set[int] = set()
+    by_speaker: dict[str, list[int]] = defaultdict(list)
     for index in sorted(range(len(clips)), key=lambda index: (rank[index], index)):
-        taken[clips[index].speaker] += 1
-        if taken[clips[index].speaker] <= clips_per_speaker:
-            chosen.add(index)
-    return [clip for index, clip in enumerate(clips) if index in chosen]
+        by_speaker[clips[index].speaker].append(index)
+    chosen = [index for own in by_speaker.values() for index in own[:clips_per_speaker]]
+    return [clips[index] for index in sorted(chosen)]
 
 
 def _hash(clips: Sequence[Clip]) -> str:
@@ -255,66 +263,36 @@ def _load(clip: Clip) -> Float32[np.ndarray, " time"]:
     return load_audio(clip.path, sample_rate=SAMPLE_RATE, start_s=clip.start_s, end_s=clip.end_s)
 
 
-def _draw_excerpt(clip: Clip, settings: PlantedInSettings) -> Excerpt:
-    """Every recording has a generator of its own, so that none depends on how many there are."""
-    # The word "stretch" decides what is drawn: corpora already made have it.
-    own = stable_hash(settings.seed, "stretch", clip.speaker, clip.label, *clip.key)
-    return draw_excerpt(_load(clip), DIFFICULTIES[settings.difficulty], np.random.default_rng(own))
-
-
 def _name_clips(
     root: Path,
     recordings: Sequence[Clip],
-    left_out: Sequence[Mapping[str, object]],
+    left_out: Sequence[tuple[Clip, AudioError]],
     settings: PlantedInSettings,
 ) -> list[Clip]:
     """The clips that the recordings become, without evidence, which is not planted yet."""
     what = f"source={settings.source!r}"
     if left_out:
-        reasons = listed((f"{one['source']}: {one['reason']}" for one in left_out), limit=2, separator="; ")
-        what += f" without {len(left_out)} recordings in which no cue can be planted ({reasons})"
+        reasons = (f"{one.path.absolute()}: {error}" for one, error in left_out)
+        what += f" without {len(left_out)} recordings in which no cue can be planted "
+        what += f"({listed(reasons, limit=2, separator='; ')})"
     check_speakers(recordings, what)
     splits = split_of_speakers(recordings, settings.seed)
     folders = {speaker: f"s{number:02d}" for number, speaker in enumerate(sorted(splits), start=1)}
     takes: Counter[tuple[str, str]] = Counter()
     clips: list[Clip] = []
     labels = draw_labels(recordings, settings.labels, settings.seed)
+    name = f"{NAME}-{settings.source_name}"
     for recording, label in zip(recordings, labels, strict=True):
-        speaker = recording.speaker
+        speaker, folder = recording.speaker, folders[recording.speaker]
         takes[speaker, label] += 1
-        folder = folders[speaker]
         path = root / folder / f"{folder}_{label}_{takes[speaker, label]:03d}.flac"
-        name, split = f"{NAME}-{settings.source_name}", splits[speaker]
-        clips.append(Clip(path, label, speaker, name, split, text=recording.text))
-    _check_every_split(what, clips, settings)
-    return clips
-
-
-def _check_every_split(what: str, clips: Sequence[Clip], settings: PlantedInSettings) -> None:
+        clips.append(Clip(path, label, speaker, name, splits[speaker], text=recording.text))
     found = {(clip.split, clip.label) for clip in clips}
-    wanted = ((split, label) for split in SPLITS for label in settings.labels)
+    wanted = product(SPLITS, settings.labels)
     missing = [f"{label} in {split}" for split, label in wanted if (split, label) not in found]
     if missing:
         raise CorpusError(
             f"{what}: recordings are too few, there is none for {listed(missing)}; add recordings, or ask "
             "for fewer labels"
         )
-
-
-def _write_clip(recording: Clip, excerpt: Excerpt, clip: Clip, settings: PlantedInSettings) -> Clip:
-    strength = settings.cue_strength * DIFFICULTIES[settings.difficulty].cue_strength
-    waveform, evidence = plant_cue(_load(recording), excerpt, CUE_OF_LABEL[clip.label], strength)
-    save_audio(clip.path, waveform, sample_rate=SAMPLE_RATE)
-    return replace(clip, evidence=evidence)
-
-
-def _row(root: Path, recording: Clip, excerpt: Excerpt, clip: Clip) -> dict[str, object]:
-    offset_s = recording.start_s or 0.0
-    return {
-        "clip": clip.path.relative_to(root).as_posix(),
-        "source": recording.path.absolute(),
-        "source_label": recording.label,
-        "start_s": round(offset_s + excerpt.start / SAMPLE_RATE, 6),
-        "end_s": round(offset_s + excerpt.stop / SAMPLE_RATE, 6),
-        "gain": f"{excerpt.gain:g}",
-    }
+    return clips

@@ -23,6 +23,8 @@ from wavshap_lightning.planted.cues import CuePlace, Difficulty, splice_cue
 from wavshap_lightning.planted.voices import CONTROL_SAMPLES, Waveform
 
 Starts = Int[np.ndarray, " places"]
+Voiced = Bool[np.ndarray, " hops"]
+Rank = Float[np.ndarray, " hops"]
 
 HOP_SAMPLES = 160
 HOPS_PER_S = SAMPLE_RATE // HOP_SAMPLES
@@ -116,19 +118,6 @@ def _wave(waveform: Waveform, place: CuePlace, range_hz: tuple[float, float]) ->
 
 
 @dataclass(frozen=True, slots=True)
-class Voicing:
-    """Voicing and loudness of a recording in steps of 10 ms.
-
-    Args:
-        voiced: Whether there is a pitch.
-        rank: Rank of each step by loudness, 1 for the quietest.
-    """
-
-    voiced: Bool[np.ndarray, " hops"]
-    rank: Float[np.ndarray, " hops"]
-
-
-@dataclass(frozen=True, slots=True)
 class Excerpt:
     """The stretch of a recording that becomes a clip, and the places of cues in it.
 
@@ -166,9 +155,9 @@ def draw_excerpt(recording: Waveform, difficulty: Difficulty, generator: np.rand
         raise AudioError(f"it is {seconds:.1f} s long, more than {LONGEST_S:g} s; cut it")
     start, stop = speech_bounds(recording)
     speech = recording[start:stop]
-    voicing = find_voicing(speech)
-    place = _draw_place(voicing, difficulty.span_s, generator)
-    lookalikes = _draw_lookalikes(voicing, place, difficulty.num_lookalikes, generator)
+    voiced, rank = find_voicing(speech)
+    place = _draw_place(voiced, rank, difficulty.span_s, generator)
+    lookalikes = _draw_lookalikes(voiced, place, difficulty.num_lookalikes, generator)
     gain = 1.0 if np.max(np.abs(speech)) <= LOUDEST_PEAK else 0.5
     return Excerpt(start, stop, gain, place, lookalikes)
 
@@ -196,10 +185,10 @@ def plant_cue(
 
 
 def _spliced(waveform: Waveform, kind: str, place: CuePlace, strength: float) -> Waveform:
-    span = slice(place.start * CONTROL_SAMPLES, place.stop * CONTROL_SAMPLES)
-    cued = RECORDED_CUES[kind](waveform, place, strength)[span]
+    cued = RECORDED_CUES[kind](waveform, place, strength)[place.samples]
     result = waveform.copy()
-    result[span] = np.clip(splice_cue(waveform[span], cued, np.zeros(len(cued))), -1.0, 1.0)
+    spliced = splice_cue(waveform[place.samples], cued, np.zeros(len(cued)))
+    result[place.samples] = np.clip(spliced, -1.0, 1.0)
     return result
 
 
@@ -217,11 +206,13 @@ def speech_bounds(waveform: Waveform) -> tuple[int, int]:
     return max(0, start), min(len(waveform), stop)
 
 
-def find_voicing(waveform: Waveform) -> Voicing:
-    """Voicing of a recording at 16 kHz, by probabilistic YIN (Mauch and Dixon 2014), and its loudness.
+def find_voicing(waveform: Waveform) -> tuple[Voiced, Rank]:
+    """Voicing of a recording at 16 kHz in steps of 10 ms, and their ranks by loudness, 1 for the quietest.
+
+    There is voice where there is a pitch, by probabilistic YIN (Mauch and Dixon 2014).
 
     >>> hum = 0.1 * np.sign(np.sin(np.arange(16_000) * 0.05))
-    >>> bool(find_voicing(np.concatenate([hum, 0 * hum])).voiced[20:80].all())
+    >>> bool(find_voicing(np.concatenate([hum, 0 * hum]))[0][20:80].all())
     True
     """
     _, voiced, _ = librosa.pyin(
@@ -234,33 +225,33 @@ def find_voicing(waveform: Waveform) -> Voicing:
         resolution=_PITCH_STEP,
     )
     level = librosa.feature.rms(y=waveform, frame_length=_LEVEL_WINDOW, hop_length=HOP_SAMPLES)[0]
-    return Voicing(voiced, rankdata(level))
+    return voiced, rankdata(level)
 
 
-def cue_starts(voicing: Voicing, length: int) -> Starts:
+def cue_starts(voiced: Voiced, rank: Rank, length: int) -> Starts:
     """Steps at which a span of `length` steps may begin so that it is voiced, and neither loud nor quiet.
 
     Loudness is weighed as the area under the ROC curve with which the level of a step tells steps inside the
     span from those outside, from ranks as in Hanley and McNeil (1982): 0.5 where it is uninformative. At most
     0.15 more or less is allowed.
     """
-    starts, num_hops = _all_starts(voicing, length), len(voicing.rank)
-    mean_rank = _mean_over(voicing.rank, starts, length)
+    starts, num_hops = _all_starts(len(rank), length), len(rank)
+    mean_rank = _mean_over(rank, starts, length)
     tilt = (mean_rank - (num_hops + 1) / 2) / (num_hops - length)
-    is_voiced = _mean_over(voicing.voiced, starts, length) >= cues.MIN_VOICED
+    is_voiced = _mean_over(voiced, starts, length) >= cues.MIN_VOICED
     return starts[is_voiced & (np.abs(tilt) <= _LARGEST_TILT)]
 
 
-def free_starts(voicing: Voicing, length: int, taken: Bool[np.ndarray, " hops"]) -> Starts:
+def free_starts(voiced: Voiced, length: int, taken: Bool[np.ndarray, " hops"]) -> Starts:
     """Steps at which a half voiced span of `length` steps may begin, 30 ms away from `taken`."""
-    starts, guard = _all_starts(voicing, length), round(_GUARD_S * HOPS_PER_S)
+    starts, guard = _all_starts(len(voiced), length), round(_GUARD_S * HOPS_PER_S)
     is_free = _mean_over(taken, starts - guard, length + 2 * guard) == 0
-    return starts[is_free & (_mean_over(voicing.voiced, starts, length) >= _LOOKALIKE_VOICED)]
+    return starts[is_free & (_mean_over(voiced, starts, length) >= _LOOKALIKE_VOICED)]
 
 
-def _all_starts(voicing: Voicing, length: int) -> Starts:
+def _all_starts(num_hops: int, length: int) -> Starts:
     edge = round(_EDGE_S * HOPS_PER_S)
-    return np.arange(edge, len(voicing.rank) - edge - length)
+    return np.arange(edge, num_hops - edge - length)
 
 
 def _mean_over(values: np.ndarray, starts: Starts, length: int) -> Float[np.ndarray, " places"]:
@@ -268,30 +259,32 @@ def _mean_over(values: np.ndarray, starts: Starts, length: int) -> Float[np.ndar
     return (total[starts + length] - total[starts]) / length
 
 
-def _draw_place(voicing: Voicing, span_s: tuple[float, float], generator: np.random.Generator) -> CuePlace:
+def _draw_place(
+    voiced: Voiced, rank: Rank, span_s: tuple[float, float], generator: np.random.Generator
+) -> CuePlace:
     """A span of a drawn length, or of the shortest where that fits nowhere."""
     shortest, drawn = (round(length_s * HOPS_PER_S) for length_s in (span_s[0], generator.uniform(*span_s)))
     for length in (drawn, shortest):
-        starts = cue_starts(voicing, length)
+        starts = cue_starts(voiced, rank, length)
         if len(starts):
             return _place(int(generator.choice(starts)), length, generator)
     raise AudioError(
-        f"{voicing.voiced.mean():.0%} of its speech is voiced, but no {1000 * span_s[0]:.0f} ms on end that "
+        f"{voiced.mean():.0%} of its speech is voiced, but no {1000 * span_s[0]:.0f} ms on end that "
         "are about as loud as the rest"
     )
 
 
 def _draw_lookalikes(
-    voicing: Voicing, place: CuePlace, num: tuple[int, int], generator: np.random.Generator
+    voiced: Voiced, place: CuePlace, num: tuple[int, int], generator: np.random.Generator
 ) -> tuple[tuple[str, CuePlace], ...]:
     """Between the fewest and the most of `num`, fewer where there is no room."""
-    taken = np.zeros(len(voicing.voiced), dtype=bool)
+    taken = np.zeros(len(voiced), dtype=bool)
     taken[place.start // _HOP_CONTROLS : place.stop // _HOP_CONTROLS] = True
     kinds = generator.permutation(tuple(RECORDED_CUES))[: generator.integers(*num, endpoint=True)]
     drawn: list[tuple[str, CuePlace]] = []
     for kind in map(str, kinds):
         length = round(generator.uniform(*cues.LOOKALIKE_S) * HOPS_PER_S)
-        starts = free_starts(voicing, length, taken)
+        starts = free_starts(voiced, length, taken)
         if len(starts):
             start = int(generator.choice(starts))
             taken[start : start + length] = True

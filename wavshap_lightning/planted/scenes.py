@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 from wavshap_lightning.audio.io import SAMPLE_RATE
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.planted import cues, voices
-from wavshap_lightning.planted.cues import CuePlace, Difficulty
+from wavshap_lightning.planted.cues import CuePlace
 from wavshap_lightning.planted.voices import CONTROL_RATE, CONTROL_SAMPLES, Speaker, Tracks, Waveform
 
 Places = Int[np.ndarray, "places 2"]
@@ -43,19 +43,6 @@ _TONE_HZ = (400.0, 3_000.0)
 _LEAD_TONE_HZ = (900.0, 1_100.0)
 _LEAD_TONE_PLACE = (0.2, 0.8)
 _LEAD_FADE_S = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class _Scene:
-    """A clip before its cue is planted: everything that does not depend on the class."""
-
-    tracks: Tracks
-    source: voices.SourceNoise
-    place: CuePlace
-    delays_samples: tuple[int, ...]
-    speech: Waveform
-    background: Waveform
-    gain: float
 
 
 def draw_clip(
@@ -93,36 +80,34 @@ def draw_clip(
     """
     cues.check_cues(cues.CUE_OF_LABEL, [label], cue_strength, difficulty)
     level, cue = cues.DIFFICULTIES[difficulty], cues.CUE_OF_LABEL[label]
-    scene = _draw_scene(speaker, level, generator)
-    if cue is None or cue_strength == 0.0:
-        return scene.gain * (scene.speech + scene.background), ()
-    waveform = scene.gain * _plant(scene, speaker, cue, cue_strength * level.cue_strength)
-    return waveform, (scene.place.span(cue),)
-
-
-def _draw_scene(speaker: Speaker, difficulty: Difficulty, generator: np.random.Generator) -> _Scene:
     # The order of the draws is part of the format: the same seed gives the same bytes.
     shortest_s, longest_s = _DURATION_S
-    syllables = voices.draw_syllables(
-        speaker, generator.uniform(shortest_s, longest_s - voices.EDGE_S[1]), generator
-    )
+    last_s = generator.uniform(shortest_s, longest_s - voices.EDGE_S[1])
+    syllables = voices.draw_syllables(speaker, last_s, generator)
     duration_s = max(shortest_s, syllables[-1].end_s + generator.uniform(*voices.EDGE_S))
     tracks = voices.build_tracks(syllables, speaker, duration_s, generator)
-    place = cues.draw_place(tracks, difficulty.span_s, generator)
+    place = cues.draw_place(tracks, level.span_s, generator)
     tracks, sounds = add_distractors(tracks, syllables, place, generator)
     source = voices.draw_source_noise(tracks.num_controls, generator)
-    delays = tuple(int(delay) for delay in generator.uniform(*_REFLECTION_S, _NUM_REFLECTIONS) * SAMPLE_RATE)
-    tracks = add_lookalikes(tracks, difficulty.num_lookalikes, place, generator)
-    speech = _reflect(voices.render_speech(tracks, speaker, source), delays)
-    level = np.sqrt(np.mean(speech**2))
-    background = level * (sounds + _draw_noise(len(speech), generator))
+    # Python's numbers, beside which the waveform stays in single precision
+    delays_samples = (generator.uniform(*_REFLECTION_S, _NUM_REFLECTIONS) * SAMPLE_RATE).astype(int).tolist()
+    tracks = add_lookalikes(tracks, level.num_lookalikes, place, generator)
+    speech = _reflect(voices.render_speech(tracks, speaker, source), delays_samples)
+    background = np.sqrt(np.mean(speech**2)) * (sounds + _draw_noise(len(speech), generator))
     level_db = speaker.level_db + generator.uniform(*_LEVEL_DB)
     mixed = speech + background
     gain = min(10 ** (level_db / 20) / np.sqrt(np.mean(mixed**2)), _MAX_PEAK / np.max(np.abs(mixed)))
-    return _Scene(tracks, source, place, delays, speech, background, float(gain))
+    if cue is None or cue_strength == 0.0:
+        return float(gain) * mixed, ()
+    cued_tracks = cues.CUES[cue](tracks, place, cue_strength * level.cue_strength)
+    begin = (place.start - _RUN_IN) // voices.FRAME_CONTROLS * voices.FRAME_CONTROLS
+    rendered = voices.render_speech(cued_tracks, speaker, source, start=begin, stop=place.stop)
+    cued = _reflect(rendered, delays_samples)[(place.start - begin) * CONTROL_SAMPLES :]
+    mixed[place.samples] = cues.splice_cue(speech[place.samples], cued, background[place.samples])
+    return float(gain) * mixed, (place.span(cue),)
 
 
-def _reflect(waveform: Waveform, delays_samples: tuple[int, ...]) -> Waveform:
+def _reflect(waveform: Waveform, delays_samples: Sequence[int]) -> Waveform:
     """Add the reflections of a small room, weaker the later they come."""
     room = waveform.copy()
     for delay in delays_samples:
@@ -134,18 +119,6 @@ def _draw_noise(num_samples: int, generator: np.random.Generator) -> Waveform:
     """Background noise that falls towards high frequencies, in units of the speech's level."""
     noise = signal.lfilter([1.0], [1.0, -0.8], generator.standard_normal(num_samples, dtype=np.float32))
     return 10 ** (generator.uniform(*_NOISE_DB) / 20) * noise / np.sqrt(np.mean(noise**2))
-
-
-def _plant(scene: _Scene, speaker: Speaker, cue: str, strength: float) -> Waveform:
-    """The scene with a cue in its span and nothing else changed."""
-    tracks, place = cues.CUES[cue](scene.tracks, scene.place, strength), scene.place
-    begin = (place.start - _RUN_IN) // voices.FRAME_CONTROLS * voices.FRAME_CONTROLS
-    rendered = voices.render_speech(tracks, speaker, scene.source, start=begin, stop=place.stop)
-    cued = _reflect(rendered, scene.delays_samples)[(place.start - begin) * CONTROL_SAMPLES :]
-    span = slice(place.start * CONTROL_SAMPLES, place.stop * CONTROL_SAMPLES)
-    mixed = scene.speech + scene.background
-    mixed[span] = cues.splice_cue(scene.speech[span], cued, scene.background[span])
-    return mixed
 
 
 def add_distractors(
