@@ -36,15 +36,15 @@ from wavshap_lightning.explainer.files import load_clip
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.stage_attribution import fingerprint
 from wavshap_lightning.files import format_csv, write_atomically
-from wavshap_lightning.training.corpus_run.predict import (
+from wavshap_lightning.training.corpus_run import (
     COLUMNS,
     ClipRecord,
     ClipRecords,
     CorpusRun,
     digest_of,
     emotion_rows,
+    select_clips,
 )
-from wavshap_lightning.training.corpus_run.selection import select_clips
 from wavshap_lightning.training.data.cache import default_cache_directory
 from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.report.summary import ClassSummary, clip_shares, summarize

@@ -16,7 +16,7 @@ from rich.console import Console
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import write_json
 from wavshap_lightning.training.cross_validation import Evaluation, report
-from wavshap_lightning.training.data.datamodule import EmotionDataModule, datamodule_of
+from wavshap_lightning.training.data.datamodule import datamodule_of
 from wavshap_lightning.training.data.extraction import one_thread
 from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.scores import Predictions
@@ -92,23 +92,31 @@ class SingleThread(Callback):
         self._stack.close()
 
 
-class RunSummary(Callback):
-    """Prints a summary of data and model before training, and writes `protocol.json`.
+class RunReport(Callback):
+    """Prints and writes a summary of the run before training, and a report after an evaluation.
 
     Where standard error is no terminal, and progress bars are therefore not drawn, it prints a line an epoch.
     """
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print two lines and write the protocol, on the first process."""
+        """Print two lines on clips and model, and write the protocol, on the first process."""
         folder = trainer.log_dir  # asked for on every rank: it is broadcast
         data = datamodule_of(trainer)
         if not trainer.is_global_zero or data is None or not isinstance(pl_module, EmotionModule):
             return
         if folder:
             write_json(Path(folder) / "protocol.json", data.protocol_record)
-        console = Console()
-        for title, text in {"Clips": _describe_clips(data), "Model": _describe_model(pl_module)}.items():
-            console.print(f"{title:<16} {text}", highlight=False, markup=False, soft_wrap=True)
+        counts = ", ".join(f"{len(clips)} {split}" for split, clips in data.prepared.items() if clips)
+        folds = data.protocol.folds
+        fold = f", {folds[data.fold].name} of {len(folds)}" if len(folds) > 1 else ""
+        settings = pl_module.classifier.backbone.settings
+        num_trained = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
+        state = "frozen" if settings.frozen else "partly trained"
+        for line in (
+            f"{'Clips':<16} {counts} ({data.protocol.name}{fold})",
+            f"{'Model':<16} {settings.name}, {state}: {num_trained:,} parameters are trained",
+        ):
+            Console().print(line, highlight=False, markup=False, soft_wrap=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Print loss and recall of the epoch."""
@@ -118,12 +126,8 @@ class RunSummary(Callback):
         known = [f"{short} {metrics[name]:.3f}" for name, short in names.items() if name in metrics]
         sys.stderr.write("  ".join([f"epoch {trainer.current_epoch + 1}", *known]) + "\n")
 
-
-class EvaluationReport(Callback):
-    """Reports after a test, and after a validation outside training, in the run's folder and on screen."""
-
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Report on the validation clips."""
+        """Report on the validation clips, outside training."""
         if trainer.state.fn == "validate" and isinstance(pl_module, EmotionModule):
             _report(trainer, pl_module, "validation", pl_module.validation_predictions)
 
@@ -179,9 +183,8 @@ def default_callbacks(
         ReproducibleEpochs(seed),
         RelocatedCheckpoints(),
         SingleThread(),
-        RunSummary(),
         *([RichProgressBar(console_kwargs={"stderr": True})] if progress else []),
-        EvaluationReport(),
+        RunReport(),
         *([EarlyStopping(MONITORED, mode="max", patience=patience)] if patience else []),
         best,
         last,
@@ -204,21 +207,7 @@ def _report(trainer: L.Trainer, module: EmotionModule, split: str, predictions: 
         return
     speakers = tuple(clip.speaker for clip in data.clips(split))
     result = Evaluation(predictions, speakers, data.protocol_record)
-    if folder:
-        write_json(Path(folder) / "protocol.json", data.protocol_record)
     place = Path(folder) if folder else None
+    if place:
+        write_json(place / "protocol.json", data.protocol_record)
     report(result, split, module.classifier.labels, folder=place, console=Console())
-
-
-def _describe_clips(data: EmotionDataModule) -> str:
-    counts = ", ".join(f"{len(clips)} {split}" for split, clips in data.prepared.items() if clips)
-    folds = data.protocol.folds
-    fold = f", {folds[data.fold].name} of {len(folds)}" if len(folds) > 1 else ""
-    return f"{counts} ({data.protocol.name}{fold})"
-
-
-def _describe_model(module: EmotionModule) -> str:
-    settings = module.classifier.backbone.settings
-    num_trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    state = "frozen" if settings.frozen else "partly trained"
-    return f"{settings.name}, {state}: {num_trained:,} parameters are trained"

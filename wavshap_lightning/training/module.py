@@ -256,9 +256,7 @@ class EmotionModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Score all validation clips and keep the predictions for the report."""
-        self.validation_predictions = self.validation_log.predictions()
-        self.validation_log.reset()
-        self._log_scores("val", score_predictions(self.validation_predictions))
+        self.validation_predictions = self._log_scores("val", self.validation_log)
 
     def test_step(self, batch: Batch) -> None:
         """Collect the predictions of one batch."""
@@ -266,9 +264,7 @@ class EmotionModule(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Score all test clips and keep the predictions for the report."""
-        self.test_predictions = self.test_log.predictions()
-        self.test_log.reset()
-        self._log_scores("test", score_predictions(self.test_predictions))
+        self.test_predictions = self._log_scores("test", self.test_log)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over the trained parameters, warmed up and annealed step by step.
@@ -319,10 +315,13 @@ class EmotionModule(L.LightningModule):
         frozen = {name: value for name, value in self.state_dict().items() if name not in trained}
         return super().load_state_dict({**frozen, **state_dict}, *args, **options)
 
-    def _log_scores(self, split: str, scores: dict[str, Tensor]) -> None:
-        """Log scores that are the same on every rank."""
-        for name, value in scores.items():
+    def _log_scores(self, split: str, collected: PredictionLog) -> Predictions:
+        """Log the scores of the collected predictions, which are the same on every rank."""
+        predictions = collected.predictions()
+        collected.reset()
+        for name, value in score_predictions(predictions).items():
             self.log(f"{split}/{name}", value, prog_bar=name == "uar", sync_dist=True)
+        return predictions
 
     def _check_unseen(self, split: str) -> None:
         data = datamodule_of(self.trainer)

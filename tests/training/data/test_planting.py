@@ -10,7 +10,7 @@ import pytest
 
 from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.errors import CorpusError, SettingError
-from wavshap_lightning.training.corpus_run.selection import select_clips
+from wavshap_lightning.training.corpus_run import select_clips
 from wavshap_lightning.training.data.preparation import list_clips
 
 OPTIONS = {

@@ -1,1 +1,0 @@
-"""Explanations of a whole corpus on `Trainer.predict`."""
