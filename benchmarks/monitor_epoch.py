@@ -19,7 +19,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import lightning as L  # noqa: N812
@@ -28,15 +27,13 @@ from _common import Measurement, over_repeats, read_arguments, report
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from wavshap_lightning import EmotionDataModule, EmotionModule, ExplanationMonitor, explain
-from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.backbone import BackboneSettings
 from wavshap_lightning.models.head import EmotionHead, HeadSettings
 from wavshap_lightning.models.pooling import LayerStatistics
+from wavshap_lightning.training.data.dataset import read_waveform
 from wavshap_lightning.training.loggers import RunSettings, build_loggers
-from wavshap_lightning.training.monitoring.budget import ClipAllowance
 from wavshap_lightning.training.monitoring.class_layers import CLIPS_AT_ONCE, NUM_BASELINES, survey_layers
-from wavshap_lightning.training.monitoring.figures import log_clip
-from wavshap_lightning.training.monitoring.probes import Watched, Watcher
+from wavshap_lightning.training.monitoring.probes import Probe, ProbeResult
 from wavshap_lightning.training.monitoring.writer import ExplanationLog
 
 GEOMETRIES = {"Base": (13, 768), "tiny": (4, 128)}
@@ -56,7 +53,7 @@ def main() -> None:
             *(m for name in GEOMETRIES for m in time_layers(name, arguments.repeats)),
             *time_figure(here, arguments.repeats),
             *keep_budget(here, 3.0, 2 if arguments.quick else 6),
-            watch_memory(here, 8 if arguments.quick else 50),
+            follow_memory(here, 8 if arguments.quick else 50),
         ]
     report("monitor_epoch", measurements, arguments)
 
@@ -137,17 +134,16 @@ def time_figure(folder: Path, repeats: int) -> list[Measurement]:
     )
     trainer.fit(module, datamodule=data)
     clip = data.clips("validation")[0]
-    watcher = Watcher(module.classifier.eval(), ExplainSettings(), faithful=False)
-    found = watcher.watch(Watched(clip, clip.name, "key", "named"), ClipAllowance(16, None))
-    explanation = explain(module.classifier, clip, target=clip.label, num_draws=16)
-    found = replace(found, explanation=explanation)  # of one target, for one figure
+    explanation = explain(module.classifier.eval(), clip, target=clip.label, num_draws=16)
+    waveform = read_waveform(clip, explanation.sample_rate)
+    result = ProbeResult(Probe(clip, clip.name, "key", "named"), waveform, explanation, {})
     loggers = [open_wandb(folder / "figure"), TensorBoardLogger(str(folder / "board"))]
     steps = itertools.count()
 
     def draw() -> None:
-        log = ExplanationLog(folder / "figure", loggers, next(steps))
-        log_clip(log, found, "epoch_000", 5)
-        log.send()
+        log = ExplanationLog(folder / "figure", loggers, next(steps), "epoch_000")
+        log.figures(result, 5)
+        log.rows("validation", 0, [])
 
     seconds = processor_seconds(draw, max(5, repeats))
     note = "drawn, rendered, written, handed to W&B and TensorBoard"
@@ -157,25 +153,25 @@ def time_figure(folder: Path, repeats: int) -> list[Measurement]:
 def keep_budget(folder: Path, seconds: float, epochs: int) -> list[Measurement]:
     """How long the monitor takes after an epoch, relative to what it was given."""
     data, module = small_training(folder)
-    watch = Stopwatch(max_seconds=seconds, num_draws=4096, per_class=1)
+    stopwatch = Stopwatch(max_seconds=seconds, num_draws=4096, per_class=1)
     quiet_trainer(
-        folder / "budget", epochs, build_loggers(RunSettings(wandb="off"), folder / "budget")[0], watch
+        folder / "budget", epochs, build_loggers(RunSettings(wandb="off"), folder / "budget")[0], stopwatch
     ).fit(module, datamodule=data)
-    taken = [one / seconds for one in watch.seconds[1:]]
-    note = f"{seconds:g} s; the first epoch, {watch.seconds[0] / seconds:.2f}, prepares baselines besides"
+    taken = [one / seconds for one in stopwatch.seconds[1:]]
+    note = f"{seconds:g} s; the first epoch, {stopwatch.seconds[0] / seconds:.2f}, prepares baselines besides"
     return [over_repeats("seconds of an epoch against its budget", taken, at_most=BUDGET_BAR, note=note)]
 
 
-def watch_memory(folder: Path, epochs: int) -> Measurement:
+def follow_memory(folder: Path, epochs: int) -> Measurement:
     """Memory after the last epoch against that after the fifth."""
     data, module = small_training(folder)
-    watch = Stopwatch(num_draws=4, per_class=0, num_hardest=1, num_wrong=0)
+    stopwatch = Stopwatch(num_draws=4, per_class=0, num_hardest=1, num_wrong=0)
     loggers = [build_loggers(RunSettings(wandb="off"), folder / "memory")[0], open_wandb(folder / "memory")]
-    quiet_trainer(folder / "memory", epochs, loggers, watch).fit(module, datamodule=data)
-    growth = watch.bytes[-1] / watch.bytes[5]
-    note = f"{watch.bytes[5] / 2**20:.0f} MB after epoch 5, {watch.bytes[-1] / 2**20:.0f} MB after {epochs}"
+    quiet_trainer(folder / "memory", epochs, loggers, stopwatch).fit(module, datamodule=data)
+    early, late = stopwatch.bytes[5], stopwatch.bytes[-1]
+    note = f"{early / 2**20:.0f} MB after epoch 5, {late / 2**20:.0f} MB after {epochs}"
     return Measurement(
-        "memory after all epochs against epoch 5", growth, unit="x", at_most=MEMORY_BAR, note=note
+        "memory after all epochs against epoch 5", late / early, unit="x", at_most=MEMORY_BAR, note=note
     )
 
 

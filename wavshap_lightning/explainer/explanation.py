@@ -434,8 +434,8 @@ class Explanation:
         numbers = self.to_dict(target=target, label=label, texts=texts)
         arrays: dict[str, Shaped[np.ndarray, "..."]] = {}
         for name, stage, view in MAPS:
-            if stage not in self.attributions:
-                continue
+            if stage not in self.attributions or view not in self.attributions[stage].views:
+                continue  # an explanation may be saved with some of its views
             values, _, half_width = self._units(stage, view, target)
             arrays[name] = values.numpy()
             if half_width is not None and name != "frame_attribution":  # whose errors are among the numbers

@@ -1,40 +1,94 @@
-"""Explanations watched while a model learns: a Lightning callback."""
+"""Explanations while a model learns: a Lightning callback."""
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from statistics import fmean, median
+from typing import Any, Literal, TypedDict, cast
 
 import lightning as L  # noqa: N812
 import torch
+from jaxtyping import Float
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import Tensor
 
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.errors import SettingError
+from wavshap_lightning.evaluation.stability import correlation
 from wavshap_lightning.explainer.settings import ExplainSettings, ScoreKind, Stage
-from wavshap_lightning.training.data.datamodule import EmotionDataModule
+from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.pooling import LayerStatistics
+from wavshap_lightning.training.data.datamodule import EmotionDataModule, datamodule_of
+from wavshap_lightning.training.data.dataset import StatisticsBatches
 from wavshap_lightning.training.module import EmotionModule
-from wavshap_lightning.training.monitoring.budget import Budget
-from wavshap_lightning.training.monitoring.epoch import Epoch, EpochWatch, Moment, WatchSettings, cached_clips
-from wavshap_lightning.training.monitoring.figures import log_epoch_pages, warm_up
-from wavshap_lightning.training.monitoring.state import WatchMemory
-from wavshap_lightning.training.monitoring.writer import ExplanationLog
-from wavshap_lightning.training.scores import Predictions
+from wavshap_lightning.training.monitoring.class_layers import noise_statistics, survey_classes
+from wavshap_lightning.training.monitoring.probes import (
+    Probe,
+    ProbeExplainer,
+    TimeBudget,
+    choose_probes,
+    file_names,
+    find_probes,
+)
+from wavshap_lightning.training.monitoring.shortcut_alarm import (
+    EpochShares,
+    OffSpeech,
+    describe_alarm,
+    mean_off_speech,
+    measure_off_speech,
+    suspects,
+)
+from wavshap_lightning.training.monitoring.writer import ExplanationLog, warm_up_figures
+from wavshap_lightning.training.scores import Predictions, score_predictions
 
 BaselineFamily = Literal["noise", "spectral_noise", "time_shifted", "silence"]
+
+SMALLEST = {
+    "every_n_epochs": 1,
+    "per_class": 0,
+    "num_hardest": 0,
+    "num_wrong": 0,
+    "num_draws": 4,  # fewer have no useful standard error
+    "num_top": 0,
+}
+
+Rows = list[dict[str, Any]]
+
+AVERAGED = ("gap/", "reliability", "entropy", "share/", "drift/", "comprehensiveness", "sufficiency")
+"""Numbers of a clip that become a curve: the mean over clips, of gaps the median."""
+
+
+class MonitorState(TypedDict):
+    """State of a monitor that is kept from epoch to epoch and in checkpoints, under these names.
+
+    Args:
+        probes: By split, content key of each probe clip and why it was chosen.
+        frames: By content key, attributions of the frames in the `first` and in the `previous` epoch.
+        glances: Explained epochs of the training, in order.
+        scalars: As last logged.
+    """
+
+    probes: dict[str, list[list[str]]]
+    frames: dict[str, dict[str, Float[Tensor, " frames"]]]
+    glances: list[EpochShares]
+    scalars: dict[str, float]
 
 
 class ExplanationMonitor(Callback):
     """Explains the same few clips as training goes on, and the layers of all of them.
 
-    After validation epochs, and after a test, it explains probe clips. What is found goes to the run's folder
+    After validation epochs, and after a test, it explains probe clips. The results go to the run's folder
     (`figures/`, `sounds/`, `explanations.csv`, `probes.json`), as figures, sounds and a table to W&B and
     TensorBoard, and as scalars under `explain/` to every logger; `EarlyStopping` and `ModelCheckpoint` can
     monitor these. At the end of training every clip gets a figure of all its epochs. Where no clip validates
     (`data.validation=false`), the test alone is explained.
 
-    It leaves no trace: weights, optimiser, metrics and random states are what they would be without it. If
+    It leaves no trace: weights, optimizer, metrics and random states are what they would be without it. If
     something fails in it, one warning an epoch says what, and training goes on.
 
     Args:
@@ -44,22 +98,24 @@ class ExplanationMonitor(Callback):
         num_wrong: Probe clips that are confidently taken for something else, in that epoch.
         clips: Names or paths of the probe clips, instead of all these.
         stages: Where paths begin: `frames` (when), `layers` (which layer), `waveform` (which band; the
-            dearest). The target is the score of the label and that of the prediction.
-        score: Which score of a class is explained.
+            slowest). The target is the score of the label and that of the prediction.
+        score: Score of a class that is explained.
         baselines: What a clip is compared with, as loud as it.
-        num_draws: Gradient evaluations for each clip and view, at most.
-        max_draws: Gradient evaluations of an epoch, over all clips and views; no limit if None.
-        max_seconds: Seconds that all of this may take after an epoch; no limit if None. What comes out then
+        num_draws: Gradient evaluations for each clip and stage, at most.
+        max_seconds: Seconds that all of this may take after an epoch; no limit if None. The result then
             depends on the machine.
         faithfulness: Remove and keep frames of each probe, to see whether the score follows.
         all_layers: Attribute the layers of all clips whose features are cached, by class. Where the head
             pools by mean or deviation this costs next to nothing and is done after every epoch.
-        num_top: How many of the strongest frames figures mark.
-        seed: Decides the probes and all draws; every epoch has the same.
+        figures: Draw the probes. Without, the numbers, sounds and explanations are written all the same.
+        num_top: Number of the strongest frames that figures mark.
+        seed: Random seed of the probes and of all draws; every epoch has the same.
 
     Raises:
         SettingError: If a value is out of range.
     """
+
+    _data: EmotionDataModule
 
     def __init__(
         self,
@@ -73,50 +129,46 @@ class ExplanationMonitor(Callback):
         score: ScoreKind = "log_odds",
         baselines: BaselineFamily = "noise",
         num_draws: int = 64,
-        max_draws: int | None = None,
         max_seconds: float | None = None,
         faithfulness: bool = True,
         all_layers: bool = True,
+        figures: bool = True,
         num_top: int = 5,
         seed: int = 0,
     ) -> None:
-        _check_counts(
-            every_n_epochs=(every_n_epochs, 1),
-            per_class=(per_class, 0),
-            num_hardest=(num_hardest, 0),
-            num_wrong=(num_wrong, 0),
-            num_top=(num_top, 0),
+        self.every_n_epochs, self.clips = every_n_epochs, clips
+        self.per_class, self.num_hardest, self.num_wrong = per_class, num_hardest, num_wrong
+        self.all_layers, self.figures, self.num_top = all_layers, figures, num_top
+        for name, smallest in SMALLEST.items():
+            if (value := locals()[name]) < smallest:
+                raise SettingError(f"{name}={value} must be at least {smallest}")
+        self.settings = ExplainSettings(
+            stages=stages, score=score, baselines=baselines, num_draws=num_draws, seed=seed
         )
-        self.every_n_epochs = every_n_epochs
-        self.settings = WatchSettings(
-            explain=ExplainSettings(stages=stages, score=score, baselines=baselines, seed=seed),
-            budget=Budget(num_draws, max_draws, max_seconds),
-            per_class=per_class,
-            num_hardest=num_hardest,
-            num_wrong=num_wrong,
-            clips=None if clips is None else tuple(clips),
-            faithfulness=faithfulness,
-            all_layers=all_layers,
-            num_top=num_top,
-        )
-        self._memory = WatchMemory()
-        self._watch = EpochWatch(self.settings, self._memory)
+        self._explainer = ProbeExplainer(self.settings, TimeBudget(max_seconds), faithfulness=faithfulness)
+        self._state = MonitorState(probes={}, frames={}, glances=[], scalars={})
+        # By split, what belongs to the data and the folder: emptied at setup.
+        self._probes: dict[str, list[Probe]] = {}
+        self._noise: dict[str, LayerStatistics] = {}
+        self._heard: set[str] = set()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """See that there is something to explain.
+        """Check that there is something to explain.
 
         Raises:
-            SettingError: If module or datamodule are not of this package, or a named clip is not there.
+            SettingError: If module or datamodule are not of this package.
         """
-        datamodule = getattr(trainer, "datamodule", None)
-        if not isinstance(pl_module, EmotionModule) or not isinstance(datamodule, EmotionDataModule):
+        data = datamodule_of(trainer)
+        if data is None or not isinstance(pl_module, EmotionModule):
             raise SettingError(
-                f"module={type(pl_module).__name__}, datamodule={type(datamodule).__name__}: what is needed "
-                "is an EmotionModule on an EmotionDataModule; use these, or no ExplanationMonitor"
+                f"module={type(pl_module).__name__}: what is needed is an EmotionModule on an "
+                "EmotionDataModule; use these, or no ExplanationMonitor"
             )
-        self._watch.begin()
-        if trainer.is_global_zero:
-            warm_up()
+        self._data = data
+        for kept in (self._probes, self._noise, self._heard):
+            kept.clear()
+        if trainer.is_global_zero and self.figures:
+            warm_up_figures()
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Explain, before the scores are logged, so that what is logged here belongs to the same step."""
@@ -131,69 +183,182 @@ class ExplanationMonitor(Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Draw every clip with all its epochs."""
         folder = trainer.log_dir  # asked for on every rank: it is broadcast
-        if not trainer.is_global_zero or folder is None:
-            return
-        log = ExplanationLog(Path(folder), trainer.loggers, trainer.global_step - 1)
-        log_epoch_pages(log, self._watch.watched.get("validation", ()), self._memory.epochs)
-        log.notes.tell("at the end")
+        if trainer.is_global_zero and folder is not None and self.figures:
+            log = ExplanationLog(Path(folder), trainer.loggers, trainer.global_step - 1, "epochs")
+            epochs = [epoch["epoch"] for epoch in self._state["glances"]]
+            log.all_epochs(self._probes.get("validation", ()), epochs)
+            log.errors.warn("at the end")
 
     def state_dict(self) -> dict[str, Any]:
         """Probes, and what was found in them so far."""
-        return self._memory.to_state()
+        return deepcopy(dict(self._state))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the same probes."""
-        self._memory.restore(state_dict)
+        """Resume with the same probes."""
+        self._state = cast("MonitorState", deepcopy(state_dict))
 
     def _explain(
-        self, trainer: L.Trainer, module: EmotionModule, part: str, predictions: Predictions
+        self, trainer: L.Trainer, module: EmotionModule, split: str, predictions: Predictions
     ) -> None:
-        """On the first process; the numbers go to all of them."""
+        """Explain on the first process, and log the scalars on all of them."""
         folder = trainer.log_dir  # asked for on every rank: it is broadcast
         scalars: dict[str, float] = {}
         if trainer.is_global_zero:
-            moment = self._moment(trainer, part)
-            step = trainer.global_step - moment.training  # as Lightning counts when it logs a validation
-            log = ExplanationLog(Path(folder) if folder else None, trainer.loggers, step)
-            with log.notes.instead_of_raising("all of it"), leave_no_trace(module):
-                data: EmotionDataModule = trainer.datamodule  # type: ignore[attr-defined]
-                cached = cached_clips(trainer, part)
-                scalars = self._watch.explain(
-                    Epoch(moment, module.classifier, data, cached, predictions, log)
-                )
-            log.notes.tell(moment.words)
-        self._log(trainer, module, trainer.strategy.broadcast(scalars))
+            training = trainer.state.fn == "fit"
+            moment = f"epoch_{trainer.current_epoch:03d}" if training else split
+            step = trainer.global_step - training  # as Lightning counts when it logs a validation
+            log = ExplanationLog(Path(folder) if folder else None, trainer.loggers, step, moment)
+            with log.errors.collect("all of it"), leave_no_trace(module):
+                scalars = self._explain_epoch(trainer, module.classifier, split, predictions, log)
+            log.errors.warn(moment)
+        self._log_scalars(trainer, module, trainer.strategy.broadcast(scalars))
 
-    def _log(self, trainer: L.Trainer, module: EmotionModule, scalars: Mapping[str, float]) -> None:
-        """Log scalars on every rank, and for those who watch one that is missing today, what it was last."""
-        self._memory.scalars |= scalars
+    def _log_scalars(self, trainer: L.Trainer, module: EmotionModule, scalars: Mapping[str, float]) -> None:
+        """Log scalars on every rank.
+
+        A callback that monitors one of ours would stop the training where it is missing today; it gets the
+        last value, or the worst there is where none is known.
+        """
+        self._state["scalars"] |= scalars
         for name, value in scalars.items():
             module.log(name, value, sync_dist=True)
-        for name, worst in _watched_elsewhere(trainer).items():
-            if name not in scalars:
-                last = self._memory.scalars.get(name, worst)
-                module.log(name, last, sync_dist=True, logger=False)
+        worst = {"min": torch.finfo(torch.float32).max, "max": torch.finfo(torch.float32).min}
+        for other in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(other, EarlyStopping | ModelCheckpoint) and other.monitor:
+                name = other.monitor
+                if name.startswith("explain/") and name not in scalars:
+                    last = self._state["scalars"].get(name, worst[other.mode])
+                    module.log(name, last, sync_dist=True, logger=False)
 
-    def _moment(self, trainer: L.Trainer, part: str) -> Moment:
-        epoch, training = trainer.current_epoch, trainer.state.fn == "fit" and part == "validation"
-        is_last = trainer.max_epochs is not None and epoch + 1 == trainer.max_epochs
-        is_due = not training or epoch % self.every_n_epochs == 0 or is_last
-        return Moment(part, epoch, training=training, probes=is_due)
+    def _explain_epoch(
+        self,
+        trainer: L.Trainer,
+        classifier: EmotionClassifier,
+        split: str,
+        predictions: Predictions,
+        log: ExplanationLog,
+    ) -> dict[str, float]:
+        """Explain, write everything down, and return the scalars."""
+        began_s, epoch, training = time.monotonic(), trainer.current_epoch, trainer.state.fn == "fit"
+        is_due = not training or epoch % self.every_n_epochs == 0 or epoch + 1 == trainer.max_epochs
+        head, collect = classifier.head, log.errors.collect
+        rows: Rows = []
+        class_rows: Rows = []
+        curves: dict[str, float] = {}
+        if self.all_layers and (is_due or head.statistic != "frames"):
+            with collect("the layers of all clips"):
+                class_rows = self._survey(trainer, classifier, split)
+        if is_due:
+            with collect("the choice of clips"):
+                self._choose(split, predictions, log)
+            rows, off_speech = self._explain_probes(classifier, split, log, began_s, training=training)
+            curves = _average(rows)
+            with collect("the shortcut alarm"):
+                if training and off_speech:
+                    curves["shortcut_alarm"] = self._check_shortcuts(epoch, predictions, off_speech, log)
+        with collect("explanations.csv"):
+            log.rows(split, epoch, rows + class_rows + ([{"scope": "epoch", **curves}] if curves else []))
+        if head.settings.layer == "learned":
+            for row in class_rows:
+                curves |= {f"{k}/{row['label']}": row[k] for k in row if k.startswith("layer")}
+        return {f"{log.prefix}/{name}": value for name, value in curves.items() if isfinite(value)}
+
+    def _survey(self, trainer: L.Trainer, classifier: EmotionClassifier, split: str) -> Rows:
+        """Layers of all clips by class; nothing where their features are not cached."""
+        loader = trainer.val_dataloaders if split == "validation" else trainer.test_dataloaders
+        clips, cache = getattr(loader, "dataset", None), self._data.feature_cache
+        if not isinstance(clips, StatisticsBatches) or cache is None:
+            return []
+        score, seed = self.settings.score, self.settings.seed
+        if split not in self._noise:
+            self._noise[split] = noise_statistics(classifier, self._data.clips(split), cache, seed)
+        return survey_classes(classifier, clips, self._noise[split], score=score, seed=seed)
+
+    def _choose(self, split: str, predictions: Predictions, log: ExplanationLog) -> None:
+        """Choose the probes of a split, once; a resumed run has the same wherever they stand now."""
+        if split in self._probes:
+            return
+        clips = self._data.prepared[split]
+        keys = [one.key for one in clips]
+        chosen = self._state["probes"].get(split)
+        if chosen is not None and {key for key, _ in chosen} <= {*keys}:
+            positions = {keys.index(key): why for key, why in chosen}
+        elif self.clips is not None:
+            positions = find_probes(self.clips, [one.clip for one in clips])
+        else:
+            positions = choose_probes(
+                predictions,
+                per_class=self.per_class,
+                num_hardest=self.num_hardest,
+                num_wrong=self.num_wrong,
+                seed=self.settings.seed,
+            )
+        self._state["probes"][split] = [[keys[position], why] for position, why in positions.items()]
+        names = file_names([clips[position].clip.name for position in positions])
+        self._probes[split] = [
+            Probe(clips[position].clip, name, keys[position], why)
+            for name, (position, why) in zip(names, positions.items(), strict=True)
+        ]
+        log.probes(split, self._probes[split])
+
+    def _explain_probes(
+        self,
+        classifier: EmotionClassifier,
+        split: str,
+        log: ExplanationLog,
+        began_s: float,
+        *,
+        training: bool,
+    ) -> tuple[Rows, dict[str, OffSpeech]]:
+        """Rows of the probes, and by label their mean attribution outside of speech."""
+        rows: Rows = []
+        off_speech: dict[str, list[OffSpeech]] = defaultdict(list)
+        probes = self._probes.get(split, [])
+        for result in self._explainer.explain(classifier, probes, log.errors, began_s):
+            probe, explanation, label = result.probe, result.explanation, result.probe.clip.label
+            with log.errors.collect(probe.name):
+                if training and explanation.time_stage is not None:
+                    frames = explanation.values(explanation.time_stage, "frames", label).float()
+                    result.numbers[label] |= self._drift(probe.key, frames)
+                rows += result.rows()
+                if "frames" in explanation.attributions:
+                    off_speech[label].append(measure_off_speech(explanation, label))
+                if probe.key not in self._heard:  # the sound is the same in every epoch
+                    self._heard.add(probe.key)
+                    log.sound(result)
+                if self.figures:
+                    log.figures(result, self.num_top)
+                if training:
+                    log.explanation(result)
+        return rows, {label: mean_off_speech(found) for label, found in off_speech.items()}
+
+    def _drift(self, key: str, frames: Float[Tensor, " frames"]) -> dict[str, float]:
+        """Correlations of a clip with earlier epochs, of the first one with itself; this one is kept."""
+        kept = self._state["frames"].setdefault(key, {"first": frames, "previous": frames})
+        numbers = {f"drift/{name}": correlation(frames, values) for name, values in kept.items()}
+        kept["previous"] = frames
+        return numbers
+
+    def _check_shortcuts(
+        self, epoch: int, predictions: Predictions, off_speech: dict[str, OffSpeech], log: ExplanationLog
+    ) -> float:
+        """1 if the alarm is raised, else 0; told where it is raised for a class for the first time."""
+        uar = float(score_predictions(predictions)["uar"])
+        chance = 1 / len({*predictions.labels.tolist()})
+        earlier = [one for one in self._state["glances"] if one["epoch"] < epoch]
+        now = EpochShares(epoch=epoch, uar=uar, chance=chance, off_speech=off_speech)
+        self._state["glances"] = [*earlier, now]
+        found = suspects(self._state["glances"])
+        if found.keys() - suspects(earlier).keys():
+            log.errors.add(describe_alarm(found, uar))
+        return float(bool(found))
 
 
-def _watched_elsewhere(trainer: L.Trainer) -> dict[str, float]:
-    """Scalars of ours that other callbacks would stop the training for if they were missing or not finite.
-
-    Each with the worst value there is, for where it is not known yet.
-    """
-    worst = {"min": torch.finfo(torch.float32).max, "max": torch.finfo(torch.float32).min}
-    watching = [one for one in trainer.callbacks if isinstance(one, EarlyStopping | ModelCheckpoint)]  # type: ignore[attr-defined]
-    return {
-        one.monitor: worst[one.mode] for one in watching if one.monitor and one.monitor.startswith("explain/")
-    }
-
-
-def _check_counts(**counts: tuple[int, int]) -> None:
-    for name, (value, smallest) in counts.items():
-        if value < smallest:
-            raise SettingError(f"{name}={value} must be at least {smallest}")
+def _average(rows: Rows) -> dict[str, float]:
+    """Mean over clips of the numbers of their labels' scores, of gaps the median."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        for name, value in row.items():
+            if row["target"] == row["label"] and name.startswith(AVERAGED) and isfinite(value):
+                values[name].append(value)
+    return {name: (median if name.startswith("gap/") else fmean)(found) for name, found in values.items()}

@@ -1,11 +1,12 @@
-"""A probe clip as it is watched: explained, measured, drawn."""
+"""Probe clips: how they are chosen, and explained one by one within the time for an epoch."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from math import inf, isfinite
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,65 +18,50 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.faithfulness import frame_faithfulness
 from wavshap_lightning.evaluation.summary import summarize
-from wavshap_lightning.explainer.diagnostics import attribution_shares
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.settings import PREDICTED, ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.training.data.dataset import read_waveform
-from wavshap_lightning.training.monitoring.budget import ClipAllowance
-from wavshap_lightning.training.monitoring.shortcut_alarm import OffSpeech
+from wavshap_lightning.training.monitoring.error_log import ErrorLog
 from wavshap_lightning.training.scores import Predictions
-
-Why = Literal["class", "hardest", "wrong", "named"]
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """A clip to watch.
-
-    Args:
-        position: Where it stands in its part of the split.
-        why: One of its class, one of the hardest, one of the confidently wrong, or named by the user.
-    """
-
-    position: int
-    why: Why
 
 
 def choose_probes(
     predictions: Predictions, *, per_class: int, num_hardest: int, num_wrong: int, seed: int
-) -> list[Probe]:
+) -> dict[int, str]:
     """Some clips of each class by chance, then the hardest, then the confidently wrong; each clip once.
 
     Hardest are those with the highest loss, confidently wrong those with the highest probability of a
     class that is not theirs among the misclassified. Of equals the one that stands first is taken.
 
     Args:
-        predictions: Of the part the probes are chosen from.
-        per_class: How many of each class.
-        num_hardest: How many of the hardest besides.
-        num_wrong: How many of the confidently wrong besides.
-        seed: Decides the chance.
+        predictions: Of the split the probes are chosen from.
+        per_class: Number of clips of each class.
+        num_hardest: Number of the hardest besides.
+        num_wrong: Number of the confidently wrong besides.
+        seed: Random seed of the clips of each class.
+
+    Returns:
+        By position in the split, why a clip was chosen: `class`, `hardest` or `wrong`.
     """
-    labels = predictions.labels
-    losses = F.cross_entropy(predictions.logits.double(), labels, reduction="none")
-    certainty, predicted = predictions.logits.double().softmax(1).max(1)
-    confidence = torch.where(predicted == labels, -torch.inf, certainty)
-    order = np.random.default_rng(seed).permutation(len(labels)).tolist()
-    by_class = (
-        [row for row in order if int(labels[row]) == label][:per_class]
-        for label in sorted(set(labels.tolist()))
-    )
-    chosen: dict[int, Why] = dict.fromkeys((row for rows in by_class for row in rows), "class")
-    chosen |= _next(losses.argsort(descending=True, stable=True).tolist(), num_hardest, chosen, "hardest")
-    wrong = confidence.argsort(descending=True, stable=True)[: int((predicted != labels).sum())]
-    chosen |= _next(wrong.tolist(), num_wrong, chosen, "wrong")
-    return [Probe(int(predictions.positions[row]), why) for row, why in chosen.items()]
+    labels, logits = predictions.labels.tolist(), predictions.logits.double()
+    certainty, predicted = logits.softmax(1).max(1)
+    losses = F.cross_entropy(logits, predictions.labels, reduction="none")
+    shuffled = np.random.default_rng(seed).permutation(len(labels)).tolist()
+    hardest = losses.argsort(descending=True, stable=True).tolist()
+    surest = certainty.argsort(descending=True, stable=True).tolist()
+    wrong = [row for row in surest if predicted[row] != labels[row]]
+    chosen: dict[int, str] = {}
+    for label in sorted(set(labels)):
+        chosen |= dict.fromkeys([row for row in shuffled if labels[row] == label][:per_class], "class")
+    for why, ranked, count in (("hardest", hardest, num_hardest), ("wrong", wrong, num_wrong)):
+        chosen |= dict.fromkeys([row for row in ranked if row not in chosen][:count], why)
+    return {int(predictions.positions[row]): why for row, why in chosen.items()}
 
 
-def find_probes(names: Sequence[str], clips: Sequence[Clip]) -> list[Probe]:
-    """The clips that a user named.
+def find_probes(names: Sequence[str], clips: Sequence[Clip]) -> dict[int, str]:
+    """Positions of the clips that a user named, all chosen because they are `named`.
 
     Args:
         names: Names of clips, names of files, or the last parts of their paths.
@@ -84,27 +70,17 @@ def find_probes(names: Sequence[str], clips: Sequence[Clip]) -> list[Probe]:
     Raises:
         SettingError: If there is no such clip, or several.
     """
-    return [Probe(_find(name, clips), "named") for name in names]
-
-
-def _next(order: Sequence[int], count: int, taken: Iterable[int], why: Why) -> dict[int, Why]:
-    already = set(taken)
-    return dict.fromkeys([row for row in order if row not in already][:count], why)
-
-
-def _find(name: str, clips: Sequence[Clip]) -> int:
-    found = [position for position, clip in enumerate(clips) if _is_called(clip, name)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        paths = ", ".join(str(clips[position].path) for position in found[:3])
-        raise SettingError(
-            f"clips={name!r} is the name of {len(found)} clips ({paths}, ...); give more of its path"
-        )
-    example = clips[0].name if clips else "none"
-    raise SettingError(
-        f"clips={name!r} is none of the {len(clips)} clips of this part; give names such as {example!r}"
-    )
+    positions = []
+    for name in names:
+        found = [position for position, clip in enumerate(clips) if _is_called(clip, name)]
+        if len(found) != 1:
+            near = [str(clips[position].path) for position in found] or [clip.name for clip in clips]
+            raise SettingError(
+                f"clips={name!r} fits {len(found)} of the {len(clips)} clips of this split and must fit one; "
+                f"give a name or the end of a path, such as {', '.join(near[:3])}"
+            )
+        positions += found
+    return dict.fromkeys(positions, "named")
 
 
 def _is_called(clip: Clip, name: str) -> bool:
@@ -112,26 +88,15 @@ def _is_called(clip: Clip, name: str) -> bool:
     return name in (clip.name, path) or path.endswith(f"/{name.lstrip('/')}")
 
 
-FIRST_CHUNK = 32
-"""Draws at once where memory has run out for the first time; halved until they fit."""
-
-KEPT_VIEWS: Mapping[str, tuple[str, ...]] = {
-    "frames": ("frames",),
-    "layers": ("layers",),
-    "waveform": ("frames", "bands"),
-}
-"""What the page of all epochs is drawn from; the rest of a record is larger by far."""
-
-
 @dataclass(frozen=True)
-class Watched:
-    """A clip of the probes.
+class Probe:
+    """A clip that is explained again and again while training goes on.
 
     Args:
         clip: The clip.
-        name: As a file is named.
-        key: Of its content.
-        why: It was chosen.
+        name: Its name as the name of a file, different from all others.
+        key: Digest of its content.
+        why: Why it was chosen.
     """
 
     clip: Clip
@@ -141,130 +106,162 @@ class Watched:
 
 
 @dataclass(frozen=True)
-class Found:
+class ProbeResult:
     """Explanation of one probe clip in one epoch.
 
     Args:
-        watched: The clip.
+        probe: The clip.
         waveform: Its samples.
         explanation: Of the scores of its label and of the prediction.
-        numbers: By target, then by name.
-        seconds: What the explanation took.
+        numbers: Summary of the explanation, by target and then by name.
     """
 
-    watched: Watched
+    probe: Probe
     waveform: Float[Tensor, " samples"]
     explanation: Explanation
-    numbers: Mapping[str, Mapping[str, float]]
-    seconds: float
-
-    @property
-    def when(self) -> Float[Tensor, " frames"] | None:
-        """Attribution of each frame to the label; None without a path that says when."""
-        path = self.explanation.time_stage
-        return None if path is None else self.explanation.values(path, "frames", self.label).float()
-
-    @property
-    def label(self) -> str:
-        """Annotated class of the clip."""
-        return self.watched.clip.label
-
-    @property
-    def num_draws(self) -> int:
-        """Gradient evaluations, over all views."""
-        return sum(found.num_draws for found in self.explanation.attributions.values())
-
-    @property
-    def off_speech(self) -> OffSpeech | None:
-        """How much of the attribution to the label lies in pauses and at edges."""
-        if "frames" not in self.explanation.attributions:
-            return None
-        level_db = self.explanation.frame_level_db
-        own = self.explanation.shares(target=self.label)
-        even = attribution_shares(torch.ones_like(level_db), level_db)
-        return OffSpeech(own["pause"] + own["edges"], even["pause"] + even["edges"])
-
-    def with_numbers(self, numbers: Mapping[str, float]) -> Found:
-        """With more numbers of the label's score."""
-        own = {**self.numbers[self.label], **numbers}
-        return replace(self, numbers={**self.numbers, self.label: own})
+    numbers: dict[str, dict[str, float]]
 
     def rows(self) -> list[dict[str, Any]]:
-        """For the table, one a target."""
+        """Rows for the table, one a target."""
         common = {
             "scope": "clip",
-            "clip": self.watched.name,
-            "why": self.watched.why,
-            "label": self.label,
+            "clip": self.probe.name,
+            "why": self.probe.why,
+            "label": self.probe.clip.label,
             "prediction": self.explanation.prediction,
         }
         return [{**common, "target": target, **numbers} for target, numbers in self.numbers.items()]
 
 
-class Watcher:
-    """Explains clips with one classifier, with less memory wherever that has run out.
+def file_names(names: Sequence[str]) -> list[str]:
+    """Names of clips as names of files, each different.
+
+    >>> file_names(["a/b", "a_b", "c d"])
+    ['a_b', 'a_b-2', 'c_d']
+    """
+    plain = ["".join(sign if sign.isalnum() or sign in "-_.@" else "_" for sign in name) for name in names]
+    return [
+        name if plain.index(name) == place else f"{name}-{plain[: place + 1].count(name)}"
+        for place, name in enumerate(plain)
+    ]
+
+
+MIN_DRAWING = 0.25
+"""Smallest time for the draws of a clip, relative to an even share."""
+
+FIRST_CHUNK = 32
+"""Draws at once after memory has run out for the first time; halved until they fit."""
+
+
+class TimeBudget:
+    """Seconds of an epoch, shared evenly among the clips that are left.
+
+    What a clip costs apart from its draws (reading, figures) is learned from clip to clip and from epoch to
+    epoch.
 
     Args:
-        classifier: The classifier, which stays as it is.
-        settings: How to explain.
-        faithful: Whether to remove and keep frames, too.
-        chunk_size: Draws at once; None finds it.
+        max_seconds: Seconds of an epoch, for everything the monitor does; no limit if None.
+        now: The clock, in seconds.
+
+    Raises:
+        SettingError: If there are no seconds.
     """
 
-    def __init__(
-        self,
-        classifier: EmotionClassifier,
-        settings: ExplainSettings,
-        *,
-        faithful: bool,
-        chunk_size: int | None = None,
-    ) -> None:
-        self.classifier = classifier
-        self.settings = settings
-        self.faithful = faithful
-        self.chunk_size = chunk_size
+    def __init__(self, max_seconds: float | None, *, now: Callable[[], float] = time.monotonic) -> None:
+        if max_seconds is not None and not max_seconds > 0:
+            raise SettingError(f"max_seconds={max_seconds} must be greater than 0; leave it out for no limit")
+        self.max_seconds = inf if max_seconds is None else max_seconds
+        self.now = now
+        self._overhead_s = 0.0
 
-    def watch(self, watched: Watched, share: ClipAllowance) -> Found:
-        """Explain a clip and measure the explanation.
+    def begin_epoch(self, num_clips: int, began_s: float | None = None) -> None:
+        """Begin an epoch with all of its seconds.
 
         Args:
-            watched: The clip.
-            share: What it may cost.
-
-        Raises:
-            WavshapError: If the clip cannot be read or explained.
+            num_clips: Number of clips to explain.
+            began_s: When the work of the epoch began, by the clock; now if None.
         """
-        waveform = read_waveform(watched.clip, self.classifier.sample_rate)
-        settings = replace(self.settings, num_draws=share.num_draws, max_seconds=share.max_seconds)
-        began_s = time.monotonic()
-        explanation = self._explain(watched.clip, settings)
-        seconds = time.monotonic() - began_s
-        label = watched.clip.label
-        numbers = {target: summarize(explanation, target) for target in explanation.targets}
-        if self.faithful and "frames" in explanation.attributions:
-            numbers[label] |= frame_faithfulness(self.classifier, explanation, waveform, label)
-        return Found(watched, waveform, explanation, numbers, seconds)
+        self._ends_s = (self.now() if began_s is None else began_s) + self.max_seconds
+        self._clips_left, self._is_first = num_clips, True
 
-    def _explain(self, clip: Clip, settings: ExplainSettings) -> Explanation:
+    def next_clip(self) -> float:
+        """Seconds for the draws of the next clip, infinite without a limit; 0 if it is to be left out.
+
+        The first clip is explained whatever clips have cost before, which may have been the very first time.
+        """
+        left_s = self._ends_s - self.now()
+        if left_s <= (0.0 if self._is_first else self._overhead_s):
+            return 0.0
+        even_s = left_s / self._clips_left
+        return max(even_s - self._overhead_s, MIN_DRAWING * even_s)
+
+    def spend(self, overhead_s: float) -> None:
+        """Count a clip.
+
+        Args:
+            overhead_s: Seconds it took apart from drawing; the next ones are expected to take as much.
+        """
+        self._clips_left -= 1
+        self._is_first = False
+        self._overhead_s = (self._overhead_s + overhead_s) / 2 if self._overhead_s else overhead_s
+
+
+class ProbeExplainer:
+    """Explains probe clips, with less memory wherever that has run out.
+
+    Args:
+        settings: How to explain.
+        budget: Time for an epoch.
+        faithfulness: Remove and keep frames of each clip, too.
+    """
+
+    def __init__(self, settings: ExplainSettings, budget: TimeBudget, *, faithfulness: bool) -> None:
+        self.settings, self.budget, self.faithfulness = settings, budget, faithfulness
+        self._chunk_size: int | None = None
+        self._first = 0
+
+    def explain(
+        self, classifier: EmotionClassifier, probes: Sequence[Probe], errors: ErrorLog, began_s: float
+    ) -> Iterator[ProbeResult]:
+        """Explain clip by clip; those that the budget leaves out come first in the next epoch.
+
+        What is done with a result before the next one is asked for counts as time of that clip.
+
+        Args:
+            classifier: The classifier, which stays as it is.
+            probes: The clips.
+            errors: Takes up what goes wrong.
+            began_s: When the work of the epoch began, by the budget's clock.
+        """
+        budget, first = self.budget, self._first % max(len(probes), 1)
+        budget.begin_epoch(len(probes), began_s)
+        for done, probe in enumerate([*probes[first:], *probes[:first]]):
+            clip_began_s, max_seconds, drawn_s = budget.now(), budget.next_clip(), 0.0
+            if max_seconds <= 0:
+                self._first = first + done
+                errors.add(f"{len(probes) - done} of {len(probes)} clips are left out by the budget")
+                return
+            with errors.collect(probe.name):
+                waveform = read_waveform(probe.clip, classifier.sample_rate)
+                draws_began_s = budget.now()
+                explanation = self._explain(classifier, probe.clip, max_seconds)
+                drawn_s = min(budget.now() - draws_began_s, max_seconds)
+                numbers = {target: summarize(explanation, target) for target in explanation.targets}
+                if self.faithfulness and "frames" in explanation.attributions:
+                    label = probe.clip.label
+                    numbers[label] |= frame_faithfulness(classifier, explanation, waveform, label)
+                yield ProbeResult(probe, waveform, explanation, numbers)
+            budget.spend(budget.now() - clip_began_s - drawn_s)
+
+    def _explain(self, classifier: EmotionClassifier, clip: Clip, max_seconds: float) -> Explanation:
+        limit_s = max_seconds if isfinite(max_seconds) else None
         while True:
-            explainer = Explainer(self.classifier, replace(settings, chunk_size=self.chunk_size))
+            settings = replace(self.settings, max_seconds=limit_s, chunk_size=self._chunk_size)
             try:
+                explainer = Explainer(classifier, settings)
                 return explainer.explain(clip, (clip.label, PREDICTED), check_baselines=False)
             except torch.OutOfMemoryError:
-                if self.chunk_size == 1:
+                if self._chunk_size == 1:
                     raise
             torch.cuda.empty_cache()
-            self.chunk_size = FIRST_CHUNK if self.chunk_size is None else self.chunk_size // 2
-
-
-def slim(explanation: Explanation) -> Explanation:
-    """The part of an explanation that the page of all epochs is drawn from."""
-    return replace(
-        explanation,
-        attributions={
-            path: replace(
-                found, views={name: found.views[name] for name in KEPT_VIEWS[path] if name in found.views}
-            )
-            for path, found in explanation.attributions.items()
-        },
-    )
+            self._chunk_size = FIRST_CHUNK if self._chunk_size is None else self._chunk_size // 2

@@ -1,93 +1,102 @@
 """The shortcut alarm: recognition rises while the model turns from the voice to what is around it.
 
 A class may be told by the recordings instead of the voices: by a click of the recorder, by how much silence
-was left standing, by the hum of one room. Recall does not show it as long as the clips that validate were
+was left standing, by the hum of one room. Recall does not show it as long as the validation clips were
 recorded alike. Attribution does: it gathers in pauses and at the edges of clips.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from statistics import fmean
+from typing import TypedDict
+
+import torch
+
+from wavshap_lightning.explainer.diagnostics import attribution_shares
+from wavshap_lightning.explainer.explanation import Explanation
 
 ABOVE_CHANCE = 0.1
-"""Recall is said to have risen once it stands this much above chance."""
+"""Recall has risen once it is this much above chance."""
 
 ABOVE_EVEN = 0.1
-"""Share of the attribution outside of speech, above the share of the time: what is more is much."""
+"""Share of the attribution outside of speech that counts as much, above the share of the time."""
 
 RISE = 0.05
-"""And it must have come up by as much from where it stood at its lowest."""
+"""Smallest rise of that difference above its minimum so far."""
 
 
-@dataclass(frozen=True)
-class OffSpeech:
-    """How much lies in pauses and at the edges of some clips.
+class OffSpeech(TypedDict):
+    """Attribution in pauses and at the edges of clips.
 
     Args:
-        share: Of the attribution's magnitude.
-        even: Of the time: what attribution spread evenly would have there.
+        share: Share of the attribution's magnitude.
+        even: Share of the time, which is the share of an attribution that is spread evenly.
     """
 
     share: float
     even: float
 
-    @property
-    def excess(self) -> float:
-        """How much more of the attribution than of the time."""
-        return self.share - self.even
 
-
-@dataclass(frozen=True)
-class Glance:
-    """One explained epoch, as far as the alarm looks at it.
+class EpochShares(TypedDict):
+    """One explained epoch, as far as the alarm depends on it.
 
     Args:
-        epoch: Which.
+        epoch: Number of the epoch.
         uar: Unweighted average recall on the validation clips.
-        chance: The recall of guessing.
-        off_speech: By label, over its probes.
+        chance: Recall of guessing.
+        off_speech: By label, mean over its probe clips.
     """
 
     epoch: int
     uar: float
     chance: float
-    off_speech: Mapping[str, OffSpeech]
-
-    @property
-    def has_learned(self) -> bool:
-        """Tell if recall has risen."""
-        return self.uar >= self.chance + ABOVE_CHANCE
+    off_speech: dict[str, OffSpeech]
 
 
-def suspects(glances: Sequence[Glance]) -> dict[str, OffSpeech]:
-    """The classes for which the alarm goes off in the last epoch.
+def measure_off_speech(explanation: Explanation, target: str) -> OffSpeech:
+    """Attribution of a clip in pauses and at its edges; the frames must have been explained."""
+    level_db = explanation.frame_level_db
+    own = explanation.shares(target=target)
+    even = attribution_shares(torch.ones_like(level_db), level_db)
+    return {"share": own["pause"] + own["edges"], "even": even["pause"] + even["edges"]}
 
-    It does where recall has risen above chance by 0.1, attribution outside of speech lies above the share of
-    the time by 0.1, and it has risen there by 0.05 from its lowest. Where recall had risen already when it
-    was first looked at, attribution is taken to have begun evenly spread.
+
+def mean_off_speech(clips: Sequence[OffSpeech]) -> OffSpeech:
+    """Mean over clips."""
+    return {"share": fmean(clip["share"] for clip in clips), "even": fmean(clip["even"] for clip in clips)}
+
+
+def suspects(epochs: Sequence[EpochShares]) -> dict[str, OffSpeech]:
+    """Classes for which the alarm is raised in the last epoch.
+
+    It is raised where recall is above chance by 0.1, the attribution outside of speech is above the share of
+    the time by 0.1, and that difference has risen by 0.05 from its lowest. Where recall was above chance in
+    the first explained epoch already, attribution is taken to have begun evenly spread.
 
     Args:
-        glances: Of all explained epochs, in order.
+        epochs: All explained epochs, in order.
 
-    >>> first = Glance(0, 0.4, 0.5, {"sad": OffSpeech(0.2, 0.25)})
-    >>> suspects([first, Glance(1, 0.9, 0.5, {"sad": OffSpeech(0.5, 0.25)})])
-    {'sad': OffSpeech(share=0.5, even=0.25)}
+    >>> first = EpochShares(epoch=0, uar=0.4, chance=0.5, off_speech={"sad": {"share": 0.2, "even": 0.25}})
+    >>> later = EpochShares(epoch=1, uar=0.9, chance=0.5, off_speech={"sad": {"share": 0.5, "even": 0.25}})
+    >>> suspects([first, later])
+    {'sad': {'share': 0.5, 'even': 0.25}}
     """
-    if not (glances and glances[-1].has_learned):
-        return {}
-    now = glances[-1]
-    return {
-        label: found
-        for label, found in now.off_speech.items()
-        if found.excess >= ABOVE_EVEN and found.excess - _lowest(glances, label) >= RISE
-    }
+    has_learned = [epoch["uar"] >= epoch["chance"] + ABOVE_CHANCE for epoch in epochs]
+    found: dict[str, OffSpeech] = {}
+    for label, now in epochs[-1]["off_speech"].items() if epochs and has_learned[-1] else ():
+        known = [epoch["off_speech"][label] for epoch in epochs if label in epoch["off_speech"]]
+        excess = [one["share"] - one["even"] for one in known]
+        lowest = min(excess) if not has_learned[0] else min(0.0, *excess)
+        if excess[-1] >= ABOVE_EVEN and excess[-1] - lowest >= RISE:
+            found[label] = now
+    return found
 
 
-def words(found: Mapping[str, OffSpeech], uar: float) -> str:
+def describe_alarm(found: Mapping[str, OffSpeech], uar: float) -> str:
     """The alarm as a sentence."""
     classes = ", ".join(
-        f"{label} ({one.share:.0%} of the attribution, {one.even:.0%} of the time)"
+        f"{label} ({one['share']:.0%} of the attribution, {one['even']:.0%} of the time)"
         for label, one in found.items()
     )
     return (
@@ -95,8 +104,3 @@ def words(found: Mapping[str, OffSpeech], uar: float) -> str:
         f"voices. Pauses and edges of clips hold evidence for {classes}; look at the figures of these clips, "
         "and listen to their pauses"
     )
-
-
-def _lowest(glances: Sequence[Glance], label: str) -> float:
-    stood = [glance.off_speech[label].excess for glance in glances if label in glance.off_speech]
-    return min([*stood, 0.0]) if glances[0].has_learned else min(stood)

@@ -1,222 +1,216 @@
-"""Output of the monitor: the run's folder, W&B and TensorBoard."""
+"""Output of the monitor: figures, sounds and tables in the run's folder, in W&B and in TensorBoard."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_warn
+from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor
 
 from wavshap_lightning.audio.io import save_audio
-from wavshap_lightning.files import write_atomically, write_csv
+from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.files import write_atomically, write_csv, write_json
+from wavshap_lightning.training.monitoring.error_log import ErrorLog
+from wavshap_lightning.training.monitoring.probes import Probe, ProbeResult
+from wavshap_lightning.viz.comparisons import plot_epochs
+from wavshap_lightning.viz.figures import figure_pixels, plot
+from wavshap_lightning.viz.theme import theme
 
-MOST_TOLD = 5
-
-
-class Notes:
-    """Errors of one epoch of explanations.
-
-    Watching must not stop what is watched, so whatever is raised is written down here instead of being passed
-    on; nothing is left untold.
-    """
-
-    def __init__(self) -> None:
-        self._notes: list[str] = []
-
-    def add(self, note: str) -> None:
-        """Write something down, unless it has been already."""
-        if note not in self._notes:
-            self._notes.append(note)
-
-    @contextmanager
-    def instead_of_raising(self, what: str) -> Iterator[None]:
-        """Write down what the block raises, under the name of what it was about.
-
-        Args:
-            what: A clip's name, or what was being done.
-        """
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - whatever it is, the training goes on
-            self.add(f"{what}: {type(error).__name__}: {' '.join(str(error).split()) or 'without a message'}")
-
-    def tell(self, when: str) -> None:
-        """Warn once of everything; say nothing if nothing went wrong.
-
-        Args:
-            when: Of which epoch this is, for the beginning of the message.
-        """
-        if not self._notes:
-            return
-        told, left = self._notes[:MOST_TOLD], len(self._notes) - MOST_TOLD
-        more = f"; and {left} more" if left > 0 else ""
-        rank_zero_warn(f"explanations, {when}: {'; '.join(told)}{more}. Training goes on", stacklevel=3)
-
+Rows = Sequence[Mapping[str, Any]]
+"""Cells by column; `scope` is `clip` (of a clip and target), `class` (of all clips of a label) or `epoch`."""
 
 FIRST_COLUMNS = ("part", "epoch", "scope", "clip", "why", "label", "target", "prediction")
-
-Row = Mapping[str, Any]
-
-
-class ExplanationTable:
-    """The table of a run, whole at any time; a run that is resumed goes on in it.
-
-    A row has a scope: `clip` for one clip and target, `class` for the layers of all clips of a label, `epoch`
-    for all of an epoch. What a row does not have is empty.
-
-    Args:
-        path: The file; what it holds is taken over.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._rows: list[dict[str, Any]] = _read(path)
-
-    def write(self, part: str, epoch: int, rows: Iterable[Row]) -> None:
-        """Put in the rows of an epoch, in place of what was there of it and of later ones.
-
-        Args:
-            part: Of the split.
-            epoch: Which.
-            rows: By column.
-
-        Raises:
-            OSError: If the disk refuses.
-        """
-        kept = [row for row in self._rows if row["part"] != part or int(row["epoch"]) < epoch]
-        self._rows = [*kept, *({"part": part, "epoch": epoch, **row} for row in rows)]
-        others = sorted({name for row in self._rows for name in row} - {*FIRST_COLUMNS})
-        columns = [*FIRST_COLUMNS, *others]
-        write_csv(self.path, [columns, *([row.get(name, "") for name in columns] for row in self._rows)])
+KEPT_VIEWS = ("frames", "layers", "bands")
+"""Views that the figure of all epochs shows; the rest of an explanation is larger by far."""
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-Pixels = UInt8[np.ndarray, "height width 3"]
-
-FIGURES, SOUNDS = "figures", "sounds"
-
-
-@dataclass(frozen=True)
 class ExplanationLog:
-    """Writes what was found, to wherever the run is written.
+    """Writes what one epoch found to the run's folder and to the loggers that take it.
 
-    What one place refuses is noted, and goes to the others all the same.
+    What one place refuses is kept in `errors`, and goes to the others all the same.
 
     Args:
         folder: The run's folder; None if it has none.
         loggers: Those of the trainer; W&B and TensorBoard take figures and sounds.
         step: The trainer's.
-        notes: Where to note what went wrong.
+        moment: Folder of the figures: `epoch_003`, `validation`, `test` or `epochs`.
     """
 
-    folder: Path | None
-    loggers: Sequence[Logger]
-    step: int
-    notes: Notes = field(default_factory=Notes)
-    _for_wandb: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, folder: Path | None, loggers: Sequence[Logger], step: int, moment: str) -> None:
+        self.folder, self.loggers, self.step, self.moment = folder, loggers, step, moment
+        self.prefix = "explain_test" if moment == "test" else "explain"
+        self.errors = ErrorLog()
+        self._for_wandb: dict[str, Any] = {}
 
-    def figure(self, name: str, moment: str, pixels: Pixels, caption: str = "") -> None:
-        """One figure.
+    def probes(self, split: str, probes: Sequence[Probe]) -> None:
+        """Write for people which clips are explained, and why; what the file says of other splits stays."""
+        if self.folder is None:
+            return
+        path = self.folder / "probes.json"
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        known[split] = [
+            {"name": probe.name, "why": probe.why, "label": probe.clip.label, "file": str(probe.clip.path)}
+            for probe in probes
+        ]
+        write_json(path, known)
+
+    def figures(self, result: ProbeResult, num_top: int) -> None:
+        """Draw a clip for the score of its label, and for that of the prediction where they differ.
 
         Args:
-            name: Of the clip, as a file's name.
-            moment: The subfolder: `epoch_003`, `test`, `epochs`, ...
-            pixels: What is seen.
-            caption: For W&B.
+            result: Explanation of the clip.
+            num_top: Number of frames that are marked.
         """
-        image: Pixels | str = pixels
+        explanation, waveform, clip = result.explanation, result.waveform, result.probe.clip
+        given: dict[str, Any] = {"label": clip.label, "evidence": clip.evidence, "num_top": num_top}
+        for target in explanation.targets:
+            name = result.probe.name if target == clip.label else f"{result.probe.name}_predicted"
+            words = f"target {target}, predicted {explanation.prediction}, labeled {clip.label}"
+            with self.errors.collect(f"{name}, its figure"):
+                figure = plot(explanation, waveform, target=target, **given)
+                self._figure(name, figure_pixels(figure), f"{self.moment}: {words}")
+
+    def sound(self, result: ProbeResult) -> None:
+        """Write the sound of a clip."""
+        name, waveform, rate = result.probe.name, result.waveform, result.explanation.sample_rate
         if self.folder is not None:
-            with self.notes.instead_of_raising(f"{name}, its figure"):
-                path = self.folder / FIGURES / moment / f"{name}.png"
-                write_atomically(path, _png(pixels))
+            with self.errors.collect(f"{name}, its sound"):
+                save_audio(self.folder / "sounds" / f"{name}.wav", waveform.numpy(), sample_rate=rate)
+        key = f"explain_sounds/{name}"
+        self._to_loggers(
+            f"{name}, its sound",
+            lambda board: board.add_audio(key, waveform[None], self.step, sample_rate=rate),
+            lambda wandb: {key: wandb.Audio(waveform.numpy(), sample_rate=rate)},
+        )
+
+    def explanation(self, result: ProbeResult) -> None:
+        """Keep what the figure of all epochs shows, in the run's folder and not in memory."""
+        path = self._explanation_path(result.probe, self.moment)
+        if path is not None:
+            attributions = {
+                stage: replace(found, views={k: view for k, view in found.views.items() if k in KEPT_VIEWS})
+                for stage, found in result.explanation.attributions.items()
+            }
+            with self.errors.collect(f"{result.probe.name}, its record"):
+                replace(result.explanation, attributions=attributions).save(path)
+
+    def all_epochs(self, probes: Sequence[Probe], epochs: Sequence[int]) -> None:
+        """Draw every clip with all its epochs, from the explanations in the folder.
+
+        Args:
+            probes: The clips.
+            epochs: Those that were explained.
+        """
+        for probe in probes:
+            with self.errors.collect(f"{probe.name}, all epochs"):
+                paths = {epoch: self._explanation_path(probe, f"epoch_{epoch:03d}") for epoch in epochs}
+                found = {n: Explanation.load(path) for n, path in paths.items() if path and path.is_file()}
+                if found:
+                    label, evidence = probe.clip.label, probe.clip.evidence
+                    figure = plot_epochs(found, target=label, label=label, evidence=evidence)
+                    self._figure(probe.name, figure_pixels(figure), f"{probe.name}: all epochs")
+        self._send()
+
+    def rows(self, split: str, epoch: int, rows: Rows) -> None:
+        """Write the rows of an epoch to `explanations.csv`, and those of clips to W&B, whose step this ends.
+
+        Args:
+            split: Split of the clips.
+            epoch: Number of the epoch.
+            rows: Rows of the epoch.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        clips = [row for row in rows if row["scope"] == "clip"]
+        if clips:
+            columns = [*dict.fromkeys(column for row in clips for column in row)]
+            cells = [[row.get(column) for column in columns] for row in clips]
+            key = f"{self.prefix}_clips"
+            self._to_loggers("the table", None, lambda wandb: {key: wandb.Table(columns, cells)})
+        self._send()
+        if self.folder is not None:
+            write_rows(self.folder / "explanations.csv", split, epoch, rows)
+
+    def _figure(self, name: str, pixels: UInt8[np.ndarray, "height width 3"], caption: str) -> None:
+        image: str | np.ndarray = pixels
+        if self.folder is not None:
+            with self.errors.collect(f"{name}, its figure"):
+                path, content = self.folder / "figures" / self.moment / f"{name}.png", io.BytesIO()
+                Image.fromarray(pixels).save(content, "png", compress_level=3)
+                write_atomically(path, content.getvalue())
                 image = str(path)  # W&B copies the file, which is quicker than to encode it once more
-        group = FIGURES if moment.startswith("epoch_") else f"{FIGURES}_{moment}"
+        group = "figures" if self.moment.startswith("epoch_") else f"figures_{self.moment}"
         key = f"explain_{group}/{name}"
-        for board in self._boards():
-            with self.notes.instead_of_raising(f"{name}, its figure in TensorBoard"):
-                board.experiment.add_image(key, pixels, self.step, dataformats="HWC")
-        if self._wandb_loggers():
-            with self.notes.instead_of_raising(f"{name}, its figure in W&B"):
-                import wandb  # noqa: PLC0415 - slow, and needed only where it is used
+        self._to_loggers(
+            f"{name}, its figure",
+            lambda board: board.add_image(key, pixels, self.step, dataformats="HWC"),
+            lambda wandb: {key: wandb.Image(image, caption=caption)},
+        )
 
-                self._for_wandb[key] = wandb.Image(image, caption=caption)
+    def _to_loggers(
+        self,
+        what: str,
+        to_board: Callable[[Any], None] | None,
+        for_wandb: Callable[[Any], Mapping[str, Any]],
+    ) -> None:
+        for logger in self.loggers:
+            if to_board and isinstance(logger, TensorBoardLogger):
+                with self.errors.collect(f"{what} in TensorBoard"):
+                    to_board(logger.experiment)
+            elif isinstance(logger, WandbLogger):
+                with self.errors.collect(f"{what} in W&B"):
+                    self._for_wandb |= for_wandb(import_module("wandb"))  # slow, so only where it is used
 
-    def sound(self, name: str, waveform: Float[Tensor, " samples"], sample_rate: int) -> None:
-        """Write the sound of a clip once; it is the same in every epoch."""
-        if self.folder is not None:
-            with self.notes.instead_of_raising(f"{name}, its sound"):
-                path = self.folder / SOUNDS / f"{name}.wav"
-                save_audio(path, waveform.numpy(), sample_rate=sample_rate)
-        key = f"explain_{SOUNDS}/{name}"
-        for board in self._boards():
-            with self.notes.instead_of_raising(f"{name}, its sound in TensorBoard"):
-                board.experiment.add_audio(key, waveform[None], self.step, sample_rate=sample_rate)
-        if self._wandb_loggers():
-            with self.notes.instead_of_raising(f"{name}, its sound in W&B"):
-                import wandb  # noqa: PLC0415 - as above
-
-                self._for_wandb[key] = wandb.Audio(waveform.numpy(), sample_rate=sample_rate)
-
-    def table(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A W&B table.
-
-        Args:
-            key: What it is called.
-            rows: By column.
-        """
-        columns: list[str | int] = list(dict.fromkeys(column for row in rows for column in row))
-        if rows and self._wandb_loggers():
-            with self.notes.instead_of_raising("the table in W&B"):
-                import wandb  # noqa: PLC0415 - as above
-
-                data = [[row.get(str(column)) for column in columns] for row in rows]
-                self._for_wandb[key] = wandb.Table(columns, data)
-
-    def send(self) -> None:
-        """Hand everything that has come together to W&B, as one step of its history."""
-        if self._for_wandb:
-            for logger in self._wandb_loggers():
-                with self.notes.instead_of_raising("W&B"):
+    def _send(self) -> None:
+        """Hand everything for W&B over, as one step of its history."""
+        for logger in self.loggers:
+            if self._for_wandb and isinstance(logger, WandbLogger):
+                with self.errors.collect("W&B"):
                     logger.log_metrics(self._for_wandb, self.step)
         self._for_wandb.clear()
 
-    def _boards(self) -> list[TensorBoardLogger]:
-        return [logger for logger in self.loggers if isinstance(logger, TensorBoardLogger)]
-
-    def _wandb_loggers(self) -> list[WandbLogger]:
-        return [logger for logger in self.loggers if isinstance(logger, WandbLogger)]
+    def _explanation_path(self, probe: Probe, moment: str) -> Path | None:
+        return self.folder and self.folder / "explanations" / moment / f"{probe.name}.explanation"
 
 
-def _png(pixels: Pixels) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "png", compress_level=3)
-    return content.getvalue()
+def write_rows(path: Path, split: str, epoch: int, rows: Rows) -> None:
+    """Put the rows of an epoch into a table, in place of those of the same and of later epochs.
 
+    So a run that is resumed goes on in its table. Columns that a row lacks are empty; the table is whole at
+    any time.
 
-def file_names(names: Sequence[str]) -> list[str]:
-    """Names of clips as names of files, each different.
+    Args:
+        path: The CSV file.
+        split: Split of the clips, in column `part`.
+        epoch: Number of the epoch.
+        rows: Rows of the epoch.
 
-    >>> file_names(["a/b", "a_b", "c d"])
-    ['a_b', 'a_b-2', 'c_d']
+    Raises:
+        OSError: If the file cannot be written.
     """
-    plain = ["".join(sign if sign.isalnum() or sign in "-_.@" else "_" for sign in name) for name in names]
-    return [
-        name if plain.index(name) == place else f"{name}-{plain[: place + 1].count(name)}"
-        for place, name in enumerate(plain)
-    ]
+    table: list[dict[str, Any]] = []
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            table = [r for r in csv.DictReader(file) if r["part"] != split or int(r["epoch"]) < epoch]
+    table += [{"part": split, "epoch": epoch, **row} for row in rows]
+    columns = [*FIRST_COLUMNS, *sorted({name for row in table for name in row} - {*FIRST_COLUMNS})]
+    write_csv(path, [columns, *([row.get(name, "") for name in columns] for row in table)])
+
+
+def warm_up_figures() -> None:
+    """Find the fonts and load what draws: the first figure of a process would take several times as long."""
+    with theme():
+        figure = Figure(figsize=(1.0, 1.0))
+        figure.suptitle("fonts")
+        figure_pixels(figure)

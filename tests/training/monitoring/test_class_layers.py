@@ -17,10 +17,10 @@ from wavshap_lightning.models.pooling import (
     mix_variance,
     summarize_layers,
 )
-from wavshap_lightning.training.monitoring import class_layers
+from wavshap_lightning.training.data.cache import TensorCache
 from wavshap_lightning.training.monitoring.class_layers import (
-    _alphas,
     noise_statistics,
+    stratified_alphas,
     survey_classes,
     survey_layers,
 )
@@ -81,7 +81,7 @@ def test_neurons_are_those_of_the_path_through_the_frames(stacks, pooling, score
     clips, baselines = stacks
     head, labels = build_head(pooling), torch.tensor([0, 1, 2, 0, 1])
     found = survey(head, clips, labels, baselines, seed=7, score=score)
-    alphas = _alphas(CLIPS, BASELINES, torch.Generator().manual_seed(7))
+    alphas = stratified_alphas(CLIPS, BASELINES, torch.Generator().manual_seed(7))
     torch.testing.assert_close(
         found, one_by_one(head, clips, labels, baselines, alphas, score), rtol=1e-4, atol=1e-5
     )
@@ -109,7 +109,7 @@ def test_a_layer_that_is_not_used_has_nothing(stacks):
 
 
 def test_alphas_are_spread_over_strata_and_differ_between_clips():
-    alphas = _alphas(50, 8, torch.Generator().manual_seed(0))
+    alphas = stratified_alphas(50, 8, torch.Generator().manual_seed(0))
     assert (alphas.sort(1).values * 8).int().tolist() == [list(range(8))] * 50
     assert len({tuple(row) for row in (alphas * 8).int().tolist()}) > 40
 
@@ -128,6 +128,12 @@ def test_the_covariance_with_the_mix_is_consistent_with_its_variance(stacks):
 
 
 @pytest.fixture
+def cache(tmp_path):
+    """An empty cache for the statistics of noise."""
+    return TensorCache(tmp_path / "noise")
+
+
+@pytest.fixture
 def cached(build_datamodule, attach):
     """`(**head) -> (classifier, clips, StatisticsBatches)` of the validation part."""
 
@@ -143,13 +149,11 @@ def cached(build_datamodule, attach):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "mean_std", "attentive"])
-def test_clips_agree_with_their_explanations(cached, pooling, monkeypatch):
+def test_clips_agree_with_their_explanations(cached, pooling, cache):
     """Other noise, and for mean_std its covariance with the clip, but the same picture."""
-    for name in ("NUM_BASELINES", "NUM_WITH_FRAMES"):
-        monkeypatch.setattr(class_layers, name, 32)
     classifier, clips, batches = cached(pooling=pooling)
     batch = batches[[(position, 0) for position in range(len(clips))]]
-    baselines = noise_statistics(classifier, [*clips] * 5, None, 0)
+    baselines = noise_statistics(classifier, [*clips] * 5, cache, 0, num_baselines=32)
     found = survey_layers(
         classifier.head, batch.statistics, batch.labels, baselines, torch.Generator().manual_seed(0)
     )
@@ -159,35 +163,35 @@ def test_clips_agree_with_their_explanations(cached, pooling, monkeypatch):
         assert correlation(neurons.flatten(), expected.flatten()) > 0.9
 
 
-def test_classes_add_their_clips_up(cached):
+def test_classes_add_their_clips_up(cached, cache):
     classifier, clips, batches = cached()
-    baselines = noise_statistics(classifier, clips, None, 0)
+    baselines = noise_statistics(classifier, clips, cache, 0)
     surveyed = survey_classes(classifier, batches, baselines, score="log_odds", seed=0)
-    assert {one.label: one.num_clips for one in surveyed} == {"neutral": 3, "happy": 2, "sad": 2}
+    assert {row["label"]: row["clips"] for row in surveyed} == {"neutral": 3, "happy": 2, "sad": 2}
     batch = batches[[(position, 0) for position in range(len(clips))]]
     found = survey_layers(
         classifier.head, batch.statistics, batch.labels, baselines, torch.Generator().manual_seed(0)
     )
     own = found[[clip.label == "sad" for clip in clips]]
-    (sad,) = (one for one in surveyed if one.label == "sad")
-    torch.testing.assert_close(sad.shares, magnitude_shares(own.sum(2).abs().sum(0)))
-    layer, neuron, value = sad.neurons[0]
-    assert own.mean(0).abs().max() == pytest.approx(abs(value))
-    assert own.mean(0)[layer, neuron] == pytest.approx(value)
-    assert 0 <= sad.entropy <= 1
+    (sad,) = (row for row in surveyed if row["label"] == "sad")
+    shares = torch.tensor([sad[f"layers/{layer:02d}"] for layer in range(found.shape[1])])
+    torch.testing.assert_close(shares, magnitude_shares(own.sum(2).abs().sum(0)))
+    layer, neuron, value = sad["neurons"].split()[0].split(":")
+    assert own.mean(0).abs().max() == pytest.approx(abs(float(value)), rel=1e-3)
+    assert own.mean(0)[int(layer), int(neuron)] == pytest.approx(float(value), rel=1e-3)
+    assert 0 <= sad["layer_entropy"] <= 1
 
 
-def test_baselines_are_computed_once_and_kept(cached, build_datamodule, attach, monkeypatch):
+def test_baselines_are_computed_once_and_kept(cached, cache):
     classifier, clips, _ = cached()
-    data = build_datamodule()
-    attach(data)
-    first = noise_statistics(classifier, clips, data.feature_cache, 3)
-    monkeypatch.setattr(class_layers, "layer_statistics", None)
-    second = noise_statistics(classifier, clips, data.feature_cache, 3)
+    first = noise_statistics(classifier, clips, cache, 3)
+    with torch.no_grad():
+        next(classifier.backbone.parameters()).mul_(2)
+    second = noise_statistics(classifier, clips, cache, 3)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_clip_that_is_gone_is_named(cached, tmp_path):
+def test_a_clip_that_is_gone_is_named(cached, cache, tmp_path):
     classifier, _, _ = cached()
     with pytest.raises(AudioError, match="gone"):
-        noise_statistics(classifier, [Clip(tmp_path / "gone.wav", "happy")], None, 0)
+        noise_statistics(classifier, [Clip(tmp_path / "gone.wav", "happy")], cache, 0)

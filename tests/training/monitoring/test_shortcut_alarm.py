@@ -14,26 +14,30 @@ from wavshap_lightning.training.callbacks import ReproducibleEpochs
 from wavshap_lightning.training.data.datamodule import EmotionDataModule
 from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.monitoring.monitor import ExplanationMonitor
-from wavshap_lightning.training.monitoring.shortcut_alarm import Glance, OffSpeech, suspects, words
+from wavshap_lightning.training.monitoring.shortcut_alarm import (
+    describe_alarm,
+    suspects,
+)
 
 EVEN = 0.2
 
 
-def glance(epoch, uar, **excess):
-    return Glance(epoch, uar, 0.25, {label: OffSpeech(EVEN + by, EVEN) for label, by in excess.items()})
+def shares(epoch, uar, **excess):
+    off_speech = {label: {"share": EVEN + by, "even": EVEN} for label, by in excess.items()}
+    return {"epoch": epoch, "uar": uar, "chance": 0.25, "off_speech": off_speech}
 
 
 @pytest.mark.parametrize(
-    ("glances", "expected"),
+    ("epochs", "expected"),
     [
         ([], []),
-        ([glance(0, 0.25, sad=-0.1), glance(1, 0.8, sad=0.15, angry=0.0)], ["sad"]),
-        ([glance(0, 0.25, sad=0.3), glance(1, 0.8, sad=-0.1)], []),
-        ([glance(0, 0.25, sad=0.0), glance(1, 0.3, sad=0.5)], []),
-        ([glance(0, 0.25, sad=-0.3), glance(1, 0.8, sad=-0.05)], []),
-        ([glance(0, 0.25, sad=0.14), glance(1, 0.8, sad=0.15)], []),
-        ([glance(0, 0.6, sad=0.14)], ["sad"]),
-        ([glance(0, 0.25, sad=0.0), glance(1, 0.8, sad=0.3), glance(2, 0.8, sad=0.3)], ["sad"]),
+        ([shares(0, 0.25, sad=-0.1), shares(1, 0.8, sad=0.15, angry=0.0)], ["sad"]),
+        ([shares(0, 0.25, sad=0.3), shares(1, 0.8, sad=-0.1)], []),
+        ([shares(0, 0.25, sad=0.0), shares(1, 0.3, sad=0.5)], []),
+        ([shares(0, 0.25, sad=-0.3), shares(1, 0.8, sad=-0.05)], []),
+        ([shares(0, 0.25, sad=0.14), shares(1, 0.8, sad=0.15)], []),
+        ([shares(0, 0.6, sad=0.14)], ["sad"]),
+        ([shares(0, 0.25, sad=0.0), shares(1, 0.8, sad=0.3), shares(2, 0.8, sad=0.3)], ["sad"]),
     ],
     ids=[
         "nothing yet",
@@ -46,18 +50,18 @@ def glance(epoch, uar, **excess):
         "goes on",
     ],
 )
-def test_it_goes_off_where_recall_and_the_share_outside_of_speech_have_risen(glances, expected):
-    assert list(suspects(glances)) == expected
+def test_it_goes_off_where_recall_and_the_share_outside_of_speech_have_risen(epochs, expected):
+    assert list(suspects(epochs)) == expected
 
 
 def test_the_order_of_labels_and_other_labels_make_no_difference():
-    first = [glance(0, 0.25, sad=0.0, angry=0.0), glance(1, 0.8, sad=0.2, angry=0.3)]
-    second = [glance(0, 0.25, angry=0.0), glance(1, 0.8, angry=0.3)]
+    first = [shares(0, 0.25, sad=0.0, angry=0.0), shares(1, 0.8, sad=0.2, angry=0.3)]
+    second = [shares(0, 0.25, angry=0.0), shares(1, 0.8, angry=0.3)]
     assert suspects(first)["angry"] == suspects(second)["angry"]
 
 
 def test_it_says_for_which_class_and_how_much():
-    said = words({"sad": OffSpeech(0.31, 0.14)}, 0.67)
+    said = describe_alarm({"sad": {"share": 0.31, "even": 0.14}}, 0.67)
     assert "UAR is 0.67" in said
     assert "sad (31% of the attribution, 14% of the time)" in said
 
@@ -94,6 +98,7 @@ def train(folder, cache_dir, **options):
         num_draws=16,
         faithfulness=False,
         all_layers=False,
+        figures=False,
     )
     trainer = L.Trainer(
         accelerator="cpu",
@@ -117,14 +122,7 @@ def edges(rows, label, epoch):
     return sum(shares) / len(shares)
 
 
-@pytest.fixture
-def no_pages(monkeypatch):
-    monkeypatch.setattr("wavshap_lightning.training.monitoring.epoch.log_clip", lambda *_: None)
-    monkeypatch.setattr("wavshap_lightning.training.monitoring.monitor.log_epoch_pages", lambda *_: None)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_pages")
 def test_a_training_that_learns_a_tone_in_the_silence_sets_it_off(tmp_path, cache_dir):
     with pytest.warns(UserWarning, match=r"shortcut alarm: UAR is .* hold evidence for happy \("):
         trainer, rows = train(tmp_path, cache_dir, shortcut="happy")
@@ -134,7 +132,6 @@ def test_a_training_that_learns_a_tone_in_the_silence_sets_it_off(tmp_path, cach
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_pages")
 def test_the_same_training_without_the_tone_does_not(tmp_path, cache_dir):
     trainer, rows = train(tmp_path, cache_dir)
     assert trainer.callback_metrics["explain/shortcut_alarm"] == 0
