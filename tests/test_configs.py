@@ -18,7 +18,7 @@ from wavshap_lightning.cli import train
 from wavshap_lightning.corpora.catalogue import CORPORA, corpus_named
 from wavshap_lightning.models import backbone
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel, build_tiny_model
-from wavshap_lightning.training.data.preparation import choose_protocol, list_clips
+from wavshap_lightning.training.data.preparation import list_clips
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
@@ -221,8 +221,9 @@ def test_a_configuration_builds_what_it_names(name, build):
 @each_corpus_config
 def test_the_first_fold_has_clips_in_every_part(name, build, tmp_path):
     data = build(CONFIGS[name])[2]
+    data.cache_directory = tmp_path
     clips = list_clips(data.corpus, data.root, data.options, tmp_path, seed=data.seed)
-    parts = dict(choose_protocol(data.corpus, clips, data.protocol_name).split(clips, data.fold).items())
+    parts = data.protocol.split(clips, data.fold)
     speakers = {part: {clip.speaker for clip in members} for part, members in parts.items()}
     assert all(parts.values())
     assert data.allow_shared_speakers == (name in SHARING)

@@ -28,7 +28,7 @@ from wavshap_lightning.planted.voices import (
 
 WINDOW_S = 3.2
 NUM_SAMPLES = round(WINDOW_S * SAMPLE_RATE)
-FRAMES = FrameGrid.from_convolutions(tiny_config().conv_kernel, tiny_config().conv_stride, SAMPLE_RATE)
+FRAMES = FrameGrid(tuple(tiny_config().conv_kernel), tuple(tiny_config().conv_stride), SAMPLE_RATE)
 NUM_FRAMES = FRAMES.num_frames(NUM_SAMPLES)
 FRAME_S = FRAMES.center_s(NUM_FRAMES)
 """Middle of each frame of the backbone."""

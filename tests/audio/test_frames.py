@@ -81,10 +81,6 @@ def test_no_frames_have_no_times():
     assert WAVLM.start_s(0).shape == WAVLM.end_s(0).shape == WAVLM.center_s(0).shape == (0,)
 
 
-def test_a_grid_comes_from_the_lists_of_a_configuration_file():
-    assert FrameGrid.from_convolutions([10, 3], [5, 2], 8_000) == FrameGrid((10, 3), (5, 2), 8_000)
-
-
 @pytest.mark.parametrize(
     ("kernels", "strides", "sample_rate", "message"),
     [

@@ -23,7 +23,6 @@ from wavshap_lightning.audio.io import (
     hash_audio_file,
     load_audio,
     load_native,
-    read_duration_s,
     resampled_length,
     save_audio,
 )
@@ -410,12 +409,3 @@ class TestSaving:
         (tmp_path / "file").write_bytes(b"x")
         with pytest.raises(AudioError, match="cannot be written"):
             save_audio(tmp_path / "file/a.wav", tones(100))
-
-
-def test_a_duration_is_read_from_the_header(tmp_path):
-    soundfile.write(tmp_path / "a.wav", np.zeros((22_050, 2)), 44_100)
-    assert read_duration_s(tmp_path / "a.wav") == 0.5
-    (tmp_path / "b.wav").write_bytes(b"RIFF")
-    for name in ("b.wav", "c.wav"):
-        with pytest.raises(AudioError, match=f"path=.*{name}: "):
-            read_duration_s(tmp_path / name)

@@ -79,7 +79,7 @@ def test_outside_the_span_the_clip_stays_and_seams_do_not_click(name):
     assert float(steps[start - 2 : start + 2].max()) <= 1.5 * float(clip.diff().abs().max())
 
 
-GRID = FrameGrid.from_convolutions((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), RATE)
+GRID = FrameGrid((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), RATE)
 
 
 def times_for(num_samples):

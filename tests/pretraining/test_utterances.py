@@ -42,7 +42,7 @@ def in_window(spoken: np.ndarray) -> np.ndarray:
 
 def test_frames_are_those_of_the_backbone():
     config = tiny_config()
-    grid = FrameGrid.from_convolutions(config.conv_kernel, config.conv_stride, 16_000)
+    grid = FrameGrid(tuple(config.conv_kernel), tuple(config.conv_stride), 16_000)
     assert len(FRAME_S) == grid.num_frames(NUM_SAMPLES)
     np.testing.assert_allclose(FRAME_S, grid.center_s(len(FRAME_S)))
 

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-from wavshap_lightning.audio.io import read_duration_s
 from wavshap_lightning.corpora.manifest import read_manifest
 from wavshap_lightning.corpora.protocols import build_protocol, split_digest
 from wavshap_lightning.errors import CorpusError, SettingError
@@ -144,7 +144,7 @@ def test_the_longest_come_first_and_what_cannot_be_read_last(clips, tmp_path):
     clips = [*clips, replace(clips[0], path=tmp_path / "gone.wav"), replace(clips[1], start_s=0.1, end_s=5.0)]
     order = longest_first(clips, range(len(clips)))
     assert (order[0], order[-1]) == (26, 25)
-    seconds = [read_duration_s(clips[position].path) for position in order[1:-1]]
+    seconds = [soundfile.info(clips[position].path).duration for position in order[1:-1]]
     assert seconds == sorted(seconds, reverse=True)
 
 

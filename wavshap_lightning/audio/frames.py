@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -44,11 +43,6 @@ class FrameGrid:
             raise SettingError(f"kernels={self.kernels}, strides={self.strides}: need one stride per kernel")
         if min(*self.kernels, *self.strides, self.sample_rate) < 1:
             raise SettingError(f"{self}: every number must be at least 1")
-
-    @classmethod
-    def from_convolutions(cls, kernels: Sequence[int], strides: Sequence[int], sample_rate: int) -> FrameGrid:
-        """The grid of a convolution stack whose sizes come from a configuration file."""
-        return cls(tuple(kernels), tuple(strides), sample_rate)
 
     @cached_property
     def hop_samples(self) -> int:

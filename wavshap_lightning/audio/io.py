@@ -134,18 +134,6 @@ def hash_audio_file(path: str | os.PathLike[str]) -> str:
             return file_digest(stream, "sha256").hexdigest()
 
 
-def read_duration_s(path: str | os.PathLike[str]) -> float:
-    """Duration of a recording in seconds, from its header alone.
-
-    Raises:
-        AudioError: If the file is missing, empty, or not audio.
-    """
-    path = Path(path)
-    with _explained(path, "read as audio", "copy it again or convert it"):
-        _check_file(path)
-        return float(soundfile.info(path).duration)
-
-
 def save_audio(
     path: str | os.PathLike[str],
     waveform: Float[np.ndarray, " num_samples"],

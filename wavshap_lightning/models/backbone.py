@@ -182,9 +182,7 @@ class SpeechBackbone(nn.Module):
         self.fingerprint = fingerprint_of(opened, depth, final_norm=self.settings.final_norm)
         self.normalize = opened.normalize
         self.sample_rate = opened.sample_rate
-        self.frame_grid = FrameGrid.from_convolutions(
-            config.conv_kernel, config.conv_stride, opened.sample_rate
-        )
+        self.frame_grid = FrameGrid(tuple(config.conv_kernel), tuple(config.conv_stride), opened.sample_rate)
         self.num_channels: int = config.conv_dim[-1]
         self.num_layers: int = depth + 1
         self.hidden_size: int = config.hidden_size

@@ -160,7 +160,7 @@ def _read_head(source: Source, config: PretrainedConfig) -> OriginalHead:
 
 def _sound(config: PretrainedConfig) -> Float[Tensor, "1 samples"]:
     """A tone that rises, as long as a few frames."""
-    grid = FrameGrid.from_convolutions(config.conv_kernel, config.conv_stride, sample_rate=1)
+    grid = FrameGrid(tuple(config.conv_kernel), tuple(config.conv_stride), sample_rate=1)
     num_samples = grid.receptive_field_samples + (CHECKED_FRAMES - 1) * grid.hop_samples
     time = torch.linspace(0.0, 1.0, num_samples)
     return normalize_waveforms((1000.0 * time.square()).sin()[None], torch.tensor([num_samples]))

@@ -13,15 +13,15 @@ from zipfile import is_zipfile
 
 import lightning as L  # noqa: N812
 import numpy as np
+import soundfile
 import torch
 from torch.utils.data import DataLoader
 
-from wavshap_lightning.audio.io import read_duration_s
 from wavshap_lightning.corpora.catalogue import corpus_named
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.labels import draw_stratified
 from wavshap_lightning.corpora.protocols import Protocol, split_digest
-from wavshap_lightning.errors import AudioError, SettingError
+from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.stage_attribution import without_progress_bars
 from wavshap_lightning.files import write_atomically
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -272,8 +272,8 @@ def _duration_s(clip: Clip) -> float:
     if clip.end_s is not None:
         return clip.end_s - (clip.start_s or 0.0)
     try:
-        return read_duration_s(clip.path) - (clip.start_s or 0.0)
-    except AudioError:  # reported when the clip is explained
+        return float(soundfile.info(clip.path).duration) - (clip.start_s or 0.0)
+    except (soundfile.LibsndfileError, OSError):  # reported when the clip is explained
         return 0.0
 
 

@@ -61,10 +61,9 @@ class RunSettings:
         parts = Path(self.name).parts
         if not parts or Path(self.name).is_absolute() or ".." in parts:
             raise SettingError(f"run.name={self.name!r} must be a folder name below run.directory")
-        if self.patience < 0:
-            raise SettingError(f"run.patience={self.patience} must be at least 0 (0 never stops early)")
-        if self.keep_every < 0:
-            raise SettingError(f"run.keep_every={self.keep_every} must be at least 0 (0 keeps none)")
+        for name in ("patience", "keep_every"):
+            if getattr(self, name) < 0:
+                raise SettingError(f"run.{name}={getattr(self, name)} must be at least 0, which turns it off")
 
     @property
     def home(self) -> Path:

@@ -24,15 +24,13 @@ from wavshap_lightning.corpora.audit import (
 from wavshap_lightning.corpora.catalogue import corpus_named
 from wavshap_lightning.corpora.clip import SPLITS, Clip
 from wavshap_lightning.corpora.labels import ordered_labels
-from wavshap_lightning.corpora.protocols import Protocol, Split, split_digest
-from wavshap_lightning.errors import SettingError
+from wavshap_lightning.corpora.protocols import Protocol, Split, build_protocol, split_digest
+from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.training.data.cache import TensorCache, default_cache_directory
 from wavshap_lightning.training.data.dataset import Batch, StatisticsBatches, Transform, WaveformBatches
 from wavshap_lightning.training.data.preparation import (
     KeyedClip,
-    choose_protocol,
     cut_and_key,
-    leave_out,
     list_clips,
     measure_split,
 )
@@ -230,9 +228,11 @@ class EmotionDataModule(L.LightningDataModule):
     @cached_property
     def protocol(self) -> Protocol:
         """The protocol that divides the corpus."""
-        return choose_protocol(
-            self.corpus, self._listed, self.protocol_name, validation=self.validation, seed=self.seed
-        )
+        if self.protocol_name == "default":
+            protocol = corpus_named(self.corpus).protocol(self._listed)
+        else:
+            protocol = build_protocol(self.protocol_name, self._listed, seed=self.seed)
+        return protocol if self.validation else protocol.without_validation()
 
     @cached_property
     def _split(self) -> Split:
@@ -266,7 +266,11 @@ class EmotionDataModule(L.LightningDataModule):
         findings = audit(split)
         if self.on_bad_clip == "skip" and (bad := bad_clips(findings)):
             rank_zero_warn(f"{len(bad)} bad clips are left out:\n{audit_table(findings)}", stacklevel=2)
-            split = leave_out(split, bad)
+            split = {name: tuple(c for c in clips if c not in set(bad)) for name, clips in split.items()}
+            if emptied := [name for name, clips in self._split.items() if clips and not split[name]]:
+                raise CorpusError(
+                    f"on_bad_clip='skip' leaves no clip in {' and '.join(emptied)}; repair the clips listed"
+                )
             findings = audit(split)
         raise_for_errors(findings)
         if findings:

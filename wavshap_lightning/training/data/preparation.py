@@ -1,4 +1,4 @@
-"""From the name of a corpus to its clips, their protocol and their measurements; planted corpora are made."""
+"""From the name of a corpus to its clips and their measurements; planted corpora are made."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from wavshap_lightning.corpora.audit import ClipFacts, measure_clip
 from wavshap_lightning.corpora.catalogue import corpus_named, load_corpus
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import listed
-from wavshap_lightning.corpora.protocols import Protocol, Split, build_protocol
-from wavshap_lightning.errors import AudioError, CorpusError, SettingError
+from wavshap_lightning.corpora.protocols import Split
+from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.planted.corpus import MANIFEST, RECORD, PlantedSettings, ensure_planted_speech
 from wavshap_lightning.planted.into_recordings import (
     NAME,
@@ -102,28 +102,6 @@ def list_clips(
     )
 
 
-def choose_protocol(
-    corpus: str, clips: Sequence[Clip], protocol: str = "default", *, validation: bool = True, seed: int = 0
-) -> Protocol:
-    """Protocol of a name, made for these clips.
-
-    Args:
-        corpus: Name of the corpus in the catalogue.
-        clips: All clips of the corpus.
-        protocol: `"default"` for the corpus's own protocol, or the name of a general one.
-        validation: Keep the validation split; otherwise its speakers train.
-        seed: Random seed of general protocols.
-
-    Raises:
-        CorpusError: If the name is unknown or the clips do not allow the protocol.
-    """
-    if protocol == "default":
-        chosen = corpus_named(corpus).protocol(clips)
-    else:
-        chosen = build_protocol(protocol, clips, seed=seed)
-    return chosen if validation else chosen.without_validation()
-
-
 def measure_split(split: Split, cache_directory: Path, sample_rate: int) -> dict[Clip, ClipFacts]:
     """Measured facts of every clip; those of known content are read from the cache.
 
@@ -155,22 +133,6 @@ def measure_split(split: Split, cache_directory: Path, sample_rate: int) -> dict
         {key: {"facts": torch.frombuffer(bytearray(text), dtype=torch.uint8)} for key, text in new.items()}
     )
     return dict(zip(clips, facts, strict=True))
-
-
-def leave_out(split: Split, bad: Sequence[Clip]) -> Split:
-    """The split without some of its clips.
-
-    Raises:
-        CorpusError: If that empties a part of it.
-    """
-    left_out = set(bad)
-    kept = {name: tuple(clip for clip in clips if clip not in left_out) for name, clips in split.items()}
-    emptied = [name for name, clips in split.items() if clips and not kept[name]]
-    if emptied:
-        raise CorpusError(
-            f"on_bad_clip='skip' leaves no clip in {' and '.join(emptied)}; repair those that the audit lists"
-        )
-    return kept
 
 
 def cut_and_key(clip: Clip, facts: ClipFacts, max_duration_s: float | None) -> KeyedClip:
