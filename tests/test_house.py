@@ -104,6 +104,8 @@ MOST_MODULES, MOST_FILES = 150, 15
 
 # Short modules with a single importer, each with the reason why it is a file of its own.
 SHORT = {
+    "wavshap_lightning.attribution.gradient_shap": "one method, like its siblings",
+    "wavshap_lightning.attribution.integrated_gradients": "one method, like its siblings",
     "wavshap_lightning.corpora.msp_podcast": "the loader of one corpus, like its siblings",
     "wavshap_lightning.evaluation.controls": "maps that are independent of the model, used from Python too",
 }

@@ -30,7 +30,7 @@ def test_an_empty_set_is_refused():
 def test_baselines_that_are_not_finite_are_named():
     values = torch.zeros(4, 3)
     values[1, 2], values[3, 0] = torch.nan, torch.inf
-    with pytest.raises(AttributionError, match="index 1 holds NaN"):
+    with pytest.raises(AttributionError, match="index 1 is not finite"):
         BaselineSet(values)
 
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
+from wavshap_lightning.attribution.estimation.designs import declared_spread
 from wavshap_lightning.attribution.estimation.estimate import Stopping
 from wavshap_lightning.attribution.estimation.moments import BlockMoments
 from wavshap_lightning.attribution.estimation.problem import attribute, open_problem
-from wavshap_lightning.attribution.gradient_shap import declared_spread, gradient_shap
+from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.attribution.views.frames import summed

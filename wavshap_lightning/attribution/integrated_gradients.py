@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from wavshap_lightning.attribution.baselines import Baselines, declared_only
-from wavshap_lightning.attribution.estimation.designs import DeclaredPaths, Design
+from wavshap_lightning.attribution.estimation.designs import DeclaredPaths, Design, Points
 from wavshap_lightning.attribution.estimation.estimate import Stopping, estimate
 from wavshap_lightning.attribution.estimation.moments import WeightedSum
 from wavshap_lightning.attribution.estimation.problem import Problem
-from wavshap_lightning.attribution.estimation.sampling import Points
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.errors import AttributionError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -58,7 +58,9 @@ def leave_no_trace(*scores: Callable[..., Any]) -> Iterator[None]:
             "it; make it outside (explaining inside is fine)"
         )
     flags = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters]
-    with _generators_kept(), torch.inference_mode(mode=False), torch.enable_grad():
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - to put it back
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices), torch.inference_mode(mode=False), torch.enable_grad():
         try:
             for module in modules:
                 module.training = False
@@ -70,16 +72,6 @@ def leave_no_trace(*scores: Callable[..., Any]) -> Iterator[None]:
                 module.training = was_training
             for parameter, required, gradient in flags:
                 parameter.requires_grad_(required).grad = gradient
-
-
-@contextmanager
-def _generators_kept() -> Iterator[None]:
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - to put it back
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
 
@@ -91,27 +83,23 @@ def _modules_of(*holders: object) -> list[nn.Module]:
     waiting = [*holders]
     while waiting:
         holder = waiting.pop()
-        if id(holder) in seen:
-            continue
-        seen.add(id(holder))
         if isinstance(holder, nn.Module):
             found.update(dict.fromkeys(holder.modules()))
-        elif callable(holder):
-            waiting.extend(_held_by(holder))
+        elif callable(holder) and id(holder) not in seen:
+            waiting += _held_by(holder)
+        seen.add(id(holder))
     return list(found)
 
 
 def _held_by(function: Callable[..., Any]) -> list[Any]:
-    held = [getattr(function, "__self__", None)]
+    held = [getattr(function, "__self__", None), *(getattr(function, "__defaults__", None) or ())]
     if isinstance(function, partial):
         held += [function.func, *function.args, *function.keywords.values()]
     for cell in getattr(function, "__closure__", None) or ():
-        try:
+        with suppress(ValueError):  # not yet bound
             held.append(cell.cell_contents)
-        except ValueError:  # not yet bound
-            continue
-    held += [] if isinstance(function, type) else getattr(function, "__dict__", {}).values()
-    held += getattr(function, "__defaults__", None) or ()
+    if not isinstance(function, type):
+        held += getattr(function, "__dict__", {}).values()
     held += (getattr(function, "__kwdefaults__", None) or {}).values()
     names = getattr(getattr(function, "__code__", None), "co_names", ())
     globals_ = getattr(function, "__globals__", {})

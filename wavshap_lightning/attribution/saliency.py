@@ -6,11 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wavshap_lightning.attribution.estimation.designs import Design, Placement
+from wavshap_lightning.attribution.estimation.designs import Design, Placement, Points, seeded
 from wavshap_lightning.attribution.estimation.estimate import FIRST_DRAWS, Stopping, estimate
 from wavshap_lightning.attribution.estimation.moments import PairMoments, WeightedSum
 from wavshap_lightning.attribution.estimation.problem import Problem
-from wavshap_lightning.attribution.estimation.sampling import Points, seeded
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.errors import AttributionError
 

@@ -1,22 +1,195 @@
-"""Designs: the draws that are taken, where they lie, and how their error is computed."""
+"""Designs: the draws that are taken, where they lie, and how their error is computed.
+
+Points lie on the paths from baselines to the input, with weights that sum to one. Every sampler can go on:
+further points fill the gaps that the earlier ones left.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from wavshap_lightning.attribution.baselines import Baselines, BaselineSet
+from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines, BaselineSet, take
 from wavshap_lightning.attribution.estimation.moments import BlockMoments, PairMoments, WeightedSum
 from wavshap_lightning.attribution.estimation.problem import Inputs, Positions, Problem, first_not_finite
-from wavshap_lightning.attribution.estimation.sampling import Points
 from wavshap_lightning.attribution.views.frames import View
 from wavshap_lightning.errors import AttributionError
 
+SEED_RANGE = 2**63 - 1
+LATTICE_PARTS = 4
+SCRAMBLED_BITS = 16
+SOBOL_BITS = 30
+LATTICE_BASELINES = 4
+"""From so many on, the shifts of a lattice are many enough for its error to be stated more closely."""
+
 Moments = WeightedSum | PairMoments | BlockMoments
+
+
+@dataclass(frozen=True)
+class Points:
+    """Alphas, weights and baselines of some draws.
+
+    Args:
+        alphas: Position of each draw on its path, 0 at the baseline and 1 at the input.
+        weights: Weight of each draw; they sum to one over the points drawn together.
+        baselines: Index of each draw's baseline in the declared set; None where every draw takes a fresh one.
+    """
+
+    alphas: Float[Tensor, " draws"]
+    weights: Float[Tensor, " draws"]
+    baselines: Int[Tensor, " draws"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.alphas)
+
+    def __getitem__(self, part: slice) -> Points:
+        chosen = None if self.baselines is None else self.baselines[part]
+        return Points(self.alphas[part], self.weights[part], chosen)
+
+
+def seeded(generator: torch.Generator | int) -> tuple[int, torch.Generator]:
+    """A seed and a new generator that begins with it.
+
+    Args:
+        generator: The seed itself, or a generator from which one is drawn and which that draw advances.
+
+    Raises:
+        AttributionError: If the seed is negative, too large or no whole number.
+    """
+    if isinstance(generator, torch.Generator):
+        generator = int(torch.randint(SEED_RANGE, (), generator=generator, device=generator.device))
+    if not isinstance(generator, int) or not 0 <= generator <= SEED_RANGE:
+        raise AttributionError(f"generator={generator!r} must be a torch.Generator or a seed, 0 to 2^63 - 1")
+    return generator, torch.Generator().manual_seed(generator)
+
+
+class SobolNet:
+    """A scrambled Sobol sequence over (alpha, index of a baseline in a declared set).
+
+    The first `2^k` points are a net: each of `2^k` equal intervals of alpha holds one, every baseline gets
+    its share but for less than two draws, and pairs of both are spread as evenly. Each single point is
+    uniform, so any number of points is unbiased.
+
+    Source: the direction numbers are torch's (Joe and Kuo 2008), scrambled as in Owen (1995), Randomly
+    permuted (t,m,s)-nets. torch's own scrambling is linear (Matousek 1998): it gives the same error, but on
+    smooth scores the halves of a net then say little about the error, and intervals made from them cover
+    78-90 % where Owen's cover 97 %.
+
+    Args:
+        num_baselines: Number of baselines in the declared set.
+        generator: Source of the scrambling.
+    """
+
+    def __init__(self, num_baselines: int, generator: torch.Generator) -> None:
+        self._num_baselines = num_baselines
+        self._generator = generator
+        self._sequence = torch.quasirandom.SobolEngine(2)  # type: ignore[no-untyped-call]
+        self._flips = torch.randint(0, 2, (2, 2 << SCRAMBLED_BITS), generator=generator)
+
+    def draw(self, count: int) -> Points:
+        """Next `count` points of the sequence."""
+        coordinates = self._sequence.draw(count, dtype=torch.float64)
+        alphas, places = (self._scramble(coordinates[:, axis], axis) for axis in (0, 1))
+        baselines = (places * self._num_baselines).long().clamp(max=self._num_baselines - 1)
+        return Points(alphas, torch.full_like(alphas, 1 / count), baselines)
+
+    def _scramble(self, places: Float[Tensor, " draws"], axis: int) -> Float[Tensor, " draws"]:
+        """Flip each binary digit by a random bit that belongs to those before it; the last are random."""
+        digits = (places * 2**SOBOL_BITS).long() >> (SOBOL_BITS - SCRAMBLED_BITS)
+        scrambled = torch.zeros_like(digits)
+        for position in range(SCRAMBLED_BITS):
+            before = digits >> (SCRAMBLED_BITS - position)
+            own = (digits >> (SCRAMBLED_BITS - 1 - position)) & 1
+            scrambled = 2 * scrambled + (own ^ self._flips[axis][(1 << position) + before])
+        below = torch.rand(len(digits), generator=self._generator, dtype=torch.float64)
+        return (scrambled + below) / 2**SCRAMBLED_BITS
+
+
+class BaselineLattice:
+    """Evenly spaced points on the path from each baseline of a declared set, each path shifted at random.
+
+    With `m` draws a baseline, baseline `b` has `t = (k + u_b) / m mod 1`, `k = 0 .. m - 1`, and takes them
+    at `alpha = t^2 (3 - 2 t)` with weight `d alpha / d t = 6 t (1 - t)`, divided by these weights' mean. The
+    weight takes the integrand to 0 at both ends, so that it goes on periodically, and evenly spaced points
+    sum a smooth periodic function with an error that falls with the square of their distance. The shifts
+    are spread evenly over the baselines, so that what all paths have in common is summed as finely as
+    if it were one path.
+
+    Sources: random shifts of lattices, Cranley and Patterson (1976); the transformation, Korobov (1963). The
+    spread of the shifts over baselines is new here. Without the division the rule would be unbiased; with it
+    constants are exact, and weights change by 7 % at most.
+
+    Args:
+        num_baselines: Number of baselines in the declared set.
+        generator: Source of the shifts.
+    """
+
+    def __init__(self, num_baselines: int, generator: torch.Generator) -> None:
+        self._ranks = torch.randperm(num_baselines, generator=generator)
+        within = torch.rand(num_baselines, generator=generator, dtype=torch.float64)
+        self._shifts = (self._ranks + within) / num_baselines
+        self._num_each = self._first_each = 0
+
+    def draw(self, count: int) -> Points:
+        """First draws, a multiple of four for each baseline; or as many more as there are, between these.
+
+        They come in four parts, with as many draws of each baseline in each part, and each part spread
+        evenly over the path.
+        """
+        num_baselines = len(self._shifts)
+        num_each = count // num_baselines
+        step = torch.arange(num_each)[:, None].expand(-1, num_baselines)
+        self._first_each = self._first_each or num_each
+        halfway = 1 / (2 * num_each) if self._num_each else 0.0  # the points then are a lattice twice as fine
+        self._num_each += num_each
+        places = (step / num_each + self._shifts / self._first_each + halfway) % 1
+        weights = 6 * places * (1 - places)
+        weights = weights / weights.sum(0) / num_baselines
+        part = (step + self._ranks) % LATTICE_PARTS
+        order = torch.cat([(part == which).flatten().nonzero()[:, 0] for which in (0, 2, 1, 3)])
+        baselines = torch.arange(num_baselines).expand_as(step)
+        alphas = places.square() * (3 - 2 * places)
+        return Points(*(values.flatten()[order] for values in (alphas, weights, baselines)))
+
+
+class AlphaStrata:
+    """One alpha in each of equally wide strata, neighboring strata in pairs, all in random order.
+
+    Asked for as many again, it puts one into the half of each stratum that is still empty. Stopped
+    early, it leaves a random set of strata, so that any number of points is unbiased.
+
+    Args:
+        generator: Source of positions and order.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator = generator
+        self._alphas = torch.empty(0, dtype=torch.float64)
+
+    def draw(self, count: int) -> Points:
+        """First `count` points, or as many more as there are already."""
+        inside = torch.rand(count, generator=self._generator, dtype=torch.float64)
+        strata = torch.arange(count, dtype=torch.float64)
+        if len(self._alphas):
+            halves = (2 * count * self._alphas).long()
+            alphas = (halves.bitwise_xor(1) + inside) / (2 * count)
+        else:
+            alphas = (strata + inside) / count
+        self._alphas = torch.cat([self._alphas, alphas]).sort().values
+        ordered = alphas[self._pairs_in_random_order(count)]
+        return Points(ordered, torch.full_like(ordered, 1 / count))
+
+    def _pairs_in_random_order(self, count: int) -> Int[Tensor, " draws"]:
+        firsts = 2 * torch.randperm(count // 2, generator=self._generator)
+        swapped = torch.randint(0, 2, (count // 2,), generator=self._generator)
+        paired = torch.stack([firsts + swapped, firsts + 1 - swapped], 1).flatten()
+        return torch.cat([paired, torch.arange(2 * (count // 2), count)])
 
 
 class Placement(NamedTuple):
@@ -123,3 +296,62 @@ def like_input(values: Tensor, input: Tensor, name: str, start: int = 0) -> Inpu
             f"baselines={name!r}: that of draw={start + bad} holds NaN or infinity; check how they are drawn"
         )
     return values.detach().to(input)
+
+
+def declared_spread(
+    problem: Problem, baselines: BaselineSet, generator: torch.Generator, first_draws: int
+) -> Design:
+    """Draws spread evenly over alpha and the baselines of a declared set.
+
+    A lattice where every baseline gets the same multiple of four draws at first; otherwise a Sobol net, which
+    serves any number. They come in four blocks at first, then as many again in two, so that the blocks can be
+    compared.
+
+    Args:
+        problem: What is explained.
+        baselines: The declared set.
+        generator: Source of shifts or scrambling.
+        first_draws: Number of draws of the first call of `extend`.
+    """
+    on_lattice = first_draws % (LATTICE_PARTS * len(baselines)) == 0
+    sampler = (BaselineLattice if on_lattice else SobolNet)(len(baselines), generator)
+    closely = on_lattice and len(baselines) >= LATTICE_BASELINES
+    paths, num_blocks = DeclaredPaths(problem, baselines), iter([4])
+
+    def extend(count: int) -> list[Points]:
+        drawn = sampler.draw(count)
+        drawn = replace(drawn, weights=drawn.weights * count)  # twice as many draws weigh twice as much
+        blocks = next(num_blocks, 2)
+        edges = [count * block // blocks for block in range(blocks + 1)]
+        return [drawn[slice(*pair)] for pair in pairwise(edges) if pair[0] < pair[1]]
+
+    return Design(
+        extend,
+        paths.place,
+        lambda view: BlockMoments(smooth=view.smooth_variance, lattice=closely),
+        baselines,
+        paths.after,
+    )
+
+
+def fresh_strata(problem: Problem, baselines: BaselineDistribution, generator: torch.Generator) -> Design:
+    """Strata of alpha, each draw with a baseline of its own, the next of a distribution's stream.
+
+    Args:
+        problem: What is explained.
+        baselines: The distribution.
+        generator: Source of alphas and baselines.
+    """
+    strata = AlphaStrata(generator)
+    stream: Iterator[Tensor] = baselines.stream(generator)
+    num_placed = 0
+
+    def place(points: Points) -> Placement:
+        nonlocal num_placed
+        drawn = baselines.encoded(take(stream, len(points), baselines.name))
+        fresh = like_input(drawn, problem.input, baselines.name, num_placed)
+        num_placed += len(points)
+        after = problem.after_step(fresh)
+        return along_path(problem, fresh, after, points)._replace(fresh=after)
+
+    return Design(lambda count: [strata.draw(count)], place, lambda _: PairMoments(), baselines)

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines
 from wavshap_lightning.attribution.estimation.chunks import Chunks, in_parts
-from wavshap_lightning.attribution.estimation.designs import Design, Placement
+from wavshap_lightning.attribution.estimation.designs import Design, Placement, Points
 from wavshap_lightning.attribution.estimation.problem import Problem, first_not_finite
-from wavshap_lightning.attribution.estimation.sampling import Points
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
 from wavshap_lightning.errors import AttributionError
 

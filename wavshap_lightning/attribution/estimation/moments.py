@@ -37,6 +37,8 @@ NET_REDUCTION, LATTICE_REDUCTION = (1.0, 4.0), (2.0, 16.0)
 # Two halves, and the halves of each: what one doubling gains can then be compared with the next
 MAX_BLOCKS = 4
 
+Terms = Float[Tensor, "draws targets *units"]
+Totals = Float64[Tensor, "draws targets"]
 Rows = Float64[Tensor, "draws targets units_and_total"]
 Sums = Float64[Tensor, "targets units_and_total"]
 Units = Float64[Tensor, "targets units"]
@@ -54,12 +56,7 @@ class WeightedSum:
     def open_block(self) -> None:
         """Begin a new block of draws, which makes no difference here."""
 
-    def add(
-        self,
-        terms: Float[Tensor, "draws targets *units"],
-        totals: Float64[Tensor, "draws targets"],
-        weights: Weights,
-    ) -> None:
+    def add(self, terms: Terms, totals: Totals, weights: Weights) -> None:
         """Take in some draws."""
         self._shape = terms.shape[1:]
         units = terms.double().reshape(*totals.shape, -1)

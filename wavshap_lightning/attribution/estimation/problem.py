@@ -264,16 +264,12 @@ def _checked_step(step: LinearFirst, input: Float[Tensor, " *input"]) -> Float[T
     return after[0]
 
 
-def _check_logits(logits: object, inputs: Tensor) -> Logits:
-    if not isinstance(logits, Tensor):
-        raise AttributionError(f"the score returned a {type(logits).__name__}; it must return a tensor")
-    if logits.ndim != 2 or len(logits) != len(inputs) or logits.shape[1] == 0:
+def _check_logits(logits: Tensor, inputs: Tensor) -> Logits:
+    if not logits.is_floating_point() or logits.ndim != 2 or len(logits) != len(inputs) or not logits.numel():
         raise AttributionError(
-            f"the score returned shape {tuple(logits.shape)} for inputs of shape {tuple(inputs.shape)}; it "
-            f"must return (draws, classes) = ({len(inputs)}, classes)"
+            f"the score returned {logits.dtype} of shape {tuple(logits.shape)} for inputs of shape "
+            f"{tuple(inputs.shape)}; it must return floating point logits, ({len(inputs)}, classes)"
         )
-    if not logits.is_floating_point():
-        raise AttributionError(f"the score returned dtype={logits.dtype}; logits must be floating point")
     return logits if logits.dtype == torch.float64 else logits.float()
 
 

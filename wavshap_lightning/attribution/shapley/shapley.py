@@ -10,8 +10,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines
+from wavshap_lightning.attribution.estimation.designs import seeded
 from wavshap_lightning.attribution.estimation.problem import Problem
-from wavshap_lightning.attribution.estimation.sampling import seeded
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.shapley.game import (
     Coalitions,

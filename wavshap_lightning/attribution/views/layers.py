@@ -63,13 +63,11 @@ def layer_detail(weights: LayerWeights, layer: int) -> View:
     """
     if not 0 <= layer < len(weights):
         raise AttributionError(f"layer={layer} must lie between 0 and {len(weights) - 1}")
-    name = f"layer_{layer}"
 
     def project(gradients: Tensor, directions: Tensor) -> Tensor:
-        _check(name, weights, gradients.shape[2:], directions)
         return gradients * directions[:, layer, None] * weights[layer].to(gradients)
 
-    return View(name, project, after_step=True)
+    return View(f"layer_{layer}", project, after_step=True)
 
 
 def _layer_view(
@@ -82,18 +80,7 @@ def _layer_view(
     """A view from its function of a single draw, which a processor's cache holds."""
 
     def project(gradients: Tensor, directions: Tensor) -> Tensor:
-        _check(name, weights, gradients.shape[2:], directions)
         draws = [of_draw(*draw) for draw in zip(gradients, directions, strict=True)]
-        units = torch.stack(draws)
-        return units * weights[:, None].to(units)
+        return torch.stack(draws) * weights[:, None].to(gradients)
 
     return View(name, project, smooth_variance, after_step=True)
-
-
-def _check(name: str, weights: LayerWeights, path: torch.Size, directions: Tensor) -> None:
-    if len(path) != 2 or directions.shape[1:] != (len(weights), *path):
-        raise AttributionError(
-            f"view={name!r}: the input has shape {tuple(directions.shape[1:])} and the score begins at shape "
-            f"{tuple(path)}; they must be ({len(weights)}, time, hidden), one layer for each weight, and "
-            "(time, hidden): explain the stack with score=layer_mix(weights, score)"
-        )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from wavshap_lightning.attribution.estimation.sampling import (
+from wavshap_lightning.attribution.estimation.designs import (
     AlphaStrata,
     BaselineLattice,
     SobolNet,
