@@ -51,9 +51,9 @@ def explained(monkeypatch):
     """The stems of the clips that are explained from here on."""
     stems, explain = [], ClipExplainer.explain
 
-    def noted(work, item):
-        stems.append(item.stem)
-        return explain(work, item)
+    def noted(work, clip):
+        stems.append(clip.path.stem)
+        return explain(work, clip)
 
     monkeypatch.setattr(ClipExplainer, "explain", noted)
     return stems
@@ -202,10 +202,10 @@ def test_what_was_explained_of_other_content_is_done_again(
 def test_an_interruption_keeps_what_is_finished(straight, quick, out, monkeypatch, capsys):
     explain, count = ClipExplainer.explain, iter(range(9))
 
-    def interrupted(work, item):
+    def interrupted(work, clip):
         if next(count) == 2:
             raise KeyboardInterrupt
-        return explain(work, item)
+        return explain(work, clip)
 
     monkeypatch.setattr(ClipExplainer, "explain", interrupted)
     assert quick() == 130

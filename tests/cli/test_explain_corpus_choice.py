@@ -29,9 +29,9 @@ def explained(monkeypatch):
     """The stems of the clips that are explained from here on."""
     stems, explain = [], ClipExplainer.explain
 
-    def noted(work, item):
-        stems.append(item.stem)
-        return explain(work, item)
+    def noted(work, clip):
+        stems.append(clip.path.stem)
+        return explain(work, clip)
 
     monkeypatch.setattr(ClipExplainer, "explain", noted)
     return stems

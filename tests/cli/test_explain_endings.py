@@ -96,10 +96,10 @@ def test_an_interruption_keeps_what_is_finished(quick, out, clip, monkeypatch, r
     shutil.copy(clip, clip.with_name("z.wav"))
     explain = ClipExplainer.explain
 
-    def interrupted(work, item):
-        if item.stem == "z":
+    def interrupted(work, clip):
+        if clip.path.stem == "z":
             raise KeyboardInterrupt
-        return explain(work, item)
+        return explain(work, clip)
 
     monkeypatch.setattr(ClipExplainer, "explain", interrupted)
     assert quick(clip.parent) == 130

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from wavshap_lightning.cli.clips import ClipOptions, find_items, name_items, safe_stem
+from wavshap_lightning.cli.clips import ClipOptions, by_stem, find_clips, safe_stem
 from wavshap_lightning.cli.explain import COMMANDS
 from wavshap_lightning.cli.options import read_arguments
 from wavshap_lightning.cli.output import Output
@@ -125,19 +125,21 @@ def test_the_help_names_every_choice(help_of):
 
 def test_names_of_files_are_safe_distinct_and_do_not_depend_on_order(tmp_path):
     paths = [tmp_path / name for name in ("a/clip.wav", "b/clip.wav", "c/CLIP.wav", "c/other.wav")]
-    items = name_items([Clip(path, "sad") for path in paths])
-    backwards = name_items([Clip(path, "sad") for path in reversed(paths)])
-    assert {item.name: item.stem for item in items} == {item.name: item.stem for item in backwards}
-    assert len({item.stem.casefold() for item in items}) == 4
-    assert items[3].stem == "other"
+    clips = [Clip(path, "sad") for path in paths]
+    named = by_stem(clips)
+    assert named == by_stem(clips[::-1])
+    assert len({stem.casefold() for stem in named}) == 4
+    assert named["other"] == clips[3]
+    spans = [Clip(paths[0], "sad", start_s=0.0, end_s=end_s) for end_s in (1.0, 2.0)]
+    assert list(by_stem(spans).values()) == spans
     assert all(stem not in ("", ".", "..") for stem in map(safe_stem, ("", ".", "..", "   ")))
     assert len(safe_stem("\u611f" * 300).encode()) <= 120
 
 
 def test_a_clip_given_twice_is_explained_once(tmp_path):
-    assert len(find_items([str(tmp_path / "a.wav")] * 2, tmp_path / "out")) == 1
+    assert len(find_clips([str(tmp_path / "a.wav")] * 2, tmp_path / "out")) == 1
 
 
 def test_a_folder_without_audio_is_refused(tmp_path):
     with pytest.raises(SettingError, match="holds no audio"):
-        find_items([str(tmp_path)], Path("out"))
+        find_clips([str(tmp_path)], Path("out"))

@@ -6,11 +6,12 @@ import time
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,11 +22,13 @@ from wavshap_lightning.audio.alignments import SUFFIXES as ALIGNMENT_SUFFIXES
 from wavshap_lightning.audio.alignments import read_segments
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES, load_audio
 from wavshap_lightning.audio.segments import Segment, cut_to, voiced_segments
+from wavshap_lightning.cli.terminal import complain, on_one_line
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import find_audio
 from wavshap_lightning.corpora.manifest import SUFFIXES as MANIFEST_SUFFIXES
 from wavshap_lightning.corpora.manifest import read_manifest
 from wavshap_lightning.errors import SettingError, WavshapError
+from wavshap_lightning.explainer.compare import Comparison
 from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
@@ -43,33 +46,10 @@ LONGEST_STEM_BYTES = 120
 FORBIDDEN = '<>:"/\\|?*'
 
 UNKNOWN_LABEL = "unknown"
+Found = TypeVar("Found")
 
 # What a single clip may fail with: it cannot be explained, or memory does not suffice.
 CLIP_ERRORS = (WavshapError, RuntimeError, MemoryError)
-
-
-@dataclass(frozen=True)
-class Item:
-    """A clip to explain and the name of its files.
-
-    Args:
-        clip: The clip; its label is `"unknown"` if it came without one.
-        stem: Name of its files without suffix, different for every item.
-    """
-
-    clip: Clip
-    stem: str = ""
-
-    @property
-    def label(self) -> str | None:
-        """Annotated class; None if unknown."""
-        return None if self.clip.label == UNKNOWN_LABEL else self.clip.label
-
-    @property
-    def name(self) -> str:
-        """Path as it was given, and the start in the file if the clip is a part of it."""
-        start_s = self.clip.start_s
-        return str(self.clip.path) if start_s is None else f"{self.clip.path}@{start_s:.3f}"
 
 
 @dataclass(frozen=True)
@@ -96,18 +76,20 @@ class ExplainedClip:
     """One clip, explained.
 
     Args:
-        item: The clip.
+        clip: The clip.
         explanation: Its explanation.
         saved: The explanation as it is written.
         waveform: Samples of the clip.
         seconds: Time it took.
+        comparisons: Of the explanation with those of other classifiers.
     """
 
-    item: Item
+    clip: Clip
     explanation: Explanation
     saved: SavedClip
     waveform: Float32[np.ndarray, " num_samples"]
     seconds: float
+    comparisons: Sequence[Comparison] = ()
 
 
 class ClipExplainer:
@@ -117,7 +99,7 @@ class ClipExplainer:
         classifier: The classifier.
         settings: How to explain.
         options: The question about every clip.
-        num_items: How many clips there are; None if that does not matter.
+        num_clips: How many clips there are.
 
     Raises:
         SettingError: If the options do not go together.
@@ -126,52 +108,47 @@ class ClipExplainer:
     """
 
     def __init__(
-        self, classifier: EmotionClassifier, settings: ExplainSettings, options: ClipOptions, num_items: int
+        self, classifier: EmotionClassifier, settings: ExplainSettings, options: ClipOptions, num_clips: int
     ) -> None:
         target_named(options.target, classifier.labels, 0, settings.score)
-        _check(options, settings, num_items)
+        _check(options, settings, num_clips)
         self.explainer, self.options = Explainer(classifier, settings), options
+        self.classifier, rate = classifier, classifier.sample_rate
         paths = [path for name in options.recordings for path in audio_below(Path(name))]
-        rate = classifier.sample_rate
         self.recordings = {
             path.resolve(): torch.from_numpy(load_audio(path, sample_rate=rate)) for path in paths
         }
 
-    @property
-    def classifier(self) -> EmotionClassifier:
-        """The classifier that is explained."""
-        return self.explainer.classifier
-
-    def recordings_for(self, item: Item) -> tuple[Tensor, ...]:
+    def recordings_for(self, clip: Clip) -> tuple[Tensor, ...]:
         """The recordings to compare a clip with: not itself."""
-        here = item.clip.path.resolve()
+        here = clip.path.resolve()
         return tuple(sound for path, sound in self.recordings.items() if path != here)
 
-    def explain(self, item: Item) -> ExplainedClip:
+    def explain(self, clip: Clip) -> ExplainedClip:
         """Explain one clip.
 
         Raises:
             WavshapError: If it cannot be explained; the message says why.
         """
         started_s = time.monotonic()
-        recording = open_recording(item.clip, self.classifier.sample_rate)
+        recording = open_recording(clip, self.classifier.sample_rate)
         waveform = recording.waveform.numpy()
-        segments, note = self._segments(item, waveform)
-        explanation = self._explain(item, recording, segments, note)
-        saved = explanation.to_saved_clip(label=item.label, texts=[one.text for one in segments])
+        segments, note = self._segments(clip, waveform)
+        explanation = self._explain(clip, recording, segments, note)
+        saved = explanation.to_saved_clip(label=label_of(clip), texts=[one.text for one in segments])
         if self.options.families:
-            saved = replace(saved, numbers={**saved.numbers, "families": self._agreement(item)})
-        return ExplainedClip(item, explanation, saved, waveform, time.monotonic() - started_s)
+            saved = replace(saved, numbers={**saved.numbers, "families": self._agreement(clip)})
+        return ExplainedClip(clip, explanation, saved, waveform, time.monotonic() - started_s)
 
     def _explain(
-        self, item: Item, recording: Recording, segments: Sequence[Segment], note: str
+        self, clip: Clip, recording: Recording, segments: Sequence[Segment], note: str
     ) -> Explanation:
         """The explanation; its diagnostics include the note on the segments and the engine's warnings."""
         spans = [(one.start_s, one.end_s) for one in segments]
         explainer = Explainer(self.classifier, replace(self.explainer.settings, segments=spans))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            found = explainer.explain(recording, self.options.target, recordings=self.recordings_for(item))
+            found = explainer.explain(recording, self.options.target, recordings=self.recordings_for(clip))
         told = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
         more = [Diagnostic("segments", "note", note)] if note else []
         # A tolerance that was not reached is among the diagnostics of the explanation already.
@@ -180,27 +157,24 @@ class ClipExplainer:
         return replace(found, diagnostics=diagnostics)
 
     def _segments(
-        self, item: Item, waveform: Float[np.ndarray, " num_samples"]
+        self, clip: Clip, waveform: Float[np.ndarray, " num_samples"]
     ) -> tuple[Sequence[Segment], str]:
         """The words of a clip, or its speech and pauses, with a note if there are no words."""
-        rate, source = self.classifier.sample_rate, self.options.alignments
-        given = self.explainer.settings.segments
+        rate, source, stem = self.classifier.sample_rate, self.options.alignments, clip.path.stem
         if source is None:
-            spans = [Segment("", start_s, end_s) for start_s, end_s in given]
+            spans = [Segment("", start_s, end_s) for start_s, end_s in self.explainer.settings.segments]
             return spans or voiced_segments(waveform, rate), ""
-        path = alignment_of(Path(source), item)
-        if path is None:
-            note = f"There is no alignment of {item.clip.path.stem} in {source}; speech and pauses instead."
-            return voiced_segments(waveform, rate), note
-        words = read_segments(path, tier=self.options.tier, recording=item.clip.path.stem)
-        start_s = item.clip.start_s or 0.0
+        path = alignment_of(Path(source), clip)
+        words = [] if path is None else read_segments(path, tier=self.options.tier, recording=stem)
+        start_s = clip.start_s or 0.0
         inside = cut_to(words, start_s, start_s + len(waveform) / rate)
-        if not inside:
-            note = f"No word of {path} lies in the clip; speech and pauses instead."
-            return voiced_segments(waveform, rate), note
-        return inside, ""
+        if inside:
+            return inside, ""
+        missing = f"There is no alignment of {stem} in {source}"
+        note = missing if path is None else f"No word of {path} lies in the clip"
+        return voiced_segments(waveform, rate), f"{note}; speech and pauses instead."
 
-    def _agreement(self, item: Item) -> list[dict[str, str | float | None]]:
+    def _agreement(self, clip: Clip) -> list[dict[str, str | float | None]]:
         """Correlation of the maps of each two families; None where one of them is constant."""
         from wavshap_lightning.evaluation.summary import (  # noqa: PLC0415 - slow, and seldom needed
             explain_by_family,
@@ -210,10 +184,10 @@ class ClipExplainer:
         settings = replace(self.explainer.settings, stages=("frames",), segments=())
         found = explain_by_family(
             Explainer(self.classifier, settings),
-            item.clip,
+            clip,
             self.options.target,
             families=self.options.families,
-            recordings=self.recordings_for(item),
+            recordings=self.recordings_for(clip),
         )
         return [
             {"first": first, "second": second, "correlation": value if isfinite(value) else None}
@@ -221,7 +195,7 @@ class ClipExplainer:
         ]
 
 
-def _check(options: ClipOptions, settings: ExplainSettings, num_items: int) -> None:
+def _check(options: ClipOptions, settings: ExplainSettings, num_clips: int) -> None:
     if (settings.baselines in RECORDED_FAMILIES) != bool(options.recordings):
         raise SettingError(
             f"baselines={settings.baselines!r}, recordings={list(options.recordings)}: recordings are given "
@@ -234,23 +208,21 @@ def _check(options: ClipOptions, settings: ExplainSettings, num_items: int) -> N
             f"families={options.families[0]!r} must name two families of baselines at least, such as "
             "noise,time_shifted"
         )
-    if options.alignments is None:
-        return
-    path = Path(options.alignments)
+    path = Path(options.alignments or ".")
     if not path.exists():
         raise SettingError(f"alignments={path}: there is no such file or folder")
-    if num_items > 1 and not path.is_dir() and path.suffix.lower() != ".ctm":
+    if num_clips > 1 and not path.is_dir() and path.suffix.lower() != ".ctm":
         raise SettingError(
-            f"alignments={path} holds the words of one recording, and there are {num_items} clips; give a "
+            f"alignments={path} holds the words of one recording, and there are {num_clips} clips; give a "
             "folder with one file for each, under its name"
         )
 
 
-def alignment_of(source: Path, item: Item) -> Path | None:
+def alignment_of(source: Path, clip: Clip) -> Path | None:
     """The file with the words of a clip; None if a folder has none for it."""
     if not source.is_dir():
         return source
-    names = [source / f"{item.clip.path.stem}{suffix}" for suffix in ALIGNMENT_SUFFIXES]
+    names = [source / f"{clip.path.stem}{suffix}" for suffix in ALIGNMENT_SUFFIXES]
     return next((path for path in names if path.is_file()), None)
 
 
@@ -269,8 +241,8 @@ def open_model(name: str, device: str) -> EmotionClassifier:
     return load_classifier(name).to(place)
 
 
-def find_items(names: Sequence[str], out: Path) -> list[Item]:
-    """Files as given, folders searched for audio, manifests row by row; each clip once.
+def find_clips(names: Sequence[str], out: Path) -> dict[str, Clip]:
+    """Files as given, folders searched for audio, manifests row by row; each clip once, by its stem.
 
     Args:
         names: Files, folders and manifests.
@@ -286,7 +258,7 @@ def find_items(names: Sequence[str], out: Path) -> list[Item]:
             clips += read_manifest(path, must_exist=False)
         else:
             clips += [Clip(one, UNKNOWN_LABEL) for one in audio_below(path, out)]
-    return name_items(list({(clip.path, clip.start_s, clip.end_s): clip for clip in clips}.values()))
+    return by_stem(list({(clip.path, clip.start_s, clip.end_s): clip for clip in clips}.values()))
 
 
 def audio_below(path: Path, out: Path | None = None) -> list[Path]:
@@ -304,19 +276,33 @@ def audio_below(path: Path, out: Path | None = None) -> list[Path]:
     return found
 
 
-def name_items(clips: Sequence[Clip]) -> list[Item]:
-    """The clips, each with a name for its files.
+def by_stem(clips: Sequence[Clip]) -> dict[str, Clip]:
+    """The clips by their stems, the names of their files without suffix.
 
     Those that would share one have a digest of their path added, so that no name depends on which
     others are explained with it, or in which order.
     """
-    items = [Item(clip) for clip in clips]
-    stems = [safe_stem(Path(item.name).name if item.clip.start_s else item.clip.path.stem) for item in items]
-    taken = Counter(stem.casefold() for stem in stems)
-    return [
-        replace(item, stem=stem if taken[stem.casefold()] == 1 else f"{stem}-{_digest(item.name)}")
-        for item, stem in zip(items, stems, strict=True)
+    places = [place_of(clip) for clip in clips]
+    stems = [
+        safe_stem(Path(place).name if clip.start_s else clip.path.stem)
+        for clip, place in zip(clips, places, strict=True)
     ]
+    taken, repeated = Counter(stem.casefold() for stem in stems), Counter(places)
+    named: dict[str, Clip] = {}
+    for clip, place, stem in zip(clips, places, stems, strict=True):
+        digest = _digest(place if repeated[place] == 1 else f"{place} to {clip.end_s}")
+        named[stem if taken[stem.casefold()] == 1 else f"{stem}-{digest}"] = clip
+    return named
+
+
+def label_of(clip: Clip) -> str | None:
+    """Annotated class of a clip; None if unknown."""
+    return None if clip.label == UNKNOWN_LABEL else clip.label
+
+
+def place_of(clip: Clip) -> str:
+    """Path of a clip as it was given, and the start in the file if the clip is a part of it."""
+    return str(clip.path) if clip.start_s is None else f"{clip.path}@{clip.start_s:.3f}"
 
 
 def safe_stem(stem: str) -> str:
@@ -338,6 +324,26 @@ def safe_stem(stem: str) -> str:
 
 def _digest(text: str) -> str:
     return sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
+
+
+def attempt(work: Callable[[Clip], Found], clip: Clip) -> tuple[Found | None, str]:
+    """Result of some work on a clip, or the reason why there is none, which is printed too."""
+    try:
+        return work(clip), ""
+    except CLIP_ERRORS as error:
+        reason = reason_of(error)
+        complain(f"failed: {on_one_line(clip.path)}: {reason}")
+        return None, reason
+
+
+def open_for(classifier: EmotionClassifier, clip: Clip) -> Recording:
+    """A clip at the sample rate of a classifier.
+
+    Raises:
+        AudioError: If it cannot be read or is shorter than one frame.
+    """
+    num_samples = classifier.backbone.frame_grid.receptive_field_samples
+    return open_recording(clip, classifier.sample_rate, min_samples=num_samples)
 
 
 def reason_of(error: BaseException) -> str:

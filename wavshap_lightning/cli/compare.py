@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 
-from wavshap_lightning.cli.clips import ClipExplainer, ClipOptions, ExplainedClip, find_items, open_model
-from wavshap_lightning.cli.explain import explain_items
-from wavshap_lightning.cli.output import Output, write_figure, writing_to
+from wavshap_lightning.cli.clips import (
+    ClipExplainer,
+    ClipOptions,
+    ExplainedClip,
+    find_clips,
+    label_of,
+    open_model,
+)
+from wavshap_lightning.cli.explain import explain_all
+from wavshap_lightning.cli.output import Output
+from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.compare import Comparison, check_comparable, compare, plain_comparisons
+from wavshap_lightning.explainer.compare import check_comparable, compare, plain_comparisons
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.targets import target_named
-from wavshap_lightning.files import write_atomically
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import choose_epochs, epoch_of_model
 from wavshap_lightning.viz.comparisons import plot_comparison
@@ -53,66 +59,34 @@ def compare_models(
     named = {**{name: name for name in others}, **{f"epoch {n}": str(path) for n, path in chosen.items()}}
     if not named:
         raise SettingError("others=[], epochs=None: give models to compare with, or epochs of the run")
-    items = find_items(audio, output.folder)
-    work = ClipExplainer(open_model(model, device), settings, clip, len(items))
-    classifiers = tuple(_open_other(path, device, work) for path in named.values())
+    clips = find_clips(audio, output.folder)
+    work = ClipExplainer(open_model(model, device), settings, clip, len(clips))
+    classifiers = [_open_other(path, device, work) for path in named.values()]
     epoch = None if epochs is None else epoch_of_model(model)
-    first = model if epoch is None else f"epoch {epoch}"
-    comparer = Comparer(work, classifiers, (first, *named), output)
-    return explain_items(model, work, items, output, also=comparer.compare)
+    names = (model if epoch is None else f"epoch {epoch}", *named)
 
-
-@dataclass(frozen=True)
-class Comparer:
-    """Compares the first classifier with each other on one clip after the other.
-
-    Args:
-        work: Explains a clip with the first.
-        others: The other classifiers.
-        names: Names of all, the first one's first.
-        output: Files to write.
-    """
-
-    work: ClipExplainer
-    others: tuple[EmotionClassifier, ...]
-    names: tuple[str, ...]
-    output: Output
-
-    def compare(self, found: ExplainedClip) -> Callable[[], None]:
-        """Compare on one clip; return what writes the numbers, and the figure if figures are written.
-
-        Raises:
-            WavshapError: If another classifier cannot explain the clip.
-        """
-        explanation, recordings = found.explanation, self.work.recordings_for(found.item)
-        comparisons: list[Comparison] = []
-        for other in self.others:
-            comparisons.append(
-                compare(self.work.explainer, other, found.item.clip, explanation, recordings=recordings)
-            )
+    def explain(clip: Clip) -> ExplainedClip:
+        found = work.explain(clip)
+        explanation, comparisons = found.explanation, []
+        for other in classifiers:
+            recordings = work.recordings_for(clip)
+            comparisons.append(compare(work.explainer, other, clip, explanation, recordings=recordings))
             explanation = comparisons[0].first  # with the draws and the target of all
-        return partial(self.write, found, comparisons)
+        return replace(found, comparisons=comparisons)
 
-    def write(self, found: ExplainedClip, comparisons: Sequence[Comparison]) -> None:
-        """Write the comparisons of one clip.
-
-        Raises:
-            SettingError: If the disk refuses.
-        """
-        item, place = found.item, self.output.folder / "compare"
-        numbers = plain_comparisons(comparisons, self.names)
+    def write(stem: str, found: ExplainedClip) -> None:
+        output.write_clip(stem, found)
+        clip, comparisons = found.clip, found.comparisons
+        if output.figures:
+            figure = plot_comparison(
+                comparisons, found.waveform, names=names, label=label_of(clip), evidence=clip.evidence
+            )
+            output.write(f"compare/{stem}.png", figure)
+        numbers = plain_comparisons(comparisons, names)
         text = json.dumps(numbers, ensure_ascii=False, allow_nan=False, indent=1)
-        with writing_to(self.output.folder):
-            if self.output.figures:
-                figure = plot_comparison(
-                    comparisons,
-                    found.waveform,
-                    names=self.names,
-                    label=item.label,
-                    evidence=item.clip.evidence,
-                )
-                write_figure(place / f"{item.stem}.png", figure)
-            write_atomically(place / f"{item.stem}.json", text.encode(errors="backslashreplace"))
+        output.write(f"compare/{stem}.json", text)
+
+    return explain_all(model, work, clips, output, explain=explain, write=write)
 
 
 def _open_other(model: str, device: str, work: ClipExplainer) -> EmotionClassifier:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -19,23 +19,25 @@ from wavshap_lightning import __version__
 from wavshap_lightning.attribution.record import tensor_sha256
 from wavshap_lightning.audio.io import hash_audio_file, load_audio
 from wavshap_lightning.cli.clips import (
-    CLIP_ERRORS,
     ClipExplainer,
     ClipOptions,
     ExplainedClip,
-    Item,
     alignment_of,
-    name_items,
+    attempt,
+    by_stem,
+    label_of,
     open_model,
+    place_of,
     reason_of,
 )
-from wavshap_lightning.cli.output import Output, explained_row, failed_row, model_words, writing_to
-from wavshap_lightning.cli.terminal import EXIT_DONE, complain, shown
+from wavshap_lightning.cli.output import Output, model_words, summary_row, writing_to
+from wavshap_lightning.cli.terminal import EXIT_DONE, complain
+from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.explainer.files import load_clip
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.stage_attribution import fingerprint
-from wavshap_lightning.files import format_csv, write_atomically
+from wavshap_lightning.files import format_csv
 from wavshap_lightning.training.corpus_run import (
     COLUMNS,
     ClipRecord,
@@ -47,13 +49,14 @@ from wavshap_lightning.training.corpus_run import (
 )
 from wavshap_lightning.training.data.cache import default_cache_directory
 from wavshap_lightning.viz.clip_view import ClipView
-from wavshap_lightning.viz.report.summary import ClassSummary, clip_shares, summarize
+from wavshap_lightning.viz.report import build_report
+from wavshap_lightning.viz.report.summary import clip_shares, summarize
 
 # A page with more is slow to open.
 MAX_PAGE_CLIPS, MAX_PAGE_BYTES = 200, 60_000_000
 
-Result = tuple[Item, ExplainedClip | None, str]
-"""A clip, its explanation, and the reason why there is none."""
+Result = tuple[str, ExplainedClip | None, str]
+"""The stem of a clip, its explanation, and the reason why there is none."""
 
 
 def explain_corpus(
@@ -112,15 +115,15 @@ def explain_corpus(
         limit=limit,
         seed=settings.seed,
     )
-    every = name_items(chosen.clips)
-    items = tuple(every[position] for position in chosen.positions)
+    every = list(by_stem(chosen.clips).items())
+    clips = dict(every[position] for position in chosen.positions)
     output.open()
-    job = CorpusJob(ClipExplainer(classifier, settings, clip, len(items)), items, output)
+    job = CorpusJob(ClipExplainer(classifier, settings, clip, len(clips)), clips, output)
     trainer = _build_trainer(
         job, accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy
     )
     if trainer.is_global_zero:
-        sys.stdout.write(f"{len(items)} {'clip' if len(items) == 1 else 'clips'}: {chosen.description}\n")
+        sys.stdout.write(f"{len(clips)} {'clip' if len(clips) == 1 else 'clips'}: {chosen.description}\n")
         sys.stdout.flush()
         if chosen.warning:
             complain(chosen.warning)
@@ -129,7 +132,7 @@ def explain_corpus(
     if not trainer.is_global_zero:
         return EXIT_DONE  # Lightning ends all processes where one of them fails
     num_explained = merge(job, f"Explanations of {chosen.description}", model_words(model, classifier))
-    return output.conclude(num_explained, len(items))
+    return output.conclude(num_explained, len(clips))
 
 
 @dataclass(frozen=True)
@@ -138,15 +141,15 @@ class CorpusJob:
 
     Args:
         work: Explains a clip.
-        items: The clips.
+        clips: The clips by their stems.
         output: Files to write.
     """
 
     work: ClipExplainer
-    items: tuple[Item, ...]
+    clips: Mapping[str, Clip]
     output: Output
 
-    @property
+    @cached_property
     def records(self) -> ClipRecords:
         """Records of the clips."""
         return ClipRecords(self.output.folder)
@@ -171,24 +174,19 @@ class CorpusJob:
         """
         with writing_to(self.output.folder):
             self.records.remove_unfinished()
-            pending = [place for place, item in enumerate(self.items) if not self._is_finished(item)]
-            for place in pending:
-                self.records.remove(self.items[place].stem)
-        num_finished = len(self.items) - len(pending)
+            pending = [stem for stem, clip in self.clips.items() if not self._is_finished(stem, clip)]
+            for stem in pending:
+                self.records.remove(stem)
+        num_finished = len(self.clips) - len(pending)
         if num_finished:
-            sys.stdout.write(f"{num_finished} of {len(self.items)} clips are explained already\n")
+            sys.stdout.write(f"{num_finished} of {len(self.clips)} clips are explained already\n")
             sys.stdout.flush()
-        return pending
+        return [list(self.clips).index(stem) for stem in pending]
 
     def explain(self, position: int) -> Result:
         """Explain one clip, or give the reason why that is impossible."""
-        item = self.items[position]
-        try:
-            return item, self.work.explain(item), ""
-        except CLIP_ERRORS as error:
-            reason = reason_of(error)
-            complain(f"failed: {shown(item.clip.path)}: {reason}")
-            return item, None, reason
+        stem, clip = list(self.clips.items())[position]
+        return stem, *attempt(self.work.explain, clip)
 
     def write(self, result: Result) -> None:
         """Write the files of a clip and then its record.
@@ -196,38 +194,37 @@ class CorpusJob:
         Raises:
             SettingError: If the disk refuses.
         """
-        item, found, reason = result
+        stem, found, reason = result
+        row = summary_row(self.clips[stem], found, reason)
+        row["seconds"] = ""  # two runs that agree write the same
         if found is None:
-            self.output.discard(item.stem)
-            record = ClipRecord("", failed_row(item, reason))
+            self.output.discard(stem)
+            record = ClipRecord("", row)
         else:
-            self.output.write_clip(found)
-            record = ClipRecord(
-                key=self._key(item, found.explanation.clip_sha256),
-                row={**explained_row(found), "seconds": ""},  # two runs that agree write the same
-                shares=clip_shares(ClipView.from_saved(found.saved, item.name)),
-            )
+            self.output.write_clip(stem, found)
+            shares = clip_shares(ClipView.from_saved(found.saved, row["clip"]))
+            record = ClipRecord(self._key(found.clip, found.explanation.clip_sha256), row, shares)
         with writing_to(self.output.folder):
-            self.records.write(item.stem, record)
+            self.records.write(stem, record)
 
-    def _is_finished(self, item: Item) -> bool:
+    def _is_finished(self, stem: str, clip: Clip) -> bool:
         try:
-            return self.records.is_finished(item.stem, self._key(item, hash_audio_file(item.clip.path)))
+            return self.records.is_finished(stem, self._key(clip, hash_audio_file(clip.path)))
         except AudioError:  # reported when the clip is explained
             return False
 
-    def _key(self, item: Item, audio_sha256: str) -> str:
+    def _key(self, clip: Clip, audio_sha256: str) -> str:
         source = self.work.options.alignments
-        words = None if source is None else alignment_of(Path(source), item)
-        clip = {
+        words = None if source is None else alignment_of(Path(source), clip)
+        content = {
             "audio": audio_sha256,
-            "name": item.name,
-            "span_s": [item.clip.start_s, item.clip.end_s],
-            "label": item.label,
-            "evidence": [asdict(span) for span in item.clip.evidence],
+            "name": place_of(clip),
+            "span_s": [clip.start_s, clip.end_s],
+            "label": label_of(clip),
+            "evidence": [asdict(span) for span in clip.evidence],
             "words": words and sha256(words.read_bytes()).hexdigest(),
         }
-        return digest_of({"clip": clip, **self.common})
+        return digest_of({"clip": content, **self.common})
 
 
 def _build_trainer(job: CorpusJob, **where: Any) -> L.Trainer:  # noqa: ANN401 - Lightning's arguments
@@ -258,9 +255,11 @@ def _predict(trainer: L.Trainer, job: CorpusJob) -> None:
     Raises:
         KeyboardInterrupt: If it was interrupted.
     """
-    clips = [item.clip for item in job.items]
     run = CorpusRun(
-        job.work.classifier, clips, job.find_pending, lambda position: job.write(job.explain(position))
+        job.work.classifier,
+        list(job.clips.values()),
+        job.find_pending,
+        lambda position: job.write(job.explain(position)),
     )
     try:
         trainer.predict(run, return_predictions=False)
@@ -269,8 +268,8 @@ def _predict(trainer: L.Trainer, job: CorpusJob) -> None:
             raise
         if not trainer.is_global_zero:
             raise SystemExit(EXIT_DONE) from error  # else Lightning kills the first before it can print
-        num_done = sum(job.records.read(item.stem) is not None for item in job.items)
-        complain(f"interrupted: {num_done} of {len(job.items)} clips are done; the same command resumes")
+        num_done = sum(job.records.read(stem) is not None for stem in job.clips)
+        complain(f"interrupted: {num_done} of {len(job.clips)} clips are done; the same command resumes")
         raise KeyboardInterrupt from error
 
 
@@ -288,70 +287,62 @@ def merge(job: CorpusJob, title: str, model: dict[str, str]) -> int:
     Raises:
         SettingError: If a record is missing, or the disk refuses.
     """
-    output = job.output
-    records = [_read(job, item) for item in job.items]
-    output.rows = [dict(record.row) for record in records]
-    output.write_summary()
+    records = [_read(job, stem) for stem in job.clips]
+    job.output.write_summary([record.row for record in records])
     summaries = summarize([record.shares for record in records if record.shares is not None])
-    table = format_csv([COLUMNS, *emotion_rows(summaries)])
-    with writing_to(output.folder):
-        write_atomically(output.folder / "emotions.csv", table.encode(errors="backslashreplace"))
-    if output.report:
-        _write_page(job, records, summaries, title, model)
+    job.output.write("emotions.csv", format_csv([COLUMNS, *emotion_rows(summaries)]))
+    if job.output.report:
+        _write_page(job, records, title=title, model=model, summaries=summaries)
     return sum(record.shares is not None for record in records)
 
 
-def _read(job: CorpusJob, item: Item) -> ClipRecord:
-    record = job.records.read(item.stem)
+def _read(job: CorpusJob, stem: str) -> ClipRecord:
+    record = job.records.read(stem)
     if record is None:
         raise SettingError(
-            f"out={job.output.folder}: there is no record of {item.name}; was another command writing there, "
-            "or do the nodes not share the folder? Run the command again, and it resumes"
+            f"out={job.output.folder}: there is no record of {stem}; was another command writing there, or "
+            "do the nodes not share the folder? Run the command again, and it resumes"
         )
     return record
 
 
-def _write_page(
-    job: CorpusJob,
-    records: Sequence[ClipRecord],
-    summaries: Sequence[ClassSummary],
-    title: str,
-    model: dict[str, str],
-) -> None:
-    """Write the page of all clips, or of as many as a page can hold."""
-    total, names = len(records), short_names(job.items)
+def _write_page(job: CorpusJob, records: Sequence[ClipRecord], **facts: Any) -> None:  # noqa: ANN401
+    """Write the page of all clips, or of as many as a page can hold, with facts for `build_report`."""
+    stems, total = list(job.clips), len(records)
+    names = short_names(list(job.clips.values()))
     count = min(total, MAX_PAGE_CLIPS)
     while True:
         places = [place * total // count for place in range(count)]
         explained = [place for place in places if records[place].shares is not None]
-        clips = [_view(job, job.items[place], names[place]) for place in explained]
-        failed = [(names[place], records[place].row["reason"]) for place in places if place not in explained]
-        note = (
-            f"These are {count} of {total} clips, evenly spaced in the order of the corpus; the summary by "
-            "class is of all. Every clip is in summary.csv and clips/."
+        page = build_report(
+            [_view(job, stems[place], names[place]) for place in explained],
+            failed=[
+                (names[place], records[place].row["reason"]) for place in places if place not in explained
+            ],
+            note=""
+            if count == total
+            else f"These are {count} of {total} clips, evenly spaced in the order of the corpus; the summary "
+            "by class is of all. Every clip is in summary.csv and clips/.",
+            **facts,
         )
-        note = note if count < total else ""
-        job.output.write_report(
-            clips, title=title, model=model, note=note, failed=failed, summaries=summaries
-        )
-        size = (job.output.folder / "report.html").stat().st_size
+        size = len(page.encode())
         if size <= MAX_PAGE_BYTES or count == 1:
+            job.output.write("report.html", page)
             return
         count = max(1, int(0.9 * count * MAX_PAGE_BYTES / size))
 
 
-def short_names(items: Sequence[Item]) -> list[str]:
+def short_names(clips: Sequence[Clip]) -> list[str]:
     """Names of clips without the folder that they share.
 
-    >>> from wavshap_lightning.corpora.clip import Clip
-    >>> short_names([Item(Clip(Path(path), "sad")) for path in ("/a/b/c/x.wav", "/a/b/y.wav")])
+    >>> short_names([Clip(Path(path), "sad") for path in ("/a/b/c/x.wav", "/a/b/y.wav")])
     ['c/x.wav', 'y.wav']
     """
-    shared = os.path.commonpath([item.clip.path.absolute().parent for item in items])
-    return [os.path.relpath(item.name, shared) for item in items]
+    shared = os.path.commonpath([clip.path.absolute().parent for clip in clips])
+    return [os.path.relpath(place_of(clip), shared) for clip in clips]
 
 
-def _view(job: CorpusJob, item: Item, name: str) -> ClipView:
-    clip, rate = item.clip, job.work.classifier.sample_rate
+def _view(job: CorpusJob, stem: str, name: str) -> ClipView:
+    clip, rate = job.clips[stem], job.work.classifier.sample_rate
     waveform = load_audio(clip.path, sample_rate=rate, start_s=clip.start_s, end_s=clip.end_s)
-    return ClipView.from_saved(load_clip(job.output.folder / "clips", item.stem), name, waveform)
+    return ClipView.from_saved(load_clip(job.output.folder / "clips", stem), name, waveform)

@@ -3,42 +3,40 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib import import_module
+from math import isnan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from wavshap_lightning.audio.io import SAMPLE_RATE, save_audio
 from wavshap_lightning.cli.clips import (
-    CLIP_ERRORS,
     ClipExplainer,
     ClipOptions,
     ExplainedClip,
-    Item,
-    find_items,
-    name_items,
+    attempt,
+    find_clips,
+    open_for,
     open_model,
-    reason_of,
+    place_of,
 )
 from wavshap_lightning.cli.options import read_arguments
-from wavshap_lightning.cli.output import Output, explained_row, failed_row, model_words, status_of
-from wavshap_lightning.cli.terminal import (
-    complain,
-    describe,
-    describe_briefly,
-    exit_status,
-    on_one_line,
-    quiet,
-    shown,
-)
+from wavshap_lightning.cli.output import Output, model_words, status_of, summary_row
+from wavshap_lightning.cli.terminal import complain, exit_status, on_one_line, quiet
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.errors import SettingError, WavshapError
-from wavshap_lightning.explainer.recording import open_recording
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.settings import STAGES, ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.viz.clip_view import ClipView
+from wavshap_lightning.viz.report import build_report
 
 COMMANDS = {
     "": ("explain", "explain_clips"),
@@ -55,6 +53,8 @@ MAX_DESCRIBED = 5
 """More clips than these get a line each."""
 
 EXAMPLE_LABEL = "angry"
+NUM_FRAMES, NUM_NEURONS = 5, 3
+SCORES = {"log_odds": "log-odds", "log_probability": "log-probability"}
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -100,65 +100,125 @@ def explain_clips(
     Returns:
         The exit status.
     """
-    items = find_items(audio, output.folder)
-    work = ClipExplainer(open_model(model, device), settings, clip, len(items))
-    return explain_items(model, work, items, output)
+    clips = find_clips(audio, output.folder)
+    work = ClipExplainer(open_model(model, device), settings, clip, len(clips))
+    return explain_all(model, work, clips, output)
 
 
-def explain_items(
+def explain_all(
     model: str,
     work: ClipExplainer,
-    items: Sequence[Item],
+    clips: Mapping[str, Clip],
     output: Output,
-    also: Callable[[ExplainedClip], Callable[[], None]] | None = None,
+    *,
+    explain: Callable[[Clip], ExplainedClip] | None = None,
+    write: Callable[[str, ExplainedClip], None] | None = None,
 ) -> int:
     """Explain clips one by one, and write and print what is found; the table is written whatever ends it.
 
     Args:
         model: Name of the model, for the page.
         work: Explains a clip.
-        items: The clips; a synthetic one is made if there are none.
+        clips: The clips by the names of their files; a synthetic one is made if there are none.
         output: Files to write.
-        also: Further work on every clip that is explained, which fails the clip where it raises; returns
-            what is left to write.
+        explain: Called instead of `work.explain`.
+        write: Called instead of `output.write_clip`.
 
     Returns:
         The exit status.
     """
+    explain, write = explain or work.explain, write or output.write_clip
     output.open()
-    items = items or make_example(output.folder / "sounds", work.explainer.settings.seed)
+    clips = clips or make_example(output.folder / "sounds", work.explainer.settings.seed)
     views: list[ClipView] = []
-    failed: list[tuple[str, str]] = []
+    rows: list[dict[str, str]] = []
     try:
-        for count, item in enumerate(items, 1):
-            try:
-                found = work.explain(item)
-                write_more = None if also is None else also(found)
-            except CLIP_ERRORS as error:
-                reason = reason_of(error)
-                complain(f"failed: {shown(item.clip.path)}: {reason}")
-                output.add_row(failed_row(item, reason))
-                failed.append((item.name, reason))
-                continue
-            output.write_clip(found)
-            output.add_row(explained_row(found))
-            if write_more is not None:
-                write_more()
-            views.append(ClipView.from_saved(found.saved, item.name, found.waveform))
-            if len(items) > MAX_DESCRIBED:
-                progress = f"[{count:>{len(str(len(items)))}}/{len(items)}]"
-                describe_briefly(progress, item.name, found.explanation, found.saved.numbers)
-            else:
-                describe(item.name, found.explanation, found.saved.numbers)
+        for stem, clip in clips.items():
+            found, reason = attempt(explain, clip)
+            if found is not None:
+                write(stem, found)
+                views.append(ClipView.from_saved(found.saved, place_of(clip), found.waveform))
+            rows.append(summary_row(clip, found, reason))
+            output.write_summary(rows)
+            if found is not None:
+                progress = f"[{len(rows):>{len(str(len(clips)))}}/{len(clips)}]"
+                describe(found, progress, brief=len(clips) > MAX_DESCRIBED)
     except KeyboardInterrupt:
-        complain(f"interrupted: {len(views)} of {len(items)} clips are done, in {shown(output.folder)}")
+        complain(f"interrupted: {len(views)} of {len(clips)} clips are done, in {on_one_line(output.folder)}")
         raise
-    finally:
-        output.write_summary()
     if output.report:
-        title, facts = "Explained recordings", model_words(model, work.classifier)
-        output.write_report(views, title=title, model=facts, failed=failed)
-    return output.conclude(len(views), len(items))
+        failed = [(row["clip"], row["reason"]) for row in rows if row["status"] == "failed"]
+        facts = model_words(model, work.classifier)
+        page = build_report(views, title="Explained recordings", model=facts, failed=failed)
+        output.write("report.html", page)
+    return output.conclude(len(views), len(clips))
+
+
+def describe(found: ExplainedClip, progress: str, *, brief: bool) -> None:
+    """Print a clip in a few aligned lines, or on one line that ends with `!` if there are diagnostics.
+
+    Args:
+        found: The explained clip.
+        progress: What a single line begins with, such as `[3/40]`.
+        brief: Print a single line: decision and gap.
+    """
+    explanation, numbers, console = found.explanation, found.saved.numbers, Console(highlight=False)
+    name, facts = on_one_line(place_of(found.clip)), dict(_facts(explanation, numbers))
+    if brief:
+        mark = "  !" if numbers["diagnostics"] else ""
+        line = f"{progress}  {facts['predicted']}  gap {facts['completeness gap']}  {name}{mark}"
+        console.print(Text(line), soft_wrap=True)
+        return
+    console.print(Text(f"{name}  {explanation.duration_s:.2f} s", style="bold"), soft_wrap=True)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for title, words in facts.items():
+        table.add_row(f"  {title}", Text(words))
+    for one in numbers["diagnostics"]:
+        table.add_row(f"  {one['severity']}", Text(one["message"], style="yellow"))
+    console.print(table)
+    console.print()
+
+
+def _facts(explanation: Explanation, numbers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Decision, score, gap, frames, layer and neurons of one target, in words by title."""
+    target, label, stage = numbers["target"], numbers["label"], explanation.time_stage
+    probability = explanation.probabilities[explanation.prediction]
+    labelled = f"  (labelled {label})" if label else ""
+    yield "predicted", f"{explanation.prediction}, probability {probability:.3f}{labelled}"
+    kind = next(iter(explanation.attributions.values())).target.kind
+    score, baseline = numbers["score"], numbers["baseline_score"]
+    difference = (
+        "" if baseline is None else f", of the baselines {baseline:+.3f}, explained {score - baseline:+.3f}"
+    )
+    yield f"{SCORES.get(kind, kind)} of {target}", f"{score:+.3f}{difference}"
+    gap = next(iter(explanation.relative_gap(target).values()))
+    yield "completeness gap", f"{'none' if gap is None else f'{100 * gap:.1f} %'} (before correction)"
+    if stage is not None:
+        values = explanation.values(stage, "frames", target)
+        largest = float(values[values.abs().argmax()])
+        yield "attribution", f"mean {float(values.mean()):+.4f}, largest {largest:+.4f} a frame"
+        frames = explanation.top("frames", NUM_FRAMES, target=target)
+        listed = [f"{one['start_s']:5.2f}-{one['end_s']:.2f} s  {_interval(one)}" for one in frames]
+        yield "top frames", "\n".join(listed)
+    if "layers" in explanation.attributions:
+        layer = explanation.top("layers", 1, target=target)[0]
+        neurons = explanation.top("layer_neuron", NUM_NEURONS, layer=layer["layer"], target=target)
+        yield "top layer", f"{layer['layer']}  {_interval(layer)}"
+        yield "top neurons", ", ".join(f"{one['neuron']} ({_interval(one)})" for one in neurons)
+    pairs = [
+        f"{pair['first']} and {pair['second']}: "
+        + ("unknown" if pair["correlation"] is None else f"{pair['correlation']:+.2f}")
+        for pair in numbers.get("families", ())
+    ]
+    if pairs:
+        yield "agreement", "\n".join(pairs)
+
+
+def _interval(unit: Mapping[str, Any]) -> str:
+    half_width = "" if isnan(unit["half_width"]) else f" ± {unit['half_width']:.4f}"
+    return f"{unit['attribution']:+.4f}{half_width}"
 
 
 def print_scores(model: str, audio: list[str], *, device: str = "cpu") -> int:
@@ -177,19 +237,16 @@ def print_scores(model: str, audio: list[str], *, device: str = "cpu") -> int:
     """
     if not audio:
         raise SettingError("audio=[]: give recordings, folders or manifests")
-    items = find_items(audio, Path("explanations"))
+    clips = find_clips(audio, Path("explanations")).values()
     classifier = open_model(model, device)
     num_done = 0
-    for item in items:
-        try:
-            probabilities = score_clip(classifier, item.clip)
-        except WavshapError as error:
-            complain(error)
-            continue
-        num_done += 1
-        sys.stdout.write(f"{_ranked(probabilities)}  {on_one_line(item.name)}\n")
-        sys.stdout.flush()
-    return status_of(num_done, len(items))
+    for clip in clips:
+        probabilities, _ = attempt(partial(score_clip, classifier), clip)
+        if probabilities is not None:
+            num_done += 1
+            sys.stdout.write(f"{_ranked(probabilities)}  {on_one_line(place_of(clip))}\n")
+            sys.stdout.flush()
+    return status_of(num_done, len(clips))
 
 
 @torch.inference_mode()
@@ -199,9 +256,8 @@ def score_clip(classifier: EmotionClassifier, clip: Clip) -> dict[str, float]:
     Raises:
         AudioError: If the clip cannot be read or is shorter than one frame.
     """
-    grid, device = classifier.backbone.frame_grid, next(classifier.parameters()).device
-    recording = open_recording(clip, classifier.sample_rate, min_samples=grid.receptive_field_samples)
-    logits = classifier(recording.waveform[None].to(device))[0]
+    device = next(classifier.parameters()).device
+    logits = classifier(open_for(classifier, clip).waveform[None].to(device))[0]
     return dict(zip(classifier.labels, logits.softmax(0).tolist(), strict=True))
 
 
@@ -216,7 +272,7 @@ def _ranked(probabilities: dict[str, float]) -> str:
     return "  ".join(f"{label:<{width}} {probabilities[label]:.3f}" for label in first)
 
 
-def make_example(folder: Path, seed: int) -> list[Item]:
+def make_example(folder: Path, seed: int) -> dict[str, Clip]:
     """A clip of synthetic speech with a rough voice in a known span, written as `example.wav`.
 
     Raises:
@@ -231,7 +287,7 @@ def make_example(folder: Path, seed: int) -> list[Item]:
     waveform, evidence = draw_clip(speaker, EXAMPLE_LABEL, generator)
     path = folder / "example.wav"
     save_audio(path, waveform, sample_rate=SAMPLE_RATE)
-    return name_items([Clip(path, EXAMPLE_LABEL, evidence=evidence)])
+    return {path.stem: Clip(path, EXAMPLE_LABEL, evidence=evidence)}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from wavshap_lightning.cli.clips import open_model
-from wavshap_lightning.cli.terminal import exit_status, on_one_line, quiet, say, shown
+from wavshap_lightning.cli.terminal import exit_status, on_one_line, quiet, say
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import from_here, write_atomically
 from wavshap_lightning.models.checkpoint import read_checkpoint
@@ -174,7 +174,7 @@ def export(words: Sequence[str]) -> None:
         classifier.backbone.rename(options.backbone)
     folder = Path(options.folder).expanduser()
     classifier.save_pretrained(folder, **card)
-    say("Written to", shown(folder))
+    say("Written to", on_one_line(folder))
     if options.push_to_hub is not None:
         address = classifier.push_to_hub(options.push_to_hub, private=not options.public, **card)
         say("Published", on_one_line(address))
