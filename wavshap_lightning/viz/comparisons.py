@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.compare import Comparison
+from wavshap_lightning.explainer.compare import Comparison, Difference
 from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz import panels as draw
 from wavshap_lightning.viz.clip_view import GAP, ClipView, Units
-from wavshap_lightning.viz.figures import (
-    ABOUT,
-    Draw,
-    Panel,
-    draw_sheet,
-    frame_rows,
-    layers_beside,
-    sound_panels,
-)
+from wavshap_lightning.viz.figures import ABOUT, Draw, Panel, draw_sheet, frame_row, frame_rows, sound_panels
 from wavshap_lightning.viz.sound import GivenWaveform
 from wavshap_lightning.viz.theme import literal, number, percent
 
@@ -62,7 +56,7 @@ def plot_epochs(
         SettingError: If there is no explanation, they differ in clip, or have no frames.
     """
     ordered = {str(epoch): explanations[epoch] for epoch in sorted(explanations)}
-    views = _views(ordered, waveform, target, label, evidence)
+    views = _views(ordered, waveform, target, label=label, evidence=evidence)
     last = list(views.values())[-1]
     gaps = [gap for view in views.values() if (gap := view.largest_gap) is not None]
     lines = [
@@ -71,9 +65,9 @@ def plot_epochs(
         last.line(*ABOUT),
     ]
     title = f"Attribution of each frame to the {last.score_name(literal)}, by epoch"
+    frames = Units.stack([_frames(view) for view in views.values()], list(views))
     layers = [layers for view in views.values() if (layers := view.units("layers")) is not None]
     probability = _probability(list(ordered.values()), last.target_labels[0])
-    frames = Units.stack([_frames(view) for view in views.values()], list(views))
     panel = _map_panel("epochs", title, frames, layers, probability=probability)
     return draw_sheet(last, [*sound_panels(last), panel], lines, num_top=num_top, intervals=False)
 
@@ -105,21 +99,25 @@ def plot_methods(
         AudioError: If the waveform is not as long as the one explained.
         SettingError: If there is no explanation, they differ in clip, or have no frames.
     """
-    views = _views(explanations, waveform, target, label, evidence)
+    views = _views(explanations, waveform, target, label=label, evidence=evidence)
     first = next(iter(views.values()))
-    frames = [_frames(view) for view in views.values()]
-    complete = [view.largest_gap is not None for view in views.values()]
-    shared = [one for one, is_complete in zip(frames, complete, strict=True) if is_complete]
-    facts = [view.facts for view in views.values()]
-    sums = [[f"{short} {one[fact]}" for fact, short in SUMS.items() if fact in one] for one in facts]
-    rows = frame_rows(
-        "frames",
-        [name if one else f"{name}, on its own scale" for name, one in zip(views, complete, strict=True)],
-        frames,
-        [partial(draw.plot_lines_of_text, lines=lines) for lines in sums],
-        note=f"attribution of each frame to the {first.score_name(literal)}",
-        scales=[shared if is_complete else [one] for one, is_complete in zip(frames, complete, strict=True)],
-    )
+    frames = {name: _frames(view) for name, view in views.items()}
+    shared = [frames[name] for name, view in views.items() if view.largest_gap is not None]
+    rows: list[Panel] = []
+    for name, view in views.items():
+        is_complete, facts = view.largest_gap is not None, view.facts
+        sums = [f"{short} {facts[fact]}" for fact, short in SUMS.items() if fact in facts]
+        rows.append(
+            frame_row(
+                f"frames {name}",
+                name if is_complete else f"{name}, on its own scale",
+                frames[name],
+                scale=shared if is_complete else [frames[name]],
+                num_rows=len(views),
+                note="" if rows else f"attribution of each frame to the {first.score_name(literal)}",
+                beside=partial(draw.plot_lines_of_text, lines=sums),
+            )
+        )
     lines = [f"{literal(name, 24)}   {view.line(*ABOUT)}" for name, view in views.items()]
     return draw_sheet(first, [*sound_panels(first), *rows], lines, num_top=num_top)
 
@@ -152,9 +150,15 @@ def plot_comparison(
     explanations = [first, *(one.second for one in comparisons)]
     is_short = all(len(name) <= SHORT_NAME for name in names)
     short = [literal(name) if is_short else str(place) for place, name in enumerate(names, 1)]
-    stage = _compared_stage(comparisons[0])
-    frames, layers = _units(comparisons, view, stage, "frames"), _units(comparisons, view, "layers", "layers")
+    stage = first.time_stage or "frames"
+    frames = _units([one.differences.get((stage, "frames")) for one in comparisons], view.times.get(stage))
+    layers = _units([one.differences.get(("layers", "layers")) for one in comparisons])
+    if not frames:
+        raise SettingError(
+            "comparisons: no frames were compared; explain with 'frames' or 'waveform' among stages"
+        )
     build = _as_maps if len(names) > MOST_AS_BARS else _as_bars
+    shown = build(view, explanations, short, frames, layers)
     scores = [f"{name} ({number(one.score[target])})" for name, one in zip(short, explanations, strict=True)]
     differ = [percent(float(np.mean(~one.unresolved))) for one in frames[len(names) :]]
     shares = [f"{name} ({share})" for name, share in zip(short[1:], differ, strict=True)]
@@ -168,8 +172,7 @@ def plot_comparison(
         + ("from the same draws, draw by draw." if paired else "as if the two errors were independent."),
         view.line(*ABOUT),
     ]
-    shown = [*sound_panels(view), *build(view, explanations, short, frames, layers)]
-    return draw_sheet(view, shown, lines, intervals=build is _as_bars)
+    return draw_sheet(view, [*sound_panels(view), *shown], lines, intervals=build is _as_bars)
 
 
 def _as_bars(
@@ -180,23 +183,16 @@ def _as_bars(
     layers: Sequence[Units],
 ) -> list[Panel]:
     """A row for each classifier and each difference, with bars and their intervals."""
-    count, predictions = len(short), [literal(one.prediction) for one in explanations]
-    rows = partial(frame_rows, num_rows=len(frames))
+    count, rows = len(short), partial(frame_rows, num_rows=len(frames))
+    models = [
+        f"{name}, predicts {literal(one.prediction)}" for name, one in zip(short, explanations, strict=True)
+    ]
+    differences = [f"{name} minus {short[0]}" for name in short[1:]]
+    note = f"attribution of each frame to the {view.score_name(literal)}"
+    own = "differences, on a scale of their own"
     return [
-        *rows(
-            "model",
-            [f"{name}, predicts {label}" for name, label in zip(short, predictions, strict=True)],
-            frames[:count],
-            layers_beside(layers[:count]),
-            note=f"attribution of each frame to the {view.score_name(literal)}",
-        ),
-        *rows(
-            "difference",
-            [f"{name} minus {short[0]}" for name in short[1:]],
-            frames[count:],
-            layers_beside(layers[count:]),
-            note="differences, on a scale of their own",
-        ),
+        *rows("model", models, frames[:count], layers[:count], note=note),
+        *rows("difference", differences, frames[count:], layers[count:], note=own),
     ]
 
 
@@ -214,8 +210,7 @@ def _as_maps(
     most = 1.15 * max(map(abs, distances)) or 1.0
     score = partial(draw.plot_dots, values=distances, title="Score", limits=(-most, most))
     probability = _probability(explanations, view.target_labels[0])
-    models = Units.stack(frames[:count], short)
-    differences = Units.stack(frames[count:], short[1:])
+    models, differences = Units.stack(frames[:count], short), Units.stack(frames[count:], short[1:])
     return [
         _map_panel("models", title, models, layers[:count], probability=probability),
         _map_panel("differences", f"Differences to {short[0]}", differences, layers[count:], score=score),
@@ -244,21 +239,19 @@ def _views(
     explanations: Mapping[str, Explanation],
     waveform: GivenWaveform,
     target: str | None,
-    label: str | None,
-    evidence: Sequence[Span],
+    **marks: Any,  # noqa: ANN401 - label and evidence
 ) -> dict[str, ClipView]:
     """Views of one target of explanations that are of one clip and have frames."""
     if not explanations:
         raise SettingError("explanations={} is empty; give at least one")
     first, last = next(iter(explanations.values())), list(explanations.values())[-1]
-    named = target or (last.targets[0] if len(last.targets) == 1 else last.prediction)
     views = {}
     for name, one in explanations.items():
         if one.clip_sha256 != first.clip_sha256 or one.times != first.times:
             raise SettingError(
                 f"explanations: {name!r} is of another clip or backbone; give those of one clip"
             )
-        views[name] = ClipView.from_explanation(one, waveform, target=named, label=label, evidence=evidence)
+        views[name] = ClipView.from_explanation(one, waveform, target=target or last.default_target, **marks)
     return views
 
 
@@ -275,31 +268,17 @@ def _checked_names(comparisons: Sequence[Comparison], names: Sequence[str]) -> S
     """The names of the classifiers, or numbers where there are none."""
     if not comparisons:
         raise SettingError("comparisons=[]: there is nothing to draw; compare with one classifier at least")
-    names = names or [str(place + 1) for place in range(len(comparisons) + 1)]
-    if len(names) != len(comparisons) + 1:
-        raise SettingError(
-            f"names={list(names)} must name {len(comparisons) + 1} classifiers, the first one first"
-        )
-    return names
+    count = len(comparisons) + 1
+    if names and len(names) != count:
+        raise SettingError(f"names={list(names)} must name {count} classifiers, the first one first")
+    return names or [str(place) for place in range(1, count + 1)]
 
 
-def _compared_stage(comparison: Comparison) -> str:
-    """The stage whose frames were compared."""
-    known = [stage for stage in ("frames", "waveform") if (stage, "frames") in comparison.differences]
-    if not known:
-        raise SettingError(
-            "comparison: no frames were compared; explain with 'frames' or 'waveform' among stages"
-        )
-    return known[0]
-
-
-def _units(comparisons: Sequence[Comparison], view: ClipView, stage: str, kind: str) -> list[Units]:
+def _units(differences: Sequence[Difference | None], times: TimeGrid | None = None) -> list[Units]:
     """Units of each classifier, the first one first, and of each difference; none where one lacks them."""
-    found = [one.differences.get((stage, kind)) for one in comparisons]
-    known = [one for one in found if one is not None]
-    if len(known) < len(found):
+    known = [one for one in differences if one is not None]
+    if len(known) < len(differences):
         return []
-    times = view.times[stage] if kind == "frames" else None
     estimates = [known[0].first, *(one.second for one in known)]
     pairs = [(one.values[0], None if one.stderr is None else one.half_width()[0]) for one in estimates]
     pairs += [(one.values, one.half_width) for one in known]

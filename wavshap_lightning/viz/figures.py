@@ -25,22 +25,10 @@ from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.viz import panels as draw
+from wavshap_lightning.viz import theme
 from wavshap_lightning.viz.clip_view import GAP, LABELED, PREDICTED, TARGET, ClipView, Units
 from wavshap_lightning.viz.sound import GivenWaveform, Samples, hz_to_mel
-from wavshap_lightning.viz.theme import (
-    AGAINST,
-    DPI,
-    FOR,
-    FOR_PALE,
-    MARK,
-    MARK_EDGE,
-    TITLE_PT,
-    UNRESOLVED,
-    WIDTH_PX,
-    literal,
-    number,
-    theme,
-)
+from wavshap_lightning.viz.theme import literal, number
 
 DEFAULT_TOP = 5
 WIDTHS, CAPTION_WIDTH = (76, 10, 10), 165
@@ -113,12 +101,13 @@ def plot(
 def _plot_targets(views: Sequence[ClipView], num_top: int) -> Figure:
     """One row for each target, all on one scale, with the sums of layers beside."""
     view = next((one for one in views if one.target == one.prediction), views[0])
+    targets = [one.target for one in views]
     frames = [found for one in views if (found := one.frames) is not None]
     layers = [found for one in views if (found := one.units("layers")) is not None]
     note = f"attribution of each frame to the {view.score_name(lambda _: 'each class')}"
-    rows = frame_rows("frames", [one.target for one in views], frames, layers_beside(layers), note=note)
-    lines = [view.line(GAP), view.line(*ABOUT)]
+    rows = frame_rows("frames", targets, frames, layers, note=note)
     shown = [*sound_panels(view, all_targets=True), *rows]
+    lines = [view.line(GAP), view.line(*ABOUT)]
     return draw_sheet(view, shown, lines, num_top=num_top, all_targets=True)
 
 
@@ -126,48 +115,60 @@ def frame_rows(
     name: str,
     titles: Sequence[str],
     frames: Sequence[Units],
-    beside: Sequence[Draw],
+    layers: Sequence[Units],
     *,
     note: str,
-    scales: Sequence[Sequence[Units]] | None = None,
     num_rows: int | None = None,
 ) -> list[Panel]:
-    """A row of bars for each of several explanations.
+    """A row of bars for each of several explanations, all on one scale, with the sums of layers beside.
 
     Args:
         name: Beginning of the labels of the Axes; the position of the row follows.
         titles: Title of each row.
-        frames: Attributions of frames; without any there are no rows.
-        beside: Function that draws what is beside each row; nothing is beside them if empty.
+        frames: Attributions of frames of each explanation; without any there are no rows.
+        layers: Sums of layers of each explanation; empty without.
         note: Words at the top right of the first row.
-        scales: Units that share the vertical axis of each row; all frames if None.
         num_rows: Number of rows in the figure, which share its height; these if None.
     """
-    height = int(np.clip(ALL_ROWS_PX // (num_rows or len(titles)), *ROW_PX))
-
-    def draw_row(axes: Axes, place: int) -> None:
-        draw.plot_frames(axes, frames[place], scales[place] if scales else frames, 3)
-        axes.set_title(literal(titles[place], 60), weight="bold")
-        draw.write_note(axes, "" if place else note)
-
-    return [
-        Panel(
-            f"{name} {place}",
-            height,
-            partial(draw_row, place=place),
-            {f"beside {name} {place}": beside[place]} if beside else {},
-        )
-        for place in range(len(frames))
-    ]
+    row = partial(frame_row, scale=frames, num_rows=num_rows or len(titles))
+    sums = partial(draw.plot_layers, scale=layers)
+    rows = []
+    for place, one in enumerate(frames):
+        ends = {"first": place == 0, "last": place == len(frames) - 1}
+        beside = partial(sums, layers=layers[place], **ends) if layers else None
+        rows.append(row(f"{name} {place}", titles[place], one, note="" if place else note, beside=beside))
+    return rows
 
 
-def layers_beside(layers: Sequence[Units]) -> list[Draw]:
-    """Functions that draw the sums of layers of each of several rows on one scale."""
-    last = len(layers) - 1
-    return [
-        partial(draw.plot_layers, layers=one, scale=layers, first=place == 0, last=place == last)
-        for place, one in enumerate(layers)
-    ]
+def frame_row(
+    name: str,
+    title: str,
+    frames: Units,
+    *,
+    scale: Sequence[Units],
+    num_rows: int,
+    note: str,
+    beside: Draw | None,
+) -> Panel:
+    """One of several rows of frames.
+
+    Args:
+        name: Label of its Axes.
+        title: Title of the row, in bold.
+        frames: Attributions of frames.
+        scale: All units that share the vertical axis.
+        num_rows: Number of rows in the figure, which share its height.
+        note: Words at the top right.
+        beside: Draws what is to the right.
+    """
+
+    def draw_row(axes: Axes) -> None:
+        draw.plot_frames(axes, frames, scale, 3)
+        axes.set_title(literal(title, 60), weight="bold")
+        draw.write_note(axes, note)
+
+    height = int(np.clip(ALL_ROWS_PX // num_rows, *ROW_PX))
+    return Panel(name, height, draw_row, {f"beside {name}": beside} if beside else {})
 
 
 def sound_panels(view: ClipView, *, with_bands: bool = False, all_targets: bool = False) -> list[Panel]:
@@ -257,7 +258,7 @@ def draw_sheet(
         raise SettingError(f"num_top={num_top} must be at least 0; 0 marks no frame")
     notes = [f"Note: {literal(note, 1000)}" for note in view.diagnostics]
     caption = [part for line in (*lines, *notes) if line for part in textwrap.wrap(line, CAPTION_WIDTH)]
-    with theme():
+    with theme.theme():
         figure, axes = _build(shown, len(caption))
         _draw_heading(axes["heading"], view, all_targets=all_targets)
         timed = [axes[panel.name] for panel in shown if panel.over_time]
@@ -288,7 +289,7 @@ def _build(shown: Sequence[Panel], num_lines: int) -> tuple[Figure, dict[str, Ax
     height = sum(heights) + TITLE_PX * len(shown) + AXIS_PX + 2 * MARGIN_PX
     rect = (0.01, MARGIN_PX / height, 0.98, 1 - 2 * MARGIN_PX / height)
     layout = ConstrainedLayoutEngine(rect=rect, h_pad=0.04, w_pad=0.04, hspace=0)
-    figure = Figure(figsize=(WIDTH_PX / DPI, height / DPI), layout=layout)
+    figure = Figure(figsize=(theme.WIDTH_PX / theme.DPI, height / theme.DPI), layout=layout)
     return figure, figure.subplot_mosaic(mosaic, width_ratios=WIDTHS, height_ratios=heights)
 
 
@@ -297,7 +298,7 @@ def _draw_heading(axes: Axes, view: ClipView, *, all_targets: bool) -> None:
     score = "" if all_targets else f": {view.score_name(literal)} = {number(view.numbers['score'])}"
     words = [f"{TARGET} target {target}{score}", f"{PREDICTED} predicted {literal(view.prediction)}"]
     words += [] if view.label is None else [f"{LABELED} labeled {literal(view.label)}"]
-    axes.set_title(literal(view.name, 72), fontsize=TITLE_PT)
+    axes.set_title(literal(view.name, 72), fontsize=theme.TITLE_PT)
     axes.text(0, 1, "      ".join(words), va="top", transform=axes.transAxes).set_in_layout(False)
     axes.set_axis_off()
 
@@ -320,13 +321,13 @@ def _draw_legend(axes: Axes, view: ClipView, num_marked: int, *, all_targets: bo
     target = "the class" if all_targets else literal(view.target, 32)
     marks = f"{num_marked} strongest frames" if num_marked > 1 else "strongest frame"
     marks += f" for {literal(view.target)}" if all_targets else ""
-    interval = (Patch(color=FOR_PALE), Line2D([], [], color=FOR, linewidth=2.5))
+    interval = (Patch(color=theme.FOR_PALE), Line2D([], [], color=theme.FOR, linewidth=2.5))
     entries: list[tuple[Any, str, bool]] = [
-        (Patch(color=FOR), f"for {target}", True),
-        (Patch(color=AGAINST), f"against {target}", True),
+        (Patch(color=theme.FOR), f"for {target}", True),
+        (Patch(color=theme.AGAINST), f"against {target}", True),
         (interval, "attribution with its 95 % interval", known and intervals and view.frames is not None),
-        (Patch(color=UNRESOLVED), "unresolved: the interval contains 0", known),
-        (Patch(facecolor=MARK, edgecolor=MARK_EDGE, linewidth=0.8), marks, num_marked > 0),
+        (Patch(color=theme.UNRESOLVED), "unresolved: the interval contains 0", known),
+        (Patch(facecolor=theme.MARK, edgecolor=theme.MARK_EDGE, linewidth=0.8), marks, num_marked > 0),
     ]
     handles, labels, _ = zip(*(entry for entry in entries if entry[-1]), strict=True)
     axes.legend(handles, labels, loc="upper left", ncols=len(labels)).set_in_layout(False)

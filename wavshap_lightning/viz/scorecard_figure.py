@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from math import ceil, isfinite
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,6 +22,7 @@ COLUMNS, ROW_PX, AROUND_PX, HEAD_PX, NOTE_WIDTH = 3, 19, 64, 120, 190
 CONTROL_NAMES = {"random": "Random", "energy": "Energy", "edges": "Edges"}
 ARROWS = {"higher": "higher is better \N{RIGHTWARDS ARROW}", "lower": "\N{LEFTWARDS ARROW} lower is better"}
 STRIPE = "#f6f6f6"
+FULL = "Full: better than every control, clip by clip, with an interval that excludes 0; hollow: not."
 
 
 def plot_scorecard(
@@ -51,12 +53,8 @@ def plot_scorecard(
     Raises:
         SettingError: If there is no value to draw.
     """
-    left_out = {name: controls if name in plain else () for name in titles}
-    shown = {
-        name: [row for row in rows if row["metric"] == name and row["method"] not in left_out[name]]
-        for name in titles
-    }
-    shown = {name: some for name, some in shown.items() if any(map(_known, some))}
+    shown = {name: _known(rows, name, () if name not in plain else controls) for name in titles}
+    shown = {name: known for name, known in shown.items() if known}
     if not shown:
         raise SettingError(f"rows: none of the metrics {', '.join(titles) or '(none)'} has a value to draw")
     methods = list(dict.fromkeys(str(row["method"]) for row in rows))
@@ -67,22 +65,27 @@ def plot_scorecard(
     with theme.theme():
         figure = Figure(figsize=(theme.WIDTH_PX / theme.DPI, height / theme.DPI), layout="constrained")
         panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
-        for axes, (name, some) in zip(panels, shown.items(), strict=False):
-            _plot_metric(axes, some, methods, controls, strokes=name in plain)
-            count = max(int(row["clips"]) for row in some)
+        for axes, (name, known) in zip(panels, shown.items(), strict=False):
+            _plot_metric(axes, known, methods, controls, strokes=name in plain)
+            count = max(int(row["clips"]) for row in known)
             fewer = f" ({count} clips)" if count < most_clips else ""
-            axes.set_title(f"{titles[name]}\n{ARROWS[str(some[0]['better'])]}{fewer}", linespacing=1.3)
+            axes.set_title(f"{titles[name]}\n{ARROWS[str(known[0]['better'])]}{fewer}", linespacing=1.3)
         for axes in panels[len(shown) :]:
             axes.set_axis_off()
-        figure.suptitle(literal(title, 90), x=0.01, ha="left", fontsize=theme.TITLE_PT, weight="bold")
-        words = _notes(rows, note, strokes=any(name in plain for name in shown))
-        figure.supxlabel(
-            words, x=0.01, ha="left", fontsize=theme.SMALL_PT, color=theme.QUIET, linespacing=1.4
-        )
+        left = {"x": 0.01, "ha": "left"}
+        figure.suptitle(literal(title, 90), **left, fontsize=theme.TITLE_PT, weight="bold")
+        small = {"fontsize": theme.SMALL_PT, "color": theme.QUIET, "linespacing": 1.4}
+        figure.supxlabel(_notes(rows, note, strokes=any(name in plain for name in shown)), **left, **small)
         # Laid out once, here, in our style: whoever shows the figure later may have another.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
     return figure
+
+
+def _known(rows: Sequence[TableRow], metric: str, left_out: Collection[str]) -> list[TableRow]:
+    """Rows of one metric that have a value."""
+    found = [row for row in rows if row["metric"] == metric and row["method"] not in left_out]
+    return [row for row in found if all(isfinite(float(row[name])) for name in ("mean", "low", "high"))]
 
 
 def _plot_metric(
@@ -90,37 +93,36 @@ def _plot_metric(
 ) -> None:
     """One metric: its name is its Axes' label."""
     axes.set_label(str(rows[0]["metric"]))
-    known = [row for row in rows if _known(row)]
-    for row in known:
-        place, mean, is_control = (
-            methods.index(str(row["method"])),
-            float(row["mean"]),
-            row["method"] in controls,
-        )
+    for row in rows:
+        place, mean = methods.index(str(row["method"])), float(row["mean"])
+        is_control = row["method"] in controls
         color = theme.QUIET if is_control else theme.INK
         axes.hlines(place, float(row["low"]), float(row["high"]), color=color, linewidth=1.6, zorder=2)
-        face = (
-            theme.UNRESOLVED if is_control else theme.INK if strokes or _beats(row, controls) else theme.PAPER
-        )
+        face = theme.UNRESOLVED if is_control else theme.INK if _beats(row, controls) else theme.PAPER
+        style: dict[str, Any] = {"s": 30, "facecolors": face, "edgecolors": color, "linewidths": 1.3}
         if strokes:
-            axes.scatter([mean], [place], s=70, marker="|", color=theme.INK, linewidths=1.6, zorder=3)
-        else:
-            axes.scatter([mean], [place], s=30, facecolors=face, edgecolors=color, linewidths=1.3, zorder=3)
+            style = {"s": 70, "marker": "|", "color": color, "linewidths": 1.6}
+        axes.scatter([mean], [place], zorder=3, **style)
         if is_control:
             axes.axvline(mean, color=theme.RULE, linewidth=0.8, linestyle=(0, (2, 3)), zorder=1)
-    ends = [float(row[end]) for row in known for end in ("low", "high")] + ([0.0] if strokes else [])
+    ends = [float(row[end]) for row in rows for end in ("low", "high")] + ([0.0] if strokes else [])
     room = 0.06 * (max(ends) - min(ends) or abs(max(ends)) or 1.0)
     axes.set_xlim(min(ends) - room, max(ends) + room)
     if min(ends) - room < 0 < max(ends) + room:
         axes.axvline(0, color=theme.RULE, linewidth=0.8, zorder=0.5)
     set_ticks(axes.xaxis, 5)
+    _name_methods(axes, methods, controls)
+
+
+def _name_methods(axes: Axes, methods: Sequence[str], controls: Sequence[str]) -> None:
+    """A row for each method, every second one on gray; only the first column has names."""
     axes.set_ylim(len(methods) - 0.5, -0.5)
     for place in range(1, len(methods), 2):
         axes.axhspan(place - 0.5, place + 0.5, color=STRIPE, linewidth=0, zorder=0)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.set_yticks(range(len(methods)), [_name(method) for method in methods])
-    # Only the first column has names.
+    names = [(METHODS | CONTROL_NAMES).get(method, literal(method, 22)) for method in methods]
+    axes.set_yticks(range(len(methods)), names)
     for tick, method in zip(axes.get_yticklabels(), methods, strict=False):
         tick.set_color(theme.QUIET if method in controls else theme.INK)
 
@@ -129,17 +131,14 @@ def _notes(rows: Sequence[TableRow], note: str, *, strokes: bool) -> str:
     """Notes on reading the figure and on what was resampled."""
     most = max(rows, key=lambda row: int(row["clips"]))
     resampled = "them" if most["resampled"] == "clips" else f"their {most['units']} {most['resampled']}"
-    dots = "Full: better than every control, clip by clip, with an interval that excludes 0; hollow: not."
-    gray = "Gray: model-agnostic controls, with a dotted line at their mean."
-    limits = "A classifier may well use more than the evidence; no single metric decides."
     sentences = [
         f"Mean over clips ({most['clips']}) and 95 % interval of the paired bootstrap over {resampled}.",
-        f"{dots} {gray}",
-        limits,
+        f"{FULL} Gray: model-agnostic controls, with a dotted line at their mean.",
+        "A classifier may well use more than the evidence; no single metric decides.",
         "Strokes: a property of each method by itself, with a line at 0, which is chance." if strokes else "",
         f"{literal(note[:1].upper() + note[1:], 400)}." if note else "",
     ]
-    return "\n".join(line for one in sentences if one for line in textwrap.wrap(one, NOTE_WIDTH))
+    return "\n".join(line for one in sentences for line in textwrap.wrap(one, NOTE_WIDTH))
 
 
 def _beats(row: TableRow, controls: Sequence[str]) -> bool:
@@ -147,11 +146,3 @@ def _beats(row: TableRow, controls: Sequence[str]) -> bool:
     side, sign = ("low", 1) if row["better"] == "higher" else ("high", -1)
     ends = [sign * float(row[f"minus_{control}_{side}"]) for control in controls]
     return all(end > 0 for end in ends if isfinite(end))
-
-
-def _known(row: TableRow) -> bool:
-    return all(isfinite(float(row[name])) for name in ("mean", "low", "high"))
-
-
-def _name(method: str) -> str:
-    return CONTROL_NAMES.get(method, METHODS.get(method, literal(method, 22)))

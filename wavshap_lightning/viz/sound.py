@@ -9,7 +9,8 @@ import numpy as np
 import soundfile
 import torch
 from jaxtyping import Bool, Float, Shaped
-from PIL import Image
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.image import imsave
 from scipy.ndimage import convolve1d
 from torch import Tensor
 from transformers.audio_utils import hertz_to_mel, mel_filter_bank, power_to_db, spectrogram, window_function
@@ -43,8 +44,8 @@ MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_0
 MP3_COMPRESSION = 0.5
 """Half of the encoder's range: 3 kB for a second of speech at 16 kHz."""
 
-GRAY_LEVELS, OPAQUE = 64, 200
-"""Levels of gray that can be told apart over 70 dB, and opacity of the loudest (of 255)."""
+BLACK = LinearSegmentedColormap.from_list("black", ["#00000000", "#000000c8"], N=64)
+"""As many levels as can be told apart over 70 dB: the fewer, the smaller the picture."""
 
 
 def find_waveform(explanation: Explanation, waveform: GivenWaveform) -> tuple[Samples | None, str]:
@@ -68,15 +69,14 @@ def find_waveform(explanation: Explanation, waveform: GivenWaveform) -> tuple[Sa
         return samples, ""
     if not explanation.clip:
         return None, f"the clip was given as numbers. {advice}"
+    span = {"start_s": explanation.clip_start_s, "end_s": explanation.clip_end_s}
     try:
-        if hash_audio_file(explanation.clip) != explanation.clip_sha256:
-            return None, f"the file has changed since it was explained. {advice}"
-        span = {"start_s": explanation.clip_start_s, "end_s": explanation.clip_end_s}
+        is_same = hash_audio_file(explanation.clip) == explanation.clip_sha256
         samples = load_audio(explanation.clip, sample_rate=explanation.sample_rate, **span)
     except AudioError:
         return None, f"the file cannot be read. {advice}"
-    if len(samples) != explanation.num_samples:
-        return None, f"the file is read as another length now. {advice}"
+    if not is_same or len(samples) != explanation.num_samples:
+        return None, f"the file has changed since it was explained. {advice}"
     return samples.astype(np.float64), ""
 
 
@@ -224,13 +224,8 @@ def sound_url(waveform: Samples, sample_rate: int) -> str:
 
 def spectrogram_url(levels_db: Float[np.ndarray, "mels columns"]) -> str:
     """`data:` URL of a mel spectrogram as a small picture: black, and the louder the more opaque."""
-    loudness = 1.0 + levels_db / DYNAMIC_RANGE_DB
-    levels = np.ascontiguousarray(np.rint(loudness[::-1] * (GRAY_LEVELS - 1)).astype(np.uint8))
-    picture = Image.frombytes("P", levels.shape[::-1], levels.tobytes())
-    picture.putpalette([0] * 3 * GRAY_LEVELS)
-    alphas = np.linspace(0, OPAQUE, GRAY_LEVELS).astype(np.uint8)
     content = io.BytesIO()
-    picture.save(content, "PNG", transparency=alphas.tobytes(), optimize=True)
+    imsave(content, levels_db[::-1], cmap=BLACK, vmin=-DYNAMIC_RANGE_DB, vmax=0.0, format="png")
     return _url("image/png", content.getvalue())
 
 

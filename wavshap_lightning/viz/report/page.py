@@ -19,7 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.viz.clip_view import ClipView, Units
-from wavshap_lightning.viz.report.charts import Plot, charts_of
+from wavshap_lightning.viz.report.plots import Plot, charts_of, timeline
 from wavshap_lightning.viz.report.summary import (
     ClassSummary,
     clip_shares,
@@ -27,9 +27,8 @@ from wavshap_lightning.viz.report.summary import (
     summarize,
     summary_charts,
 )
-from wavshap_lightning.viz.report.timeline import timeline
 from wavshap_lightning.viz.sound import sound_url
-from wavshap_lightning.viz.theme import EN_DASH, number, percent
+from wavshap_lightning.viz.theme import number, percent
 
 ASSETS = Path(__file__).parent / "assets"
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -93,27 +92,14 @@ def _data(clip: ClipView, charts: Mapping[str, tuple[str, Plot]]) -> dict[str, A
     return {"sound": sound, "plots": {name: plot for name, plot in plots.items() if plot is not None}}
 
 
-def _segments(clip: ClipView) -> list[dict[str, Any]]:
-    """Segments of a clip, such as words, as a line colored by attribution; empty without them."""
+def _segments(clip: ClipView) -> list[tuple[dict[str, Any], float, str, str, float]]:
+    """Row of each segment, such as a word; its attribution, sign, words, and share of the strongest."""
     rows = clip.numbers.get("segments") or []
     halves = [row["half_width"] for row in rows]
     shown = Units.of([row["attribution"] for row in rows], halves if any(halves) else None)
-    strongest = np.abs(shown.values).max(initial=0.0) or 1.0
-    line = []
-    for row, value, sign, words in zip(rows, shown.values, shown.signs.tolist(), shown.words, strict=True):
-        start_s = row["start_s"]
-        times = "elsewhere" if start_s is None else f"{start_s:.2f}{EN_DASH}{row['end_s']:.2f} s"
-        line.append(
-            {
-                "text": row["text"] or times,
-                "sign": SIGNS[sign],
-                "strength": round(100 * abs(value) / strongest),
-                "amount": number(value, signed=True),
-                "title": f"{times}: {words}",
-                "start_s": start_s,
-            }
-        )
-    return line
+    strengths = np.abs(shown.values) / (np.abs(shown.values).max(initial=0.0) or 1.0)
+    signs = [SIGNS[sign] for sign in shown.signs.tolist()]
+    return list(zip(rows, shown.values.tolist(), signs, shown.words, strengths.tolist(), strict=True))
 
 
 def _compressed(values: object) -> str:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy.special import stdtrit
 
 from wavshap_lightning.viz.clip_view import ClipView
-from wavshap_lightning.viz.report.charts import GRAY, PALE_GRAY, Plot, bands_layout, share_plot
+from wavshap_lightning.viz.report.plots import GRAY, PALE_GRAY, Plot, bands_layout, share_plot
 from wavshap_lightning.viz.theme import percent
 
 ENOUGH_CLIPS = 5

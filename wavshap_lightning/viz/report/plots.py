@@ -1,6 +1,6 @@
-"""Charts of a page: classes, bands, layers, neurons, and where the attribution lies.
+"""Plots of a page: one of all there is over time, and charts of classes, bands, layers and neurons.
 
-Charts are plain dictionaries, as plotly.js takes them. Their colors go with a light and a dark page; those of
+Plots are plain dictionaries, as plotly.js takes them. Their colors go with a light and a dark page; those of
 text and lines are set in the page's style sheet.
 """
 
@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
 from wavshap_lightning.viz.clip_view import LABELED, PREDICTED, TARGET, ClipView, Units
-from wavshap_lightning.viz.theme import AGAINST, FOR, percent, shorten
+from wavshap_lightning.viz.sound import cell_edges_s, envelope, hz_to_mel, log_mel, mel_axis, spectrogram_url
+from wavshap_lightning.viz.theme import AGAINST, FOR, FULL_COLOR, OVER_GRAY, percent, shorten, signed_norm
 
 Plot = dict[str, Any]
 
 NAME_WIDTH, NUM_NEURONS = 24, 10
 ROW_PX, AROUND_PX = 21, 34
+WAVEFORM_PX, SPECTROGRAM_PX, FRAMES_PX, LAYER_PX, LEAST_LAYERS_PX = 70, 200, 150, 18, 60
+GAP_PX, TOP_PX, BOTTOM_PX, LEFT_PX, RIGHT_PX = 34, 24, 38, 52, 8
 
 GRAY, DARK_GRAY, PALE_GRAY = "#808080", "#808080b3", "#80808059"
 FULL = {1: FOR, -1: AGAINST, 0: "#80808066"}
@@ -29,6 +32,10 @@ PALE = {1: f"{FOR}59", -1: f"{AGAINST}59", 0: "#80808029"}
 
 SIGNED_AXIS: Plot = {"zeroline": True, "zerolinewidth": 1, "nticks": 5, "tickformat": "~g"}
 HOVER = "%{hovertext}<extra></extra>"
+MAP_HOVER = "%{x:.3f} s, %{text}<br>%{customdata[0]:+.3g}"
+
+Row = tuple[str, int, list[Plot], Plot]
+"""Heading, height in pixels, traces and vertical axis of one row of the plot over time."""
 
 
 def packed(values: Shaped[np.ndarray, "..."], dtype: str = "f4") -> Plot:
@@ -83,6 +90,99 @@ def layout(height: int, margin: Sequence[int], **more: object) -> Plot:
         more: Axes and other options.
     """
     return {"height": height, "margin": dict(zip("lrtb", margin, strict=True)), **more}
+
+
+def timeline(view: ClipView) -> Plot | None:
+    """The plot of a clip over time; None if there is nothing to draw."""
+    rows = [*_sound_rows(view)]
+    for name in ("frames", "waveform"):
+        if (frames := view.units(name)) is not None:
+            width = frames.grid.hop_samples / frames.grid.sample_rate
+            traces = bars(frames, packed(frames.grid.center_s()), width=width)
+            heading = f"Attribution of each frame, by the path from the {name}, with its 95 % interval"
+            rows.append((heading, FRAMES_PX, traces, SIGNED_AXIS))
+    if (layers := view.units("layer_frame")) is not None:
+        count = len(layers.values)
+        traces, height = [{**_map(layers), "y": list(range(count))}], max(LEAST_LAYERS_PX, LAYER_PX * count)
+        rows.append(("Attribution of each layer and frame", height, traces, {"dtick": 1 if count < 8 else 4}))
+    return _stacked(rows, view) if rows else None
+
+
+def _sound_rows(view: ClipView) -> Iterator[Row]:
+    """The waveform, and its spectrogram under the attributions of bands, as far as they are known."""
+    if view.waveform is not None:
+        middles_s, least, greatest = envelope(view.waveform, view.sample_rate)
+        peak = float(np.abs(view.waveform).max()) or 1.0
+        line = {"type": "scatter", "mode": "lines", "x": packed(middles_s), "line": {"width": 0}}
+        lower = {**line, "y": packed(least), "hoverinfo": "skip"}
+        upper = {**line, "y": packed(greatest), "fill": "tonexty", "fillcolor": f"{GRAY}d9"}
+        upper["hovertemplate"] = "%{x:.3f} s<extra></extra>"
+        ends = {"range": [-1.06 * peak, 1.06 * peak], "tickvals": [0], "ticktext": ["0"]}
+        yield "Waveform", WAVEFORM_PX, [lower, upper], ends
+    bands, (top_mel, ticks) = view.units("band_frame"), mel_axis(view.sample_rate)
+    if view.waveform is not None or bands is not None:
+        vertical = {"range": [0, top_mel], "tickvals": list(ticks), "ticktext": list(ticks.values())}
+        colored = [] if bands is None else [{**_map(bands), "y": packed(hz_to_mel(view.band_edges_hz))}]
+        heading = "Spectrogram (kHz)" + (", colored by the attribution of each band" if colored else "")
+        yield heading, SPECTROGRAM_PX, colored, vertical
+
+
+def _spectrogram(view: ClipView) -> list[Plot]:
+    """A picture below the second row, which is the spectrogram's where there is a waveform."""
+    if view.waveform is None:
+        return []
+    times, (top_mel, _) = view.times["stft"], mel_axis(view.sample_rate)
+    first_s, *_, last_s = cell_edges_s(times).tolist()
+    place = {"x": first_s, "sizex": last_s - first_s, "y": top_mel, "sizey": top_mel}
+    style = {"sizing": "stretch", "layer": "below", "yanchor": "top", "xref": "x", "yref": "y2"}
+    return [{"source": spectrogram_url(log_mel(view.waveform, times)), **place, **style}]
+
+
+def _map(shown: Units) -> Plot:
+    """A map of color, clear where unresolved; hovering gives the number and its interval there too.
+
+    The page's script writes each row's name into its cells, and "not resolved" into those at level 0.
+    """
+    known = bool(np.isfinite(shown.half_widths).all())
+    interval = " ± %{customdata[1]:.3g} (95 % interval)" if known else " (no interval known)"
+    norm = signed_norm(shown.resolved_values, quantile=FULL_COLOR)
+    strength = np.clip(np.abs(shown.values) / norm.vmax, 0, 1) * 126
+    return {
+        "type": "heatmap",
+        "x": packed(shown.edges_s),
+        "z": packed(shown.signs * (1 + strength.astype(int)), "i1"),
+        "zmin": -127,
+        "zmax": 127,
+        "colorscale": OVER_GRAY,
+        "showscale": False,
+        "customdata": packed(np.stack([shown.values, shown.half_widths][: 1 + known], axis=-1)),
+        "meta": shown.names,
+        "hovertemplate": f"{MAP_HOVER}{interval}<extra></extra>",
+    }
+
+
+def _stacked(rows: Sequence[Row], view: ClipView) -> Plot:
+    """Rows below one another on one axis of seconds, each with its heading above its left end."""
+    inner = top = sum(height for _, height, _, _ in rows) + GAP_PX * (len(rows) - 1)
+    axes: Plot = {}
+    traces, titles = [], []
+    style = {"showarrow": False, "yshift": 3, "name": "title", "xanchor": "left", "yanchor": "bottom"}
+    for place, (heading, height, shown, vertical) in enumerate(rows):
+        number = "" if place == 0 else str(place + 1)
+        domain = [(top - height) / inner, top / inner]
+        axes[f"yaxis{number}"] = {**vertical, "domain": domain, "anchor": "x"}
+        traces += [{**trace, "xaxis": "x", "yaxis": f"y{number}"} for trace in shown]
+        titles.append(
+            {"text": heading, "xref": "paper", "yref": f"y{number} domain", "x": 0, "y": 1, **style}
+        )
+        top -= height + GAP_PX
+    end_s = view.duration_s
+    seconds: Plot = {"range": [0, end_s], "anchor": f"y{len(rows)}", "ticksuffix": " s", "nticks": 12}
+    seconds |= {"fixedrange": False, "minallowed": 0, "maxallowed": end_s}
+    more = {"images": _spectrogram(view), "annotations": titles, "hovermode": "x", "dragmode": "zoom"}
+    margin = (LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX)
+    height = inner + TOP_PX + BOTTOM_PX
+    return {"data": traces, "layout": layout(height, margin, xaxis=seconds, **axes, **more)}
 
 
 def charts_of(view: ClipView) -> dict[str, tuple[str, Plot]]:
