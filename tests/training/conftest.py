@@ -20,7 +20,7 @@ from wavshap_lightning.training.data.datamodule import EmotionDataModule
 from wavshap_lightning.training.module import EmotionModule
 
 LABELS = ("neutral", "happy", "sad")
-PART_OF_SPEAKER = {"ann": "train", "bob": "train", "cy": "validation", "di": "test"}
+SPLIT_OF_SPEAKER = {"ann": "train", "bob": "train", "cy": "validation", "di": "test"}
 TAKES = 2
 
 
@@ -152,22 +152,22 @@ def threads(monkeypatch):
     return threads
 
 
-def _write_corpus(folder, *, speakers=PART_OF_SPEAKER, labels=LABELS, takes=TAKES, seed=0, longest_s=0.6):
+def _write_corpus(folder, *, speakers=SPLIT_OF_SPEAKER, labels=LABELS, takes=TAKES, seed=0, longest_s=0.6):
     """Noise through a resonance that depends on the label; the validation speaker has one clip more."""
     generator = np.random.default_rng(seed)
     clips = []
-    for (speaker, part), label, take in product(speakers.items(), labels, range(takes)):
-        clips.append(_write_clip(folder, generator, speaker, part, label, take, longest_s))
+    for (speaker, split), label, take in product(speakers.items(), labels, range(takes)):
+        clips.append(_write_clip(folder, generator, speaker, split, label, take, longest_s))
     clips.append(_write_clip(folder, generator, "cy", speakers["cy"], labels[0], takes, longest_s))
     save_manifest(folder / "clips.jsonl", clips)
     return folder / "clips.jsonl"
 
 
-def _write_clip(folder, generator, speaker, part, label, take, longest_s):
+def _write_clip(folder, generator, speaker, split, label, take, longest_s):
     num_samples = int(SAMPLE_RATE * generator.uniform(0.3, longest_s))
     time_s = np.arange(num_samples) / SAMPLE_RATE
     pitch_hz = 200.0 * (1 + LABELS.index(label)) * generator.uniform(0.9, 1.1)
     waveform = 0.1 * np.sin(2 * np.pi * pitch_hz * time_s) + 0.02 * generator.standard_normal(num_samples)
     path = folder / f"{speaker}_{label}_{take}.wav"
     save_audio(path, waveform)
-    return Clip(path, label, speaker, "small", part)
+    return Clip(path, label, speaker, "small", split)

@@ -145,20 +145,20 @@ def test_the_best_checkpoint_is_of_the_first_best_epoch(build_run, build_module,
     assert "optimizer_states" not in content
 
 
-@pytest.mark.parametrize(("stage", "part", "count"), [("validate", "validation", 7), ("test", "test", 6)])
+@pytest.mark.parametrize(("stage", "split", "count"), [("validate", "validation", 7), ("test", "test", 6)])
 def test_an_evaluation_is_reported(
-    build_run, build_module, build_datamodule, tmp_path, capsys, stage, part, count
+    build_run, build_module, build_datamodule, tmp_path, capsys, stage, split, count
 ):
     getattr(build_run(), stage)(build_module(), datamodule=build_datamodule(), verbose=False)
-    report = json.loads((tmp_path / f"{part}.json").read_text())
-    assert report["protocol"]["clips"][part] == count
+    report = json.loads((tmp_path / f"{split}.json").read_text())
+    assert report["protocol"]["clips"][split] == count
     assert {"loss", "uar", "wa", "macro_f1", "ece"} < report.keys()
-    confusion = (tmp_path / f"{part}_confusion.csv").read_text().splitlines()
+    confusion = (tmp_path / f"{split}_confusion.csv").read_text().splitlines()
     assert confusion[0] == "label,neutral,happy,sad"
     counted = sum(int(cell) for row in confusion[1:] for cell in row.split(",")[1:])
     assert counted == count
-    assert (tmp_path / f"{part}_speakers.csv").is_file()
-    assert f"{part.capitalize()} speakers, worst first" in capsys.readouterr().out
+    assert (tmp_path / f"{split}_speakers.csv").is_file()
+    assert f"{split.capitalize()} speakers, worst first" in capsys.readouterr().out
 
 
 def test_validation_within_training_is_not_reported(build_run, build_module, build_datamodule, tmp_path):

@@ -110,7 +110,7 @@ def test_class_weights_need_a_datamodule_that_counts(build_module, build_trainer
     datamodule = build_datamodule()
     attach(datamodule)
     module = build_module(loss=LossSettings(class_weights=True))
-    with pytest.raises(SettingError, match="needs a datamodule that counts its classes"):
+    with pytest.raises(SettingError, match="needs an EmotionDataModule"):
         build_trainer().fit(module, datamodule.train_dataloader(), datamodule.val_dataloader())
 
 

@@ -65,7 +65,7 @@ def test_another_corpus_and_an_unknown_one_are_no_matter(speakers):
 def test_a_run_goes_on_with_its_own_fold_alone(speakers, buckets):
     check_same_training(record(speakers, 2), record(speakers, 2))
     for other in (record(speakers, 1), record(buckets[0], 2)):
-        with pytest.raises(CheckpointError, match=r"fold=2 .*, this run has .*begin anew"):
+        with pytest.raises(CheckpointError, match=r"fold=2 .*, this run has .*start again"):
             check_same_training(record(speakers, 2), other)
 
 
@@ -100,7 +100,7 @@ def test_trainers_ask(build_datamodule, build_module, build_trainer, checkpoint)
         build_trainer().test(build_module(), datamodule=other, verbose=False, **checkpoint)
     with pytest.raises(CheckpointError, match="of the validation split of fold=1"):
         build_trainer().validate(build_module(), datamodule=other, verbose=False, **checkpoint)
-    with pytest.raises(CheckpointError, match="begin anew"):
+    with pytest.raises(CheckpointError, match="start again"):
         build_trainer(max_epochs=2).fit(build_module(), datamodule=other, **checkpoint)
     accepted = build_datamodule(protocol="leave-one-speaker-out", fold=1, allow_shared_speakers=True)
     build_trainer().test(build_module(), datamodule=accepted, verbose=False, **checkpoint)

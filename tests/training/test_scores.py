@@ -117,8 +117,8 @@ def test_a_single_clip_can_be_scored():
 def test_the_log_counts_a_repeated_clip_once_and_orders_the_clips():
     whole, log = draw_predictions(num_clips=7), PredictionLog()
     for chosen in ([5, 0, 3], [6, 1], [2, 4, 5], [0]):
-        part = whole.select(torch.tensor(chosen))
-        log.update(part.logits, part.labels, part.positions)
+        some = whole.select(torch.tensor(chosen))
+        log.update(some.logits, some.labels, some.positions)
     found = log.predictions()
     assert torch.equal(found.positions, whole.positions)
     assert torch.equal(found.labels, whole.labels)
@@ -136,8 +136,8 @@ def test_the_log_forgets_when_reset():
 def test_the_log_may_be_looked_at_before_it_is_full():
     whole, log = draw_predictions(num_clips=4), PredictionLog()
     for chosen in ([0, 1], [2, 3]):
-        part = whole.select(torch.tensor(chosen))
-        log.update(part.logits, part.labels, part.positions)
+        some = whole.select(torch.tensor(chosen))
+        log.update(some.logits, some.labels, some.positions)
         assert log.predictions().positions.tolist() == list(range(chosen[-1] + 1))
     assert torch.equal(log.predictions().logits, whole.logits)
 
@@ -145,8 +145,8 @@ def test_the_log_may_be_looked_at_before_it_is_full():
 def test_the_log_puts_ranks_together_and_counts_shared_clips_once():
     whole, here, there = draw_predictions(num_clips=7), PredictionLog(), PredictionLog()
     for log, chosen in ((here, [0, 2, 4, 6]), (there, [1, 3, 5, 0])):
-        part = whole.select(torch.tensor(chosen))
-        log.update(part.logits, part.labels, part.positions)
+        some = whole.select(torch.tensor(chosen))
+        log.update(some.logits, some.labels, some.positions)
     of_the_other = iter([there.logits[0], there.labels[0], there.positions[0]])
     here.dist_sync_fn = lambda state, group: [state, next(of_the_other)]
     here.distributed_available_fn = lambda: True

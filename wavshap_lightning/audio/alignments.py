@@ -64,8 +64,7 @@ def read_segments(path: str | Path, *, tier: str = "", recording: str = "") -> l
         if before.end_s > after.start_s + OVERLAP_SLACK_S or before.start_s == after.start_s:
             raise AudioError(
                 f"segments={path}: {before.text!r} ({before.start_s:g}-{before.end_s:g} s) and "
-                f"{after.text!r} ({after.start_s:g}-{after.end_s:g} s) overlap, and no moment may count "
-                "twice; give one speaker's words"
+                f"{after.text!r} ({after.start_s:g}-{after.end_s:g} s) overlap; give one speaker's words"
             )
     apart = [replace(row, end_s=min(row.end_s, after.start_s)) for row, after in pairwise(rows)]
     return [*apart, rows[-1]]

@@ -17,7 +17,7 @@ class FrameGrid:
     """Positions in time of the frames of a stack of unpadded strided convolutions.
 
     WavLM Base, for example: hop 320 samples, receptive field 400 samples, so one second at
-    16 kHz holds 49 frames and the first is centred at 12.5 ms.
+    16 kHz holds 49 frames and the first is centered at 12.5 ms.
 
     Args:
         kernels: Kernel size of each convolution, in steps of its input.
@@ -46,7 +46,7 @@ class FrameGrid:
 
     @cached_property
     def hop_samples(self) -> int:
-        """Samples between the starts of two neighbouring frames."""
+        """Samples between the starts of two neighboring frames."""
         return prod(self.strides)
 
     @cached_property

@@ -254,12 +254,11 @@ def _span_samples(sound: soundfile.SoundFile, start_s: float | None, end_s: floa
     asked = f"the span start_s={start_s}, end_s={end_s}"
     if not 0.0 <= start < end <= duration_s + SPAN_SLACK_S:
         raise AudioError(
-            f"{asked} must begin before it ends and lie within the file's {duration_s:.3f} s; "
-            "correct the times, or leave the clip out"
+            f"{asked} must begin before it ends and within the file's {duration_s:.3f} s; correct the times"
         )
     first, last = (min(round(time_s * sound.samplerate), sound.frames) for time_s in (start, end))
     if first == last:
-        raise AudioError(f"{asked} must hold at least one sample; correct the times, or leave the clip out")
+        raise AudioError(f"{asked} must hold at least one sample; correct the times")
     return first, last
 
 
@@ -269,18 +268,14 @@ def _check_finite(samples: Float[np.ndarray, "*channels num_samples"], start: in
     if not finite.all():
         first_s = (start + int(finite.argmin())) / sample_rate
         raise AudioError(
-            f"the sample at {first_s:.4f} s is NaN or infinite, and every sample must be a finite number; "
-            "export the recording again, or leave it out"
+            f"the sample at {first_s:.4f} s is NaN or infinite; export the recording again, or leave it out"
         )
 
 
 def _check_peak(waveform: Float[np.ndarray, " num_samples"], highest: float) -> None:
     peak = float(np.abs(waveform).max())
     if peak > highest:
-        raise AudioError(
-            f"peak={peak:.6g}, and samples must lie in [-1, 1]; divide them by their full scale, which is "
-            "32768 for 16-bit numbers"
-        )
+        raise AudioError(f"peak={peak:.6g}, and samples must lie in [-1, 1]; divide 16-bit numbers by 32768")
 
 
 def _check_sample_rate(sample_rate: int) -> None:

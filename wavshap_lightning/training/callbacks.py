@@ -161,8 +161,7 @@ def default_callbacks(
     """
     if patience and not validation:
         raise SettingError(
-            f"run.patience={patience} watches validation recall, which data.validation=false does without; "
-            "set run.patience=0 or keep the validation"
+            f"run.patience={patience} needs a validation, and data.validation=false; set run.patience=0"
         )
     checkpoints = None if folder is None else folder / "checkpoints"
     build_checkpoint = partial(ModelCheckpoint, checkpoints, enable_version_counter=False)

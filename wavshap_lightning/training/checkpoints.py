@@ -29,7 +29,7 @@ def check_same_training(recorded: ProtocolRecord, found: ProtocolRecord) -> None
     if recorded and found and any(recorded.get(name) != found.get(name) for name in names):
         raise CheckpointError(
             f"the checkpoint was trained on {_describe(recorded)}, this run has {_describe(found)}, and not "
-            "the same clips; resume with the same data settings, or begin anew without a checkpoint"
+            "the same clips; resume with the same data settings, or start again without a checkpoint"
         )
 
 
@@ -56,9 +56,8 @@ def check_unseen(recorded: ProtocolRecord, found: ProtocolRecord, split: str = "
     if seen:
         raise CheckpointError(
             f"the checkpoint was trained on {_describe(recorded)}, which holds {found['unit']}s={seen} of "
-            f"the {split} split of fold={found['fold']}; take its own fold with "
-            f"data.fold={recorded['fold']}, or accept scores that are too high with "
-            "data.allow_shared_speakers=true"
+            f"the {split} split of fold={found['fold']}; take its fold with data.fold={recorded['fold']}, "
+            "or accept scores that are too high with data.allow_shared_speakers=true"
         )
 
 
@@ -92,8 +91,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except OSError as error:
             size_mb = content.getbuffer().nbytes / 1e6
             raise CheckpointError(
-                f"checkpoint={path} cannot be written: {error.strerror or error} ({size_mb:.1f} MB were to "
-                "be written); free some space, or name another folder with run.directory"
+                f"checkpoint={path}: {size_mb:.1f} MB cannot be written ({error.strerror or error}); free "
+                "some space, or name another folder with run.directory"
             ) from error
 
     def load_checkpoint(

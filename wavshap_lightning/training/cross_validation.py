@@ -245,8 +245,7 @@ def _check_alike(results: Sequence[Evaluation]) -> None:
     differing = [fold for fold, one in enumerate(found) if one != found[0]]
     if differing:
         raise CorpusError(
-            f"folds={differing} were run on another protocol or other clips than fold=0: the corpus has "
-            "changed since; run the cross-validation anew"
+            f"folds={differing} were run on another protocol or other clips than fold=0; run all folds again"
         )
 
 

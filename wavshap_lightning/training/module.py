@@ -275,8 +275,7 @@ class EmotionModule(L.LightningModule):
         num_steps = self.trainer.estimated_stepping_batches
         if math.isinf(num_steps):
             raise SettingError(
-                "max_epochs=-1: the learning rate falls to zero at the end, so there must be one; "
-                "set trainer.max_epochs or trainer.max_steps"
+                "max_epochs=-1: the learning rate must fall to zero; set trainer.max_epochs or max_steps"
             )
         settings = self.optimizer_settings
         optimizer = AdamW(parameter_groups(self.classifier, settings))
@@ -303,7 +302,7 @@ class EmotionModule(L.LightningModule):
         if tuple(record.labels) != self.classifier.labels:
             raise CheckpointError(
                 f"the checkpoint knows labels={record.labels}, this run has {list(self.classifier.labels)}; "
-                "use the corpus and label map it was trained with"
+                "use the labels it was trained with"
             )
         _check_head(record.head, self.classifier.head.settings)
         load_trained_state(self, checkpoint["state_dict"])
@@ -332,8 +331,7 @@ class EmotionModule(L.LightningModule):
         """Class weights with a mean of one over the training clips."""
         if data is None:
             raise SettingError(
-                "class_weights=True needs a datamodule that counts its classes; use EmotionDataModule, "
-                "or set loss.class_weights to false"
+                "class_weights=True needs an EmotionDataModule; use one, or set loss.class_weights to false"
             )
         occurring = Counter(clip.label for clip in data.clips("train"))
         counts = [occurring[label] for label in self.classifier.labels]

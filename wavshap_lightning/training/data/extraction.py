@@ -82,9 +82,8 @@ def _check_against_live(
     tolerance = LIVE_TOLERANCE[classifier.backbone.settings.precision]
     if not difference <= tolerance:  # true for NaN as well
         raise CacheError(
-            f"cache_dir={data.cache_directory}: cached and live logits differ by {difference:.2g}, more "
-            f"than {tolerance:g}; was it filled on another kind of device? Delete its folder features/ "
-            "and run again"
+            f"cache_dir={data.cache_directory}: cached and live logits differ by {difference:.2g}, more than "
+            f"{tolerance:g}; was it filled on another device? Delete its folder features/ and run again"
         )
 
 

@@ -19,7 +19,7 @@ class BatchSampler(DistributedSampler[list[ClipRequest]]):
     No batch is larger than asked for, and each holds two clips at least, since batch norm fails on one.
     Both cannot be had of an odd number of clips in twos: on a single rank one batch has a clip more. On
     several ranks clips are repeated instead, as they are wherever ranks would differ; whoever evaluates
-    recognises repeats by their position. It is a `DistributedSampler` because Lightning leaves those as
+    recognizes repeats by their position. It is a `DistributedSampler` because Lightning leaves those as
     they are, whatever the trainer's flags.
 
     Args:
