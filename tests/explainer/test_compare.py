@@ -126,7 +126,7 @@ def test_other_frames_are_refused(classifier, clip):
 
 
 def test_as_plain_values(found):
-    plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    plain = json.loads(json.dumps(plain_comparisons([found], ["1", "2"]), allow_nan=False))
     assert plain["target"] == "happy"
     assert plain["stages"]["waveform"].keys() == {"frames", "bands"}
     frames = plain["stages"]["frames"]["frames"]

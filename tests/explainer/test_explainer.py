@@ -99,7 +99,7 @@ def test_a_file_is_decoded_resampled_and_named(classifier, recording):
     assert found.clip == str(recording)
     assert found.clip_sha256 == hash_audio_file(recording)
     assert found.attributions["frames"].provenance["clip_sha256"] == found.clip_sha256
-    assert found.attributions["frames"].provenance.model_fingerprint == fingerprint(classifier)
+    assert found.attributions["frames"].provenance["model_fingerprint"] == fingerprint(classifier)
     assert (found.num_samples, found.sample_rate) == (1900, 16_000)
     assert found.duration_s == 1900 / 16_000
     span = explain(classifier, Clip(recording, "happy", start_s=0.05, end_s=0.1), **FEW)
@@ -116,7 +116,7 @@ def test_a_segment_beyond_the_end_is_refused(classifier, clip):
 
 @pytest.mark.parametrize("wrong", [torch.nn.Linear(2, 2), None, 3])
 def test_what_is_no_classifier(wrong, clip):
-    with pytest.raises(SettingError, match="give an EmotionClassifier, or what load_classifier opens"):
+    with pytest.raises(SettingError, match="give an EmotionClassifier or a path"):
         Explainer.__init__.__wrapped__(object.__new__(Explainer), wrong)
 
 
@@ -187,11 +187,14 @@ def test_recordings_as_baselines(classifier, clip, recording):
 
 @pytest.mark.usefixtures("unchecked_types")
 def test_recordings_that_are_missing_too_few_or_of_no_use(classifier, clip):
-    with pytest.raises(SettingError, match=r"baselines='other_clips' needs recordings; give some"):
+    with pytest.raises(
+        SettingError,
+        match=r"baselines='other_clips', recordings: 0 were given; give recordings for other_clips",
+    ):
         explain(classifier, clip, baselines="other_clips")
     with pytest.raises(SettingError, match=r"num_baselines=5, but there are only 1 recordings"):
         explain(classifier, clip, baselines="other_clips", num_baselines=5, recordings=[clip])
-    with pytest.raises(SettingError, match=r"recordings: 1 were given, but baselines='noise' takes none"):
+    with pytest.raises(SettingError, match=r"baselines='noise', recordings: 1 .* for nothing else"):
         explain(classifier, clip, recordings=[clip])
     for single in ("other.wav", Path("other.wav"), clip):
         with pytest.raises(SettingError, match=r"recordings is a .*give a list, even of one"):

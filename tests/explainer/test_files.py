@@ -12,8 +12,8 @@ from wavshap_lightning.explainer.files import SavedClip, load_clip, save_clip
 
 
 @pytest.fixture(scope="module")
-def saved(three_paths, clip):
-    return three_paths.to_saved_clip(label="sad", texts=["hello"], waveform=clip)
+def saved(three_paths):
+    return three_paths.to_saved_clip(label="sad", texts=["hello"])
 
 
 def test_maps_are_those_of_the_explanation_and_have_its_sum(saved, three_paths):
@@ -80,5 +80,5 @@ def test_an_array_that_carries_code_is_refused(saved, tmp_path):
 
 
 def test_texts_must_fit_the_segments(three_paths):
-    with pytest.raises(AttributionError, match="there are 2, but 1 segments"):
+    with pytest.raises(AttributionError, match="texts: 2 for 1 segments"):
         three_paths.to_saved_clip(texts=["one", "two"])

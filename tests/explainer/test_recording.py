@@ -29,15 +29,15 @@ def with_sample(value):
 @pytest.mark.parametrize(
     ("recording", "complaint"),
     [
-        (GOOD[:399], r"clip has 399 samples at 16000 Hz, one frame needs 400; give a longer clip"),
-        (torch.zeros(0), r"clip has 0 samples"),
+        (GOOD[:399], r"clip: 399 samples at 16000 Hz, one frame needs 400; give more"),
+        (torch.zeros(0), r"clip: 0 samples"),
         (torch.zeros(800), r"clip: peak=0, all 800 samples are silent"),
         (with_sample(torch.nan), r"clip: the sample at 0.0100 s is not finite"),
         (with_sample(torch.inf), r"clip: the sample at 0.0100 s is not finite"),
-        (1000 * GOOD, r"clip: peak=500, and samples must lie in \[-1, 1\]; divide them"),
-        (GOOD[None], r"clip: shape=\(1, 800\) must be \(num_samples,\); explain clips one by one"),
+        (1000 * GOOD, r"clip: peak=500, and samples must lie in \[-1, 1\]; divide samples"),
+        (GOOD[None], r"clip: shape=\(1, 800\) must be \(num_samples,\), one clip"),
         (GOOD.reshape(2, 400).numpy(), r"clip: shape=\(2, 400\)"),
-        (np.zeros(800, np.int16), r"clip: dtype=torch.int16 must be floating point .* 32768 for 16 bits"),
+        (np.zeros(800, np.int16), r"clip: dtype=torch.int16 must be floating point; .* 32768 for 16-bit"),
         (Path("nowhere.wav"), r"path=nowhere.wav: there is no such file"),
         ("notes.txt", r"path=notes.txt: there is no such file"),
     ],
@@ -49,7 +49,7 @@ def test_refused(recording, complaint):
 
 def test_a_file_that_is_too_short_or_silent_is_named(tmp_path):
     for name, waveform, complaint in (
-        ("short.wav", GOOD[:100].numpy(), "has 100 samples"),
+        ("short.wav", GOOD[:100].numpy(), "100 samples"),
         ("still.wav", np.zeros(800, np.float32), "peak=0"),
     ):
         save_audio(tmp_path / name, waveform)

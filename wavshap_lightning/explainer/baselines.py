@@ -48,41 +48,23 @@ def waveform_baselines(
         SettingError: If recordings are missing, given in vain, or fewer than are to be declared.
         AttributionError: If the family does not fit the clip or the score.
     """
-    family = settings.baselines
-    if others and family not in RECORDED_FAMILIES:
+    family, count = settings.baselines, settings.num_baselines
+    generator = torch.Generator().manual_seed(settings.seed)
+    if (family in RECORDED_FAMILIES) != bool(others):
         raise SettingError(
-            f"recordings: {len(others)} were given, but baselines={family!r} takes none; leave them out, or "
-            f"use baselines={RECORDED_FAMILIES[0]!r}"
+            f"baselines={family!r}, recordings: {len(others)} were given; give recordings for "
+            f"{', '.join(RECORDED_FAMILIES)}, and for nothing else"
         )
-    if family in DRAWN:
-        return _drawn(DRAWN[family](waveform), settings)
     if family == "silence":
         return silence(waveform, score)
-    if not others:
-        raise SettingError(
-            f"baselines={family!r} needs recordings; give some, as recordings=[...], or use baselines='noise'"
-        )
-    return recordings(waveform, _chosen(others, settings), family)
-
-
-def _drawn(distribution: BaselineDistribution, settings: ExplainSettings) -> Baselines:
-    """Baselines of a drawn family: the distribution itself, or some of it declared as a set."""
-    count = settings.num_baselines
-    if count is None and settings.method in ("integrated_gradients", *SPAN_METHODS):
-        count = DECLARED_IF_NEEDED
+    if family in DRAWN:
+        if count is None and settings.method in ("integrated_gradients", *SPAN_METHODS):
+            count = DECLARED_IF_NEEDED
+        drawn = DRAWN[family](waveform)
+        return drawn if count is None else drawn.declare(count, generator)
     if count is None:
-        return distribution
-    return distribution.declare(count, torch.Generator().manual_seed(settings.seed))
-
-
-def _chosen(others: Sequence[Tensor], settings: ExplainSettings) -> list[Tensor]:
-    """All recordings, or `num_baselines` of them at random."""
-    count = settings.num_baselines
-    if count is None:
-        return list(others)
+        return recordings(waveform, others, family)
     if count > len(others):
-        raise SettingError(
-            f"num_baselines={count}, but there are only {len(others)} recordings; give more, or declare fewer"
-        )
-    generator = torch.Generator().manual_seed(settings.seed)
-    return [others[index] for index in torch.randperm(len(others), generator=generator)[:count].tolist()]
+        raise SettingError(f"num_baselines={count}, but there are only {len(others)} recordings; give more")
+    chosen = torch.randperm(len(others), generator=generator)[:count].tolist()
+    return recordings(waveform, [others[index] for index in chosen], family)

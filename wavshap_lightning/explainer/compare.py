@@ -28,7 +28,6 @@ from wavshap_lightning.attribution.views.frames import summed
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.files import plain_times
 from wavshap_lightning.explainer.recording import AudioSource
 from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, Stage
 from wavshap_lightning.explainer.stage_attribution import OpenClip, open_clip
@@ -61,15 +60,6 @@ class Difference:
         """Attributions under the second minus those under the first."""
         return self.second.values[0] - self.first.values[0]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The second and the difference in plain JSON types."""
-        return {
-            "attribution": self.second.values[0].tolist(),
-            "difference": self.values.tolist(),
-            "half_width": None if self.half_width is None else self.half_width.tolist(),
-            "paired": self.paired,
-        }
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -87,12 +77,8 @@ class Comparison:
     target: str
     differences: Mapping[tuple[str, str], Difference]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The comparison in plain JSON types; see [`plain_comparisons`][]."""
-        return plain_comparisons([self])
 
-
-def plain_comparisons(comparisons: Sequence[Comparison], names: Sequence[str] = ()) -> dict[str, Any]:
+def plain_comparisons(comparisons: Sequence[Comparison], names: Sequence[str]) -> dict[str, Any]:
     """Comparisons of several classifiers with the same first one, in plain JSON types.
 
     Under `models` is a row for each classifier, the first one's first. Under `stages`, by stage and view, are
@@ -101,34 +87,37 @@ def plain_comparisons(comparisons: Sequence[Comparison], names: Sequence[str] = 
 
     Args:
         comparisons: Of one clip with the first classifier, in the order of the others.
-        names: Names of the classifiers, the first one first; numbered if empty.
+        names: Names of the classifiers, the first one first.
     """
     first, target = comparisons[0].first, comparisons[0].target
-    names = names or [str(place + 1) for place in range(len(comparisons) + 1)]
-    explanations = [first, *(one.second for one in comparisons)]
     stages: dict[str, dict[str, Any]] = {}
     for stage, view in dict.fromkeys(key for one in comparisons for key in one.differences):
         found = [one.differences.get((stage, view)) for one in comparisons]
         known = next(one for one in found if one is not None)
+        columns = first.to_columns(view, stage=stage)
         stages.setdefault(stage, {})[view] = {
-            **(plain_times(first.times[stage]) if view == "frames" else {}),
+            **{end: columns[end].tolist() for end in ("start_s", "end_s") if end in columns},
             "first": known.first.values[0].tolist(),
-            "others": [None if one is None else one.to_dict() for one in found],
+            "others": [None if one is None else _plain_difference(one) for one in found],
         }
+    models = []
+    for name, explanation in zip(names, [first, *(one.second for one in comparisons)], strict=True):
+        plain = explanation.to_dict(target=target)
+        fingerprint = next(iter(explanation.attributions.values())).provenance["model_fingerprint"]
+        kept = {key: plain[key] for key in ("prediction", "probabilities", "score", "settings", "stages")}
+        models.append({"model": name, "fingerprint": fingerprint, **kept})
+    facts = {"clip": first.clip, "sha256": first.clip_sha256, "target": target}
+    return {**facts, "models": models, "stages": stages}
+
+
+def _plain_difference(difference: Difference) -> dict[str, Any]:
+    half_width = difference.half_width
     return {
-        "clip": first.clip,
-        "sha256": first.clip_sha256,
-        "target": target,
-        "models": [_plain_model(name, one, target) for name, one in zip(names, explanations, strict=True)],
-        "stages": stages,
+        "attribution": difference.second.values[0].tolist(),
+        "difference": difference.values.tolist(),
+        "half_width": None if half_width is None else half_width.tolist(),
+        "paired": difference.paired,
     }
-
-
-def _plain_model(name: str, explanation: Explanation, target: str) -> dict[str, Any]:
-    plain = explanation.to_dict(target=target)
-    kept = ("prediction", "probabilities", "score", "settings", "stages")
-    fingerprint = next(iter(explanation.attributions.values())).provenance["model_fingerprint"]
-    return {"model": name, "fingerprint": fingerprint, **{key: plain[key] for key in kept}}
 
 
 def compare(
@@ -187,8 +176,7 @@ def check_comparable(first: EmotionClassifier, second: EmotionClassifier) -> Non
     if first.backbone.frame_grid != second.backbone.frame_grid:
         names = f"{first.backbone.settings.name!r} and {second.backbone.settings.name!r}"
         raise SettingError(
-            f"compare: the backbones {names} have different frames; compare classifiers whose frames lie at "
-            "the same times"
+            f"compare: {names} have different frames; compare models with frames at the same times"
         )
 
 
@@ -227,12 +215,12 @@ def _joint(scores: Sequence[Score], targets: Sequence[Target]) -> Score:
 
 
 def _difference(view: ViewEstimate) -> Difference:
-    stderr = None if view.stderr is None else view.stderr.cpu()
-    first, second = (
-        replace(view, values=view.values[[row]].cpu(), stderr=None if stderr is None else stderr[[row]])
-        for row in (FIRST, SECOND)
+    """From the first, the second and their difference as three targets."""
+    first, second, difference = (
+        replace(view, values=view.values[[row]], stderr=None if view.stderr is None else view.stderr[[row]])
+        for row in (FIRST, SECOND, DIFFERENCE)
     )
-    half_width = None if view.stderr is None else view.half_width()[DIFFERENCE].cpu()
+    half_width = None if difference.stderr is None else difference.half_width()[0]
     return Difference(first, second, half_width, paired=True)
 
 
@@ -244,6 +232,6 @@ def _apart(stage: Stage, first: Explanation, second: Explanation) -> dict[str, D
         if one.values.shape != other.values.shape:
             continue  # another number of layers
         known = one.stderr is not None and other.stderr is not None
-        half_width = (one.half_width()[0].square() + other.half_width()[0].square()).sqrt() if known else None
+        half_width = torch.hypot(one.half_width()[0], other.half_width()[0]) if known else None
         differences[name] = Difference(one, other, half_width, paired=False)
     return differences

@@ -48,8 +48,7 @@ class Explainer:
             classifier = load_classifier(classifier)
         if not isinstance(classifier, EmotionClassifier):
             raise SettingError(
-                f"classifier is a {type(classifier).__name__}; give an EmotionClassifier, or what "
-                "load_classifier opens, such as the path of a checkpoint"
+                f"classifier is a {type(classifier).__name__}; give an EmotionClassifier or a path"
             )
         self.classifier = classifier
         self.settings = settings or ExplainSettings()
@@ -91,9 +90,9 @@ class Explainer:
             attributions = opened.attribute_stages(asked)
             checks = run_baseline_checks(opened, asked) if check_baselines else None
         recording, settings, labels = opened.recording, self.settings, self.classifier.labels
-        doubts = () if checks is None else (*checks.diagnostics(),)
+        doubts = [] if checks is None else list(checks.diagnostics())
         level_db = frame_level_db(recording.waveform, self.classifier.backbone.frame_grid)
-        num_bands = settings.num_bands if "waveform" in settings.stages else None
+        num_bands = settings.num_bands if "waveform" in attributions else 0
         return Explanation(
             attributions=attributions,
             labels=labels,
@@ -105,7 +104,7 @@ class Explainer:
             sample_rate=recording.sample_rate,
             num_samples=len(recording.waveform),
             times=opened.times,
-            band_edges_hz=() if num_bands is None else (*band_edges_hz(num_bands, recording.sample_rate),),
+            band_edges_hz=tuple(band_edges_hz(num_bands, recording.sample_rate)) if num_bands else (),
             frame_level_db=level_db,
             settings=settings,
             diagnostics={

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from importlib import import_module
-from math import isnan
+from math import isfinite, isnan
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -31,8 +31,8 @@ from wavshap_lightning.explainer.files import (
     UNITS_WITH_ONE_AXIS,
     SavedClip,
     pack_explanation,
+    plain_column,
     plain_stage,
-    plain_units,
     unpack_explanation,
 )
 from wavshap_lightning.explainer.settings import PREDICTED, STAGES, ExplainSettings
@@ -41,17 +41,9 @@ from wavshap_lightning.explainer.time_grid import TimeGrid
 
 Units = Float[Tensor, "*units"]
 
-# Kinds of units along the axes of a view; a layer stated in full has frames and neurons.
-AXES = {
-    "frames": ("frame",),
-    "segments": ("segment",),
-    "spans": ("span",),
-    "bands": ("band",),
-    "band_frame": ("band", "frame"),
-    "layers": ("layer",),
-    "layer_frame": ("layer", "frame"),
-    "layer_neuron": ("layer", "neuron"),
-}
+# Columns of a table that say where a unit lies, and those that say how much is attributed to it.
+POSITIONS = ("start_s", "end_s", "low_hz", "high_hz")
+NUMBERS = ("attribution", "stderr", "half_width")
 
 
 @dataclass(frozen=True)
@@ -126,16 +118,15 @@ class Explanation:
             f"({self.probabilities[prediction]:.0%}). Evidence for and against <b>{escape(target)}</b> "
             f"(score {self.score[target]:+.3f}{f', gap {max(gaps):.1%}' if gaps else ''}):"
         )
-        units: list[tuple[str, dict[str, Any]]] = []
-        if self.time_stage is not None:
-            frames = self.top("frames", target=target)
-            units += [(f"{one['start_s']:.2f} to {one['end_s']:.2f} s", one) for one in frames]
-        if "layers" in self.attributions:
-            units += [(f"layer {one['layer']}", one) for one in self.top("layers", 1, target=target)]
         rows = ""
-        for name, unit in units:
-            half_width = "" if isnan(unit["half_width"]) else f"&plusmn; {unit['half_width']:.3f}"
-            rows += f"<tr><td>{name}</td><td>{unit['attribution']:+.3f}</td><td>{half_width}</td></tr>"
+        for view, k, place in (
+            ("frames", 5, "{start_s:.2f} to {end_s:.2f} s"),
+            ("layers", 1, "layer {layer}"),
+        ):
+            for unit in self.top(view, k, target=target) if self._stages_with(view) else ():
+                half_width = "" if isnan(unit["half_width"]) else f"&plusmn; {unit['half_width']:.3f}"
+                cells = (place.format(**unit), f"{unit['attribution']:+.3f}", half_width)
+                rows += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
         return f"<div><p>{sentence}</p><table>{rows}</table></div>"
 
     @property
@@ -289,15 +280,15 @@ class Explanation:
         Raises:
             AttributionError: If there is no such stage, view or target.
         """
-        having = [one for one in STAGES if one in self.attributions and view in self.attributions[one].views]
-        stage = stage or next(iter(having or self.attributions))
+        stage = stage or next(iter(self._stages_with(view) or self.attributions))
         values, *errors = self._units(stage, view, target)
-        grid = "stft" if view == "band_frame" else stage
+        # Views are named after their axes, except for a layer in full, such as layer_3.
+        kinds = [kind.removesuffix("s") for kind in view.split("_")]
+        kinds = ["frame", "neuron"] if kinds[-1].isdigit() else kinds
         columns: dict[str, Shaped[np.ndarray, " units"]] = {}
-        places = np.indices(values.shape).reshape(values.ndim, -1)
-        for kind, place in zip(AXES.get(view, ("frame", "neuron")), places, strict=True):
-            columns |= {name: ends[place] for name, ends in self._positions(kind, grid).items()}
-            columns[kind] = place
+        for kind, place in zip(kinds, np.indices(values.shape).reshape(values.ndim, -1), strict=True):
+            positions = self._positions(kind, "stft" if view == "band_frame" else stage)
+            columns |= {name: numbers[place] for name, numbers in positions.items()} | {kind: place}
         columns["attribution"] = values.flatten().numpy()
         for name, numbers in zip(("stderr", "half_width"), errors, strict=True):
             columns[name] = np.full(values.numel(), np.nan) if numbers is None else numbers.flatten().numpy()
@@ -365,60 +356,47 @@ class Explanation:
             "diagnostics": [asdict(one) for one in self.diagnostics.get(target, ())],
             "baseline_checks": None if checks is None else asdict(checks),
             "stages": {stage: plain_stage(found, index) for stage, found in self.attributions.items()},
-            **self._totals(target),
+            **self._totals(target, (*NUMBERS, *POSITIONS)),
             "segments": self._plain_segments(target, texts),
         }
-        for name, kind in (("frames", "frame"), ("waveform", "frame"), ("bands", "band")):
-            if name in plain:
-                ends = self._positions(kind, name)
-                plain[name] |= {end: numbers.tolist() for end, numbers in ends.items()}
         if "frames" in self.attributions:
             plain["shares"] = self.shares(target=target)
         if len(self.targets) > 1:
-            plain["by_target"] = {one: self._totals(one) for one in self.targets}
+            plain["by_target"] = {one: self._totals(one, NUMBERS) for one in self.targets}
         return plain
 
-    def _totals(self, target: str) -> dict[str, Any]:
-        """Numbers that differ from target to target: score and sums, and the views with one axis."""
+    def _totals(self, target: str, names: Sequence[str]) -> dict[str, Any]:
+        """Numbers of one target: its score and sums, and these columns of the views with one axis."""
         index = self._target_index(target)
         first = plain_stage(self._any, index)
-        return {
-            "score": self._any.score[index],
-            **{name: first[name] for name in ("baseline_score", "attribution_sum", "gap")},
-            **{
-                name: plain_units(*self._units(stage, view, target))
-                for name, stage, view in UNITS_WITH_ONE_AXIS
-                if stage in self.attributions
-            },
-        }
+        plain: dict[str, Any] = {"score": self._any.score[index]}
+        plain |= {name: first[name] for name in ("baseline_score", "attribution_sum", "gap")}
+        for name, stage, view in UNITS_WITH_ONE_AXIS:
+            if stage in self._stages_with(view):
+                columns = self.to_columns(view, stage=stage, target=target)
+                plain[name] = {one: plain_column(columns[one]) for one in names if one in columns}
+        return plain
 
     def _plain_segments(self, target: str, texts: Sequence[str]) -> list[dict[str, Any]]:
         """A row for each segment; the last, without a span, is what lies elsewhere."""
-        stage, spans = self.time_stage, self.settings.segments
-        if stage is None or "segments" not in self.attributions[stage].views:
+        if not self._stages_with("segments"):
             return []
+        spans = self.settings.segments
         if texts and len(texts) != len(spans):
-            raise AttributionError(
-                f"texts: there are {len(texts)}, but {len(spans)} segments; give one for each"
-            )
-        rows = [
-            {"text": text, "start_s": start_s, "end_s": end_s}
-            for text, (start_s, end_s) in zip(texts or [""] * len(spans), spans, strict=True)
-        ]
-        rows.append({"text": "", "start_s": None, "end_s": None})
-        units = plain_units(*self._units(stage, "segments", target))
+            raise AttributionError(f"texts: {len(texts)} for {len(spans)} segments; give one for each")
+        columns = self.to_columns("segments", target=target)
+        cells = {name: columns[name].tolist() for name in ("start_s", "end_s", *NUMBERS)}
         return [
-            {**row, **{name: None if held is None else held[place] for name, held in units.items()}}
-            for place, row in enumerate(rows)
+            {"text": text}
+            | {name: held[row] if isfinite(held[row]) else None for name, held in cells.items()}
+            for row, text in enumerate([*(texts or [""] * len(spans)), ""])
         ]
 
+    def _stages_with(self, view: str) -> list[str]:
+        return [one for one in STAGES if one in self.attributions and view in self.attributions[one].views]
+
     def to_saved_clip(
-        self,
-        *,
-        target: str | None = None,
-        label: str | None = None,
-        texts: Sequence[str] = (),
-        waveform: Float[Tensor, " samples"] | None = None,
+        self, *, target: str | None = None, label: str | None = None, texts: Sequence[str] = ()
     ) -> SavedClip:
         """Contents of the JSON and NPZ files of one target.
 
@@ -426,7 +404,6 @@ class Explanation:
             target: One of `targets`; None for the only one, or the prediction.
             label: Annotated class of the clip.
             texts: Text of each of the settings' segments; empty for none.
-            waveform: The clip, to be kept with the maps.
 
         Raises:
             AttributionError: If the target was not explained, or there are texts for other segments.
@@ -434,17 +411,14 @@ class Explanation:
         numbers = self.to_dict(target=target, label=label, texts=texts)
         arrays: dict[str, Shaped[np.ndarray, "..."]] = {}
         for name, stage, view in MAPS:
-            if stage not in self.attributions or view not in self.attributions[stage].views:
-                continue  # an explanation may be saved with some of its views
-            values, _, half_width = self._units(stage, view, target)
-            arrays[name] = values.numpy()
-            if half_width is not None and name != "frame_attribution":  # whose errors are among the numbers
-                arrays[f"{name}_half_width"] = half_width.float().numpy()
-        stderr = numbers.get("frames", {}).get("stderr")
+            if stage in self._stages_with(view):
+                values, _, half_width = self._units(stage, view, target)
+                arrays[name] = values.numpy()
+                if half_width is not None and name != "frame_attribution":
+                    arrays[f"{name}_half_width"] = half_width.float().numpy()
+        stderr = numbers.get("frames", {}).get("stderr")  # None where nothing is known yet
         if stderr is not None:
             arrays["frame_stderr"] = np.array(stderr, dtype=np.float64)
-        if waveform is not None:
-            arrays["waveform"] = waveform.detach().cpu().float().numpy()
         return SavedClip(numbers, arrays)
 
     def _units(self, stage: str, view: str, target: str | None) -> tuple[Units, Units | None, Units | None]:

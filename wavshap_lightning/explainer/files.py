@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from wavshap_lightning.attribution.record import Attribution, Parts, from_json
@@ -153,20 +153,9 @@ def _check_format(numbers: Mapping[str, Any]) -> None:
         raise ValueError(f"format={numbers['format']}, this version reads format={FORMAT}")
 
 
-def plain_units(
-    values: Tensor, stderr: Tensor | None, half_width: Tensor | None
-) -> dict[str, list[float] | list[float | None] | None]:
-    """Attributions, their standard errors and half the widths of their 95 % intervals in plain JSON types.
-
-    An error of which nothing is known yet is None.
-    """
-    return {
-        "attribution": values.tolist(),
-        **{
-            name: None if errors is None else [one if isfinite(one) else None for one in errors.tolist()]
-            for name, errors in (("stderr", stderr), ("half_width", half_width))
-        },
-    }
+def plain_column(numbers: Float[np.ndarray, " units"]) -> list[float | None] | None:
+    """Numbers in plain JSON types: None for one that is not known yet, and for all if none can be known."""
+    return None if np.isnan(numbers).all() else [one if isfinite(one) else None for one in numbers.tolist()]
 
 
 def plain_stage(found: Attribution, index: int) -> dict[str, Any]:
@@ -188,8 +177,3 @@ def plain_stage(found: Attribution, index: int) -> dict[str, Any]:
         "attribution_sum": float(found.sums(next(iter(found.views)))[index]),
         "settings": dict(found.settings),
     }
-
-
-def plain_times(times: TimeGrid) -> dict[str, list[float]]:
-    """Starts and ends in seconds."""
-    return {"start_s": times.start_s().tolist(), "end_s": times.end_s().tolist()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -18,6 +19,7 @@ from wavshap_lightning.errors import AudioError
 
 # Samples lie in [-1, 1]; numbers far beyond that were never divided by their full scale.
 MAX_PEAK = 2.0
+FULL_SCALE = "divide samples by their full scale, which is 32768 for 16-bit numbers"
 
 # Emotion is judged over seconds, and attention takes memory with the square of the duration.
 MAX_DURATION_S = 60.0
@@ -69,12 +71,9 @@ def open_recording(
             than a minute, silent, not finite or not in [-1, 1].
     """
     recording = source if isinstance(source, Recording) else _read(source, sample_rate, name)
-    name = f"path={recording.path}" if recording.path else name
-    if recording.sample_rate != sample_rate:
-        raise AudioError(
-            f"{name}: sample_rate={recording.sample_rate} must be {sample_rate}, the classifier's"
-        )
-    _check(recording, min_samples, name)
+    problem = next(_problems(recording, sample_rate, min_samples), None)
+    if problem is not None:
+        raise AudioError(f"{f'path={recording.path}' if recording.path else name}: {problem}")
     return recording
 
 
@@ -84,8 +83,7 @@ def _read(source: AudioSource, sample_rate: int, name: str) -> Recording:
         return Recording(waveform, sample_rate, "", tensor_sha256(waveform))
     if not isinstance(source, str | PathLike | Clip):
         raise AudioError(
-            f"{name} is a {type(source).__name__}; give a file, a clip of a corpus, or a waveform as a "
-            "tensor or an array"
+            f"{name} is a {type(source).__name__}; give a file, a clip of a corpus, or a waveform"
         )
     if isinstance(source, Clip):
         path, start_s, end_s = source.path, source.start_s, source.end_s
@@ -100,42 +98,31 @@ def _from_numbers(numbers: Tensor | Shaped[np.ndarray, "..."], name: str) -> Flo
         numbers = np.array(numbers)  # a copy: torch takes neither reversed nor read-only arrays as they are
     waveform = torch.as_tensor(numbers).detach()
     if waveform.ndim != 1:
-        raise AudioError(
-            f"{name}: shape={tuple(waveform.shape)} must be (num_samples,); explain clips one by one, and "
-            "average their channels first"
-        )
+        shape = tuple(waveform.shape)
+        raise AudioError(f"{name}: shape={shape} must be (num_samples,), one clip with its channels averaged")
     if not waveform.is_floating_point():
-        raise AudioError(
-            f"{name}: dtype={waveform.dtype} must be floating point with samples in [-1, 1]; divide whole "
-            "numbers by their full scale, which is 32768 for 16 bits"
-        )
+        raise AudioError(f"{name}: dtype={waveform.dtype} must be floating point; {FULL_SCALE}")
     return waveform.to("cpu", torch.float32, copy=True)
 
 
-def _check(recording: Recording, min_samples: int, name: str) -> None:
-    waveform, sample_rate = recording.waveform, recording.sample_rate
+def _problems(recording: Recording, sample_rate: int, min_samples: int) -> Iterator[str]:
+    """Reasons why a recording cannot be explained, with the remedy."""
+    waveform = recording.waveform
+    if recording.sample_rate != sample_rate:
+        yield f"sample_rate={recording.sample_rate} must be {sample_rate}, the classifier's"
     if len(waveform) < min_samples:
-        raise AudioError(
-            f"{name} has {len(waveform)} samples at {sample_rate} Hz, one frame needs {min_samples}; give a "
-            "longer clip"
-        )
+        yield f"{len(waveform)} samples at {sample_rate} Hz, one frame needs {min_samples}; give more"
     if recording.duration_s > MAX_DURATION_S:
-        raise AudioError(
-            f"{name}: duration={recording.duration_s:.1f} s must be at most {MAX_DURATION_S:g} s; cut it "
-            "into clips of some seconds, with start_s and end_s of a Clip or the columns of a manifest"
+        yield (
+            f"duration={recording.duration_s:.1f} s must be at most {MAX_DURATION_S:g} s; cut it into clips "
+            "of some seconds, with start_s and end_s of a Clip or the columns of a manifest"
         )
     finite = waveform.isfinite()
     if not finite.all():
         first_s = int(finite.int().argmin()) / sample_rate
-        raise AudioError(f"{name}: the sample at {first_s:.4f} s is not finite; record or export it again")
+        yield f"the sample at {first_s:.4f} s is not finite; record or export it again"
     peak = float(waveform.abs().max())
     if peak == 0:
-        raise AudioError(
-            f"{name}: peak={peak:g}, all {len(waveform)} samples are silent, and there is nothing to "
-            "explain; give a clip with sound in it"
-        )
+        yield f"peak=0, all {len(waveform)} samples are silent; give a clip with sound in it"
     if peak > MAX_PEAK:
-        raise AudioError(
-            f"{name}: peak={peak:.6g}, and samples must lie in [-1, 1]; divide them by their full scale, "
-            "which is 32768 for 16-bit numbers"
-        )
+        yield f"peak={peak:.6g}, and samples must lie in [-1, 1]; {FULL_SCALE}"

@@ -39,6 +39,7 @@ PREDICTED, ALL, VERSUS = "predicted", "all", "-vs-"
 
 STFT_WINDOW = 512
 """Samples of a window of the Fourier transform behind the bands: 32 ms at 16 kHz."""
+MAX_BANDS = STFT_WINDOW // 2 + 1
 
 
 @dataclass(frozen=True)
@@ -153,33 +154,27 @@ RULES: tuple[tuple[Callable[[ExplainSettings], object], str], ...] = (
     (lambda s: not s.stages, f"stages=() must name at least one of {', '.join(STAGES)}"),
     (lambda s: len({*s.stages}) < len(s.stages), "stages={stages} names a stage twice; name each once"),
     (lambda s: s.seed > MAX_SEED, "seed={seed} must be at most 2^63 - 1"),
-    (
-        lambda s: s.num_bands > STFT_WINDOW // 2 + 1,
-        f"num_bands={{num_bands}} must be at most {STFT_WINDOW // 2 + 1}, the bins there are",
-    ),
+    (lambda s: s.num_bands > MAX_BANDS, f"num_bands={{num_bands}} must be at most {MAX_BANDS}"),
     (
         lambda s: s.decibels and s.method != "integrated_gradients",
         "decibels=True does not go with method={method!r}; use method='integrated_gradients'",
     ),
-    (
-        lambda s: s.layer is not None and "layers" not in s.stages,
-        "layer={layer} needs 'layers' among stages={stages}",
-    ),
+    (lambda s: s.layer is not None and "layers" not in s.stages, "layer={layer} needs stages with 'layers'"),
     (
         lambda s: s.method not in ("gradient_shap", "smooth_grad") and (s.tolerance or s.max_seconds),
         "tolerance, max_seconds: method={method!r} has no standard error and needs neither; leave them out",
     ),
     (
         lambda s: s.method in SPAN_METHODS and s.stages != ("frames",),
-        "method={method!r} takes spans of frames away; use stages=['frames'] instead of stages={stages}",
+        "method={method!r} removes spans of frames; use stages=['frames'] instead of stages={stages}",
     ),
     (
         lambda s: s.method not in SPAN_METHODS and s.num_spans is not None,
-        f"num_spans={{num_spans}} needs a method that takes spans away: one of {', '.join(SPAN_METHODS)}",
+        f"num_spans={{num_spans}} needs a method that removes spans: one of {', '.join(SPAN_METHODS)}",
     ),
     (
         lambda s: s.num_spans is not None and s.segments,
-        "num_spans={num_spans} and segments: either equal spans or these; leave one out",
+        "num_spans={num_spans}, segments: leave one out",
     ),
 )
 """Conditions under which settings do not go together, with the message and the remedy."""
@@ -190,10 +185,9 @@ def _checked_spans(segments: Any) -> tuple[tuple[float, float], ...]:  # noqa: A
         spans = tuple((start_s, end_s) for start_s, end_s in segments)
     except (TypeError, ValueError):
         spans = ((inf, inf),)
-    if not all(isinstance(number, Real) and 0 <= float(number) < inf for span in spans for number in span):
+    if not all(isinstance(one, Real) and 0 <= float(one) < inf for span in spans for one in span):
         raise SettingError(
-            f"segments={segments!r} must be a list of spans (start_s, end_s), even of one: "
-            "segments=[(0.0, 0.5)]"
+            f"segments={segments!r} must be a list of spans (start_s, end_s), even of one: [(0.0, 0.5)]"
         )
     for start_s, end_s in spans:
         if start_s >= end_s:
@@ -201,8 +195,7 @@ def _checked_spans(segments: Any) -> tuple[tuple[float, float], ...]:  # noqa: A
     for before, after in pairwise(spans):
         if after[0] < before[1]:
             raise SettingError(
-                f"segments={list(before)} and {list(after)} must be in order and not overlap, so that no "
-                "frame counts twice; sort or cut them"
+                f"segments={list(before)} and {list(after)} must be in order, without overlap; sort them"
             )
     return spans
 

@@ -123,21 +123,18 @@ class MemoizedStage:
         keys = [_digest(row) for row in rows]
         found = {key: self._known[key] for key in keys if key in self._known}
         unknown = {key: row for key, row in zip(keys, rows, strict=True) if key not in found}
-        found |= self._compute(unknown)
+        for start in range(0, len(unknown), ENCODED_AT_ONCE):
+            block = list(unknown)[start : start + ENCODED_AT_ONCE]
+            results = self._stage(torch.stack([unknown[key] for key in block]))
+            found |= zip(block, results, strict=True)
+        for key in unknown:
+            self._keep(key, found[key])
         return torch.stack([found[key] for key in keys])
 
-    def _compute(self, unknown: dict[bytes, Tensor]) -> dict[bytes, Tensor]:
-        keys, rows = list(unknown), list(unknown.values())
-        results: dict[bytes, Tensor] = {}
-        for start in range(0, len(keys), ENCODED_AT_ONCE):
-            block = slice(start, start + ENCODED_AT_ONCE)
-            results |= dict(zip(keys[block], self._stage(torch.stack(rows[block])), strict=True))
-        for key, result in results.items():
-            size = result.numel() * result.element_size()
-            if len(self._known) < self._max_rows and self._num_bytes + size <= MAX_MEMOIZED_BYTES:
-                self._known[key] = result.clone()  # a view would keep the whole block
-                self._num_bytes += size
-        return results
+    def _keep(self, key: bytes, result: Tensor) -> None:
+        if len(self._known) < self._max_rows and self._num_bytes + result.nbytes <= MAX_MEMOIZED_BYTES:
+            self._known[key] = result.clone()  # a view would keep the whole block
+            self._num_bytes += result.nbytes
 
 
 def _digest(row: Tensor) -> bytes:
