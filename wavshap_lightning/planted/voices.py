@@ -20,6 +20,10 @@ Waveform = Float[np.ndarray, " time"]
 Track = Float[np.ndarray, " controls"]
 Spectrum = Complex[np.ndarray, "frames bins"]
 
+SourceNoise = tuple[Waveform, Track, Track]
+"""Random part of a rendering, drawn beforehand so that two renderings can share it: white noise behind breath
+and consonants, and standard normal deviations of the pulses' times and levels, looked up by time."""
+
 CONTROL_SAMPLES = 16
 CONTROL_RATE = SAMPLE_RATE // CONTROL_SAMPLES  # one control per millisecond
 
@@ -143,21 +147,6 @@ class Tracks:
         return len(self.f0_hz)
 
 
-@dataclass(frozen=True, slots=True)
-class SourceNoise:
-    """The random part of a rendering, drawn beforehand so that two renderings can share it.
-
-    Args:
-        noise: White noise behind breath and consonants.
-        period: Standard normal deviations of the pulse times, looked up by time.
-        level: Standard normal deviations of the pulse levels, looked up by time.
-    """
-
-    noise: Waveform
-    period: Track
-    level: Track
-
-
 def draw_speaker(generator: np.random.Generator, *, voice: str) -> Speaker:
     """Draw a speaker.
 
@@ -266,7 +255,7 @@ def draw_source_noise(num_controls: int, generator: np.random.Generator) -> Sour
     """Draw the random part of renderings of `num_controls` milliseconds of speech."""
     noise = generator.standard_normal(num_controls * CONTROL_SAMPLES, dtype=np.float32)
     period, level = generator.standard_normal((2, num_controls))
-    return SourceNoise(noise, period, level)
+    return noise, period, level
 
 
 def render_speech(
@@ -284,9 +273,10 @@ def render_speech(
     """
     stop = tracks.num_controls if stop is None else stop
     wanted = slice(start * CONTROL_SAMPLES, stop * CONTROL_SAMPLES)
-    breath = speaker.breathiness * source.noise * _per_sample(tracks.voicing * tracks.gain)
+    noise = source[0]
+    breath = speaker.breathiness * noise * _per_sample(tracks.voicing * tracks.gain)
     voiced = (glottal_pulses(tracks, source) + breath)[wanted]
-    hissing = (source.noise * _per_sample(tracks.frication * tracks.gain))[wanted]
+    hissing = (noise * _per_sample(tracks.frication * tracks.gain))[wanted]
     at_frame = np.append(np.arange(start, stop, FRAME_CONTROLS), stop - 1)
     spectrum = fft.rfft(_frames(voiced), _FFT_SAMPLES)
     spectrum *= _tract_response(tracks, speaker, at_frame)
@@ -299,14 +289,15 @@ def render_speech(
 
 def glottal_pulses(tracks: Tracks, source: SourceNoise) -> Waveform:
     """Glottal pulses of equal power at any pitch, between samples where they fall there."""
+    _, period, loudness = source
     controls = np.arange(tracks.num_controls)
     phase = np.cumsum(tracks.f0_hz) / CONTROL_RATE
     at_control = np.interp(np.arange(np.ceil(phase[0]), phase[-1]), phase, controls)
     nearest = at_control.astype(int)
     period_samples = SAMPLE_RATE / tracks.f0_hz[nearest]
-    shift = np.clip(tracks.jitter * source.period, -0.4, 0.4)[nearest]
+    shift = np.clip(tracks.jitter * period, -0.4, 0.4)[nearest]
     every_second = np.arange(len(nearest)) % 2
-    level = (tracks.voicing * tracks.gain * (1 + tracks.shimmer * source.level))[nearest]
+    level = (tracks.voicing * tracks.gain * (1 + tracks.shimmer * loudness))[nearest]
     level *= np.sqrt(period_samples) * (1 - tracks.subharmonic[nearest] * every_second)
     at_sample = at_control * CONTROL_SAMPLES + shift * period_samples
     return _place_impulses(at_sample, level, tracks.num_controls * CONTROL_SAMPLES)

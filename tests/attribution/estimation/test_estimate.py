@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 
-import numpy as np
 import pytest
 import torch
 
@@ -279,9 +278,11 @@ def test_the_clock_may_end_it_anywhere(network, frames, baselines):
     assert found.views["frames"].stderr.isfinite().all()
 
 
-@pytest.mark.parametrize("settings", [{}, {"num_draws": 0}, {"tolerance": -0.1}, {"max_seconds": 0.0}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"num_draws": 0}, {"num_draws": -5}, {"tolerance": -0.1}, {"max_seconds": 0.0}]
+)
 def test_a_stopping_rule_that_stops_nothing_is_refused(settings):
-    with pytest.raises(AttributionError, match=r"greater than 0|give num_draws"):
+    with pytest.raises(AttributionError, match="give num_draws, tolerance or max_seconds, each"):
         Stopping(**settings)
 
 
@@ -312,21 +313,6 @@ def explain_quadratic(baselines, **settings):
     return attribute(
         gradient_shap, two_logits, torch.arange(1.0, 5.0), target, baselines, generator=0, **settings
     )
-
-
-@pytest.mark.parametrize("num_draws", [0, -5])
-def test_draws_below_one(num_draws):
-    with pytest.raises(
-        AttributionError, match=f"num_draws={num_draws} must be greater than 0, and draws a whole number"
-    ):
-        Stopping(num_draws=num_draws)
-
-
-def test_numbers_of_numpy_are_numbers():
-    rule = Stopping(num_draws=8)
-    object.__setattr__(rule, "num_draws", np.int64(8))  # the tests' own check of arguments wants an int
-    rule.__post_init__()
-    assert type(rule.num_draws) is int
 
 
 def test_a_tolerance_no_number_of_draws_would_reach():

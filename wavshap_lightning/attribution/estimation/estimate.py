@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import ceil
-from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -49,14 +48,9 @@ class Stopping:
     max_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        if not given:
-            raise AttributionError("stopping: give num_draws, tolerance or max_seconds")
-        for name, value in given.items():
-            if not (isinstance(value, Integral if name == "num_draws" else Real) and float(value) > 0):
-                raise AttributionError(f"{name}={value!r} must be greater than 0, and draws a whole number")
-        if self.num_draws is not None:
-            object.__setattr__(self, "num_draws", int(self.num_draws))  # NumPy's numbers are no JSON
+        given = [value for value in vars(self).values() if value is not None]
+        if not given or not all(value > 0 for value in given):
+            raise AttributionError(f"{self}: give num_draws, tolerance or max_seconds, each greater than 0")
 
     @property
     def first_draws(self) -> int:
