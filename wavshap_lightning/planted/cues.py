@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import signal
 from scipy.ndimage import gaussian_filter1d
 
@@ -15,17 +14,18 @@ from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.planted.voices import CONTROL_RATE, CONTROL_SAMPLES, Track, Tracks
 
-CUE_OF_LABEL: Mapping[str, str | None] = MappingProxyType(
-    {
-        "neutral": None,
-        "happy": "pitch_step",
-        "sad": "band_tilt",
-        "angry": "roughness",
-        "fearful": "tremor",
-        "surprised": "energy_bursts",
-        "disgust": "vowel_pattern",
-    }
-)
+Samples = Float[np.ndarray, " span"]
+RangeHz = tuple[float, float]
+
+CUE_OF_LABEL: Mapping[str, str | None] = {
+    "neutral": None,
+    "happy": "pitch_step",
+    "sad": "band_tilt",
+    "angry": "roughness",
+    "fearful": "tremor",
+    "surprised": "energy_bursts",
+    "disgust": "vowel_pattern",
+}
 """The cue that decides each class; None where nothing is planted."""
 
 # Extent of the cues at a strength of 1, in synthetic speech as in recordings.
@@ -67,13 +67,11 @@ class Difficulty:
     num_lookalikes: tuple[int, int]
 
 
-DIFFICULTIES: Mapping[str, Difficulty] = MappingProxyType(
-    {
-        "easy": Difficulty((0.3, 0.4), 1.0, (0, 0)),
-        "medium": Difficulty((0.2, 0.3), 0.8, (1, 2)),
-        "hard": Difficulty((0.1, 0.2), 0.7, (2, 3)),
-    }
-)
+DIFFICULTIES: Mapping[str, Difficulty] = {
+    "easy": Difficulty((0.3, 0.4), 1.0, (0, 0)),
+    "medium": Difficulty((0.2, 0.3), 0.8, (1, 2)),
+    "hard": Difficulty((0.1, 0.2), 0.7, (2, 3)),
+}
 
 
 def check_cues(known: Collection[str], labels: Iterable[str], cue_strength: float, difficulty: str) -> None:
@@ -134,7 +132,7 @@ class CuePlace:
         linear = np.clip(nearest, 0.0, 1.0)
         return linear**2 * (3 - 2 * linear)
 
-    def wave(self, num_controls: int, range_hz: tuple[float, float]) -> Track:
+    def wave(self, num_controls: int, range_hz: RangeHz) -> Track:
         """A sine at this place's frequency within `range_hz` inside the span, zero outside."""
         frequency_hz = range_hz[0] + self.rate * (range_hz[1] - range_hz[0])
         cycles = self.phase + frequency_hz * (np.arange(num_controls) - self.start) / CONTROL_RATE
@@ -194,26 +192,29 @@ def vowel_pattern(tracks: Tracks, place: CuePlace, strength: float) -> Tracks:
 
 
 _ALL = (pitch_step, band_tilt, roughness, tremor, energy_bursts, vowel_pattern)  # as lookalikes are drawn
-CUES: Mapping[str, Cue] = MappingProxyType({cue.__name__: cue for cue in _ALL})
+CUES: Mapping[str, Cue] = {cue.__name__: cue for cue in _ALL}
 """Cues on the control tracks of synthetic speech, by kind."""
 
 
 def draw_place(tracks: Tracks, span_s: tuple[float, float], generator: np.random.Generator) -> CuePlace:
     """Draw a span, as long as `span_s` allows, among those that are voiced enough and clear of the edges."""
     length = round(generator.uniform(*span_s) * CONTROL_RATE)
-    voiced = np.cumsum(np.append(0, tracks.voicing > 0.1))
     edge = round(_EDGE_S * CONTROL_RATE)
     starts = np.arange(edge, tracks.num_controls - edge - length)
-    share = (voiced[starts + length] - voiced[starts]) / length
+    share = mean_over(tracks.voicing > 0.1, starts, length)
     start = int(generator.choice(starts[share >= min(MIN_VOICED, share.max())]))
     return CuePlace(start, start + length, *generator.random(2))
 
 
-def splice_cue(
-    plain: Float[np.ndarray, " span"],
-    cued: Float[np.ndarray, " span"],
-    background: Float[np.ndarray, " span"],
-) -> Float[np.ndarray, " span"]:
+def mean_over(
+    values: np.ndarray, starts: Int[np.ndarray, " places"], length: int
+) -> Float[np.ndarray, " places"]:
+    """Mean of so many values from each start on."""
+    total = np.cumsum(np.append(0.0, values))
+    return (total[starts + length] - total[starts]) / length
+
+
+def splice_cue(plain: Samples, cued: Samples, background: Samples) -> Samples:
     """Fade from plain speech to speech with a cue and back, and add the background.
 
     The cue's level is set so that the result has the energy of `plain + background`; its first and

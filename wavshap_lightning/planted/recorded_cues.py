@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 
 import librosa
 import numpy as np
@@ -19,7 +18,7 @@ from wavshap_lightning.audio.segments import SPEECH, voiced_segments
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.errors import AudioError
 from wavshap_lightning.planted import cues
-from wavshap_lightning.planted.cues import CuePlace, Difficulty, splice_cue
+from wavshap_lightning.planted.cues import CuePlace, Difficulty, RangeHz, mean_over, splice_cue
 from wavshap_lightning.planted.voices import CONTROL_SAMPLES, Waveform
 
 Starts = Int[np.ndarray, " places"]
@@ -56,13 +55,7 @@ def pitch_step(waveform: Waveform, place: CuePlace, strength: float) -> Waveform
 
 
 def modulation(
-    waveform: Waveform,
-    place: CuePlace,
-    strength: float,
-    *,
-    range_hz: tuple[float, float],
-    semitones: float,
-    depth: float,
+    waveform: Waveform, place: CuePlace, strength: float, *, range_hz: RangeHz, semitones: float, depth: float
 ) -> Waveform:
     """Modulate pitch and level with a sine.
 
@@ -96,21 +89,19 @@ def energy_bursts(waveform: Waveform, place: CuePlace, strength: float) -> Wavef
     return waveform * np.maximum(cues.LEAST_GAIN, 1 - strength * cues.BURST_DEPTH * gate)
 
 
-RECORDED_CUES: Mapping[str, RecordedCue] = MappingProxyType(
-    {  # in this order lookalikes are drawn
-        "pitch_step": pitch_step,
-        "band_tilt": band_tilt,
-        "roughness": partial(modulation, range_hz=cues.ROUGH_HZ, semitones=1.5, depth=cues.ROUGH_DEPTH),
-        "tremor": partial(
-            modulation, range_hz=cues.TREMOR_HZ, semitones=cues.TREMOR_SEMITONES, depth=cues.TREMOR_DEPTH
-        ),
-        "energy_bursts": energy_bursts,
-    }
-)
+RECORDED_CUES: Mapping[str, RecordedCue] = {  # in this order lookalikes are drawn
+    "pitch_step": pitch_step,
+    "band_tilt": band_tilt,
+    "roughness": partial(modulation, range_hz=cues.ROUGH_HZ, semitones=1.5, depth=cues.ROUGH_DEPTH),
+    "tremor": partial(
+        modulation, range_hz=cues.TREMOR_HZ, semitones=cues.TREMOR_SEMITONES, depth=cues.TREMOR_DEPTH
+    ),
+    "energy_bursts": energy_bursts,
+}
 """Cues on the waveform of a recording, by kind. A vowel pattern would take another speaker."""
 
 
-def _wave(waveform: Waveform, place: CuePlace, range_hz: tuple[float, float]) -> Waveform:
+def _wave(waveform: Waveform, place: CuePlace, range_hz: RangeHz) -> Waveform:
     """Modulation of the cue's place, a value per sample."""
     num_controls = -(-len(waveform) // CONTROL_SAMPLES)
     at_sample = np.arange(len(waveform)) / CONTROL_SAMPLES
@@ -236,27 +227,22 @@ def cue_starts(voiced: Voiced, rank: Rank, length: int) -> Starts:
     0.15 more or less is allowed.
     """
     starts, num_hops = _all_starts(len(rank), length), len(rank)
-    mean_rank = _mean_over(rank, starts, length)
+    mean_rank = mean_over(rank, starts, length)
     tilt = (mean_rank - (num_hops + 1) / 2) / (num_hops - length)
-    is_voiced = _mean_over(voiced, starts, length) >= cues.MIN_VOICED
+    is_voiced = mean_over(voiced, starts, length) >= cues.MIN_VOICED
     return starts[is_voiced & (np.abs(tilt) <= _LARGEST_TILT)]
 
 
 def free_starts(voiced: Voiced, length: int, taken: Bool[np.ndarray, " hops"]) -> Starts:
     """Steps at which a half voiced span of `length` steps may begin, 30 ms away from `taken`."""
     starts, guard = _all_starts(len(voiced), length), round(_GUARD_S * HOPS_PER_S)
-    is_free = _mean_over(taken, starts - guard, length + 2 * guard) == 0
-    return starts[is_free & (_mean_over(voiced, starts, length) >= _LOOKALIKE_VOICED)]
+    is_free = mean_over(taken, starts - guard, length + 2 * guard) == 0
+    return starts[is_free & (mean_over(voiced, starts, length) >= _LOOKALIKE_VOICED)]
 
 
 def _all_starts(num_hops: int, length: int) -> Starts:
     edge = round(_EDGE_S * HOPS_PER_S)
     return np.arange(edge, num_hops - edge - length)
-
-
-def _mean_over(values: np.ndarray, starts: Starts, length: int) -> Float[np.ndarray, " places"]:
-    total = np.cumsum(np.append(0.0, values))
-    return (total[starts + length] - total[starts]) / length
 
 
 def _draw_place(
