@@ -56,30 +56,36 @@ def test_features_are_those_of_the_clips_one_by_one(tmp_path, opened, keyed, sta
             torch.testing.assert_close(found[name], values, rtol=1e-4, atol=1e-5)
 
 
-@pytest.fixture
-def run(monkeypatch):
-    """`(fits=...)`: how many clips the backbone is run over at a time, out of memory above a number."""
-    sizes, forward, memory = [], SpeechBackbone.forward, {"fits": 99}
+class Runs:
+    """The batches that the backbone is run over, as `(clips, seconds with padding)`, and its memory."""
 
-    def count(backbone, waveforms, lengths):
-        sizes.append(len(waveforms))
-        if len(waveforms) > memory["fits"]:
+    def __init__(self):
+        self.batches, self.most_clips = [], 99
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    runs, forward = Runs(), SpeechBackbone.forward
+
+    def note(backbone, waveforms, lengths):
+        runs.batches.append((len(waveforms), waveforms.numel() / 16_000))
+        if len(waveforms) > runs.most_clips:
             raise torch.OutOfMemoryError("out of memory")
         return forward(backbone, waveforms, lengths)
 
-    monkeypatch.setattr(SpeechBackbone, "forward", count)
-    return sizes, memory
+    monkeypatch.setattr(SpeechBackbone, "forward", note)
+    return runs
 
 
-def test_only_what_is_missing_is_computed(tmp_path, opened, keyed, run, short_batches):
-    cache, (sizes, _) = open_feature_cache(tmp_path, opened, "mean"), run
+def test_only_what_is_missing_is_computed(tmp_path, opened, keyed, runs, short_batches):
+    cache = open_feature_cache(tmp_path, opened, "mean")
     extract_features(opened, keyed[:4], "mean", cache)
-    sizes.clear()
+    runs.batches.clear()
     extract_features(opened, [*keyed, keyed[0], keyed[-1]], "mean", cache)
-    assert sum(sizes) == len(keyed) - 4
-    sizes.clear()
+    assert sum(clips for clips, _ in runs.batches) == len(keyed) - 4
+    runs.batches.clear()
     extract_features(opened, keyed, "mean", cache)
-    assert not sizes
+    assert not runs.batches
 
 
 def test_a_small_backbone_is_run_on_one_thread(tmp_path, opened, keyed, threads, monkeypatch):
@@ -90,20 +96,20 @@ def test_a_small_backbone_is_run_on_one_thread(tmp_path, opened, keyed, threads,
 
 
 @pytest.mark.parametrize("fits", [1, 2])
-def test_a_batch_too_large_for_memory_is_halved(tmp_path, opened, keyed, run, fits):
-    sizes, memory = run
+def test_a_batch_too_large_for_memory_is_halved(tmp_path, opened, keyed, runs, fits):
     whole = open_feature_cache(tmp_path / "whole", opened, "mean")
     extract_features(opened, keyed, "mean", whole)
-    memory["fits"] = fits
+    runs.batches.clear()
+    runs.most_clips = fits
     halved = open_feature_cache(tmp_path / "halved", opened, "mean")
     extract_features(opened, keyed, "mean", halved)
-    assert max(sizes) == len(keyed)
+    assert max(clips for clips, _ in runs.batches) == len(keyed)
     for one in keyed:
         torch.testing.assert_close(halved.read(one.key)["mean"], whole.read(one.key)["mean"])
 
 
-def test_a_clip_too_large_for_memory_is_an_error(tmp_path, opened, keyed, run):
-    run[1]["fits"] = 0
+def test_a_clip_too_large_for_memory_is_an_error(tmp_path, opened, keyed, runs):
+    runs.most_clips = 0
     with pytest.raises(torch.OutOfMemoryError):
         extract_features(opened, keyed, "mean", open_feature_cache(tmp_path, opened, "mean"))
 
@@ -124,16 +130,19 @@ def test_large_entries_go_into_several_shards(tmp_path, opened, keyed, monkeypat
     assert not open_feature_cache(tmp_path, opened, "mean").missing(one.key for one in keyed)
 
 
-def test_the_batches_hold_neighbours_in_length_within_the_limit(keyed):
-    clips = sorted(keyed, key=lambda one: -one.duration_s)
-    batches = list(features._batches(clips, 1.5))
-    assert [one for batch in batches for one in batch] == clips
-    assert all(batch[0].duration_s * len(batch) <= 1.5 for batch in batches)
-    assert len(batches) > 1
+def test_the_batches_are_within_the_limit(tmp_path, opened, keyed, runs, short_batches):
+    extract_features(opened, keyed, "mean", open_feature_cache(tmp_path, opened, "mean"))
+    assert sum(clips for clips, _ in runs.batches) == len(keyed)
+    assert 1 < len(runs.batches) < len(keyed)
+    assert all(sound_s <= 1.5 for _, sound_s in runs.batches)
+    wasted_s = sum(sound_s for _, sound_s in runs.batches) - sum(one.duration_s for one in keyed)
+    assert wasted_s < 0.1 * sum(one.duration_s for one in keyed)  # neighbors in length share a batch
 
 
-def test_a_clip_longer_than_the_limit_stands_alone(keyed):
-    assert [len(batch) for batch in features._batches(keyed, 0.01)] == [1] * len(keyed)
+def test_a_clip_longer_than_the_limit_stands_alone(tmp_path, opened, keyed, runs, monkeypatch):
+    monkeypatch.setattr(features, "CPU_BATCH_S", 0.01)
+    extract_features(opened, keyed, "mean", open_feature_cache(tmp_path, opened, "mean"))
+    assert [clips for clips, _ in runs.batches] == [1] * len(keyed)
 
 
 def test_the_key_is_content_and_span_and_not_the_name(tmp_path, corpus):
