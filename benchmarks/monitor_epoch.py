@@ -136,7 +136,7 @@ def time_figure(folder: Path, repeats: int) -> list[Measurement]:
     clip = data.clips("validation")[0]
     explanation = explain(module.classifier.eval(), clip, target=clip.label, num_draws=16)
     waveform = read_waveform(clip, explanation.sample_rate)
-    result = ProbeResult(Probe(clip, clip.name, "key", "named"), waveform, explanation, {})
+    result = ProbeResult(Probe(clip, clip.name, "key", "named"), waveform, explanation, [])
     loggers = [open_wandb(folder / "figure"), TensorBoardLogger(str(folder / "board"))]
     steps = itertools.count()
 

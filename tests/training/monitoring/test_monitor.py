@@ -253,21 +253,6 @@ def test_a_figure_that_cannot_be_drawn_costs_only_itself(train, tmp_path, monkey
     assert (tmp_path / "run/figures/epochs" / f"{ONE}.png").is_file()
 
 
-def test_out_of_memory_halves_the_chunk_for_good(train, monkeypatch, tmp_path):
-    explain, chunks = Explainer.explain, []
-
-    def explain_if_small(self, *given, **more):
-        chunks.append(self.settings.chunk_size)
-        if self.settings.chunk_size is None or self.settings.chunk_size > 8:
-            raise torch.OutOfMemoryError
-        return explain(self, *given, **more)
-
-    monkeypatch.setattr(Explainer, "explain", explain_if_small)
-    train(build_monitor())
-    assert chunks == [None, 32, 16, 8, 8]
-    assert [row["scope"] for row in read_rows(tmp_path / "run")].count("clip") >= 2
-
-
 def test_memory_that_does_not_suffice_at_all_is_told(train, monkeypatch):
     def never(*_, **__):
         raise torch.OutOfMemoryError
@@ -275,6 +260,12 @@ def test_memory_that_does_not_suffice_at_all_is_told(train, monkeypatch):
     monkeypatch.setattr(Explainer, "explain", never)
     with pytest.warns(UserWarning, match=f"{ONE}: OutOfMemoryError"):
         train(build_monitor(), epochs=1)
+
+
+def test_clips_that_the_budget_leaves_out_are_told(train, tmp_path):
+    with pytest.warns(UserWarning, match="clips are left out by the budget"):
+        train(build_monitor(clips=None, max_seconds=1e-9), epochs=1)
+    assert not [row for row in read_rows(tmp_path / "run") if row["scope"] == "clip"]
 
 
 # What it cannot work with
@@ -286,7 +277,7 @@ def test_memory_that_does_not_suffice_at_all_is_told(train, monkeypatch):
         ({"every_n_epochs": 0}, "every_n_epochs=0 must be at least 1"),
         ({"num_top": -1}, "num_top=-1 must be at least 0"),
         ({"num_draws": 2}, "num_draws=2 must be at least 4"),
-        ({"max_seconds": 0.0}, "max_seconds=0.0 must be greater than 0"),
+        ({"max_seconds": 0.0}, "max_seconds=0.0 must be a number greater than 0"),
         ({"stages": ("sound",)}, "stages='sound' must be one of"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,15 @@ import torch
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.training.monitoring.probes import TimeBudget, choose_probes, find_probes
+from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.training.monitoring.error_log import ErrorLog
+from wavshap_lightning.training.monitoring.probes import (
+    Probe,
+    TimeBudget,
+    choose_probes,
+    explain_probes,
+    find_probes,
+)
 from wavshap_lightning.training.scores import Predictions
 
 
@@ -92,17 +101,16 @@ def run(max_seconds, num_clips, *, wanted_s, overhead_s=0.0, known_s=0.0):
     """Seconds of drawing of each clip that was explained, and the seconds it took in all."""
     clock = Clock()
     budget = TimeBudget(max_seconds, now=clock)
-    budget.begin_epoch(1)
-    budget.spend(known_s)
-    budget.begin_epoch(num_clips)
+    budget.count_overhead(known_s)
+    budget.begin_epoch()
     drawn = []
-    for _ in range(num_clips):
-        seconds = budget.next_clip()
+    for clips_left in range(num_clips, 0, -1):
+        seconds = budget.share(clips_left)
         if seconds <= 0:
             break
         drawn.append(min(wanted_s, seconds))
         clock.now_s += drawn[-1] + overhead_s
-        budget.spend(overhead_s)
+        budget.count_overhead(overhead_s)
     return drawn, clock.now_s - 100.0
 
 
@@ -132,5 +140,16 @@ def test_one_clip_is_explained_however_slow_they_were_last_time():
 def test_time_spent_before_the_clips_counts():
     clock = Clock()
     budget = TimeBudget(4.0, now=clock)
-    budget.begin_epoch(3, began_s=95.0)
-    assert budget.next_clip() <= 0
+    clock.now_s += 5.0
+    assert budget.share(3) <= 0
+
+
+@pytest.mark.usefixtures("unchecked_types")
+def test_clips_that_are_left_out_come_first_in_the_next_epoch():
+    ticks, errors = count(), ErrorLog()  # the clock moves at every look, and no clip can be explained
+    budget = TimeBudget(5.0, now=lambda: next(ticks))
+    probes = [Probe(clip, name, name, "named") for clip, name in zip(CLIPS, "abc", strict=True)]
+    assert not list(explain_probes(None, probes, ExplainSettings(), budget, errors))
+    assert [probe.name for probe in probes] == ["b", "c", "a"]
+    with pytest.warns(UserWarning, match="2 of 3 clips are left out by the budget"):
+        errors.warn("epoch_000")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -29,9 +28,9 @@ from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.monitoring.class_layers import noise_statistics, survey_classes
 from wavshap_lightning.training.monitoring.probes import (
     Probe,
-    ProbeExplainer,
     TimeBudget,
     choose_probes,
+    explain_probes,
     file_names,
     find_probes,
 )
@@ -39,25 +38,16 @@ from wavshap_lightning.training.monitoring.shortcut_alarm import (
     EpochShares,
     OffSpeech,
     describe_alarm,
-    mean_off_speech,
     measure_off_speech,
     suspects,
 )
-from wavshap_lightning.training.monitoring.writer import ExplanationLog, warm_up_figures
+from wavshap_lightning.training.monitoring.writer import ExplanationLog, Rows, warm_up_figures
 from wavshap_lightning.training.scores import Predictions, score_predictions
 
 BaselineFamily = Literal["noise", "spectral_noise", "time_shifted", "silence"]
 
-SMALLEST = {
-    "every_n_epochs": 1,
-    "per_class": 0,
-    "num_hardest": 0,
-    "num_wrong": 0,
-    "num_draws": 4,  # fewer have no useful standard error
-    "num_top": 0,
-}
-
-Rows = list[dict[str, Any]]
+LEAST = {"every_n_epochs": 1, "per_class": 0, "num_hardest": 0, "num_wrong": 0, "num_draws": 4, "num_top": 0}
+"""Smallest values; fewer draws have no useful standard error."""
 
 AVERAGED = ("gap/", "reliability", "entropy", "share/", "drift/", "comprehensiveness", "sufficiency")
 """Numbers of a clip that become a curve: the mean over clips, of gaps the median."""
@@ -138,14 +128,20 @@ class ExplanationMonitor(Callback):
     ) -> None:
         self.every_n_epochs, self.clips = every_n_epochs, clips
         self.per_class, self.num_hardest, self.num_wrong = per_class, num_hardest, num_wrong
-        self.all_layers, self.figures, self.num_top = all_layers, figures, num_top
-        for name, smallest in SMALLEST.items():
+        self.faithfulness, self.all_layers = faithfulness, all_layers
+        self.figures, self.num_top = figures, num_top
+        for name, smallest in LEAST.items():
             if (value := locals()[name]) < smallest:
                 raise SettingError(f"{name}={value} must be at least {smallest}")
         self.settings = ExplainSettings(
-            stages=stages, score=score, baselines=baselines, num_draws=num_draws, seed=seed
+            stages=stages,
+            score=score,
+            baselines=baselines,
+            num_draws=num_draws,
+            max_seconds=max_seconds,
+            seed=seed,
         )
-        self._explainer = ProbeExplainer(self.settings, TimeBudget(max_seconds), faithfulness=faithfulness)
+        self._budget = TimeBudget(max_seconds)
         self._state = MonitorState(probes={}, frames={}, glances=[], scalars={})
         # By split, what belongs to the data and the folder: emptied at setup.
         self._probes: dict[str, list[Probe]] = {}
@@ -172,13 +168,12 @@ class ExplanationMonitor(Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Explain, before the scores are logged, so that what is logged here belongs to the same step."""
-        if isinstance(pl_module, EmotionModule) and not trainer.sanity_checking:
-            self._explain(trainer, pl_module, "validation", pl_module.validation_log.predictions())
+        if not trainer.sanity_checking:
+            self._explain(trainer, pl_module, "validation")
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Explain clips of the test."""
-        if isinstance(pl_module, EmotionModule):
-            self._explain(trainer, pl_module, "test", pl_module.test_log.predictions())
+        self._explain(trainer, pl_module, "test")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Draw every clip with all its epochs."""
@@ -197,11 +192,11 @@ class ExplanationMonitor(Callback):
         """Resume with the same probes."""
         self._state = cast("MonitorState", deepcopy(state_dict))
 
-    def _explain(
-        self, trainer: L.Trainer, module: EmotionModule, split: str, predictions: Predictions
-    ) -> None:
+    def _explain(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str) -> None:
         """Explain on the first process, and log the scalars on all of them."""
-        folder = trainer.log_dir  # asked for on every rank: it is broadcast
+        module = cast("EmotionModule", pl_module)  # as setup has checked
+        predictions = getattr(module, f"{split}_log").predictions()
+        folder = trainer.log_dir  # like the predictions asked for on every rank: it is broadcast
         scalars: dict[str, float] = {}
         if trainer.is_global_zero:
             training = trainer.state.fn == "fit"
@@ -239,7 +234,8 @@ class ExplanationMonitor(Callback):
         log: ExplanationLog,
     ) -> dict[str, float]:
         """Explain, write everything down, and return the scalars."""
-        began_s, epoch, training = time.monotonic(), trainer.current_epoch, trainer.state.fn == "fit"
+        self._budget.begin_epoch()
+        epoch, training = trainer.current_epoch, trainer.state.fn == "fit"
         is_due = not training or epoch % self.every_n_epochs == 0 or epoch + 1 == trainer.max_epochs
         head, collect = classifier.head, log.errors.collect
         rows: Rows = []
@@ -251,10 +247,10 @@ class ExplanationMonitor(Callback):
         if is_due:
             with collect("the choice of clips"):
                 self._choose(split, predictions, log)
-            rows, off_speech = self._explain_probes(classifier, split, log, began_s, training=training)
+            rows, off_speech = self._explain_probes(classifier, split, log, training=training)
             curves = _average(rows)
-            with collect("the shortcut alarm"):
-                if training and off_speech:
+            if training and off_speech:
+                with collect("the shortcut alarm"):
                     curves["shortcut_alarm"] = self._check_shortcuts(epoch, predictions, off_speech, log)
         with collect("explanations.csv"):
             log.rows(split, epoch, rows + class_rows + ([{"scope": "epoch", **curves}] if curves else []))
@@ -286,13 +282,8 @@ class ExplanationMonitor(Callback):
         elif self.clips is not None:
             positions = find_probes(self.clips, [one.clip for one in clips])
         else:
-            positions = choose_probes(
-                predictions,
-                per_class=self.per_class,
-                num_hardest=self.num_hardest,
-                num_wrong=self.num_wrong,
-                seed=self.settings.seed,
-            )
+            counts = (self.per_class, self.num_hardest, self.num_wrong)
+            positions = choose_probes(predictions, *counts, self.settings.seed)
         self._state["probes"][split] = [[keys[position], why] for position, why in positions.items()]
         names = file_names([clips[position].clip.name for position in positions])
         self._probes[split] = [
@@ -302,25 +293,21 @@ class ExplanationMonitor(Callback):
         log.probes(split, self._probes[split])
 
     def _explain_probes(
-        self,
-        classifier: EmotionClassifier,
-        split: str,
-        log: ExplanationLog,
-        began_s: float,
-        *,
-        training: bool,
-    ) -> tuple[Rows, dict[str, OffSpeech]]:
-        """Rows of the probes, and by label their mean attribution outside of speech."""
+        self, classifier: EmotionClassifier, split: str, log: ExplanationLog, *, training: bool
+    ) -> tuple[Rows, dict[str, list[OffSpeech]]]:
+        """Rows of the probes, and by label their attribution outside of speech."""
         rows: Rows = []
         off_speech: dict[str, list[OffSpeech]] = defaultdict(list)
-        probes = self._probes.get(split, [])
-        for result in self._explainer.explain(classifier, probes, log.errors, began_s):
+        probes, settings = self._probes.get(split, []), self.settings
+        for result in explain_probes(
+            classifier, probes, settings, self._budget, log.errors, faithfulness=self.faithfulness
+        ):
             probe, explanation, label = result.probe, result.explanation, result.probe.clip.label
             with log.errors.collect(probe.name):
                 if training and explanation.time_stage is not None:
                     frames = explanation.values(explanation.time_stage, "frames", label).float()
-                    result.numbers[label] |= self._drift(probe.key, frames)
-                rows += result.rows()
+                    result.rows[0] |= self._drift(probe.key, frames)
+                rows += result.rows
                 if "frames" in explanation.attributions:
                     off_speech[label].append(measure_off_speech(explanation, label))
                 if probe.key not in self._heard:  # the sound is the same in every epoch
@@ -330,7 +317,7 @@ class ExplanationMonitor(Callback):
                     log.figures(result, self.num_top)
                 if training:
                     log.explanation(result)
-        return rows, {label: mean_off_speech(found) for label, found in off_speech.items()}
+        return rows, off_speech
 
     def _drift(self, key: str, frames: Float[Tensor, " frames"]) -> dict[str, float]:
         """Correlations of a clip with earlier epochs, of the first one with itself; this one is kept."""
@@ -340,11 +327,18 @@ class ExplanationMonitor(Callback):
         return numbers
 
     def _check_shortcuts(
-        self, epoch: int, predictions: Predictions, off_speech: dict[str, OffSpeech], log: ExplanationLog
+        self, epoch: int, predictions: Predictions, clips: Mapping[str, list[OffSpeech]], log: ExplanationLog
     ) -> float:
         """1 if the alarm is raised, else 0; told where it is raised for a class for the first time."""
         uar = float(score_predictions(predictions)["uar"])
         chance = 1 / len({*predictions.labels.tolist()})
+        off_speech: dict[str, OffSpeech] = {
+            label: {
+                "share": fmean(one["share"] for one in found),
+                "even": fmean(one["even"] for one in found),
+            }
+            for label, found in clips.items()
+        }
         earlier = [one for one in self._state["glances"] if one["epoch"] < epoch]
         now = EpochShares(epoch=epoch, uar=uar, chance=chance, off_speech=off_speech)
         self._state["glances"] = [*earlier, now]

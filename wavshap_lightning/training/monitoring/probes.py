@@ -9,7 +9,6 @@ from math import inf, isfinite
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -28,7 +27,7 @@ from wavshap_lightning.training.scores import Predictions
 
 
 def choose_probes(
-    predictions: Predictions, *, per_class: int, num_hardest: int, num_wrong: int, seed: int
+    predictions: Predictions, per_class: int, num_hardest: int, num_wrong: int, seed: int
 ) -> dict[int, str]:
     """Some clips of each class by chance, then the hardest, then the confidently wrong; each clip once.
 
@@ -112,25 +111,14 @@ class ProbeResult:
     Args:
         probe: The clip.
         waveform: Its samples.
-        explanation: Of the scores of its label and of the prediction.
-        numbers: Summary of the explanation, by target and then by name.
+        explanation: Of the score of its label, and of that of the prediction where they differ.
+        rows: Numbers of each of these, by column of the table.
     """
 
     probe: Probe
     waveform: Float[Tensor, " samples"]
     explanation: Explanation
-    numbers: dict[str, dict[str, float]]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Rows for the table, one a target."""
-        common = {
-            "scope": "clip",
-            "clip": self.probe.name,
-            "why": self.probe.why,
-            "label": self.probe.clip.label,
-            "prediction": self.explanation.prediction,
-        }
-        return [{**common, "target": target, **numbers} for target, numbers in self.numbers.items()]
+    rows: list[dict[str, Any]]
 
 
 def file_names(names: Sequence[str]) -> list[str]:
@@ -149,9 +137,6 @@ def file_names(names: Sequence[str]) -> list[str]:
 MIN_DRAWING = 0.25
 """Smallest time for the draws of a clip, relative to an even share."""
 
-FIRST_CHUNK = 32
-"""Draws at once after memory has run out for the first time; halved until they fit."""
-
 
 class TimeBudget:
     """Seconds of an epoch, shared evenly among the clips that are left.
@@ -162,106 +147,74 @@ class TimeBudget:
     Args:
         max_seconds: Seconds of an epoch, for everything the monitor does; no limit if None.
         now: The clock, in seconds.
-
-    Raises:
-        SettingError: If there are no seconds.
     """
 
     def __init__(self, max_seconds: float | None, *, now: Callable[[], float] = time.monotonic) -> None:
-        if max_seconds is not None and not max_seconds > 0:
-            raise SettingError(f"max_seconds={max_seconds} must be greater than 0; leave it out for no limit")
-        self.max_seconds = inf if max_seconds is None else max_seconds
-        self.now = now
+        self.max_seconds, self.now = inf if max_seconds is None else max_seconds, now
         self._overhead_s = 0.0
+        self.begin_epoch()
 
-    def begin_epoch(self, num_clips: int, began_s: float | None = None) -> None:
-        """Begin an epoch with all of its seconds.
+    def begin_epoch(self) -> None:
+        """Begin an epoch with all of its seconds."""
+        self._ends_s, self._is_first = self.now() + self.max_seconds, True
 
-        Args:
-            num_clips: Number of clips to explain.
-            began_s: When the work of the epoch began, by the clock; now if None.
-        """
-        self._ends_s = (self.now() if began_s is None else began_s) + self.max_seconds
-        self._clips_left, self._is_first = num_clips, True
-
-    def next_clip(self) -> float:
+    def share(self, clips_left: int) -> float:
         """Seconds for the draws of the next clip, infinite without a limit; 0 if it is to be left out.
 
         The first clip is explained whatever clips have cost before, which may have been the very first time.
+
+        Args:
+            clips_left: Number of clips that are not explained yet.
         """
         left_s = self._ends_s - self.now()
         if left_s <= (0.0 if self._is_first else self._overhead_s):
             return 0.0
-        even_s = left_s / self._clips_left
-        return max(even_s - self._overhead_s, MIN_DRAWING * even_s)
+        return max(left_s / clips_left - self._overhead_s, MIN_DRAWING * left_s / clips_left)
 
-    def spend(self, overhead_s: float) -> None:
-        """Count a clip.
-
-        Args:
-            overhead_s: Seconds it took apart from drawing; the next ones are expected to take as much.
-        """
-        self._clips_left -= 1
+    def count_overhead(self, seconds: float) -> None:
+        """Learn how long a clip took apart from drawing; the next ones are expected to take as much."""
+        self._overhead_s = (self._overhead_s + seconds) / 2 if self._overhead_s else seconds
         self._is_first = False
-        self._overhead_s = (self._overhead_s + overhead_s) / 2 if self._overhead_s else overhead_s
 
 
-class ProbeExplainer:
-    """Explains probe clips, with less memory wherever that has run out.
+def explain_probes(
+    classifier: EmotionClassifier,
+    probes: list[Probe],
+    settings: ExplainSettings,
+    budget: TimeBudget,
+    errors: ErrorLog,
+    *,
+    faithfulness: bool = True,
+) -> Iterator[ProbeResult]:
+    """Explain clip by clip within the budget of an epoch.
+
+    What is done with a result before the next one is asked for counts as time of that clip.
 
     Args:
-        settings: How to explain.
-        budget: Time for an epoch.
+        classifier: The classifier, which stays as it is.
+        probes: The clips. Those that the budget leaves out are moved to the front, for the next epoch.
+        settings: How to explain; the budget decides the time limit.
+        budget: Time for the epoch.
+        errors: Takes up what goes wrong.
         faithfulness: Remove and keep frames of each clip, too.
     """
-
-    def __init__(self, settings: ExplainSettings, budget: TimeBudget, *, faithfulness: bool) -> None:
-        self.settings, self.budget, self.faithfulness = settings, budget, faithfulness
-        self._chunk_size: int | None = None
-        self._first = 0
-
-    def explain(
-        self, classifier: EmotionClassifier, probes: Sequence[Probe], errors: ErrorLog, began_s: float
-    ) -> Iterator[ProbeResult]:
-        """Explain clip by clip; those that the budget leaves out come first in the next epoch.
-
-        What is done with a result before the next one is asked for counts as time of that clip.
-
-        Args:
-            classifier: The classifier, which stays as it is.
-            probes: The clips.
-            errors: Takes up what goes wrong.
-            began_s: When the work of the epoch began, by the budget's clock.
-        """
-        budget, first = self.budget, self._first % max(len(probes), 1)
-        budget.begin_epoch(len(probes), began_s)
-        for done, probe in enumerate([*probes[first:], *probes[:first]]):
-            clip_began_s, max_seconds, drawn_s = budget.now(), budget.next_clip(), 0.0
-            if max_seconds <= 0:
-                self._first = first + done
-                errors.add(f"{len(probes) - done} of {len(probes)} clips are left out by the budget")
-                return
-            with errors.collect(probe.name):
-                waveform = read_waveform(probe.clip, classifier.sample_rate)
-                draws_began_s = budget.now()
-                explanation = self._explain(classifier, probe.clip, max_seconds)
-                drawn_s = min(budget.now() - draws_began_s, max_seconds)
-                numbers = {target: summarize(explanation, target) for target in explanation.targets}
-                if self.faithfulness and "frames" in explanation.attributions:
-                    label = probe.clip.label
-                    numbers[label] |= frame_faithfulness(classifier, explanation, waveform, label)
-                yield ProbeResult(probe, waveform, explanation, numbers)
-            budget.spend(budget.now() - clip_began_s - drawn_s)
-
-    def _explain(self, classifier: EmotionClassifier, clip: Clip, max_seconds: float) -> Explanation:
-        limit_s = max_seconds if isfinite(max_seconds) else None
-        while True:
-            settings = replace(self.settings, max_seconds=limit_s, chunk_size=self._chunk_size)
-            try:
-                explainer = Explainer(classifier, settings)
-                return explainer.explain(clip, (clip.label, PREDICTED), check_baselines=False)
-            except torch.OutOfMemoryError:
-                if self._chunk_size == 1:
-                    raise
-            torch.cuda.empty_cache()
-            self._chunk_size = FIRST_CHUNK if self._chunk_size is None else self._chunk_size // 2
+    for done, probe in enumerate([*probes]):
+        began_s, max_seconds, drawn_s = budget.now(), budget.share(len(probes) - done), 0.0
+        if max_seconds <= 0:
+            probes[:] = probes[done:] + probes[:done]
+            errors.add(f"{len(probes) - done} of {len(probes)} clips are left out by the budget")
+            return
+        with errors.collect(probe.name):
+            label, limit_s = probe.clip.label, max_seconds if isfinite(max_seconds) else None
+            waveform = read_waveform(probe.clip, classifier.sample_rate)
+            draws_began_s = budget.now()
+            explainer = Explainer(classifier, replace(settings, max_seconds=limit_s))
+            explanation = explainer.explain(probe.clip, (label, PREDICTED), check_baselines=False)
+            drawn_s = min(budget.now() - draws_began_s, max_seconds)
+            about = {"scope": "clip", "clip": probe.name, "why": probe.why, "label": label}
+            about["prediction"] = explanation.prediction
+            rows = [{**about, "target": t, **summarize(explanation, t)} for t in explanation.targets]
+            if faithfulness and "frames" in explanation.attributions:
+                rows[0] |= frame_faithfulness(classifier, explanation, waveform, label)
+            yield ProbeResult(probe, waveform, explanation, rows)
+        budget.count_overhead(budget.now() - began_s - drawn_s)

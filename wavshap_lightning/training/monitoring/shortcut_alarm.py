@@ -8,7 +8,6 @@ recorded alike. Attribution does: it gathers in pauses and at the edges of clips
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import TypedDict
 
 import torch
@@ -60,11 +59,6 @@ def measure_off_speech(explanation: Explanation, target: str) -> OffSpeech:
     own = explanation.shares(target=target)
     even = attribution_shares(torch.ones_like(level_db), level_db)
     return {"share": own["pause"] + own["edges"], "even": even["pause"] + even["edges"]}
-
-
-def mean_off_speech(clips: Sequence[OffSpeech]) -> OffSpeech:
-    """Mean over clips."""
-    return {"share": fmean(clip["share"] for clip in clips), "even": fmean(clip["even"] for clip in clips)}
 
 
 def suspects(epochs: Sequence[EpochShares]) -> dict[str, OffSpeech]:

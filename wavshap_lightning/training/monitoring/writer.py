@@ -26,7 +26,7 @@ from wavshap_lightning.viz.comparisons import plot_epochs
 from wavshap_lightning.viz.figures import figure_pixels, plot
 from wavshap_lightning.viz.theme import theme
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = list[dict[str, Any]]
 """Cells by column; `scope` is `clip` (of a clip and target), `class` (of all clips of a label) or `epoch`."""
 
 FIRST_COLUMNS = ("part", "epoch", "scope", "clip", "why", "label", "target", "prediction")
