@@ -206,7 +206,7 @@ def test_every_corpus_has_a_configuration():
 
 @each_config
 def test_a_configuration_builds_what_it_names(name, build):
-    trainer, module, data, _ = build(CONFIGS[name])
+    trainer, module, data = build(CONFIGS[name])
     wanted = yaml.safe_load(CONFIGS[name].read_text())
     settings = module.classifier.backbone.settings
     assert {key: getattr(settings, key) for key in wanted["model"]["backbone"]} == wanted["model"]["backbone"]

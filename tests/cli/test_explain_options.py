@@ -34,9 +34,7 @@ def read():
         """Explain recordings."""
 
     def read(*words, **defaults):
-        return read_arguments(
-            command, words, prog="explain.py", epilog="", defaults=defaults, hide_shared=False
-        )
+        return read_arguments(command, words, prog="explain.py", defaults=defaults)
 
     return read
 

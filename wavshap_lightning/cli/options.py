@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 POSITIONALS = {
     "model": "Checkpoint, run such as runs/demo, exported folder, or Hugging Face model.",
+    "folder": "A new folder, or that of an earlier export.",
     "audio": "Audio files, folders to search, or manifests (.csv, .jsonl); without any, a synthetic clip.",
 }
 HELP_WIDTH, HELP_COLUMN = 100, 23
@@ -73,13 +74,13 @@ def _choices(hint: Any) -> list[str]:  # noqa: ANN401 - a type annotation
 
 
 def read_arguments(
-    command: Callable[..., int],
+    command: Callable[..., object],
     words: Sequence[str],
     *,
     prog: str,
-    epilog: str,
-    defaults: Mapping[str, Any],
-    hide_shared: bool,
+    epilog: str = "",
+    defaults: Mapping[str, Any] | None = None,
+    hide_shared: bool = False,
 ) -> dict[str, Any]:
     """Arguments of a command from the words after its name.
 
@@ -102,33 +103,28 @@ def read_arguments(
     hints = get_type_hints(command)
     records = {name: hint for name, hint in hints.items() if is_dataclass(hint) and isinstance(hint, type)}
     shared = {field.name for record in records.values() for field in fields(record)} if hide_shared else set()
+    positionals = [name for name in POSITIONALS if name in hints]
+    shown = " ".join("[AUDIO ...]" if name == "audio" else name.upper() for name in positionals)
     parser = ArgumentParser(
         prog=prog,
-        usage=f"%(prog)s MODEL{' [AUDIO ...]' if 'audio' in hints else ''} [--NAME VALUE ...]",
+        usage=f"%(prog)s {shown} [--NAME VALUE ...]",
         description=(getdoc(command) or "").split("\n\n")[0],
         epilog=epilog,
         formatter_class=partial(OneLineHelp, hidden={"help", "print_config", *shared}),  # type: ignore[arg-type]
         allow_abbrev=False,  # a prefix of an option would be taken for it
     )
-    positionals = [name for name in POSITIONALS if name in hints]
     for name in positionals:
-        parser.add_argument(
-            name,
-            metavar=name.upper(),
-            help=POSITIONALS[name],
-            nargs="*" if name == "audio" else None,
-            type=str,
-        )
-    parser.add_argument(
-        "--config", metavar="FILE", action="config", help="YAML file with any of these options"
-    )
+        many = "*" if name == "audio" else None
+        parser.add_argument(name, metavar=name.upper(), help=POSITIONALS[name], nargs=many, type=str)
+    help_of_config = "YAML file with any of these options"
+    parser.add_argument("--config", metavar="FILE", action="config", help=help_of_config)
     for record in records.values():
         parser.add_class_arguments(record, as_group=False)
     parser.add_function_arguments(command, as_group=False, skip={*positionals, *records})
     options = dict(hints)
     for record in records.values():
         options |= get_type_hints(record)
-    parser.set_defaults({name: value for name, value in defaults.items() if name in options})
+    parser.set_defaults({name: value for name, value in (defaults or {}).items() if name in options})
     lists = {f"--{name}" for name, hint in options.items() if get_origin(hint) in (list, Sequence)}
     values = parser.parse_args(_arranged(words, lists)).as_dict()
     values.pop("config")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from difflib import ndiff
 from functools import cache
@@ -15,12 +14,12 @@ from typing import Any
 
 import lightning as L  # noqa: N812
 from jsonargparse import ArgumentParser, Namespace
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from wavshap_lightning.cli.clips import open_model
+from wavshap_lightning.cli.options import read_arguments
 from wavshap_lightning.cli.terminal import exit_status, on_one_line, quiet, say
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import from_here, write_atomically
@@ -80,7 +79,8 @@ def main(args: Sequence[str] | None = None) -> None:
     command, options = read_command(words)
     with exit_status(), quiet():
         if command == "export":
-            export(options)
+            flags = ["--public=true" if word == "--public" else word for word in options]
+            export(**read_arguments(export, flags, prog="train.py export"))
         elif command == "cv":
             cross_validate(build_parser("cv").parse_args(options))
         else:
@@ -102,16 +102,25 @@ def run(
     """
     checkpoint = checked_checkpoint(command, config)
     L.seed_everything(config.seed_everything, workers=True)
-    trainer, module, data, settings = build_run(command, config, checkpoint, folder)
-    with wandb_session(trainer.loggers), advice_if_interrupted(trainer, in_fold=folder is not None):
-        if command == "fit":
-            for logger in trainer.loggers:
-                logger.log_hyperparams(config.as_dict())
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-            conclude(trainer, module, data, test=settings.test)
-        else:
-            evaluate = trainer.validate if command == "validate" else trainer.test
-            evaluate(module, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
+    trainer, module, data = build_run(command, config, checkpoint, folder)
+    try:
+        with wandb_session(trainer.loggers):
+            if command == "fit":
+                for logger in trainer.loggers:
+                    logger.log_hyperparams(config.as_dict())
+                trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+                conclude(trainer, module, data, test=config.run.test)
+            else:
+                evaluate = trainer.validate if command == "validate" else trainer.test
+                evaluate(module, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
+    except SystemExit as error:  # how Lightning ends when interrupted
+        if not trainer.interrupted:
+            raise
+        last = from_here(Path(str(best_checkpoint(trainer).dirpath)) / "last.ckpt")  # of an epoch that ended
+        if command == "fit" and folder is None and trainer.is_global_zero and last.is_file():
+            stored = last.parents[1] / CONFIG_NAME
+            say("Resume with", f"python train.py fit --config {stored} --ckpt_path {last}", stderr=True)
+        raise KeyboardInterrupt from error
     return module, data
 
 
@@ -158,27 +167,44 @@ def run_fold(config: Namespace, folder: Path, fold: int) -> Evaluation:
     return result
 
 
-def export(words: Sequence[str]) -> None:
-    """Write a trained classifier to a folder, and to the Hub where asked for.
+def export(
+    model: str,
+    folder: str,
+    *,
+    license: str | None = None,  # noqa: A002 - the option's name
+    title: str | None = None,
+    scores: str | None = None,
+    backbone: str | None = None,
+    push_to_hub: str | None = None,
+    public: bool = False,
+) -> None:
+    """Write a trained classifier to a folder, and to the Hub where asked for, without its backbone.
+
+    Args:
+        model: The model.
+        folder: A new folder, or that of an earlier export.
+        license: The Hub's identifier of the license, such as cc-by-nc-sa-4.0.
+        title: Title of the model card, by default the folder's name.
+        scores: The test.json whose scores go into the card, by default the run's own.
+        backbone: Where others find the same backbone, if not under the name it has here.
+        push_to_hub: USER/NAME to publish it under, with the login of 'hf auth login'.
+        public: Create a public repository instead of a private one.
 
     Raises:
         WavshapError: If the model cannot be opened, the folder holds something else, or the Hub refuses.
     """
-    options = _export_parser().parse_args(list(words))
-    card = {"title": options.title, "license": options.license}
-    classifier = open_model(options.model, "cpu")
-    if options.scores is not None:
-        scores = {**classifier.provenance.scores, "test": read_test_scores(options.scores)}
-        classifier.provenance = replace(classifier.provenance, scores=scores)
-    if options.backbone is not None:
-        classifier.backbone.rename(options.backbone)
-    folder = Path(options.folder).expanduser()
-    classifier.save_pretrained(folder, **card)
-    say("Written to", on_one_line(folder))
-    if options.push_to_hub is not None:
-        address = classifier.push_to_hub(options.push_to_hub, private=not options.public, **card)
+    classifier, place = open_model(model, "cpu"), Path(folder).expanduser()
+    if scores is not None:
+        known = {**classifier.provenance.scores, "test": read_test_scores(scores)}
+        classifier.provenance = replace(classifier.provenance, scores=known)
+    if backbone is not None:
+        classifier.backbone.rename(backbone)
+    classifier.save_pretrained(place, title=title, license=license)
+    say("Written to", on_one_line(place))
+    if push_to_hub is not None:
+        address = classifier.push_to_hub(push_to_hub, private=not public, title=title, license=license)
         say("Published", on_one_line(address))
-    say("Next", f"python explain.py {on_one_line(quote(str(folder)))} CLIP.wav")
+    say("Next", f"python explain.py {on_one_line(quote(str(place)))} CLIP.wav")
 
 
 # Parsing
@@ -231,26 +257,6 @@ def build_parser(command: str) -> ArgumentParser:
     return parser
 
 
-def _export_parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="train.py export",
-        usage="%(prog)s MODEL DIR [--push_to_hub USER/NAME] [options]",
-        description=COMMANDS["export"] + " The backbone is not written, but found by its name.",
-    )
-    add = parser.add_argument
-    add("model", type=str, help="A checkpoint, or a run such as runs/demo, whose best one is taken.")
-    add("folder", type=str, help="A new folder, or that of an earlier export.")
-    add("--license", type=str, help="The Hub's identifier of the license, such as cc-by-nc-sa-4.0.")
-    add("--title", type=str, help="Title of the model card; by default the folder's name.")
-    add("--scores", type=str, help="The test.json whose scores go into the card; by default the run's own.")
-    add(
-        "--backbone", type=str, help="Where others find the same backbone, if not under the name it has here."
-    )
-    add("--push_to_hub", type=str, help="USER/NAME to publish it under, with the login of 'hf auth login'.")
-    add("--public", action="store_true", help="Create a public repository instead of a private one.")
-    return parser
-
-
 def find_config(name: str) -> Path:
     """The path of a configuration that comes with the project, such as `"backbones/tiny.yaml"`.
 
@@ -293,108 +299,66 @@ def checked_checkpoint(command: str, config: Namespace) -> str | None:
 
 def build_run(
     command: str, config: Namespace, checkpoint: str | None, folder: Path | None
-) -> tuple[L.Trainer, EmotionModule, EmotionDataModule, RunSettings]:
-    """The trainer, what it trains, on what, and the settings of the run.
-
-    A logger given in the configuration has a folder of its own; otherwise the run has one.
-    """
+) -> tuple[L.Trainer, EmotionModule, EmotionDataModule]:
+    """The trainer, what it trains, and on what; the configuration is written into the run's folder."""
     parser = build_parser(command)
     built = parser.instantiate(config)
     given, settings, data = built.trainer.as_dict(), built.run, built.data
-    own_logger = given["logger"] not in (None, True, False)
-    if not own_logger:
-        resumed = run_of_checkpoint(settings.home, checkpoint) if command == "fit" else None
+    resumed = run_of_checkpoint(settings.home, checkpoint) if command == "fit" else None
+    folder = folder or resumed or claim_run_folder(settings.home)
+    given["default_root_dir"] = given["default_root_dir"] or str(folder)
+    if given["logger"] in (None, True):
         step = int(read_checkpoint(checkpoint)["global_step"]) if resumed and checkpoint else 0
-        folder = folder or resumed or claim_run_folder(settings.home)
-        given["default_root_dir"] = given["default_root_dir"] or str(folder)
-        given["logger"] = (
-            False if given["logger"] is False else build_loggers(settings, folder, resumed_step=step)
-        )
-        if resumed is not None:
-            config = config.clone()
-            config.ckpt_path = None  # what is stored repeats the run from its start
+        given["logger"] = build_loggers(settings, folder, resumed_step=step)
     given["callbacks"] = [
         *_listed(given["callbacks"]),
         *default_callbacks(
             seed=config.seed_everything,
             patience=settings.patience,
-            folder=None if own_logger else folder,
+            folder=folder,
             progress=given["enable_progress_bar"] is not False,
             validation=data.validation,
             keep_every=settings.keep_every,
         ),
     ]
-    if not given["fast_dev_run"]:
-        given["callbacks"].append(ConfigWriter(parser.dump(config, skip_unset=False)))
-    given["plugins"] = _listed(given["plugins"])
-    if not any(isinstance(plugin, CheckpointIO) for plugin in given["plugins"]):
-        given["plugins"].append(AtomicCheckpointIO())
+    given["plugins"] = [AtomicCheckpointIO(), *_listed(given["plugins"])]
     if not data.validation:
         given["limit_val_batches"] = 0
-    return L.Trainer(**given), built.model, data, settings
+    trainer = L.Trainer(**given)
+    if not given["fast_dev_run"]:
+        stored = config.clone()
+        if resumed is not None:
+            stored.ckpt_path = None  # what is stored repeats the run from its start
+        _write_config(folder, parser.dump(stored, skip_unset=False))
+    return trainer, built.model, data
 
 
-class ConfigWriter(Callback):
-    """Writes `config.yaml` into the run's folder.
-
-    Args:
-        text: The configuration, as YAML.
-    """
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Write it on the first process."""
-        folder = trainer.log_dir  # asked for on every rank: it is broadcast
-        if folder and trainer.is_global_zero:
-            write_atomically(Path(folder) / CONFIG_NAME, self._text.encode())
-
-
-@contextmanager
-def advice_if_interrupted(trainer: L.Trainer, *, in_fold: bool) -> Iterator[None]:
-    """Turn Lightning's exit on Ctrl-C back into an interruption, and say how to resume.
-
-    Args:
-        trainer: What may be interrupted.
-        in_fold: Whether it runs a fold of a cross-validation, which gives advice of its own.
-    """
-    try:
-        yield
-    except SystemExit as error:
-        if not trainer.interrupted:
-            raise
-        best = _best_checkpoint(trainer)
-        if not in_fold and trainer.state.fn == "fit" and best and best.dirpath and trainer.is_global_zero:
-            last = from_here(Path(best.dirpath) / "last.ckpt")
-            if last.is_file():  # written after the first epoch
-                config = last.parent.parent / CONFIG_NAME
-                say("Resume with", f"python train.py fit --config {config} --ckpt_path {last}", stderr=True)
-        raise KeyboardInterrupt from error
+@rank_zero_only
+def _write_config(folder: Path, text: str) -> None:
+    write_atomically(folder / CONFIG_NAME, text.encode())
 
 
 def conclude(trainer: L.Trainer, module: EmotionModule, data: EmotionDataModule, *, test: bool) -> None:
     """Test the best checkpoint where asked for; print where the run lies and how good it is."""
-    best = _best_checkpoint(trainer)
-    path = best.best_model_path if best else ""
+    best = best_checkpoint(trainer)
+    path = best.best_model_path
     if test and path:
         trainer.test(module, datamodule=data, ckpt_path=path, verbose=False, weights_only=True)
-    folder = trainer.log_dir  # asked for on every rank: it is broadcast
     if not trainer.is_global_zero:
         return
-    if best and best.best_model_score is not None:
+    if best.best_model_score is not None:
         say("Best val UAR", f"{float(best.best_model_score):.3f}")
-    if folder:
-        say("Run folder", str(from_here(folder)))
+    say("Run folder", str(from_here(Path(str(best.dirpath)).parent)))
     if address := where_on_wandb(trainer.loggers):
         say("W&B", address)
     if path:
         say("Next", f"python explain.py {from_here(path)} CLIP.wav")
 
 
-def _best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint | None:
-    saved = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-    return next((c for c in saved if c.monitor or c.filename == "best"), None)
+def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint:
+    """The callback of the default ones that keeps the best checkpoint."""
+    saved = (one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint))
+    return next(one for one in saved if one.filename == "best")
 
 
 def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - Lightning takes one or many
@@ -415,7 +379,7 @@ def open_folds(given: str | None, config: Namespace) -> Path:
     text = build_parser("cv").dump(config, skip_unset=False)
     if given is None:
         folder = claim_run_folder(RunSettings(**config.run.as_dict()).home)
-        rank_zero_only(write_atomically)(folder / CONFIG_NAME, text.encode())
+        _write_config(folder, text)
         return folder
     stored = Path(given) / CONFIG_NAME
     if not stored.is_file():
