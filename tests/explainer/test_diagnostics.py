@@ -7,14 +7,22 @@ from dataclasses import replace
 
 import pytest
 import torch
+from matplotlib.text import Text
 
+from wavshap_lightning.cli.clips import ExplainedClip
+from wavshap_lightning.cli.explain import describe
+from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.explainer.diagnostics import (
     BaselineChecks,
+    Diagnostic,
     attribution_diagnostics,
     diagnose,
 )
 from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.viz.clip_view import ClipView
+from wavshap_lightning.viz.figures import plot
+from wavshap_lightning.viz.report.page import build_report
 
 WELL_POSED = {
     "early_shares": {"frames": 0.01},
@@ -168,3 +176,19 @@ class TestAttributions:
         level_db = torch.where(values.abs() >= values.abs().median(), -80.0, 0.0)
         (one,) = list(attribution_diagnostics(certain, 0, level_db))
         assert "learned the recordings instead of the voices" in one.message
+
+
+def test_terminal_json_figure_and_page_show_the_same_list(three_paths, clip, tmp_path, capsys):
+    found = (Diagnostic("engine", "warning", "Take more draws."), Diagnostic("segments", "note", "No words."))
+    explanation = replace(three_paths, diagnostics={"happy": found})
+    saved = explanation.to_saved_clip()
+    assert saved.numbers["diagnostics"] == [vars(one) for one in found]
+
+    recording = Clip(tmp_path / "clip.wav", "happy")
+    describe(ExplainedClip(recording, explanation, saved, clip.numpy(), seconds=0.0), "", brief=False)
+    printed = capsys.readouterr().out
+    drawn = [text.get_text() for text in plot(explanation, clip).findobj(Text)]
+    page = build_report([ClipView.from_saved(saved, "clip.wav", clip.numpy())], title="One")
+    for one in found:
+        assert printed.count(one.message) == page.count(one.message) == 1
+        assert sum(one.message in words for words in drawn) == 1

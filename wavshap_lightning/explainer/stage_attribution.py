@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import torch
 from jaxtyping import Float
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.progress import TaskID
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines, declared_only
@@ -263,12 +263,10 @@ def open_clip(
         with torch.no_grad():
             logits = stages.from_waveforms(waveform[None])[0]
 
-        def score(waveforms: Float[Tensor, "clips samples"]) -> Float[Tensor, "clips classes"]:
-            return stages.from_waveforms(waveforms.to(device)).cpu()
-
         # Silence is ill-posed only on the waveform; in decibels it is meant.
-        checked = "waveform" in settings.stages and not settings.decibels
-        baselines = waveform_baselines(settings, recording.waveform, others, score if checked else None)
+        is_checked = "waveform" in settings.stages and not settings.decibels
+        score = (lambda sounds: stages.from_waveforms(sounds.to(device)).cpu()) if is_checked else None
+        baselines = waveform_baselines(settings, recording.waveform, others, score)
         yield OpenClip(classifier, settings, recording, waveform, stages, baselines, logits)
 
 
@@ -346,15 +344,8 @@ def progress_bars(shown_after_s: float = SHOWN_AFTER_S) -> Iterator[Callable[[st
         A function that takes a stage and returns the callback to report its progress to.
     """
     console = Console(stderr=True)
-    bars = RichProgress(
-        TextColumn("{task.description:<16}"),
-        BarColumn(20),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} draws"),
-        console=console,
-        transient=True,
-        disable=_HIDDEN.get() or not console.is_terminal,
-    )
+    hidden = _HIDDEN.get() or not console.is_terminal
+    bars = RichProgress(console=console, transient=True, disable=hidden)
     began_s = time.monotonic()
 
     def report(task: TaskID, done: int, planned: int) -> None:

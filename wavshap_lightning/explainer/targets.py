@@ -39,9 +39,7 @@ def target_named(
             )
         return Target(kind, tuple(dict.fromkeys(target.classes[0] for target in each.values())))
     if not isinstance(name, str):
-        raise AttributionError(
-            f"target={name!r} must be a name: one of {', '.join(labels)}, or {PREDICTED!r}, {ALL!r}"
-        )
+        raise AttributionError(f"target={name!r} must be a name: one of {', '.join(labels)}")
     if name in labels:
         return Target(kind, (labels.index(name),))
     if name == PREDICTED:
@@ -52,10 +50,9 @@ def target_named(
         against = name.removeprefix(f"{label}{VERSUS}")
         if against in labels:
             return Target("margin", (labels.index(label),), against=labels.index(against))
-    first = list(labels[:2])
     raise AttributionError(
         f"target={name!r} is no label of this classifier, which knows {', '.join(labels)}; use one of them, "
-        f"{PREDICTED!r}, {ALL!r}, or a margin such as {VERSUS.join(first)!r}"
+        f"{PREDICTED!r}, {ALL!r}, or a margin such as {VERSUS.join(labels[:2])!r}"
     )
 
 
