@@ -21,7 +21,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wavshap_lightning.attribution.estimation.problem import Score
 from wavshap_lightning.attribution.record import ViewEstimate
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views.frames import summed
@@ -192,7 +191,12 @@ def _alike(first: EmotionClassifier, second: EmotionClassifier) -> tuple[Stage, 
 def _paired(stage: Stage, first: OpenClip, second: OpenClip, target: str) -> dict[str, Difference]:
     """Both classifiers as one score with three columns: the first's, the second's, and their difference."""
     scores = [one.stages.score(stage) for one in (first, second)]
-    joint = _joint(scores, [first.target(target), second.target(target)])
+    targets = [one.target(target) for one in (first, second)]
+
+    def joint(inputs: Float[Tensor, "inputs _ *rest"]) -> Float[Tensor, "inputs 3"]:
+        one, other = (target(score(inputs)) for target, score in zip(targets, scores, strict=True))
+        return torch.cat([one, other, other - one], 1)
+
     # Two heads mix the layers differently, so that the path goes through the layers themselves.
     views = (summed(1, 2, name="layers"),) if stage == "layers" else first.views(stage)
     with warnings.catch_warnings():
@@ -204,14 +208,6 @@ def _paired(stage: Stage, first: OpenClip, second: OpenClip, target: str) -> dic
             views=[view for view in views if view.name in COMPARED[stage]],
         )
     return {name: _difference(found.views[name]) for name in COMPARED[stage]}
-
-
-def _joint(scores: Sequence[Score], targets: Sequence[Target]) -> Score:
-    def score(inputs: Float[Tensor, "inputs _ *rest"]) -> Float[Tensor, "inputs 3"]:
-        first, second = (target(one(inputs)) for one, target in zip(scores, targets, strict=True))
-        return torch.cat([first, second, second - first], 1)
-
-    return score
 
 
 def _difference(view: ViewEstimate) -> Difference:

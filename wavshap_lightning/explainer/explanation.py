@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from html import escape
 from importlib import import_module
-from math import isfinite, isnan
-from pathlib import Path, PurePath
+from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,30 +103,6 @@ class Explanation:
             f"prediction={self.prediction!r} ({self.probabilities[self.prediction]:.0%}), "
             f"targets={self.targets}, stages={(*self.attributions,)}, resolved={self.resolved})"
         )
-
-    def _repr_html_(self) -> str:
-        """A sentence on the decision and a table of the strongest frames and layer, for notebooks.
-
-        Names are escaped: a clip or a label may have any name.
-        """
-        target, prediction = self.default_target, self.prediction
-        name = PurePath(self.clip).name or "A waveform"
-        gaps = [gap for gap in self.relative_gap(target).values() if gap is not None]
-        sentence = (
-            f"<b>{escape(name)}</b>, {self.duration_s:.2f} s: predicted <b>{escape(prediction)}</b> "
-            f"({self.probabilities[prediction]:.0%}). Evidence for and against <b>{escape(target)}</b> "
-            f"(score {self.score[target]:+.3f}{f', gap {max(gaps):.1%}' if gaps else ''}):"
-        )
-        rows = ""
-        for view, k, place in (
-            ("frames", 5, "{start_s:.2f} to {end_s:.2f} s"),
-            ("layers", 1, "layer {layer}"),
-        ):
-            for unit in self.top(view, k, target=target) if self._stages_with(view) else ():
-                half_width = "" if isnan(unit["half_width"]) else f"&plusmn; {unit['half_width']:.3f}"
-                cells = (place.format(**unit), f"{unit['attribution']:+.3f}", half_width)
-                rows += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-        return f"<div><p>{sentence}</p><table>{rows}</table></div>"
 
     @property
     def duration_s(self) -> float:
