@@ -142,7 +142,7 @@ def time_figure(folder: Path, repeats: int) -> list[Measurement]:
 
     def draw() -> None:
         log = ExplanationLog(folder / "figure", loggers, next(steps), "epoch_000")
-        log.figures(result, 5)
+        log.figures(result)
         log.rows("validation", 0, [])
 
     seconds = processor_seconds(draw, max(5, repeats))

@@ -275,7 +275,6 @@ def test_clips_that_the_budget_leaves_out_are_told(train, tmp_path):
     ("settings", "message"),
     [
         ({"every_n_epochs": 0}, "every_n_epochs=0 must be at least 1"),
-        ({"num_top": -1}, "num_top=-1 must be at least 0"),
         ({"num_draws": 2}, "num_draws=2 must be at least 4"),
         ({"max_seconds": 0.0}, "max_seconds=0.0 must be a number greater than 0"),
         ({"stages": ("sound",)}, "stages='sound' must be one of"),

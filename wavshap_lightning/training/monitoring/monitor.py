@@ -41,12 +41,12 @@ from wavshap_lightning.training.monitoring.shortcut_alarm import (
     measure_off_speech,
     suspects,
 )
-from wavshap_lightning.training.monitoring.writer import ExplanationLog, Rows, warm_up_figures
+from wavshap_lightning.training.monitoring.writer import ExplanationLog, Rows
 from wavshap_lightning.training.scores import Predictions, score_predictions
 
 BaselineFamily = Literal["noise", "spectral_noise", "time_shifted", "silence"]
 
-LEAST = {"every_n_epochs": 1, "per_class": 0, "num_hardest": 0, "num_wrong": 0, "num_draws": 4, "num_top": 0}
+SMALLEST = {"every_n_epochs": 1, "per_class": 0, "num_hardest": 0, "num_wrong": 0, "num_draws": 4}
 """Smallest values; fewer draws have no useful standard error."""
 
 AVERAGED = ("gap/", "reliability", "entropy", "share/", "drift/", "comprehensiveness", "sufficiency")
@@ -98,7 +98,6 @@ class ExplanationMonitor(Callback):
         all_layers: Attribute the layers of all clips whose features are cached, by class. Where the head
             pools by mean or deviation this costs next to nothing and is done after every epoch.
         figures: Draw the probes. Without, the numbers, sounds and explanations are written all the same.
-        num_top: Number of the strongest frames that figures mark.
         seed: Random seed of the probes and of all draws; every epoch has the same.
 
     Raises:
@@ -123,14 +122,12 @@ class ExplanationMonitor(Callback):
         faithfulness: bool = True,
         all_layers: bool = True,
         figures: bool = True,
-        num_top: int = 5,
         seed: int = 0,
     ) -> None:
         self.every_n_epochs, self.clips = every_n_epochs, clips
         self.per_class, self.num_hardest, self.num_wrong = per_class, num_hardest, num_wrong
-        self.faithfulness, self.all_layers = faithfulness, all_layers
-        self.figures, self.num_top = figures, num_top
-        for name, smallest in LEAST.items():
+        self.faithfulness, self.all_layers, self.figures = faithfulness, all_layers, figures
+        for name, smallest in SMALLEST.items():
             if (value := locals()[name]) < smallest:
                 raise SettingError(f"{name}={value} must be at least {smallest}")
         self.settings = ExplainSettings(
@@ -163,8 +160,6 @@ class ExplanationMonitor(Callback):
         self._data = data
         for kept in (self._probes, self._noise, self._heard):
             kept.clear()
-        if trainer.is_global_zero and self.figures:
-            warm_up_figures()
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Explain, before the scores are logged, so that what is logged here belongs to the same step."""
@@ -314,7 +309,7 @@ class ExplanationMonitor(Callback):
                     self._heard.add(probe.key)
                     log.sound(result)
                 if self.figures:
-                    log.figures(result, self.num_top)
+                    log.figures(result)
                 if training:
                     log.explanation(result)
         return rows, off_speech

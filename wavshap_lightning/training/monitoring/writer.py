@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from matplotlib.figure import Figure
 from PIL import Image
 
 from wavshap_lightning.audio.io import save_audio
@@ -24,7 +23,6 @@ from wavshap_lightning.training.monitoring.error_log import ErrorLog
 from wavshap_lightning.training.monitoring.probes import Probe, ProbeResult
 from wavshap_lightning.viz.comparisons import plot_epochs
 from wavshap_lightning.viz.figures import figure_pixels, plot
-from wavshap_lightning.viz.theme import theme
 
 Rows = list[dict[str, Any]]
 """Cells by column; `scope` is `clip` (of a clip and target), `class` (of all clips of a label) or `epoch`."""
@@ -64,33 +62,29 @@ class ExplanationLog:
         ]
         write_json(path, known)
 
-    def figures(self, result: ProbeResult, num_top: int) -> None:
-        """Draw a clip for the score of its label, and for that of the prediction where they differ.
-
-        Args:
-            result: Explanation of the clip.
-            num_top: Number of frames that are marked.
-        """
-        explanation, waveform, clip = result.explanation, result.waveform, result.probe.clip
-        given: dict[str, Any] = {"label": clip.label, "evidence": clip.evidence, "num_top": num_top}
+    def figures(self, result: ProbeResult) -> None:
+        """Draw a clip for the score of its label, and for that of the prediction where they differ."""
+        explanation, clip = result.explanation, result.probe.clip
         for target in explanation.targets:
             name = result.probe.name if target == clip.label else f"{result.probe.name}_predicted"
-            words = f"target {target}, predicted {explanation.prediction}, labeled {clip.label}"
+            about = f"target {target}, predicted {explanation.prediction}, labeled {clip.label}"
             with self.errors.collect(f"{name}, its figure"):
-                figure = plot(explanation, waveform, target=target, **given)
-                self._figure(name, figure_pixels(figure), f"{self.moment}: {words}")
+                figure = plot(
+                    explanation, result.waveform, target=target, label=clip.label, evidence=clip.evidence
+                )
+                self._figure(name, figure_pixels(figure), f"{self.moment}: {about}")
 
     def sound(self, result: ProbeResult) -> None:
         """Write the sound of a clip."""
-        name, waveform, rate = result.probe.name, result.waveform, result.explanation.sample_rate
+        name, waveform, rate = result.probe.name, result.waveform.numpy(), result.explanation.sample_rate
         if self.folder is not None:
             with self.errors.collect(f"{name}, its sound"):
-                save_audio(self.folder / "sounds" / f"{name}.wav", waveform.numpy(), sample_rate=rate)
+                save_audio(self.folder / "sounds" / f"{name}.wav", waveform, sample_rate=rate)
         key = f"explain_sounds/{name}"
         self._to_loggers(
             f"{name}, its sound",
             lambda board: board.add_audio(key, waveform[None], self.step, sample_rate=rate),
-            lambda wandb: {key: wandb.Audio(waveform.numpy(), sample_rate=rate)},
+            lambda wandb: {key: wandb.Audio(waveform, sample_rate=rate)},
         )
 
     def explanation(self, result: ProbeResult) -> None:
@@ -137,7 +131,7 @@ class ExplanationLog:
             columns = [*dict.fromkeys(column for row in clips for column in row)]
             cells = [[row.get(column) for column in columns] for row in clips]
             key = f"{self.prefix}_clips"
-            self._to_loggers("the table", None, lambda wandb: {key: wandb.Table(columns, cells)})
+            self._to_loggers("the table", lambda _: None, lambda wandb: {key: wandb.Table(columns, cells)})
         self._send()
         if self.folder is not None:
             write_rows(self.folder / "explanations.csv", split, epoch, rows)
@@ -159,13 +153,10 @@ class ExplanationLog:
         )
 
     def _to_loggers(
-        self,
-        what: str,
-        to_board: Callable[[Any], None] | None,
-        for_wandb: Callable[[Any], Mapping[str, Any]],
+        self, what: str, to_board: Callable[[Any], object], for_wandb: Callable[[Any], dict[str, Any]]
     ) -> None:
         for logger in self.loggers:
-            if to_board and isinstance(logger, TensorBoardLogger):
+            if isinstance(logger, TensorBoardLogger):
                 with self.errors.collect(f"{what} in TensorBoard"):
                     to_board(logger.experiment)
             elif isinstance(logger, WandbLogger):
@@ -206,11 +197,3 @@ def write_rows(path: Path, split: str, epoch: int, rows: Rows) -> None:
     table += [{"part": split, "epoch": epoch, **row} for row in rows]
     columns = [*FIRST_COLUMNS, *sorted({name for row in table for name in row} - {*FIRST_COLUMNS})]
     write_csv(path, [columns, *([row.get(name, "") for name in columns] for row in table)])
-
-
-def warm_up_figures() -> None:
-    """Find the fonts and load what draws: the first figure of a process would take several times as long."""
-    with theme():
-        figure = Figure(figsize=(1.0, 1.0))
-        figure.suptitle("fonts")
-        figure_pixels(figure)
