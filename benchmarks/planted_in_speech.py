@@ -25,7 +25,7 @@ from torch import Tensor
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.manifest import read_manifest
-from wavshap_lightning.evaluation.controls import edge_map, energy_map, random_map
+from wavshap_lightning.evaluation.controls import control_maps
 from wavshap_lightning.evaluation.localization import inside_spans, roc_auc
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.recording import open_recording
@@ -92,12 +92,7 @@ def of_controls(explainer: Explainer, clips: Sequence[Clip]) -> dict[str, list[f
     found: dict[str, list[float]] = {name: [] for name in CONTROLS}
     for clip in clips:
         waveform = open_recording(clip, SAMPLE_RATE, min_samples=grid.receptive_field_samples).waveform
-        maps = {
-            "energy": energy_map(waveform, grid),
-            "edges": edge_map(waveform, grid),
-            "random": random_map(grid.num_frames(len(waveform)), generator),
-        }
-        for name, values in maps.items():
+        for name, values in control_maps(waveform, grid, generator).items():
             found[name].append(_auc(values, clip, grid, len(waveform)))
     return found
 

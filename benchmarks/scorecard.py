@@ -21,8 +21,9 @@ from _problems import heldout_spans, trained_classifier
 from _runs import demo_heads, demo_run, unheard_speakers
 
 from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.evaluation.controls import CONTROLS
 from wavshap_lightning.evaluation.intervals import Estimate
-from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, measure
+from wavshap_lightning.evaluation.measure import LABEL, measure
 from wavshap_lightning.evaluation.scorecard import METRICS, SANITY, Metric, Scorecard, save_table, verdicts
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.viz.scorecard_figure import plot_scorecard
@@ -129,12 +130,12 @@ def write(scored: Scored, *, quick: bool) -> None:
     """Table and figure; the verdicts are printed."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     stem = RESULTS / f"scorecard-{scored.name.lower()}{'-quick' if quick else ''}"
-    save_table(scored.card.rows(), stem.with_suffix(".csv"))
-    titles = {metric.name: metric.title for metric in scored.card.metrics if metric.group != "estimate"}
+    save_table(scored.card, stem.with_suffix(".csv"))
+    titles = {metric.name: metric.title for metric in METRICS if metric.group != "estimate"}
     title, note = f"Scorecard on {scored.name}", scored.card.note
-    for ending, some in (("", titles), ("-short", {name: titles[name] for name in SHORT if name in titles})):
+    for ending, some in (("", titles), ("-short", {name: titles[name] for name in SHORT})):
         figure = plot_scorecard(
-            scored.card.rows(), controls=CONTROLS, titles=some, plain=SANITY, title=title, note=note
+            scored.card.rows, controls=CONTROLS, titles=some, plain=SANITY, title=title, note=note
         )
         figure.savefig(stem.with_name(f"{stem.name}{ending}.png"))
     for method, words in verdicts(scored.card).items():
@@ -145,7 +146,7 @@ def plain(scored: Scored) -> Mapping[str, object]:
     """What JSON keeps of a card."""
     rows = [
         {key: None if value != value else value for key, value in row.items()}  # noqa: PLR0124 - NaN
-        for row in scored.card.rows()
+        for row in scored.card.rows
     ]
     return {"corpus": scored.name, "verdicts": verdicts(scored.card), "rows": rows}
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from wavshap_lightning.evaluation.faithfulness import removal_curves
+from wavshap_lightning.evaluation.faithfulness import removal_curves, removal_of
 from wavshap_lightning.evaluation.localization import overlap, pointing, relevance_mass, roc_auc
 from wavshap_lightning.evaluation.stability import rank_correlation
 
@@ -118,5 +118,5 @@ def test_deletion_is_pixel_flipping_with_the_whole_clip_before_it(values, seed):
     whole = float(score(images[None, :, None])[0])
     expected = (sum(curve) - curve[-1] / 2 + whole / 2) / NUM_FRAMES
     fills = torch.full((1, NUM_FRAMES, 1), float(images.min()))  # "black" is the least there is
-    found = removal_curves(score, images[:, None], fills, values, num_steps=NUM_FRAMES)
+    found = removal_curves(removal_of(score, images[:, None], fills), values, num_steps=NUM_FRAMES)
     assert math.isclose(found["deletion"], expected, rel_tol=1e-5, abs_tol=1e-6)

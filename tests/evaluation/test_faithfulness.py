@@ -17,12 +17,17 @@ from wavshap_lightning.evaluation.faithfulness import (
     random_removals,
     removal_curves,
     removal_losses,
+    removal_of,
 )
 from wavshap_lightning.explainer.explainer import explain
 
 
 def generator(seed):
     return torch.Generator().manual_seed(seed)
+
+
+def add(inputs):
+    return inputs.sum((1, 2))
 
 
 class TestComprehensivenessAndSufficiency:
@@ -46,9 +51,10 @@ class TestComprehensivenessAndSufficiency:
 
         def measure(attributions, fills=None, num_random=1):
             fills = torch.zeros(2, *frames.shape) if fills is None else fills
+            without = removal_of(score, frames, fills)
             orders = [torch.randperm(len(frames), generator=generator(2 + k)) for k in range(num_random)]
-            chance = torch.stack([removal_losses(score, frames, fills, order) for order in orders]).mean(0)
-            return tuple(faithfulness(score, frames, fills, attributions, chance).values())
+            chance = torch.stack([removal_losses(without, order) for order in orders]).mean(0)
+            return tuple(faithfulness(without, attributions, chance).values())
 
         return measure
 
@@ -85,7 +91,7 @@ class TestComprehensivenessAndSufficiency:
             assert not torch.is_grad_enabled()
             return score(inputs)
 
-        removal_losses(watched, frames, frames[None], weights.argsort())
+        removal_losses(removal_of(watched, frames, frames[None]), weights.argsort())
         assert max(sizes) <= 8
 
 
@@ -113,9 +119,7 @@ class TestRemovalCurves:
 
         def curves(attributions, fills=None, **more):
             fills = torch.zeros(2, self.TIME, 1, dtype=torch.float64) if fills is None else fills
-            return removal_curves(
-                lambda inputs: inputs.sum((1, 2)), terms[:, None], fills, attributions, **more
-            )
+            return removal_curves(removal_of(add, terms[:, None], fills), attributions, **more)
 
         return curves
 
@@ -146,9 +150,8 @@ class TestRemovalCurves:
 
     def test_fewer_frames_than_steps_are_removed_one_by_one(self):
         frames = torch.tensor([[2.0], [1.0]])
-        found = removal_curves(
-            lambda one: one.sum((1, 2)), frames, torch.zeros(1, 2, 1), torch.tensor([1.0, 0.0])
-        )
+        without = removal_of(add, frames, torch.zeros(1, 2, 1))
+        found = removal_curves(without, torch.tensor([1.0, 0.0]))
         assert found["deletion"] == pytest.approx((3 / 2 + 1 + 0) / 2)
         assert found["insertion"] == pytest.approx((3 / 2 + 2 + 0) / 2)
 

@@ -109,7 +109,7 @@ def test_a_metric_known_of_too_few_speakers_is_resampled_by_clips(count):
     assert card.estimate("one", "auc") == alone.estimate("one", "auc")
     assert card.difference("one", "two", "auc") == alone.difference("one", "two", "auc")
     assert card.estimate("one", "auc").low < card.estimate("one", "auc").high
-    said = {(row["method"], row["metric"]): (row["resampled"], row["units"]) for row in card.rows()}
+    said = {(row["method"], row["metric"]): (row["resampled"], row["units"]) for row in card.rows}
     assert said["one", "auc"] == ("clips", 4 * count)
     assert said["one", "deletion"] == said["two", "auc"] == ("speakers", 7)
     assert card.note.startswith("metrics known of fewer than 5 speakers are resampled by clips")

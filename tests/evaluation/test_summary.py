@@ -1,11 +1,16 @@
-"""An explanation in numbers."""
+"""An explanation in numbers, and the agreement of families of baselines."""
 
 from __future__ import annotations
 
-import pytest
+import math
 
-from wavshap_lightning.evaluation.summary import summarize
-from wavshap_lightning.explainer.explainer import explain
+import pytest
+import torch
+from scipy import stats
+
+from wavshap_lightning.evaluation.summary import evenness, family_agreement, magnitude_shares, summarize
+from wavshap_lightning.explainer.explainer import Explainer, explain
+from wavshap_lightning.explainer.settings import ExplainSettings
 
 
 @pytest.fixture(scope="module")
@@ -31,3 +36,43 @@ def test_without_a_path_there_are_no_numbers_of_it(classifier, waveform):
     assert "entropy" in numbers
     assert not any(name.startswith(("share/", "layers/")) for name in numbers)
     assert explain(classifier, waveform, target="sad", stages=("layers",), num_draws=4).time_stage is None
+
+
+def test_shares_sum_to_one_and_do_not_know_signs():
+    values = torch.tensor([0.5, -3.0, 1.5])
+    assert magnitude_shares(values).sum() == pytest.approx(1)
+    assert torch.equal(magnitude_shares(values), magnitude_shares(-values))
+    assert torch.equal(magnitude_shares(torch.zeros(3)), torch.zeros(3))
+
+
+def test_evenness_is_entropy_over_its_largest():
+    values = torch.tensor([0.1, 0.2, 0.7])
+    assert evenness(values) == pytest.approx(stats.entropy(values.double(), base=3))
+    assert evenness(torch.full((9,), -0.3)) == pytest.approx(1)
+    assert evenness(torch.eye(4)[2]) == 0
+
+
+@pytest.mark.parametrize("values", [torch.zeros(4), torch.ones(1)])
+def test_where_there_is_nothing_to_spread_it_is_not_a_number(values):
+    assert math.isnan(evenness(values))
+
+
+@pytest.fixture(scope="module")
+def explainer(classifier):
+    return Explainer(classifier, ExplainSettings(stages=("frames",), num_draws=32))
+
+
+def test_every_two_families_are_compared(classifier, explainer, waveform):
+    recordings = [waveform.flip(0), waveform.roll(50)]
+    found = family_agreement(explainer, waveform, families=("noise", "other_clips"), recordings=recordings)
+    common = {"stages": ("frames",), "num_draws": 32}
+    other = explain(classifier, waveform, baselines="other_clips", recordings=recordings, **common)
+    maps = [one.values("frames", "frames") for one in (explain(classifier, waveform, **common), other)]
+    assert found == {("noise", "other_clips"): pytest.approx(stats.pearsonr(*maps).statistic)}
+
+
+def test_the_usual_families_are_compared_along_the_frames_whatever_else_is_explained(classifier, waveform):
+    explainer = Explainer(classifier, ExplainSettings(stages=("layers",), num_draws=8))
+    found = family_agreement(explainer, waveform)
+    assert len(found) == 3
+    assert all(-1 <= value <= 1 for value in found.values())

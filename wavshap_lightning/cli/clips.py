@@ -176,14 +176,10 @@ class ClipExplainer:
 
     def _agreement(self, clip: Clip) -> list[dict[str, str | float | None]]:
         """Correlation of the maps of each two families; None where one of them is constant."""
-        from wavshap_lightning.evaluation.summary import (  # noqa: PLC0415 - slow, and seldom needed
-            explain_by_family,
-            family_agreement,
-        )
+        from wavshap_lightning.evaluation.summary import family_agreement  # noqa: PLC0415 - slow, seldom needed
 
-        settings = replace(self.explainer.settings, stages=("frames",), segments=())
-        found = explain_by_family(
-            Explainer(self.classifier, settings),
+        agreement = family_agreement(
+            self.explainer,
             clip,
             self.options.target,
             families=self.options.families,
@@ -191,7 +187,7 @@ class ClipExplainer:
         )
         return [
             {"first": first, "second": second, "correlation": value if isfinite(value) else None}
-            for (first, second), value in family_agreement(found).items()
+            for (first, second), value in agreement.items()
         ]
 
 

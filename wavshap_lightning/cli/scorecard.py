@@ -13,7 +13,8 @@ from wavshap_lightning.cli.explain import make_example
 from wavshap_lightning.cli.output import Output, status_of, writing_to
 from wavshap_lightning.cli.terminal import on_one_line
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation.measure import CONTROLS, LABEL, measure, usual_methods
+from wavshap_lightning.evaluation.controls import CONTROLS
+from wavshap_lightning.evaluation.measure import LABEL, measure, usual_methods
 from wavshap_lightning.evaluation.scorecard import METRICS, SANITY, Scorecard, save_table, verdicts
 from wavshap_lightning.viz.scorecard_figure import plot_scorecard
 
@@ -71,20 +72,19 @@ def score_methods(
 
 def _write(card: Scorecard, output: Output) -> None:
     """The table and the figure; verdicts are printed."""
-    rows, note = card.rows(), card.note
     figure = plot_scorecard(
-        rows,
+        card.rows,
         controls=CONTROLS,
         titles={metric.name: metric.title for metric in METRICS if metric.group != "estimate"},
         plain=SANITY,
         title=f"Scorecard, {card.num_clips} clips",
-        note=note,
+        note=card.note,
     )
     output.write("scorecard.png", figure)
     with writing_to(output.folder):
-        save_table(rows, output.folder / "scorecard.csv")
+        save_table(card, output.folder / "scorecard.csv")
     for method, words in verdicts(card).items():
         sys.stdout.write(f"{method}: {words}\n")
-    most = max(rows, key=lambda row: row["clips"])
-    note = f" ({note})" if note else ""
+    most = max(card.rows, key=lambda row: row["clips"])
+    note = f" ({card.note})" if card.note else ""
     sys.stdout.write(f"Resampled for the intervals: {most['units']} {most['resampled']}{note}\n")

@@ -1,4 +1,4 @@
-"""Attributions that know nothing of the model: what every explanation has to beat."""
+"""Model-agnostic controls: maps that are independent of the model, which every explanation has to beat."""
 
 from __future__ import annotations
 
@@ -7,28 +7,32 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.audio.frames import FrameGrid
+from wavshap_lightning.explainer.time_grid import frame_level_db
 
+CONTROLS = ("random", "energy", "edges")
 QUIETEST = 1e-12
-UNHEARD = 1e-5
+EDGE_RANGE = 1e-5
 """What lies further than 50 dB below the loudest of a clip is no edge."""
 
 Frames = Float[Tensor, " frames"]
 
 
-def random_map(num_frames: int, generator: torch.Generator) -> Frames:
-    """Normal noise: no knowledge at all."""
-    return torch.randn(num_frames, generator=generator)
-
-
-def energy_map(waveform: Float[Tensor, " samples"], grid: FrameGrid) -> Frames:
-    """How loud what each frame sees is, in decibels above the quietest frame.
+def control_maps(
+    waveform: Float[Tensor, " samples"], grid: FrameGrid, generator: torch.Generator
+) -> dict[str, Frames]:
+    """Normal noise; the level of each frame in decibels above the quietest; and its [`edge_map`][].
 
     Args:
         waveform: The clip.
-        grid: Where the frames lie.
+        grid: Positions of the frames.
+        generator: Draws the noise.
     """
-    level_db = 10 * torch.log10(_seen(waveform, grid).square().mean(1).clamp(min=QUIETEST))
-    return level_db - level_db.min()
+    level_db = frame_level_db(waveform, grid)
+    return {
+        "random": torch.randn(grid.num_frames(len(waveform)), generator=generator),
+        "energy": level_db - level_db.min(),
+        "edges": edge_map(waveform, grid),
+    }
 
 
 def edge_map(waveform: Float[Tensor, " samples"], grid: FrameGrid) -> Frames:
@@ -37,12 +41,8 @@ def edge_map(waveform: Float[Tensor, " samples"], grid: FrameGrid) -> Frames:
     The Euclidean length of the difference between the log-magnitude spectra after and before the frame.
     Adebayo et al. (2018) found that explanations of images may look like an edge detector's output.
     """
-    windowed = _seen(waveform, grid) * torch.hann_window(grid.receptive_field_samples).to(waveform)
-    power = torch.fft.rfft(windowed).abs().square()
-    loudness = power.clamp(min=max(QUIETEST, UNHEARD * float(power.max()))).log()
+    seen = waveform.unfold(0, grid.receptive_field_samples, grid.hop_samples)
+    power = torch.fft.rfft(seen * torch.hann_window(grid.receptive_field_samples).to(seen)).abs().square()
+    loudness = power.clamp(min=max(QUIETEST, EDGE_RANGE * float(power.max()))).log()
     padded = torch.cat([loudness[:1], loudness, loudness[-1:]])
     return (padded[2:] - padded[:-2]).norm(dim=1)
-
-
-def _seen(waveform: Tensor, grid: FrameGrid) -> Float[Tensor, "frames samples"]:
-    return waveform.unfold(0, grid.receptive_field_samples, grid.hop_samples)

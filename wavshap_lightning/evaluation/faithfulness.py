@@ -24,8 +24,10 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 Frames = Float[Tensor, "time channels"]
 Fills = Float[Tensor, "fills time channels"]
 Attributions = Float[Tensor, " time"]
-Score = Callable[[Float[Tensor, "inputs time channels"]], Float[Tensor, " inputs"]]
-Logits = Callable[[Float[Tensor, "inputs time channels"]], Float[Tensor, "inputs classes"]]
+Outputs = Callable[[Float[Tensor, "inputs time channels"]], Float[Tensor, "inputs ..."]]
+"""The explained score, or the logits, of some inputs."""
+Removal = Callable[[Bool[Tensor, "masks time"]], Float64[Tensor, "fills masks ..."]]
+"""The score without the frames of each mask, for each fill; see [`removal_of`][]."""
 
 FILLS = ("noise", "mean")
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -55,9 +57,9 @@ def frame_faithfulness(
     generator = torch.Generator().manual_seed(settings.seed)
     with leave_no_trace(classifier):
         frames, fills, logits_of = removable_frames(classifier, waveform, generator, settings.precision)
-        score = _score_of(logits_of, asked)
+        scores_without = removal_of(lambda inputs: asked(logits_of(inputs))[:, 0], frames, fills)
         order = torch.randperm(len(frames), generator=generator)
-        return faithfulness(score, frames, fills, values, removal_losses(score, frames, fills, order))
+        return faithfulness(scores_without, values, removal_losses(scores_without, order))
 
 
 def faithfulness_of_maps(
@@ -77,18 +79,26 @@ def faithfulness_of_maps(
         generator: Draws the noise, the random removals and a random order.
     """
     frames, fills, logits_of = removable_frames(classifier, waveform, generator)
-    score = _score_of(logits_of, target)
+
+    def score(inputs: Float[Tensor, "inputs time channels"]) -> Float[Tensor, " inputs"]:
+        return target(logits_of(inputs))[:, 0]
+
     removals = random_removals(score, frames, fills, generator)
     order = torch.randperm(len(frames), generator=generator)
-    by_chance = [removal_losses(score, frames, fill[None], order) for fill in fills]
-    found: dict[str, dict[str, float]] = {}
+    by_fill = {name: removal_of(score, frames, fill[None]) for name, fill in zip(FILLS, fills, strict=True)}
+    by_chance = {name: removal_losses(scores_without, order) for name, scores_without in by_fill.items()}
+    found = {}
     for name, values in maps.items():
-        numbers = found[name] = removal_curves(score, frames, fills, values)
-        for fill_name, fill, chance in zip(FILLS, fills, by_chance, strict=True):
-            of_fill = faithfulness(score, frames, fill[None], values, chance)
-            numbers |= {f"{metric}_{fill_name}": number for metric, number in of_fill.items()}
-        numbers["infidelity"] = infidelity(values, *removals)
-        numbers |= masked_sound(logits_of, frames, fills, values, target.classes[0])
+        found[name] = {
+            **{
+                f"{metric}_{fill}": number
+                for fill, scores_without in by_fill.items()
+                for metric, number in faithfulness(scores_without, values, by_chance[fill]).items()
+            },
+            **removal_curves(removal_of(score, frames, fills), values),
+            "infidelity": infidelity(values, *removals),
+            **masked_sound(logits_of, frames, fills, values, target.classes[0]),
+        }
     return found
 
 
@@ -97,7 +107,7 @@ def removable_frames(
     waveform: Float[Tensor, " samples"],
     generator: torch.Generator,
     precision: Precision | None = None,
-) -> tuple[Frames, Fills, Logits]:
+) -> tuple[Frames, Fills, Outputs]:
     """The frames of a clip, their fills, and the rest of the classifier.
 
     Args:
@@ -113,16 +123,26 @@ def removable_frames(
     return frames, torch.stack([noisy, frames.mean(0).expand_as(frames)]), stages.from_frames
 
 
-def _score_of(logits_of: Logits, target: Target) -> Score:
-    return lambda inputs: target(logits_of(inputs))[:, 0]
+def removal_of(outputs_of: Outputs, frames: Frames, fills: Fills) -> Removal:
+    """`(masks, time) -> (fills, masks)`, the score of a clip without the frames of each mask, for each fill.
+
+    Args:
+        outputs_of: The explained score of each input; called without gradients on a few at a time.
+        frames: The clip.
+        fills: Frames that replace what is removed.
+    """
+
+    def outputs_without(removed: Bool[Tensor, "masks time"]) -> Float64[Tensor, "fills masks ..."]:
+        where = removed.to(frames.device)[:, :, None]
+        filled = torch.cat([torch.where(where, fill, frames) for fill in fills])
+        outputs = _outputs(outputs_of, filled)
+        return outputs.reshape(len(fills), len(removed), *outputs.shape[1:])
+
+    return outputs_without
 
 
 def faithfulness(
-    score: Score,
-    frames: Frames,
-    fills: Fills,
-    attributions: Attributions,
-    by_chance: Float64[Tensor, " two"],
+    scores_without: Removal, attributions: Attributions, by_chance: Float64[Tensor, " two"]
 ) -> dict[str, float]:
     """Comprehensiveness and sufficiency, averaged over shares removed and over fills.
 
@@ -132,39 +152,34 @@ def faithfulness(
     al. (2020), "ERASER", section 4; where we depart: minus random order, in the unit of the score.
 
     Args:
-        score: The explained score of each input; called without gradients on a few at a time.
-        frames: The clip.
-        fills: Frames that replace what is removed.
+        scores_without: See [`removal_of`][].
         attributions: Of each frame; the largest, not the farthest from zero, come first.
         by_chance: [`removal_losses`][] in random order, or their mean over several.
     """
-    order = attributions.argsort(descending=True).cpu()
-    lost = removal_losses(score, frames, fills, order) - by_chance
+    lost = removal_losses(scores_without, attributions.argsort(descending=True)) - by_chance
     return dict(zip(("comprehensiveness", "sufficiency"), lost.tolist(), strict=True))
 
 
 def removal_losses(
-    score: Score, frames: Frames, fills: Fills, order: Int[Tensor, " time"], shares: Sequence[float] = SHARES
+    scores_without: Removal, order: Int[Tensor, " time"], shares: Sequence[float] = SHARES
 ) -> Float64[Tensor, " two"]:
     """Mean loss of the score without the first frames of an order, and with only them.
 
     Up to the score of the clip itself, which cancels in the difference between two orders.
 
     Args:
-        score: The explained score of each input.
-        frames: The clip.
-        fills: Frames that replace what is removed.
+        scores_without: See [`removal_of`][].
         order: All frames, in some order.
         shares: Shares of the frames that are removed or kept, each at least one frame.
     """
-    counts = sorted({max(1, ceil(share * len(frames))) for share in shares})
+    counts = sorted({max(1, ceil(share * len(order))) for share in shares})
     top = torch.stack([_first(order, count) for count in counts])
-    scores = _scores_without(score, frames, fills, torch.cat([top, ~top]))
-    return -scores.reshape(len(fills), 2, len(counts)).mean((0, 2))
+    scores = scores_without(torch.cat([top, ~top]))
+    return -scores.reshape(len(scores), 2, len(counts)).mean((0, 2))
 
 
 def removal_curves(
-    score: Score, frames: Frames, fills: Fills, attributions: Attributions, *, num_steps: int = NUM_STEPS
+    scores_without: Removal, attributions: Attributions, *, num_steps: int = NUM_STEPS
 ) -> dict[str, float]:
     """Mean score while frames are removed in equal steps from none to all, by the trapezoid rule.
 
@@ -174,23 +189,21 @@ def removal_curves(
     Das and Saenko (2018); where we depart: the score, for the probability, and frames, for pixels.
 
     Args:
-        score: The explained score of each input; called without gradients on a few at a time.
-        frames: The clip.
-        fills: Frames that replace what is removed; the areas are averaged over them.
+        scores_without: See [`removal_of`][]; the areas are averaged over fills.
         attributions: Of each frame.
         num_steps: Number of steps, at most one for each frame.
     """
-    num_steps = min(num_steps, len(frames))
-    counts = [round(step * len(frames) / num_steps) for step in range(num_steps + 1)]
-    order = _largest_first(attributions)
+    order = attributions.argsort(descending=True, stable=True)
+    num_steps = min(num_steps, len(order))
+    counts = [round(step * len(order) / num_steps) for step in range(num_steps + 1)]
     removed = torch.stack([_first(some, count) for some in (order, order.flip(0)) for count in counts])
-    curves = _scores_without(score, frames, fills, removed).reshape(len(fills), 2, num_steps + 1).mean(0)
+    curves = scores_without(removed).mean(0).reshape(2, num_steps + 1)
     deletion, insertion = (torch.trapezoid(curves, dim=1) / num_steps).tolist()
     return {"deletion": deletion, "insertion": insertion, "abpc": insertion - deletion}
 
 
 def random_removals(
-    score: Score, frames: Frames, fills: Fills, generator: torch.Generator, *, count: int = NUM_REMOVALS
+    score: Outputs, frames: Frames, fills: Fills, generator: torch.Generator, *, count: int = NUM_REMOVALS
 ) -> tuple[Bool[Tensor, "removals time"], Float64[Tensor, " removals"]]:
     """Remove a random half of the frames, again and again: which ones, and how much the score lost.
 
@@ -207,7 +220,7 @@ def random_removals(
     turns, by_fill = (torch.arange(count) % len(fills)).sort(stable=True)
     removed = (ranks < round(REMOVED_SHARE * len(frames)))[by_fill]
     filled = torch.where(removed[:, :, None].to(frames.device), fills[turns], frames)
-    scores = _scores_of(score, torch.cat([frames[None], filled]))
+    scores = _outputs(score, torch.cat([frames[None], filled]))
     return removed, (scores[0] - scores[1:]).cpu()
 
 
@@ -238,7 +251,7 @@ def infidelity(
 
 
 def masked_sound(
-    logits_of: Logits,
+    logits_of: Outputs,
     frames: Frames,
     fills: Fills,
     attributions: Attributions,
@@ -270,48 +283,31 @@ def masked_sound(
         label: The explained class.
         share: Share of the frames in the mask, at least one frame.
     """
-    kept = _first(_largest_first(attributions), max(1, ceil(share * len(frames))))
-    removed = torch.stack([~kept, kept])
-    changed = _filled(frames, fills, removed)
-    with torch.no_grad():
-        probabilities = logits_of(torch.cat([frames[None], changed])).double().softmax(1)
-    whole, only, without = probabilities[0], probabilities[1::2], probabilities[2::2]
-    p, p_only, p_without = whole[label], only[:, label], without[:, label]
+    order = attributions.argsort(descending=True, stable=True)
+    kept = _first(order, max(1, ceil(share * len(order))))
+    masks = torch.stack([torch.zeros_like(kept), ~kept, kept])
+    probabilities = removal_of(logits_of, frames, fills)(masks).softmax(2)
+    whole, only, without = probabilities.unbind(1)
+    p, p_only, p_without = (of[:, label] for of in (whole, only, without))
     by_fill = {
         "increase": p_only > p,
         "drop": (p - p_only).clamp(min=0) / p.clamp(min=SURE),
         "gain": (p_only - p).clamp(min=0) / (1 - p).clamp(min=SURE),
         "removal_drop": p - p_without,
-        "fidelity": only.argmax(1) == whole.argmax(),
+        "fidelity": only.argmax(1) == whole.argmax(1),
     }
     return {name: float(numbers.double().mean()) for name, numbers in by_fill.items()}
-
-
-def _largest_first(attributions: Attributions) -> Int[Tensor, " time"]:
-    return attributions.argsort(descending=True, stable=True).cpu()
 
 
 def _first(order: Int[Tensor, " time"], count: int) -> Bool[Tensor, " time"]:
     """Mask of the first frames of an order."""
     mask = torch.zeros(len(order), dtype=torch.bool)
-    mask[order[:count]] = True
+    mask[order[:count].cpu()] = True
     return mask
 
 
-def _filled(
-    frames: Frames, fills: Fills, removed: Bool[Tensor, "masks time"]
-) -> Float[Tensor, "fills_and_masks time channels"]:
-    """The clip with the frames of each mask replaced by those of each fill."""
-    where = removed.to(frames.device)[:, :, None]
-    return torch.cat([torch.where(where, fill, frames) for fill in fills])
-
-
-def _scores_without(
-    score: Score, frames: Frames, fills: Fills, removed: Bool[Tensor, "masks time"]
-) -> Float64[Tensor, "fills masks"]:
-    return _scores_of(score, _filled(frames, fills, removed)).reshape(len(fills), -1)
-
-
-def _scores_of(score: Score, inputs: Float[Tensor, "inputs time channels"]) -> Float64[Tensor, " inputs"]:
+def _outputs(
+    outputs_of: Outputs, inputs: Float[Tensor, "inputs time channels"]
+) -> Float64[Tensor, "inputs ..."]:
     with torch.no_grad():
-        return torch.cat([score(part) for part in torch.split(inputs, INPUTS_AT_ONCE)]).double()
+        return torch.cat([outputs_of(part) for part in torch.split(inputs, INPUTS_AT_ONCE)]).double()

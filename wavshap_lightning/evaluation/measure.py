@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,7 @@ from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.corpora.clip import Clip, Span
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation.controls import edge_map, energy_map, random_map
+from wavshap_lightning.evaluation.controls import CONTROLS, control_maps
 from wavshap_lightning.evaluation.edits import consistency_of_maps
 from wavshap_lightning.evaluation.faithfulness import faithfulness_of_maps
 from wavshap_lightning.evaluation.localization import inside_spans, localize
@@ -31,11 +32,10 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 
 Waveform = Float[Tensor, " samples"]
 Frames = Float[Tensor, " time"]
-Changes = Mapping[str, Sequence[tuple[EmotionClassifier, str]]]
-"""By metric of sanity, classifiers and classes to explain instead."""
+Changes = dict[str, list[tuple[EmotionClassifier, str]]]
+"""By metric of sanity, classifiers and labels to explain instead."""
 
 LABEL = "label"
-CONTROLS = ("random", "energy", "edges")
 SANITY_CLIPS = 10
 
 
@@ -81,34 +81,39 @@ def measure(
             backbone.
     """
     methods = usual_methods(seed) if methods is None else methods
-    _check(classifier, clips, target, sanity_clips)
     _check_methods(methods)
-    _check_others(classifier, others)
+    _check(classifier, clips, target, others)
     checked, rows, console = evenly_spaced(sanity_clips, len(clips)), [], Console(stderr=True)
     with leave_no_trace(classifier), without_progress_bars():
         shown = track(clips, "Scorecard", console=console, transient=True, disable=not console.is_terminal)
         for index, clip in enumerate(shown):
-            grid, rate = classifier.backbone.frame_grid, classifier.sample_rate
-            waveform = open_recording(clip, rate, min_samples=grid.receptive_field_samples).waveform
-            order = _logits(classifier, waveform).argsort(descending=True).tolist()
-            ranked = [classifier.labels[place] for place in order]
-            label = ranked[0] if target == PREDICTED else clip.label
             clip_seed = seed * 1_000_003 + index  # one unlucky draw must not count in every clip
-            changes = _changes(classifier, label, ranked, others, clip_seed) if index in checked else {}
-            numbers = _measure_clip(
-                classifier,
-                waveform,
-                label,
-                methods,
-                changes,
-                generator=torch.Generator().manual_seed(clip_seed),
-                evidence=clip.evidence,
-                edits=edits,
+            generator = torch.Generator().manual_seed(clip_seed)
+            waveform, ranked = _open(classifier, clip)
+            label = ranked[0] if target == PREDICTED else clip.label
+            other_label = next(other for other in ranked if other != label)
+            changes: Changes = {}
+            if index in checked:
+                changes = {
+                    "head_redrawn": [(randomize(classifier, "head", clip_seed), label)],
+                    "all_redrawn": [(randomize(classifier, "all", clip_seed), label)],
+                    "other_class": [(classifier, other_label)],
+                    "other_seeds": [(other, label) for other in others],
+                }
+            maps, numbers = {}, {}
+            for name, settings in methods.items():
+                maps[name], numbers[name] = _measure_method(settings, classifier, label, waveform, changes)
+                if stability:
+                    explain = partial(_map, settings, classifier, label)
+                    numbers[name] |= sensitivities(explain, waveform, torch.Generator().manual_seed(seed))
+            for name, values in control_maps(waveform, classifier.backbone.frame_grid, generator).items():
+                # A control's map stays the same whatever is changed. That heads agree on it says nothing.
+                same = {change: [values] for change in changes} | {"other_seeds": []}
+                maps[name], numbers[name] = values, dependence(values, same)
+            measured = _measure_maps(
+                classifier, label, waveform, maps, evidence=clip.evidence, generator=generator, edits=edits
             )
-            if stability:
-                for name, settings in methods.items():
-                    numbers[name] |= _sensitivities(classifier, waveform, label, settings, seed)
-            rows.append(numbers)
+            rows.append({name: numbers[name] | measured[name] for name in maps})
     names = dict.fromkeys(name for row in rows for numbers in row.values() for name in numbers)
     return {
         method: {name: [row[method].get(name, float("nan")) for row in rows] for name in names}
@@ -125,58 +130,25 @@ def evenly_spaced(count: int, num_clips: int) -> set[int]:
     return {round(place * (num_clips - 1) / max(count - 1, 1)) for place in range(count)}
 
 
-def _measure_clip(
-    classifier: EmotionClassifier,
-    waveform: Waveform,
-    label: str,
-    methods: Mapping[str, ExplainSettings],
-    changes: Changes,
-    *,
-    generator: torch.Generator,
-    evidence: Sequence[Span],
-    edits: bool,
-) -> dict[str, dict[str, float]]:
-    """All metrics of each method and control, but for those of stability."""
-    maps: dict[str, Frames] = {}
-    numbers: dict[str, dict[str, float]] = {}
-    for name, settings in methods.items():
-        maps[name], numbers[name] = _measure_method(classifier, waveform, label, settings, changes)
-    grid = classifier.backbone.frame_grid
-    controls = {
-        "random": random_map(grid.num_frames(len(waveform)), generator),
-        "energy": energy_map(waveform, grid),
-        "edges": edge_map(waveform, grid),
-    }
-    for name, values in controls.items():
-        # A control's map stays the same whatever is changed. That heads agree on it says nothing.
-        same = {change: [values] for change in changes if change != "other_seeds"}
-        maps[name], numbers[name] = values, dependence(values, same)
-    target, times = (
-        Target("log_odds", (classifier.labels.index(label),)),
-        times_of(grid, len(waveform))["frames"],
-    )
+def _open(classifier: EmotionClassifier, clip: Clip) -> tuple[Waveform, list[str]]:
+    """The waveform, and the labels from the most to the least probable."""
+    grid, rate = classifier.backbone.frame_grid, classifier.sample_rate
+    waveform = open_recording(clip, rate, min_samples=grid.receptive_field_samples).waveform
+    order = _logits(classifier, waveform).argsort(descending=True)
+    return waveform, [classifier.labels[place] for place in order.tolist()]
 
-    def score(sound: Waveform) -> float:
-        return float(target(_logits(classifier, sound)[None])[0, 0])
 
-    groups = [faithfulness_of_maps(classifier, waveform, target, maps, generator)]
-    if edits:
-        groups.append(consistency_of_maps(score, waveform, times, maps))
-    if evidence:
-        inside = inside_spans(times.center_s(), evidence)
-        groups.append({name: localize(values, inside) for name, values in maps.items()})
-    for group in groups:
-        for name, metrics in group.items():
-            numbers[name] |= metrics
-    return numbers
+def _logits(classifier: EmotionClassifier, waveform: Waveform) -> Float[Tensor, " classes"]:
+    with torch.no_grad():
+        return classifier(waveform[None].to(next(classifier.parameters()).device))[0]
 
 
 def _measure_method(
-    classifier: EmotionClassifier, waveform: Waveform, label: str, settings: ExplainSettings, changes: Changes
+    settings: ExplainSettings, classifier: EmotionClassifier, label: str, waveform: Waveform, changes: Changes
 ) -> tuple[Frames, dict[str, float]]:
     """A method's map, with the metrics of its estimate and of sanity."""
     began_s = time.perf_counter()
-    explanation = _explain(classifier, waveform, label, settings)
+    explanation = _explain(settings, classifier, label, waveform)
     numbers = {"seconds": time.perf_counter() - began_s}
     found, values = explanation.attributions["frames"], explanation.values("frames", "frames")
     if found.relative_gap is not None:
@@ -185,88 +157,76 @@ def _measure_method(
     if view.stderr is not None:
         numbers["reliability"] = reliability(view.values[0], view.stderr[0])
     changed = {
-        change: [
-            _explain(model, waveform, other, settings).values("frames", "frames") for model, other in cases
-        ]
+        change: [_map(settings, *model_and_label, waveform) for model_and_label in cases]
         for change, cases in changes.items()
     }
     return values, numbers | dependence(values, changed)
 
 
 def _explain(
-    classifier: EmotionClassifier, waveform: Waveform, label: str, settings: ExplainSettings
+    settings: ExplainSettings, classifier: EmotionClassifier, label: str, waveform: Waveform
 ) -> Explanation:
     return Explainer(classifier, settings).explain(waveform, label, check_baselines=False)
 
 
-def _sensitivities(
-    classifier: EmotionClassifier, waveform: Waveform, label: str, settings: ExplainSettings, seed: int
-) -> dict[str, float]:
-    def explain(sound: Waveform) -> Frames:
-        return _explain(classifier, sound, label, settings).values("frames", "frames")
-
-    found = sensitivities(explain, waveform, torch.Generator().manual_seed(seed), num_perturbations=1)
-    return {f"sensitivity_{snr_db:.0f}": value for snr_db, value in found.items()}
+def _map(settings: ExplainSettings, classifier: EmotionClassifier, label: str, waveform: Waveform) -> Frames:
+    return _explain(settings, classifier, label, waveform).values("frames", "frames")
 
 
-def _changes(
+def _measure_maps(
     classifier: EmotionClassifier,
     label: str,
-    ranked: Sequence[str],
-    others: Sequence[EmotionClassifier],
-    seed: int,
-) -> Changes:
-    """Parameters randomized, the most probable other class, and heads of other seeds."""
-    changes = {
-        "head_redrawn": [(randomize(classifier, "head", seed), label)],
-        "all_redrawn": [(randomize(classifier, "all", seed), label)],
-        "other_class": [(classifier, next(other for other in ranked if other != label))],
-    }
-    return changes | ({"other_seeds": [(other, label) for other in others]} if others else {})
+    waveform: Waveform,
+    maps: Mapping[str, Frames],
+    *,
+    evidence: Sequence[Span],
+    generator: torch.Generator,
+    edits: bool,
+) -> dict[str, dict[str, float]]:
+    """Metrics of maps of the same clip, by whatever method: faithfulness, counterfactuals, localization."""
+    target = Target("log_odds", (classifier.labels.index(label),))
+    times = times_of(classifier.backbone.frame_grid, len(waveform))["frames"]
 
+    def score(sound: Waveform) -> float:
+        return float(target(_logits(classifier, sound)[None])[0, 0])
 
-def _logits(classifier: EmotionClassifier, waveform: Waveform) -> Float[Tensor, " classes"]:
-    with torch.no_grad():
-        return classifier(waveform[None].to(next(classifier.parameters()).device))[0]
-
-
-def _check(classifier: EmotionClassifier, clips: Sequence[Clip], target: str, sanity_clips: int) -> None:
-    if not clips:
-        raise SettingError("clips=[] is empty; give at least one")
-    if target not in (LABEL, PREDICTED):
-        raise SettingError(f"target={target!r} must be {LABEL!r} or {PREDICTED!r}")
-    if sanity_clips < 0:
-        raise SettingError(f"sanity_clips={sanity_clips} must be at least 0, which is none")
-    for clip in clips:
-        if target == LABEL and clip.label not in classifier.labels:
-            raise SettingError(
-                f"path={clip.path}: label={clip.label!r} is unknown to the classifier, which knows "
-                f"{', '.join(classifier.labels)}; use target={PREDICTED!r}"
-            )
+    numbers = faithfulness_of_maps(classifier, waveform, target, maps, generator)
+    edited = consistency_of_maps(score, waveform, times, maps) if edits else {}
+    inside = inside_spans(times.center_s(), evidence)
+    for name, values in maps.items():
+        numbers[name] |= edited.get(name, {}) | (localize(values, inside) if evidence else {})
+    return numbers
 
 
 def _check_methods(methods: Mapping[str, ExplainSettings]) -> None:
     for name, settings in methods.items():
         if settings.stages != ("frames",):
-            raise SettingError(
-                f"methods[{name!r}] has stages={list(settings.stages)}; methods are compared along "
-                "stages=['frames']"
-            )
+            raise SettingError(f"methods[{name!r}] has stages={settings.stages}, not ('frames',)")
         if name in CONTROLS:
             raise SettingError(f"methods[{name!r}]: that is the name of a control; use another")
 
 
-def _check_others(classifier: EmotionClassifier, others: Sequence[EmotionClassifier]) -> None:
-    for place, other in enumerate(others):
-        if other.labels != classifier.labels or other.sample_rate != classifier.sample_rate:
+def _check(
+    classifier: EmotionClassifier,
+    clips: Sequence[Clip],
+    target: str,
+    others: Sequence[EmotionClassifier],
+) -> None:
+    if not clips:
+        raise SettingError("clips=[] is empty; give at least one")
+    if target not in (LABEL, PREDICTED):
+        raise SettingError(f"target={target!r} must be {LABEL!r} or {PREDICTED!r}")
+    known = ", ".join(classifier.labels)
+    for clip in clips if target == LABEL else ():
+        if clip.label not in classifier.labels:
             raise SettingError(
-                f"others[{place}] knows {', '.join(other.labels)} at {other.sample_rate} Hz, the classifier "
-                f"{', '.join(classifier.labels)} at {classifier.sample_rate} Hz; compare heads of the same "
-                "classes, in the same order"
+                f"path={clip.path}: label={clip.label!r} is unknown to the classifier, which knows {known}; "
+                f"use target={PREDICTED!r}"
             )
-        if other.backbone.fingerprint != classifier.backbone.fingerprint:
+    for place, other in enumerate(others):
+        facts = [(one.labels, one.sample_rate, one.backbone.fingerprint) for one in (other, classifier)]
+        if facts[0] != facts[1]:
             raise SettingError(
-                f"others[{place}].backbone.fingerprint={other.backbone.fingerprint[:12]} must be the "
-                f"classifier's, {classifier.backbone.fingerprint[:12]}: others differ in the seed of the "
-                "head alone; train them on the same backbone"
+                f"others[{place}] must have the classifier's labels ({known}), sample rate and backbone "
+                f"({classifier.backbone.settings.name}), with a head trained from another seed"
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -110,9 +112,7 @@ class Scorecard:
             raise SettingError(f"controls={missing} were not measured; there are {', '.join(self.values)}")
         counts = {len(column) for of in self.values.values() for column in of.values()}
         if len(counts) != 1 or 0 in counts:
-            raise SettingError(
-                f"values: methods have {sorted(counts)} clips; give one number a clip, for the same clips"
-            )
+            raise SettingError(f"values: methods have {sorted(counts)} clips; give one number for each clip")
 
     @property
     def num_clips(self) -> int:
@@ -123,20 +123,6 @@ class Scorecard:
     def compared(self) -> list[str]:
         """The methods without the controls."""
         return [name for name in self.values if name not in self.controls]
-
-    @property
-    def methods(self) -> list[str]:
-        """The methods, controls last."""
-        return [*self.compared, *self.controls]
-
-    @property
-    def metrics(self) -> list[Metric]:
-        """Those with any value, in order."""
-        return [
-            metric
-            for metric in METRICS
-            if any(np.isfinite(self._column(method, metric.name)).any() for method in self.values)
-        ]
 
     def estimate(self, method: str, metric: str) -> Estimate:
         """Mean of a metric over clips."""
@@ -152,23 +138,28 @@ class Scorecard:
     def _mean(self, column: Float[np.ndarray, " clips"]) -> Estimate:
         return bootstrap_mean(column, self.speakers, seed=self.seed, num_resamples=self.num_resamples)
 
+    @cached_property
     def rows(self) -> list[dict[str, str | float | int]]:
-        """A row for each method and metric: mean, interval, clips, and paired differences from controls."""
+        """A row for each method and each metric with any value: mean, interval, differences from controls."""
         rows: list[dict[str, str | float | int]] = []
-        for method in self.methods:
-            for metric in self.metrics:
-                found = self.estimate(method, metric.name)
-                row: dict[str, str | float | int] = {
-                    "method": method, "metric": metric.name, "better": metric.better, "mean": found.value,
-                    "low": found.low, "high": found.high, "clips": found.num_clips,
-                    "resampled": found.resampled, "units": found.num_resampled,
-                }  # fmt: skip
-                for control in self.controls:
-                    over = self.difference(method, control, metric.name) if method != control else None
-                    numbers = (over.value, over.low, over.high) if over else (np.nan,) * 3
-                    names = (f"minus_{control}", f"minus_{control}_low", f"minus_{control}_high")
-                    row |= dict(zip(names, numbers, strict=True))
-                rows.append(row)
+        known = [
+            metric
+            for metric in METRICS
+            if any(np.isfinite(self._column(method, metric.name)).any() for method in self.values)
+        ]
+        for method, metric in product((*self.compared, *self.controls), known):
+            found = self.estimate(method, metric.name)
+            row: dict[str, str | float | int] = {
+                "method": method, "metric": metric.name, "better": metric.better, "mean": found.value,
+                "low": found.low, "high": found.high, "clips": found.num_clips,
+                "resampled": found.resampled, "units": found.num_resampled,
+            }  # fmt: skip
+            for control in self.controls:
+                over = self.difference(method, control, metric.name) if method != control else None
+                numbers = (over.value, over.low, over.high) if over else (np.nan,) * 3
+                names = (f"minus_{control}", f"minus_{control}_low", f"minus_{control}_high")
+                row |= dict(zip(names, numbers, strict=True))
+            rows.append(row)
         return rows
 
     @property
@@ -177,28 +168,22 @@ class Scorecard:
         count = len({*self.speakers})
         if not count or not all(self.speakers):
             return "who speaks is not known of every clip: clips count as independent"
+        narrow = "so intervals may be too narrow"
         if count < FEWEST_SPEAKERS:
-            return (
-                f"speakers are only {count}, too few to resample: clips count as independent, so intervals "
-                "may be too narrow"
-            )
-        estimates = (self.estimate(method, metric.name) for method in self.methods for metric in self.metrics)
-        if any(found.resampled == "clips" for found in estimates if found.num_clips):
-            return (
-                f"metrics known of fewer than {FEWEST_SPEAKERS} speakers are resampled by clips, so their "
-                "intervals may be too narrow"
-            )
+            return f"speakers are only {count}, too few to resample: clips count as independent, {narrow}"
+        if any(row["resampled"] == "clips" and row["clips"] for row in self.rows):
+            return f"metrics known of fewer than {FEWEST_SPEAKERS} speakers are resampled by clips, {narrow}"
         return ""
 
 
-def save_table(rows: Sequence[Mapping[str, str | float | int]], path: Path) -> None:
-    """Write the rows of a scorecard as CSV, whole or not at all; what is not known is left empty.
+def save_table(card: Scorecard, path: Path) -> None:
+    """Write the rows as CSV, whole or not at all; what is not known is left empty.
 
     Raises:
         OSError: If the disk refuses.
     """
-    cells = [["" if value != value else value for value in row.values()] for row in rows]  # noqa: PLR0124 - NaN is not itself
-    write_csv(path, [list(rows[0]), *cells])
+    cells = [["" if value != value else value for value in row.values()] for row in card.rows]  # noqa: PLR0124 - NaN
+    write_csv(path, [list(card.rows[0]), *cells])
 
 
 FEWEST_CLIPS = 10
@@ -274,19 +259,13 @@ def _resolution(card: Scorecard, method: str) -> str:
 
 def _sanity(card: Scorecard, method: str) -> list[str]:
     """Conclusions on the dependence of maps, where enough clips were measured."""
-    redrawn, other = (card.estimate(method, name) for name in ("all_redrawn", "other_class"))
     words = []
+    redrawn, other = (card.estimate(method, name) for name in ("all_redrawn", "other_class"))
     if redrawn.num_clips >= FEWEST_CLIPS:
-        depends = (
-            "does not depend enough"
-            if redrawn.low > ALIKE
-            else "depends"
-            if redrawn.high <= ALIKE
-            else "may not depend enough"
-        )
-        words.append(
-            f"{depends} on what was learned (likeness with every parameter drawn anew {redrawn.value:.2f})"
-        )
+        degrees = ("depends", "may not depend enough", "does not depend enough")
+        degree = degrees[(redrawn.high > ALIKE) + (redrawn.low > ALIKE)]
+        alike = f"likeness with every parameter drawn anew {redrawn.value:.2f}"
+        words.append(f"{degree} on what was learned ({alike})")
     if other.num_clips >= FEWEST_CLIPS and other.low > SAME_MAP:
         words.append(f"shows much the same for another class (rank correlation {other.value:.2f})")
     return words

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import combinations
 from statistics import fmean
 
@@ -100,42 +100,35 @@ def _ranks(values: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
     return torch.from_numpy(rankdata(values.double().cpu().numpy()))
 
 
-Explain = Callable[[Float[Tensor, " samples"]], Float[Tensor, " units"]]
-
 SNRS_DB = (30.0, 40.0)
 
 
 def sensitivities(
-    explain: Explain,
+    explain: Callable[[Float[Tensor, " samples"]], Float[Tensor, " units"]],
     waveform: Float[Tensor, " samples"],
     generator: torch.Generator,
     *,
-    snrs_db: Sequence[float] = SNRS_DB,
-    num_perturbations: int = 2,
-) -> dict[float, float]:
+    num_perturbations: int = 1,
+) -> dict[str, float]:
     """`mean |phi(x + noise) - phi(x)| / |phi(x)|` by Euclidean length, minus the same without noise.
 
-    White noise at a ratio to the clip. What the method's own chance contributes is taken off: without noise
-    nothing but chance can differ, and with the same draws, as they should be, that is 0. The lower the
-    better. Source: Yeh et al. (2019), section 2.2; where we depart: the mean for the largest, which grows
-    with the number of perturbations, and noise of a stated level.
+    White noise at 30 and 40 dB below the clip: `sensitivity_30` and `sensitivity_40`. The lower the better.
+    Without noise nothing but chance can differ; with the same draws, as they should be, that is 0. Source:
+    Yeh et al. (2019), section 2.2; where we depart: the mean for the largest, which grows with the number of
+    perturbations, and noise of a stated level.
 
     Args:
         explain: Attributions of a waveform; every time with the same draws.
         waveform: The clip.
         generator: Draws the noise.
-        snrs_db: How far the noise lies below the clip, in decibels, one after the other.
-        num_perturbations: How often noise is drawn for each.
-
-    Returns:
-        The sensitivity at each ratio.
+        num_perturbations: How often noise is drawn for each ratio.
     """
     before = explain(waveform)
     by_chance = _moved(before, explain(waveform))
-    found: dict[float, float] = {}
-    for snr_db in snrs_db:
+    found = {}
+    for snr_db in SNRS_DB:
         noisy = [explain(add_noise(waveform, snr_db, generator)) for _ in range(num_perturbations)]
-        found[snr_db] = fmean(_moved(before, one) for one in noisy) - by_chance
+        found[f"sensitivity_{snr_db:.0f}"] = fmean(_moved(before, one) for one in noisy) - by_chance
     return found
 
 

@@ -1,16 +1,15 @@
-"""One explanation in a handful of numbers."""
+"""An explanation in a handful of numbers, and how much it depends on the family of baselines."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.stability import correlation, reliability
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
@@ -43,105 +42,71 @@ def evenness(values: Float[Tensor, " units"]) -> float:
     return max(0.0, -float(torch.special.xlogy(shares, shares).sum()) / math.log(len(shares)))
 
 
-DRAWN_FAMILIES = ("noise", "spectral_noise", "time_shifted")
-"""Those that need nothing but the clip."""
-
-
-def explain_by_family(
+def family_agreement(
     explainer: Explainer,
     clip: AudioSource,
     target: str = PREDICTED,
     *,
-    families: Sequence[str] = DRAWN_FAMILIES,
+    families: Sequence[str] = ("noise", "spectral_noise", "time_shifted"),
     recordings: Sequence[AudioSource] = (),
-) -> dict[str, Explanation]:
-    """One clip, explained against each of several families of baselines.
-
-    Args:
-        explainer: The classifier, and all other settings.
-        clip: A file, a clip of a corpus, a waveform, or an open recording.
-        target: A label, `"predicted"` or a margin; a single target.
-        families: Names of at least two families.
-        recordings: Baselines of the families that consist of recordings.
-
-    Raises:
-        SettingError: If there are fewer than two, or one is unknown.
-        WavshapError: If the clip cannot be explained.
-    """
-    if len({*families}) < 2:
-        raise SettingError(f"families={list(families)} must name two different families at least")
-    found = {}
-    for family in families:
-        settings = ExplainSettings.from_dict({**explainer.settings.to_dict(), "baselines": family})
-        one = Explainer(explainer.classifier, settings)
-        given = recordings if family in RECORDED_FAMILIES else ()
-        found[family] = one.explain(clip, target, recordings=given, check_baselines=False)
-    return found
-
-
-def family_agreement(explanations: Mapping[str, Explanation]) -> dict[tuple[str, str], float]:
-    """Pearson's correlation of the frames' attributions, for every two families.
+) -> dict[tuple[str, str], float]:
+    """Pearson's correlation of the frames' attributions for every two families of baselines.
 
     Close to 1: what the map shows does not depend on the choice. Much below: the families ask different
     questions, and the map has to be read together with its baseline.
 
     Args:
-        explanations: Of one clip and one target, by family; each with a path that says when.
+        explainer: The classifier, and all other settings.
+        clip: A file, a clip of a corpus, a waveform, or an open recording.
+        target: A label, `"predicted"` or a margin; a single target.
+        families: Names of the families; by default those that need nothing but the clip.
+        recordings: Baselines of the families that consist of recordings.
 
     Raises:
-        SettingError: If one does not say when.
+        SettingError: If a family is unknown.
+        WavshapError: If the clip cannot be explained.
     """
     frames = {}
-    for family, one in explanations.items():
-        path = one.time_stage
-        if path is None:
-            raise SettingError(
-                f"{family!r} was explained along {', '.join(one.attributions)}, which does not say when; "
-                "explain with 'frames' or 'waveform' among stages"
-            )
-        frames[family] = one.values(path, "frames")
+    for family in families:
+        changed = {"stages": ["frames"], "segments": [], "baselines": family}
+        settings = ExplainSettings.from_dict({**explainer.settings.to_dict(), **changed})
+        given = recordings if family in RECORDED_FAMILIES else ()
+        found = Explainer(explainer.classifier, settings).explain(
+            clip, target, recordings=given, check_baselines=False
+        )
+        frames[family] = found.values("frames", "frames")
     return {pair: correlation(frames[pair[0]], frames[pair[1]]) for pair in combinations(frames, 2)}
 
 
 def summarize(explanation: Explanation, target: str) -> dict[str, float]:
     """Numbers that summarize one target, by name.
 
-    `probability`, `score` and `baseline_score` of the target; for each path `gap/PATH` (relative, before the
-    correction) and `draws/PATH`; of the frames `reliability`, `entropy` (1: spread evenly, 0: all in one) and
-    `share/speech`, `share/pause`, `share/edges`; of the layers `layers/00` and so on, shares of the
-    magnitude, where that path was taken.
+    `probability`, `score` and `baseline_score` of the target; for each stage `gap/STAGE` (relative, before
+    the correction) and `draws/STAGE`; of the frames `reliability`, `entropy` (1: spread evenly, 0: all in
+    one) and `share/speech`, `share/pause`, `share/edges`; of the layers `layers/00` and so on, shares of the
+    magnitude, where that stage was explained.
 
     Args:
-        explanation: Which.
+        explanation: The explanation.
         target: One of its targets, a label.
     """
     index = explanation.targets.index(target)
     numbers = {"probability": explanation.probabilities[target], "score": explanation.score[target]}
-    for path, found in explanation.attributions.items():
+    for stage, found in explanation.attributions.items():
         if found.mean_baseline_score is not None:
             numbers["baseline_score"] = found.mean_baseline_score[index]
         if found.relative_gap is not None:
-            numbers[f"gap/{path}"] = found.relative_gap[index]
-        numbers[f"draws/{path}"] = float(found.num_draws)
-    return numbers | _of_frames(explanation, target) | _of_layers(explanation, target)
-
-
-def _of_frames(explanation: Explanation, target: str) -> dict[str, float]:
-    path = explanation.time_stage
-    if path is None:
-        return {}
-    values = explanation.values(path, "frames", target)
-    stderr = explanation.attributions[path].views["frames"].stderr
-    numbers = {"entropy": evenness(values)}
-    if stderr is not None:
-        numbers["reliability"] = reliability(values, stderr[explanation.targets.index(target)])
-    if path == "frames":
-        numbers |= {f"share/{where}": share for where, share in explanation.shares(target=target).items()}
+            numbers[f"gap/{stage}"] = found.relative_gap[index]
+        numbers[f"draws/{stage}"] = float(found.num_draws)
+    if explanation.time_stage is not None:
+        frames = explanation.attributions[explanation.time_stage].views["frames"]
+        numbers["entropy"] = evenness(frames.values[index])
+        if frames.stderr is not None:
+            numbers["reliability"] = reliability(frames.values[index], frames.stderr[index])
+    if "frames" in explanation.attributions:
+        shares = explanation.shares(target=target)
+        numbers |= {f"share/{where}": share for where, share in shares.items()}
+    if "layers" in explanation.attributions:
+        layers = magnitude_shares(explanation.values("layers", "layers", target)).tolist()
+        numbers |= {f"layers/{layer:02d}": share for layer, share in enumerate(layers)}
     return numbers
-
-
-def _of_layers(explanation: Explanation, target: str) -> dict[str, float]:
-    if "layers" not in explanation.attributions:
-        return {}
-    shares = magnitude_shares(explanation.values("layers", "layers", target)).tolist()
-    return {f"layers/{layer:02d}": share for layer, share in enumerate(shares)}
