@@ -93,7 +93,7 @@ def test_a_fresh_process_tests_the_best_checkpoint_quietly(flags, run_program):
     assert first.pop("protocol") == second.pop("protocol")
     assert first == pytest.approx(second)
     lines = done.stderr.splitlines()
-    assert [line.split(" ━")[0].rstrip() for line in lines if line.strip()] == ["Checking clips", "Testing"]
+    assert [line.split(" ━")[0].rstrip() for line in lines if line.strip()] == ["Testing"]
     assert done.stdout.splitlines()[-1].startswith("Test             UAR")
 
 

@@ -17,7 +17,7 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AttributionError, AudioError, SettingError
 from wavshap_lightning.explainer.explainer import Explainer, explain
 from wavshap_lightning.explainer.settings import ExplainSettings
-from wavshap_lightning.explainer.stage_attribution import fingerprint, progress_bars, time_shares
+from wavshap_lightning.explainer.stage_attribution import fingerprint, time_shares
 
 FEW = {"stages": ["frames"], "num_draws": 8}
 
@@ -272,25 +272,6 @@ def test_the_keywords_are_the_settings():
 def test_the_public_names_are_those_of_the_ring():
     assert wavshap_lightning.explain is explain
     assert wavshap_lightning.Explainer is Explainer
-
-
-def test_nothing_is_shown_without_a_terminal(capfd):
-    with progress_bars(shown_after_s=0.0) as bar:
-        bar("frames")(8, 64)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_on_a_terminal_a_bar_shows_once_it_takes_long(monkeypatch, capfd):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    with progress_bars(shown_after_s=60.0) as bar:
-        bar("frames")(8, 64)
-    assert capfd.readouterr() == ("", "")
-    with progress_bars(shown_after_s=0.0) as bar:
-        bar("frames")(8, 64)
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert "frames" in err
 
 
 def test_some_labels_at_once_are_what_each_is_by_itself(classifier, clip):

@@ -26,9 +26,9 @@ from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import open_recording
 from wavshap_lightning.explainer.settings import METHODS, PREDICTED, ExplainSettings
-from wavshap_lightning.explainer.stage_attribution import without_progress_bars
 from wavshap_lightning.explainer.time_grid import times_of
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.progress import without_progress_bars
 
 Waveform = Float[Tensor, " samples"]
 Frames = Float[Tensor, " time"]

@@ -6,16 +6,12 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
-from rich.console import Console
-from rich.progress import Progress as RichProgress
-from rich.progress import TaskID
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines, declared_only
@@ -42,6 +38,7 @@ from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.explainer.time_grid import STFT, TimeGrid, mel_band_edges, segment_membership, times_of
 from wavshap_lightning.models.checkpoint import trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.progress import progress_bars
 
 # The cheapest comes first, so that the time it leaves goes to those that need it.
 STAGE_ORDER: tuple[Stage, ...] = ("layers", "frames", "waveform")
@@ -52,7 +49,6 @@ PRECISION_DRAWS = 4
 FRAMES_A_SPAN = 5
 EXACT_SPANS, FITTED_SPANS = 8, 16
 DEFAULT_EVALUATIONS = 512
-SHOWN_AFTER_S = 2.0
 
 Record = TypeVar("Record", Attribution, ViewEstimate)
 
@@ -318,42 +314,3 @@ def _on_cpu(record: Record) -> Record:
 def _relative_error(lowered: Tensor, full: Tensor) -> float:
     """Euclidean distance, relative to the numbers of full precision."""
     return float((lowered - full).norm() / full.norm().clamp(min=1e-12))
-
-
-_HIDDEN: ContextVar[bool] = ContextVar("hidden", default=False)
-
-
-@contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """Show no bars within the block, where there is one bar for all clips."""
-    token = _HIDDEN.set(True)
-    try:
-        yield
-    finally:
-        _HIDDEN.reset(token)
-
-
-@contextmanager
-def progress_bars(shown_after_s: float = SHOWN_AFTER_S) -> Iterator[Callable[[str], Progress]]:
-    """Bars on standard error, one for each stage; none without a terminal.
-
-    Args:
-        shown_after_s: Seconds after which they appear, so that short runs show none.
-
-    Yields:
-        A function that takes a stage and returns the callback to report its progress to.
-    """
-    console = Console(stderr=True)
-    hidden = _HIDDEN.get() or not console.is_terminal
-    bars = RichProgress(console=console, transient=True, disable=hidden)
-    began_s = time.monotonic()
-
-    def report(task: TaskID, done: int, planned: int) -> None:
-        bars.update(task, completed=done, total=planned)
-        if not bars.live.is_started and time.monotonic() - began_s >= shown_after_s:
-            bars.start()
-
-    try:
-        yield lambda title: partial(report, bars.add_task(title, total=1))
-    finally:
-        bars.stop()

@@ -22,9 +22,9 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.labels import draw_stratified
 from wavshap_lightning.corpora.protocols import Protocol, split_digest
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.stage_attribution import without_progress_bars
 from wavshap_lightning.files import write_atomically
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.progress import without_progress_bars
 from wavshap_lightning.training.data.extraction import one_thread
 from wavshap_lightning.training.data.preparation import list_clips
 from wavshap_lightning.viz.report.summary import ClassSummary, ClipShares

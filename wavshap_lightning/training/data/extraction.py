@@ -20,11 +20,11 @@ from wavshap_lightning.errors import CacheError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.pooling import LayerStatistics, Statistic, summarize_layers
+from wavshap_lightning.progress import progress_bars
 from wavshap_lightning.training.data.cache import TensorCache
 from wavshap_lightning.training.data.datamodule import EmotionDataModule
 from wavshap_lightning.training.data.dataset import pad_waveforms, read_waveform
 from wavshap_lightning.training.data.preparation import KeyedClip
-from wavshap_lightning.training.progress import progress_bar
 
 SPLITS_OF_STAGE = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
 CHECKED_CLIPS = 2
@@ -166,7 +166,8 @@ def extract_features(
     batches = list(_batches(todo, CPU_BATCH_S if on_cpu else GPU_BATCH_S))
     pending: dict[str, LayerStatistics] = {}
     done, written_at_s = 0, time.monotonic()
-    with one_thread(when=small and on_cpu), progress_bar("Running backbone") as on_progress:
+    with one_thread(when=small and on_cpu), progress_bars(shown_after_s=0.0) as bar:
+        on_progress = bar("Running backbone")
         on_progress(0, len(todo))  # the first batch may take a while
         try:
             for batch, waveforms in _prefetched(batches, backbone.sample_rate):

@@ -29,8 +29,8 @@ from wavshap_lightning.planted.into_recordings import (
     open_source,
     read_left_out,
 )
+from wavshap_lightning.progress import progress_bars
 from wavshap_lightning.training.data.cache import TensorCache
-from wavshap_lightning.training.progress import progress_bar
 
 Settings = TypeVar("Settings", PlantedSettings, PlantedInSettings)
 
@@ -123,7 +123,8 @@ def measure_split(split: Split, cache_directory: Path, sample_rate: int) -> dict
         return measure_clip(clip, sample_rate=sample_rate)
 
     facts: list[ClipFacts] = []
-    with progress_bar("Checking clips") as on_progress, ThreadPoolExecutor() as pool:
+    with progress_bars() as bar, ThreadPoolExecutor() as pool:
+        on_progress = bar("Checking clips")
         for clip_facts in pool.map(measure, clips):
             facts.append(clip_facts)
             on_progress(len(facts), len(clips))
@@ -148,8 +149,8 @@ def _make_planted(options: Mapping[str, Any], cache_directory: Path) -> Path:
     """Folder of PlantedSpeech with these settings, made if it is not there."""
     settings = _read(PlantedSettings, options)
     root = cache_directory / "planted" / _digest(settings.to_dict())
-    with progress_bar("Making clips") as on_progress:
-        ensure_planted_speech(root, settings, on_progress=on_progress)
+    with progress_bars() as bar:
+        ensure_planted_speech(root, settings, on_progress=bar("Making clips"))
     return root
 
 
@@ -166,8 +167,8 @@ def _plant_into(source_root: str, options: Mapping[str, Any], cache_directory: P
     settings = _read(PlantedInSettings, options)
     source = open_source(source_root, settings)
     root = cache_directory / NAME / _digest({**settings.to_dict(), "recordings": source.sha256})
-    with progress_bar("Planting cues") as on_progress:
-        ensure_planted_in(root, source, settings, on_progress=on_progress)
+    with progress_bars() as bar:
+        ensure_planted_in(root, source, settings, on_progress=bar("Planting cues"))
     left_out = read_left_out(root)
     if left_out:
         reasons = listed((f"{path.name}: {reason}" for path, reason in left_out), limit=3, separator=";\n  ")
