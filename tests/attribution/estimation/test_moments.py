@@ -29,14 +29,19 @@ def feed(moments, terms, blocks, chunk):
         moments.open_block()
         for part in block.split(chunk):
             weights = torch.full((len(part),), 1 / len(terms), dtype=torch.float64)
-            moments.add(part, part.flatten(2).sum(2) if part.ndim > 2 else part, weights)
-    return summary_of(moments)
+            moments.add(rows_of(part), weights)
+    return summary_of(moments, terms.shape[1:])
 
 
-def summary_of(moments):
+def rows_of(terms):
+    """Terms with their total as one more unit."""
+    return torch.cat([terms, terms.sum(2, keepdim=True)], 2)
+
+
+def summary_of(moments, shape):
     """Estimates without a gap, and the share of each unit in a gap of one."""
-    plain = moments.estimate(None)
-    share = plain.values - moments.estimate(torch.ones(len(plain.values), dtype=torch.float64)).values
+    plain = moments.estimate(None, shape)
+    share = plain.values - moments.estimate(torch.ones(len(plain.values), dtype=torch.float64), shape).values
     return SimpleNamespace(
         mean=plain.values, stderr=plain.stderr, degrees_of_freedom=plain.degrees_of_freedom, gap_share=share
     )
@@ -111,17 +116,17 @@ def test_weights_weigh(terms, generator):
     for part in range(0, 64, 16):
         moments.open_block()
         chosen = slice(part, part + 16)
-        moments.add(terms[chosen], terms[chosen].sum(2), weights[chosen])
+        moments.add(rows_of(terms[chosen]), weights[chosen])
     mean = (weights[:, None, None] * terms).sum(0) / weights.sum()
-    torch.testing.assert_close(moments.estimate(None).values, mean)
+    torch.testing.assert_close(moments.estimate(None, mean.shape).values, mean)
 
 
 def weighed(terms, weights):
     """One block, whose error follows from the scatter of its draws alone."""
     moments = BlockMoments()
     moments.open_block()
-    moments.add(terms, terms.flatten(2).sum(2), weights)
-    return summary_of(moments)
+    moments.add(rows_of(terms), weights)
+    return summary_of(moments, terms.shape[1:])
 
 
 def test_draws_of_unequal_weight_scatter_about_their_mean_whichever_comes_first(terms, generator):
@@ -186,7 +191,7 @@ def test_independent_pairs_state_the_standard_deviation_over_root_n(generator):
 def test_the_share_leaves_the_variance_smallest_when_certain(generator):
     """With full certainty it is the regression coefficient of each unit on the total."""
     drawn = torch.randn(500, 1, 4, generator=generator, dtype=torch.float64).cumsum(2)
-    whole = torch.cat([drawn, drawn.sum(2, keepdim=True)], 2)
+    whole = rows_of(drawn)
     apart = whole - whole.mean(0)
     covariance = (apart * apart[..., -1:]).mean(0)
     share = gap_share(covariance, whole.var(0), 1.0)

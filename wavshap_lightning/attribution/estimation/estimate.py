@@ -194,6 +194,7 @@ class _Run:
         self._problem = problem
         self._design = design
         self._moments = [design.moments(view) for view in problem.views]
+        self._shapes: list[torch.Size] = []
         self._scores: list[Float64[Tensor, "baselines targets"]] = []
         if design.declared is not None and design.baselines is not None:
             scored = partial(problem.scores, what=f"baselines={design.baselines.name!r}: baseline")
@@ -219,7 +220,7 @@ class _Run:
                     return
 
     def _evaluate(self, points: Points, placed: Placement, part: slice) -> tuple[Any, ...]:
-        """Weights, totals, terms in every view, and scores of fresh baselines, of a part of some draws."""
+        """Weights, rows of terms in every view, and scores of fresh baselines, of a part of some draws."""
         points, placed = points[part], placed.rows(part)
         scores, gradients = self._problem.gradients(placed.positions)
         for what, values in (("score", scores), ("gradient", gradients)):
@@ -233,7 +234,9 @@ class _Run:
             before, step = gradients, self._problem.step
             if step is not None and not all(view.after_step for view in self._problem.views):
                 before = step.adjoint(gradients, placed.directions)
-            units = []
+            totals = gradients * placed.directions_after[:, None]
+            totals = totals.reshape(*scores.shape, -1).sum(2, keepdim=True, dtype=torch.float64)
+            rows, self._shapes = [], []
             for view in self._problem.views:
                 terms = view.project(gradients if view.after_step else before, placed.directions)
                 if terms.shape[:2] != scores.shape:
@@ -241,13 +244,12 @@ class _Run:
                         f"view={view.name!r} turned gradients of (draws, targets)={(*scores.shape,)} into "
                         f"shape {tuple(terms.shape)}; it must keep both axes: (draws, targets, *units)"
                     )
-                units.append(terms.double())
-            terms = gradients * placed.directions_after[:, None]
-            totals = terms.reshape(*scores.shape, -1).sum(2, dtype=torch.float64)
+                self._shapes.append(terms.shape[1:])
+                rows.append(torch.cat([terms.reshape(*scores.shape, -1), totals], 2))  # of float64, as totals
         fresh = placed.fresh
         if fresh is not None:
             fresh = self._problem.scores(fresh, self.num_draws, what="baseline of draw")
-        return points.weights.to(totals), totals, units, fresh
+        return points.weights.to(totals), rows, fresh
 
     def _place_of(self, points: Points, index: int) -> str:
         """Words for one of some draws, for a message."""
@@ -256,9 +258,9 @@ class _Run:
         own = "a baseline of its own" if points.baselines is None else f"baseline={points.baselines[index]}"
         return f"{own}, alpha={points.alphas[index]:.4f}"
 
-    def _add(self, weights: Tensor, totals: Tensor, units: list[Tensor], fresh_scores: Tensor | None) -> None:
-        for moments, terms in zip(self._moments, units, strict=True):
-            moments.add(terms, totals, weights)
+    def _add(self, weights: Tensor, rows: list[Tensor], fresh_scores: Tensor | None) -> None:
+        for moments, terms in zip(self._moments, rows, strict=True):
+            moments.add(terms, weights)
         if fresh_scores is not None:
             self._scores.append(fresh_scores)
         self.num_draws += len(weights)
@@ -272,8 +274,8 @@ class _Run:
         scores, gap = self.baseline_scores, None
         if scores is not None:
             gap = self._moments[0].mean[:, -1] - (self._problem.target_scores - scores.mean(0))
-        found = zip(self._problem.views, self._moments, strict=True)
-        return {view.name: moments.estimate(gap) for view, moments in found}, gap
+        found = zip(self._problem.views, self._moments, self._shapes, strict=True)
+        return {view.name: moments.estimate(gap, shape) for view, moments, shape in found}, gap
 
 
 def _unresolved(found: ViewEstimate, tolerance: float, num_draws: int) -> tuple[Tensor, int | None]:

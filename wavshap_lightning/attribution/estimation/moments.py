@@ -1,9 +1,8 @@
 """Streaming sums from which means, standard errors and corrections follow; none grows with the draws.
 
-All take the terms of a view, `(draws, targets, *units)`, and each draw's total over the whole input,
-`(draws, targets)`, which they keep as one more unit, the last. Sums are kept in float64 and relative to the
-first draw, so that nearly equal terms do not lose their differences. With `y` the terms and `s` the totals,
-every kind gives
+All take rows, `(draws, targets, units + 1)`: the terms of a view and, as one more unit, each draw's total
+over the whole input. Sums are kept in float64 and relative to the first draw, so that nearly equal terms do
+not lose their differences. With `y` the terms and `s` the totals, every kind gives
 
 - `v`: the variance of the mean if the draws were independent,
 - `beta = k cov(y, s) / var(s) + (1 - k) a v / sum v`: the share of each unit in the completeness gap, where
@@ -20,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, pad
 
@@ -37,8 +36,6 @@ NET_REDUCTION, LATTICE_REDUCTION = (1.0, 4.0), (2.0, 16.0)
 # Two halves, and the halves of each: what one doubling gains can then be compared with the next
 MAX_BLOCKS = 4
 
-Terms = Float[Tensor, "draws targets *units"]
-Totals = Float64[Tensor, "draws targets"]
 Rows = Float64[Tensor, "draws targets units_and_total"]
 Sums = Float64[Tensor, "targets units_and_total"]
 Units = Float64[Tensor, "targets units"]
@@ -50,38 +47,21 @@ class WeightedSum:
     """Sums of a quadrature: weighted, without an error and without a correction."""
 
     def __init__(self) -> None:
-        self._sum = torch.zeros(())
-        self._shape = torch.Size()
+        self.mean = torch.zeros(())
 
     def open_block(self) -> None:
         """Begin a new block of draws, which makes no difference here."""
 
-    def add(self, terms: Terms, totals: Totals, weights: Weights) -> None:
+    def add(self, rows: Rows, weights: Weights) -> None:
         """Take in some draws."""
-        self._shape = terms.shape[1:]
-        units = terms.double().reshape(*totals.shape, -1)
-        self._take(torch.cat([units, totals[..., None]], 2), weights)
+        self.mean = self.mean + torch.tensordot(weights, rows, 1)
 
-    def _take(self, rows: Rows, weights: Weights) -> None:
-        self._sum = self._sum + torch.tensordot(weights, rows, 1)
-
-    @property
-    def mean(self) -> Sums:
-        """Mean of the terms and, last, of the totals."""
-        return self._sum
-
-    def estimate(self, gap: Gap) -> ViewEstimate:  # noqa: ARG002 - an exact rule is not corrected
-        """Mean with its error, corrected by each unit's share of the gap where there is one."""
-        return ViewEstimate(self.mean[:, :-1].reshape(self._shape), None)
-
-    def _corrected(self, gap: Gap, share: Sums, stderr: Units, degrees_of_freedom: float) -> ViewEstimate:
-        mean = self.mean if gap is None else self.mean - share * gap[:, None]
-        return ViewEstimate(
-            mean[:, :-1].reshape(self._shape), stderr.reshape(self._shape), degrees_of_freedom
-        )
+    def estimate(self, gap: Gap, shape: torch.Size) -> ViewEstimate:  # noqa: ARG002 - it is exact
+        """The sum of each unit, in the shape of the view."""
+        return ViewEstimate(self.mean[:, :-1].reshape(shape), None)
 
 
-class PairMoments(WeightedSum):
+class PairMoments:
     """Sums of draws that come in pairs of neighboring strata: the error follows from how pairs differ.
 
     `v = sum (y1 - y2)^2 / (n_paired n)`, `stderr = sqrt(v)`, Student's t with as many degrees as there are
@@ -90,19 +70,17 @@ class PairMoments(WeightedSum):
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self._count = 0
-        self._num_pairs = 0
-        self._first: Tensor | None = None
+        self._count = self._num_pairs = 0
         self._waiting: Tensor | None = None
-        self._squares = self._products = torch.zeros(())
+        self._first = self._sum = self._squares = self._products = torch.zeros(())
 
     def open_block(self) -> None:
         """Begin a new block of draws: one left over from the last has no neighbor."""
         self._waiting = None
 
-    def _take(self, rows: Rows, weights: Weights) -> None:  # noqa: ARG002 - all weigh the same
-        self._first = rows[0] if self._first is None else self._first
+    def add(self, rows: Rows, weights: Weights) -> None:  # noqa: ARG002 - all weigh the same
+        """Take in some draws."""
+        self._first = self._first if self._count else rows[0]
         self._count += len(rows)
         self._sum = self._sum + (rows - self._first).sum(0)
         rows = rows if self._waiting is None else torch.cat([self._waiting, rows])
@@ -116,16 +94,16 @@ class PairMoments(WeightedSum):
     @property
     def mean(self) -> Sums:
         """Mean of the terms and, last, of the totals."""
-        return self._sum / self._count + (0.0 if self._first is None else self._first)
+        return self._sum / self._count + self._first
 
-    def estimate(self, gap: Gap) -> ViewEstimate:
+    def estimate(self, gap: Gap, shape: torch.Size) -> ViewEstimate:
         """Mean with its error, corrected by each unit's share of the gap where there is one."""
         if not self._num_pairs:
-            nothing = torch.zeros_like(self.mean)
-            return self._corrected(gap, nothing, nothing[:, :-1] + torch.inf, 1.0)
+            unknown = torch.full_like(self.mean, torch.inf)
+            return _view(self.mean, unknown, 1.0, shape)
         variance = self._squares / (2 * self._num_pairs * self._count)
         share = gap_share(self._products, variance, self._count / (self._count + PAIR_SHRINKAGE))
-        return self._corrected(gap, share, variance[:, :-1].sqrt(), float(self._num_pairs))
+        return _view(_corrected(self.mean, share, gap), variance.sqrt(), float(self._num_pairs), shape)
 
 
 @dataclass(frozen=True)
@@ -151,7 +129,7 @@ class Block:
         return Block(self.count + other.count, self.weight + other.weight, self.sums + other.sums)
 
 
-class BlockMoments(WeightedSum):
+class BlockMoments:
     """Sums of draws that are spread evenly: the error follows from how far their parts disagree.
 
     `v` is `sum w^2 (y - mean)^2 / (sum w)^2` for weights `w`, times `n / (n - 1)`; covariances likewise.
@@ -180,12 +158,10 @@ class BlockMoments(WeightedSum):
     """
 
     def __init__(self, *, smooth: bool = False, lattice: bool = False) -> None:
-        super().__init__()
         self._smooth = smooth
         self._reduction = LATTICE_REDUCTION if lattice else NET_REDUCTION
         self._blocks: list[Block] = []
-        self._first: Tensor | None = None
-        self._squares = self._products = self._twice_weighted = torch.zeros(())
+        self._first = self._squares = self._products = self._twice_weighted = torch.zeros(())
         self._weight_squares = 0.0
 
     def open_block(self) -> None:
@@ -195,8 +171,9 @@ class BlockMoments(WeightedSum):
             self._blocks = [first + second, third + fourth]
         self._blocks.append(Block())
 
-    def _take(self, rows: Rows, weights: Weights) -> None:
-        if self._first is None:
+    def add(self, rows: Rows, weights: Weights) -> None:
+        """Take in some draws."""
+        if not self._weight_squares:
             self._first = rows[0].clone()  # a view would hold the whole chunk
         rows = (rows - self._first) * weights[:, None, None]
         self._blocks[-1] += Block(len(rows), float(weights.sum()), rows.sum(0))
@@ -208,9 +185,9 @@ class BlockMoments(WeightedSum):
     @property
     def mean(self) -> Sums:
         """Weighted mean of the terms and, last, of the totals."""
-        return sum(self._blocks, Block()).mean + (0.0 if self._first is None else self._first)
+        return sum(self._blocks, Block()).mean + self._first
 
-    def estimate(self, gap: Gap) -> ViewEstimate:
+    def estimate(self, gap: Gap, shape: torch.Size) -> ViewEstimate:
         """Mean with its error, corrected by each unit's share of the gap where there is one."""
         blocks = [block for block in self._blocks if block.count]
         whole, squares = sum(blocks, Block()), self._weight_squares
@@ -220,9 +197,10 @@ class BlockMoments(WeightedSum):
         variance = _scatter(self._squares / squares, means, means).clamp(min=0) * scale
         covariance = _scatter(self._products / squares, means, of_totals)
         share = gap_share(covariance, variance, whole.count / (whole.count + SHRINKAGE))
-        return self._corrected(gap, share, self._stderr(blocks, variance[:, :-1]), DEGREES_OF_FREEDOM)
+        stderr = self._stderr(blocks, variance[:, :-1], shape)
+        return _view(_corrected(self.mean, share, gap), stderr, DEGREES_OF_FREEDOM, shape)
 
-    def _stderr(self, blocks: list[Block], variance: Units) -> Units:
+    def _stderr(self, blocks: list[Block], variance: Units, shape: torch.Size) -> Units:
         if len(blocks) == 1:
             return variance.sqrt() if blocks[0].count > 1 else torch.full_like(variance, torch.inf)
         local = _disagreement(*_halves(blocks))
@@ -232,12 +210,23 @@ class BlockMoments(WeightedSum):
             local, seen = _refined(blocks, local)
             factor, most = self._reduction
             gain = (factor * seen.clamp(min=1.0)).clamp(1.0, most)
-        if self._smooth and len(self._shape) > 1:  # a single unit has no neighbors
-            rows = local.reshape(1, -1, self._shape[-1])
+        if self._smooth and len(shape) > 1:  # a single unit has no neighbors
+            rows = local.reshape(1, -1, shape[-1])
             half = SMOOTHED_NEIGHBORS // 2
             padded = pad(rows, (half, half), mode="replicate")
             local = avg_pool1d(padded, SMOOTHED_NEIGHBORS, 1).reshape(local.shape)
         return ((kappa * variance + local) / (2 * gain)).sqrt()
+
+
+def _corrected(mean: Sums, share: Sums, gap: Gap) -> Sums:
+    return mean if gap is None else mean - share * gap[:, None]
+
+
+def _view(mean: Sums, stderr: Tensor, degrees_of_freedom: float, shape: torch.Size) -> ViewEstimate:
+    """The units of a view in its shape, without the total."""
+    num_units = mean.shape[1] - 1
+    values, errors = (numbers[:, :num_units].reshape(shape) for numbers in (mean, stderr))
+    return ViewEstimate(values, errors, degrees_of_freedom)
 
 
 def gap_share(covariance: Sums, variance: Sums, certainty: float) -> Sums:
