@@ -295,7 +295,7 @@ def test_the_header_says_licence_source_and_command(name):
     corpus = corpus_named(yaml.safe_load(CONFIGS[name].read_text())["data"]["corpus"])
     header = [line for line in CONFIGS[name].read_text().splitlines() if line.startswith("# ")]
     text = "\n".join(header)
-    licence, source = re.split(r"[ ,]", corpus.licence)[0], corpus.layout.homepage.split()[0]
+    licence, source = re.split(r"[ ,]", corpus.licence)[0], corpus.layout.homepage.split(" ")[0]
     assert licence.lower() in text.lower()
     assert source.lower() in text.lower()
     words = shlex.split(header[-1].removeprefix("# "))
