@@ -21,7 +21,6 @@ from wavshap_lightning.audio.io import hash_audio_file, load_audio
 from wavshap_lightning.cli.clips import (
     ClipExplainer,
     ClipOptions,
-    ExplainedClip,
     alignment_of,
     attempt,
     by_stem,
@@ -54,9 +53,6 @@ from wavshap_lightning.viz.report.summary import clip_shares, summarize
 
 # A page with more is slow to open.
 MAX_PAGE_CLIPS, MAX_PAGE_BYTES = 200, 60_000_000
-
-Result = tuple[str, ExplainedClip | None, str]
-"""The stem of a clip, its explanation, and the reason why there is none."""
 
 
 def explain_corpus(
@@ -174,28 +170,24 @@ class CorpusJob:
         """
         with writing_to(self.output.folder):
             self.records.remove_unfinished()
-            pending = [stem for stem, clip in self.clips.items() if not self._is_finished(stem, clip)]
+            pending = {stem for stem, clip in self.clips.items() if not self._is_finished(stem, clip)}
             for stem in pending:
                 self.records.remove(stem)
         num_finished = len(self.clips) - len(pending)
         if num_finished:
             sys.stdout.write(f"{num_finished} of {len(self.clips)} clips are explained already\n")
             sys.stdout.flush()
-        return [list(self.clips).index(stem) for stem in pending]
+        return [position for position, stem in enumerate(self.clips) if stem in pending]
 
-    def explain(self, position: int) -> Result:
-        """Explain one clip, or give the reason why that is impossible."""
-        stem, clip = list(self.clips.items())[position]
-        return stem, *attempt(self.work.explain, clip)
-
-    def write(self, result: Result) -> None:
-        """Write the files of a clip and then its record.
+    def explain(self, position: int) -> None:
+        """Explain one clip, and write its files and then its record.
 
         Raises:
             SettingError: If the disk refuses.
         """
-        stem, found, reason = result
-        row = summary_row(self.clips[stem], found, reason)
+        stem, clip = list(self.clips.items())[position]
+        found, reason = attempt(self.work.explain, clip)
+        row = summary_row(clip, found, reason)
         row["seconds"] = ""  # two runs that agree write the same
         if found is None:
             self.output.discard(stem)
@@ -203,7 +195,7 @@ class CorpusJob:
         else:
             self.output.write_clip(stem, found)
             shares = clip_shares(ClipView.from_saved(found.saved, row["clip"]))
-            record = ClipRecord(self._key(found.clip, found.explanation.clip_sha256), row, shares)
+            record = ClipRecord(self._key(clip, found.explanation.clip_sha256), row, shares)
         with writing_to(self.output.folder):
             self.records.write(stem, record)
 
@@ -255,12 +247,7 @@ def _predict(trainer: L.Trainer, job: CorpusJob) -> None:
     Raises:
         KeyboardInterrupt: If it was interrupted.
     """
-    run = CorpusRun(
-        job.work.classifier,
-        list(job.clips.values()),
-        job.find_pending,
-        lambda position: job.write(job.explain(position)),
-    )
+    run = CorpusRun(job.work.classifier, list(job.clips.values()), job.find_pending, job.explain)
     try:
         trainer.predict(run, return_predictions=False)
     except SystemExit as error:  # how Lightning ends when interrupted
@@ -287,49 +274,45 @@ def merge(job: CorpusJob, title: str, model: dict[str, str]) -> int:
     Raises:
         SettingError: If a record is missing, or the disk refuses.
     """
-    records = [_read(job, stem) for stem in job.clips]
-    job.output.write_summary([record.row for record in records])
+    output, folder = job.output, job.output.folder
+    records = [record for stem in job.clips if (record := job.records.read(stem)) is not None]
+    if len(records) < len(job.clips):
+        raise SettingError(
+            f"out={folder}: {len(job.clips) - len(records)} clips have no record; was another command "
+            "writing there, or do the nodes not share the folder? Run the command again, and it resumes"
+        )
+    output.write_summary([record.row for record in records])
     summaries = summarize([record.shares for record in records if record.shares is not None])
-    job.output.write("emotions.csv", format_csv([COLUMNS, *emotion_rows(summaries)]))
-    if job.output.report:
-        _write_page(job, records, title=title, model=model, summaries=summaries)
+    output.write("emotions.csv", format_csv([COLUMNS, *emotion_rows(summaries)]))
+    count = min(len(records), MAX_PAGE_CLIPS)
+    while output.report:
+        page = _build_page(job, records, count, title=title, model=model, summaries=summaries)
+        size = len(page.encode())
+        if size <= MAX_PAGE_BYTES or count == 1:
+            output.write("report.html", page)
+            break
+        count = max(1, int(0.9 * count * MAX_PAGE_BYTES / size))
     return sum(record.shares is not None for record in records)
 
 
-def _read(job: CorpusJob, stem: str) -> ClipRecord:
-    record = job.records.read(stem)
-    if record is None:
-        raise SettingError(
-            f"out={job.output.folder}: there is no record of {stem}; was another command writing there, or "
-            "do the nodes not share the folder? Run the command again, and it resumes"
-        )
-    return record
-
-
-def _write_page(job: CorpusJob, records: Sequence[ClipRecord], **facts: Any) -> None:  # noqa: ANN401
-    """Write the page of all clips, or of as many as a page can hold, with facts for `build_report`."""
-    stems, total = list(job.clips), len(records)
+def _build_page(job: CorpusJob, records: Sequence[ClipRecord], count: int, **facts: Any) -> str:  # noqa: ANN401
+    """The page of so many clips, with facts for `build_report`."""
+    clips, total, rate = list(job.clips.items()), len(records), job.work.classifier.sample_rate
     names = short_names(list(job.clips.values()))
-    count = min(total, MAX_PAGE_CLIPS)
-    while True:
-        places = [place * total // count for place in range(count)]
-        explained = [place for place in places if records[place].shares is not None]
-        page = build_report(
-            [_view(job, stems[place], names[place]) for place in explained],
-            failed=[
-                (names[place], records[place].row["reason"]) for place in places if place not in explained
-            ],
-            note=""
-            if count == total
-            else f"These are {count} of {total} clips, evenly spaced in the order of the corpus; the summary "
-            "by class is of all. Every clip is in summary.csv and clips/.",
-            **facts,
-        )
-        size = len(page.encode())
-        if size <= MAX_PAGE_BYTES or count == 1:
-            job.output.write("report.html", page)
-            return
-        count = max(1, int(0.9 * count * MAX_PAGE_BYTES / size))
+    views: list[ClipView] = []
+    failed: list[tuple[str, str]] = []
+    for place in (place * total // count for place in range(count)):
+        (stem, clip), name = clips[place], names[place]
+        if records[place].shares is None:
+            failed.append((name, records[place].row["reason"]))
+            continue
+        waveform = load_audio(clip.path, sample_rate=rate, start_s=clip.start_s, end_s=clip.end_s)
+        views.append(ClipView.from_saved(load_clip(job.output.folder / "clips", stem), name, waveform))
+    note = (
+        f"These are {count} of {total} clips, evenly spaced in the order of the corpus; the summary by class "
+        "is of all. Every clip is in summary.csv and clips/."
+    )
+    return build_report(views, failed=failed, note=note if count < total else "", **facts)
 
 
 def short_names(clips: Sequence[Clip]) -> list[str]:
@@ -340,9 +323,3 @@ def short_names(clips: Sequence[Clip]) -> list[str]:
     """
     shared = os.path.commonpath([clip.path.absolute().parent for clip in clips])
     return [os.path.relpath(place_of(clip), shared) for clip in clips]
-
-
-def _view(job: CorpusJob, stem: str, name: str) -> ClipView:
-    clip, rate = job.clips[stem], job.work.classifier.sample_rate
-    waveform = load_audio(clip.path, sample_rate=rate, start_s=clip.start_s, end_s=clip.end_s)
-    return ClipView.from_saved(load_clip(job.output.folder / "clips", stem), name, waveform)
