@@ -7,17 +7,12 @@ from pathlib import Path
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import Layout, find_audio, find_files
+from wavshap_lightning.corpora.labels import emotion_by_name
 from wavshap_lightning.errors import CorpusError
 
 LAYOUT = Layout("esd", "0011/Angry/0011_000351.wav", "https://github.com/HLTSingapore/Emotional-Speech-Data")
 
-LABELS = {
-    "neutral": "neutral",
-    "happy": "happy",
-    "sad": "sad",
-    "angry": "angry",
-    "surprise": "surprised",
-}
+LABELS = emotion_by_name("neutral", "happy", "sad", "angry", "surprise")
 # How transcripts end a line: with the emotion, in English or Chinese, if they do not forget it.
 TRANSCRIPT_LABELS = frozenset({*LABELS, "中立", "快乐", "伤心", "生气", "惊喜"})
 

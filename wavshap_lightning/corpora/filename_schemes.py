@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import Layout, find_audio
+from wavshap_lightning.corpora.labels import emotion_by_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +102,7 @@ RAVDESS = FilenameScheme(
 CREMA_D = FilenameScheme(
     Layout("crema-d", "AudioWAV/1001_DFA_ANG_XX.wav", "https://github.com/CheyneyComputerScience/CREMA-D"),
     re.compile(r"(?P<speaker>1\d{3})_(?P<text>[A-Z]{3})_(?P<label>[A-Z]{3})_(LO|MD|HI|XX?)", re.IGNORECASE),
-    labels={
-        "ang": "angry",
-        "dis": "disgust",
-        "fea": "fearful",
-        "hap": "happy",
-        "neu": "neutral",
-        "sad": "sad",
-    },
+    labels=emotion_by_name("ang", "dis", "fea", "hap", "neu", "sad"),
     texts={
         "dfa": "Don't forget a jacket",
         "ieo": "It's eleven o'clock",
@@ -148,15 +142,7 @@ EMO_DB = FilenameScheme(
 TESS = FilenameScheme(
     Layout("tess", "OAF_angry/OAF_back_angry.wav", "https://doi.org/10.5683/SP2/E8H2MF"),
     re.compile(r"(?P<speaker>OAF?|YAF)_(?P<text>[a-z]+)_(?P<label>[a-z]+)", re.IGNORECASE),
-    labels={
-        "angry": "angry",
-        "disgust": "disgust",
-        "fear": "fearful",
-        "happy": "happy",
-        "neutral": "neutral",
-        "ps": "surprised",
-        "sad": "sad",
-    },
+    labels=emotion_by_name("angry", "disgust", "fear", "happy", "neutral", "ps", "sad"),
     # One file of the release is misspelt: OA_bite_neutral.
     speakers={"oa": "OAF", "oaf": "OAF", "yaf": "YAF"},
 )
@@ -183,5 +169,5 @@ _JL_SECONDARY = ("anxious", "apologetic", "assertive", "concerned", "encouraging
 JL_CORPUS = FilenameScheme(
     Layout("jl-corpus", "female1_angry_10a_1.wav", "https://www.kaggle.com/datasets/tli725/jl-corpus"),
     re.compile(r"(?P<speaker>female[12]|male[12])_(?P<label>[a-z]+)_\d+[ab]_\d"),
-    labels={label: label for label in _JL_PRIMARY + _JL_SECONDARY},
+    labels=emotion_by_name(*_JL_PRIMARY, *_JL_SECONDARY),
 )

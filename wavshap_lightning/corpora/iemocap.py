@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import Layout, audio_by_stem
-from wavshap_lightning.corpora.labels import NO_AGREEMENT, OTHER
+from wavshap_lightning.corpora.labels import NO_AGREEMENT, OTHER, emotion_by_name
 from wavshap_lightning.errors import CorpusError
 
 LAYOUT = Layout(
@@ -19,19 +19,7 @@ LAYOUT = Layout(
     "https://sail.usc.edu/iemocap (form)",
 )
 
-LABELS = {
-    "neu": "neutral",
-    "hap": "happy",
-    "exc": "excited",
-    "ang": "angry",
-    "sad": "sad",
-    "fru": "frustrated",
-    "fea": "fearful",
-    "sur": "surprised",
-    "dis": "disgust",
-    "oth": OTHER,
-    "xxx": NO_AGREEMENT,
-}
+LABELS = emotion_by_name("neu", "hap", "exc", "ang", "sad", "fru", "fea", "sur", "dis", "oth", "xxx")
 
 FOUR_CLASSES: dict[str, str | None] = {
     "neutral": "neutral",

@@ -14,28 +14,38 @@ from wavshap_lightning.errors import CorpusError, SettingError
 OTHER = "other"
 NO_AGREEMENT = "no-agreement"
 
-EMOTIONS = (
-    "neutral",
-    "calm",
-    "happy",
-    "sad",
-    "angry",
-    "fearful",
-    "disgust",
-    "surprised",
-    "bored",
-    "contempt",
-    "excited",
-    "frustrated",
-    "anxious",
-    "apologetic",
-    "assertive",
-    "concerned",
-    "encouraging",
-    OTHER,
-    NO_AGREEMENT,
-)
-"""Names that every corpus here uses, in the order in which classes are listed."""
+EMOTIONS: Mapping[str, tuple[str, ...]] = {
+    "neutral": ("neu",),
+    "calm": (),
+    "happy": ("hap", "joy"),
+    "sad": ("sadness",),
+    "angry": ("ang", "anger"),
+    "fearful": ("fea", "fear"),
+    "disgust": ("dis",),
+    "surprised": ("sur", "surprise", "ps"),
+    "bored": (),
+    "contempt": (),
+    "excited": ("exc",),
+    "frustrated": ("fru",),
+    "anxious": (),
+    "apologetic": (),
+    "assertive": (),
+    "concerned": (),
+    "encouraging": (),
+    OTHER: ("oth",),
+    NO_AGREEMENT: ("xxx",),
+}
+"""Names that every corpus here uses, in the order in which classes are listed, and other names for each."""
+
+
+def emotion_by_name(*names: str) -> dict[str, str]:
+    """The emotion that each of the names of a corpus stands for.
+
+    >>> emotion_by_name("anger", "calm")
+    {'anger': 'angry', 'calm': 'calm'}
+    """
+    known = {name: emotion for emotion, others in EMOTIONS.items() for name in (emotion, *others)}
+    return {name: known[name] for name in names}
 
 
 def emotions_among(label_of_code: Mapping[str, str]) -> dict[str, str | None]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import Layout, find_audio
+from wavshap_lightning.corpora.labels import emotion_by_name
 from wavshap_lightning.corpora.manifest import read_table
 
 LAYOUT = Layout(
@@ -28,15 +29,7 @@ AUDIO_FOLDERS = {
 }
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID")
 
-LABELS = {
-    "neutral": "neutral",
-    "joy": "happy",
-    "sadness": "sad",
-    "anger": "angry",
-    "fear": "fearful",
-    "disgust": "disgust",
-    "surprise": "surprised",
-}
+LABELS = emotion_by_name("neutral", "joy", "sadness", "anger", "fear", "disgust", "surprise")
 
 # One video is damaged, the other is missing from the release. Ids repeat, so the split is part of the name.
 BROKEN = frozenset({("train", "dia125_utt3"), ("validation", "dia110_utt7")})
