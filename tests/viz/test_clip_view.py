@@ -51,7 +51,7 @@ def test_nothing_is_unresolved_without_errors():
     some = Units.of([0.0, 1.0, -1.0, 2.0], [0.0, 1.0, 0.5, None])
     assert some.unresolved.tolist() == [True, True, False, True]
     assert some.signs.tolist() == [0, 0, -1, 0]
-    assert some.high.tolist() == [0.0, 2.0, -0.5, 2.0]
+    assert some.reach.tolist() == [0.0, 1.0, 0.5, 0.0]
 
 
 def test_the_strongest_units_are_the_explanations(explanation, waveform):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import librosa
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -10,14 +11,13 @@ from matplotlib.figure import Figure
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz.clip_view import ClipView, Units
 from wavshap_lightning.viz.panels import (
-    plot_bands_over_time,
+    plot_colored_spectrogram,
     plot_frames,
     plot_layers_over_time,
     plot_proportions,
     plot_sums,
     plot_waveform,
 )
-from wavshap_lightning.viz.sound import hz_to_mel
 from wavshap_lightning.viz.theme import AGAINST, AGAINST_PALE, FOR, FOR_PALE, UNRESOLVED, UNRESOLVED_PALE
 
 
@@ -43,7 +43,7 @@ def middles(mesh):
 
 @pytest.mark.parametrize("stage", ["frames", "waveform"])
 def test_bars_stand_at_the_seconds_of_the_frames(stage, axes, explanation, view):
-    plot_frames(axes, view.units(stage))
+    plot_frames(axes, view.units(stage), "")
     line = axes.patches[-1].get_data()
     np.testing.assert_allclose((line.edges[:-1] + line.edges[1:]) / 2, explanation.times[stage].center_s())
     np.testing.assert_allclose(line.values, explanation.values(stage, "frames"))
@@ -59,24 +59,24 @@ def test_bars_and_intervals_have_the_color_of_their_sign(axes, view, sign, pale,
     contains = (frames.values - frames.half_widths <= 0) & (frames.values + frames.half_widths >= 0)
     here = contains if sign == 0 else ~contains & (np.sign(frames.values) == sign)
     assert here.any()
-    plot_frames(axes, frames)
+    plot_frames(axes, frames, "")
     drawn = {mpl.colors.to_hex(patch.get_facecolor()): patch.get_data() for patch in axes.patches[:-1]}
     np.testing.assert_allclose(drawn[pale].values, np.where(here, frames.values, 0))
-    np.testing.assert_allclose(drawn[full].values, np.where(here, frames.high, 0))
-    np.testing.assert_allclose(drawn[full].baseline, np.where(here, frames.low, 0))
+    np.testing.assert_allclose(drawn[full].values, np.where(here, frames.values + frames.reach, 0))
+    np.testing.assert_allclose(drawn[full].baseline, np.where(here, frames.values - frames.reach, 0))
 
 
 def test_the_axis_holds_every_interval(axes, view):
     frames = view.units("frames")
-    plot_frames(axes, frames)
+    plot_frames(axes, frames, "")
     low, high = axes.get_ylim()
-    assert low < frames.low.min() < 0 < frames.high.max() < high
+    assert low < (frames.values - frames.reach).min() < 0 < (frames.values + frames.reach).max() < high
 
 
 def test_intervals_without_end_are_gray_and_leave_the_axis_alone(axes):
     endless = Units.of([1.0, -2.0], [None, np.inf], TimeGrid(2, 1, 1, 0, 1))
     assert endless.unresolved.all()
-    plot_frames(axes, endless)
+    plot_frames(axes, endless, "")
     low, high = axes.get_ylim()
     assert -3 < low < -2
     assert 1 < high < 2
@@ -84,19 +84,21 @@ def test_intervals_without_end_are_gray_and_leave_the_axis_alone(axes):
 
 def test_maps_lie_at_the_seconds_of_the_frames_and_are_gray_where_unresolved(axes, explanation, view):
     layers = view.units("layer_frame")
-    mesh = plot_layers_over_time(axes, layers)
+    plot_layers_over_time(axes, layers)
+    (mesh,) = axes.collections
     np.testing.assert_allclose(middles(mesh), explanation.times["layers"].center_s())
     colors = mesh.to_rgba(mesh.get_array()).reshape(-1, 4)
     np.testing.assert_array_equal(np.isclose(colors, rgba(UNRESOLVED)).all(1), layers.unresolved.ravel())
     assert axes.get_ylim() == (-0.5, len(layers.values) - 0.5)
 
 
-def test_bands_lie_at_their_seconds_and_frequencies(axes, explanation, view):
+def test_bands_lie_at_their_seconds_and_frequencies(axes, explanation, view, waveform):
     bands = view.units("band_frame")
-    mesh = plot_bands_over_time(axes, bands, view.band_edges_hz)
+    plot_colored_spectrogram(axes, view, waveform, bands)
+    mesh = axes.collections[-1]
     np.testing.assert_allclose(middles(mesh), explanation.times["stft"].center_s())
     edges_mel = np.asarray(mesh.get_coordinates())[:, 0, 1]
-    np.testing.assert_allclose(edges_mel, hz_to_mel(np.array(explanation.band_edges_hz)))
+    np.testing.assert_allclose(edges_mel, librosa.hz_to_mel(np.array(explanation.band_edges_hz)))
     hidden = mesh.to_rgba(mesh.get_array()).reshape(*bands.values.shape, 4)[..., 3] == 0
     assert hidden[bands.unresolved].all()
 
@@ -106,8 +108,8 @@ def test_sums_have_their_intervals(axes, view):
     plot_sums(axes, layers, np.arange(len(layers.values) + 1) - 0.5, "Sum of each layer")
     np.testing.assert_allclose([bar.get_width() for bar in axes.patches], layers.values)
     segments = np.array(axes.collections[0].get_segments())
-    np.testing.assert_allclose(segments[:, 0, 0], layers.low)
-    np.testing.assert_allclose(segments[:, 1, 0], layers.high)
+    np.testing.assert_allclose(segments[:, 0, 0], layers.values - layers.reach)
+    np.testing.assert_allclose(segments[:, 1, 0], layers.values + layers.reach)
     np.testing.assert_allclose(segments[:, 0, 1], np.arange(len(layers.values)))
 
 

@@ -57,7 +57,7 @@ def test_dots_are_full_where_every_control_is_beaten_in_the_right_direction(figu
 
 def test_methods_are_named_once_and_the_direction_is_said(figure):
     first, second = figure.axes[:2]
-    assert [label.get_text() for label in first.get_yticklabels()] == ["GradientSHAP", "Saliency", "Random"]
+    assert [label.get_text() for label in first.get_yticklabels()] == ["gradient_shap", "saliency", "random"]
     assert not any(label.get_text() for label in second.get_yticklabels())
     assert "higher is better" in first.get_title(loc="left")
     assert "lower is better" in second.get_title(loc="left")

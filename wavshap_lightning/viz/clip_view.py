@@ -24,29 +24,13 @@ MOST = 0.5
 """Share of the evidence that counts as most of it."""
 
 GAP = "Completeness gap (before correction)"
+NO_TIME = TimeGrid(0, 1, 1, 0, 1)
+"""Time grid of units that are sums over time."""
+
 TIME_GRIDS = {"frames": "frames", "waveform": "waveform", "layer_frame": "layers", "band_frame": "stft"}
 """Key of the time grid of each kind of units that has one."""
 
 Numbers = Shaped[np.ndarray, "..."] | Sequence[float] | Sequence[float | None]
-
-METHODS = {
-    "gradient_shap": "GradientSHAP",
-    "integrated_gradients": "Integrated gradients",
-    "saliency": "Saliency",
-    "input_x_gradient": "Input times gradient",
-    "smooth_grad": "SmoothGrad",
-    "occlusion": "Occlusion",
-    "shapley": "Exact Shapley values",
-    "kernel_shap": "Kernel SHAP",
-    "lime": "LIME",
-}
-SCORES = {
-    "log_odds": "log-odds of {}",
-    "logit": "logit of {}",
-    "log_probability": "log-probability of {}",
-    "probability": "probability of {}",
-    "margin": "logit of {} above {}",
-}
 
 
 @dataclass(frozen=True)
@@ -57,13 +41,13 @@ class Units:
         values: Attribution of each unit; the last axis is time where there is a time grid.
         half_widths: Half-widths of the 95 % intervals; NaN for methods without an error, and infinite where
             the error is not known yet.
-        times: Time grid of the last axis; None for sums over time.
+        times: Time grid of the last axis; of nothing for sums over time.
         names: Name of each row of units, such as the frequencies of a band.
     """
 
     values: Float[np.ndarray, "*units"]
     half_widths: Float[np.ndarray, "*units"]
-    times: TimeGrid | None = None
+    times: TimeGrid = NO_TIME
     names: Sequence[str] = ()
 
     @classmethod
@@ -71,7 +55,7 @@ class Units:
         cls,
         values: Numbers,
         half_widths: Numbers | None = None,
-        times: TimeGrid | None = None,
+        times: TimeGrid = NO_TIME,
         names: Sequence[str] = (),
     ) -> Units:
         """Units from arrays, or from lists as JSON has them.
@@ -118,17 +102,8 @@ class Units:
         return np.where(self.unresolved, 0, np.sign(self.values)).astype(np.int8)
 
     @property
-    def low(self) -> Float[np.ndarray, "*units"]:
-        """Lower ends of the intervals; the values where an interval has no end, as after a single draw."""
-        return self.values - self._finite_half_widths
-
-    @property
-    def high(self) -> Float[np.ndarray, "*units"]:
-        """Upper ends of the intervals; the values where an interval has no end."""
-        return self.values + self._finite_half_widths
-
-    @property
-    def _finite_half_widths(self) -> Float[np.ndarray, "*units"]:
+    def reach(self) -> Float[np.ndarray, "*units"]:
+        """The half-widths, 0 where an interval has no end, as after a single draw, or is unknown."""
         return np.where(np.isfinite(self.half_widths), self.half_widths, 0.0)
 
     @property
@@ -138,34 +113,25 @@ class Units:
         >>> Units.of([1.0, 2.0], [0.5, None]).words
         ['+1, 95 % interval +0.5 to +1.5', '+2, no interval known, not resolved']
         """
-        rows = zip(self.values, self.low, self.high, self.half_widths, self.unresolved, strict=True)
-        return [
-            f"{number(value, signed=True)}, "
-            + (
-                f"95 % interval {number(low, signed=True)} to {number(high, signed=True)}"
-                if np.isfinite(half)
-                else "no interval known"
-            )
-            + (", not resolved" if unresolved else "")
-            for value, low, high, half, unresolved in rows
-        ]
-
-    @property
-    def grid(self) -> TimeGrid:
-        """Time grid of the last axis."""
-        if self.times is None:
-            raise ValueError("times=None: these units are sums over time")
-        return self.times
+        words = []
+        for value, half, unresolved in zip(self.values, self.half_widths, self.unresolved, strict=True):
+            low, high = (number(value + side * half, signed=True) for side in (-1, 1))
+            interval = f"95 % interval {low} to {high}" if np.isfinite(half) else "no interval known"
+            remark = ", not resolved" if unresolved else ""
+            words.append(f"{number(value, signed=True)}, {interval}{remark}")
+        return words
 
     @property
     def edges_s(self) -> Float[np.ndarray, " edges"]:
         """Edges of the drawn units in seconds."""
-        return cell_edges_s(self.grid)
+        return cell_edges_s(self.times)
 
     def strongest(self, count: int) -> list[tuple[float, float]]:
         """Start and end in seconds of the units with the largest magnitudes, the strongest first."""
         order = np.argsort(-np.abs(self.values), kind="stable")[:count]
-        return list(zip(self.grid.start_s()[order].tolist(), self.grid.end_s()[order].tolist(), strict=True))
+        return list(
+            zip(self.times.start_s()[order].tolist(), self.times.end_s()[order].tolist(), strict=True)
+        )
 
     def shortest_stretch(self) -> tuple[float, float, float] | None:
         """Start and end in seconds of the shortest stretch with most of the evidence, and the share in it.
@@ -182,7 +148,7 @@ class Units:
         # The first end for each beginning; rounding must not lose the whole, which always holds most.
         ends = np.searchsorted(held, held[:-1] + MOST - 1e-12)
         begins = np.flatnonzero(ends < len(held))
-        start_s, end_s = self.grid.start_s(), self.grid.end_s()
+        start_s, end_s = self.times.start_s(), self.times.end_s()
         best = begins[int(np.argmin((end_s[ends[begins] - 1] - start_s[begins]).round(9)))]
         share = held[ends[best]] - held[best]
         return float(start_s[best]), float(end_s[ends[best] - 1]), float(share)
@@ -262,14 +228,14 @@ class ClipView:
             if held is None:
                 return None
             values, half_widths = held["attribution"], held["half_width"]
-        times = self.times[TIME_GRIDS[name]] if name in TIME_GRIDS else None
+        times = self.times[TIME_GRIDS[name]] if name in TIME_GRIDS else NO_TIME
         return Units.of(values, half_widths, times, self._names(name, times, len(values)))
 
-    def _names(self, name: str, times: TimeGrid | None, count: int) -> list[str]:
+    def _names(self, name: str, times: TimeGrid, count: int) -> list[str]:
         """Names of the rows of a map, or of units along one axis."""
         if name in ("bands", "band_frame"):
             return [f"{low:.0f}{EN_DASH}{high:.0f} Hz" for low, high in pairwise(self.band_edges_hz)]
-        if name in ("frames", "waveform") and times is not None:
+        if name in ("frames", "waveform"):
             spans = zip(times.start_s(), times.end_s(), strict=True)
             return [f"{start:.3f}{EN_DASH}{end:.3f} s" for start, end in spans]
         return [f"layer {layer}" for layer in range(count)]
@@ -329,9 +295,10 @@ class ClipView:
         Args:
             spell: Rewrites the names of classes, such as `literal` for figures.
         """
-        names = self.target_labels
-        kind = "margin" if len(names) > 1 else self.numbers["settings"]["score"]
-        return SCORES[kind].format(*map(spell, names))
+        label, *against = map(spell, self.target_labels)
+        if against:
+            return f"logit of {label} above {against[0]}"
+        return f"{self.numbers['settings']['score'].replace('_', '-')} of {label}"
 
     def classes(
         self, spell: Callable[[str], str] = str, *, target: bool = True, most: int | None = None
@@ -393,19 +360,17 @@ class ClipView:
         mean = first["baseline_score"]
         on_average = "" if mean is None else f", {number(mean)} on average for the baselines"
         gaps = {stage: one["relative_gap"] for stage, one in stages.items()}
-        gap_words = {stage: "not claimed" if gap is None else percent(gap) for stage, gap in gaps.items()}
-        draws = {stage: one["num_draws"] for stage, one in stages.items()}
-        each = [f"{count} for {stage}" for stage, count in draws.items()]
+        is_complete = first["relative_gap"] is not None  # the sum means nothing otherwise
         found = {
             "Explained": self.score_name(),
             "Score": f"{number(numbers['score'])} for the clip{on_average}",
-            "Sum of attributions": None
-            if first["relative_gap"] is None  # the sum means nothing without completeness
-            else number(first["attribution_sum"], signed=True),
-            GAP: ", ".join(f"{stage} {words}" for stage, words in gap_words.items()),
-            "Method": METHODS.get(first["method"], first["method"]),
+            "Sum of attributions": number(first["attribution_sum"], signed=True) if is_complete else None,
+            GAP: _by_stage(
+                {stage: "not claimed" if gap is None else percent(gap) for stage, gap in gaps.items()}
+            ),
+            "Method": first["method"],
             "Estimated": first["estimand"],
-            "Draws": str(first["num_draws"]) if len({*draws.values()}) == 1 else ", ".join(each),
+            "Draws": _by_stage({stage: one["num_draws"] for stage, one in stages.items()}),
             "Seed": first["seed"],
             "Precision": numbers["settings"].get("precision"),
             "Tolerance": numbers["settings"].get("tolerance"),
@@ -422,6 +387,16 @@ class ClipView:
         """
         facts = self.facts
         return "   ".join(f"{name}: {literal(facts[name], 150)}." for name in names if name in facts)
+
+
+def _by_stage(facts: Mapping[str, object]) -> str:
+    """One fact for all stages, or that of each.
+
+    >>> _by_stage({"frames": 64, "layers": 64}), _by_stage({"frames": 64, "layers": 128})
+    ('64', 'frames 64, layers 128')
+    """
+    words = [f"{stage} {fact}" for stage, fact in facts.items()]
+    return ", ".join(words) if len({*facts.values()}) > 1 else str(next(iter(facts.values())))
 
 
 def _times_of(saved: SavedClip) -> dict[str, TimeGrid]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from itertools import compress
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,8 +15,16 @@ from wavshap_lightning.explainer.compare import Comparison, Difference
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz import panels as draw
-from wavshap_lightning.viz.clip_view import GAP, ClipView, Units
-from wavshap_lightning.viz.figures import ABOUT, Draw, Panel, draw_sheet, frame_row, frame_rows, sound_panels
+from wavshap_lightning.viz.clip_view import GAP, NO_TIME, ClipView, Units
+from wavshap_lightning.viz.figures import (
+    ABOUT,
+    Draw,
+    Panel,
+    draw_sheet,
+    frame_rows,
+    layers_beside,
+    sound_panels,
+)
 from wavshap_lightning.viz.sound import GivenWaveform
 from wavshap_lightning.viz.theme import literal, number, percent
 
@@ -27,6 +35,9 @@ MAP_ROW_PX, MAP_PX = 40, (90, 380)
 """Height of a row of color, and least and greatest height of all together."""
 
 SHORT_NAME, LONG_NAME = 16, 66
+Models = Sequence[tuple[str, Explanation]]
+"""Short name of each classifier, and its explanation."""
+
 SUMS = {"Sum of attributions": "sum", GAP: "gap", "Draws": "draws"}
 
 
@@ -56,19 +67,19 @@ def plot_epochs(
         SettingError: If there is no explanation, they differ in clip, or have no frames.
     """
     ordered = {str(epoch): explanations[epoch] for epoch in sorted(explanations)}
-    views = _views(ordered, waveform, target, label=label, evidence=evidence)
-    last = list(views.values())[-1]
-    gaps = [gap for view in views.values() if (gap := view.largest_gap) is not None]
+    make = partial(ClipView.from_explanation, waveform=waveform, label=label, evidence=evidence)
+    views, frames = _views(ordered, target, make)
+    last = views[-1]
+    gaps = [gap for view in views if (gap := view.largest_gap) is not None]
     lines = [
         "All epochs on one scale; score and classes above are the last one's. Hollow: another was predicted.",
         f"{GAP}: {percent(max(gaps))} at most." if gaps else "",
         last.line(*ABOUT),
     ]
     title = f"Attribution of each frame to the {last.score_name(literal)}, by epoch"
-    frames = Units.stack([_frames(view) for view in views.values()], list(views))
-    layers = [layers for view in views.values() if (layers := view.units("layers")) is not None]
+    layers = [layers for view in views if (layers := view.units("layers")) is not None]
     probability = _probability(list(ordered.values()), last.target_labels[0])
-    panel = _map_panel("epochs", title, frames, layers, probability=probability)
+    panel = _map_panel("epochs", title, Units.stack(frames, list(ordered)), layers, probability=probability)
     return draw_sheet(last, [*sound_panels(last), panel], lines, num_top=num_top, intervals=False)
 
 
@@ -99,27 +110,29 @@ def plot_methods(
         AudioError: If the waveform is not as long as the one explained.
         SettingError: If there is no explanation, they differ in clip, or have no frames.
     """
-    views = _views(explanations, waveform, target, label=label, evidence=evidence)
-    first = next(iter(views.values()))
-    frames = {name: _frames(view) for name, view in views.items()}
-    shared = [frames[name] for name, view in views.items() if view.largest_gap is not None]
-    rows: list[Panel] = []
-    for name, view in views.items():
-        is_complete, facts = view.largest_gap is not None, view.facts
-        sums = [f"{short} {facts[fact]}" for fact, short in SUMS.items() if fact in facts]
-        rows.append(
-            frame_row(
-                f"frames {name}",
-                name if is_complete else f"{name}, on its own scale",
-                frames[name],
-                scale=shared if is_complete else [frames[name]],
-                num_rows=len(views),
-                note="" if rows else f"attribution of each frame to the {first.score_name(literal)}",
-                beside=partial(draw.plot_lines_of_text, lines=sums),
-            )
-        )
-    lines = [f"{literal(name, 24)}   {view.line(*ABOUT)}" for name, view in views.items()]
-    return draw_sheet(first, [*sound_panels(first), *rows], lines, num_top=num_top)
+    make = partial(ClipView.from_explanation, waveform=waveform, label=label, evidence=evidence)
+    views, frames = _views(explanations, target, make)
+    is_complete = [view.largest_gap is not None for view in views]
+    shared = list(compress(frames, is_complete))
+    rows = frame_rows(
+        "frames",
+        [
+            name if one else f"{name}, on its own scale"
+            for name, one in zip(explanations, is_complete, strict=True)
+        ],
+        frames,
+        [partial(draw.plot_lines_of_text, lines=_sums(view.facts)) for view in views],
+        note=f"attribution of each frame to the {views[0].score_name(literal)}",
+        scales=[shared if one else [alone] for one, alone in zip(is_complete, frames, strict=True)],
+    )
+    lines = [
+        f"{literal(name, 24)}   {view.line(*ABOUT)}" for name, view in zip(explanations, views, strict=True)
+    ]
+    return draw_sheet(views[0], [*sound_panels(views[0]), *rows], lines, num_top=num_top)
+
+
+def _sums(facts: Mapping[str, str]) -> list[str]:
+    return [f"{short} {facts[name]}" for name, short in SUMS.items() if name in facts]
 
 
 def plot_comparison(
@@ -147,19 +160,21 @@ def plot_comparison(
     names = _checked_names(comparisons, names)
     first, target = comparisons[0].first, comparisons[0].target
     view = ClipView.from_explanation(first, waveform, target=target, label=label, evidence=evidence)
-    explanations = [first, *(one.second for one in comparisons)]
     is_short = all(len(name) <= SHORT_NAME for name in names)
     short = [literal(name) if is_short else str(place) for place, name in enumerate(names, 1)]
+    models = list(zip(short, [first, *(one.second for one in comparisons)], strict=True))
     stage = first.time_stage or "frames"
-    frames = _units([one.differences.get((stage, "frames")) for one in comparisons], view.times.get(stage))
+    frames = _units(
+        [one.differences.get((stage, "frames")) for one in comparisons], view.times.get(stage, NO_TIME)
+    )
     layers = _units([one.differences.get(("layers", "layers")) for one in comparisons])
     if not frames:
         raise SettingError(
             "comparisons: no frames were compared; explain with 'frames' or 'waveform' among stages"
         )
     build = _as_maps if len(names) > MOST_AS_BARS else _as_bars
-    shown = build(view, explanations, short, frames, layers)
-    scores = [f"{name} ({number(one.score[target])})" for name, one in zip(short, explanations, strict=True)]
+    shown = build(view, models, frames, layers)
+    scores = [f"{name} ({number(one.score[target])})" for name, one in models]
     differ = [percent(float(np.mean(~one.unresolved))) for one in frames[len(names) :]]
     shares = [f"{name} ({share})" for name, share in zip(short[1:], differ, strict=True)]
     paired = all(one.differences[stage, "frames"].paired for one in comparisons)
@@ -175,45 +190,35 @@ def plot_comparison(
     return draw_sheet(view, [*sound_panels(view), *shown], lines, intervals=build is _as_bars)
 
 
-def _as_bars(
-    view: ClipView,
-    explanations: Sequence[Explanation],
-    short: Sequence[str],
-    frames: Sequence[Units],
-    layers: Sequence[Units],
-) -> list[Panel]:
+def _as_bars(view: ClipView, models: Models, frames: Sequence[Units], layers: Sequence[Units]) -> list[Panel]:
     """A row for each classifier and each difference, with bars and their intervals."""
-    count, rows = len(short), partial(frame_rows, num_rows=len(frames))
-    models = [
-        f"{name}, predicts {literal(one.prediction)}" for name, one in zip(short, explanations, strict=True)
-    ]
-    differences = [f"{name} minus {short[0]}" for name in short[1:]]
-    note = f"attribution of each frame to the {view.score_name(literal)}"
-    own = "differences, on a scale of their own"
+    count, rows = len(models), partial(frame_rows, num_rows=len(frames))
+    first, *others = (name for name, _ in models)
+    titles = [f"{name}, predicts {literal(one.prediction)}" for name, one in models]
+    titles += [f"{name} minus {first}" for name in others]
+    note, own = (
+        f"attribution of each frame to the {view.score_name(literal)}",
+        "differences, on a scale of their own",
+    )
     return [
-        *rows("model", models, frames[:count], layers[:count], note=note),
-        *rows("difference", differences, frames[count:], layers[count:], note=own),
+        *rows("model", titles[:count], frames[:count], layers_beside(layers[:count]), note=note),
+        *rows("difference", titles[count:], frames[count:], layers_beside(layers[count:]), note=own),
     ]
 
 
-def _as_maps(
-    view: ClipView,
-    explanations: Sequence[Explanation],
-    short: Sequence[str],
-    frames: Sequence[Units],
-    layers: Sequence[Units],
-) -> list[Panel]:
+def _as_maps(view: ClipView, models: Models, frames: Sequence[Units], layers: Sequence[Units]) -> list[Panel]:
     """A row of color for each classifier, and another map of their differences to the first."""
-    count, title = len(short), f"Attribution of each frame to the {view.score_name(literal)}"
-    first, *others = (one.score[view.target] for one in explanations)
+    count, names = len(models), [name for name, _ in models]
+    first, *others = (one.score[view.target] for _, one in models)
     distances = [score - first for score in others]
     most = 1.15 * max(map(abs, distances)) or 1.0
     score = partial(draw.plot_dots, values=distances, title="Score", limits=(-most, most))
-    probability = _probability(explanations, view.target_labels[0])
-    models, differences = Units.stack(frames[:count], short), Units.stack(frames[count:], short[1:])
+    probability = _probability([one for _, one in models], view.target_labels[0])
+    title = f"Attribution of each frame to the {view.score_name(literal)}"
+    rows, differences = Units.stack(frames[:count], names), Units.stack(frames[count:], names[1:])
     return [
-        _map_panel("models", title, models, layers[:count], probability=probability),
-        _map_panel("differences", f"Differences to {short[0]}", differences, layers[count:], score=score),
+        _map_panel("models", title, rows, layers[:count], probability=probability),
+        _map_panel("differences", f"Differences to {names[0]}", differences, layers[count:], score=score),
     ]
 
 
@@ -236,32 +241,26 @@ def _probability(explanations: Sequence[Explanation], label: str) -> Draw:
 
 
 def _views(
-    explanations: Mapping[str, Explanation],
-    waveform: GivenWaveform,
-    target: str | None,
-    **marks: Any,  # noqa: ANN401 - label and evidence
-) -> dict[str, ClipView]:
-    """Views of one target of explanations that are of one clip and have frames."""
+    explanations: Mapping[str, Explanation], target: str | None, make: Callable[..., ClipView]
+) -> tuple[list[ClipView], list[Units]]:
+    """Views of one target of explanations that are of one clip, and their frames."""
     if not explanations:
         raise SettingError("explanations={} is empty; give at least one")
-    first, last = next(iter(explanations.values())), list(explanations.values())[-1]
-    views = {}
+    views, frames, (first, *_) = [], [], explanations.values()
+    target = target or list(explanations.values())[-1].default_target
     for name, one in explanations.items():
         if one.clip_sha256 != first.clip_sha256 or one.times != first.times:
             raise SettingError(
                 f"explanations: {name!r} is of another clip or backbone; give those of one clip"
             )
-        views[name] = ClipView.from_explanation(one, waveform, target=target or last.default_target, **marks)
-    return views
-
-
-def _frames(view: ClipView) -> Units:
-    if view.frames is None:
-        raise SettingError(
-            f"explanations: one has stages={', '.join(view.numbers['stages'])}, which give no frames; "
-            "explain with 'frames' or 'waveform' among stages"
-        )
-    return view.frames
+        views.append(make(one, target=target))
+        if (found := views[-1].frames) is None:
+            raise SettingError(
+                f"explanations: {name!r} has stages={', '.join(one.attributions)}, which give no frames; "
+                "explain with 'frames' or 'waveform' among stages"
+            )
+        frames.append(found)
+    return views, frames
 
 
 def _checked_names(comparisons: Sequence[Comparison], names: Sequence[str]) -> Sequence[str]:
@@ -274,7 +273,7 @@ def _checked_names(comparisons: Sequence[Comparison], names: Sequence[str]) -> S
     return names or [str(place) for place in range(1, count + 1)]
 
 
-def _units(differences: Sequence[Difference | None], times: TimeGrid | None = None) -> list[Units]:
+def _units(differences: Sequence[Difference | None], times: TimeGrid = NO_TIME) -> list[Units]:
     """Units of each classifier, the first one first, and of each difference; none where one lacks them."""
     known = [one for one in differences if one is not None]
     if len(known) < len(differences):

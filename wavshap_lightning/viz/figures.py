@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import librosa
 import numpy as np
 from jaxtyping import UInt8
 from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.viz import panels as draw
 from wavshap_lightning.viz import theme
 from wavshap_lightning.viz.clip_view import GAP, LABELED, PREDICTED, TARGET, ClipView, Units
-from wavshap_lightning.viz.sound import GivenWaveform, Samples, hz_to_mel
+from wavshap_lightning.viz.sound import GivenWaveform, Samples
 from wavshap_lightning.viz.theme import literal, number
 
 DEFAULT_TOP = 5
@@ -105,7 +106,7 @@ def _plot_targets(views: Sequence[ClipView], num_top: int) -> Figure:
     frames = [found for one in views if (found := one.frames) is not None]
     layers = [found for one in views if (found := one.units("layers")) is not None]
     note = f"attribution of each frame to the {view.score_name(lambda _: 'each class')}"
-    rows = frame_rows("frames", targets, frames, layers, note=note)
+    rows = frame_rows("frames", targets, frames, layers_beside(layers), note=note)
     shown = [*sound_panels(view, all_targets=True), *rows]
     lines = [view.line(GAP), view.line(*ABOUT)]
     return draw_sheet(view, shown, lines, num_top=num_top, all_targets=True)
@@ -115,60 +116,37 @@ def frame_rows(
     name: str,
     titles: Sequence[str],
     frames: Sequence[Units],
-    layers: Sequence[Units],
+    beside: Sequence[Draw],
     *,
     note: str,
+    scales: Sequence[Sequence[Units]] = (),
     num_rows: int | None = None,
 ) -> list[Panel]:
-    """A row of bars for each of several explanations, all on one scale, with the sums of layers beside.
+    """A row of bars for each of several explanations.
 
     Args:
         name: Beginning of the labels of the Axes; the position of the row follows.
         titles: Title of each row.
         frames: Attributions of frames of each explanation; without any there are no rows.
-        layers: Sums of layers of each explanation; empty without.
+        beside: Draws what is to the right of each row; empty for nothing.
         note: Words at the top right of the first row.
+        scales: Units that share the vertical axis with each row; empty if all rows share it.
         num_rows: Number of rows in the figure, which share its height; these if None.
     """
-    row = partial(frame_row, scale=frames, num_rows=num_rows or len(titles))
-    sums = partial(draw.plot_layers, scale=layers)
+    height = int(np.clip(ALL_ROWS_PX // (num_rows or len(titles)), *ROW_PX))
     rows = []
     for place, one in enumerate(frames):
-        ends = {"first": place == 0, "last": place == len(frames) - 1}
-        beside = partial(sums, layers=layers[place], **ends) if layers else None
-        rows.append(row(f"{name} {place}", titles[place], one, note="" if place else note, beside=beside))
+        row = partial(draw.plot_frames, frames=one, title=literal(titles[place], 60))
+        row = partial(row, scale=scales[place] if scales else frames, note="" if place else note)
+        right = {f"beside {name} {place}": beside[place]} if beside else {}
+        rows.append(Panel(f"{name} {place}", height, row, right))
     return rows
 
 
-def frame_row(
-    name: str,
-    title: str,
-    frames: Units,
-    *,
-    scale: Sequence[Units],
-    num_rows: int,
-    note: str,
-    beside: Draw | None,
-) -> Panel:
-    """One of several rows of frames.
-
-    Args:
-        name: Label of its Axes.
-        title: Title of the row, in bold.
-        frames: Attributions of frames.
-        scale: All units that share the vertical axis.
-        num_rows: Number of rows in the figure, which share its height.
-        note: Words at the top right.
-        beside: Draws what is to the right.
-    """
-
-    def draw_row(axes: Axes) -> None:
-        draw.plot_frames(axes, frames, scale, 3)
-        axes.set_title(literal(title, 60), weight="bold")
-        draw.write_note(axes, note)
-
-    height = int(np.clip(ALL_ROWS_PX // num_rows, *ROW_PX))
-    return Panel(name, height, draw_row, {f"beside {name}": beside} if beside else {})
+def layers_beside(layers: Sequence[Units]) -> list[Draw]:
+    """Functions that draw the sums of layers beside each of several rows, on one scale."""
+    row, last = partial(draw.plot_layers, scale=layers), len(layers) - 1
+    return [partial(row, layers=one, first=n == 0, last=n == last) for n, one in enumerate(layers)]
 
 
 def sound_panels(view: ClipView, *, with_bands: bool = False, all_targets: bool = False) -> list[Panel]:
@@ -193,32 +171,25 @@ def sound_panels(view: ClipView, *, with_bands: bool = False, all_targets: bool 
 
 
 def _spectrogram_panel(view: ClipView, waveform: Samples, *, with_bands: bool) -> Panel:
-    bands, sums, edges_hz = view.units("band_frame"), view.units("bands"), view.band_edges_hz
-    gray = partial(draw.plot_spectrogram, waveform=waveform, times=view.times["stft"])
+    bands, sums = view.units("band_frame"), view.units("bands")
     if not with_bands or bands is None or sums is None:
+        gray = partial(draw.plot_spectrogram, waveform=waveform, times=view.times["stft"])
         return Panel("spectrogram", SMALL_SPECTROGRAM_PX, gray)
-
-    def draw_colored(axes: Axes) -> None:
-        gray(axes)
-        draw.plot_bands_over_time(axes, bands, edges_hz)
-        axes.set_title(f"Mel spectrogram (kHz), colored by attribution to the {view.score_name(literal)}")
-
-    beside = partial(draw.plot_sums, shown=sums, edges=hz_to_mel(edges_hz), title="Sum of each band")
-    return Panel("spectrogram", SPECTROGRAM_PX, draw_colored, {"bands": beside})
+    colored = partial(draw.plot_colored_spectrogram, view=view, waveform=waveform, bands=bands)
+    edges_mel = librosa.hz_to_mel(view.band_edges_hz)
+    beside = partial(draw.plot_sums, shown=sums, edges=edges_mel, title="Sum of each band")
+    return Panel("spectrogram", SPECTROGRAM_PX, colored, {"bands": beside})
 
 
 def _frame_panel(view: ClipView) -> list[Panel]:
     frames, shares = view.frames, view.numbers.get("shares") or {}
     if frames is None:
         return []
-
-    def draw_frames(axes: Axes) -> None:
-        draw.plot_frames(axes, frames)
-        axes.set_title(f"Attribution of each frame to the {view.score_name(literal)}")
-
-    values, title = list(shares.values()), "Share of the magnitude in"
-    beside = partial(draw.plot_proportions, names=list(shares), proportions=values, title=title)
-    return [Panel("frames", FRAMES_PX, draw_frames, {"shares": beside} if shares else {})]
+    title = f"Attribution of each frame to the {view.score_name(literal)}"
+    bars = partial(draw.plot_frames, frames=frames, title=title)
+    values, heading = list(shares.values()), "Share of the magnitude in"
+    beside = partial(draw.plot_proportions, names=list(shares), proportions=values, title=heading)
+    return [Panel("frames", FRAMES_PX, bars, {"shares": beside} if shares else {})]
 
 
 def _layer_panel(view: ClipView) -> list[Panel]:

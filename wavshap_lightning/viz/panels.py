@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+import librosa
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -15,12 +16,14 @@ from matplotlib.ticker import MaxNLocator
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz import theme
-from wavshap_lightning.viz.clip_view import Units
-from wavshap_lightning.viz.sound import Samples, cell_edges_s, envelope, hz_to_mel, log_mel, mel_axis
+from wavshap_lightning.viz.clip_view import ClipView, Units
+from wavshap_lightning.viz.sound import Samples, cell_edges_s, envelope, log_mel, mel_axis
 from wavshap_lightning.viz.theme import literal, number, percent, signed_norm
 
 FULL = {1: theme.FOR, -1: theme.AGAINST, 0: theme.UNRESOLVED}
 PALE = {1: theme.FOR_PALE, -1: theme.AGAINST_PALE, 0: theme.UNRESOLVED_PALE}
+
+SMALL: Any = {"fontsize": theme.SMALL_PT, "color": theme.QUIET}
 
 LINE_PT, MOST_APART = 0.9, 250
 """Width of the line over frames, which gets thinner where there are more frames than can be told apart."""
@@ -54,7 +57,7 @@ def plot_waveform(axes: Axes, waveform: Samples, sample_rate: int) -> None:
 
 def plot_spectrogram(axes: Axes, waveform: Samples, times: TimeGrid) -> None:
     """Draw a log-mel spectrogram in gray, loud is dark; the vertical axis is even in mel."""
-    levels_db, (top_mel, ticks) = log_mel(waveform, times), mel_axis(times.sample_rate)
+    levels_db, (top_mel, ticks) = log_mel(waveform, times.sample_rate), mel_axis(times.sample_rate)
     edges_mel = np.linspace(0, top_mel, len(levels_db) + 1)
     axes.pcolormesh(cell_edges_s(times), edges_mel, levels_db, cmap=theme.LEVEL, zorder=1, rasterized=True)
     axes.set_yticks(list(ticks), list(ticks.values()))
@@ -62,27 +65,30 @@ def plot_spectrogram(axes: Axes, waveform: Samples, times: TimeGrid) -> None:
     axes.set_title("Mel spectrogram (kHz)")
 
 
-def plot_bands_over_time(axes: Axes, bands: Units, edges_hz: Float[np.ndarray, " edges"]) -> QuadMesh:
-    """Draw attributions of bands as color over a spectrogram, whose gray is left where unresolved."""
-    values, edges_mel = np.ma.masked_invalid(bands.resolved_values), hz_to_mel(edges_hz)
-    norm, colors = signed_norm(values.filled(np.nan), quantile=theme.FULL_COLOR), theme.SIGNED_OVER_GRAY
-    mesh = axes.pcolormesh(
-        bands.edges_s, edges_mel, values, cmap=colors, norm=norm, zorder=2, rasterized=True
-    )
-    _state_scale(axes, mesh)
-    return mesh
+def plot_colored_spectrogram(axes: Axes, view: ClipView, waveform: Samples, bands: Units) -> None:
+    """Draw attributions of bands as color over the spectrogram, whose gray is left where unresolved."""
+    plot_spectrogram(axes, waveform, view.times["stft"])
+    values, edges_mel = np.ma.masked_invalid(bands.resolved_values), librosa.hz_to_mel(view.band_edges_hz)
+    norm = signed_norm(bands.resolved_values, quantile=theme.FULL_COLOR)
+    style: dict[str, Any] = {"cmap": theme.SIGNED_OVER_GRAY, "norm": norm, "zorder": 2, "rasterized": True}
+    _state_scale(axes, axes.pcolormesh(bands.edges_s, edges_mel, values, **style))
+    axes.set_title(f"Mel spectrogram (kHz), colored by attribution to the {view.score_name(literal)}")
 
 
-def plot_frames(axes: Axes, frames: Units, scale: Sequence[Units] = (), most_ticks: int = 5) -> None:
+def plot_frames(
+    axes: Axes, frames: Units, title: str, *, scale: Sequence[Units] = (), note: str = ""
+) -> None:
     """Draw a pale bar for each frame, and around its end the 95 % interval in full color.
 
     Args:
         axes: Axes to draw on.
         frames: Attributions of frames; orange is for the target, blue against it, gray is unresolved.
-        scale: All units that share the vertical axis; those drawn here if empty.
-        most_ticks: Largest number of intervals between ticks.
+        title: Title of the panel; bold if it is one of several.
+        scale: Units of all panels that share the vertical axis; empty if it is the only one.
+        note: Words at the top right.
     """
-    values, low, high, edges_s = frames.values, frames.low, frames.high, frames.edges_s
+    values, edges_s = frames.values, frames.edges_s
+    low, high = values - frames.reach, values + frames.reach
     for sign, color in FULL.items():
         here = frames.signs == sign
         axes.stairs(np.where(here, values, 0), edges_s, fill=True, color=PALE[sign])
@@ -92,13 +98,15 @@ def plot_frames(axes: Axes, frames: Units, scale: Sequence[Units] = (), most_tic
     axes.stairs(values, edges_s, baseline=None, color=theme.INK, linewidth=thin, zorder=4)
     axes.axhline(0, color=theme.RULE, linewidth=0.8, zorder=1)
     axes.set_ylim(*limits_of(scale or [frames]))
-    set_ticks(axes.yaxis, most_ticks)
+    set_ticks(axes.yaxis, 3 if scale else 5)
+    axes.set_title(title, weight="bold" if scale else "normal")
+    write_note(axes, note)
 
 
 def limits_of(shown: Sequence[Units]) -> tuple[float, float]:
     """Ends of an axis that holds all of these with their intervals, and 0."""
-    low = min(0.0, *(float(one.low.min()) for one in shown))
-    high = max(0.0, *(float(one.high.max()) for one in shown))
+    low = min(0.0, *(float((one.values - one.reach).min()) for one in shown))
+    high = max(0.0, *(float((one.values + one.reach).max()) for one in shown))
     room = 0.06 * (high - low) or 1.0
     return low - room, high + room
 
@@ -106,15 +114,14 @@ def limits_of(shown: Sequence[Units]) -> tuple[float, float]:
 def set_ticks(axis: Axis, most: int) -> None:
     """Make ticks at round numbers within the axis' present limits, at most `most` steps apart."""
     low, high = sorted(axis.get_view_interval())
-    slack = 1e-9 * (high - low)
-    found = MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high)
-    ticks = [round(float(tick), 12) for tick in found if low - slack <= tick <= high + slack]
-    axis.set_ticks(ticks, [number(tick) for tick in ticks])
+    found = np.round(MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high), 12)
+    ticks = found[(found >= low) & (found <= high)].tolist()
+    axis.set_ticks(ticks, [*map(number, ticks)])
 
 
 def write_note(axes: Axes, words: str) -> None:
     """Write small words at the top right of a panel."""
-    axes.set_title(words, loc="right", fontsize=theme.SMALL_PT, color=theme.QUIET)
+    axes.set_title(words, loc="right", **SMALL)
 
 
 def _name_some(axis: Axis, names: Sequence[str], most: int) -> None:
@@ -138,14 +145,13 @@ def plot_map(axes: Axes, rows: Units, edges: Float[np.ndarray, " edges"]) -> Qua
     return axes.pcolormesh(edges, edges_y, values, cmap=theme.SIGNED, norm=norm, rasterized=True)
 
 
-def plot_layers_over_time(axes: Axes, layers: Units) -> QuadMesh:
+def plot_layers_over_time(axes: Axes, layers: Units) -> None:
     """Draw attributions of layers and frames, the first layer at the foot."""
     mesh = plot_map(axes, layers, layers.edges_s)
     axes.invert_yaxis()
     _name_some(axes.yaxis, [*map(str, range(len(layers.values)))], MOST_LAYERS_NAMED)
     axes.set_title("Attribution of each layer and frame (layer 0: input of the transformer)")
     _state_scale(axes, mesh)
-    return mesh
 
 
 def plot_rows_over_time(axes: Axes, rows: Units, title: str) -> None:
@@ -184,8 +190,8 @@ def plot_sums(axes: Axes, shown: Units, edges: Float[np.ndarray, " edges"], titl
         title: Title of the panel.
     """
     heights = np.minimum(0.86 * np.diff(edges), THICKEST_BAR * (edges[-1] - edges[0]))
-    reach = shown.high - shown.values
-    axes.barh((edges[:-1] + edges[1:]) / 2, shown.values, heights, xerr=reach, **_full_colors(shown))
+    middles = (edges[:-1] + edges[1:]) / 2
+    axes.barh(middles, shown.values, heights, xerr=shown.reach, **_full_colors(shown))
     axes.axvline(0, color=theme.RULE, linewidth=0.8)
     axes.set(xlim=limits_of([shown]), ylim=(edges[0], edges[-1]), yticks=[])
     set_ticks(axes.xaxis, 5)
@@ -203,8 +209,8 @@ def plot_layers(axes: Axes, layers: Units, scale: Sequence[Units], *, first: boo
         first: Whether this is the first of several rows, which has the title.
         last: Whether this is the last row, which has the layers' numbers.
     """
-    count, reach = len(layers.values), layers.high - layers.values
-    axes.bar(range(count), layers.values, yerr=reach, **_full_colors(layers))
+    count = len(layers.values)
+    axes.bar(range(count), layers.values, yerr=layers.reach, **_full_colors(layers))
     axes.axhline(0, color=theme.RULE, linewidth=0.8)
     axes.set(xlim=(-0.6, max(count, LEAST_PLACES) - 0.4), ylim=limits_of(scale))
     set_ticks(axes.yaxis, 3)
@@ -263,12 +269,9 @@ def plot_dots(
     axes.spines["left"].set_visible(False)
 
 
-def plot_lines_of_text(axes: Axes, lines: Sequence[str], below_pt: float = 5.0) -> None:
+def plot_lines_of_text(axes: Axes, lines: Sequence[str]) -> None:
     """Write lines of small text from the top left of an empty panel."""
-    text = axes.annotate(
-        "\n".join(lines), (0, 1), (0, -below_pt), xycoords="axes fraction", textcoords="offset points",
-        va="top", fontsize=theme.SMALL_PT, color=theme.QUIET, linespacing=1.45,
-    )  # fmt: skip
+    text = axes.text(0, 1, "\n".join(lines), va="top", transform=axes.transAxes, linespacing=1.45, **SMALL)
     text.set_in_layout(False)
     axes.set_axis_off()
 

@@ -12,14 +12,12 @@ from matplotlib.figure import Figure
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.viz import theme
-from wavshap_lightning.viz.clip_view import METHODS
 from wavshap_lightning.viz.panels import set_ticks
 from wavshap_lightning.viz.theme import literal
 
 TableRow = Mapping[str, str | float | int]
 
 COLUMNS, ROW_PX, AROUND_PX, HEAD_PX, NOTE_WIDTH = 3, 19, 64, 120, 190
-CONTROL_NAMES = {"random": "Random", "energy": "Energy", "edges": "Edges"}
 ARROWS = {"higher": "higher is better \N{RIGHTWARDS ARROW}", "lower": "\N{LEFTWARDS ARROW} lower is better"}
 STRIPE = "#f6f6f6"
 FULL = "Full: better than every control, clip by clip, with an interval that excludes 0; hollow: not."
@@ -94,21 +92,19 @@ def _plot_metric(
     """One metric: its name is its Axes' label."""
     axes.set_label(str(rows[0]["metric"]))
     for row in rows:
-        place, mean = methods.index(str(row["method"])), float(row["mean"])
-        is_control = row["method"] in controls
+        place, is_control = methods.index(str(row["method"])), row["method"] in controls
+        mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))
         color = theme.QUIET if is_control else theme.INK
-        axes.hlines(place, float(row["low"]), float(row["high"]), color=color, linewidth=1.6, zorder=2)
         face = theme.UNRESOLVED if is_control else theme.INK if _beats(row, controls) else theme.PAPER
-        style: dict[str, Any] = {"s": 30, "facecolors": face, "edgecolors": color, "linewidths": 1.3}
-        if strokes:
-            style = {"s": 70, "marker": "|", "color": color, "linewidths": 1.6}
-        axes.scatter([mean], [place], zorder=3, **style)
+        axes.hlines(place, low, high, color=color, linewidth=1.6, zorder=2)
+        dot: dict[str, Any] = {"s": 30, "facecolors": face, "edgecolors": color, "linewidths": 1.3}
+        stroke: dict[str, Any] = {"s": 70, "marker": "|", "color": color, "linewidths": 1.6}
+        axes.scatter(mean, place, zorder=3, **(stroke if strokes else dot))
         if is_control:
             axes.axvline(mean, color=theme.RULE, linewidth=0.8, linestyle=(0, (2, 3)), zorder=1)
-    ends = [float(row[end]) for row in rows for end in ("low", "high")] + ([0.0] if strokes else [])
-    room = 0.06 * (max(ends) - min(ends) or abs(max(ends)) or 1.0)
-    axes.set_xlim(min(ends) - room, max(ends) + room)
-    if min(ends) - room < 0 < max(ends) + room:
+    axes.margins(x=0.06)
+    low, high = axes.get_xlim()
+    if strokes or low < 0 < high:
         axes.axvline(0, color=theme.RULE, linewidth=0.8, zorder=0.5)
     set_ticks(axes.xaxis, 5)
     _name_methods(axes, methods, controls)
@@ -121,8 +117,7 @@ def _name_methods(axes: Axes, methods: Sequence[str], controls: Sequence[str]) -
         axes.axhspan(place - 0.5, place + 0.5, color=STRIPE, linewidth=0, zorder=0)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    names = [(METHODS | CONTROL_NAMES).get(method, literal(method, 22)) for method in methods]
-    axes.set_yticks(range(len(methods)), names)
+    axes.set_yticks(range(len(methods)), [literal(method, 22) for method in methods])
     for tick, method in zip(axes.get_yticklabels(), methods, strict=False):
         tick.set_color(theme.QUIET if method in controls else theme.INK)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 
+import librosa
 import numpy as np
 import soundfile
 import torch
@@ -13,12 +14,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.image import imsave
 from scipy.ndimage import convolve1d
 from torch import Tensor
-from transformers.audio_utils import hertz_to_mel, mel_filter_bank, power_to_db, spectrogram, window_function
 
 from wavshap_lightning.audio.io import hash_audio_file, load_audio
 from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.time_grid import MEL_SCALE, TimeGrid
+from wavshap_lightning.explainer.time_grid import STFT, TimeGrid
 from wavshap_lightning.viz.theme import number
 
 Samples = Float[np.ndarray, " samples"]
@@ -80,44 +80,32 @@ def find_waveform(explanation: Explanation, waveform: GivenWaveform) -> tuple[Sa
     return samples.astype(np.float64), ""
 
 
-def log_mel(waveform: Samples, times: TimeGrid) -> Float[np.ndarray, "mels columns"]:
+def log_mel(waveform: Samples, sample_rate: int) -> Float[np.ndarray, "mels columns"]:
     """Level in bands of equal width in mel, in decibels below the loudest.
 
     Args:
         waveform: The clip.
-        times: Time grid of the windows, one column each.
+        sample_rate: Samples per second; columns are those of attributions of bands.
     """
-    size = times.size_samples
-    before = -times.first_sample
-    after = (times.count - 1) * times.hop_samples + size - before - len(waveform)
-    power = spectrogram(
-        # A coarse grid begins after the clip's first sample.
-        np.pad(waveform[max(-before, 0) :], (max(before, 0), max(after, 0))),
-        window_function(size, "hann"),
-        frame_length=size,
-        hop_length=times.hop_samples,
-        fft_length=2 * size,  # so that the lowest bands hold a bin each
-        power=2.0,
+    size, hop = STFT.window, STFT.hop
+    before = size - hop + size // 2  # half a window is librosa's, which centers windows in its transform
+    power = librosa.feature.melspectrogram(
+        y=np.pad(waveform, (before, before + hop)),
+        sr=sample_rate,
+        n_fft=2 * size,  # so that the lowest bands hold a bin each
+        win_length=size,
+        hop_length=hop,
         center=False,
-        mel_filters=mel_filter_bank(
-            size + 1, NUM_MELS, 0.0, times.sample_rate / 2, times.sample_rate, MEL_SCALE, MEL_SCALE
-        ),
-        dtype=np.dtype(np.float64),
-    )[:, : times.count]
-    return power_to_db(power, reference=power.max(), db_range=DYNAMIC_RANGE_DB)
-
-
-def hz_to_mel(hertz: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Positions of frequencies on the vertical axis of a spectrogram."""
-    return np.asarray(hertz_to_mel(hertz, MEL_SCALE), dtype=np.float64)
+        n_mels=NUM_MELS,
+    )[:, : STFT.num_frames(len(waveform))]
+    return librosa.power_to_db(power, ref=np.max, top_db=DYNAMIC_RANGE_DB)
 
 
 def mel_axis(sample_rate: int) -> tuple[float, dict[float, str]]:
     """Upper end of the vertical axis of a spectrogram, and kilohertz by position on it."""
-    ticks_hz = np.array([tick for tick in TICKS_HZ if tick <= sample_rate / 2])
-    names = [number(tick / 1000) for tick in ticks_hz]
-    top_mel = float(hz_to_mel(np.array([sample_rate / 2]))[0])
-    return top_mel, dict(zip(hz_to_mel(ticks_hz).tolist(), names, strict=True))
+    ticks_hz = [tick for tick in TICKS_HZ if tick <= sample_rate / 2]
+    ticks = {float(librosa.hz_to_mel(tick)): number(tick / 1000) for tick in ticks_hz}
+    return float(librosa.hz_to_mel(sample_rate / 2)), ticks
 
 
 def envelope(waveform: Samples, sample_rate: int) -> tuple[Columns, Columns, Columns]:

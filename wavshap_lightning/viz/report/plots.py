@@ -11,11 +11,12 @@ import html
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import librosa
 import numpy as np
 from jaxtyping import Float, Shaped
 
 from wavshap_lightning.viz.clip_view import LABELED, PREDICTED, TARGET, ClipView, Units
-from wavshap_lightning.viz.sound import cell_edges_s, envelope, hz_to_mel, log_mel, mel_axis, spectrogram_url
+from wavshap_lightning.viz.sound import cell_edges_s, envelope, log_mel, mel_axis, spectrogram_url
 from wavshap_lightning.viz.theme import AGAINST, FOR, FULL_COLOR, OVER_GRAY, percent, shorten, signed_norm
 
 Plot = dict[str, Any]
@@ -73,7 +74,7 @@ def bars(shown: Units, places: Plot | list[int], *, across: bool = False, **more
         for hues in (PALE, FULL)
     )
     common = {"type": "bar", along: places, "orientation": "h" if across else "v", **more}
-    ends = {"base": packed(shown.low), up: packed(shown.high - shown.low)}
+    ends = {"base": packed(shown.values - shown.reach), up: packed(2 * shown.reach)}
     words = [f"{name}<br>{words}" for name, words in zip(shown.names, shown.words, strict=True)]
     return [
         {**common, up: packed(shown.values), "marker": pale, "hovertext": words, "hovertemplate": HOVER},
@@ -97,8 +98,8 @@ def timeline(view: ClipView) -> Plot | None:
     rows = [*_sound_rows(view)]
     for name in ("frames", "waveform"):
         if (frames := view.units(name)) is not None:
-            width = frames.grid.hop_samples / frames.grid.sample_rate
-            traces = bars(frames, packed(frames.grid.center_s()), width=width)
+            width = frames.times.hop_samples / frames.times.sample_rate
+            traces = bars(frames, packed(frames.times.center_s()), width=width)
             heading = f"Attribution of each frame, by the path from the {name}, with its 95 % interval"
             rows.append((heading, FRAMES_PX, traces, SIGNED_AXIS))
     if (layers := view.units("layer_frame")) is not None:
@@ -122,7 +123,9 @@ def _sound_rows(view: ClipView) -> Iterator[Row]:
     bands, (top_mel, ticks) = view.units("band_frame"), mel_axis(view.sample_rate)
     if view.waveform is not None or bands is not None:
         vertical = {"range": [0, top_mel], "tickvals": list(ticks), "ticktext": list(ticks.values())}
-        colored = [] if bands is None else [{**_map(bands), "y": packed(hz_to_mel(view.band_edges_hz))}]
+        colored = (
+            [] if bands is None else [{**_map(bands), "y": packed(librosa.hz_to_mel(view.band_edges_hz))}]
+        )
         heading = "Spectrogram (kHz)" + (", colored by the attribution of each band" if colored else "")
         yield heading, SPECTROGRAM_PX, colored, vertical
 
@@ -135,7 +138,7 @@ def _spectrogram(view: ClipView) -> list[Plot]:
     first_s, *_, last_s = cell_edges_s(times).tolist()
     place = {"x": first_s, "sizex": last_s - first_s, "y": top_mel, "sizey": top_mel}
     style = {"sizing": "stretch", "layer": "below", "yanchor": "top", "xref": "x", "yref": "y2"}
-    return [{"source": spectrogram_url(log_mel(view.waveform, times)), **place, **style}]
+    return [{"source": spectrogram_url(log_mel(view.waveform, view.sample_rate)), **place, **style}]
 
 
 def _map(shown: Units) -> Plot:

@@ -84,7 +84,7 @@ def clip_shares(view: ClipView) -> ClipShares:
             parts[kind] = _shared(shown.names, shown.values)
     parts["places"] = view.numbers.get("shares") or {}
     if (frames := view.frames) is not None:
-        third = np.clip(frames.grid.center_s() * 3 / view.duration_s, 0, 2.5).astype(int)
+        third = np.clip(frames.times.center_s() * 3 / view.duration_s, 0, 2.5).astype(int)
         parts["thirds"] = _shared(THIRDS, np.bincount(third, np.abs(frames.values), minlength=3))
     return {
         "target": view.target,
