@@ -13,9 +13,9 @@ from wavshap_lightning.cli.clips import ExplainedClip
 from wavshap_lightning.cli.explain import describe
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.explainer.diagnostics import (
-    BaselineChecks,
     Diagnostic,
     attribution_diagnostics,
+    baseline_diagnostics,
     diagnose,
 )
 from wavshap_lightning.explainer.explainer import explain
@@ -34,7 +34,7 @@ WELL_POSED = {
 
 def checks(**changes):
     usual = {"target": "sad", "baselines": "noise", "clip_unlikeness": 1.0, "baseline_unlikeness": 1.2}
-    return BaselineChecks(**{**usual, **WELL_POSED, **changes})
+    return {**usual, **WELL_POSED, **changes}
 
 
 def probe(classifier, clip, **settings):
@@ -52,18 +52,18 @@ class TestBaselines:
         classifier = build_classifier("group")
         settings = {"baselines": "silence", "method": "integrated_gradients", "decibels": True}
         found = probe(classifier, clip, **settings)
-        assert abs(found.early_shares["waveform"]) > 0.5
-        assert abs(found.level_response) < 0.05
-        first = messages(found.diagnostics())[0]
+        assert abs(found["early_shares"]["waveform"]) > 0.5
+        assert abs(found["level_response"]) < 0.05
+        first = messages(baseline_diagnostics(found))[0]
         assert "ill-posed" in first
         assert "invariant to input gain" in first
         noise = probe(classifier, clip)
-        assert abs(noise.early_shares["waveform"]) < 0.1
-        assert not any("path from the waveform" in words for words in messages(noise.diagnostics()))
+        assert abs(noise["early_shares"]["waveform"]) < 0.1
+        assert not any("path from the waveform" in words for words in messages(baseline_diagnostics(noise)))
 
     def test_an_even_path_has_its_hundredth_in_the_first_hundredth(self, classifier, clip):
         """Along a straight line at the frames a score that is nearly linear changes evenly."""
-        assert -0.05 < probe(classifier, clip, score="logit").early_shares["frames"] < 0.1
+        assert -0.05 < probe(classifier, clip, score="logit")["early_shares"]["frames"] < 0.1
 
     def test_the_same_seed_gives_the_same_and_leaves_the_classifier_alone(self, classifier, clip):
         before = {name: value.clone() for name, value in classifier.state_dict().items()}
@@ -76,17 +76,19 @@ class TestBaselines:
     def test_unlikeness_is_one_for_the_clips_that_the_head_was_fitted_to(self, build_classifier, clip):
         classifier = build_classifier(layer=0, pooling="mean")
         norm = classifier.head.mlp[0]
-        assert probe(classifier, clip).clip_unlikeness is None  # no statistics of training clips yet
+        assert probe(classifier, clip)["clip_unlikeness"] is None  # no statistics of training clips yet
         with torch.no_grad():
             pooled = classifier.encoder(classifier.frontend(clip[None]))[:, 0].mean(1)[0]
         norm.num_batches_tracked.fill_(1)
         norm.running_mean.copy_(pooled - 2.0)
         norm.running_var.fill_(4.0 - norm.eps)
-        assert probe(classifier, clip).clip_unlikeness == pytest.approx(1.0, rel=1e-4)
+        assert probe(classifier, clip)["clip_unlikeness"] == pytest.approx(1.0, rel=1e-4)
         norm.running_mean.copy_(pooled - 20.0)
         found = probe(classifier, clip)
-        assert found.clip_unlikeness == pytest.approx(10.0, rel=1e-4)
-        assert any("clip is unlike the training clips" in words for words in messages(found.diagnostics()))
+        assert found["clip_unlikeness"] == pytest.approx(10.0, rel=1e-4)
+        assert any(
+            "clip is unlike the training clips" in words for words in messages(baseline_diagnostics(found))
+        )
 
     @pytest.mark.parametrize(
         ("changes", "name", "message"),
@@ -98,14 +100,14 @@ class TestBaselines:
         ],
     )
     def test_each_finding_is_one_diagnostic(self, changes, name, message):
-        (found,) = checks(**changes).diagnostics()
+        (found,) = baseline_diagnostics(checks(**changes))
         assert (found.name, found.severity) == (name, "warning")
         assert message in found.message
 
     def test_a_well_posed_baseline_has_none(self):
-        assert list(checks().diagnostics()) == []
-        assert list(checks(clip_unlikeness=None, baseline_unlikeness=None).diagnostics()) == []
-        assert json.loads(json.dumps(vars(checks())))["early_shares"] == {"frames": 0.01}
+        assert list(baseline_diagnostics(checks())) == []
+        assert list(baseline_diagnostics(checks(clip_unlikeness=None, baseline_unlikeness=None))) == []
+        assert json.loads(json.dumps(checks()))["early_shares"] == {"frames": 0.01}
 
     def test_of_several_targets_the_prediction_is_probed(self, classifier, clip):
         settings = ExplainSettings(stages=("frames",))

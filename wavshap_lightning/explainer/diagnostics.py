@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -96,51 +96,26 @@ def _warnings_above(name: str, value: float | None, **words: str) -> Iterator[Di
         yield Diagnostic(name, "warning", WARNINGS[name].format(value=value, **words), float(value))
 
 
-@dataclass(frozen=True)
-class BaselineChecks:
-    """Numbers from a few forward passes of a clip and its baselines.
+def baseline_diagnostics(checks: Mapping[str, Any]) -> Iterator[Diagnostic]:
+    """Diagnostics of the baselines and the clip.
 
     Args:
-        target: Name of the class that is explained.
-        baselines: Family of the baselines.
-        early_shares: Share of the total that arises in the first hundredth of the path, by stage; 0.01 where
-            the score changes evenly.
-        level_response: Change of the score when the clip is 20 dB quieter, relative to what is explained; 0
-            where the classifier is invariant to input gain.
-        baseline_probability: Mean probability of the target's class for the baselines.
-        gain_invariant: Whether the model normalizes the level of a clip by construction.
-        clip_unlikeness: Root mean square of the clip's pooled features, standardized by those of the
-            training clips; 1 for one of these, None where the head keeps no such statistics.
-        baseline_unlikeness: The same for the baselines, on average.
+        checks: Numbers from [`run_baseline_checks`][].
     """
-
-    target: str
-    baselines: str
-    early_shares: Mapping[str, float]
-    level_response: float
-    baseline_probability: float
-    gain_invariant: bool
-    clip_unlikeness: float | None
-    baseline_unlikeness: float | None
-
-    def diagnostics(self) -> Iterator[Diagnostic]:
-        """Diagnostics of the baselines and the clip."""
-        invariant = abs(self.level_response) < SMALL_LEVEL_RESPONSE
-        words = {
-            "baselines": self.baselines,
-            "target": self.target,
-            "gain": " The classifier is invariant to input gain." if invariant else "",
-        }
-        is_ill_posed = False
-        for stage, share in self.early_shares.items():
-            for one in _warnings_above("ill_posed_baseline", share, stage=stage, **words):
-                is_ill_posed = True
-                yield one
-        if self.baselines == "silence" and self.gain_invariant and not is_ill_posed:
-            yield Diagnostic("ill_posed_baseline", "warning", SILENCE_IS_ILL_POSED, self.level_response)
-        yield from _warnings_above("baselines_predicted_as_target", self.baseline_probability, **words)
-        yield from _warnings_above("clip_out_of_distribution", self.clip_unlikeness)
-        yield from _warnings_above("baselines_out_of_distribution", self.baseline_unlikeness, **words)
+    invariant = abs(checks["level_response"]) < SMALL_LEVEL_RESPONSE
+    gain = " The classifier is invariant to input gain." if invariant else ""
+    words = {"baselines": checks["baselines"], "target": checks["target"], "gain": gain}
+    ill_posed = [
+        found
+        for stage, share in checks["early_shares"].items()
+        for found in _warnings_above("ill_posed_baseline", share, stage=stage, **words)
+    ]
+    if checks["baselines"] == "silence" and checks["gain_invariant"] and not ill_posed:
+        yield Diagnostic("ill_posed_baseline", "warning", SILENCE_IS_ILL_POSED, checks["level_response"])
+    yield from ill_posed
+    yield from _warnings_above("baselines_predicted_as_target", checks["baseline_probability"], **words)
+    yield from _warnings_above("clip_out_of_distribution", checks["clip_unlikeness"])
+    yield from _warnings_above("baselines_out_of_distribution", checks["baseline_unlikeness"], **words)
 
 
 def diagnose(
@@ -167,12 +142,23 @@ def diagnose(
         WavshapError: If the clip, the target and the settings do not go together.
     """
     with open_clip(classifier, clip, settings or ExplainSettings(), recordings) as opened:
-        return list(run_baseline_checks(opened, opened.target(target)).diagnostics())
+        return list(baseline_diagnostics(run_baseline_checks(opened, opened.target(target))))
 
 
 @torch.no_grad()
-def run_baseline_checks(clip: OpenClip, target: Target) -> BaselineChecks:
-    """Probe a classifier with a clip and its baselines.
+def run_baseline_checks(clip: OpenClip, target: Target) -> dict[str, Any]:
+    """Numbers from a few forward passes of a clip and its baselines, in plain JSON types.
+
+    - `target`, `baselines`: the class that is explained, and the family of the baselines;
+    - `early_shares`: share of the total that arises in the first hundredth of the path, by stage; 0.01 where
+      the score changes evenly;
+    - `level_response`: change of the score when the clip is 20 dB quieter, relative to what is explained; 0
+      where the classifier is invariant to input gain;
+    - `baseline_probability`: mean probability of the target's class for the baselines;
+    - `gain_invariant`: whether the model normalizes the level of a clip by construction;
+    - `clip_unlikeness`: root mean square of the clip's pooled features, standardized by those of the training
+      clips; 1 for one of these, None where the head keeps no such statistics;
+    - `baseline_unlikeness`: the same for the baselines, on average.
 
     Args:
         clip: The clip in the classifier.
@@ -185,18 +171,19 @@ def run_baseline_checks(clip: OpenClip, target: Target) -> BaselineChecks:
     of_quieter = stages.from_waveforms(QUIETER * clip.waveform[None])
     score, quieter = (float(asked(logits)[0, 0]) for logits in (clip.logits[None], of_quieter))
     probed: tuple[Stage, ...] = ("waveform", "frames")
-    return BaselineChecks(
-        target=clip.classifier.labels[asked.classes[0]],
-        baselines=clip.settings.baselines,
-        early_shares={
+    change = score - float(asked(of_baselines)[:, 0].mean())
+    return {
+        "target": clip.classifier.labels[asked.classes[0]],
+        "baselines": clip.settings.baselines,
+        "early_shares": {
             stage: _early_share(clip, stage, asked) for stage in probed if stage in clip.settings.stages
         },
-        level_response=_relative(quieter - score, score - float(asked(of_baselines)[:, 0].mean())),
-        baseline_probability=float(of_baselines.softmax(1)[:, asked.classes[0]].mean()),
-        gain_invariant=_is_gain_invariant(clip.classifier),
-        clip_unlikeness=_unlikeness(clip, clip.waveform[None]),
-        baseline_unlikeness=_unlikeness(clip, some),
-    )
+        "level_response": _relative(quieter - score, change),
+        "baseline_probability": float(of_baselines.softmax(1)[:, asked.classes[0]].mean()),
+        "gain_invariant": _is_gain_invariant(clip.classifier),
+        "clip_unlikeness": _unlikeness(clip, clip.waveform[None]),
+        "baseline_unlikeness": _unlikeness(clip, some),
+    }
 
 
 def _is_gain_invariant(classifier: EmotionClassifier) -> bool:

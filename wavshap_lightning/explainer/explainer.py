@@ -7,7 +7,11 @@ from dataclasses import fields
 from os import PathLike
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.diagnostics import attribution_diagnostics, run_baseline_checks
+from wavshap_lightning.explainer.diagnostics import (
+    attribution_diagnostics,
+    baseline_diagnostics,
+    run_baseline_checks,
+)
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import AudioSource
 from wavshap_lightning.explainer.settings import (
@@ -90,7 +94,7 @@ class Explainer:
             attributions = opened.attribute_stages(asked)
             checks = run_baseline_checks(opened, asked) if check_baselines else None
         recording, settings, labels = opened.recording, self.settings, self.classifier.labels
-        doubts = [] if checks is None else list(checks.diagnostics())
+        doubts = [] if checks is None else list(baseline_diagnostics(checks))
         level_db = frame_level_db(recording.waveform, self.classifier.backbone.frame_grid)
         num_bands = settings.num_bands if "waveform" in attributions else 0
         return Explanation(

@@ -17,12 +17,7 @@ from torch import Tensor
 from wavshap_lightning.attribution.record import Attribution, read_record, write_record
 from wavshap_lightning.attribution.views.frames import Sign, top
 from wavshap_lightning.errors import AttributionError
-from wavshap_lightning.explainer.diagnostics import (
-    TIME_STAGES,
-    BaselineChecks,
-    Diagnostic,
-    attribution_shares,
-)
+from wavshap_lightning.explainer.diagnostics import TIME_STAGES, Diagnostic, attribution_shares
 from wavshap_lightning.explainer.files import (
     FORMAT,
     MAPS,
@@ -94,7 +89,7 @@ class Explanation:
     clip_start_s: float | None = None
     clip_end_s: float | None = None
     diagnostics: Mapping[str, tuple[Diagnostic, ...]] = field(default_factory=dict)
-    baseline_checks: BaselineChecks | None = None
+    baseline_checks: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         """One line, without the numbers."""
@@ -312,7 +307,6 @@ class Explanation:
         """
         index = self._target_index(target)
         target = self.targets[index]
-        checks = self.baseline_checks
         plain: dict[str, Any] = {
             "format": FORMAT,
             "clip": self.clip,
@@ -329,7 +323,7 @@ class Explanation:
             "method": self._any.method,
             "settings": self.settings.to_dict(),
             "diagnostics": [asdict(one) for one in self.diagnostics.get(target, ())],
-            "baseline_checks": None if checks is None else asdict(checks),
+            "baseline_checks": self.baseline_checks,
             "stages": {stage: plain_stage(found, index) for stage, found in self.attributions.items()},
             **self._totals(target, (*NUMBERS, *POSITIONS)),
             "segments": self._plain_segments(target, texts),

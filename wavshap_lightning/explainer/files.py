@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.record import Attribution, Parts, from_json
 from wavshap_lightning.errors import AttributionError
-from wavshap_lightning.explainer.diagnostics import BaselineChecks, Diagnostic
+from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.files import write_atomically
@@ -27,7 +27,7 @@ FORMAT = 2
 METADATA_KEY = "explanation"
 
 # Fields of an explanation that are no plain JSON types.
-NOT_PLAIN = ("attributions", "settings", "times", "frame_level_db", "diagnostics", "baseline_checks")
+NOT_PLAIN = ("attributions", "settings", "times", "frame_level_db", "diagnostics")
 
 # Name among the arrays, stage, view.
 MAPS = (
@@ -111,7 +111,6 @@ def pack_explanation(fields: Mapping[str, Any]) -> Parts:
     """Fields of an explanation as plain JSON types and tensors, of which a file is made."""
     parts = {stage: found.to_parts() for stage, found in fields["attributions"].items()}
     tensors = {f"{stage}/{name}": t for stage, (_, held) in parts.items() for name, t in held.items()}
-    checks = fields["baseline_checks"]
     header = {
         "format": FORMAT,
         **{name: value for name, value in fields.items() if name not in NOT_PLAIN},
@@ -119,7 +118,6 @@ def pack_explanation(fields: Mapping[str, Any]) -> Parts:
         "times": {stage: vars(times) for stage, times in fields["times"].items()},
         "attributions": [[stage, plain] for stage, (plain, _) in parts.items()],
         "diagnostics": {name: [vars(one) for one in found] for name, found in fields["diagnostics"].items()},
-        "baseline_checks": None if checks is None else vars(checks),
     }
     return header, {**tensors, "frame_level_db": fields["frame_level_db"]}
 
@@ -127,7 +125,6 @@ def pack_explanation(fields: Mapping[str, Any]) -> Parts:
 def unpack_explanation(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Fields of an explanation from the parts that `pack_explanation` gave."""
     _check_format(header)
-    checks = header["baseline_checks"]
     return {
         **{name: from_json(value) for name, value in header.items() if name not in (*NOT_PLAIN, "format")},
         "attributions": {
@@ -140,7 +137,6 @@ def unpack_explanation(header: Mapping[str, Any], tensors: Mapping[str, Tensor])
         "diagnostics": {
             name: tuple(Diagnostic(**one) for one in found) for name, found in header["diagnostics"].items()
         },
-        "baseline_checks": None if checks is None else BaselineChecks(**checks),
     }
 
 
