@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import from_here
 
-log = logging.getLogger(__name__)
+_warn = rank_zero_only(logging.getLogger(__name__).warning)
 
 WandbMode = Literal["auto", "online", "offline", "off"]
 WANDB_URL = "https://api.wandb.ai"
@@ -117,13 +117,9 @@ def build_loggers(settings: RunSettings, folder: Path, *, resumed_step: int = 0)
         loggers.append(_tensorboard(folder))
     mode, reason = choose_wandb_mode(settings.wandb)
     if mode != "off":
-        logger = _wandb(settings, folder, mode)
-        if settings.wandb == "auto" and mode == "online" and not _answers(logger):
-            reason = "it does not answer"
-            logger = _wandb(settings, folder, "offline")
-        loggers.append(logger)
+        loggers.append(_wandb(settings, folder, mode))
     if reason:
-        rank_zero_only(log.warning)(f"W&B is {'off' if mode == 'off' else 'offline'}: {reason}")
+        _warn(f"W&B is {mode}: {reason}")
     return loggers
 
 
@@ -206,7 +202,7 @@ def _wandb(settings: RunSettings, folder: Path, mode: Literal["online", "offline
 
     # Read its settings now: W&B complains of an argument of Lightning's before it has read them.
     rank_zero_only(wandb.setup)()
-    return WandbLogger(
+    logger = WandbLogger(
         name=f"{settings.name}/{folder.name}",
         save_dir=folder.absolute(),  # W&B's own process may stand in another folder
         project=settings.project,
@@ -214,17 +210,13 @@ def _wandb(settings: RunSettings, folder: Path, mode: Literal["online", "offline
         settings={"console": "off", "init_timeout": INIT_TIMEOUT_S},
         mode=mode,  # and not offline=True, which would put every later run of this process offline
     )
-
-
-def _answers(logger: WandbLogger) -> bool:
-    """Begin the run online, and tell if that worked."""
-    import wandb  # noqa: PLC0415 - as above
-
-    try:
-        logger.experiment  # noqa: B018 - begins the run
-    except wandb.errors.CommError:
-        return False
-    return True
+    if settings.wandb == "auto" and mode == "online":
+        try:
+            logger.experiment  # noqa: B018 - begins the run
+        except wandb.errors.CommError:
+            _warn("W&B is offline: it does not answer")
+            return _wandb(settings, folder, "offline")
+    return logger
 
 
 def _has_login() -> bool:
