@@ -76,19 +76,23 @@ def test_the_demo_logs_figures_sounds_table_and_curves(watched_run, read_csv):
 def check_wandb(run, probes):
     history, media = read_history(run), next(run.glob("wandb/offline-run-*/files"))
     assert len([step for step in history if "explain/reliability" in step]) == 2
-    by_epoch = [step for step in history if "explain_clips/path" in step]
-    assert len(by_epoch) == 2
-    for step in by_epoch:
-        table = json.loads((media / step["explain_clips/path"]).read_text())
+
+    def logged(key):
+        return [step[key] for step in history if key in step]
+
+    tables = logged("explain_clips/path")
+    assert len(tables) == 2
+    for path in tables:
+        table = json.loads((media / path).read_text())
         assert {row[table["columns"].index("clip")] for row in table["data"]} == set(probes)
-        for name in probes:
-            figure = media / step[f"explain_figures/{name}/path"]
-            assert figure.read_bytes().startswith(b"\x89PNG")
-            assert step[f"explain_figures/{name}/width"] == 1100
     for name in probes:
-        sound = media / by_epoch[0][f"explain_sounds/{name}/path"]
-        assert sound.read_bytes().startswith(b"RIFF")
-        assert any(f"explain_figures_epochs/{name}/path" in step for step in history)
+        figures = logged(f"explain_figures/{name}/filenames")
+        assert len(figures) == 2
+        assert logged(f"explain_figures/{name}/width") == [1100, 1100]
+        assert all((media / path).read_bytes().startswith(b"\x89PNG") for (path,) in figures)
+        assert len(logged(f"explain_figures_epochs/{name}/filenames")) == 1
+        ((sound,),) = logged(f"explain_sounds/{name}/audio")
+        assert (media / sound["path"]).read_bytes().startswith(b"RIFF")
 
 
 def check_tensorboard(run, probes):

@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,6 @@ class ExplanationLog:
         self.folder, self.loggers, self.step, self.moment = folder, loggers, step, moment
         self.prefix = "explain_test" if moment == "test" else "explain"
         self.errors = ErrorLog()
-        self._for_wandb: dict[str, Any] = {}
 
     def probes(self, split: str, probes: Sequence[Probe]) -> None:
         """Write for people which clips are explained, and why; what the file says of other splits stays."""
@@ -84,7 +82,7 @@ class ExplanationLog:
         self._to_loggers(
             f"{name}, its sound",
             lambda board: board.add_audio(key, waveform[None], self.step, sample_rate=rate),
-            lambda wandb: {key: wandb.Audio(waveform, sample_rate=rate)},
+            lambda wandb: wandb.log_audio(key, [waveform], self.step, sample_rate=[rate]),
         )
 
     def explanation(self, result: ProbeResult) -> None:
@@ -113,10 +111,9 @@ class ExplanationLog:
                     label, evidence = probe.clip.label, probe.clip.evidence
                     figure = plot_epochs(found, target=label, label=label, evidence=evidence)
                     self._figure(probe.name, figure_pixels(figure), f"{probe.name}: all epochs")
-        self._send()
 
     def rows(self, split: str, epoch: int, rows: Rows) -> None:
-        """Write the rows of an epoch to `explanations.csv`, and those of clips to W&B, whose step this ends.
+        """Write the rows of an epoch to `explanations.csv`, and those of clips to W&B as a table.
 
         Args:
             split: Split of the clips.
@@ -127,12 +124,12 @@ class ExplanationLog:
             OSError: If the file cannot be written.
         """
         clips = [row for row in rows if row["scope"] == "clip"]
-        if clips:
-            columns = [*dict.fromkeys(column for row in clips for column in row)]
-            cells = [[row.get(column) for column in columns] for row in clips]
-            key = f"{self.prefix}_clips"
-            self._to_loggers("the table", lambda _: None, lambda wandb: {key: wandb.Table(columns, cells)})
-        self._send()
+        columns = [*dict.fromkeys(column for row in clips for column in row)]
+        cells = [[row.get(column) for column in columns] for row in clips]
+        for logger in self.loggers if clips else ():
+            if isinstance(logger, WandbLogger):
+                with self.errors.collect("the table in W&B"):
+                    logger.log_table(f"{self.prefix}_clips", columns, cells, step=self.step)
         if self.folder is not None:
             write_rows(self.folder / "explanations.csv", split, epoch, rows)
 
@@ -149,27 +146,18 @@ class ExplanationLog:
         self._to_loggers(
             f"{name}, its figure",
             lambda board: board.add_image(key, pixels, self.step, dataformats="HWC"),
-            lambda wandb: {key: wandb.Image(image, caption=caption)},
+            lambda wandb: wandb.log_image(key, [image], self.step, caption=[caption]),
         )
 
     def _to_loggers(
-        self, what: str, to_board: Callable[[Any], object], for_wandb: Callable[[Any], dict[str, Any]]
+        self, what: str, to_board: Callable[[Any], object], to_wandb: Callable[[WandbLogger], object]
     ) -> None:
         for logger in self.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                with self.errors.collect(f"{what} in TensorBoard"):
+            with self.errors.collect(f"{what} in {type(logger).__name__.removesuffix('Logger')}"):
+                if isinstance(logger, TensorBoardLogger):
                     to_board(logger.experiment)
-            elif isinstance(logger, WandbLogger):
-                with self.errors.collect(f"{what} in W&B"):
-                    self._for_wandb |= for_wandb(import_module("wandb"))  # slow, so only where it is used
-
-    def _send(self) -> None:
-        """Hand everything for W&B over, as one step of its history."""
-        for logger in self.loggers:
-            if self._for_wandb and isinstance(logger, WandbLogger):
-                with self.errors.collect("W&B"):
-                    logger.log_metrics(self._for_wandb, self.step)
-        self._for_wandb.clear()
+                elif isinstance(logger, WandbLogger):
+                    to_wandb(logger)
 
     def _explanation_path(self, probe: Probe, moment: str) -> Path | None:
         return self.folder and self.folder / "explanations" / moment / f"{probe.name}.explanation"
