@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from wavshap_lightning.audio.io import save_audio
-from wavshap_lightning.cli.train import find_config
+from wavshap_lightning.cli.train import DEMO
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.models.backbone import SpeechBackbone
@@ -56,7 +56,7 @@ def flags():
 
     def flags(command="fit", *more, wandb="off", epochs=2, watched=False, **options):
         settings = {
-            "config": find_config("demo.yaml"),
+            "config": DEMO,
             "data.options": json.dumps({**OPTIONS, **options}),
             "data.batch_size": 4,
             "run.wandb": wandb,

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from wavshap_lightning.cli.terminal import EXIT_USAGE
-from wavshap_lightning.cli.train import find_config, main
-from wavshap_lightning.errors import SettingError
+from wavshap_lightning.cli.train import main
 
 pytestmark = pytest.mark.usefixtures("surroundings")
 
@@ -29,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("surroundings")
         (["--data.labels", "[happy, nothing]"], "CorpusError: "),
         (
             ["--data.validation", "false", "--run.patience", "3"],
-            "SettingError: run.patience=3 watches validation recall",
+            "SettingError: run.patience=3 needs a validation",
         ),
     ],
 )
@@ -98,9 +97,3 @@ def test_help_of_a_command_begins_with_what_is_ours(run_main, capsys):
     assert shown.index("Train a head") < 300
     for hidden in ("model.opened", "model.labels ", "data.seed ", "weights_only"):
         assert f"--{hidden}" not in shown
-
-
-def test_shipped_configurations_are_found_by_name():
-    assert find_config("demo.yaml").is_file()
-    with pytest.raises(SettingError, match=r"config='nothing\.yaml' must be one of .*demo\.yaml"):
-        find_config("nothing.yaml")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from math import isnan
@@ -23,6 +25,7 @@ from wavshap_lightning.cli.clips import (
     ExplainedClip,
     attempt,
     find_clips,
+    label_of,
     open_for,
     open_model,
     place_of,
@@ -32,16 +35,20 @@ from wavshap_lightning.cli.output import Output, model_words, status_of, summary
 from wavshap_lightning.cli.terminal import complain, exit_status, on_one_line, quiet
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
+from wavshap_lightning.explainer.compare import check_comparable, compare, plain_comparisons
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.settings import STAGES, ExplainSettings
+from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.loading import choose_epochs, epoch_of_model
 from wavshap_lightning.viz.clip_view import ClipView
+from wavshap_lightning.viz.comparisons import plot_comparison
 from wavshap_lightning.viz.report import build_report
 
 COMMANDS = {
     "": ("explain", "explain_clips"),
     "corpus": ("corpus", "explain_corpus"),
-    "compare": ("compare", "compare_models"),
+    "compare": ("explain", "compare_models"),
     "scorecard": ("scorecard", "score_methods"),
     "scores": ("explain", "print_scores"),
 }
@@ -54,7 +61,6 @@ MAX_DESCRIBED = 5
 
 EXAMPLE_LABEL = "angry"
 NUM_FRAMES, NUM_NEURONS = 5, 3
-SCORES = {"log_odds": "log-odds", "log_probability": "log-probability"}
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -105,6 +111,79 @@ def explain_clips(
     return explain_all(model, work, clips, output)
 
 
+def compare_models(
+    model: str,
+    audio: list[str],
+    clip: ClipOptions,
+    settings: ExplainSettings,
+    output: Output,
+    *,
+    others: Sequence[str] = (),
+    epochs: str | None = None,
+    device: str = "cpu",
+) -> int:
+    """Explain recordings with MODEL and with other models or epochs, from the same draws, and compare.
+
+    Args:
+        model: The first model.
+        audio: Recordings; a synthetic clip is made if there are none.
+        clip: The question about every clip.
+        settings: How to explain.
+        output: Files to write.
+        others: Models to compare with.
+        epochs: Epochs of MODEL's run to compare with, such as 9,19,29, or all.
+        device: Where to compute, such as cpu, cuda or cuda:1.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        WavshapError: If a model cannot be opened or compared with the first, or an epoch was not kept.
+    """
+    chosen = {} if epochs is None else choose_epochs(model, epochs)
+    named = {**{name: name for name in others}, **{f"epoch {n}": str(path) for n, path in chosen.items()}}
+    if not named:
+        raise SettingError("others=[], epochs=None: give models to compare with, or epochs of the run")
+    clips = find_clips(audio, output.folder)
+    work = ClipExplainer(open_model(model, device), settings, clip, len(clips))
+    classifiers = [_open_other(path, device, work) for path in named.values()]
+    epoch = None if epochs is None else epoch_of_model(model)
+    names = (model if epoch is None else f"epoch {epoch}", *named)
+
+    def explain(clip: Clip) -> ExplainedClip:
+        found = work.explain(clip)
+        explanation, comparisons = found.explanation, []
+        for other in classifiers:
+            recordings = work.recordings_for(clip)
+            comparisons.append(compare(work.explainer, other, clip, explanation, recordings=recordings))
+            explanation = comparisons[0].first  # with the draws and the target of all
+        return replace(found, comparisons=comparisons)
+
+    def write(stem: str, found: ExplainedClip) -> None:
+        output.write_clip(stem, found)
+        clip, comparisons = found.clip, found.comparisons
+        if output.figures:
+            figure = plot_comparison(
+                comparisons, found.waveform, names=names, label=label_of(clip), evidence=clip.evidence
+            )
+            output.write(f"compare/{stem}.png", figure)
+        numbers = plain_comparisons(comparisons, names)
+        text = json.dumps(numbers, ensure_ascii=False, allow_nan=False, indent=1)
+        output.write(f"compare/{stem}.json", text)
+
+    return explain_all(model, work, clips, output, explain=explain, write=write)
+
+
+def _open_other(model: str, device: str, work: ClipExplainer) -> EmotionClassifier:
+    first, other = work.classifier, open_model(model, device)
+    check_comparable(first, other)
+    target_named(work.options.target, other.labels, 0, work.explainer.settings.score)
+    one, its = first.backbone, other.backbone
+    if one.fingerprint == its.fingerprint and one.settings == its.settings and one.settings.frozen:
+        other.backbone = one  # so that many epochs take no more memory than one
+    return other
+
+
 def explain_all(
     model: str,
     work: ClipExplainer,
@@ -142,7 +221,7 @@ def explain_all(
             output.write_summary(rows)
             if found is not None:
                 progress = f"[{len(rows):>{len(str(len(clips)))}}/{len(clips)}]"
-                describe(found, progress, brief=len(clips) > MAX_DESCRIBED)
+                describe(found, views[-1], progress, brief=len(clips) > MAX_DESCRIBED)
     except KeyboardInterrupt:
         complain(f"interrupted: {len(views)} of {len(clips)} clips are done, in {on_one_line(output.folder)}")
         raise
@@ -154,16 +233,17 @@ def explain_all(
     return output.conclude(len(views), len(clips))
 
 
-def describe(found: ExplainedClip, progress: str, *, brief: bool) -> None:
+def describe(found: ExplainedClip, view: ClipView, progress: str, *, brief: bool) -> None:
     """Print a clip in a few aligned lines, or on one line that ends with `!` if there are diagnostics.
 
     Args:
         found: The explained clip.
+        view: The same, as it is shown.
         progress: What a single line begins with, such as `[3/40]`.
         brief: Print a single line: decision and gap.
     """
     explanation, numbers, console = found.explanation, found.saved.numbers, Console(highlight=False)
-    name, facts = on_one_line(place_of(found.clip)), dict(_facts(explanation, numbers))
+    name, facts = on_one_line(place_of(found.clip)), dict(_facts(explanation, view))
     if brief:
         mark = "  !" if numbers["diagnostics"] else ""
         line = f"{progress}  {facts['predicted']}  gap {facts['completeness gap']}  {name}{mark}"
@@ -181,18 +261,17 @@ def describe(found: ExplainedClip, progress: str, *, brief: bool) -> None:
     console.print()
 
 
-def _facts(explanation: Explanation, numbers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _facts(explanation: Explanation, view: ClipView) -> Iterator[tuple[str, str]]:
     """Decision, score, gap, frames, layer and neurons of one target, in words by title."""
-    target, label, stage = numbers["target"], numbers["label"], explanation.time_stage
-    probability = explanation.probabilities[explanation.prediction]
-    labelled = f"  (labelled {label})" if label else ""
-    yield "predicted", f"{explanation.prediction}, probability {probability:.3f}{labelled}"
-    kind = next(iter(explanation.attributions.values())).target.kind
+    numbers, target, stage = view.numbers, view.target, explanation.time_stage
+    labelled = f"  (labelled {view.label})" if view.label else ""
+    probability = view.probabilities[view.prediction]
+    yield "predicted", f"{view.prediction}, probability {probability:.3f}{labelled}"
     score, baseline = numbers["score"], numbers["baseline_score"]
     difference = (
         "" if baseline is None else f", of the baselines {baseline:+.3f}, explained {score - baseline:+.3f}"
     )
-    yield f"{SCORES.get(kind, kind)} of {target}", f"{score:+.3f}{difference}"
+    yield view.score_name(), f"{score:+.3f}{difference}"
     gap = next(iter(explanation.relative_gap(target).values()))
     yield "completeness gap", f"{'none' if gap is None else f'{100 * gap:.1f} %'} (before correction)"
     if stage is not None:

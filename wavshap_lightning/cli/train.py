@@ -57,8 +57,10 @@ DESCRIPTION = """Train speech-emotion heads on frozen speech models.
 Without arguments: the demo, which needs neither data nor network."""
 EPILOG = "Options of a command: train.py COMMAND --help. How to train: docs/training.md."
 
-CONFIG_FOLDERS = (Path(__file__).parents[2] / "configs", Path(__file__).parents[1] / "configs")
-"""Beside the package in a source tree, inside it in an installed wheel."""
+# Inside the package in an installed wheel, beside it in a source tree.
+DEMO = next(
+    filter(Path.is_file, (folder / "configs/demo.yaml" for folder in Path(__file__).parents[1:3])), ""
+)
 
 CONFIG_NAME = "config.yaml"
 TRAINER_DEFAULTS = {
@@ -75,7 +77,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
     Exits with 2 and a message if the input is at fault, with 130 if interrupted.
     """
-    words = list(sys.argv[1:] if args is None else args) or ["fit", "--config", str(find_config("demo.yaml"))]
+    words = list(sys.argv[1:] if args is None else args) or ["fit", "--config", str(DEMO)]
     command, options = read_command(words)
     with exit_status(), quiet():
         if command == "export":
@@ -255,19 +257,6 @@ def build_parser(command: str) -> ArgumentParser:
     parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
     parser.link_arguments("seed_everything", "data.seed")
     return parser
-
-
-def find_config(name: str) -> Path:
-    """The path of a configuration that comes with the project, such as `"backbones/tiny.yaml"`.
-
-    Raises:
-        SettingError: If there is none of that name; the message lists those there are.
-    """
-    for folder in CONFIG_FOLDERS:
-        if (folder / name).is_file():
-            return folder / name
-    known = sorted(str(path.relative_to(each)) for each in CONFIG_FOLDERS for path in each.rglob("*.yaml"))
-    raise SettingError(f"config={name!r} must be one of {', '.join(known)}, or the path of a file")
 
 
 def checked_checkpoint(command: str, config: Namespace) -> str | None:
