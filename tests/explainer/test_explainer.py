@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from dataclasses import fields
 from inspect import signature
@@ -289,3 +290,17 @@ def test_some_labels_at_once_are_what_each_is_by_itself(classifier, clip):
 def test_of_some_labels_none_can_be_more_than_one(classifier, clip, more):
     with pytest.raises(AttributionError, match=f"holds '{more}', which is more than one class"):
         explain(classifier, clip, target=["sad", more], stages=("layers",), num_draws=4)
+
+
+def test_at_most_twelve_calls_lead_to_the_gradient(classifier, clip, monkeypatch):
+    """A stack trace shows the method, not machinery."""
+    depths, grad = [], torch.autograd.grad
+
+    def counted(*args, **more):
+        files = [Path(frame.filename) for frame in traceback.extract_stack()]
+        depths.append(sum(Path(wavshap_lightning.__file__).parent in file.parents for file in files))
+        return grad(*args, **more)
+
+    monkeypatch.setattr(torch.autograd, "grad", counted)
+    explain(classifier, clip, **FEW)
+    assert 1 < max(depths) <= 12

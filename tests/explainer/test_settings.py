@@ -73,7 +73,7 @@ def test_the_defaults():
         ({"segments": (0.0, 0.5)}, r"segments=\(0.0, 0.5\) must be a list of spans .* even of one"),
         ({"segments": 3}, r"segments=3 must be a list of spans"),
         ({"segments": ["ab"]}, r"segments=\['ab'\] must be a list of spans"),
-        ({"segments": [(0.5, 0.2)]}, r"segments=\[0.5, 0.2\] must be \(start_s, end_s\)"),
+        ({"segments": [(0.5, 0.2)]}, r"segments=\[\(0.5, 0.2\)\] must be a list of spans"),
         ({"segments": [(0.0, 1.0, 2.0)]}, r"segments=\[\(0.0, 1.0, 2.0\)\] must be a list of spans"),
         ({"segments": [(0.0, 1.0), (0.5, 2.0)]}, r"segments=\[0.0, 1.0\] and \[0.5, 2.0\] must be in order"),
         ({"decibels": True}, r"decibels=True does not go with method='gradient_shap'"),

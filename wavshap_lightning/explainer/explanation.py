@@ -20,13 +20,9 @@ from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.diagnostics import TIME_STAGES, Diagnostic, attribution_shares
 from wavshap_lightning.explainer.files import (
     FORMAT,
-    MAPS,
     METADATA_KEY,
-    UNITS_WITH_ONE_AXIS,
     SavedClip,
     pack_explanation,
-    plain_column,
-    plain_stage,
     unpack_explanation,
 )
 from wavshap_lightning.explainer.settings import PREDICTED, STAGES, ExplainSettings
@@ -38,6 +34,22 @@ Units = Float[Tensor, "*units"]
 # Columns of a table that say where a unit lies, and those that say how much is attributed to it.
 POSITIONS = ("start_s", "end_s", "low_hz", "high_hz")
 NUMBERS = ("attribution", "stderr", "half_width")
+
+# Name among the arrays, stage, view.
+MAPS = (
+    ("frame_attribution", "frames", "frames"),
+    ("layer_frame", "layers", "layer_frame"),
+    ("layer_neuron", "layers", "layer_neuron"),
+    ("band_frame", "waveform", "band_frame"),
+)
+
+# Name among the numbers, stage, view.
+UNITS_WITH_ONE_AXIS = (
+    ("frames", "frames", "frames"),
+    ("waveform", "waveform", "frames"),
+    ("bands", "waveform", "bands"),
+    ("layers", "layers", "layers"),
+)
 
 
 @dataclass(frozen=True)
@@ -324,7 +336,7 @@ class Explanation:
             "settings": self.settings.to_dict(),
             "diagnostics": [asdict(one) for one in self.diagnostics.get(target, ())],
             "baseline_checks": self.baseline_checks,
-            "stages": {stage: plain_stage(found, index) for stage, found in self.attributions.items()},
+            "stages": {stage: _plain_stage(found, index) for stage, found in self.attributions.items()},
             **self._totals(target, (*NUMBERS, *POSITIONS)),
             "segments": self._plain_segments(target, texts),
         }
@@ -337,13 +349,13 @@ class Explanation:
     def _totals(self, target: str, names: Sequence[str]) -> dict[str, Any]:
         """Numbers of one target: its score and sums, and these columns of the views with one axis."""
         index = self._target_index(target)
-        first = plain_stage(self._any, index)
+        first = _plain_stage(self._any, index)
         plain: dict[str, Any] = {"score": self._any.score[index]}
         plain |= {name: first[name] for name in ("baseline_score", "attribution_sum", "gap")}
         for name, stage, view in UNITS_WITH_ONE_AXIS:
             if stage in self._stages_with(view):
                 columns = self.to_columns(view, stage=stage, target=target)
-                plain[name] = {one: plain_column(columns[one]) for one in names if one in columns}
+                plain[name] = {one: _plain_column(columns[one]) for one in names if one in columns}
         return plain
 
     def _plain_segments(self, target: str, texts: Sequence[str]) -> list[dict[str, Any]]:
@@ -435,3 +447,25 @@ class Explanation:
             AttributionError: If the file is missing, damaged, or not an explanation.
         """
         return read_record(Path(path), METADATA_KEY, lambda *parts: cls(**unpack_explanation(*parts)))
+
+
+def _plain_column(numbers: Float[np.ndarray, " units"]) -> list[float | None] | None:
+    """Numbers in plain JSON types: None for one that is not known yet, and for all if none can be known."""
+    return None if np.isnan(numbers).all() else [one if isfinite(one) else None for one in numbers.tolist()]
+
+
+def _plain_stage(found: Attribution, index: int) -> dict[str, Any]:
+    """Method, settings and sums of the attributions of one stage.
+
+    Args:
+        found: Attributions of the stage.
+        index: Index of the target.
+    """
+    plain = ("method", "estimand", "num_draws", "seed", "resolved", "draws_needed")
+    sums = {"baseline_score": found.mean_baseline_score, "gap": found.gap, "relative_gap": found.relative_gap}
+    return {
+        **{name: getattr(found, name) for name in plain},
+        **{name: None if values is None else values[index] for name, values in sums.items()},
+        "attribution_sum": float(found.sums(next(iter(found.views)))[index]),
+        "settings": dict(found.settings),
+    }

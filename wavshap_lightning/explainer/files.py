@@ -6,12 +6,11 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from wavshap_lightning.attribution.record import Attribution, Parts, from_json
@@ -28,22 +27,6 @@ METADATA_KEY = "explanation"
 
 # Fields of an explanation that are no plain JSON types.
 NOT_PLAIN = ("attributions", "settings", "times", "frame_level_db", "diagnostics")
-
-# Name among the arrays, stage, view.
-MAPS = (
-    ("frame_attribution", "frames", "frames"),
-    ("layer_frame", "layers", "layer_frame"),
-    ("layer_neuron", "layers", "layer_neuron"),
-    ("band_frame", "waveform", "band_frame"),
-)
-
-# Name among the numbers, stage, view.
-UNITS_WITH_ONE_AXIS = (
-    ("frames", "frames", "frames"),
-    ("waveform", "waveform", "frames"),
-    ("bands", "waveform", "bands"),
-    ("layers", "layers", "layers"),
-)
 
 
 @dataclass(frozen=True)
@@ -147,29 +130,3 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _check_format(numbers: Mapping[str, Any]) -> None:
     if numbers["format"] != FORMAT:
         raise ValueError(f"format={numbers['format']}, this version reads format={FORMAT}")
-
-
-def plain_column(numbers: Float[np.ndarray, " units"]) -> list[float | None] | None:
-    """Numbers in plain JSON types: None for one that is not known yet, and for all if none can be known."""
-    return None if np.isnan(numbers).all() else [one if isfinite(one) else None for one in numbers.tolist()]
-
-
-def plain_stage(found: Attribution, index: int) -> dict[str, Any]:
-    """Method, settings and sums of the attributions of one stage.
-
-    Args:
-        found: Attributions of the stage.
-        index: Index of the target.
-    """
-    plain = ("method", "estimand", "num_draws", "seed", "resolved", "draws_needed")
-    sums = {
-        "baseline_score": found.mean_baseline_score,
-        "gap": found.gap,
-        "relative_gap": found.relative_gap,
-    }
-    return {
-        **{name: getattr(found, name) for name in plain},
-        **{name: None if values is None else values[index] for name, values in sums.items()},
-        "attribution_sum": float(found.sums(next(iter(found.views)))[index]),
-        "settings": dict(found.settings),
-    }

@@ -185,13 +185,12 @@ def _checked_spans(segments: Any) -> tuple[tuple[float, float], ...]:  # noqa: A
         spans = tuple((start_s, end_s) for start_s, end_s in segments)
     except (TypeError, ValueError):
         spans = ((inf, inf),)
-    if not all(isinstance(one, Real) and 0 <= float(one) < inf for span in spans for one in span):
+    are_numbers = all(isinstance(one, Real) for span in spans for one in span)
+    if not are_numbers or not all(0 <= start_s < end_s < inf for start_s, end_s in spans):
         raise SettingError(
-            f"segments={segments!r} must be a list of spans (start_s, end_s), even of one: [(0.0, 0.5)]"
+            f"segments={segments!r} must be a list of spans (start_s, end_s) with 0 <= start_s < end_s, "
+            "even of one: segments=[(0.0, 0.5)]"
         )
-    for start_s, end_s in spans:
-        if start_s >= end_s:
-            raise SettingError(f"segments=[{start_s}, {end_s}] must be (start_s, end_s), start_s < end_s")
     for before, after in pairwise(spans):
         if after[0] < before[1]:
             raise SettingError(
