@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -59,3 +60,12 @@ def format_csv(rows: Iterable[Iterable[Any]]) -> str:
     writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if has_return else csv.QUOTE_MINIMAL)
     writer.writerows(table)
     return text.getvalue()
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of plain JSON types, independent of the order of keys.
+
+    >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    True
+    """
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

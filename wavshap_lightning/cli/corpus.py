@@ -36,13 +36,12 @@ from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.explainer.files import load_clip
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.stage_attribution import fingerprint
-from wavshap_lightning.files import format_csv
+from wavshap_lightning.files import digest_of, format_csv
 from wavshap_lightning.training.corpus_run import (
     COLUMNS,
     ClipRecord,
     ClipRecords,
     CorpusRun,
-    digest_of,
     emotion_rows,
     select_clips,
 )

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import is_zipfile
@@ -193,15 +192,6 @@ class ClipRecords:
 
     def _path(self, stem: str) -> Path:
         return self.folder / RECORDS / f"{stem}.json"
-
-
-def digest_of(content: Mapping[str, Any]) -> str:
-    """SHA-256 of plain JSON types, independent of the order of keys.
-
-    >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
-    True
-    """
-    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class CorpusRun(L.LightningModule):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +15,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from wavshap_lightning.errors import CacheError
+from wavshap_lightning.files import digest_of
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.pooling import LayerStatistics, Statistic, summarize_layers
@@ -97,8 +96,7 @@ def open_feature_cache(directory: Path, backbone: SpeechBackbone, statistic: Sta
         "reader": [f"{name} {version(name)}" for name in READERS],
         "statistic": statistic,
     }
-    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-    return TensorCache(directory / "features" / f"{statistic}-{digest[:32]}")
+    return TensorCache(directory / "features" / f"{statistic}-{digest_of(recipe)[:32]}")
 
 
 def fill_cache(

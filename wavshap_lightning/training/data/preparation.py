@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,6 +19,7 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import listed
 from wavshap_lightning.corpora.protocols import Split
 from wavshap_lightning.errors import AudioError, SettingError
+from wavshap_lightning.files import digest_of
 from wavshap_lightning.planted.corpus import MANIFEST, RECORD, PlantedSettings, ensure_planted_speech
 from wavshap_lightning.planted.into_recordings import (
     NAME,
@@ -34,6 +34,7 @@ from wavshap_lightning.training.data.cache import TensorCache
 
 Settings = TypeVar("Settings", PlantedSettings, PlantedInSettings)
 
+FOLDER_DIGITS = 16
 OWN_SETTINGS = {"labels", "label_map", "max_samples", "seed"}
 
 
@@ -148,7 +149,7 @@ def cut_and_key(clip: Clip, facts: ClipFacts, max_duration_s: float | None) -> K
 def _make_planted(options: Mapping[str, Any], cache_directory: Path) -> Path:
     """Folder of PlantedSpeech with these settings, made if it is not there."""
     settings = _read(PlantedSettings, options)
-    root = cache_directory / "planted" / _digest(settings.to_dict())
+    root = cache_directory / "planted" / digest_of(settings.to_dict())[:FOLDER_DIGITS]
     with progress_bars() as bar:
         ensure_planted_speech(root, settings, on_progress=bar("Making clips"))
     return root
@@ -166,7 +167,11 @@ def _plant_into(source_root: str, options: Mapping[str, Any], cache_directory: P
         )
     settings = _read(PlantedInSettings, options)
     source = open_source(source_root, settings)
-    root = cache_directory / NAME / _digest({**settings.to_dict(), "recordings": source.sha256})
+    root = (
+        cache_directory
+        / NAME
+        / digest_of({**settings.to_dict(), "recordings": source.sha256})[:FOLDER_DIGITS]
+    )
     with progress_bars() as bar:
         ensure_planted_in(root, source, settings, on_progress=bar("Planting cues"))
     left_out = read_left_out(root)
@@ -191,7 +196,3 @@ def _read(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
         raise SettingError(
             f"options={dict(options)}: {error}; see {kind.__name__} for what can be set"
         ) from error
-
-
-def _digest(values: Mapping[str, Any]) -> str:
-    return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
