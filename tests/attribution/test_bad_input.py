@@ -219,7 +219,8 @@ def test_a_chunk_below_one():
 def test_a_distribution_for_integrated_gradients():
     baselines = BaselineDistribution(lambda generator: iter([]), "noise")
     with pytest.raises(
-        AttributionError, match=r"baselines='noise' is a distribution; .*declare\(count, generator\)"
+        AttributionError,
+        match=r"baselines='noise' is no fixed set; use baselines.declare\(count, generator\)",
     ):
         attribute(integrated_gradients, two_logits, INPUT, TARGET, baselines)
 

@@ -138,8 +138,7 @@ def declared_only(baselines: Baselines) -> BaselineSet:
     """
     if isinstance(baselines, BaselineDistribution):
         raise AttributionError(
-            f"baselines={baselines.name!r} is a distribution; this method needs the same ones throughout: "
-            "use baselines.declare(count, generator)"
+            f"baselines={baselines.name!r} is no fixed set; use baselines.declare(count, generator)"
         )
     return baselines
 
@@ -153,8 +152,7 @@ def take(stream: Iterator[Tensor], count: int, name: str) -> Float[Tensor, "coun
     drawn = list(islice(stream, count))
     if len(drawn) < count:
         raise AttributionError(
-            f"baselines={name!r} ended: {count} more were asked for, {len(drawn)} came; a distribution gives "
-            "every draw a fresh baseline, so take fewer draws, give more recordings, or declare them as a set"
+            f"baselines={name!r} ended at {len(drawn)} of {count}; take fewer draws, or declare a set"
         )
     return torch.stack(drawn)
 
@@ -247,8 +245,7 @@ def _level(waveform: Waveform, what: str = "clip") -> float:
     level = float(waveform.double().square().mean().sqrt()) if len(waveform) else 0.0
     if not 0 < level < float("inf"):
         raise AttributionError(
-            f"{what}: root mean square={level} over {len(waveform)} samples; a clip with sound in it and "
-            "finite samples is needed to set the level of its baselines"
+            f"{what}: root mean square={level} over {len(waveform)} samples; it must hold sound, all finite"
         )
     return level
 

@@ -292,7 +292,6 @@ def _name_clips(
     missing = [f"{label} in {split}" for split, label in wanted if (split, label) not in found]
     if missing:
         raise CorpusError(
-            f"{what}: recordings are too few, there is none for {listed(missing)}; add recordings, or ask "
-            "for fewer labels"
+            f"{what}: there is no recording for {listed(missing)}; add some, or ask for fewer labels"
         )
     return clips

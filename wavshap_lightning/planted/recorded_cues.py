@@ -255,8 +255,7 @@ def _draw_place(
         if len(starts):
             return _place(int(generator.choice(starts)), length, generator)
     raise AudioError(
-        f"{voiced.mean():.0%} of its speech is voiced, but no {1000 * span_s[0]:.0f} ms on end that "
-        "are about as loud as the rest"
+        f"{voiced.mean():.0%} of it is voiced, but no {1000 * span_s[0]:.0f} ms on end as loud as the rest"
     )
 
 

@@ -123,8 +123,7 @@ class Problem:
         bad = first_not_finite(scores)
         if bad is not None:
             raise AttributionError(
-                f"{what}={start + bad}: its score is {scores[bad].tolist()}; every score must be finite. "
-                "Leave it out, or look for an overflow in the model"
+                f"{what}={start + bad}: its score is {scores[bad].tolist()}, not finite; leave it out"
             )
         return scores
 
@@ -244,8 +243,7 @@ def _after(step: LinearFirst, values: Inputs) -> Positions:
         rows = [step.apply(row[None]) for row in values]
     if any(len(row) != 1 for row in rows):
         raise AttributionError(
-            f"apply turned shape {(1, *values.shape[1:])} into {tuple(rows[0].shape)}; it must keep "
-            "the first axis, (draws, *input) to (draws, *path)"
+            f"apply: {(1, *values.shape[1:])} became {tuple(rows[0].shape)}: draws are lost"
         )
     return torch.cat(rows)
 
@@ -258,8 +256,7 @@ def _checked_step(step: LinearFirst, input: Float[Tensor, " *input"]) -> Float[T
     difference = float((whole - one - other).norm())
     if not difference <= torch.finfo(input.dtype).eps ** 0.5 * float(after.double().norm()):
         raise AttributionError(
-            f"linear step: apply(x) differs from apply(d) + apply(x - d) by {difference:.3g} for a random d, "
-            "so it is not linear; leave offsets to the rest of the score"
+            f"linear step: apply(x) is not apply(d) + apply(x - d), by {difference:.3g}; it must be linear"
         )
     return after[0]
 

@@ -104,8 +104,7 @@ def check_num_coalitions(count: int, num_players: int) -> None:
     least = max(2 * num_players, 4 * NUM_GROUPS)
     if count < least or count % 2:
         raise AttributionError(
-            f"num_coalitions={count} must be even and at least {least} for {num_players} players; ask for "
-            "more evaluations, or take fewer players or baselines"
+            f"num_coalitions={count} must be even and at least {least} for {num_players} players"
         )
 
 

@@ -56,8 +56,7 @@ def shapley(problem: Problem, baselines: Baselines, players: Players) -> Attribu
     count = players.count
     if count > MAX_PLAYERS:
         raise AttributionError(
-            f"players.count={count}: exact Shapley values need all 2^{count} coalitions; take at most "
-            f"{MAX_PLAYERS} players, or kernel_shap"
+            f"players.count={count} must be at most {MAX_PLAYERS} for exact values; use kernel_shap for more"
         )
     present = (torch.arange(2**count)[:, None] >> torch.arange(count)) % 2 == 1
 
