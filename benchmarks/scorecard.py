@@ -24,7 +24,7 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.evaluation.controls import CONTROLS
 from wavshap_lightning.evaluation.intervals import Estimate
 from wavshap_lightning.evaluation.measure import LABEL, measure
-from wavshap_lightning.evaluation.scorecard import METRICS, SANITY, Metric, Scorecard, save_table, verdicts
+from wavshap_lightning.evaluation.scorecard import METRICS, SANITY, Metric, Scorecard, save_table, verdict
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.viz.scorecard_figure import plot_scorecard
 
@@ -138,8 +138,8 @@ def write(scored: Scored, *, quick: bool) -> None:
             scored.card.rows, controls=CONTROLS, titles=some, plain=SANITY, title=title, note=note
         )
         figure.savefig(stem.with_name(f"{stem.name}{ending}.png"))
-    for method, words in verdicts(scored.card).items():
-        print(f"{scored.name}, {method}: {words}")
+    for method in scored.card.compared:
+        print(f"{scored.name}, {method}: {verdict(scored.card, method)}")
 
 
 def plain(scored: Scored) -> Mapping[str, object]:
@@ -148,7 +148,8 @@ def plain(scored: Scored) -> Mapping[str, object]:
         {key: None if value != value else value for key, value in row.items()}  # noqa: PLR0124 - NaN
         for row in scored.card.rows
     ]
-    return {"corpus": scored.name, "verdicts": verdicts(scored.card), "rows": rows}
+    words = {method: verdict(scored.card, method) for method in scored.card.compared}
+    return {"corpus": scored.name, "verdicts": words, "rows": rows}
 
 
 if __name__ == "__main__":

@@ -159,6 +159,10 @@ class TestRemovalCurves:
 class TestInfidelity:
     TIME, CHANNELS = 15, 2
 
+    def remove(self, score, frames, fills=None, **more):
+        fills = torch.zeros(1, *frames.shape) if fills is None else fills
+        return random_removals(score, frames, fills, generator(2), **more)
+
     @pytest.fixture
     def frames(self):
         return torch.randn(self.TIME, self.CHANNELS, generator=generator(0))
@@ -175,12 +179,7 @@ class TestInfidelity:
 
     def test_attributions_of_an_additive_score_predict_everything_up_to_a_factor(self, frames, weights):
         terms = (frames * weights[:, None]).sum(1)
-        removals = random_removals(
-            lambda inputs: (inputs * weights[:, None]).sum((1, 2)),
-            frames,
-            torch.zeros(2, self.TIME, self.CHANNELS),
-            generator(2),
-        )
+        removals = self.remove(lambda inputs: (inputs * weights[:, None]).sum((1, 2)), frames)
         assert infidelity(terms, *removals) < 1e-9
         assert infidelity(-7 * terms, *removals) < 1e-9
         assert infidelity(terms.flip(0), *removals) > 0.1
@@ -196,8 +195,7 @@ class TestInfidelity:
     def test_it_is_captums_over_the_variance(self, frames, curved):
         metrics = pytest.importorskip("captum.metrics", reason="captum is not installed")
         values = torch.randn(self.TIME, generator=generator(3))
-        fill = torch.zeros(1, self.TIME, self.CHANNELS)
-        removed, lost = random_removals(curved, frames, fill, generator(2), count=40)
+        removed, lost = self.remove(curved, frames, count=40)
         where = removed[:, :, None].expand(-1, -1, self.CHANNELS)
 
         def perturb_them(inputs):
@@ -213,7 +211,7 @@ class TestInfidelity:
 
     def test_every_loss_is_that_of_its_own_fill(self, frames, curved):
         fills = torch.stack([torch.zeros(self.TIME, self.CHANNELS), frames.flip(0)])
-        removed, lost = random_removals(curved, frames, fills, generator(2), count=7)
+        removed, lost = self.remove(curved, frames, fills, count=7)
         for row, (where, loss) in enumerate(zip(removed, lost, strict=True)):
             filled = torch.where(where[:, None], fills[int(row >= math.ceil(7 / 2))], frames)
             expected = curved(frames[None]) - curved(filled[None])
@@ -221,8 +219,7 @@ class TestInfidelity:
         assert set(removed.sum(1).tolist()) == {round(self.TIME / 2)}
 
     def test_constant_attributions_know_but_the_mean(self, frames, curved):
-        removals = random_removals(curved, frames, torch.zeros(1, self.TIME, self.CHANNELS), generator(2))
-        assert infidelity(torch.ones(self.TIME), *removals) == pytest.approx(1, abs=1e-9)
+        assert infidelity(torch.ones(self.TIME), *self.remove(curved, frames)) == pytest.approx(1, abs=1e-9)
 
 
 class TestMaskedSound:
@@ -231,7 +228,8 @@ class TestMaskedSound:
     FIRST, LAST = torch.tensor([3.0, 1.0, 2.0]), torch.tensor([1.0, 2.0, 3.0])
 
     def measure(self, attributions, fills=ZEROS, label=0, **more):
-        return masked_sound(lambda inputs: inputs.sum(1), self.FRAMES, fills, attributions, label, **more)
+        without = removal_of(lambda inputs: inputs.sum(1), self.FRAMES, fills)
+        return masked_sound(without, attributions, label, **more)
 
     @staticmethod
     def probability(*frames):

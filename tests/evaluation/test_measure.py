@@ -61,17 +61,16 @@ def test_every_metric_of_every_method_and_control(classifier, clips):
 
 
 def test_of_two_classes_the_maps_are_each_others_opposite(classifier, clips):
-    values = measure(classifier, clips[:1], {"gradient_shap": FEW["gradient_shap"]}, edits=False)
+    values = measure(classifier, clips[:1], {"gradient_shap": FEW["gradient_shap"]})
     assert values["gradient_shap"]["other_class"] == [pytest.approx(-1)]
 
 
 def test_only_some_clips_are_checked_for_sanity(classifier, clips):
     methods = {"saliency": FEW["saliency"]}
-    values = measure(classifier, clips, methods, sanity_clips=1, edits=False, others=[classifier])
+    values = measure(classifier, clips, methods, sanity_clips=1, others=[classifier])
     assert [math.isnan(value) for value in values["saliency"]["all_redrawn"]] == [False, True]
     assert [math.isnan(value) for value in values["energy"]["all_redrawn"]] == [False, True]
     assert values["saliency"]["other_seeds"][0] == pytest.approx(1)  # the other is the same
-    assert "consistency_pitch" not in values["saliency"]
 
 
 @pytest.mark.parametrize(

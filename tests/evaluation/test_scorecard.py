@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation.scorecard import METRICS, Scorecard, save_table, verdict, verdicts
+from wavshap_lightning.evaluation.scorecard import METRICS, Scorecard, save_table, verdict
 
 CLIPS = 40
 RNG = np.random.default_rng(0)
@@ -108,11 +108,11 @@ def test_the_table_is_tidy_and_is_read_again(card, tmp_path):
 
 
 def test_the_verdict_says_what_is_beaten_and_what_is_not_told_apart(card):
-    words = verdicts(card)
+    words = {method: verdict(card, method) for method in card.compared}
     assert list(words) == ["good", "same"]
-    assert words["good"] == "resolved; on localization it beats random, is not distinguishable from same"
+    assert words["good"] == "resolved; on localization it beats random and is not distinguishable from same"
     assert words["same"].startswith("not resolved (reliability 0.30); on localization it beats random")
-    assert verdict(card, "random") == "on localization it falls behind good and same"
+    assert verdict(card, "random") == "on localization it falls behind good, same"
 
 
 def test_all_metrics_that_decide_must_agree_and_lower_may_be_better():
@@ -172,7 +172,7 @@ def test_a_metric_of_few_clips_decides_nothing_on_a_card_of_many(num_known, said
 @pytest.mark.parametrize(
     ("values", "controls", "message"),
     [
-        ({}, (), "nothing to compare"),
+        ({}, (), r"methods have \[\] clips"),
         ({"one": {"auc": [1.0]}}, ("random",), r"controls=\['random'\] were not measured; there are one"),
         ({"one": {"auc": [1.0]}, "two": {"auc": [1.0, 2.0]}}, (), r"methods have \[1, 2\] clips"),
         ({"one": {"auc": []}}, (), r"methods have \[0\] clips"),

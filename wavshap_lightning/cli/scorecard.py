@@ -15,7 +15,7 @@ from wavshap_lightning.cli.terminal import on_one_line
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.controls import CONTROLS
 from wavshap_lightning.evaluation.measure import LABEL, measure, usual_methods
-from wavshap_lightning.evaluation.scorecard import METRICS, SANITY, Scorecard, save_table, verdicts
+from wavshap_lightning.evaluation.scorecard import METRICS, SANITY, Scorecard, save_table, verdict
 from wavshap_lightning.viz.scorecard_figure import plot_scorecard
 
 
@@ -83,8 +83,8 @@ def _write(card: Scorecard, output: Output) -> None:
     output.write("scorecard.png", figure)
     with writing_to(output.folder):
         save_table(card, output.folder / "scorecard.csv")
-    for method, words in verdicts(card).items():
-        sys.stdout.write(f"{method}: {words}\n")
+    for method in card.compared:
+        sys.stdout.write(f"{method}: {verdict(card, method)}\n")
     most = max(card.rows, key=lambda row: row["clips"])
     note = f" ({card.note})" if card.note else ""
     sys.stdout.write(f"Resampled for the intervals: {most['units']} {most['resampled']}{note}\n")

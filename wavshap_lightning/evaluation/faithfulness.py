@@ -25,9 +25,9 @@ Frames = Float[Tensor, "time channels"]
 Fills = Float[Tensor, "fills time channels"]
 Attributions = Float[Tensor, " time"]
 Outputs = Callable[[Float[Tensor, "inputs time channels"]], Float[Tensor, "inputs ..."]]
-"""The explained score, or the logits, of some inputs."""
+"""Logits, or the explained score, of some inputs."""
 Removal = Callable[[Bool[Tensor, "masks time"]], Float64[Tensor, "fills masks ..."]]
-"""The score without the frames of each mask, for each fill; see [`removal_of`][]."""
+"""The same without the frames of each mask, for each fill; see [`removal_of`][]."""
 
 FILLS = ("noise", "mean")
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -83,22 +83,20 @@ def faithfulness_of_maps(
     def score(inputs: Float[Tensor, "inputs time channels"]) -> Float[Tensor, " inputs"]:
         return target(logits_of(inputs))[:, 0]
 
+    scores_without = removal_of(score, frames, fills)
+    logits_without = removal_of(logits_of, frames, fills)
+    by_fill = {name: removal_of(score, frames, fill[None]) for name, fill in zip(FILLS, fills, strict=True)}
     removals = random_removals(score, frames, fills, generator)
     order = torch.randperm(len(frames), generator=generator)
-    by_fill = {name: removal_of(score, frames, fill[None]) for name, fill in zip(FILLS, fills, strict=True)}
-    by_chance = {name: removal_losses(scores_without, order) for name, scores_without in by_fill.items()}
+    by_chance = {fill: removal_losses(without, order) for fill, without in by_fill.items()}
     found = {}
     for name, values in maps.items():
-        found[name] = {
-            **{
-                f"{metric}_{fill}": number
-                for fill, scores_without in by_fill.items()
-                for metric, number in faithfulness(scores_without, values, by_chance[fill]).items()
-            },
-            **removal_curves(removal_of(score, frames, fills), values),
-            "infidelity": infidelity(values, *removals),
-            **masked_sound(logits_of, frames, fills, values, target.classes[0]),
-        }
+        found[name] = removal_curves(scores_without, values)
+        found[name] |= masked_sound(logits_without, values, target.classes[0])
+        found[name]["infidelity"] = infidelity(values, *removals)
+        for fill, without in by_fill.items():
+            numbers = faithfulness(without, values, by_chance[fill])
+            found[name] |= {f"{metric}_{fill}": number for metric, number in numbers.items()}
     return found
 
 
@@ -124,18 +122,17 @@ def removable_frames(
 
 
 def removal_of(outputs_of: Outputs, frames: Frames, fills: Fills) -> Removal:
-    """`(masks, time) -> (fills, masks)`, the score of a clip without the frames of each mask, for each fill.
+    """`(masks, time) -> (fills, masks, ...)`: outputs for a clip without the frames of each mask, by fill.
 
     Args:
-        outputs_of: The explained score of each input; called without gradients on a few at a time.
+        outputs_of: Logits or the explained score; called without gradients on a few inputs at a time.
         frames: The clip.
         fills: Frames that replace what is removed.
     """
 
     def outputs_without(removed: Bool[Tensor, "masks time"]) -> Float64[Tensor, "fills masks ..."]:
         where = removed.to(frames.device)[:, :, None]
-        filled = torch.cat([torch.where(where, fill, frames) for fill in fills])
-        outputs = _outputs(outputs_of, filled)
+        outputs = _outputs(outputs_of, torch.cat([torch.where(where, fill, frames) for fill in fills]))
         return outputs.reshape(len(fills), len(removed), *outputs.shape[1:])
 
     return outputs_without
@@ -251,13 +248,7 @@ def infidelity(
 
 
 def masked_sound(
-    logits_of: Outputs,
-    frames: Frames,
-    fills: Fills,
-    attributions: Attributions,
-    label: int,
-    *,
-    share: float = KEPT_SHARE,
+    logits_without: Removal, attributions: Attributions, label: int, *, share: float = KEPT_SHARE
 ) -> dict[str, float]:
     """Effect on the decision of keeping only the largest attributions, and of removing only them.
 
@@ -276,9 +267,7 @@ def masked_sound(
     0.
 
     Args:
-        logits_of: The rest of the classifier.
-        frames: The clip.
-        fills: Frames that replace what is removed.
+        logits_without: See [`removal_of`][].
         attributions: Of each frame.
         label: The explained class.
         share: Share of the frames in the mask, at least one frame.
@@ -286,8 +275,7 @@ def masked_sound(
     order = attributions.argsort(descending=True, stable=True)
     kept = _first(order, max(1, ceil(share * len(order))))
     masks = torch.stack([torch.zeros_like(kept), ~kept, kept])
-    probabilities = removal_of(logits_of, frames, fills)(masks).softmax(2)
-    whole, only, without = probabilities.unbind(1)
+    whole, only, without = logits_without(masks).softmax(2).unbind(1)
     p, p_only, p_without = (of[:, label] for of in (whole, only, without))
     by_fill = {
         "increase": p_only > p,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu
 from torch import Tensor
 
 from wavshap_lightning.corpora.clip import Span
@@ -54,13 +54,11 @@ def roc_auc(values: Units, inside: Inside) -> float:
     >>> roc_auc(torch.tensor([0.0, 2.0, 1.0, 1.0]), torch.tensor([False, True, True, False]))
     0.875
     """
-    num_inside = int(inside.sum())
-    num_outside = len(inside) - num_inside
-    if not (num_inside and num_outside):
+    within, outside = values[inside].double().cpu(), values[~inside].double().cpu()
+    if not (len(within) and len(outside)):
         return float("nan")
-    ranks = rankdata(values.double().cpu().numpy())
-    excess = ranks[inside.cpu().numpy()].sum() - num_inside * (num_inside + 1) / 2
-    return float(excess / (num_inside * num_outside))
+    wins = mannwhitneyu(within, outside, method="asymptotic").statistic
+    return float(wins / (len(within) * len(outside)))
 
 
 def relevance_mass(values: Units, inside: Inside) -> float:

@@ -53,7 +53,6 @@ def measure(
     target: str = PREDICTED,
     sanity_clips: int = SANITY_CLIPS,
     others: Sequence[EmotionClassifier] = (),
-    edits: bool = True,
     stability: bool = False,
     seed: int = 0,
 ) -> dict[str, dict[str, list[float]]]:
@@ -70,7 +69,6 @@ def measure(
             these clips three times more.
         others: Classifiers that differ in the head alone, trained from other seeds: each method explains the
             clips of `sanity_clips` with each of them too.
-        edits: Compare attributions with the effects of edits of pitch, tempo, level and tilt.
         stability: Explain each clip with noise by each method too, which is the most costly part.
         seed: Of fills, orders, removals, randomized parameters and controls.
 
@@ -111,7 +109,7 @@ def measure(
                 same = {change: [values] for change in changes} | {"other_seeds": []}
                 maps[name], numbers[name] = values, dependence(values, same)
             measured = _measure_maps(
-                classifier, label, waveform, maps, evidence=clip.evidence, generator=generator, edits=edits
+                classifier, label, waveform, maps, evidence=clip.evidence, generator=generator
             )
             rows.append({name: numbers[name] | measured[name] for name in maps})
     names = dict.fromkeys(name for row in rows for numbers in row.values() for name in numbers)
@@ -181,7 +179,6 @@ def _measure_maps(
     *,
     evidence: Sequence[Span],
     generator: torch.Generator,
-    edits: bool,
 ) -> dict[str, dict[str, float]]:
     """Metrics of maps of the same clip, by whatever method: faithfulness, counterfactuals, localization."""
     target = Target("log_odds", (classifier.labels.index(label),))
@@ -191,10 +188,10 @@ def _measure_maps(
         return float(target(_logits(classifier, sound)[None])[0, 0])
 
     numbers = faithfulness_of_maps(classifier, waveform, target, maps, generator)
-    edited = consistency_of_maps(score, waveform, times, maps) if edits else {}
+    edited = consistency_of_maps(score, waveform, times, maps)
     inside = inside_spans(times.center_s(), evidence)
     for name, values in maps.items():
-        numbers[name] |= edited.get(name, {}) | (localize(values, inside) if evidence else {})
+        numbers[name] |= edited[name] | (localize(values, inside) if evidence else {})
     return numbers
 
 

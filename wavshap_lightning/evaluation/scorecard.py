@@ -105,8 +105,6 @@ class Scorecard:
     num_resamples: int = NUM_RESAMPLES
 
     def __post_init__(self) -> None:
-        if not self.values:
-            raise SettingError("values={}: there is nothing to compare; measure at least one method")
         missing = [name for name in self.controls if name not in self.values]
         if missing:
             raise SettingError(f"controls={missing} were not measured; there are {', '.join(self.values)}")
@@ -228,15 +226,10 @@ def verdict(card: Scorecard, method: str) -> str:
             signs = _signs(card, method, other, group)
             if other != method and signs:
                 beaten[OUTCOMES[1 in signs, -1 in signs]].append(other)
-        said = [f"{words} {_listed(others)}" for words, others in beaten.items() if others]
+        said = [f"{words} {', '.join(others)}" for words, others in beaten.items() if others]
         if said:
-            parts.append(f"on {group} it {', '.join(said)}")
+            parts.append(f"on {group} it {' and '.join(said)}")
     return "; ".join(parts)
-
-
-def verdicts(card: Scorecard) -> dict[str, str]:
-    """The verdict on each method that is no control."""
-    return {method: verdict(card, method) for method in card.compared}
 
 
 def _signs(card: Scorecard, method: str, other: str, group: str) -> set[int]:
@@ -269,8 +262,3 @@ def _sanity(card: Scorecard, method: str) -> list[str]:
     if other.num_clips >= FEWEST_CLIPS and other.low > SAME_MAP:
         words.append(f"shows much the same for another class (rank correlation {other.value:.2f})")
     return words
-
-
-def _listed(names: Sequence[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
