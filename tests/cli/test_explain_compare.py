@@ -99,7 +99,10 @@ def test_any_epoch_may_be_the_first(run_explain, run, clip, few, compared):
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        ("0,7", "has checkpoints of the epochs 0, 1, and of 7 none; keep more of them with --run.keep_every"),
+        (
+            "0,7",
+            "has checkpoints of the epochs 0, 1, and of 7 none; keep more with train.py --run.keep_every",
+        ),
         ("last", "epochs='last' must be all, or numbers such as 9,19,29"),
     ],
 )

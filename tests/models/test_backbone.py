@@ -197,13 +197,13 @@ def test_opening_leaves_another_copy_alone(variant, model, build_model, open_bac
 
 def test_lengths_beyond_the_waveforms_are_refused(open_backbone, padded_batch):
     waveforms, lengths = padded_batch
-    with pytest.raises(SettingError, match="the waveforms hold only"):
+    with pytest.raises(SettingError, match="has 1601, but the batch only 1600"):
         open_backbone().frontend(waveforms, lengths + 1)
 
 
 def test_more_frames_than_there_are_is_refused(open_backbone):
     backbone = open_backbone()
-    with pytest.raises(SettingError, match="there are only 5"):
+    with pytest.raises(SettingError, match="has 6, but the batch only 5"):
         backbone.encoder(torch.zeros(1, 5, backbone.num_channels), torch.tensor([6]))
 
 

@@ -40,7 +40,7 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.settings import STAGES, ExplainSettings
 from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.loading import choose_epochs, epoch_of_model
+from wavshap_lightning.models.loading import choose_epochs
 from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.comparisons import plot_comparison
 from wavshap_lightning.viz.report import build_report
@@ -140,14 +140,13 @@ def compare_models(
     Raises:
         WavshapError: If a model cannot be opened or compared with the first, or an epoch was not kept.
     """
-    chosen = {} if epochs is None else choose_epochs(model, epochs)
+    epoch, chosen = (None, {}) if epochs is None else choose_epochs(model, epochs)
     named = {**{name: name for name in others}, **{f"epoch {n}": str(path) for n, path in chosen.items()}}
     if not named:
         raise SettingError("others=[], epochs=None: give models to compare with, or epochs of the run")
     clips = find_clips(audio, output.folder)
     work = ClipExplainer(open_model(model, device), settings, clip, len(clips))
     classifiers = [_open_other(path, device, work) for path in named.values()]
-    epoch = None if epochs is None else epoch_of_model(model)
     names = (model if epoch is None else f"epoch {epoch}", *named)
 
     def explain(clip: Clip) -> ExplainedClip:

@@ -24,39 +24,6 @@ from wavshap_lightning.models.pretrained import (
 )
 
 
-def checked_depth(last_layer: int | None, num_layers: int) -> int:
-    """Number of transformer layers that are kept.
-
-    Args:
-        last_layer: The last layer to keep, 0 for the projected frames alone; None keeps all.
-        num_layers: How many transformer layers there are.
-
-    Raises:
-        SettingError: If there is no such layer.
-    """
-    if last_layer is None:
-        return num_layers
-    if not 0 <= last_layer <= num_layers:
-        raise SettingError(f"last_layer={last_layer} must lie between 0 and this backbone's {num_layers}")
-    return last_layer
-
-
-def fingerprint_of(opened: PretrainedSpeechModel, depth: int, *, final_norm: bool) -> str:
-    """The model's own fingerprint, or another where other layers than its own come out.
-
-    Args:
-        opened: The model, whole.
-        depth: How many transformer layers are kept.
-        final_norm: Take the last layer after the model's final norm, where it has one.
-    """
-    config, own = opened.model.config, opened.fingerprint
-    if depth < config.num_hidden_layers:
-        return sha256(f"{own} up to layer {depth}".encode()).hexdigest()
-    if config.do_stable_layer_norm and not final_norm:
-        return sha256(f"{own} before the final norm".encode()).hexdigest()
-    return own
-
-
 def unfreeze(model: TransformersModule, num_layers: int, lora_rank: int) -> list[nn.Module]:
     """Give the last layers, or new low-rank adapters, their gradients back.
 
@@ -174,12 +141,21 @@ class SpeechBackbone(nn.Module):
         found = {"name": opened.name, "revision": opened.revision}
         self.settings = replace(given, **(settings | found))
         _check_supported(opened)
-        config, last_layer = opened.model.config, self.settings.last_layer
-        depth = checked_depth(last_layer, config.num_hidden_layers)
+        config = opened.model.config
+        depth = config.num_hidden_layers if self.settings.last_layer is None else self.settings.last_layer
+        if not 0 <= depth <= config.num_hidden_layers:
+            raise SettingError(
+                f"last_layer={depth} must lie between 0 and this backbone's {config.num_hidden_layers}"
+            )
         self._normed_before = bool(config.do_stable_layer_norm)  # and once more after the last layer
         complete = depth == config.num_hidden_layers
         self._norms_last = self._normed_before and self.settings.final_norm and complete
-        self.fingerprint = fingerprint_of(opened, depth, final_norm=self.settings.final_norm)
+        self.fingerprint = opened.fingerprint
+        if (
+            not complete or self._normed_before != self._norms_last
+        ):  # other layers than the model's own come out
+            change = "before the final norm" if complete else f"up to layer {depth}"
+            self.fingerprint = sha256(f"{opened.fingerprint} {change}".encode()).hexdigest()
         self.normalize = opened.normalize
         self.sample_rate = opened.sample_rate
         self.frame_grid = FrameGrid(tuple(config.conv_kernel), tuple(config.conv_stride), opened.sample_rate)
@@ -242,12 +218,7 @@ class SpeechBackbone(nn.Module):
         Raises:
             SettingError: If a clip is shorter than one receptive field or longer than the waveforms.
         """
-        lengths = _full(waveforms) if lengths is None else lengths
-        if int(lengths.max()) > waveforms.shape[1]:
-            raise SettingError(
-                f"lengths: the longest clip has {int(lengths.max())} samples, but the waveforms hold only "
-                f"{waveforms.shape[1]}; give each clip's own number of samples"
-            )
+        lengths = _valid_lengths("lengths", lengths, waveforms)
         num_frames = self.num_frames(lengths)
         with self._autocast(waveforms.device):
             states = normalize_waveforms(waveforms, lengths) if self.normalize else waveforms
@@ -270,12 +241,7 @@ class SpeechBackbone(nn.Module):
         Raises:
             SettingError: If a clip has more valid frames than there are.
         """
-        num_frames = _full(frames) if num_frames is None else num_frames
-        if int(num_frames.max()) > frames.shape[1]:
-            raise SettingError(
-                f"num_frames: the longest clip has {int(num_frames.max())} frames, but there are only "
-                f"{frames.shape[1]}; give what num_frames(lengths) returns"
-            )
+        num_frames = _valid_lengths("num_frames", num_frames, frames)
         mask = valid_mask(num_frames, frames.shape[1])
         with self._autocast(frames.device):
             layers = self._hidden_states(frames, mask)
@@ -285,7 +251,7 @@ class SpeechBackbone(nn.Module):
         self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch layer time hidden"]:
         """Both stages in turn."""
-        lengths = _full(waveforms) if lengths is None else lengths
+        lengths = _valid_lengths("lengths", lengths, waveforms)
         return self.encoder(self.frontend(waveforms, lengths), self.num_frames(lengths))
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[None]:
@@ -344,8 +310,14 @@ class SpeechBackbone(nn.Module):
         return lambda layer, states: layer(states, attention_mask=keys, position_bias=bias)[0]
 
 
-def _full(batch: Tensor) -> Int[Tensor, " batch"]:
-    return torch.full((batch.shape[0],), batch.shape[1], device=batch.device)
+def _valid_lengths(name: str, lengths: Int[Tensor, " batch"] | None, batch: Tensor) -> Int[Tensor, " batch"]:
+    """The lengths along the second dimension of a batch, all of it where none are given."""
+    size = batch.shape[1]
+    if lengths is None:
+        return torch.full((batch.shape[0],), size, device=batch.device)
+    if int(lengths.max()) > size:
+        raise SettingError(f"{name}: the longest clip has {int(lengths.max())}, but the batch only {size}")
+    return lengths
 
 
 def _cpu_has_bf16() -> bool:

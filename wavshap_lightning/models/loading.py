@@ -67,7 +67,7 @@ def load_classifier(model: str | PathLike[str], *, revision: str | None = None) 
     return _open_from_hub(model, revision)
 
 
-def checkpoint_of(path: Path) -> Path | None:
+def _checkpoint_of(path: Path) -> Path | None:
     """The checkpoint that is opened where a path is given; None where it stands for something else."""
     if path.is_file():
         return path if path.suffix.lower() == BEST.suffix else None
@@ -200,11 +200,9 @@ ALIASES = frozenset({"best", "last"})
 # Names of the checkpoints kept during training; a second one of the same epoch is numbered.
 KEPT = re.compile(r"epoch_\d+(-v\d+)?")
 
-REMEDY = "keep more of them with --run.keep_every 10 of train.py"
 
-
-def choose_epochs(model: str, wanted: str) -> dict[int, Path]:
-    """The checkpoints beside that of a model, by epoch.
+def choose_epochs(model: str, wanted: str) -> tuple[int | None, dict[int, Path]]:
+    """The epoch of a model, and checkpoints of other epochs beside it.
 
     Args:
         model: A checkpoint, or the folder of a run.
@@ -214,28 +212,26 @@ def choose_epochs(model: str, wanted: str) -> dict[int, Path]:
         SettingError: If the model lies in no run, or one of the epochs was not kept.
         CheckpointError: If a file beside it is damaged.
     """
-    own = checkpoint_of(Path(model).expanduser())
+    own = _checkpoint_of(Path(model).expanduser())
     if own is None:
-        raise SettingError(
-            f"epochs={wanted!r}: model={model} is no checkpoint of a run here, beside which others lie; "
-            "give a run, or one of its checkpoints"
+        raise SettingError(f"epochs={wanted!r}: model={model} is no run, and no checkpoint of one; give one")
+    epoch, kept = _epoch_of(own), _epochs_in(own.parent)
+    try:
+        chosen = (
+            [int(word) for word in wanted.split(",")]
+            if wanted != ALL
+            else [number for number in kept if number != epoch]
         )
-    kept = _epochs_in(own.parent)
-    chosen = [epoch for epoch in kept if epoch != _epoch_of(own)] if wanted == ALL else _numbers(wanted)
-    missing = [str(epoch) for epoch in chosen if epoch not in kept]
+    except ValueError as error:
+        raise SettingError(f"epochs={wanted!r} must be {ALL}, or numbers such as 9,19,29") from error
+    missing = [str(number) for number in chosen if number not in kept]
     if missing or not chosen:
-        known = ", ".join(map(str, kept)) or "none"
+        lacks = f"of {', '.join(missing)} none" if missing else "no other"
         raise SettingError(
-            f"epochs={wanted!r}: {own.parent} has checkpoints of the epochs {known}, and "
-            f"{'of ' + ', '.join(missing) + ' none' if missing else 'no other'}; {REMEDY}"
+            f"epochs={wanted!r}: {own.parent} has checkpoints of the epochs "
+            f"{', '.join(map(str, kept)) or 'none'}, and {lacks}; keep more with train.py --run.keep_every 10"
         )
-    return {epoch: kept[epoch] for epoch in chosen}
-
-
-def epoch_of_model(model: str) -> int | None:
-    """The epoch of the checkpoint that a path stands for; None where it is none of a run."""
-    own = checkpoint_of(Path(model).expanduser())
-    return None if own is None else _epoch_of(own)
+    return epoch, {number: kept[number] for number in chosen}
 
 
 def _epochs_in(folder: Path) -> dict[int, Path]:
@@ -253,10 +249,3 @@ def _epoch_of(checkpoint: Path) -> int | None:
     """None where the checkpoint does not say."""
     epoch = read_checkpoint(checkpoint).get("epoch")
     return epoch if isinstance(epoch, int) else None
-
-
-def _numbers(wanted: str) -> list[int]:
-    try:
-        return [int(word) for word in wanted.split(",")]
-    except ValueError as error:
-        raise SettingError(f"epochs={wanted!r} must be {ALL}, or numbers such as 9,19,29") from error

@@ -308,7 +308,12 @@ def open_pretrained(name: str, revision: str | None = None) -> PretrainedSpeechM
         return PretrainedSpeechModel(open_tiny_model(), name="tiny")
     source = Source(name, revision)
     config = source.config()
-    model, missing = source.model(_model_class(name, config), config)
+    if config.model_type not in FAMILIES:
+        raise ModelError(
+            f"backbone={name!r} is of kind {config.model_type!r}; need one of {', '.join(FAMILIES)}, "
+            "such as 'microsoft/wavlm-base-plus'"
+        )
+    model, missing = source.model(FAMILIES[config.model_type], config)
     if missing:
         raise ModelError(
             f"backbone={name!r} lacks {len(missing)} weights ({', '.join(missing[:3])}, ...), which would "
@@ -317,19 +322,11 @@ def open_pretrained(name: str, revision: str | None = None) -> PretrainedSpeechM
     return PretrainedSpeechModel(model, name, revision, **_preprocessing(source, config))
 
 
-def _model_class(name: str, config: PretrainedConfig) -> type[PreTrainedModel]:
-    model_class = FAMILIES.get(config.model_type)
-    if model_class is None:
-        raise ModelError(
-            f"backbone={name!r} is of kind {config.model_type!r}; need one of {', '.join(FAMILIES)}, "
-            "such as 'microsoft/wavlm-base-plus'"
-        )
-    return model_class
-
-
 def _preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
     """Sampling rate and normalisation as the feature extractor has them."""
-    usual = {"do_normalize": _usually_normalized(config), "sampling_rate": 16_000}
+    # of the published models only WavLM Base and Base+ take waveforms as they are
+    as_they_are = config.model_type == "wavlm" and config.feat_extract_norm == "group"
+    usual = {"do_normalize": not as_they_are, "sampling_rate": 16_000}
     found = _extractor_settings(source)
     if not found:
         warnings.warn(
@@ -339,11 +336,6 @@ def _preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
         )
     settings = usual | found
     return {"normalize": bool(settings["do_normalize"]), "sample_rate": int(settings["sampling_rate"])}
-
-
-def _usually_normalized(config: PretrainedConfig) -> bool:
-    """Of the published models only WavLM Base and Base+ take waveforms as they are."""
-    return not (config.model_type == "wavlm" and config.feat_extract_norm == "group")
 
 
 def _extractor_settings(source: Source) -> dict[str, Any]:
