@@ -15,7 +15,7 @@ from praatio.utilities.constants import INTERVAL_TIER
 from praatio.utilities.errors import PraatioException
 
 from wavshap_lightning.audio.segments import Segment
-from wavshap_lightning.errors import AudioError
+from wavshap_lightning.errors import AudioError, first_line
 
 SUFFIXES = (".TextGrid", ".ctm", ".csv", ".tsv")
 WORD_TIERS = ("words", "word")
@@ -81,9 +81,8 @@ def _read_rows(path: Path, tier: str, recording: str) -> list[Segment]:
         text = path.read_bytes().decode("utf-8-sig")
         return _read_ctm(path, text, recording) if suffix == ".ctm" else _read_table(text)
     except UNREADABLE as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise AudioError(
-            f"segments={path} cannot be read as {suffix[1:]} ({reason}); export it again"
+            f"segments={path} cannot be read as {suffix[1:]} ({first_line(error)}); export it again"
         ) from error
 
 

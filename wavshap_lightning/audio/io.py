@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float, Float32
 
-from wavshap_lightning.errors import AudioError, SettingError
+from wavshap_lightning.errors import AudioError, SettingError, first_line
 from wavshap_lightning.files import write_atomically
 
 SAMPLE_RATE = 16_000
@@ -208,7 +208,7 @@ def _explained(path: Path, done: str, remedy: str) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     if not isinstance(error, soundfile.LibsndfileError):
-        return str(error).strip() or type(error).__name__
+        return first_line(error)
     if error.code == _NO_MP3_FRAME:
         return "it holds no whole MP3 frame"
     return error.error_string.removeprefix("Error : ").strip(" .") or "the decoder gives no reason"
