@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -63,22 +63,34 @@ class Layout:
             raise self.error(root, f"{copies}; point root at one copy")
         return found[0] if found else None
 
-    def check_known(
-        self, root: Path | str, column: str, values: Iterable[str], known: Collection[str]
-    ) -> None:
-        """Raise CorpusError if a column of a table holds a value that the corpus does not use."""
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise self.error(root, f"{column}={unknown} are none of {sorted(known)}")
+    def recorded_clips(
+        self,
+        root: Path | str,
+        table: str,
+        turns: Sequence[tuple[str, Clip]],
+        labels: Mapping[str, str],
+        audio: Mapping[str, Path],
+    ) -> list[Clip]:
+        """Turns of a table, each with its recording and its label.
 
-    def check_recorded(
-        self, root: Path | str, table: str, names: Sequence[str], recorded: Collection[str]
-    ) -> None:
-        """Raise CorpusError if a turn of a table has no recording."""
-        silent = [name for name in names if name not in recorded]
+        Args:
+            root: The root, for messages.
+            table: Name of the table, for messages.
+            turns: Name of each turn, and its clip with a label of the corpus and any path.
+            labels: Emotion of each label of the corpus.
+            audio: Recordings by the names of the turns.
+
+        Raises:
+            CorpusError: If a label is unknown, or a turn has no recording.
+        """
+        unknown = sorted({turn.label for _, turn in turns} - labels.keys())
+        if unknown:
+            raise self.error(root, f"labels={unknown} of {table} are none of {sorted(labels)}")
+        silent = [name for name, _ in turns if name not in audio]
         if silent:
-            counts = f"{len(silent)} of {len(names)} turns of {table}"
+            counts = f"{len(silent)} of {len(turns)} turns of {table}"
             raise self.error(root, f"{counts} have no recording ({listed(silent)})")
+        return [replace(turn, path=audio[name], label=labels[turn.label]) for name, turn in turns]
 
     def check_files(
         self, root: Path | str, paths: Sequence[Path], strangers: Sequence[Path], clips: Sequence[Clip]

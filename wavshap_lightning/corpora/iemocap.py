@@ -68,22 +68,18 @@ def load_iemocap(root: Path | str) -> list[Clip]:
 def _load_session(root: Path | str, session: Path) -> list[Clip]:
     files = _text_files(session / "dialog" / "EmoEvaluation")
     turns = [pair for path in files for pair in read_turns(path)]
-    LAYOUT.check_known(root, "labels", [turn.label for _, turn in turns], LABELS)
     sentences = audio_by_stem(session / "sentences" / "wav")
     dialogues = audio_by_stem(session / "dialog" / "wav")
-    spoken = [name for name, turn in turns if name in sentences or turn.dialogue in dialogues]
-    LAYOUT.check_recorded(root, session.name, [name for name, _ in turns], spoken)
     lines = [line for path in _text_files(session / "dialog" / "transcriptions") for line in _lines(path)]
     matches = [match for line in lines if (match := _TRANSCRIPT.match(line))]
     texts = {match["name"]: match["text"].strip() for match in matches}
-    clips: list[Clip] = []
-    for name, turn in turns:
-        clip = replace(turn, label=LABELS[turn.label], text=texts.get(name))
-        if name in sentences:
-            clips.append(replace(clip, path=sentences[name], start_s=None, end_s=None))
-        else:
-            clips.append(replace(clip, path=dialogues[str(turn.dialogue)]))
-    return clips
+    turns = [(name, replace(turn, text=texts.get(name))) for name, turn in turns]
+    # A sentence has a file of its own, or is a span of its dialogue.
+    spans = {name: dialogues[turn.dialogue] for name, turn in turns if turn.dialogue in dialogues}
+    turns = [
+        (name, replace(turn, start_s=None, end_s=None) if name in sentences else turn) for name, turn in turns
+    ]
+    return LAYOUT.recorded_clips(root, session.name, turns, LABELS, {**spans, **sentences})
 
 
 def read_turns(path: Path) -> list[tuple[str, Clip]]:

@@ -61,23 +61,16 @@ def load_meld(root: Path | str) -> list[Clip]:
 
 
 def _load_split(root: Path | str, split: str, table: Path, audio: dict[str, Path]) -> list[Clip]:
-    rows = [cells for _, cells in read_table(table, required=COLUMNS)]
-    names = [f"dia{cells['Dialogue_ID']}_utt{cells['Utterance_ID']}" for cells in rows]
-    turns = [(name, cells) for name, cells in zip(names, rows, strict=True) if (split, name) not in BROKEN]
-    LAYOUT.check_known(root, f"{table}: Emotion", [cells["Emotion"] for _, cells in turns], LABELS)
-    LAYOUT.check_recorded(root, table.name, [name for name, _ in turns], audio)
-    return [
-        Clip(
-            audio[name],
-            label=LABELS[cells["Emotion"]],
-            speaker=cells["Speaker"],
-            corpus=LAYOUT.corpus,
-            split=split,
-            text=cells["Utterance"] or None,
-            dialogue=f"{split}-dia{cells['Dialogue_ID']}",
+    turns: list[tuple[str, Clip]] = []
+    for _, cells in read_table(table, required=COLUMNS):
+        text, dialogue = cells["Utterance"] or None, f"{split}-dia{cells['Dialogue_ID']}"
+        turn = Clip(
+            table, cells["Emotion"], cells["Speaker"], LAYOUT.corpus, split, text=text, dialogue=dialogue
         )
-        for name, cells in turns
-    ]
+        name = f"dia{cells['Dialogue_ID']}_utt{cells['Utterance_ID']}"
+        if (split, name) not in BROKEN:
+            turns.append((name, turn))
+    return LAYOUT.recorded_clips(root, table.name, turns, LABELS, audio)
 
 
 def _find_recordings(split: str, table: Path, *, is_alone: bool) -> dict[str, Path]:

@@ -55,22 +55,17 @@ def load_msp_podcast(root: Path | str, *, test_set: str = "Test1") -> list[Clip]
     table = LAYOUT.find_table(root, TABLE)
     if table is None:
         raise LAYOUT.error(root, f"there is no {TABLE} below it")
-    rows = [cells for _, cells in read_table(table, required=COLUMNS)]
-    LAYOUT.check_known(root, "EmoClass", [cells["EmoClass"] for cells in rows], LABELS)
-    LAYOUT.check_known(root, "Split_Set", [cells["Split_Set"] for cells in rows], (*SPLITS_OF, *TEST_SETS))
-    split_of = SPLITS_OF | {test_set: "test"}
-    turns = [(Path(cells["FileName"]).stem, cells) for cells in rows if cells["Split_Set"] in split_of]
+    split_of = SPLITS_OF | dict.fromkeys(TEST_SETS) | {test_set: "test"}
+    turns: list[tuple[str, Clip]] = []
+    for _, cells in read_table(table, required=COLUMNS):
+        if cells["Split_Set"] not in split_of:
+            raise LAYOUT.error(root, f"Split_Set={cells['Split_Set']!r} is none of {sorted(split_of)}")
+        speaker = "" if cells["SpkrID"] == "Unknown" else cells["SpkrID"]
+        split = split_of[cells["Split_Set"]]
+        if split is not None:
+            turn = Clip(table, cells["EmoClass"], speaker, LAYOUT.corpus, split)
+            turns.append((Path(cells["FileName"]).stem, turn))
     folders = (base / name for base in (table.parent, table.parent.parent) for name in AUDIO_FOLDERS)
     audio = next((audio_by_stem(folder) for folder in folders if folder.is_dir()), {})
-    LAYOUT.check_recorded(root, TABLE, [name for name, _ in turns], audio)
-    clips = [
-        Clip(
-            audio[name],
-            label=LABELS[cells["EmoClass"]],
-            speaker="" if cells["SpkrID"] == "Unknown" else cells["SpkrID"],
-            corpus=LAYOUT.corpus,
-            split=split_of[cells["Split_Set"]],
-        )
-        for name, cells in turns
-    ]
+    clips = LAYOUT.recorded_clips(root, TABLE, turns, LABELS, audio)
     return sorted(clips, key=lambda clip: clip.path)
