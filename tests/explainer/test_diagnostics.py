@@ -186,11 +186,13 @@ def test_terminal_json_figure_and_page_show_the_same_list(three_paths, clip, tmp
     saved = explanation.to_saved_clip()
     assert saved.numbers["diagnostics"] == [vars(one) for one in found]
 
+    view = ClipView.from_saved(saved, "clip.wav", clip.numpy())
     recording = Clip(tmp_path / "clip.wav", "happy")
-    describe(ExplainedClip(recording, explanation, saved, clip.numpy(), seconds=0.0), "", brief=False)
+    described = ExplainedClip(recording, explanation, saved, clip.numpy(), seconds=0.0)
+    describe(described, view, "", brief=False)
     printed = capsys.readouterr().out
     drawn = [text.get_text() for text in plot(explanation, clip).findobj(Text)]
-    page = build_report([ClipView.from_saved(saved, "clip.wav", clip.numpy())], title="One")
+    page = build_report([view], title="One")
     for one in found:
         assert printed.count(one.message) == page.count(one.message) == 1
         assert sum(one.message in words for words in drawn) == 1

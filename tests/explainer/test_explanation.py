@@ -162,6 +162,7 @@ def test_without_pandas_its_table_says_how_to_get_it(three_paths, monkeypatch):
             lambda found: found.values("layers", "layer_1"),
             r"view='layer_1' is not there; stage='layers' has layer_fr",
         ),
+        (lambda found: found.top("frames", layer=1), r"layer=1 does not exist; view='frames' has no layers"),
         (lambda found: found.top("frames", sign="both"), r"sign='both' must be one of any, positive"),
         (
             lambda found: found.top("frames", 1, target="joy"),

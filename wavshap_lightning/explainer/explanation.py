@@ -227,9 +227,11 @@ class Explanation:
         """
         columns = self.to_columns(view, stage=stage, target=target)
         if layer is not None:
-            of_layer = columns["layer"] == layer
+            layers = columns.get("layer", np.empty(0))
+            of_layer = layers == layer
             if not of_layer.any():
-                raise AttributionError(f"layer={layer} does not exist; use 0 to {columns['layer'].max()}")
+                known = f"use 0 to {layers.max()}" if len(layers) else f"view={view!r} has no layers"
+                raise AttributionError(f"layer={layer} does not exist; {known}")
             columns = {name: numbers[of_layer] for name, numbers in columns.items()}
         places = top(torch.from_numpy(columns["attribution"]), k, sign=sign)
         return [{name: numbers[place].item() for name, numbers in columns.items()} for (place,) in places]

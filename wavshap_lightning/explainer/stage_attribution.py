@@ -14,7 +14,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wavshap_lightning.attribution.baselines import Baselines, declared_only
+from wavshap_lightning.attribution.baselines import (
+    Baselines,
+    declared_only,
+    noise,
+    recordings,
+    silence,
+    spectral_noise,
+    time_shifted,
+)
 from wavshap_lightning.attribution.estimation.estimate import Stopping
 from wavshap_lightning.attribution.estimation.problem import Progress, Score, open_problem
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
@@ -30,9 +38,14 @@ from wavshap_lightning.attribution.views.frames import View, grouped, summed
 from wavshap_lightning.attribution.views.layers import layer_detail, layer_frame, layer_neuron
 from wavshap_lightning.attribution.views.spectral import band_frame
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.baselines import waveform_baselines
 from wavshap_lightning.explainer.recording import AudioSource, Recording, open_recording
-from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, ExplainSettings, Stage
+from wavshap_lightning.explainer.settings import (
+    DEFAULT_DRAWS,
+    RECORDED_FAMILIES,
+    SPAN_METHODS,
+    ExplainSettings,
+    Stage,
+)
 from wavshap_lightning.explainer.stages import Stages
 from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.explainer.time_grid import STFT, TimeGrid, mel_band_edges, segment_membership, times_of
@@ -49,6 +62,11 @@ PRECISION_DRAWS = 4
 FRAMES_A_SPAN = 5
 EXACT_SPANS, FITTED_SPANS = 8, 16
 DEFAULT_EVALUATIONS = 512
+
+# Declared by methods that need a fixed set, where no number is given.
+DECLARED_IF_NEEDED = 4
+
+DRAWN = {"noise": noise, "spectral_noise": spectral_noise, "time_shifted": time_shifted}
 
 Record = TypeVar("Record", Attribution, ViewEstimate)
 
@@ -264,6 +282,46 @@ def open_clip(
         score = (lambda sounds: stages.from_waveforms(sounds.to(device)).cpu()) if is_checked else None
         baselines = waveform_baselines(settings, recording.waveform, others, score)
         yield OpenClip(classifier, settings, recording, waveform, stages, baselines, logits)
+
+
+def waveform_baselines(
+    settings: ExplainSettings,
+    waveform: Float[Tensor, " samples"],
+    others: Sequence[Tensor],
+    score: Score | None,
+) -> Baselines:
+    """Baselines of a clip, as waveforms.
+
+    Args:
+        settings: Family of the baselines, and how many to declare.
+        waveform: The clip.
+        others: Recordings, for the families that consist of them.
+        score: Logits of waveforms, to find out whether silence is well-posed; None to skip that check.
+
+    Raises:
+        SettingError: If recordings are missing, given in vain, or fewer than are to be declared.
+        AttributionError: If the family does not fit the clip or the score.
+    """
+    family, count = settings.baselines, settings.num_baselines
+    generator = torch.Generator().manual_seed(settings.seed)
+    if (family in RECORDED_FAMILIES) != bool(others):
+        raise SettingError(
+            f"baselines={family!r}, recordings: {len(others)} were given; give recordings for "
+            f"{', '.join(RECORDED_FAMILIES)}, and for nothing else"
+        )
+    if family == "silence":
+        return silence(waveform, score)
+    if family in DRAWN:
+        if count is None and settings.method in ("integrated_gradients", *SPAN_METHODS):
+            count = DECLARED_IF_NEEDED
+        drawn = DRAWN[family](waveform)
+        return drawn if count is None else drawn.declare(count, generator)
+    if count is None:
+        return recordings(waveform, others, family)
+    if count > len(others):
+        raise SettingError(f"num_baselines={count}, but there are only {len(others)} recordings; give more")
+    chosen = torch.randperm(len(others), generator=generator)[:count].tolist()
+    return recordings(waveform, [others[index] for index in chosen], family)
 
 
 def coarser(view: View, name: str, add_up: Callable[[Float[Tensor, "draws targets *units"]], Tensor]) -> View:
