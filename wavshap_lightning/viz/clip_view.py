@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import PurePath
@@ -129,9 +129,8 @@ class Units:
     def strongest(self, count: int) -> list[tuple[float, float]]:
         """Start and end in seconds of the units with the largest magnitudes, the strongest first."""
         order = np.argsort(-np.abs(self.values), kind="stable")[:count]
-        return list(
-            zip(self.times.start_s()[order].tolist(), self.times.end_s()[order].tolist(), strict=True)
-        )
+        start_s, end_s = self.times.start_s()[order], self.times.end_s()[order]
+        return list(zip(start_s.tolist(), end_s.tolist(), strict=True))
 
     def shortest_stretch(self) -> tuple[float, float, float] | None:
         """Start and end in seconds of the shortest stretch with most of the evidence, and the share in it.
@@ -359,18 +358,16 @@ class ClipView:
         first = next(iter(stages.values()))
         mean = first["baseline_score"]
         on_average = "" if mean is None else f", {number(mean)} on average for the baselines"
-        gaps = {stage: one["relative_gap"] for stage, one in stages.items()}
+        gaps = [one["relative_gap"] for one in stages.values()]
         is_complete = first["relative_gap"] is not None  # the sum means nothing otherwise
         found = {
             "Explained": self.score_name(),
             "Score": f"{number(numbers['score'])} for the clip{on_average}",
             "Sum of attributions": number(first["attribution_sum"], signed=True) if is_complete else None,
-            GAP: _by_stage(
-                {stage: "not claimed" if gap is None else percent(gap) for stage, gap in gaps.items()}
-            ),
+            GAP: _by_stage(stages, ["not claimed" if gap is None else percent(gap) for gap in gaps]),
             "Method": first["method"],
             "Estimated": first["estimand"],
-            "Draws": _by_stage({stage: one["num_draws"] for stage, one in stages.items()}),
+            "Draws": _by_stage(stages, [one["num_draws"] for one in stages.values()]),
             "Seed": first["seed"],
             "Precision": numbers["settings"].get("precision"),
             "Tolerance": numbers["settings"].get("tolerance"),
@@ -389,14 +386,14 @@ class ClipView:
         return "   ".join(f"{name}: {literal(facts[name], 150)}." for name in names if name in facts)
 
 
-def _by_stage(facts: Mapping[str, object]) -> str:
+def _by_stage(stages: Iterable[str], facts: Sequence[object]) -> str:
     """One fact for all stages, or that of each.
 
-    >>> _by_stage({"frames": 64, "layers": 64}), _by_stage({"frames": 64, "layers": 128})
+    >>> _by_stage(["frames", "layers"], [64, 64]), _by_stage(["frames", "layers"], [64, 128])
     ('64', 'frames 64, layers 128')
     """
-    words = [f"{stage} {fact}" for stage, fact in facts.items()]
-    return ", ".join(words) if len({*facts.values()}) > 1 else str(next(iter(facts.values())))
+    words = [f"{stage} {fact}" for stage, fact in zip(stages, facts, strict=True)]
+    return ", ".join(words) if len({*facts}) > 1 else str(facts[0])
 
 
 def _times_of(saved: SavedClip) -> dict[str, TimeGrid]:

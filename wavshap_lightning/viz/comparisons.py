@@ -22,7 +22,7 @@ from wavshap_lightning.viz.figures import (
     Panel,
     draw_sheet,
     frame_rows,
-    layers_beside,
+    layer_bars,
     sound_panels,
 )
 from wavshap_lightning.viz.sound import GivenWaveform
@@ -112,22 +112,17 @@ def plot_methods(
     """
     make = partial(ClipView.from_explanation, waveform=waveform, label=label, evidence=evidence)
     views, frames = _views(explanations, target, make)
-    is_complete = [view.largest_gap is not None for view in views]
-    shared = list(compress(frames, is_complete))
+    names, complete = list(explanations), [view.largest_gap is not None for view in views]
+    shared = list(compress(frames, complete))
     rows = frame_rows(
         "frames",
-        [
-            name if one else f"{name}, on its own scale"
-            for name, one in zip(explanations, is_complete, strict=True)
-        ],
+        [name if one else f"{name}, on its own scale" for name, one in zip(names, complete, strict=True)],
         frames,
         [partial(draw.plot_lines_of_text, lines=_sums(view.facts)) for view in views],
         note=f"attribution of each frame to the {views[0].score_name(literal)}",
-        scales=[shared if one else [alone] for one, alone in zip(is_complete, frames, strict=True)],
+        scales=[shared if one else [alone] for one, alone in zip(complete, frames, strict=True)],
     )
-    lines = [
-        f"{literal(name, 24)}   {view.line(*ABOUT)}" for name, view in zip(explanations, views, strict=True)
-    ]
+    lines = [f"{literal(name, 24)}   {view.line(*ABOUT)}" for name, view in zip(names, views, strict=True)]
     return draw_sheet(views[0], [*sound_panels(views[0]), *rows], lines, num_top=num_top)
 
 
@@ -164,14 +159,11 @@ def plot_comparison(
     short = [literal(name) if is_short else str(place) for place, name in enumerate(names, 1)]
     models = list(zip(short, [first, *(one.second for one in comparisons)], strict=True))
     stage = first.time_stage or "frames"
-    frames = _units(
-        [one.differences.get((stage, "frames")) for one in comparisons], view.times.get(stage, NO_TIME)
-    )
+    times = view.times.get(stage, NO_TIME)
+    frames = _units([one.differences.get((stage, "frames")) for one in comparisons], times)
     layers = _units([one.differences.get(("layers", "layers")) for one in comparisons])
     if not frames:
-        raise SettingError(
-            "comparisons: no frames were compared; explain with 'frames' or 'waveform' among stages"
-        )
+        raise SettingError("comparisons: no frames were compared; explain with stages=frames or waveform")
     build = _as_maps if len(names) > MOST_AS_BARS else _as_bars
     shown = build(view, models, frames, layers)
     scores = [f"{name} ({number(one.score[target])})" for name, one in models]
@@ -196,13 +188,11 @@ def _as_bars(view: ClipView, models: Models, frames: Sequence[Units], layers: Se
     first, *others = (name for name, _ in models)
     titles = [f"{name}, predicts {literal(one.prediction)}" for name, one in models]
     titles += [f"{name} minus {first}" for name in others]
-    note, own = (
-        f"attribution of each frame to the {view.score_name(literal)}",
-        "differences, on a scale of their own",
-    )
+    note = f"attribution of each frame to the {view.score_name(literal)}"
+    own = "differences, on a scale of their own"
     return [
-        *rows("model", titles[:count], frames[:count], layers_beside(layers[:count]), note=note),
-        *rows("difference", titles[count:], frames[count:], layers_beside(layers[count:]), note=own),
+        *rows("model", titles[:count], frames[:count], layer_bars(layers[:count]), note=note),
+        *rows("difference", titles[count:], frames[count:], layer_bars(layers[count:]), note=own),
     ]
 
 
@@ -250,9 +240,7 @@ def _views(
     target = target or list(explanations.values())[-1].default_target
     for name, one in explanations.items():
         if one.clip_sha256 != first.clip_sha256 or one.times != first.times:
-            raise SettingError(
-                f"explanations: {name!r} is of another clip or backbone; give those of one clip"
-            )
+            raise SettingError(f"explanations: {name!r} is of another clip or backbone; give one clip's")
         views.append(make(one, target=target))
         if (found := views[-1].frames) is None:
             raise SettingError(
@@ -281,4 +269,4 @@ def _units(differences: Sequence[Difference | None], times: TimeGrid = NO_TIME) 
     estimates = [known[0].first, *(one.second for one in known)]
     pairs = [(one.values[0], None if one.stderr is None else one.half_width()[0]) for one in estimates]
     pairs += [(one.values, one.half_width) for one in known]
-    return [Units.of(values.numpy(), None if half is None else half.numpy(), times) for values, half in pairs]
+    return [Units.of(one.numpy(), None if half is None else half.numpy(), times) for one, half in pairs]

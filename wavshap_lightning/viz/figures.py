@@ -106,7 +106,7 @@ def _plot_targets(views: Sequence[ClipView], num_top: int) -> Figure:
     frames = [found for one in views if (found := one.frames) is not None]
     layers = [found for one in views if (found := one.units("layers")) is not None]
     note = f"attribution of each frame to the {view.score_name(lambda _: 'each class')}"
-    rows = frame_rows("frames", targets, frames, layers_beside(layers), note=note)
+    rows = frame_rows("frames", targets, frames, layer_bars(layers), note=note)
     shown = [*sound_panels(view, all_targets=True), *rows]
     lines = [view.line(GAP), view.line(*ABOUT)]
     return draw_sheet(view, shown, lines, num_top=num_top, all_targets=True)
@@ -143,7 +143,7 @@ def frame_rows(
     return rows
 
 
-def layers_beside(layers: Sequence[Units]) -> list[Draw]:
+def layer_bars(layers: Sequence[Units]) -> list[Draw]:
     """Functions that draw the sums of layers beside each of several rows, on one scale."""
     row, last = partial(draw.plot_layers, scale=layers), len(layers) - 1
     return [partial(row, layers=one, first=n == 0, last=n == last) for n, one in enumerate(layers)]

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,18 +19,11 @@ from plotly.offline import get_plotlyjs
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.viz.clip_view import ClipView, Units
 from wavshap_lightning.viz.report.plots import Plot, charts_of, timeline
-from wavshap_lightning.viz.report.summary import (
-    ClassSummary,
-    clip_shares,
-    sentence,
-    summarize,
-    summary_charts,
-)
+from wavshap_lightning.viz.report.summary import ClassSummary, class_charts, clip_shares, sentence, summarize
 from wavshap_lightning.viz.sound import sound_url
 from wavshap_lightning.viz.theme import number, percent
 
 ASSETS = Path(__file__).parent / "assets"
-NOTHING: Mapping[str, str] = MappingProxyType({})
 SIGNS = {1: "for", -1: "against", 0: "unresolved"}
 JSON: dict[str, Any] = {"allow_nan": False, "separators": (",", ":")}
 
@@ -40,7 +32,7 @@ def build_report(
     clips: Sequence[ClipView],
     *,
     title: str,
-    model: Mapping[str, str] = NOTHING,
+    model: Mapping[str, str] | None = None,
     note: str = "",
     failed: Sequence[tuple[str, str]] = (),
     summaries: Sequence[ClassSummary] | None = None,
@@ -52,7 +44,7 @@ def build_report(
     Args:
         clips: Clips in the order of the table.
         title: Title of the page.
-        model: Facts about the classifier: a name and words for each.
+        model: Facts about the classifier: a name and words for each; None for nothing.
         note: A sentence on the choice of these clips.
         failed: Name of each clip that could not be explained, and the reason.
         summaries: Per-class summaries of more clips than these; made from these if None.
@@ -66,7 +58,7 @@ def build_report(
         summaries = summarize([clip_shares(clip) for clip in clips]) if len(clips) > 1 else []
     charts = [charts_of(clip) for clip in clips]
     first, *others = [_data(*clip) for clip in zip(clips, charts, strict=True)] or [{}]
-    of_classes = [summary_charts(summary) for summary in summaries]
+    of_classes = [class_charts(summary) for summary in summaries]
     html = _template().render(
         title=title,
         model=model,

@@ -13,7 +13,7 @@ from typing import Any
 
 import librosa
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 
 from wavshap_lightning.viz.clip_view import LABELED, PREDICTED, TARGET, ClipView, Units
 from wavshap_lightning.viz.sound import cell_edges_s, envelope, log_mel, mel_axis, spectrogram_url
@@ -69,10 +69,7 @@ def bars(shown: Units, places: Plot | list[int], *, across: bool = False, **more
         more: Options of both traces, such as `width`.
     """
     along, up = ("y", "x") if across else ("x", "y")
-    pale, full = (
-        {"color": [hues[sign] for sign in shown.signs.tolist()], "line": {"width": 0}}
-        for hues in (PALE, FULL)
-    )
+    pale, full = ({"color": [hues[sign] for sign in shown.signs.tolist()]} for hues in (PALE, FULL))
     common = {"type": "bar", along: places, "orientation": "h" if across else "v", **more}
     ends = {"base": packed(shown.values - shown.reach), up: packed(2 * shown.reach)}
     words = [f"{name}<br>{words}" for name, words in zip(shown.names, shown.words, strict=True)]
@@ -123,9 +120,8 @@ def _sound_rows(view: ClipView) -> Iterator[Row]:
     bands, (top_mel, ticks) = view.units("band_frame"), mel_axis(view.sample_rate)
     if view.waveform is not None or bands is not None:
         vertical = {"range": [0, top_mel], "tickvals": list(ticks), "ticktext": list(ticks.values())}
-        colored = (
-            [] if bands is None else [{**_map(bands), "y": packed(librosa.hz_to_mel(view.band_edges_hz))}]
-        )
+        edges_mel = packed(librosa.hz_to_mel(view.band_edges_hz))
+        colored = [] if bands is None else [{**_map(bands), "y": edges_mel}]
         heading = "Spectrogram (kHz)" + (", colored by the attribution of each band" if colored else "")
         yield heading, SPECTROGRAM_PX, colored, vertical
 
@@ -137,8 +133,8 @@ def _spectrogram(view: ClipView) -> list[Plot]:
     times, (top_mel, _) = view.times["stft"], mel_axis(view.sample_rate)
     first_s, *_, last_s = cell_edges_s(times).tolist()
     place = {"x": first_s, "sizex": last_s - first_s, "y": top_mel, "sizey": top_mel}
-    style = {"sizing": "stretch", "layer": "below", "yanchor": "top", "xref": "x", "yref": "y2"}
-    return [{"source": spectrogram_url(log_mel(view.waveform, view.sample_rate)), **place, **style}]
+    url = spectrogram_url(log_mel(view.waveform, view.sample_rate))
+    return [{"source": url, "xref": "x", "yref": "y2", **place}]
 
 
 def _map(shown: Units) -> Plot:
@@ -157,7 +153,6 @@ def _map(shown: Units) -> Plot:
         "zmin": -127,
         "zmax": 127,
         "colorscale": OVER_GRAY,
-        "showscale": False,
         "customdata": packed(np.stack([shown.values, shown.half_widths][: 1 + known], axis=-1)),
         "meta": shown.names,
         "hovertemplate": f"{MAP_HOVER}{interval}<extra></extra>",
@@ -169,15 +164,12 @@ def _stacked(rows: Sequence[Row], view: ClipView) -> Plot:
     inner = top = sum(height for _, height, _, _ in rows) + GAP_PX * (len(rows) - 1)
     axes: Plot = {}
     traces, titles = [], []
-    style = {"showarrow": False, "yshift": 3, "name": "title", "xanchor": "left", "yanchor": "bottom"}
     for place, (heading, height, shown, vertical) in enumerate(rows):
         number = "" if place == 0 else str(place + 1)
         domain = [(top - height) / inner, top / inner]
         axes[f"yaxis{number}"] = {**vertical, "domain": domain, "anchor": "x"}
         traces += [{**trace, "xaxis": "x", "yaxis": f"y{number}"} for trace in shown]
-        titles.append(
-            {"text": heading, "xref": "paper", "yref": f"y{number} domain", "x": 0, "y": 1, **style}
-        )
+        titles.append({"text": heading, "xref": "paper", "yref": f"y{number} domain", "x": 0, "y": 1})
         top -= height + GAP_PX
     end_s = view.duration_s
     seconds: Plot = {"range": [0, end_s], "anchor": f"y{len(rows)}", "ticksuffix": " s", "nticks": 12}
@@ -203,7 +195,7 @@ def charts_of(view: ClipView) -> dict[str, tuple[str, Plot]]:
         charts["neurons"] = ("Strongest neurons (layer · neuron)", _signed_rows(_strongest_neurons(neurons)))
     if (bands := view.units("bands")) is not None:
         traces = bars(bands, list(range(len(bands.values))))
-        plot = {"data": traces, "layout": bands_layout(view.band_edges_hz, SIGNED_AXIS, 240)}
+        plot = {"data": traces, "layout": bands_layout(view.band_edges_hz.tolist(), SIGNED_AXIS, 240)}
         charts["bands"] = ("Bands, summed over time (kHz)", plot)
     return charts
 
@@ -235,9 +227,7 @@ def share_plot(names: Sequence[str], shares: Sequence[float]) -> Plot:
         "marker": {"color": DARK_GRAY},
         "hovertext": [f"{name}: {percent(share)}" for name, share in zip(names, shares, strict=True)],
         "hovertemplate": HOVER,
-        "text": [percent(share) if share >= 0.1 else f"{100 * share:.0f} %" for share in shares],
-        "textposition": "outside",
-        "cliponaxis": False,
+        "text": [*map(percent, shares)],
     }
     across: Plot = {"range": [0, 1.12], "tickvals": [0, 0.5, 1], "ticktext": ["0", "50 %", "100 %"]}
     return {"data": [trace], "layout": _rows_layout(names, across)}
@@ -246,19 +236,12 @@ def share_plot(names: Sequence[str], shares: Sequence[float]) -> Plot:
 def _rows_layout(names: Sequence[str], across: Plot) -> Plot:
     """A row for each name, the first on top, with room for the longest name."""
     count = len(names)
-    down = {
-        "tickvals": list(range(count)),
-        "ticktext": list(names),
-        "range": [count - 0.5, -0.5],
-        "ticklen": 4,
-    }
+    down: Plot = {"tickvals": list(range(count)), "ticktext": list(names), "range": [count - 0.5, -0.5]}
     margin = (16 + 7 * max(map(len, names)), 34, 4, 26)
     return layout(ROW_PX * count + AROUND_PX, margin, xaxis=across, yaxis=down, hovermode="y")
 
 
-def bands_layout(
-    edges_hz: Sequence[float] | Float[np.ndarray, " edges"], vertical: Plot, height: int
-) -> Plot:
+def bands_layout(edges_hz: Sequence[float], vertical: Plot, height: int) -> Plot:
     """A place for each band, from low to high; kilohertz at some of their edges.
 
     Args:
@@ -268,6 +251,6 @@ def bands_layout(
     """
     places = range(0, len(edges_hz), max(1, (len(edges_hz) - 1) // 6))
     names = [f"{edges_hz[place] / 1000:.2g}" for place in places]
-    across: Plot = {"tickvals": [place - 0.5 for place in places], "ticktext": names, "ticklen": 4}
+    across: Plot = {"tickvals": [place - 0.5 for place in places], "ticktext": names}
     across["range"] = [-0.6, len(edges_hz) - 1.4]
     return layout(height, (48, 8, 8, 28), xaxis=across, yaxis=vertical, hovermode="x")

@@ -137,14 +137,13 @@ def sentence(summary: ClassSummary) -> str:
     for kind, shares in summary.shares.items():
         strongest = int(np.argmax(shares.mean))
         parts.append(f"{KINDS[kind][1].format(shares.names[strongest])} ({shares.words(strongest)})")
-    words = (
-        f"Attributed most to: {', '.join(parts)}." if parts else "Nothing was explained that can be compared."
-    )
+    found = f"Attributed most to: {', '.join(parts)}."
+    words = found if parts else "Nothing was explained that can be compared."
     few = "Too few clips for intervals: these numbers describe the clips, not the class. "
     return words if summary.num_clips >= ENOUGH_CLIPS else few + words
 
 
-def summary_charts(summary: ClassSummary) -> dict[str, tuple[str, Plot]]:
+def class_charts(summary: ClassSummary) -> dict[str, tuple[str, Plot]]:
     """Heading and plot of each kind of shares, by kind."""
     return {kind: (KINDS[kind][0], _plot(kind, summary)) for kind in summary.shares}
 

@@ -6,10 +6,16 @@
   const options = { displayModeBar: false, responsive: true, doubleClick: "reset" };
   const SEEK_S = 0.1, FAR_S = 1, PRINT_PX = 850, PRINT_CHART_PX = 400, PRINT_SMALL_PX = 400; // before the print's zoom
   const FONT = { family: 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif', size: 12 };
-  const AXIS = { showgrid: false, zeroline: false, automargin: false, fixedrange: true };
+  const AXIS = { showgrid: false, zeroline: false, automargin: false, fixedrange: true, ticks: "outside", ticklen: 4 };
+  const TITLES = { showarrow: false, yshift: 3, xanchor: "left", yanchor: "bottom" };
+  const PICTURES = { sizing: "stretch", layer: "below", yanchor: "top" };
+  const BARS = { textposition: "outside", cliponaxis: false, marker: { line: { width: 0 } } };
   const SHARED = { // by all plots
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: FONT, showlegend: false, barmode: "overlay",
-    bargap: 0.25, hoverlabel: { align: "left", font: FONT }, template: { layout: { xaxis: AXIS, yaxis: AXIS } },
+    bargap: 0.25, hoverlabel: { align: "left", font: FONT }, template: {
+      layout: { xaxis: AXIS, yaxis: AXIS, annotationdefaults: TITLES, imagedefaults: PICTURES },
+      data: { bar: [BARS], heatmap: [{ showscale: false }] },
+    },
   };
   let open = -1;
 
