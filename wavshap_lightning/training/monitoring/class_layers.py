@@ -141,31 +141,25 @@ def _attribute_frames(
 
 
 def noise_statistics(
-    classifier: EmotionClassifier,
-    clips: Sequence[Clip],
-    cache: TensorCache,
-    seed: int,
-    *,
-    num_baselines: int | None = None,
+    classifier: EmotionClassifier, clips: Sequence[Clip], cache: TensorCache, seed: int
 ) -> LayerStatistics:
     """Statistics of the declared baselines: noise as long and as loud as some of the clips.
 
-    The backbone runs over each once; later runs find it in the cache.
+    Eight baselines, or four where the head needs whole frames, but no more than clips. The backbone runs over
+    each once; later runs find it in the cache.
 
     Args:
         classifier: Its backbone is run, for the statistic that its head needs.
         clips: Those to resemble; taken evenly from among them.
         cache: Cache of that statistic of that backbone.
         seed: Random seed of the noise.
-        num_baselines: Number of baselines, at most one a clip; if None 8, or 4 of whole frames.
 
     Raises:
         AudioError: If one of the clips cannot be read.
         AttributionError: If one is silent.
     """
     statistic = classifier.head.statistic
-    default = NUM_BASELINES_WITH_FRAMES if statistic == "frames" else NUM_BASELINES
-    count = min(num_baselines or default, len(clips))
+    count = min(NUM_BASELINES_WITH_FRAMES if statistic == "frames" else NUM_BASELINES, len(clips))
     generator = torch.Generator().manual_seed(seed)
     chosen = [clips[index * len(clips) // count] for index in range(count)]
     waveforms = [noise(read_waveform(clip, classifier.sample_rate)).draw(1, generator)[0] for clip in chosen]

@@ -172,9 +172,9 @@ class ExplanationMonitor(Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Draw every clip with all its epochs."""
-        folder = trainer.log_dir  # asked for on every rank: it is broadcast
-        if trainer.is_global_zero and folder is not None and self.figures:
-            log = ExplanationLog(Path(folder), trainer.loggers, trainer.global_step - 1, "epochs")
+        folder = _run_folder(trainer)
+        if trainer.is_global_zero and self.figures:
+            log = ExplanationLog(folder, trainer.loggers, trainer.global_step - 1, "epochs")
             epochs = [epoch["epoch"] for epoch in self._state["glances"]]
             log.all_epochs(self._probes.get("validation", ()), epochs)
             log.errors.warn("at the end")
@@ -190,14 +190,14 @@ class ExplanationMonitor(Callback):
     def _explain(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str) -> None:
         """Explain on the first process, and log the scalars on all of them."""
         module = cast("EmotionModule", pl_module)  # as setup has checked
-        predictions = getattr(module, f"{split}_log").predictions()
-        folder = trainer.log_dir  # like the predictions asked for on every rank: it is broadcast
+        predictions = getattr(module, f"{split}_log").predictions()  # on every rank: they are gathered
+        folder = _run_folder(trainer)
         scalars: dict[str, float] = {}
         if trainer.is_global_zero:
             training = trainer.state.fn == "fit"
             moment = f"epoch_{trainer.current_epoch:03d}" if training else split
             step = trainer.global_step - training  # as Lightning counts when it logs a validation
-            log = ExplanationLog(Path(folder) if folder else None, trainer.loggers, step, moment)
+            log = ExplanationLog(folder, trainer.loggers, step, moment)
             with log.errors.collect("all of it"), leave_no_trace(module):
                 scalars = self._explain_epoch(trainer, module.classifier, split, predictions, log)
             log.errors.warn(moment)
@@ -341,6 +341,11 @@ class ExplanationMonitor(Callback):
         if found.keys() - suspects(earlier).keys():
             log.errors.add(describe_alarm(found, uar))
         return float(bool(found))
+
+
+def _run_folder(trainer: L.Trainer) -> Path:
+    """Folder of the run; to be asked for on every rank, as it is broadcast."""
+    return Path(trainer.log_dir or trainer.default_root_dir)
 
 
 def _average(rows: Rows) -> dict[str, float]:

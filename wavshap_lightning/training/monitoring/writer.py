@@ -37,21 +37,19 @@ class ExplanationLog:
     What one place refuses is kept in `errors`, and goes to the others all the same.
 
     Args:
-        folder: The run's folder; None if it has none.
+        folder: The run's folder.
         loggers: Those of the trainer; W&B and TensorBoard take figures and sounds.
         step: The trainer's.
         moment: Folder of the figures: `epoch_003`, `validation`, `test` or `epochs`.
     """
 
-    def __init__(self, folder: Path | None, loggers: Sequence[Logger], step: int, moment: str) -> None:
+    def __init__(self, folder: Path, loggers: Sequence[Logger], step: int, moment: str) -> None:
         self.folder, self.loggers, self.step, self.moment = folder, loggers, step, moment
         self.prefix = "explain_test" if moment == "test" else "explain"
         self.errors = ErrorLog()
 
     def probes(self, split: str, probes: Sequence[Probe]) -> None:
         """Write for people which clips are explained, and why; what the file says of other splits stays."""
-        if self.folder is None:
-            return
         path = self.folder / "probes.json"
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         known[split] = [
@@ -75,9 +73,8 @@ class ExplanationLog:
     def sound(self, result: ProbeResult) -> None:
         """Write the sound of a clip."""
         name, waveform, rate = result.probe.name, result.waveform.numpy(), result.explanation.sample_rate
-        if self.folder is not None:
-            with self.errors.collect(f"{name}, its sound"):
-                save_audio(self.folder / "sounds" / f"{name}.wav", waveform, sample_rate=rate)
+        with self.errors.collect(f"{name}, its sound"):
+            save_audio(self.folder / "sounds" / f"{name}.wav", waveform, sample_rate=rate)
         key = f"explain_sounds/{name}"
         self._to_loggers(
             f"{name}, its sound",
@@ -87,14 +84,13 @@ class ExplanationLog:
 
     def explanation(self, result: ProbeResult) -> None:
         """Keep what the figure of all epochs shows, in the run's folder and not in memory."""
-        path = self._explanation_path(result.probe, self.moment)
-        if path is not None:
-            attributions = {
-                stage: replace(found, views={k: view for k, view in found.views.items() if k in KEPT_VIEWS})
-                for stage, found in result.explanation.attributions.items()
-            }
-            with self.errors.collect(f"{result.probe.name}, its record"):
-                replace(result.explanation, attributions=attributions).save(path)
+        attributions = {
+            stage: replace(found, views={k: view for k, view in found.views.items() if k in KEPT_VIEWS})
+            for stage, found in result.explanation.attributions.items()
+        }
+        with self.errors.collect(f"{result.probe.name}, its record"):
+            kept = replace(result.explanation, attributions=attributions)
+            kept.save(self._explanation_path(result.probe, self.moment))
 
     def all_epochs(self, probes: Sequence[Probe], epochs: Sequence[int]) -> None:
         """Draw every clip with all its epochs, from the explanations in the folder.
@@ -106,7 +102,7 @@ class ExplanationLog:
         for probe in probes:
             with self.errors.collect(f"{probe.name}, all epochs"):
                 paths = {epoch: self._explanation_path(probe, f"epoch_{epoch:03d}") for epoch in epochs}
-                found = {n: Explanation.load(path) for n, path in paths.items() if path and path.is_file()}
+                found = {n: Explanation.load(path) for n, path in paths.items() if path.is_file()}
                 if found:
                     label, evidence = probe.clip.label, probe.clip.evidence
                     figure = plot_epochs(found, target=label, label=label, evidence=evidence)
@@ -124,23 +120,23 @@ class ExplanationLog:
             OSError: If the file cannot be written.
         """
         clips = [row for row in rows if row["scope"] == "clip"]
-        columns = [*dict.fromkeys(column for row in clips for column in row)]
-        cells = [[row.get(column) for column in columns] for row in clips]
-        for logger in self.loggers if clips else ():
-            if isinstance(logger, WandbLogger):
-                with self.errors.collect("the table in W&B"):
-                    logger.log_table(f"{self.prefix}_clips", columns, cells, step=self.step)
-        if self.folder is not None:
-            write_rows(self.folder / "explanations.csv", split, epoch, rows)
+        if clips:
+            columns = [*dict.fromkeys(column for row in clips for column in row)]
+            cells, key = [[row.get(column) for column in columns] for row in clips], f"{self.prefix}_clips"
+            self._to_loggers(
+                "the table",
+                lambda _: None,
+                lambda wandb: wandb.log_table(key, columns, cells, step=self.step),
+            )
+        write_rows(self.folder / "explanations.csv", split, epoch, rows)
 
     def _figure(self, name: str, pixels: UInt8[np.ndarray, "height width 3"], caption: str) -> None:
         image: str | np.ndarray = pixels
-        if self.folder is not None:
-            with self.errors.collect(f"{name}, its figure"):
-                path, content = self.folder / "figures" / self.moment / f"{name}.png", io.BytesIO()
-                Image.fromarray(pixels).save(content, "png", compress_level=3)
-                write_atomically(path, content.getvalue())
-                image = str(path)  # W&B copies the file, which is quicker than to encode it once more
+        with self.errors.collect(f"{name}, its figure"):
+            path, content = self.folder / "figures" / self.moment / f"{name}.png", io.BytesIO()
+            Image.fromarray(pixels).save(content, "png", compress_level=3)
+            write_atomically(path, content.getvalue())
+            image = str(path)  # W&B copies the file, which is quicker than to encode it once more
         group = "figures" if self.moment.startswith("epoch_") else f"figures_{self.moment}"
         key = f"explain_{group}/{name}"
         self._to_loggers(
@@ -159,8 +155,8 @@ class ExplanationLog:
                 elif isinstance(logger, WandbLogger):
                     to_wandb(logger)
 
-    def _explanation_path(self, probe: Probe, moment: str) -> Path | None:
-        return self.folder and self.folder / "explanations" / moment / f"{probe.name}.explanation"
+    def _explanation_path(self, probe: Probe, moment: str) -> Path:
+        return self.folder / "explanations" / moment / f"{probe.name}.explanation"
 
 
 def write_rows(path: Path, split: str, epoch: int, rows: Rows) -> None:
