@@ -157,7 +157,7 @@ def ensure_planted_in(
 def _write(root: Path, source: Source, settings: PlantedInSettings, on_progress: OnProgress) -> list[Clip]:
     difficulty, num_steps = DIFFICULTIES[settings.difficulty], 2 * len(source.clips)
     used: list[tuple[Clip, Excerpt]] = []
-    left_out: list[tuple[Clip, AudioError]] = []
+    left_out: list[tuple[Clip, str]] = []
     for done, recording in enumerate(source.clips, start=1):
         # Every recording has a generator of its own, so that none depends on how many there are. The word
         # "stretch" decides what is drawn: corpora already made have it.
@@ -165,7 +165,7 @@ def _write(root: Path, source: Source, settings: PlantedInSettings, on_progress:
         try:
             used.append((recording, draw_excerpt(_load(recording), difficulty, np.random.default_rng(own))))
         except AudioError as error:
-            left_out.append((recording, error))
+            left_out.append((recording, str(error)))
         on_progress(done, num_steps)
     clips = _name_clips(root, [recording for recording, _ in used], left_out, settings)
     table: list[Sequence[object]] = [_COLUMNS]
@@ -179,7 +179,7 @@ def _write(root: Path, source: Source, settings: PlantedInSettings, on_progress:
         start_s, end_s = (round(offset_s + sample / SAMPLE_RATE, 6) for sample in bounds)
         table.append((name, path, recording.label, start_s, end_s, f"{excerpt.gain:g}", ""))
         on_progress(len(source.clips) + len(left_out) + index + 1, num_steps)
-    table += [("", one.path.absolute(), one.label, "", "", "", error) for one, error in left_out]
+    table += [("", one.path.absolute(), one.label, "", "", "", reason) for one, reason in left_out]
     write_table(root / SOURCES, format_csv(table))
     return clips
 
@@ -266,13 +266,13 @@ def _load(clip: Clip) -> Float32[np.ndarray, " time"]:
 def _name_clips(
     root: Path,
     recordings: Sequence[Clip],
-    left_out: Sequence[tuple[Clip, AudioError]],
+    left_out: Sequence[tuple[Clip, str]],
     settings: PlantedInSettings,
 ) -> list[Clip]:
     """The clips that the recordings become, without evidence, which is not planted yet."""
     what = f"source={settings.source!r}"
     if left_out:
-        reasons = (f"{one.path.absolute()}: {error}" for one, error in left_out)
+        reasons = (f"{one.path.absolute()}: {reason}" for one, reason in left_out)
         what += f" without {len(left_out)} recordings in which no cue can be planted "
         what += f"({listed(reasons, limit=2, separator='; ')})"
     check_speakers(recordings, what)

@@ -9,6 +9,7 @@ from wavshap_lightning.attribution.baselines import BaselineDistribution
 from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
+from wavshap_lightning.attribution.saliency import saliency
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.attribution.views.frames import elements, summed
 from wavshap_lightning.attribution.views.layers import layer_detail, layer_frame, layer_mix, layer_neuron
@@ -94,3 +95,18 @@ def test_a_layer_without_weight_is_given_nothing(network, layers, baselines):
 def test_a_layer_that_is_not_there(layer):
     with pytest.raises(AttributionError, match=f"layer={layer} must lie between 0 and 4"):
         layer_detail(WEIGHTS, layer)
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+def test_a_stack_without_its_mix(view, network, layers):
+    def whole(stacks):
+        return network(torch.einsum("l,dlth->dth", WEIGHTS, stacks))
+
+    with pytest.raises(AttributionError, match="explain the stack with score=layer_mix"):
+        attribute(saliency, whole, layers, Target("logit", (0,)), views=(view,))
+
+
+def test_another_number_of_weights(network, layers):
+    score, views = layer_mix(WEIGHTS, network), (layer_frame(WEIGHTS[:4]),)
+    with pytest.raises(AttributionError, match=r"input: shape \(5, 12, 3\) must be \(4, 12, 3\)"):
+        attribute(saliency, score, layers, Target("logit", (0,)), views=views)

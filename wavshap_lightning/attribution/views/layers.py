@@ -65,6 +65,7 @@ def layer_detail(weights: LayerWeights, layer: int) -> View:
         raise AttributionError(f"layer={layer} must lie between 0 and {len(weights) - 1}")
 
     def project(gradients: Tensor, directions: Tensor) -> Tensor:
+        _check_stack(gradients, directions, weights)
         return gradients * directions[:, layer, None] * weights[layer].to(gradients)
 
     return View(f"layer_{layer}", project, after_step=True)
@@ -80,7 +81,17 @@ def _layer_view(
     """A view from its function of a single draw, which a processor's cache holds."""
 
     def project(gradients: Tensor, directions: Tensor) -> Tensor:
+        _check_stack(gradients, directions, weights)
         draws = [of_draw(*draw) for draw in zip(gradients, directions, strict=True)]
         return torch.stack(draws) * weights[:, None].to(gradients)
 
     return View(name, project, smooth_variance, after_step=True)
+
+
+def _check_stack(gradients: Tensor, directions: Tensor, weights: LayerWeights) -> None:
+    found, wanted = tuple(directions.shape[1:]), (len(weights), *gradients.shape[2:])
+    if found != wanted:
+        raise AttributionError(
+            f"input: shape {found} must be {wanted}, a layer for each weight of the mix: explain the stack with "
+            "score=layer_mix(weights, score)"
+        )
