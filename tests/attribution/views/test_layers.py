@@ -102,7 +102,7 @@ def test_a_stack_without_its_mix(view, network, layers):
     def whole(stacks):
         return network(torch.einsum("l,dlth->dth", WEIGHTS, stacks))
 
-    with pytest.raises(AttributionError, match="explain the stack with score=layer_mix"):
+    with pytest.raises(AttributionError, match="explain it with score=layer_mix"):
         attribute(saliency, whole, layers, Target("logit", (0,)), views=(view,))
 
 
