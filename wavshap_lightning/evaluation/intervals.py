@@ -40,11 +40,6 @@ class Estimate:
     resampled: Literal["clips", "speakers", "folds"]
     num_resampled: int
 
-    @property
-    def sign(self) -> int:
-        """1 if the interval lies above 0, -1 if below, 0 if it contains 0 or there is none."""
-        return int(self.low > 0) - int(self.high < 0)
-
     def __str__(self) -> str:
         return f"{self.value:.3f}" + (f" [{self.low:.3f}, {self.high:.3f}]" if self.low <= self.high else "")
 
@@ -94,7 +89,10 @@ def bootstrap_mean(
     sums = drawn @ np.bincount(owner, weights=column[known], minlength=len(places))
     sizes = drawn @ np.bincount(owner, minlength=len(places)).astype(float)
     num_resampled = len(np.unique(owner))
-    tail = _tail(num_resampled)
+    tail = (1 - LEVEL) / 2
+    if num_resampled > 1:
+        widened = stats.t.ppf(tail, num_resampled - 1) * np.sqrt(num_resampled / (num_resampled - 1))
+        tail = float(stats.norm.cdf(widened))
     low, high = np.quantile(sums[sizes > 0] / sizes[sizes > 0], [tail, 1 - tail]).tolist()
     return Estimate(float(column[known].mean()), low, high, len(owner), resampled, num_resampled)
 
@@ -104,11 +102,3 @@ def _draw_counts(num_units: int, num_resamples: int, seed: int) -> Float[np.ndar
     """How often each resample has each unit; kept, since all metrics of some clips take the same."""
     chance = np.full(num_units, 1 / num_units)
     return np.random.default_rng(seed).multinomial(num_units, chance, size=num_resamples).astype(float)
-
-
-def _tail(count: int) -> float:
-    """Share of the resampled means that lies below the interval."""
-    if count < 2:
-        return (1 - LEVEL) / 2
-    farther = stats.t.ppf((1 + LEVEL) / 2, count - 1) * np.sqrt(count / (count - 1))
-    return float(stats.norm.cdf(-farther))

@@ -23,7 +23,6 @@ from wavshap_lightning.evaluation.localization import inside_spans, localize
 from wavshap_lightning.evaluation.sanity import dependence, randomize
 from wavshap_lightning.evaluation.stability import reliability, sensitivities
 from wavshap_lightning.explainer.explainer import Explainer
-from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import open_recording
 from wavshap_lightning.explainer.settings import METHODS, PREDICTED, ExplainSettings
 from wavshap_lightning.explainer.time_grid import times_of
@@ -146,7 +145,7 @@ def _measure_method(
 ) -> tuple[Frames, dict[str, float]]:
     """A method's map, with the metrics of its estimate and of sanity."""
     began_s = time.perf_counter()
-    explanation = _explain(settings, classifier, label, waveform)
+    explanation = Explainer(classifier, settings).explain(waveform, label, check_baselines=False)
     numbers = {"seconds": time.perf_counter() - began_s}
     found, values = explanation.attributions["frames"], explanation.values("frames", "frames")
     if found.relative_gap is not None:
@@ -161,14 +160,9 @@ def _measure_method(
     return values, numbers | dependence(values, changed)
 
 
-def _explain(
-    settings: ExplainSettings, classifier: EmotionClassifier, label: str, waveform: Waveform
-) -> Explanation:
-    return Explainer(classifier, settings).explain(waveform, label, check_baselines=False)
-
-
 def _map(settings: ExplainSettings, classifier: EmotionClassifier, label: str, waveform: Waveform) -> Frames:
-    return _explain(settings, classifier, label, waveform).values("frames", "frames")
+    found = Explainer(classifier, settings).explain(waveform, label, check_baselines=False)
+    return found.values("frames", "frames")
 
 
 def _measure_maps(
@@ -204,10 +198,7 @@ def _check_methods(methods: Mapping[str, ExplainSettings]) -> None:
 
 
 def _check(
-    classifier: EmotionClassifier,
-    clips: Sequence[Clip],
-    target: str,
-    others: Sequence[EmotionClassifier],
+    classifier: EmotionClassifier, clips: Sequence[Clip], target: str, others: Sequence[EmotionClassifier]
 ) -> None:
     if not clips:
         raise SettingError("clips=[] is empty; give at least one")

@@ -237,9 +237,10 @@ def _signs(card: Scorecard, method: str, other: str, group: str) -> set[int]:
     signs = set()
     for metric in METRICS:
         if metric.group == group and metric.decides:
-            difference = card.difference(method, other, metric.name)
-            if difference.num_clips >= FEWEST_CLIPS:
-                signs.add(difference.sign if metric.better == "higher" else -difference.sign)
+            found = card.difference(method, other, metric.name)
+            if found.num_clips >= FEWEST_CLIPS:
+                sign = int(found.low > 0) - int(found.high < 0)
+                signs.add(sign if metric.better == "higher" else -sign)
     return signs
 
 
