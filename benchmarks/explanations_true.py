@@ -20,7 +20,7 @@ from _common import Measurement, read_arguments, report
 from _runs import demo_run, unheard_clips
 from torch import Tensor
 
-from wavshap_lightning.attribution.shapley.game import equal_spans
+from wavshap_lightning.attribution.shapley.players import equal_spans
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.evaluation.sanity import randomize
 from wavshap_lightning.evaluation.stability import rank_correlation

@@ -30,8 +30,8 @@ from wavshap_lightning.attribution.integrated_gradients import integrated_gradie
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate, tensor_sha256
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
-from wavshap_lightning.attribution.shapley.game import Players, equal_spans, members
 from wavshap_lightning.attribution.shapley.perturbation import lime, occlusion
+from wavshap_lightning.attribution.shapley.players import Players, equal_spans, members
 from wavshap_lightning.attribution.shapley.shapley import kernel_shap, shapley
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views.frames import View, grouped, summed

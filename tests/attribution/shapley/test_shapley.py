@@ -15,8 +15,8 @@ from sklearn.linear_model import Ridge
 from wavshap_lightning.attribution.baselines import BaselineSet
 from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.record import Attribution
-from wavshap_lightning.attribution.shapley.game import Players, equal_spans, members
 from wavshap_lightning.attribution.shapley.perturbation import closeness, fit_ridge, lime, occlusion
+from wavshap_lightning.attribution.shapley.players import Players, equal_spans, members
 from wavshap_lightning.attribution.shapley.shapley import draw_coalitions, kernel_shap, shapley
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.errors import AttributionError

@@ -13,7 +13,7 @@ from wavshap_lightning.attribution.baselines import Baselines
 from wavshap_lightning.attribution.estimation.designs import seeded
 from wavshap_lightning.attribution.estimation.problem import Problem
 from wavshap_lightning.attribution.record import Attribution
-from wavshap_lightning.attribution.shapley.game import (
+from wavshap_lightning.attribution.shapley.players import (
     Coalitions,
     Gains,
     Players,
@@ -45,7 +45,7 @@ def shapley(problem: Problem, baselines: Baselines, players: Players) -> Attribu
 
     >>> from wavshap_lightning.attribution.baselines import BaselineSet
     >>> from wavshap_lightning.attribution.estimation.problem import open_problem
-    >>> from wavshap_lightning.attribution.shapley.game import equal_spans
+    >>> from wavshap_lightning.attribution.shapley.players import equal_spans
     >>> from wavshap_lightning.attribution.targets import Target
     >>> silent = BaselineSet(torch.zeros(1, 4))
     >>> with open_problem(lambda x: x[:, :1] * x[:, 1:2], torch.ones(4), Target("logit", (0,))) as problem:
