@@ -179,8 +179,8 @@ def test_a_faulty_csv_is_explained(tmp_path, text, message):
 
 JSON_FAULTS = {
     "": "holds no row",
-    '{"path": "a.wav", "label": "sad"}\n{"path": \n': "line=2: not JSON",
-    "[1]\n": r"line=1: '\[1\]' must be a JSON object",
+    '{"path": "a.wav", "label": "sad"}\n{"path": \n': "line=2: not a JSON object",
+    "[1]\n": "line=1: not a JSON object",
     '{"path": "a.wav"}': r"line=1: missing=\['label'\], found=\['path'\]",
     '{"path": "a.wav", "label": " "}': r"line=1: missing=\['label'\], found=",
     '{"path": "a.wav", "label": 3}': "line=1: label=3 must be text",

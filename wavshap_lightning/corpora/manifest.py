@@ -56,11 +56,9 @@ def read_manifest(path: Path | str, *, must_exist: bool = True) -> list[Clip]:
             clips.append(_to_clip(cells, table.parent))
         except CorpusError as error:
             raise CorpusError(f"manifest={table} line={line}: {error}") from error
-    places = [f"line {line}" for line, _ in rows]
-    _check_distinct(table, clips, places)
-    missing = [
-        f"{place}: {clip.path}" for place, clip in zip(places, clips, strict=True) if not clip.path.is_file()
-    ]
+    placed = {f"line {line}": clip for (line, _), clip in zip(rows, clips, strict=True)}
+    _check_distinct(table, placed)
+    missing = [f"{place}: {clip.path}" for place, clip in placed.items() if not clip.path.is_file()]
     if missing and must_exist:
         raise CorpusError(
             f"manifest={table}: {len(missing)} of {len(clips)} audio files do not exist ({listed(missing)}); "
@@ -105,7 +103,7 @@ def save_manifest(path: Path | str, clips: Sequence[Clip]) -> None:
     table = Path(path).expanduser()
     if not clips:
         raise CorpusError(f"manifest={table}: clips=[] is empty; there is nothing to save")
-    _check_distinct(table, clips, [f"clip {index}" for index in range(len(clips))])
+    _check_distinct(table, {f"clip {index}": clip for index, clip in enumerate(clips)})
     rows = [_to_cells(clip, table.parent) for clip in clips]
     if _suffix(table) == ".csv":
         columns = [name for name in COLUMNS if any(name in cells for cells in rows)]
@@ -175,16 +173,13 @@ def _json_rows(path: Path, text: str) -> list[Row]:
         if not content.strip():
             continue
         try:
-            cells = json.loads(content)
-        except ValueError as error:
-            raise CorpusError(f"table={path} line={line}: not JSON ({error})") from error
-        if not isinstance(cells, dict):
+            cells = {**json.loads(content)}
+        except (ValueError, TypeError) as error:
             raise CorpusError(
-                f"table={path} line={line}: {content.strip()!r} must be a JSON object like {{...}}"
-            )
-        rows.append(
-            (line, {name: cell.strip() if isinstance(cell, str) else cell for name, cell in cells.items()})
-        )
+                f"table={path} line={line}: not a JSON object like {{...}} ({error})"
+            ) from error
+        stripped = {name: cell.strip() if isinstance(cell, str) else cell for name, cell in cells.items()}
+        rows.append((line, stripped))
     return rows
 
 
@@ -216,9 +211,9 @@ def _check_spelling(table: Path, names: Collection[str]) -> None:
             )
 
 
-def _check_distinct(table: Path, clips: Sequence[Clip], places: Sequence[str]) -> None:
+def _check_distinct(table: Path, placed: Mapping[str, Clip]) -> None:
     first: dict[tuple[Path, float | None, float | None], str] = {}
-    for clip, place in zip(clips, places, strict=True):
+    for place, clip in placed.items():
         earlier = first.setdefault((clip.path, clip.start_s, clip.end_s), place)
         if earlier != place:
             raise CorpusError(
