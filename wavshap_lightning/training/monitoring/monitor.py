@@ -214,11 +214,10 @@ class ExplanationMonitor(Callback):
             module.log(name, value, sync_dist=True)
         worst = {"min": torch.finfo(torch.float32).max, "max": torch.finfo(torch.float32).min}
         for other in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(other, EarlyStopping | ModelCheckpoint) and other.monitor:
-                name = other.monitor
-                if name.startswith("explain/") and name not in scalars:
-                    last = self._state["scalars"].get(name, worst[other.mode])
-                    module.log(name, last, sync_dist=True, logger=False)
+            monitored = other.monitor if isinstance(other, EarlyStopping | ModelCheckpoint) else None
+            if monitored and monitored.startswith("explain/") and monitored not in scalars:
+                last = self._state["scalars"].get(monitored, worst[other.mode])
+                module.log(monitored, last, sync_dist=True, logger=False)
 
     def _explain_epoch(
         self,

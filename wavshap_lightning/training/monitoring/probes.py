@@ -44,13 +44,13 @@ def choose_probes(
     Returns:
         By position in the split, why a clip was chosen: `class`, `hardest` or `wrong`.
     """
-    labels, logits = predictions.labels.tolist(), predictions.logits.double()
-    certainty, predicted = logits.softmax(1).max(1)
+    logits = predictions.logits.double()
     losses = F.cross_entropy(logits, predictions.labels, reduction="none")
+    certainty, predicted = logits.softmax(1).max(1)
+    labels, is_wrong = predictions.labels.tolist(), (predicted != predictions.labels).tolist()
     shuffled = np.random.default_rng(seed).permutation(len(labels)).tolist()
     hardest = losses.argsort(descending=True, stable=True).tolist()
-    surest = certainty.argsort(descending=True, stable=True).tolist()
-    wrong = [row for row in surest if predicted[row] != labels[row]]
+    wrong = [row for row in certainty.argsort(descending=True, stable=True).tolist() if is_wrong[row]]
     chosen: dict[int, str] = {}
     for label in sorted(set(labels)):
         chosen |= dict.fromkeys([row for row in shuffled if labels[row] == label][:per_class], "class")
