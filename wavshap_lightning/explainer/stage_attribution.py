@@ -215,7 +215,7 @@ class OpenClip:
             views.append(coarser(frames, "segments", lambda units: units @ membership.to(units).T))
         if stage == "waveform":
             edges = mel_band_edges(settings.num_bands, self.recording.sample_rate).tolist()
-            by_frame = band_frame(len(self.waveform), window=STFT.window, hop=STFT.hop, band_edges=edges)
+            by_frame = band_frame(edges, STFT)
             views += [by_frame, coarser(by_frame, "bands", lambda units: units.sum(3))]
         return tuple(views)
 

@@ -78,25 +78,24 @@ class TightFrame:
         return spectra * doubling.sqrt()
 
 
-def band_frame(num_samples: int, band_edges: Sequence[int], *, window: int = 512, hop: int = 128) -> View:
+DEFAULT_FRAME = TightFrame()
+
+
+def band_frame(band_edges: Sequence[int], frame: TightFrame = DEFAULT_FRAME) -> View:
     """Bands by windows of a waveform's attributions; their sum is that of the waveform's.
 
     Args:
-        num_samples: Length of the waveform that is explained.
         band_edges: Bins at which bands begin, and the number of bins at the end: `(0, 4, 16, 257)` are three
             bands.
-        window: Samples of a window, and of its transform.
-        hop: Samples between the starts of windows; a divisor of the window, at most a third of it.
+        frame: The transform.
 
     Raises:
-        AttributionError: If window and hop do not make a tight frame, the edges leave bins out or do not
-            rise, or what is explained is not a waveform of this length.
+        AttributionError: If the edges leave bins out or do not rise, or what is explained is no waveform.
 
-    >>> view = band_frame(1000, band_edges=(0, 4, 16, 257))
+    >>> view = band_frame((0, 4, 16, 257))
     >>> view.project(torch.ones(1, 1, 1000), torch.ones(1, 1000)).shape
     torch.Size([1, 1, 3, 11])
     """
-    frame = TightFrame(window, hop)
     edges = tuple(band_edges)
     rising = all(low < high for low, high in pairwise(edges))
     if len(edges) < 2 or (edges[0], edges[-1]) != (0, frame.num_bins) or not rising:
@@ -105,10 +104,8 @@ def band_frame(num_samples: int, band_edges: Sequence[int], *, window: int = 512
     def project(
         gradients: Float[Tensor, "draws targets samples"], directions: Float[Tensor, "draws *samples"]
     ) -> Float[Tensor, "draws targets bands frames"]:
-        if directions.shape[1:] != (num_samples,):
-            raise AttributionError(
-                f"num_samples={num_samples}, but the input has shape {tuple(directions.shape[1:])}"
-            )
+        if directions.ndim != 2:
+            raise AttributionError(f"input: shape {tuple(directions.shape[1:])} must be that of a waveform")
         moved = frame.analyze(directions)
         found = []
         for of_target in gradients.unbind(1):  # one target at a time, to need little memory
