@@ -5,35 +5,36 @@ from __future__ import annotations
 import torch
 
 from wavshap_lightning.explainer.explainer import explain
-from wavshap_lightning.explainer.stages import MemoizedStage, Stages
+from wavshap_lightning.explainer.stages import MAX_MEMOIZED, MemoizedStage, Stages
 
 
-def test_a_remembering_stage_asks_once_for_a_row_and_never_where_gradients_flow():
+def test_a_memoized_stage_asks_once_for_a_row_and_never_where_gradients_flow():
     asked = []
 
     def stage(rows):
         asked.append(len(rows))
         return 2 * rows
 
-    remembering, rows = MemoizedStage(stage), torch.arange(6.0).reshape(3, 2)
+    memoized, rows = MemoizedStage(stage), torch.arange(6.0).reshape(3, 2)
     with torch.no_grad():
-        assert torch.equal(remembering(rows), 2 * rows)
+        assert torch.equal(memoized(rows), 2 * rows)
         assert torch.equal(
-            remembering(torch.cat([rows[1:], rows[:1] + 9])), 2 * torch.cat([rows[1:], rows[:1] + 9])
+            memoized(torch.cat([rows[1:], rows[:1] + 9])), 2 * torch.cat([rows[1:], rows[:1] + 9])
         )
     assert asked == [3, 1]
     followed = rows.clone().requires_grad_()
-    assert remembering(followed).requires_grad
+    assert memoized(followed).requires_grad
     assert asked == [3, 1, 3]
 
 
-def test_a_remembering_stage_stops_taking_more():
+def test_a_memoized_stage_stops_taking_more():
     asked = []
-    remembering = MemoizedStage(lambda rows: asked.append(len(rows)) or rows + 1, max_rows=2)
-    rows = torch.arange(5.0)[:, None]
-    assert torch.equal(remembering(rows), rows + 1)
-    assert torch.equal(remembering(rows), rows + 1)
-    assert asked == [5, 3]
+    memoized = MemoizedStage(lambda rows: asked.append(len(rows)) or rows + 1)
+    rows = torch.arange(MAX_MEMOIZED + 3.0)[:, None]
+    assert torch.equal(memoized(rows), rows + 1)
+    assert sum(asked) == MAX_MEMOIZED + 3
+    assert torch.equal(memoized(rows), rows + 1)
+    assert sum(asked) == MAX_MEMOIZED + 3 + 3
 
 
 def test_baselines_are_encoded_once_for_all_paths(build_classifier, clip, monkeypatch):

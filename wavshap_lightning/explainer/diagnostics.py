@@ -172,6 +172,8 @@ def run_baseline_checks(clip: OpenClip, target: Target) -> dict[str, Any]:
     score, quieter = (float(asked(logits)[0, 0]) for logits in (clip.logits[None], of_quieter))
     probed: tuple[Stage, ...] = ("waveform", "frames")
     change = score - float(asked(of_baselines)[:, 0].mean())
+    backbone = clip.classifier.backbone
+    is_group_norm = getattr(backbone.model.config, "feat_extract_norm", None) == "group"
     return {
         "target": clip.classifier.labels[asked.classes[0]],
         "baselines": clip.settings.baselines,
@@ -180,16 +182,10 @@ def run_baseline_checks(clip: OpenClip, target: Target) -> dict[str, Any]:
         },
         "level_response": _relative(quieter - score, change),
         "baseline_probability": float(of_baselines.softmax(1)[:, asked.classes[0]].mean()),
-        "gain_invariant": _is_gain_invariant(clip.classifier),
+        "gain_invariant": is_group_norm or backbone.normalize,
         "clip_unlikeness": _unlikeness(clip, clip.waveform[None]),
         "baseline_unlikeness": _unlikeness(clip, some),
     }
-
-
-def _is_gain_invariant(classifier: EmotionClassifier) -> bool:
-    """Tell if a clip gives the same frames at every level, so that a path from silence is ill-posed."""
-    norm = getattr(classifier.backbone.model.config, "feat_extract_norm", None)
-    return norm == "group" or classifier.backbone.normalize
 
 
 def _early_share(clip: OpenClip, stage: Stage, target: Target) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,11 +109,14 @@ def pack_explanation(fields: Mapping[str, Any]) -> Parts:
 def unpack_explanation(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Fields of an explanation from the parts that `pack_explanation` gave."""
     _check_format(header)
+    by_stage: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for name, tensor in tensors.items():
+        stage, _, rest = name.partition("/")
+        by_stage[stage][rest] = tensor
     return {
         **{name: from_json(value) for name, value in header.items() if name not in (*NOT_PLAIN, "format")},
         "attributions": {
-            stage: Attribution.from_parts(held, _below(f"{stage}/", tensors))
-            for stage, held in header["attributions"]
+            stage: Attribution.from_parts(held, by_stage[stage]) for stage, held in header["attributions"]
         },
         "settings": ExplainSettings.from_dict(header["settings"]),
         "times": {stage: TimeGrid(**times) for stage, times in header["times"].items()},
@@ -121,10 +125,6 @@ def unpack_explanation(header: Mapping[str, Any], tensors: Mapping[str, Tensor])
             name: tuple(Diagnostic(**one) for one in found) for name, found in header["diagnostics"].items()
         },
     }
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def _check_format(numbers: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from wavshap_lightning.errors import SettingError
 
 Stage = Literal["frames", "layers", "waveform"]
-"""Where a path from the baselines to the clip begins: at which stage's input."""
+"""Stage at whose input a path from the baselines to the clip begins."""
 
 GradientMethod = Literal[
     "gradient_shap", "integrated_gradients", "saliency", "input_x_gradient", "smooth_grad"
@@ -34,7 +34,6 @@ SPAN_METHODS: tuple[str, ...] = get_args(SpanMethod)
 METHODS: tuple[str, ...] = (*get_args(GradientMethod), *SPAN_METHODS)
 
 DEFAULT_DRAWS = 64
-MAX_SEED = 2**63 - 1
 PREDICTED, ALL, VERSUS = "predicted", "all", "-vs-"
 
 STFT_WINDOW = 512
@@ -153,7 +152,7 @@ SMALLEST |= {"seed": 0, "layer": 0}
 RULES: tuple[tuple[Callable[[ExplainSettings], object], str], ...] = (
     (lambda s: not s.stages, f"stages=() must name at least one of {', '.join(STAGES)}"),
     (lambda s: len({*s.stages}) < len(s.stages), "stages={stages} names a stage twice; name each once"),
-    (lambda s: s.seed > MAX_SEED, "seed={seed} must be at most 2^63 - 1"),
+    (lambda s: s.seed >= 2**63, "seed={seed} must be at most 2^63 - 1"),
     (lambda s: s.num_bands > MAX_BANDS, f"num_bands={{num_bands}} must be at most {MAX_BANDS}"),
     (
         lambda s: s.decibels and s.method != "integrated_gradients",

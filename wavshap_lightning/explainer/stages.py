@@ -59,13 +59,9 @@ class Stages:
         """Logits from mixed layers: the rest of the head."""
         return self._head.mlp(self.pool(mixed))
 
-    def from_layers(self, layers: Float[Tensor, "draws layer time hidden"]) -> Float[Tensor, "draws classes"]:
-        """Logits from layers."""
-        return self.from_mixed(self.mix(layers))
-
     def from_frames(self, frames: Float[Tensor, "draws time channels"]) -> Float[Tensor, "draws classes"]:
         """Logits from frames."""
-        return self.from_layers(self.encoder(frames))
+        return self.from_mixed(self.mix(self.encoder(frames)))
 
     def from_waveforms(self, waveforms: Float[Tensor, "draws samples"]) -> Float[Tensor, "draws classes"]:
         """Logits from waveforms."""
@@ -107,12 +103,10 @@ class MemoizedStage:
 
     Args:
         stage: The stage; each row of its result must depend on that row of its argument alone.
-        max_rows: Results that are kept at most.
     """
 
-    def __init__(self, stage: StageFunction, max_rows: int = MAX_MEMOIZED) -> None:
+    def __init__(self, stage: StageFunction) -> None:
         self._stage = stage
-        self._max_rows = max_rows
         self._known: dict[bytes, Tensor] = {}
         self._num_bytes = 0
 
@@ -132,7 +126,7 @@ class MemoizedStage:
         return torch.stack([found[key] for key in keys])
 
     def _keep(self, key: bytes, result: Tensor) -> None:
-        if len(self._known) < self._max_rows and self._num_bytes + result.nbytes <= MAX_MEMOIZED_BYTES:
+        if len(self._known) < MAX_MEMOIZED and self._num_bytes + result.nbytes <= MAX_MEMOIZED_BYTES:
             self._known[key] = result.clone()  # a view would keep the whole block
             self._num_bytes += result.nbytes
 
