@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from wavshap_lightning.evaluation.sanity import dependence, randomize
+from wavshap_lightning.evaluation.sanity import dependence, likeness, mean_rank_correlation, randomize
+from wavshap_lightning.evaluation.stability import rank_correlation
 
 
 @pytest.mark.parametrize("part", ["head", "all"])
@@ -83,3 +87,37 @@ def test_a_map_that_depends_on_nothing():
     assert found["other_class"] == found["other_seeds"] == pytest.approx(1)
     assert min(found["head_redrawn"], found["all_redrawn"]) > 0.9
     assert dependence(drawn(0), {}) == {}
+
+
+def test_the_mean_over_pairs_leaves_out_what_has_no_correlation():
+    maps = torch.randn(3, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    pairs = [rank_correlation(maps[one], maps[other]) for one, other in ((0, 1), (0, 2), (1, 2))]
+    assert mean_rank_correlation(*maps) == pytest.approx(sum(pairs) / 3)
+    assert mean_rank_correlation(*maps, torch.ones(30)) == pytest.approx(sum(pairs) / 3)
+    assert math.isnan(mean_rank_correlation(maps[0]))
+
+
+def test_likeness_is_one_correlation_above_those_of_all_shifts():
+    rng = np.random.default_rng(3)
+    first, second = rng.normal(size=50).cumsum(), rng.normal(size=50).cumsum()
+    rho = [abs(stats.spearmanr(first, np.roll(second, shift)).statistic) for shift in range(50)]
+    found = likeness(torch.from_numpy(first), torch.from_numpy(second))
+    assert found == pytest.approx(rho[0] - np.mean(rho[1:]))
+
+
+def test_maps_that_have_nothing_to_do_with_each_other_are_alike_by_0_however_smooth():
+    """Plain correlations of smooth maps are large by chance."""
+    rng = np.random.default_rng(0)
+    kernel = np.hanning(21)
+    plain, corrected = [], []
+    for _ in range(100):
+        noise = np.fft.rfft(rng.normal(size=(2, 100))) * np.fft.rfft(kernel, 100)
+        one, other = torch.from_numpy(np.fft.irfft(noise, 100))
+        plain.append(abs(rank_correlation(one, other)))
+        corrected.append(likeness(one, other))
+    assert np.mean(plain) > 0.2
+    assert abs(np.mean(corrected)) < 3 * np.std(corrected) / 100**0.5
+
+
+def test_likeness_of_a_constant_map_is_unknown():
+    assert math.isnan(likeness(torch.ones(5), torch.arange(5.0)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -12,8 +11,6 @@ from scipy import stats
 from wavshap_lightning.evaluation.stability import (
     add_noise,
     correlation,
-    likeness,
-    mean_rank_correlation,
     rank_correlation,
     reliability,
     sensitivities,
@@ -58,40 +55,6 @@ def test_rank_correlation_is_spearmans_also_where_values_are_equal():
     first, second = draw(50).mul(2).round(), draw(50, seed=1).round()
     assert rank_correlation(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
     assert rank_correlation(first.exp(), second) == pytest.approx(rank_correlation(first, second))
-
-
-def test_the_mean_over_pairs_leaves_out_what_has_no_correlation():
-    maps = draw(3, 30)
-    pairs = [rank_correlation(maps[one], maps[other]) for one, other in ((0, 1), (0, 2), (1, 2))]
-    assert mean_rank_correlation(*maps) == pytest.approx(sum(pairs) / 3)
-    assert mean_rank_correlation(*maps, torch.ones(30)) == pytest.approx(sum(pairs) / 3)
-    assert math.isnan(mean_rank_correlation(maps[0]))
-
-
-def test_likeness_is_one_correlation_above_those_of_all_shifts():
-    rng = np.random.default_rng(3)
-    first, second = rng.normal(size=50).cumsum(), rng.normal(size=50).cumsum()
-    rho = [abs(stats.spearmanr(first, np.roll(second, shift)).statistic) for shift in range(50)]
-    found = likeness(torch.from_numpy(first), torch.from_numpy(second))
-    assert found == pytest.approx(rho[0] - np.mean(rho[1:]))
-
-
-def test_maps_that_have_nothing_to_do_with_each_other_are_alike_by_0_however_smooth():
-    """Plain correlations of smooth maps are large by chance."""
-    rng = np.random.default_rng(0)
-    kernel = np.hanning(21)
-    plain, corrected = [], []
-    for _ in range(100):
-        noise = np.fft.rfft(rng.normal(size=(2, 100))) * np.fft.rfft(kernel, 100)
-        one, other = torch.from_numpy(np.fft.irfft(noise, 100))
-        plain.append(abs(rank_correlation(one, other)))
-        corrected.append(likeness(one, other))
-    assert np.mean(plain) > 0.2
-    assert abs(np.mean(corrected)) < 3 * np.std(corrected) / 100**0.5
-
-
-def test_likeness_of_a_constant_map_is_unknown():
-    assert math.isnan(likeness(torch.ones(5), torch.arange(5.0)))
 
 
 CLIP = torch.randn(4000, generator=torch.Generator().manual_seed(0))

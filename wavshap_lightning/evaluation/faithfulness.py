@@ -6,7 +6,7 @@ noise as loud as the clip, and the clip's mean frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from math import ceil
 
 import torch
@@ -31,6 +31,8 @@ Removal = Callable[[Bool[Tensor, "masks time"]], Float64[Tensor, "fills masks ..
 
 FILLS = ("noise", "mean")
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
+"""Shares of the frames that are removed or kept, each at least one frame."""
+
 NUM_STEPS = 10
 NUM_REMOVALS, REMOVED_SHARE = 64, 0.5
 KEPT_SHARE = 0.3
@@ -157,19 +159,16 @@ def faithfulness(
     return dict(zip(("comprehensiveness", "sufficiency"), lost.tolist(), strict=True))
 
 
-def removal_losses(
-    scores_without: Removal, order: Int[Tensor, " time"], shares: Sequence[float] = SHARES
-) -> Float64[Tensor, " two"]:
-    """Mean loss of the score without the first frames of an order, and with only them.
+def removal_losses(scores_without: Removal, order: Int[Tensor, " time"]) -> Float64[Tensor, " two"]:
+    """Mean loss of the score without the first frames of an order, and with only them, over `SHARES`.
 
     Up to the score of the clip itself, which cancels in the difference between two orders.
 
     Args:
         scores_without: See [`removal_of`][].
         order: All frames, in some order.
-        shares: Shares of the frames that are removed or kept, each at least one frame.
     """
-    counts = sorted({max(1, ceil(share * len(order))) for share in shares})
+    counts = sorted({max(1, ceil(share * len(order))) for share in SHARES})
     top = torch.stack([_first(order, count) for count in counts])
     scores = scores_without(torch.cat([top, ~top]))
     return -scores.reshape(len(scores), 2, len(counts)).mean((0, 2))

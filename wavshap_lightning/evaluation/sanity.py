@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from itertools import combinations
+from statistics import fmean
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wavshap_lightning.evaluation.stability import likeness, mean_rank_correlation, rank_correlation
+from wavshap_lightning.evaluation.stability import rank_correlation, ranks_of
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 CONSTANT_SPREAD = 0.1
@@ -51,7 +54,7 @@ def dependence(
 ) -> dict[str, float]:
     """Similarity of a map to those of the same clip after changes that it should, or should not, depend on.
 
-    `head_redrawn`, `all_redrawn`: [`likeness`][wavshap_lightning.evaluation.stability.likeness] to the map
+    `head_redrawn`, `all_redrawn`: [`likeness`][] to the map
     with randomized parameters, the lower the better (Adebayo et al. 2018). `other_class`: Spearman's
     correlation with the map of another class, 1 for class-independent maps (Sixt, Granz and Landgraf 2020).
     `other_seeds`: the mean of Spearman's correlation over all pairs of heads, the higher the better.
@@ -68,3 +71,39 @@ def dependence(
         "other_seeds": mean_rank_correlation,
     }
     return {change: measures[change](values, *maps) for change, maps in changed.items()}
+
+
+def mean_rank_correlation(*maps: Float[Tensor, " units"]) -> float:
+    """Mean of Spearman's correlation over all pairs of maps, without those that have none.
+
+    Of the maps of one clip by classifiers whose heads were trained from different seeds, it says how much of
+    an explanation depends on the seed: the higher the better. NaN for fewer than two maps.
+
+    >>> mean_rank_correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 2.0, 1.0]))
+    -1.0
+    """
+    pairs = [rank_correlation(first, second) for first, second in combinations(maps, 2)]
+    known = [value for value in pairs if not math.isnan(value)]
+    return fmean(known) if known else float("nan")
+
+
+def likeness(first: Float[Tensor, " time"], second: Float[Tensor, " time"]) -> float:
+    """The magnitude of Spearman's correlation, above what the same maps come to when shifted in time.
+
+    `|rho(A, B)| - mean_k |rho(A, B shifted by k)|` over all circular shifts. Neighbouring frames resemble one
+    another, so that maps that have nothing to do with each other have correlations far from 0, the farther
+    the smoother they are; here these come to 0 on average, whatever the method. Two maps of the same order
+    come close to 1. The correction is our own. NaN where one map is constant.
+
+    >>> map = torch.randn(400, generator=torch.Generator().manual_seed(0))
+    >>> round(likeness(map, -map), 2)
+    0.96
+    """
+    ranks = torch.stack([ranks_of(first), ranks_of(second)]).double()
+    centred = ranks - ranks.mean(1, keepdim=True)
+    size = float(centred.norm(dim=1).prod())
+    if size == 0 or len(first) < 2:
+        return float("nan")
+    spectra = torch.fft.rfft(centred)
+    shifted = torch.fft.irfft(spectra[0] * spectra[1].conj(), n=len(first)).abs() / size
+    return float(shifted[0] - shifted[1:].mean())

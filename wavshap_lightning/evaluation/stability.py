@@ -1,10 +1,8 @@
-"""Does an explanation stay when the clip changes by less than one hears?"""
+"""Stability: correlation of maps, reliability of an estimate, sensitivity to inaudible noise."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from itertools import combinations
 from statistics import fmean
 
 import torch
@@ -57,46 +55,11 @@ def rank_correlation(first: Float[Tensor, " units"], second: Float[Tensor, " uni
     >>> rank_correlation(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([0.1, 0.2, 0.3]))
     1.0
     """
-    return correlation(_ranks(first), _ranks(second))
+    return correlation(ranks_of(first), ranks_of(second))
 
 
-def mean_rank_correlation(*maps: Float[Tensor, " units"]) -> float:
-    """Mean of Spearman's correlation over all pairs of maps, without those that have none.
-
-    Of the maps of one clip by classifiers whose heads were trained from different seeds, it says how much of
-    an explanation depends on the seed: the higher the better. NaN for fewer than two maps.
-
-    >>> mean_rank_correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 2.0, 1.0]))
-    -1.0
-    """
-    pairs = [rank_correlation(first, second) for first, second in combinations(maps, 2)]
-    known = [value for value in pairs if not math.isnan(value)]
-    return fmean(known) if known else float("nan")
-
-
-def likeness(first: Float[Tensor, " time"], second: Float[Tensor, " time"]) -> float:
-    """The magnitude of Spearman's correlation, above what the same maps come to when shifted in time.
-
-    `|rho(A, B)| - mean_k |rho(A, B shifted by k)|` over all circular shifts. Neighbouring frames resemble one
-    another, so that maps that have nothing to do with each other have correlations far from 0, the farther
-    the smoother they are; here these come to 0 on average, whatever the method. Two maps of the same order
-    come close to 1. The correction is our own. NaN where one map is constant.
-
-    >>> map = torch.randn(400, generator=torch.Generator().manual_seed(0))
-    >>> round(likeness(map, -map), 2)
-    0.96
-    """
-    ranks = torch.stack([_ranks(first), _ranks(second)]).double()
-    centred = ranks - ranks.mean(1, keepdim=True)
-    size = float(centred.norm(dim=1).prod())
-    if size == 0 or len(first) < 2:
-        return float("nan")
-    spectra = torch.fft.rfft(centred)
-    shifted = torch.fft.irfft(spectra[0] * spectra[1].conj(), n=len(first)).abs() / size
-    return float(shifted[0] - shifted[1:].mean())
-
-
-def _ranks(values: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
+def ranks_of(values: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
+    """Ranks from 1, equal values sharing theirs."""
     return torch.from_numpy(rankdata(values.double().cpu().numpy()))
 
 
