@@ -39,13 +39,7 @@ from wavshap_lightning.attribution.views.layers import layer_detail, layer_frame
 from wavshap_lightning.attribution.views.spectral import band_frame
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.recording import AudioSource, Recording, open_recording
-from wavshap_lightning.explainer.settings import (
-    DEFAULT_DRAWS,
-    RECORDED_FAMILIES,
-    SPAN_METHODS,
-    ExplainSettings,
-    Stage,
-)
+from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, RECORDED_FAMILIES, ExplainSettings, Stage
 from wavshap_lightning.explainer.stages import Stages
 from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.explainer.time_grid import STFT, TimeGrid, mel_band_edges, segment_membership, times_of
@@ -63,7 +57,7 @@ FRAMES_A_SPAN = 5
 EXACT_SPANS, FITTED_SPANS = 8, 16
 DEFAULT_EVALUATIONS = 512
 
-# Declared by methods that need a fixed set, where no number is given.
+# Declared where no number is given: methods other than GradientSHAP need a fixed set, if any.
 DECLARED_IF_NEEDED = 4
 
 DRAWN = {"noise": noise, "spectral_noise": spectral_noise, "time_shifted": time_shifted}
@@ -312,7 +306,7 @@ def waveform_baselines(
     if family == "silence":
         return silence(waveform, score)
     if family in DRAWN:
-        if count is None and settings.method in ("integrated_gradients", *SPAN_METHODS):
+        if count is None and settings.method != "gradient_shap":
             count = DECLARED_IF_NEEDED
         drawn = DRAWN[family](waveform)
         return drawn if count is None else drawn.declare(count, generator)
