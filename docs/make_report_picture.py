@@ -19,7 +19,7 @@ from wavshap_lightning import explain, load_audio
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.planted.corpus import PlantedSettings, ensure_planted_speech
 from wavshap_lightning.viz.clip_view import ClipView
-from wavshap_lightning.viz.report import build_report
+from wavshap_lightning.viz.report.page import build_report
 
 PICTURE = Path(__file__).parent / "figures" / "report.png"
 CLIPS = ("s12-child_angry_01", "s12-child_happy_01", "s11-female_sad_01", "s11-female_fearful_02")

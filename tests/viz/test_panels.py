@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import librosa
 import matplotlib as mpl
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from wavshap_lightning.explainer.time_grid import TimeGrid
-from wavshap_lightning.viz.clip_view import ClipView, Units
+from wavshap_lightning.viz.clip_view import PREDICTED, ClipView, Units
 from wavshap_lightning.viz.panels import (
     plot_colored_spectrogram,
     plot_frames,
@@ -74,7 +76,7 @@ def test_the_axis_holds_every_interval(axes, view):
 
 
 def test_intervals_without_end_are_gray_and_leave_the_axis_alone(axes):
-    endless = Units.of([1.0, -2.0], [None, np.inf], TimeGrid(2, 1, 1, 0, 1))
+    endless = replace(Units.of([1.0, -2.0], [None, np.inf]), times=TimeGrid(2, 1, 1, 0, 1))
     assert endless.unresolved.all()
     plot_frames(axes, endless, "")
     low, high = axes.get_ylim()
@@ -122,8 +124,8 @@ def test_the_waveforms_envelope_holds_every_sample(axes, waveform):
 
 
 def test_proportions_are_written_beside_their_bars(axes):
-    plot_proportions(axes, ["sad", "happy"], [0.25, 0.75], "Classes", bold="happy")
+    plot_proportions(axes, ["sad", f"{PREDICTED} happy"], [0.25, 0.75], "Classes")
     assert [bar.get_width() for bar in axes.patches] == [0.25, 0.75]
     assert [text.get_text() for text in axes.texts] == ["25 %", "75 %"]
     weights = {tick.get_text(): tick.get_weight() for tick in axes.get_yticklabels()}
-    assert weights == {"sad": "normal", "happy": "bold"}
+    assert weights == {"sad": "normal", f"{PREDICTED} happy": "bold"}

@@ -14,10 +14,10 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 from PIL import Image
+from plotly.offline import get_plotlyjs
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.viz.report import build_report
-from wavshap_lightning.viz.report.page import plotly_script
+from wavshap_lightning.viz.report.page import build_report
 
 HOSTILE = "</script><script>alert(1)</script>\"'<img src=x onerror=alert(1)>&amp;.wav"
 VOID = {"meta", "link", "img", "br"}
@@ -45,14 +45,14 @@ class Balance(HTMLParser):
 
 def parsed(html):
     found = Balance()
-    found.feed(html.replace(str(plotly_script()), ""))
+    found.feed(html.replace(get_plotlyjs().replace("\r\n", "\n"), ""))
     found.close()
     return found
 
 
 def unpacked(html, index=0):
     content = re.search(rf'id="data-{index}">([^<]*)</script>', html)[1]
-    return json.loads(zlib.decompress(base64.b64decode(content)) if index else content)
+    return json.loads(zlib.decompress(base64.b64decode(content)))
 
 
 def numbers_of(held):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wavshap_lightning.viz.report import build_report
+from wavshap_lightning.viz.report.page import build_report
 from wavshap_lightning.viz.report.summary import ENOUGH_CLIPS, clip_shares, sentence, summarize
 
 

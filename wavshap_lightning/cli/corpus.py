@@ -47,7 +47,7 @@ from wavshap_lightning.training.corpus_run import (
 )
 from wavshap_lightning.training.data.cache import default_cache_directory
 from wavshap_lightning.viz.clip_view import ClipView
-from wavshap_lightning.viz.report import build_report
+from wavshap_lightning.viz.report.page import build_report
 from wavshap_lightning.viz.report.summary import clip_shares, summarize
 
 # A page with more is slow to open.

@@ -43,7 +43,7 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import choose_epochs
 from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.comparisons import plot_comparison
-from wavshap_lightning.viz.report import build_report
+from wavshap_lightning.viz.report.page import build_report
 
 COMMANDS = {
     "": ("explain", "explain_clips"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
@@ -24,6 +24,9 @@ MOST = 0.5
 """Share of the evidence that counts as most of it."""
 
 GAP = "Completeness gap (before correction)"
+ABOUT = ("Method", "Estimated", "Draws", "Seed")
+"""Facts that every caption states."""
+
 NO_TIME = TimeGrid(0, 1, 1, 0, 1)
 """Time grid of units that are sums over time."""
 
@@ -51,40 +54,27 @@ class Units:
     names: Sequence[str] = ()
 
     @classmethod
-    def of(
-        cls,
-        values: Numbers,
-        half_widths: Numbers | None = None,
-        times: TimeGrid = NO_TIME,
-        names: Sequence[str] = (),
-    ) -> Units:
+    def of(cls, values: Numbers, half_widths: Numbers | None = None) -> Units:
         """Units from arrays, or from lists as JSON has them.
 
         Args:
             values: Attribution of each unit.
             half_widths: None for methods without an error; None or NaN for a unit whose error is not known.
-            times: Time grid of the last axis.
-            names: Name of each row.
 
         >>> Units.of([1.0, 2.0], [0.5, None]).unresolved
         array([False,  True])
         """
         shown = np.asarray(values, dtype=np.float64)
         if half_widths is None:
-            return cls(shown, np.full_like(shown, np.nan), times, names)
+            return cls(shown, np.full_like(shown, np.nan))
         known = np.asarray(half_widths, dtype=np.float64)
-        return cls(shown, np.nan_to_num(known, nan=np.inf, posinf=np.inf), times, names)
+        return cls(shown, np.nan_to_num(known, nan=np.inf, posinf=np.inf))
 
     @classmethod
     def stack(cls, rows: Sequence[Units], names: Sequence[str]) -> Units:
         """Units of several explanations as the rows of one map."""
         half_widths = np.stack([row.half_widths for row in rows])
         return cls(np.stack([row.values for row in rows]), half_widths, rows[0].times, names)
-
-    @property
-    def have_intervals(self) -> bool:
-        """True for methods with an error, even where it is not known yet."""
-        return not np.isnan(self.half_widths).all()
 
     @property
     def unresolved(self) -> Bool[np.ndarray, "*units"]:
@@ -137,7 +127,8 @@ class Units:
 
         Evidence is what is positive and resolved; negative attributions do not count. None if there is none.
 
-        >>> Units.of([1.0, 3.0, -9.0, 3.0, 4.0], times=TimeGrid(5, 1, 1, 0, 1)).shortest_stretch()
+        >>> seconds = TimeGrid(5, 1, 1, 0, 1)
+        >>> replace(Units.of([1.0, 3.0, -9.0, 3.0, 4.0]), times=seconds).shortest_stretch()
         (3.0, 5.0, 0.636...)
         """
         evidence = np.where(self.signs > 0, self.values, 0.0)
@@ -228,7 +219,8 @@ class ClipView:
                 return None
             values, half_widths = held["attribution"], held["half_width"]
         times = self.times[TIME_GRIDS[name]] if name in TIME_GRIDS else NO_TIME
-        return Units.of(values, half_widths, times, self._names(name, times, len(values)))
+        names = self._names(name, times, len(values))
+        return replace(Units.of(values, half_widths), times=times, names=names)
 
     def _names(self, name: str, times: TimeGrid, count: int) -> list[str]:
         """Names of the rows of a map, or of units along one axis."""
@@ -400,8 +392,8 @@ def _times_of(saved: SavedClip) -> dict[str, TimeGrid]:
     """Time grids of a saved clip, which has the start and end of each frame in seconds."""
     numbers, arrays = saved.numbers, saved.arrays
     rate, num_samples = numbers["sample_rate"], round(numbers["duration_s"] * numbers["sample_rate"])
-    windows = STFT.num_frames(num_samples)
-    times = {"stft": TimeGrid(windows, STFT.hop, STFT.window, STFT.hop - STFT.window, rate)}
+    first = STFT.hop - STFT.window
+    times = {"stft": TimeGrid(STFT.num_frames(num_samples), STFT.hop, STFT.window, first, rate)}
     for stage in numbers.keys() & {"frames", "waveform"}:
         starts, ends = (np.rint(np.multiply(numbers[stage][end], rate)) for end in ("start_s", "end_s"))
         size = int(ends[0] - starts[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import compress
 
@@ -15,16 +16,8 @@ from wavshap_lightning.explainer.compare import Comparison, Difference
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz import panels as draw
-from wavshap_lightning.viz.clip_view import GAP, NO_TIME, ClipView, Units
-from wavshap_lightning.viz.figures import (
-    ABOUT,
-    Draw,
-    Panel,
-    draw_sheet,
-    frame_rows,
-    layer_bars,
-    sound_panels,
-)
+from wavshap_lightning.viz.clip_view import ABOUT, GAP, NO_TIME, ClipView, Units
+from wavshap_lightning.viz.figures import Draw, Panel, draw_sheet, frame_rows, layer_bars, sound_panels
 from wavshap_lightning.viz.sound import GivenWaveform
 from wavshap_lightning.viz.theme import literal, number, percent
 
@@ -80,7 +73,7 @@ def plot_epochs(
     layers = [layers for view in views if (layers := view.units("layers")) is not None]
     probability = _probability(list(ordered.values()), last.target_labels[0])
     panel = _map_panel("epochs", title, Units.stack(frames, list(ordered)), layers, probability=probability)
-    return draw_sheet(last, [*sound_panels(last), panel], lines, num_top=num_top, intervals=False)
+    return draw_sheet(last, [*sound_panels(last), panel], lines, num_top=num_top)
 
 
 def plot_methods(
@@ -164,8 +157,7 @@ def plot_comparison(
     layers = _units([one.differences.get(("layers", "layers")) for one in comparisons])
     if not frames:
         raise SettingError("comparisons: no frames were compared; explain with stages=frames or waveform")
-    build = _as_maps if len(names) > MOST_AS_BARS else _as_bars
-    shown = build(view, models, frames, layers)
+    shown = (_as_maps if len(names) > MOST_AS_BARS else _as_bars)(view, models, frames, layers)
     scores = [f"{name} ({number(one.score[target])})" for name, one in models]
     differ = [percent(float(np.mean(~one.unresolved))) for one in frames[len(names) :]]
     shares = [f"{name} ({share})" for name, share in zip(short[1:], differ, strict=True)]
@@ -179,7 +171,7 @@ def plot_comparison(
         + ("from the same draws, draw by draw." if paired else "as if the two errors were independent."),
         view.line(*ABOUT),
     ]
-    return draw_sheet(view, [*sound_panels(view), *shown], lines, intervals=build is _as_bars)
+    return draw_sheet(view, [*sound_panels(view), *shown], lines)
 
 
 def _as_bars(view: ClipView, models: Models, frames: Sequence[Units], layers: Sequence[Units]) -> list[Panel]:
@@ -269,4 +261,5 @@ def _units(differences: Sequence[Difference | None], times: TimeGrid = NO_TIME) 
     estimates = [known[0].first, *(one.second for one in known)]
     pairs = [(one.values[0], None if one.stderr is None else one.half_width()[0]) for one in estimates]
     pairs += [(one.values, one.half_width) for one in known]
-    return [Units.of(one.numpy(), None if half is None else half.numpy(), times) for one, half in pairs]
+    units = [Units.of(one.numpy(), None if half is None else half.numpy()) for one, half in pairs]
+    return [replace(one, times=times) for one in units]

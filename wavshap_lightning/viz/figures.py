@@ -20,14 +20,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, StepPatch
 
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.viz import panels as draw
 from wavshap_lightning.viz import theme
-from wavshap_lightning.viz.clip_view import GAP, LABELED, PREDICTED, TARGET, ClipView, Units
+from wavshap_lightning.viz.clip_view import ABOUT, GAP, LABELED, PREDICTED, TARGET, ClipView, Units
 from wavshap_lightning.viz.sound import GivenWaveform, Samples
 from wavshap_lightning.viz.theme import literal, number
 
@@ -39,8 +39,7 @@ FRAMES_PX, LAYER_PX, LAYERS_PX = 150, 22, (60, 150)
 ROW_PX, ALL_ROWS_PX = (48, 110), 480
 """Least and greatest height of a row of frames, and of all rows of a figure together."""
 
-MOST_CLASSES = 10
-ABOUT = ("Method", "Estimated", "Draws", "Seed")
+MOST_CLASSES, ADVICE = 10, "Give its waveform, as waveform=[...]."
 Draw = Callable[[Axes], object]
 
 
@@ -160,10 +159,10 @@ def sound_panels(view: ClipView, *, with_bands: bool = False, all_targets: bool 
     names, chances = view.classes(literal, target=not all_targets, most=MOST_CLASSES)
     more = len(view.probabilities) - len(names)
     title = "Probability of each class" + (f" ({more} more)" if more else "")
-    classes = partial(draw.plot_proportions, names=names, proportions=chances, title=title, bold=PREDICTED)
+    classes = partial(draw.plot_proportions, names=names, proportions=chances, title=title)
     beside, height = {"classes": classes}, max(WAVEFORM_PX, CLASS_PX * len(names))
     if view.waveform is None:
-        words = partial(draw.plot_lines_of_text, lines=[f"The sound is not drawn: {view.no_sound}."])
+        words = partial(draw.plot_lines_of_text, lines=[f"The sound is not drawn: {view.no_sound}. {ADVICE}"])
         return [Panel("no sound", height, words, beside, over_time=False)]
     waveform = partial(draw.plot_waveform, waveform=view.waveform, sample_rate=view.sample_rate)
     spectrogram = _spectrogram_panel(view, view.waveform, with_bands=with_bands)
@@ -210,7 +209,6 @@ def draw_sheet(
     *,
     num_top: int = 0,
     all_targets: bool = False,
-    intervals: bool = True,
 ) -> Figure:
     """Draw a figure of a clip: heading, panels, legend and caption.
 
@@ -220,7 +218,6 @@ def draw_sheet(
         lines: Lines of the caption; the view's diagnostics come after them.
         num_top: Number of the strongest frames that are marked.
         all_targets: Whether the figure is about all targets.
-        intervals: Whether intervals are drawn, where there are any.
 
     Raises:
         SettingError: If `num_top` is negative.
@@ -240,7 +237,8 @@ def draw_sheet(
         top = [] if view.frames is None else view.frames.strongest(num_top)
         draw.mark_frames(timed, top)
         draw.mark_evidence(timed, view.evidence)
-        _draw_legend(axes["legend"], view, len(top), all_targets=all_targets, intervals=intervals)
+        has_bars = bool(figure.findobj(StepPatch))
+        _draw_legend(axes["legend"], view, len(top), has_bars=has_bars, all_targets=all_targets)
         draw.plot_lines_of_text(axes["caption"], caption)
         # Ticks are made and the layout is computed once, here, in our style: whoever shows or saves the
         # figure later may have another style.
@@ -286,9 +284,9 @@ def _share_time(timed: Sequence[Axes], duration_s: float) -> None:
         timed[-1].set_xlabel("time (s)", loc="right", labelpad=1)
 
 
-def _draw_legend(axes: Axes, view: ClipView, num_marked: int, *, all_targets: bool, intervals: bool) -> None:
+def _draw_legend(axes: Axes, view: ClipView, num_marked: int, *, has_bars: bool, all_targets: bool) -> None:
     units = [view.units(name) for name in ("frames", "waveform", "layers", "bands")]
-    known = any(one.have_intervals for one in units if one is not None)
+    known = not all(np.isnan(one.half_widths).all() for one in units if one is not None)
     target = "the class" if all_targets else literal(view.target, 32)
     marks = f"{num_marked} strongest frames" if num_marked > 1 else "strongest frame"
     marks += f" for {literal(view.target)}" if all_targets else ""
@@ -296,7 +294,7 @@ def _draw_legend(axes: Axes, view: ClipView, num_marked: int, *, all_targets: bo
     entries: list[tuple[Any, str, bool]] = [
         (Patch(color=theme.FOR), f"for {target}", True),
         (Patch(color=theme.AGAINST), f"against {target}", True),
-        (interval, "attribution with its 95 % interval", known and intervals and view.frames is not None),
+        (interval, "attribution with its 95 % interval", known and has_bars),
         (Patch(color=theme.UNRESOLVED), "unresolved: the interval contains 0", known),
         (Patch(facecolor=theme.MARK, edgecolor=theme.MARK_EDGE, linewidth=0.8), marks, num_marked > 0),
     ]

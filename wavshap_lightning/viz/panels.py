@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz import theme
-from wavshap_lightning.viz.clip_view import ClipView, Units
+from wavshap_lightning.viz.clip_view import PREDICTED, ClipView, Units
 from wavshap_lightning.viz.sound import Samples, cell_edges_s, envelope, log_mel, mel_axis
 from wavshap_lightning.viz.theme import literal, number, percent, signed_norm
 
@@ -49,10 +49,9 @@ def plot_waveform(axes: Axes, waveform: Samples, sample_rate: int) -> None:
     """Draw the waveform's envelope: least and greatest sample of every pixel or so."""
     peak = float(np.abs(waveform).max()) or 1.0
     axes.fill_between(*envelope(waveform, sample_rate), color="#5f5f5f", linewidth=0.5)
-    axes.set_ylim(-1.06 * peak, 1.06 * peak)
+    axes.set(ylim=(-1.06 * peak, 1.06 * peak), title="Waveform")
     axes.set_yticks([-peak, 0, peak], [number(float(f"{tick:.2g}")) for tick in (-peak, 0, peak)])
     axes.spines["left"].set_bounds(-peak, peak)
-    axes.set_title("Waveform")
 
 
 def plot_spectrogram(axes: Axes, waveform: Samples, times: TimeGrid) -> None:
@@ -61,8 +60,7 @@ def plot_spectrogram(axes: Axes, waveform: Samples, times: TimeGrid) -> None:
     edges_mel = np.linspace(0, top_mel, len(levels_db) + 1)
     axes.pcolormesh(cell_edges_s(times), edges_mel, levels_db, cmap=theme.LEVEL, zorder=1, rasterized=True)
     axes.set_yticks(list(ticks), list(ticks.values()))
-    axes.set_ylim(0, top_mel)
-    axes.set_title("Mel spectrogram (kHz)")
+    axes.set(ylim=(0, top_mel), title="Mel spectrogram (kHz)")
 
 
 def plot_colored_spectrogram(axes: Axes, view: ClipView, waveform: Samples, bands: Units) -> None:
@@ -75,9 +73,7 @@ def plot_colored_spectrogram(axes: Axes, view: ClipView, waveform: Samples, band
     axes.set_title(f"Mel spectrogram (kHz), colored by attribution to the {view.score_name(literal)}")
 
 
-def plot_frames(
-    axes: Axes, frames: Units, title: str, *, scale: Sequence[Units] = (), note: str = ""
-) -> None:
+def plot_frames(axes: Axes, frames: Units, title: str, scale: Sequence[Units] = (), note: str = "") -> None:
     """Draw a pale bar for each frame, and around its end the 95 % interval in full color.
 
     Args:
@@ -193,10 +189,9 @@ def plot_sums(axes: Axes, shown: Units, edges: Float[np.ndarray, " edges"], titl
     middles = (edges[:-1] + edges[1:]) / 2
     axes.barh(middles, shown.values, heights, xerr=shown.reach, **_full_colors(shown))
     axes.axvline(0, color=theme.RULE, linewidth=0.8)
-    axes.set(xlim=limits_of([shown]), ylim=(edges[0], edges[-1]), yticks=[])
+    axes.set(xlim=limits_of([shown]), ylim=(edges[0], edges[-1]), yticks=[], title=title)
     set_ticks(axes.xaxis, 5)
     axes.spines["left"].set_visible(False)
-    axes.set_title(title)
 
 
 def plot_layers(axes: Axes, layers: Units, scale: Sequence[Units], *, first: bool, last: bool) -> None:
@@ -221,19 +216,16 @@ def plot_layers(axes: Axes, layers: Units, scale: Sequence[Units], *, first: boo
     write_note(axes, f"all: {number(float(layers.values.sum()), signed=True)}")
 
 
-def plot_proportions(
-    axes: Axes, names: Sequence[str], proportions: Sequence[float], title: str, bold: str = "\0"
-) -> None:
-    """Draw numbers from 0 to 1 as named bars to the right, the first on top.
+def plot_proportions(axes: Axes, names: Sequence[str], proportions: Sequence[float], title: str) -> None:
+    """Draw numbers from 0 to 1 as named bars to the right, the first on top; the predicted class stands out.
 
     Args:
         axes: Axes to draw on.
         names: Name of each number.
         proportions: The numbers.
         title: Title of the panel.
-        bold: Names with this sign stand out.
     """
-    count, stand_out = len(names), [bold in name for name in names]
+    count, stand_out = len(names), [PREDICTED in name for name in names]
     colors = [theme.INK if one else theme.MEDIUM for one in stand_out]
     bars = axes.barh(range(count), proportions, 0.62, color=colors)
     axes.bar_label(bars, [*map(percent, proportions)], padding=4, fontsize=theme.SMALL_PT)
@@ -241,10 +233,9 @@ def plot_proportions(
     for tick, one in zip(axes.get_yticklabels(), stand_out, strict=True):
         tick.set(color=theme.INK, weight="bold" if one else "normal")
     axes.tick_params(length=0)
-    axes.set(xlim=(0, 1.25), ylim=(max(count, LEAST_PLACES) - 0.5, -0.5), xticks=[])
+    axes.set(xlim=(0, 1.25), ylim=(max(count, LEAST_PLACES) - 0.5, -0.5), xticks=[], title=title)
     axes.spines["left"].set_bounds(-0.5, count - 0.5)
     axes.spines["bottom"].set_visible(False)
-    axes.set_title(title)
 
 
 def plot_dots(

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.viz import theme
-from wavshap_lightning.viz.panels import set_ticks
+from wavshap_lightning.viz.panels import SMALL, set_ticks
 from wavshap_lightning.viz.theme import literal
 
 TableRow = Mapping[str, str | float | int]
@@ -72,8 +72,8 @@ def plot_scorecard(
             axes.set_axis_off()
         left = {"x": 0.01, "ha": "left"}
         figure.suptitle(literal(title, 90), **left, fontsize=theme.TITLE_PT, weight="bold")
-        small = {"fontsize": theme.SMALL_PT, "color": theme.QUIET, "linespacing": 1.4}
-        figure.supxlabel(_notes(rows, note, strokes=any(name in plain for name in shown)), **left, **small)
+        words = _notes(rows, note, strokes=any(name in plain for name in shown))
+        figure.supxlabel(words, **left, **SMALL, linespacing=1.4)
         # Laid out once, here, in our style: whoever shows the figure later may have another.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")

@@ -58,7 +58,6 @@ def find_waveform(explanation: Explanation, waveform: GivenWaveform) -> tuple[Sa
     Raises:
         AudioError: If the waveform given is not as long as the one explained.
     """
-    advice = "Give its waveform, as waveform=[...]"
     if waveform is not None:
         samples = torch.as_tensor(waveform).detach().cpu().double().numpy()
         if samples.shape != (explanation.num_samples,):
@@ -68,15 +67,15 @@ def find_waveform(explanation: Explanation, waveform: GivenWaveform) -> tuple[Sa
             )
         return samples, ""
     if not explanation.clip:
-        return None, f"the clip was given as numbers. {advice}"
+        return None, "the clip was given as numbers"
     span = {"start_s": explanation.clip_start_s, "end_s": explanation.clip_end_s}
     try:
         is_same = hash_audio_file(explanation.clip) == explanation.clip_sha256
         samples = load_audio(explanation.clip, sample_rate=explanation.sample_rate, **span)
     except AudioError:
-        return None, f"the file cannot be read. {advice}"
+        return None, "the file cannot be read"
     if not is_same or len(samples) != explanation.num_samples:
-        return None, f"the file has changed since it was explained. {advice}"
+        return None, "the file has changed since it was explained"
     return samples.astype(np.float64), ""
 
 

@@ -28,15 +28,7 @@ STYLE = Path(__file__).with_name("figures.mplstyle")
 FONT = "DejaVu Sans"
 """Comes with matplotlib, so that a figure is the same everywhere."""
 
-OTHER_SCRIPTS = (
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "WenQuanYi Zen Hei",
-    "PingFang SC",
-    "Hiragino Sans",
-    "Microsoft YaHei",
-    "Malgun Gothic",
-)
+OTHER_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Hiragino Sans", "Microsoft YaHei", "Malgun Gothic")
 """Families that are used, where they are installed, for characters the font lacks."""
 
 MINUS, ELLIPSIS, EN_DASH = "\N{MINUS SIGN}", "\N{HORIZONTAL ELLIPSIS}", "\N{EN DASH}"

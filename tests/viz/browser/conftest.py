@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from wavshap_lightning.viz.report import build_report
+from wavshap_lightning.viz.report.page import build_report
 
 
 def find_browser(playwright, started):

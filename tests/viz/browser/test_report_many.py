@@ -11,7 +11,7 @@ import pytest
 
 from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.viz.clip_view import ClipView
-from wavshap_lightning.viz.report import build_report
+from wavshap_lightning.viz.report.page import build_report
 
 MOST_BYTES = 60e6
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from wavshap_lightning.viz.report import build_report
+from wavshap_lightning.viz.report.page import build_report
 from wavshap_lightning.viz.theme import EN_DASH, MINUS, number
 
 HOSTILE = "<script>alert(1)</script>.wav"

@@ -24,7 +24,6 @@ from wavshap_lightning.viz.sound import sound_url
 from wavshap_lightning.viz.theme import number, percent
 
 ASSETS = Path(__file__).parent / "assets"
-SIGNS = {1: "for", -1: "against", 0: "unresolved"}
 JSON: dict[str, Any] = {"allow_nan": False, "separators": (",", ":")}
 
 
@@ -56,23 +55,23 @@ def build_report(
         raise SettingError("clips=[] is empty; give at least one clip, explained or failed")
     if summaries is None:
         summaries = summarize([clip_shares(clip) for clip in clips]) if len(clips) > 1 else []
-    charts = [charts_of(clip) for clip in clips]
-    first, *others = [_data(*clip) for clip in zip(clips, charts, strict=True)] or [{}]
-    of_classes = [class_charts(summary) for summary in summaries]
+    views = [(clip, charts_of(clip), _segments(clip)) for clip in clips]
+    classes = [(summary, sentence(summary), class_charts(summary)) for summary in summaries]
+    style, script = (Markup((ASSETS / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))  # noqa: S704
+    plotly = Markup(get_plotlyjs().replace("\r\n", "\n"))  # noqa: S704 - plotly's own file
     html = _template().render(
         title=title,
         model=model,
-        policy=_policy(plotly_script(), _asset("page.js")),
-        style=_asset("page.css"),
-        plotly=plotly_script(),
-        script=_asset("page.js"),
-        clips=[(clip, some, _segments(clip)) for clip, some in zip(clips, charts, strict=True)],
-        first=first,
-        others=[_compressed(one) for one in others],
+        policy=_policy(plotly, script),
+        style=style,
+        plotly=plotly,
+        script=script,
+        clips=views,
+        data=[_compressed(_data(clip, charts)) for clip, charts, _ in views],
         failed=failed,
         note=note,
-        summaries=[(one, sentence(one), some) for one, some in zip(summaries, of_classes, strict=True)],
-        summary_plots=[{kind: plot for kind, (_, plot) in some.items()} for some in of_classes],
+        summaries=classes,
+        summary_plots=[{kind: plot for kind, (_, plot) in charts.items()} for _, _, charts in classes],
     )
     return html.encode("utf-8", "backslashreplace").decode("utf-8")  # names of files need not be Unicode
 
@@ -84,14 +83,14 @@ def _data(clip: ClipView, charts: Mapping[str, tuple[str, Plot]]) -> dict[str, A
     return {"sound": sound, "plots": {name: plot for name, plot in plots.items() if plot is not None}}
 
 
-def _segments(clip: ClipView) -> list[tuple[dict[str, Any], float, str, str, float]]:
-    """Row of each segment, such as a word; its attribution, sign, words, and share of the strongest."""
+def _segments(clip: ClipView) -> list[tuple[Any, ...]]:
+    """Row of each segment, such as a word; its interval in words, attribution, sign and strength."""
     rows = clip.numbers.get("segments") or []
     halves = [row["half_width"] for row in rows]
     shown = Units.of([row["attribution"] for row in rows], halves if any(halves) else None)
     strengths = np.abs(shown.values) / (np.abs(shown.values).max(initial=0.0) or 1.0)
-    signs = [SIGNS[sign] for sign in shown.signs.tolist()]
-    return list(zip(rows, shown.values.tolist(), signs, shown.words, strengths.tolist(), strict=True))
+    columns = (column.tolist() for column in (shown.values, shown.signs, strengths))
+    return list(zip(rows, shown.words, *columns, strict=True))
 
 
 def _compressed(values: object) -> str:
@@ -101,17 +100,6 @@ def _compressed(values: object) -> str:
     b'{"label":"</script>"}'
     """
     return base64.b64encode(zlib.compress(json.dumps(values, **JSON).encode())).decode()
-
-
-@cache
-def _asset(name: str) -> Markup:
-    return Markup((ASSETS / name).read_text(encoding="utf-8"))  # noqa: S704 - our own file
-
-
-@cache
-def plotly_script() -> Markup:
-    """plotly.js, from the Python package of the same name."""
-    return Markup(get_plotlyjs().replace("\r\n", "\n"))  # noqa: S704 - plotly's own file
 
 
 def _policy(*scripts: str) -> str:
@@ -127,13 +115,9 @@ def _policy(*scripts: str) -> str:
 @cache
 def _template() -> Any:  # noqa: ANN401 - jinja2's
     """Template of the page; every value is escaped unless it is marked as safe."""
-    environment = Environment(
-        loader=FileSystemLoader(ASSETS),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
+    loader = FileSystemLoader(ASSETS)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blocks)
     environment.filters |= {"number": number, "percent": percent}
     environment.policies["json.dumps_kwargs"] = JSON
     return environment.get_template("page.html")

@@ -162,8 +162,8 @@ def _map(shown: Units) -> Plot:
 def _stacked(rows: Sequence[Row], view: ClipView) -> Plot:
     """Rows below one another on one axis of seconds, each with its heading above its left end."""
     inner = top = sum(height for _, height, _, _ in rows) + GAP_PX * (len(rows) - 1)
-    axes: Plot = {}
     traces, titles = [], []
+    axes: Plot = {}
     for place, (heading, height, shown, vertical) in enumerate(rows):
         number = "" if place == 0 else str(place + 1)
         domain = [(top - height) / inner, top / inner]
@@ -171,20 +171,17 @@ def _stacked(rows: Sequence[Row], view: ClipView) -> Plot:
         traces += [{**trace, "xaxis": "x", "yaxis": f"y{number}"} for trace in shown]
         titles.append({"text": heading, "xref": "paper", "yref": f"y{number} domain", "x": 0, "y": 1})
         top -= height + GAP_PX
-    end_s = view.duration_s
-    seconds: Plot = {"range": [0, end_s], "anchor": f"y{len(rows)}", "ticksuffix": " s", "nticks": 12}
-    seconds |= {"fixedrange": False, "minallowed": 0, "maxallowed": end_s}
-    more = {"images": _spectrogram(view), "annotations": titles, "hovermode": "x", "dragmode": "zoom"}
+    seconds: Plot = {"range": [0, view.duration_s], "anchor": f"y{len(rows)}", "ticksuffix": " s"}
+    seconds |= {"nticks": 12, "fixedrange": False, "minallowed": 0, "maxallowed": view.duration_s}
+    axes |= {"images": _spectrogram(view), "annotations": titles, "hovermode": "x", "dragmode": "zoom"}
     margin = (LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX)
-    height = inner + TOP_PX + BOTTOM_PX
-    return {"data": traces, "layout": layout(height, margin, xaxis=seconds, **axes, **more)}
+    return {"data": traces, "layout": layout(inner + TOP_PX + BOTTOM_PX, margin, xaxis=seconds, **axes)}
 
 
 def charts_of(view: ClipView) -> dict[str, tuple[str, Plot]]:
     """Heading and plot of each chart there are numbers for, by name."""
     names, probabilities = view.classes(plain_text)
-    signs = {TARGET: "target", PREDICTED: "predicted", LABELED: "labeled"}
-    key = ", ".join(f"{sign} {word}" for sign, word in signs.items() if sign in "".join(names))
+    key = f"{TARGET} target, {PREDICTED} predicted, {LABELED} labeled"
     charts = {"classes": (f"Probability of each class ({key})", share_plot(names, probabilities))}
     if shares := view.numbers.get("shares"):
         plot = share_plot(list(shares), list(shares.values()))

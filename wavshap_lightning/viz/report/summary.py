@@ -137,10 +137,9 @@ def sentence(summary: ClassSummary) -> str:
     for kind, shares in summary.shares.items():
         strongest = int(np.argmax(shares.mean))
         parts.append(f"{KINDS[kind][1].format(shares.names[strongest])} ({shares.words(strongest)})")
-    found = f"Attributed most to: {', '.join(parts)}."
-    words = found if parts else "Nothing was explained that can be compared."
+    found = f"Attributed most to: {', '.join(parts)}." if parts else "Nothing can be compared."
     few = "Too few clips for intervals: these numbers describe the clips, not the class. "
-    return words if summary.num_clips >= ENOUGH_CLIPS else few + words
+    return found if summary.num_clips >= ENOUGH_CLIPS else few + found
 
 
 def class_charts(summary: ClassSummary) -> dict[str, tuple[str, Plot]]:

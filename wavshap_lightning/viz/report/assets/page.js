@@ -54,7 +54,7 @@
     delete view.dataset.shown;
     view.replaceChildren(document.getElementById(`view-${index}`).content.cloneNode(true));
     mark();
-    const data = await (index > 0 ? unpacked : parsed)(`data-${index}`);
+    const data = await unpacked(`data-${index}`);
     if (index !== open) return;
     if (data.sound) player().src = data.sound;
     const timeline = view.querySelector("[data-plot=timeline]");
