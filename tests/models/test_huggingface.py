@@ -18,7 +18,6 @@ from transformers import (
 )
 
 from wavshap_lightning.errors import ModelError
-from wavshap_lightning.models import foreign_heads as huggingface
 from wavshap_lightning.models.foreign_heads import open_huggingface
 
 LABELS = {0: "angry", 1: "happy", 2: "sad"}
@@ -201,8 +200,15 @@ def test_weights_that_are_not_finite_are_refused(make_original):
 
 
 def test_logits_that_are_not_the_originals_are_noticed(make_original, monkeypatch):
-    _, folder = make_original()
-    monkeypatch.setattr(huggingface, "_in_one", lambda first, _: (torch.ones(3, 32), torch.zeros(3)))
+    model, folder = make_original()
+    forward = type(model).forward
+
+    def changed(self, *inputs, **options):
+        output = forward(self, *inputs, **options)
+        output.logits = output.logits + 1.0
+        return output
+
+    monkeypatch.setattr(type(model), "forward", changed)
     refuse(folder, "logits here differ from the original's", "Please report it")
 
 

@@ -7,12 +7,11 @@ which are one. So the head of such a model is a layer mix, mean pooling and a si
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     HubertForSequenceClassification,
     PretrainedConfig,
@@ -27,7 +26,12 @@ from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import EmotionHead, HeadSettings
 from wavshap_lightning.models.normalization import normalize_waveforms
-from wavshap_lightning.models.pretrained import Source, TransformersModule
+from wavshap_lightning.models.pretrained import (
+    PretrainedSpeechModel,
+    Source,
+    TransformersModule,
+    preprocessing,
+)
 
 CLASSES: dict[str, type[PreTrainedModel]] = {
     "wavlm": WavLMForSequenceClassification,
@@ -37,27 +41,6 @@ CLASSES: dict[str, type[PreTrainedModel]] = {
 
 CHECKED_FRAMES = 24
 TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True, eq=False)
-class OriginalHead:
-    """Head of the original model, and its logits of a short sound.
-
-    Args:
-        weight: Weight of the two projections in one.
-        bias: Bias of the two projections in one.
-        layer_scores: Weights of the layers before their softmax; None where the last layer is taken.
-        final_norm: True if the weighted sum takes the last layer after the final norm.
-        sound: Waveform of zero mean and unit variance.
-        logits: Logits of the original model for this waveform.
-    """
-
-    weight: Float[Tensor, "classes hidden"]
-    bias: Float[Tensor, " classes"]
-    layer_scores: Float[Tensor, " layer"] | None
-    final_norm: bool
-    sound: Float[Tensor, "1 samples"]
-    logits: Float[Tensor, "1 classes"]
 
 
 def open_huggingface(name: str, revision: str | None = None) -> EmotionClassifier:
@@ -79,14 +62,28 @@ def open_huggingface(name: str, revision: str | None = None) -> EmotionClassifie
     source = Source(name, revision, "model")
     config = source.config()
     labels = _labels(source, config)
-    with torch.random.fork_rng(devices=[]):  # weights are drawn before they are loaded
-        original = _read_head(source, config)
-        backbone = SpeechBackbone(
-            name, revision=source.pinned("config.json").revision, final_norm=original.final_norm
+    original = _open_original(source, config)
+    sound = _sound(config)
+    with torch.no_grad():
+        expected = original(sound).logits
+    layer_scores = getattr(original, "layer_weights", None)
+    final_norm = layer_scores is None or _sums_after_final_norm(original.base_model, sound)
+    if not final_norm and str(config.transformers_version).startswith("4."):
+        warnings.warn(
+            f"{source} was saved by transformers {config.transformers_version}, whose weighted sum of layers "
+            "took the last one after the final norm; transformers now takes it before, and so do we. Its "
+            "logits may be worse than those it was published with",
+            stacklevel=3,
         )
-        classifier = EmotionClassifier(backbone, labels, _head_settings(original)).eval()
-    _take_over(original, classifier.head)
-    _check_logits(source, original, classifier)
+    opened = PretrainedSpeechModel(
+        original.base_model, name, source.pinned("config.json").revision, **preprocessing(source, config)
+    )
+    layer: Literal["last", "learned"] = "last" if layer_scores is None else "learned"
+    head = HeadSettings(layer=layer, pooling="mean", hidden_size=0, dropout=0.0)
+    with torch.random.fork_rng(devices=[]):  # weights are drawn before they are filled
+        classifier = EmotionClassifier(SpeechBackbone(opened, final_norm=final_norm), labels, head).eval()
+    _fill_head(classifier.head, original)
+    _check_logits(source, expected, classifier(sound))
     return classifier
 
 
@@ -129,8 +126,7 @@ def _class_names(source: Source, config: PretrainedConfig) -> list[str]:
     return labels
 
 
-@torch.no_grad()
-def _read_head(source: Source, config: PretrainedConfig) -> OriginalHead:
+def _open_original(source: Source, config: PretrainedConfig) -> TransformersModule:
     original: TransformersModule
     original, missing = source.model(CLASSES[config.model_type], config)
     if missing:
@@ -138,24 +134,7 @@ def _read_head(source: Source, config: PretrainedConfig) -> OriginalHead:
             f"{source} lacks {len(missing)} weights ({', '.join(missing[:4])}, ...), which would stay "
             f"random: it is no complete {type(original).__name__}; give a folder or revision with all weights"
         )
-    original.eval()
-    sound = _sound(config)
-    layer_scores = getattr(original, "layer_weights", None)
-    final_norm = layer_scores is None or _sums_after_final_norm(original.base_model, sound)
-    if not final_norm and str(config.transformers_version).startswith("4."):
-        warnings.warn(
-            f"{source} was saved by transformers {config.transformers_version}, whose weighted sum of layers "
-            "took the last one after the final norm; transformers now takes it before, and so do we. Its "
-            "logits may be worse than those it was published with",
-            stacklevel=4,
-        )
-    return OriginalHead(
-        *_in_one(original.projector, original.classifier),
-        None if layer_scores is None else layer_scores.clone(),
-        final_norm,
-        sound,
-        original(sound).logits,
-    )
+    return original.eval()
 
 
 def _sound(config: PretrainedConfig) -> Float[Tensor, "1 samples"]:
@@ -166,38 +145,30 @@ def _sound(config: PretrainedConfig) -> Float[Tensor, "1 samples"]:
     return normalize_waveforms((1000.0 * time.square()).sin()[None], torch.tensor([num_samples]))
 
 
+@torch.no_grad()
 def _sums_after_final_norm(model: TransformersModule, sound: Float[Tensor, "1 samples"]) -> bool:
     """Versions of transformers differ, so it is asked."""
     outputs = model(sound, output_hidden_states=True)
     return torch.equal(outputs.hidden_states[-1], outputs.last_hidden_state)
 
 
-def _in_one(first: nn.Linear, second: nn.Linear) -> tuple[Tensor, Tensor]:
-    """Weight and bias of two linear layers in one, multiplied in double precision."""
-    weight, bias = second.weight.double(), second.bias.double()
-    return (weight @ first.weight.double()).float(), (weight @ first.bias.double() + bias).float()
-
-
-def _head_settings(original: OriginalHead) -> HeadSettings:
-    linear = HeadSettings(layer="learned", pooling="mean", hidden_size=0, dropout=0.0)
-    return linear if original.layer_scores is not None else replace(linear, layer="last")
-
-
 @torch.no_grad()
-def _take_over(original: OriginalHead, head: EmotionHead) -> None:
-    """Fill the head; its norm, which has seen nothing, divides by the root of 1 + eps, which is undone."""
+def _fill_head(head: EmotionHead, original: TransformersModule) -> None:
+    """Multiply the two projections into one, and undo the norm, which divides by the root of 1 + eps."""
+    first, second = original.projector, original.classifier
     mlp: TransformersModule = head.mlp
     norm, linear = mlp[0], mlp[-1]
-    linear.weight.copy_(original.weight * (1.0 + norm.eps) ** 0.5)
-    linear.bias.copy_(original.bias)
-    if original.layer_scores is not None:
-        head.mix.scores.copy_(original.layer_scores)
+    weight = second.weight.double()
+    linear.weight.copy_((weight @ first.weight.double()).float() * (1.0 + norm.eps) ** 0.5)
+    linear.bias.copy_((weight @ first.bias.double() + second.bias.double()).float())
+    if hasattr(original, "layer_weights"):
+        head.mix.scores.copy_(original.layer_weights)
 
 
-@torch.no_grad()
-def _check_logits(source: Source, original: OriginalHead, classifier: EmotionClassifier) -> None:
-    expected, found = original.logits, classifier(original.sound)
-    error = float((found - expected).abs().max() / expected.abs().max())
+def _check_logits(
+    source: Source, expected: Float[Tensor, "1 classes"], found: Float[Tensor, "1 classes"]
+) -> None:
+    error = float((found - expected).detach().abs().max() / expected.abs().max())
     if not error <= TOLERANCE:
         raise ModelError(
             f"{source}: its logits here differ from the original's by {error:.2g} of the largest, more than "

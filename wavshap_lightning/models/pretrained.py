@@ -319,11 +319,19 @@ def open_pretrained(name: str, revision: str | None = None) -> PretrainedSpeechM
             f"backbone={name!r} lacks {len(missing)} weights ({', '.join(missing[:3])}, ...), which would "
             "stay random; give a folder or revision with complete weights"
         )
-    return PretrainedSpeechModel(model, name, revision, **_preprocessing(source, config))
+    return PretrainedSpeechModel(model, name, revision, **preprocessing(source, config))
 
 
-def _preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
-    """Sampling rate and normalisation as the feature extractor has them."""
+def preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
+    """Sampling rate and normalization as the feature extractor has them, as arguments of a model.
+
+    Args:
+        source: The folder or Hub name.
+        config: Its configuration.
+
+    Warns:
+        UserWarning: If it has no file of them, so that the usual ones are taken.
+    """
     # of the published models only WavLM Base and Base+ take waveforms as they are
     as_they_are = config.model_type == "wavlm" and config.feat_extract_norm == "group"
     usual = {"do_normalize": not as_they_are, "sampling_rate": 16_000}
