@@ -35,7 +35,6 @@ Changes = dict[str, list[tuple[EmotionClassifier, str]]]
 """By metric of sanity, classifiers and labels to explain instead."""
 
 LABEL = "label"
-SANITY_CLIPS = 10
 
 
 def usual_methods(seed: int = 0) -> dict[str, ExplainSettings]:
@@ -50,7 +49,7 @@ def measure(
     methods: Mapping[str, ExplainSettings] | None = None,
     *,
     target: str = PREDICTED,
-    sanity_clips: int = SANITY_CLIPS,
+    sanity_clips: int = 10,
     others: Sequence[EmotionClassifier] = (),
     stability: bool = False,
     seed: int = 0,

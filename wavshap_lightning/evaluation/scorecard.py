@@ -13,12 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation.intervals import (
-    FEWEST_SPEAKERS,
-    NUM_RESAMPLES,
-    Estimate,
-    bootstrap_mean,
-)
+from wavshap_lightning.evaluation.intervals import FEWEST_SPEAKERS, Estimate, bootstrap_mean
 from wavshap_lightning.files import write_csv
 
 
@@ -88,11 +83,9 @@ class Scorecard:
 
     Args:
         values: By method, by metric: one number a clip, in the same order everywhere; NaN where there is
-            none. See [`measure`][].
+            none. See [`measure`][wavshap_lightning.evaluation.measure.measure].
         controls: Methods that are independent of the model.
         speakers: The speaker of each clip; empty, or with empty names, where they are not known.
-        seed: Of the resamples.
-        num_resamples: How many.
 
     Raises:
         SettingError: If there is no method, a control is missing, or methods have different numbers of clips.
@@ -101,8 +94,6 @@ class Scorecard:
     values: Mapping[str, Mapping[str, Sequence[float]]]
     controls: Sequence[str] = ()
     speakers: Sequence[str] = ()
-    seed: int = 0
-    num_resamples: int = NUM_RESAMPLES
 
     def __post_init__(self) -> None:
         missing = [name for name in self.controls if name not in self.values]
@@ -124,17 +115,14 @@ class Scorecard:
 
     def estimate(self, method: str, metric: str) -> Estimate:
         """Mean of a metric over clips."""
-        return self._mean(self._column(method, metric))
+        return bootstrap_mean(self._column(method, metric), self.speakers)
 
     def difference(self, method: str, other: str, metric: str) -> Estimate:
         """Mean over clips of the method's value minus the other's."""
-        return self._mean(self._column(method, metric) - self._column(other, metric))
+        return bootstrap_mean(self._column(method, metric) - self._column(other, metric), self.speakers)
 
     def _column(self, method: str, metric: str) -> Float[np.ndarray, " clips"]:
         return np.array(self.values[method].get(metric, [np.nan] * self.num_clips), dtype=float)
-
-    def _mean(self, column: Float[np.ndarray, " clips"]) -> Estimate:
-        return bootstrap_mean(column, self.speakers, seed=self.seed, num_resamples=self.num_resamples)
 
     @cached_property
     def rows(self) -> list[dict[str, str | float | int]]:
