@@ -78,7 +78,7 @@ def main(args: Sequence[str] | None = None) -> None:
     Exits with 2 and a message if the input is at fault, with 130 if interrupted.
     """
     words = list(sys.argv[1:] if args is None else args) or ["fit", "--config", str(DEMO)]
-    command, options = read_command(words)
+    command, options = read_command(words[:1]), words[1:]
     with exit_status(), quiet():
         if command == "export":
             flags = ["--public=true" if word == "--public" else word for word in options]
@@ -212,8 +212,8 @@ def export(
 # Parsing
 
 
-def read_command(words: Sequence[str]) -> tuple[str, list[str]]:
-    """The command and its options."""
+def read_command(words: Sequence[str]) -> str:
+    """The command that the first word names."""
     parser = argparse.ArgumentParser(
         prog="train.py",
         description=DESCRIPTION,
@@ -223,8 +223,7 @@ def read_command(words: Sequence[str]) -> tuple[str, list[str]]:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         commands.add_parser(name, help=summary, add_help=False)
-    found, options = parser.parse_known_args(words)
-    return found.command, options
+    return str(parser.parse_args(words).command)
 
 
 @cache
