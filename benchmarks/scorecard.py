@@ -109,7 +109,7 @@ def faithfulness_lines(card: Scorecard) -> list[Measurement]:
 def _over(card: Scorecard, control: str, metric: Metric, corpus: str) -> Measurement:
     """By how much ours is better, clip by clip: the end of the interval that must lie above 0."""
     found = card.difference(OURS, control, metric.name)
-    ends = (found.low, found.high) if metric.higher_is_better else (-found.high, -found.low)
+    ends = (found.low, found.high) if metric.better == "higher" else (-found.high, -found.low)
     note = "lower end of the interval, higher is better for us"
     name = f"{corpus}: {metric.name} over {control}"
     return Measurement(name, ends[0], *ends, at_least=0.0, note=note)

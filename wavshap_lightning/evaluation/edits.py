@@ -136,8 +136,7 @@ def size_agreement(attributions: Float[Tensor, " spans"], lost: Sequence[float])
     >>> size_agreement(torch.tensor([3.0, -1.0, 0.5]), [-9.0, 4.0, 0.0])
     1.0
     """
-    changes = torch.tensor(lost, dtype=torch.float64)
-    return rank_correlation(attributions.double().abs().cpu(), changes.abs())
+    return rank_correlation(attributions.abs(), torch.tensor(lost, dtype=torch.float64).abs())
 
 
 def divide(times: TimeGrid, num_samples: int) -> tuple[Int[Tensor, " frames"], list[Span]] | None:
