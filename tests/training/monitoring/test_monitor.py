@@ -9,7 +9,7 @@ import lightning as L  # noqa: N812
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explainer import Explainer
@@ -301,3 +301,17 @@ def test_the_folder_is_that_of_the_first_logger(train, tmp_path):
     logger = CSVLogger(tmp_path / "csv")
     train(build_monitor(figures=True), logger=logger, epochs=1)
     assert list((tmp_path / "csv").rglob(f"figures/epoch_000/{ONE}.png"))
+
+
+def test_a_run_without_a_folder_is_written_to_that_of_the_trainer(train, tmp_path):
+    class Remote(Logger):
+        name, version = "remote", "0"
+
+        def log_metrics(self, metrics, step=None):
+            pass
+
+        def log_hyperparams(self, params):
+            pass
+
+    train(build_monitor(), logger=Remote(), epochs=1)
+    assert {row["scope"] for row in read_rows(tmp_path)} == {"clip", "class", "epoch"}

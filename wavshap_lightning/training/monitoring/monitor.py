@@ -41,7 +41,7 @@ from wavshap_lightning.training.monitoring.shortcut_alarm import (
     measure_off_speech,
     suspects,
 )
-from wavshap_lightning.training.monitoring.writer import ExplanationLog, Rows
+from wavshap_lightning.training.monitoring.writer import ExplanationLog, Rows, warm_up_figures
 from wavshap_lightning.training.scores import Predictions, score_predictions
 
 BaselineFamily = Literal["noise", "spectral_noise", "time_shifted", "silence"]
@@ -160,6 +160,8 @@ class ExplanationMonitor(Callback):
         self._data = data
         for kept in (self._probes, self._noise, self._heard):
             kept.clear()
+        if trainer.is_global_zero and self.figures:
+            warm_up_figures()
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Explain, before the scores are logged, so that what is logged here belongs to the same step."""

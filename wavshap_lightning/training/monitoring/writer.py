@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from matplotlib.figure import Figure
 from PIL import Image
 
-from wavshap_lightning.audio.io import save_audio
+from wavshap_lightning.audio.io import SAMPLE_RATE, save_audio
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.files import write_atomically, write_csv, write_json
 from wavshap_lightning.training.monitoring.error_log import ErrorLog
 from wavshap_lightning.training.monitoring.probes import Probe, ProbeResult
 from wavshap_lightning.viz.comparisons import plot_epochs
 from wavshap_lightning.viz.figures import figure_pixels, plot
+from wavshap_lightning.viz.sound import log_mel
+from wavshap_lightning.viz.theme import theme
 
 Rows = list[dict[str, Any]]
 """Cells by column; `scope` is `clip` (of a clip and target), `class` (of all clips of a label) or `epoch`."""
@@ -181,3 +184,12 @@ def write_rows(path: Path, split: str, epoch: int, rows: Rows) -> None:
     table += [{"part": split, "epoch": epoch, **row} for row in rows]
     columns = [*FIRST_COLUMNS, *sorted({name for row in table for name in row} - {*FIRST_COLUMNS})]
     write_csv(path, [columns, *([row.get(name, "") for name in columns] for row in table)])
+
+
+def warm_up_figures() -> None:
+    """Find the fonts and load what draws: the first figure of a process would take several times as long."""
+    log_mel(np.ones(SAMPLE_RATE), SAMPLE_RATE)
+    with theme():
+        figure = Figure(figsize=(1.0, 1.0))
+        figure.suptitle("fonts")
+        figure_pixels(figure)
