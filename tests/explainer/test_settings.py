@@ -75,7 +75,7 @@ def test_the_defaults():
         ({"segments": ["ab"]}, r"segments=\['ab'\] must be a list of spans"),
         ({"segments": [(0.5, 0.2)]}, r"segments=\[\(0.5, 0.2\)\] must be a list of spans"),
         ({"segments": [(0.0, 1.0, 2.0)]}, r"segments=\[\(0.0, 1.0, 2.0\)\] must be a list of spans"),
-        ({"segments": [(0.0, 1.0), (0.5, 2.0)]}, r"segments=\[0.0, 1.0\] and \[0.5, 2.0\] must be in order"),
+        ({"segments": [(0.0, 1.0), (0.5, 2.0)]}, r"segments: \(0.0, 1.0\) and \(0.5, 2.0\) must be in order"),
         ({"decibels": True}, r"decibels=True does not go with method='gradient_shap'"),
         ({"layer": 1, "stages": ["frames"]}, r"layer=1 needs stages with 'layers'"),
         ({"method": "saliency", "tolerance": 0.1}, r"max_seconds: method='saliency' has no standard error"),

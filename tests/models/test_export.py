@@ -133,5 +133,5 @@ def test_what_is_no_record_is_refused(content, classifier, tmp_path, export):
 def test_missing_weights_are_refused(classifier, tmp_path, export):
     folder = export(classifier, tmp_path / "mine")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"no model\.safetensors.*export it again"):
+    with pytest.raises(CheckpointError, match=r"no model\.safetensors.*export or fetch it again"):
         load_classifier(folder)

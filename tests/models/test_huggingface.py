@@ -169,7 +169,7 @@ def test_another_head_is_refused(build_model, save_model, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "hints"),
     [
-        ({"add_adapter": True}, ("add_adapter=True", "use a model without it")),
+        ({"add_adapter": True}, ("add_adapter=True", "could not be opened")),
         ({"problem_type": "regression"}, ("problem_type='regression'", "a classifier")),
         ({"problem_type": "multi_label_classification"}, ("'multi_label_classification'",)),
         ({"id2label": {"0": "arousal"}, "label2id": {"arousal": 0}}, ("1 outputs", "at least two classes")),

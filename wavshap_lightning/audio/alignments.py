@@ -102,8 +102,7 @@ def _read_textgrid(path: Path, tier: str) -> list[Segment]:
 
 def _read_ctm(path: Path, text: str, recording: str) -> list[Segment]:
     """Lines of `recording channel start duration word`, in seconds; what follows is left out."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(COMMENT)]
-    rows = [line.split() for line in lines]
+    rows = [line.split() for line in text.splitlines() if line.strip() and not line.startswith(COMMENT)]
     short = next((row for row in rows if len(row) < 5), None)
     if short is not None:
         raise ValueError(f"the line {' '.join(short)!r} must be: recording channel start duration word")

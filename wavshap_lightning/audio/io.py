@@ -83,8 +83,8 @@ def load_audio(
     resampled = librosa.resample(
         waveform, orig_sr=native_rate, target_sr=sample_rate, res_type="soxr_hq", fix=False
     )
-    length = resampled_length(len(waveform), native_rate, sample_rate)
-    return np.clip(librosa.util.fix_length(resampled, size=length), -1.0, 1.0)
+    size = resampled_length(len(waveform), native_rate, sample_rate)
+    return np.clip(librosa.util.fix_length(resampled, size=size), -1.0, 1.0)
 
 
 def load_native(

@@ -192,9 +192,7 @@ def _checked_spans(segments: Any) -> tuple[tuple[float, float], ...]:  # noqa: A
         )
     for before, after in pairwise(spans):
         if after[0] < before[1]:
-            raise SettingError(
-                f"segments={list(before)} and {list(after)} must be in order, without overlap; sort them"
-            )
+            raise SettingError(f"segments: {before} and {after} must be in order and must not overlap")
     return spans
 
 

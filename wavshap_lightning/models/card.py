@@ -34,8 +34,7 @@ def write_card(record: ClassifierRecord, *, title: str, license: str | None, pla
         license: The Hub's identifier of its license; unstated if None.
         place: Folder or repository it is opened from.
     """
-    protocol = record.protocol
-    corpus = str(protocol.get("corpus", "")).removeprefix("planted-in-")
+    corpus = str(record.protocol.get("corpus", "")).removeprefix("planted-in-")
     return ModelCard.from_template(
         _card_data(record, title, license),
         template_path=str(TEMPLATE),
@@ -43,10 +42,8 @@ def write_card(record: ClassifierRecord, *, title: str, license: str | None, pla
         record=record,
         place=place,
         command=f"python explain.py {quote(place)} clip.wav",
-        planted=str(protocol.get("corpus", "")).startswith("planted"),
         corpus=corpus,
         known_corpus=_known_corpus(corpus),
-        fold=protocol["folds"][protocol["fold"]] if protocol else None,
         scores=list(_score_rows(record.scores)),
         plain=_plain,
         code=_code,

@@ -62,7 +62,7 @@ def open_huggingface(name: str, revision: str | None = None) -> EmotionClassifie
     source = Source(name, revision, "model")
     config = source.config()
     labels = _labels(source, config)
-    original = _open_original(source, config)
+    original: TransformersModule = source.model(CLASSES[config.model_type], config).eval()
     sound = _sound(config)
     with torch.no_grad():
         expected = original(sound).logits
@@ -101,11 +101,6 @@ def _labels(source: Source, config: PretrainedConfig) -> list[str]:
             "known. On a model without such a head one can be trained: "
             f"python train.py fit --model.backbone.name {source.name}"
         )
-    if getattr(config, "add_adapter", False):
-        raise ModelError(
-            f"{source} has add_adapter=True, which transformers allows in no classifier, and which mixes "
-            "padding into valid frames; use a model without it"
-        )
     return _class_names(source, config)
 
 
@@ -124,17 +119,6 @@ def _class_names(source: Source, config: PretrainedConfig) -> list[str]:
             f"{len(labels) - 1}, and no name twice; correct its config.json"
         )
     return labels
-
-
-def _open_original(source: Source, config: PretrainedConfig) -> TransformersModule:
-    original: TransformersModule
-    original, missing = source.model(CLASSES[config.model_type], config)
-    if missing:
-        raise ModelError(
-            f"{source} lacks {len(missing)} weights ({', '.join(missing[:4])}, ...), which would stay "
-            f"random: it is no complete {type(original).__name__}; give a folder or revision with all weights"
-        )
-    return original.eval()
 
 
 def _sound(config: PretrainedConfig) -> Float[Tensor, "1 samples"]:

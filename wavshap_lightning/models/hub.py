@@ -55,26 +55,29 @@ def read_export(source: Source) -> tuple[ClassifierRecord, dict[str, Tensor]]:
         CheckpointError: If a file is damaged or missing, or the two do not belong together.
         ModelError: If there is no exported classifier.
     """
-    record = source.file(RECORD_NAME)
-    if record is None:
+    path = source.file(RECORD_NAME)
+    if path is None:
         raise ModelError(
             f"{source} holds no {RECORD_NAME}, so it is no exported classifier; use "
             "load_classifier() for checkpoints, runs and models of transformers"
         )
+    record, digest = _read_record(path)
+    weights = source.pinned(RECORD_NAME).file(WEIGHTS_NAME)
+    if weights is None:
+        raise CheckpointError(f"{source} has {RECORD_NAME} but no {WEIGHTS_NAME}; export or fetch it again")
+    return record, _read_weights(weights, digest)
+
+
+def _read_record(path: Path) -> tuple[ClassifierRecord, str]:
+    """The record, and the digest of the weights it belongs to."""
     try:
-        values = json.loads(record.read_bytes())
+        values = json.loads(path.read_bytes())
         digest = values.pop(DIGEST_KEY)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"model={record} is not the record of a classifier ({error!r}); export it again"
+            f"model={path} is not the record of a classifier ({error!r}); export it again"
         ) from error
-    weights = source.pinned(RECORD_NAME).file(WEIGHTS_NAME)
-    if weights is None:
-        raise CheckpointError(
-            f"{source} has {RECORD_NAME} but no {WEIGHTS_NAME}, here or on the Hub; export it again, or "
-            f"fetch it with: hf download {source.name}"
-        )
-    return ClassifierRecord.from_dict(values), _read_weights(weights, digest)
+    return ClassifierRecord.from_dict(values), digest
 
 
 def _read_weights(weights: Path, digest: str) -> dict[str, Tensor]:

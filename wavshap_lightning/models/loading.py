@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import isfinite
 from os import PathLike
+from os.path import isdir, isfile
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,7 @@ def load_classifier(model: str | PathLike[str], *, revision: str | None = None) 
         SettingError: If a revision is given for what is not on the Hub.
     """
     path = Path(model).expanduser()
-    try:
-        is_file, is_folder = path.is_file(), path.is_dir()
-    except OSError as error:
-        raise ModelError(f"model={path} cannot be read: {error.strerror}; {EXPECTED}") from error
+    is_file, is_folder = isfile(path), isdir(path)  # noqa: PTH112, PTH113 - Path raises for long names
     if (is_file or is_folder) and revision is not None:
         raise SettingError(f"revision={revision!r} is for a name on the Hub; model={path} lies here")
     if is_file:

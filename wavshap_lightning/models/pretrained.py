@@ -36,6 +36,8 @@ from wavshap_lightning.errors import ModelError, first_line
 
 Read = TypeVar("Read")
 
+TransformersModule = Any  # transformers' submodules are untyped
+
 NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 
 # What broken folders were seen to raise in transformers and its readers.
@@ -85,15 +87,17 @@ class Source:
             lambda: AutoConfig.from_pretrained(self.name, revision=self.revision, trust_remote_code=False)
         )
 
-    def model(
-        self, model_class: type[PreTrainedModel], config: PretrainedConfig
-    ) -> tuple[PreTrainedModel, list[str]]:
-        """Its weights in single precision, and the names of those that it lacks, which are random.
+    def model(self, model_class: type[PreTrainedModel], config: PretrainedConfig) -> TransformersModule:
+        """Its weights in single precision.
 
         The global random state is as it was afterwards.
 
+        Args:
+            model_class: The class to open it as.
+            config: Its configuration.
+
         Raises:
-            ModelError: If they cannot be read, or carry pickled code.
+            ModelError: If they cannot be read, carry pickled code, or are not complete.
         """
         options: dict[str, Any] = {"config": config, "revision": self.revision, "dtype": torch.float32}
         # transformers draws weights before it loads them, asks a server to convert what is not safetensors,
@@ -103,7 +107,13 @@ class Source:
                 lambda: model_class.from_pretrained(self.name, output_loading_info=True, **options)
             )
         model, report = loaded
-        return model, sorted(key for key in report["missing_keys"] if not is_unused(key))
+        missing = sorted(key for key in report["missing_keys"] if not is_unused(key))
+        if missing:
+            raise ModelError(
+                f"{self} lacks {len(missing)} weights ({', '.join(missing[:4])}, ...), which would stay "
+                f"random: it is no complete {model_class.__name__}; give a folder or revision with all weights"
+            )
+        return model
 
     def json(self, file: str) -> dict[str, Any]:
         """One of its JSON files; empty where there is none.
@@ -238,8 +248,6 @@ def build_tiny_model(seed: int) -> WavLMModel:
         return WavLMModel(tiny_config())
 
 
-TransformersModule = Any  # transformers' submodules are untyped
-
 FAMILIES: dict[str, type[PreTrainedModel]] = {
     "wavlm": WavLMModel,
     "hubert": HubertModel,
@@ -313,12 +321,7 @@ def open_pretrained(name: str, revision: str | None = None) -> PretrainedSpeechM
             f"backbone={name!r} is of kind {config.model_type!r}; need one of {', '.join(FAMILIES)}, "
             "such as 'microsoft/wavlm-base-plus'"
         )
-    model, missing = source.model(FAMILIES[config.model_type], config)
-    if missing:
-        raise ModelError(
-            f"backbone={name!r} lacks {len(missing)} weights ({', '.join(missing[:3])}, ...), which would "
-            "stay random; give a folder or revision with complete weights"
-        )
+    model = source.model(FAMILIES[config.model_type], config)
     return PretrainedSpeechModel(model, name, revision, **preprocessing(source, config))
 
 

@@ -273,10 +273,9 @@ def render_speech(
     """
     stop = tracks.num_controls if stop is None else stop
     wanted = slice(start * CONTROL_SAMPLES, stop * CONTROL_SAMPLES)
-    noise = source[0]
-    breath = speaker.breathiness * noise * _per_sample(tracks.voicing * tracks.gain)
+    breath = speaker.breathiness * source[0] * _per_sample(tracks.voicing * tracks.gain)
     voiced = (glottal_pulses(tracks, source) + breath)[wanted]
-    hissing = (noise * _per_sample(tracks.frication * tracks.gain))[wanted]
+    hissing = (source[0] * _per_sample(tracks.frication * tracks.gain))[wanted]
     at_frame = np.append(np.arange(start, stop, FRAME_CONTROLS), stop - 1)
     spectrum = fft.rfft(_frames(voiced), _FFT_SAMPLES)
     spectrum *= _tract_response(tracks, speaker, at_frame)
