@@ -175,15 +175,19 @@ def save_audio(
 
 def _decode(sound: soundfile.SoundFile, first: int, last: int) -> Float32[np.ndarray, " num_samples"]:
     """The average of the channels from sample `first` to before `last`, checked and clipped to [-1, 1]."""
+    import librosa  # noqa: PLC0415 - as in load_audio
+
     is_mp3 = sound.format == "MP3"
     # After a jump libsndfile decodes the next frames of an MP3 wrongly, so an MP3 is decoded from its start.
     start = 0 if is_mp3 else first
-    if start:  # a jump to the start, where the file is already, would change the last bit of an MP3
-        sound.seek(start)
+    # Half a sample more, because librosa rounds seconds down to samples; but no jump to the start, where the
+    # file is already: even that changes the last bit of an MP3.
+    offset_s, duration_s = (count and (count + 0.5) / sound.samplerate for count in (start, last - start))
     try:
-        samples = sound.read(last - start, dtype="float32", always_2d=True).T
+        samples, _ = librosa.load(sound, sr=None, mono=False, offset=offset_s, duration=duration_s)
     except MemoryError:
         raise AudioError("promises more than memory holds; copy it again") from None
+    samples = np.atleast_2d(samples)
     end, slack = start + samples.shape[1], MP3_SLACK_SAMPLES if is_mp3 else 0
     if end + slack < last or end <= first:
         ended_s, promised_s = end / sound.samplerate, sound.frames / sound.samplerate

@@ -110,8 +110,8 @@ class Source:
         missing = sorted(key for key in report["missing_keys"] if not is_unused(key))
         if missing:
             raise ModelError(
-                f"{self} lacks {len(missing)} weights ({', '.join(missing[:4])}, ...), which would stay "
-                f"random: it is no complete {model_class.__name__}; give a folder or revision with all weights"
+                f"{self} lacks {len(missing)} weights ({', '.join(missing[:3])} ...), which would stay "
+                f"random: it is no complete {model_class.__name__}; give a folder or revision with all"
             )
         return model
 
