@@ -156,8 +156,3 @@ def test_a_chosen_layer_is_taken_as_it_is(layer, index, layers):
 def test_settings_out_of_range_are_refused(settings, message, unchecked_types):
     with pytest.raises(SettingError, match=message):
         EmotionHead(3, 8, NUM_CLASSES, HeadSettings(**settings))
-
-
-def test_one_class_is_refused():
-    with pytest.raises(SettingError, match="num_classes=1 must be at least 2"):
-        EmotionHead(3, 8, 1)

@@ -48,8 +48,8 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
         provenance: TrainingProvenance | None = None,
     ) -> None:
         super().__init__()
-        if len(set(labels)) != len(labels):
-            raise SettingError(f"labels={list(labels)} names a class twice; name each once")
+        if len(labels) < 2 or len(set(labels)) != len(labels):
+            raise SettingError(f"labels={list(labels)} must be two classes or more, each named once")
         self.labels = tuple(labels)
         self.provenance = provenance or TrainingProvenance()
         self.backbone = backbone

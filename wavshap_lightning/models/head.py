@@ -26,6 +26,9 @@ class HeadSettings:
         dropout: Share of the pooled and hidden values dropped in training.
         frame_dropout: Share of the frames that attentive pooling does not see in training, others every time.
             A few frames then do not suffice, so the head learns to use all of the evidence.
+
+    Raises:
+        SettingError: If a number is out of range, or there is no such pooling.
     """
 
     layer: int | Literal["learned", "last"] = "learned"
@@ -33,6 +36,20 @@ class HeadSettings:
     hidden_size: int = 128
     dropout: float = 0.2
     frame_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise SettingError(f"pooling={self.pooling!r} must be one of {', '.join(POOLINGS)}")
+        for name in ("dropout", "frame_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise SettingError(f"{name}={getattr(self, name)} must lie in [0, 1)")
+        if self.frame_dropout and self.pooling != "attentive":
+            raise SettingError(
+                f"frame_dropout={self.frame_dropout} does not go with pooling={self.pooling!r}, which "
+                "sees no frames but their statistics; use pooling='attentive', or frame_dropout=0"
+            )
+        if self.hidden_size < 0:
+            raise SettingError(f"hidden_size={self.hidden_size} must be at least 0 (0 makes the head linear)")
 
 
 class LayerMix(nn.Module):
@@ -81,7 +98,7 @@ class EmotionHead(nn.Module):
         settings: The head's shape.
 
     Raises:
-        SettingError: If a setting is out of range.
+        SettingError: If the backbone has no such layer.
     """
 
     def __init__(
@@ -89,7 +106,6 @@ class EmotionHead(nn.Module):
     ) -> None:
         super().__init__()
         self.settings = settings or HeadSettings()
-        _check(self.settings, num_classes)
         self.mix = LayerMix(num_layers, self.settings.layer)
         self.pooling = POOLINGS[self.settings.pooling](layer_size)
         self.mlp = _build_mlp(self.pooling.output_size, num_classes, self.settings)
@@ -134,24 +150,3 @@ def _build_mlp(input_size: int, num_classes: int, settings: HeadSettings) -> nn.
         return nn.Sequential(*stem, nn.Linear(input_size, num_classes))
     hidden = [nn.Linear(input_size, settings.hidden_size), nn.GELU(), nn.Dropout(settings.dropout)]
     return nn.Sequential(*stem, *hidden, nn.Linear(settings.hidden_size, num_classes))
-
-
-def _check(settings: HeadSettings, num_classes: int) -> None:
-    if settings.pooling not in POOLINGS:
-        raise SettingError(f"pooling={settings.pooling!r} must be one of {', '.join(POOLINGS)}")
-    _check_dropout(settings)
-    if settings.hidden_size < 0:
-        raise SettingError(f"hidden_size={settings.hidden_size} must be at least 0 (0 makes the head linear)")
-    if num_classes < 2:
-        raise SettingError(f"num_classes={num_classes} must be at least 2; give at least two labels")
-
-
-def _check_dropout(settings: HeadSettings) -> None:
-    for name in ("dropout", "frame_dropout"):
-        if not 0.0 <= getattr(settings, name) < 1.0:
-            raise SettingError(f"{name}={getattr(settings, name)} must lie in [0, 1)")
-    if settings.frame_dropout and settings.pooling != "attentive":
-        raise SettingError(
-            f"frame_dropout={settings.frame_dropout} does not go with pooling={settings.pooling!r}, which "
-            "sees no frames but their statistics; use pooling='attentive', or frame_dropout=0"
-        )

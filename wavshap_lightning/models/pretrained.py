@@ -53,9 +53,6 @@ UNREADABLE = (
     UnpicklingError,
 )
 
-# Used in pretraining only: no forward pass of ours reads it.
-UNUSED_KEYS = frozenset({"masked_spec_embed"})
-
 
 @dataclass(frozen=True)
 class Source:
@@ -121,7 +118,13 @@ class Source:
         Raises:
             ModelError: If it cannot be read.
         """
-        return self.read(lambda: self._json(file))
+        path = self.file(file)
+        content: Any = self.read(lambda: json.loads(path.read_text(encoding="utf-8"))) if path else {}
+        if not isinstance(content, dict):
+            raise ModelError(
+                f"{self}: {file} holds a {type(content).__name__} and must hold settings by name"
+            )
+        return content
 
     def file(self, file: str) -> Path | None:
         """Local path of one of its files, fetched if needed; None where it has none.
@@ -129,7 +132,11 @@ class Source:
         Raises:
             ModelError: If it is not there, or nobody can tell.
         """
-        path = self.read(lambda: self._cached(file))
+        path = self.read(
+            lambda: cached_file(
+                self.name, file, revision=self.revision, _raise_exceptions_for_missing_entries=False
+            )
+        )
         return None if path is None else Path(path)
 
     def pinned(self, file: str) -> Source:
@@ -163,18 +170,6 @@ class Source:
                 reason = "its weights file is damaged or carries pickled code, which is never run"
             raise ModelError(f"{self} could not be opened: {reason}; {self._remedy()}") from error
 
-    def _json(self, file: str) -> dict[str, Any]:
-        path = self._cached(file)
-        content = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
-        if not isinstance(content, dict):
-            raise TypeError(f"{file} holds a {type(content).__name__} where settings by name are needed")
-        return content
-
-    def _cached(self, file: str) -> str | None:
-        return cached_file(
-            self.name, file, revision=self.revision, _raise_exceptions_for_missing_entries=False
-        )
-
     def _remedy(self) -> str:
         if Path(self.name).exists():
             return "the folder needs config.json and model.safetensors (WavLM, HuBERT or wav2vec2)"
@@ -190,7 +185,7 @@ class Source:
 
 def is_unused(key: str) -> bool:
     """True for the name of a weight that no forward pass reads."""
-    return key.rpartition(".")[2] in UNUSED_KEYS
+    return key.endswith("masked_spec_embed")  # of pretraining
 
 
 @contextmanager
