@@ -1,7 +1,7 @@
 """The tutorial: train a small classifier, explain a clip, look at it, compare two epochs.
 
 Run it from the folder of the project, `python docs/tutorial.py`; it needs neither network, GPU nor data, and
-takes some minutes. In a notebook, each step is a cell, and `found` shows itself.
+takes some minutes. In a notebook, each step is a cell, and `plot(found)` shows the figure.
 """
 
 from __future__ import annotations
