@@ -74,7 +74,7 @@ class GatedAttention(WavLMAttention):
             bias = bias.masked_fill(~attention_mask[:, None, None, :], float("-inf"))
         projections = (self.q_proj, self.k_proj, self.v_proj)
         query, key, value = (self._split_heads(project(hidden_states)) for project in projections)
-        dropout = self.dropout if self.training else 0.0
+        dropout = self.dropout * self.training
         attended = F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype), dropout)
         return self.out_proj(attended.transpose(1, 2).flatten(2)), None, position_bias
 

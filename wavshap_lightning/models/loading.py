@@ -48,13 +48,10 @@ def load_classifier(model: str | PathLike[str], *, revision: str | None = None) 
         SettingError: If a revision is given for what is not on the Hub.
     """
     path = Path(model).expanduser()
-    is_file, is_folder = isfile(path), isdir(path)  # noqa: PTH112, PTH113 - Path raises for long names
-    if (is_file or is_folder) and revision is not None:
-        raise SettingError(f"revision={revision!r} is for a name on the Hub; model={path} lies here")
-    if is_file:
-        return _open_file(path)
-    if is_folder:
-        return _open_folder(path)
+    if isfile(path) or isdir(path):  # noqa: PTH112, PTH113 - those of Path raise for a name that is too long
+        if revision is not None:
+            raise SettingError(f"revision={revision!r} is for a name on the Hub; model={path} lies here")
+        return _open_file(path) if path.is_file() else _open_folder(path)
     if model == "tiny":
         raise ModelError(
             "model='tiny' is the embedded backbone, which has no classification head; train one on it with "
