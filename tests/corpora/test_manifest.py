@@ -165,6 +165,8 @@ CSV_FAULTS = {
     "path,label,evidence\na.wav,sad,here\n": "line=2: evidence='here' must be a JSON list of objects like",
     "path,label,evidence\na.wav,sad,3\n": "line=2: evidence='3' must be a JSON list",
     "path,label,evidence\na.wav,sad,[3]\n": r"line=2: evidence='\[3\]' must be a JSON list of objects like",
+    'path,label,evidence\na.wav,sad,"[{""start_s"": false, ""end_s"": 1}]"\n': "line=2: evidence=.* must be",
+    "path,label,start_s\na.wav,sad,true\n": "line=2: start_s='true' must be a number of seconds",
     "path,label,votes\na.wav,sad,[3]\n": "line=2: votes=.* must be a JSON list of pairs like",
     'path,label,text\na.wav,sad,"two\nlines"\nb.wav,,x\n': r"line=4: missing=\['label'\]",
     "path,label\na.wav,sad\nb.wav,sad\na.wav,happy\n": "line 2 and line 4 are the same clip, path=.*a.wav",
@@ -186,6 +188,13 @@ JSON_FAULTS = {
     '{"path": "a.wav", "label": 3}': "line=1: label=3 must be text",
     '{"path": "a.wav", "label": "sad", "start_s": "x"}': "line=1: start_s='x' must be a number",
     '{"path": "a.wav", "label": "sad", "votes": [["x", "y"]]}': "votes=.* must be a JSON list of pairs",
+    '{"path": "a.wav", "label": "sad", "start_s": false}': "line=1: start_s=False must be a number",
+    '{"path": "a.wav", "label": "sad", "end_s": true}': "line=1: end_s=True must be a number of seconds",
+    '{"path": "a.wav", "label": "sad", "votes": [["x", true]]}': "votes=.* must be a JSON list of pairs",
+    '{"path": "a.wav", "label": "sad", "evidence": [{"start_s": 0, "end_s": true}]}': "evidence=.* must be a",
+    '{"path": "a.wav", "label": "sad", "evidence": [{"start_s": 0, "end_s": 1, "kid": "word"}]}': (
+        'evidence=.*\'kid\'.* must be .*"start_s": .*"end_s": .*"kind": .* no other key'
+    ),
     '{"path": "a.wav", "label": "sad", "evidence": [{"start_s": 1}]}': "must be a JSON list of objects",
     '{"path": "a.wav", "label": "sad", "evidence": [{"start_s": 1, "end_s": 0}]}': "line=1: end_s=0.0",
     '{"path": "a.wav", "label": "sad", "dialog": "x"}': "did you mean 'dialogue'",

@@ -230,20 +230,30 @@ def _list(cell: Any) -> list[Any]:  # noqa: ANN401 - any type of JSON
     return list(json.loads(cell) if isinstance(cell, str) else cell)
 
 
+def _number(value: Any) -> float:  # noqa: ANN401 - any type of JSON
+    if isinstance(value, bool):
+        raise TypeError(f"{value} is not a number")  # `float` would make 1.0 of true
+    return float(value)
+
+
+def _span(start_s: object, end_s: object, kind: str = "") -> Span:
+    return Span(_number(start_s), _number(end_s), str.strip(kind))
+
+
 def _spans(cell: object) -> tuple[Span, ...]:
-    return tuple(
-        Span(float(one["start_s"]), float(one["end_s"]), str.strip(one.get("kind", "")))
-        for one in _list(cell)
-    )
+    return tuple(_span(**one) for one in _list(cell))
 
 
 def _votes(cell: object) -> tuple[tuple[str, float], ...]:
-    return tuple((str.strip(label), float(count)) for label, count in _list(cell))
+    return tuple((str.strip(label), _number(count)) for label, count in _list(cell))
 
 
 TEXT = (str.strip, "text; put it in double quotes")
-SECONDS = (float, "a number of seconds")
-SPANS = (_spans, 'a JSON list of objects like {"start_s": 0.5, "end_s": 0.9, "kind": "word"}')
+SECONDS = (_number, "a number of seconds")
+SPANS = (
+    _spans,
+    'a JSON list of objects like {"start_s": 0.5, "end_s": 0.9, "kind": "word"} and no other key',
+)
 VOTES = (_votes, 'a JSON list of pairs like ["angry", 2]')
 
 COLUMNS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
