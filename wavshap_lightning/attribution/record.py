@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from math import inf, isinf
-from pathlib import Path
-from typing import Any, TypeVar
+from math import inf
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float64
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from scipy.special import stdtrit
 from torch import Tensor
 
 from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.errors import AttributionError, WavshapError
-from wavshap_lightning.files import write_atomically
+from wavshap_lightning.errors import AttributionError
 
-FORMAT = 1
 MAX_NAMED = 10
-METADATA_KEY = "attribution"
-UNREADABLE = (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, WavshapError)
-
-Parts = tuple[dict[str, Any], dict[str, Tensor]]
-"""A record taken apart: plain JSON types, and tensors by name."""
-
-T = TypeVar("T")
 
 VERSIONS: Mapping[str, str] = {
     "wavshap-lightning": version("wavshap-lightning"),
@@ -145,104 +132,9 @@ class Attribution:
         values = self.views[view].values
         return values.reshape(len(values), -1).sum(1)
 
-    def save(self, path: str | Path) -> None:
-        """Write one safetensors file, all of it or nothing; the same record gives the same bytes.
-
-        Raises:
-            OSError: If the file cannot be written.
-        """
-        write_record(Path(path), METADATA_KEY, self.to_parts())
-
-    @classmethod
-    def load(cls, path: str | Path) -> Attribution:
-        """Read a file that `save` wrote.
-
-        Raises:
-            AttributionError: If the file is missing, damaged, or not such a record.
-        """
-        return read_record(Path(path), METADATA_KEY, cls.from_parts)
-
-    def to_parts(self) -> Parts:
-        """Plain JSON types and tensors, of which a file is made."""
-        # JSON has no infinity; null stands for it
-        freedom = {name: view.degrees_of_freedom for name, view in self.views.items()}
-        header = {
-            "format": FORMAT,
-            **{name: getattr(self, name) for name in _plain_fields()},
-            "target": asdict(self.target),
-            "degrees_of_freedom": [(name, None if isinf(df) else df) for name, df in freedom.items()],
-        }
-        tensors = {f"{name}/values": view.values for name, view in self.views.items()}
-        tensors |= {
-            f"{name}/stderr": view.stderr for name, view in self.views.items() if view.stderr is not None
-        }
-        return header, tensors if self.unresolved is None else {**tensors, "unresolved": self.unresolved}
-
-    @classmethod
-    def from_parts(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Attribution:
-        """Build the record from the parts that `to_parts` gave.
-
-        Raises:
-            KeyError: If something is missing.
-            ValueError: If the format is another one.
-        """
-        if header["format"] != FORMAT:
-            raise ValueError(f"format={header['format']}, this version reads format={FORMAT}")
-        views = {
-            name: ViewEstimate(
-                tensors[f"{name}/values"], tensors.get(f"{name}/stderr"), inf if degrees is None else degrees
-            )
-            for name, degrees in header["degrees_of_freedom"]
-        }
-        return cls(
-            **{name: from_json(header[name]) for name in _plain_fields()},
-            views=views,
-            target=Target(**{name: from_json(value) for name, value in header["target"].items()}),
-            unresolved=tensors.get("unresolved"),
-        )
-
-
-def _plain_fields() -> list[str]:
-    apart = {"views", "target", "unresolved"}
-    return [one.name for one in fields(Attribution) if one.name not in apart]
-
-
-def write_record(path: Path, key: str, parts: Parts) -> None:
-    """Write a record as one safetensors file, whole or not at all, its plain part under `key` in the header.
-
-    Raises:
-        OSError: If the file cannot be written.
-    """
-    header, tensors = parts
-    plain = json.dumps(header, sort_keys=True, allow_nan=False)
-    write_atomically(path, save({name: t.cpu().contiguous() for name, t in tensors.items()}, {key: plain}))
-
-
-def read_record(path: Path, key: str, from_parts: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:
-    """Read a record that `write_record` wrote.
-
-    Raises:
-        AttributionError: If the file is missing, damaged, or not such a record.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[key])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        return from_parts(header, tensors)
-    except UNREADABLE as error:
-        reason = str(error).strip() or type(error).__name__
-        raise AttributionError(
-            f"path={path} is not a record of an {key} ({reason}); give a file that save() wrote"
-        ) from error
-
 
 def tensor_sha256(values: Tensor) -> str:
     """Digest of a tensor's numbers, shape and precision."""
     array = values.detach().cpu().contiguous()
     described = f"{array.dtype} {tuple(array.shape)} ".encode()
     return hashlib.sha256(described + array.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
-
-
-def from_json(value: Any) -> Any:  # noqa: ANN401 - whatever a header holds
-    """A field of a record, with tuples in place of JSON's lists."""
-    return tuple(value) if isinstance(value, list) else value

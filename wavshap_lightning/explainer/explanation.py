@@ -14,17 +14,11 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from wavshap_lightning.attribution.record import Attribution, read_record, write_record
+from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.views.frames import Sign, top
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.diagnostics import TIME_STAGES, Diagnostic, attribution_shares
-from wavshap_lightning.explainer.files import (
-    FORMAT,
-    METADATA_KEY,
-    SavedClip,
-    pack_explanation,
-    unpack_explanation,
-)
+from wavshap_lightning.explainer.files import FORMAT, SavedClip, read_explanation, write_explanation
 from wavshap_lightning.explainer.settings import PREDICTED, STAGES, ExplainSettings
 from wavshap_lightning.explainer.targets import target_names
 from wavshap_lightning.explainer.time_grid import TimeGrid
@@ -436,7 +430,7 @@ class Explanation:
         Raises:
             OSError: If the disk refuses.
         """
-        write_record(Path(path), METADATA_KEY, pack_explanation(vars(self)))
+        write_explanation(Path(path), vars(self))
 
     @classmethod
     def load(cls, path: str | Path) -> Explanation:
@@ -448,7 +442,7 @@ class Explanation:
         Raises:
             AttributionError: If the file is missing, damaged, or not an explanation.
         """
-        return read_record(Path(path), METADATA_KEY, lambda *parts: cls(**unpack_explanation(*parts)))
+        return cls(**read_explanation(Path(path)))
 
 
 def _plain_column(numbers: Float[np.ndarray, " units"]) -> list[float | None] | None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 import json
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf, isinf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
-from wavshap_lightning.attribution.record import Attribution, Parts, from_json
-from wavshap_lightning.errors import AttributionError
+from wavshap_lightning.attribution.record import Attribution, ViewEstimate
+from wavshap_lightning.attribution.targets import Target
+from wavshap_lightning.errors import AttributionError, WavshapError
 from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.time_grid import TimeGrid
@@ -23,8 +26,10 @@ from wavshap_lightning.files import write_atomically
 
 # Versions of both formats; a file of another one is refused.
 FORMAT = 2
+ATTRIBUTION_FORMAT = 1
 
 METADATA_KEY = "explanation"
+UNREADABLE = (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, WavshapError)
 
 # Fields of an explanation that are no plain JSON types.
 NOT_PLAIN = ("attributions", "settings", "times", "frame_level_db", "diagnostics")
@@ -91,40 +96,93 @@ def load_clip(folder: Path, stem: str) -> SavedClip:
         ) from error
 
 
-def pack_explanation(fields: Mapping[str, Any]) -> Parts:
-    """Fields of an explanation as plain JSON types and tensors, of which a file is made."""
-    parts = {stage: found.to_parts() for stage, found in fields["attributions"].items()}
-    tensors = {f"{stage}/{name}": t for stage, (_, held) in parts.items() for name, t in held.items()}
+def write_explanation(path: Path, fields: Mapping[str, Any]) -> None:
+    """Write the fields of an explanation as one safetensors file, the plain ones as JSON in its header.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    tensors = {"frame_level_db": fields["frame_level_db"]}
+    for stage, found in fields["attributions"].items():
+        named = {
+            f"{name}/{kind}": getattr(view, kind)
+            for name, view in found.views.items()
+            for kind in ("values", "stderr")
+        }
+        named["unresolved"] = found.unresolved
+        tensors |= {f"{stage}/{name}": values for name, values in named.items() if values is not None}
     header = {
         "format": FORMAT,
         **{name: value for name, value in fields.items() if name not in NOT_PLAIN},
         "settings": fields["settings"].to_dict(),
         "times": {stage: vars(times) for stage, times in fields["times"].items()},
-        "attributions": [[stage, plain] for stage, (plain, _) in parts.items()],
+        "attributions": [
+            [stage, _plain_attribution(found)] for stage, found in fields["attributions"].items()
+        ],
         "diagnostics": {name: [vars(one) for one in found] for name, found in fields["diagnostics"].items()},
     }
-    return header, {**tensors, "frame_level_db": fields["frame_level_db"]}
+    plain = json.dumps(header, sort_keys=True, allow_nan=False)
+    contiguous = {name: values.contiguous() for name, values in tensors.items()}
+    write_atomically(path, save(contiguous, {METADATA_KEY: plain}))
 
 
-def unpack_explanation(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Fields of an explanation from the parts that `pack_explanation` gave."""
-    _check_format(header)
-    by_stage: dict[str, dict[str, Tensor]] = defaultdict(dict)
-    for name, tensor in tensors.items():
-        stage, _, rest = name.partition("/")
-        by_stage[stage][rest] = tensor
+def _plain_attribution(found: Attribution) -> dict[str, Any]:
+    freedom = {name: view.degrees_of_freedom for name, view in found.views.items()}
     return {
-        **{name: from_json(value) for name, value in header.items() if name not in (*NOT_PLAIN, "format")},
-        "attributions": {
-            stage: Attribution.from_parts(held, by_stage[stage]) for stage, held in header["attributions"]
-        },
+        "format": ATTRIBUTION_FORMAT,
+        **{name: value for name, value in vars(found).items() if name not in ("views", "unresolved")},
+        "target": vars(found.target),
+        # JSON has no infinity; null stands for it
+        "degrees_of_freedom": [(name, None if isinf(df) else df) for name, df in freedom.items()],
+    }
+
+
+def read_explanation(path: Path) -> dict[str, Any]:
+    """Read the fields of an explanation that `write_explanation` wrote.
+
+    Raises:
+        AttributionError: If the file is missing, damaged, or not an explanation.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[METADATA_KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        return _fields_of(header, tensors)
+    except UNREADABLE as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise AttributionError(f"path={path} is not a saved explanation; {reason}") from error
+
+
+def _fields_of(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    _check_format(header)
+    diagnostics = header["diagnostics"].items()
+    return {
+        **{name: _from_json(value) for name, value in header.items() if name not in (*NOT_PLAIN, "format")},
+        "attributions": {stage: _attribution(stage, held, tensors) for stage, held in header["attributions"]},
         "settings": ExplainSettings.from_dict(header["settings"]),
         "times": {stage: TimeGrid(**times) for stage, times in header["times"].items()},
         "frame_level_db": tensors["frame_level_db"],
-        "diagnostics": {
-            name: tuple(Diagnostic(**one) for one in found) for name, found in header["diagnostics"].items()
-        },
+        "diagnostics": {name: tuple(Diagnostic(**one) for one in found) for name, found in diagnostics},
     }
+
+
+def _attribution(stage: str, held: dict[str, Any], tensors: Mapping[str, Tensor]) -> Attribution:
+    plain = {name: _from_json(value) for name, value in held.items() if name != "format"}
+    views = {
+        name: ViewEstimate(
+            tensors[f"{stage}/{name}/values"],
+            tensors.get(f"{stage}/{name}/stderr"),
+            inf if df is None else df,
+        )
+        for name, df in plain.pop("degrees_of_freedom")
+    }
+    target = Target(**{name: _from_json(value) for name, value in plain.pop("target").items()})
+    return Attribution(**plain, views=views, target=target, unresolved=tensors.get(f"{stage}/unresolved"))
+
+
+def _from_json(value: Any) -> Any:  # noqa: ANN401 - whatever a header holds
+    """A field of a record, with tuples in place of JSON's lists."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _check_format(numbers: Mapping[str, Any]) -> None:
