@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +48,12 @@ def good_facts(clip: Clip) -> ClipFacts:
     start_s = clip.start_s or 0.0
     duration_s = (clip.end_s or start_s + 2.0) - start_s
     sound = f"sound of {clip.path} from {start_s} for {duration_s}"
-    return ClipFacts(f"hash of {clip.path}", sound, 32_000, duration_s, -20.0, 0.001)
+    return ClipFacts(f"hash of {clip.path}", sound, duration_s, -20.0, 0.001)
 
 
 def audit(split: Split, facts: dict[Clip, ClipFacts] | None = None, **options) -> tuple[Finding, ...]:
     everything = {clip: good_facts(clip) for clips in split.values() for clip in clips} | (facts or {})
-    return audit_split(split, everything, **{"labels": LABELS, "min_samples": 400, **options})
+    return audit_split(split, everything, **{"labels": LABELS, "min_duration_s": 0.025, **options})
 
 
 def with_first(name: str, **changes) -> Split:
@@ -226,8 +226,7 @@ class TestSingleClips:
         ("changes", "severity", "check", "detail"),
         [
             ({"error": "path=bob-2.wav: gone"}, "error", "unreadable", "gone"),
-            ({"num_samples": 0, "rms_db": -inf}, "error", "too short", "0 samples, and one frame needs 400"),
-            ({"num_samples": 399}, "error", "too short", "399 samples, and one frame needs 400"),
+            ({"duration_s": 0.0249}, "error", "too short", "0.0249 s, and one frame needs 0.0250 s"),
             ({"rms_db": -80.1}, "error", "silent", "level -80.1 dBFS, below -80 dBFS"),
             ({"rms_db": -inf}, "error", "silent", "level -inf dBFS, below -80 dBFS"),
             ({"clipped_share": 0.011}, "warning", "clipped", "1.1% of its samples at full scale"),
@@ -242,7 +241,7 @@ class TestSingleClips:
         assert bad_clips(report) == ((clip,) if severity == "error" else ())
 
     @pytest.mark.parametrize(
-        "changes", [{"num_samples": 400}, {"rms_db": -80.0}, {"clipped_share": 0.01}, {"duration_s": 30.0}]
+        "changes", [{"duration_s": 0.025}, {"rms_db": -80.0}, {"clipped_share": 0.01}, {"duration_s": 30.0}]
     )
     def test_the_limits_themselves_pass(self, changes):
         clip = CLEAN["train"][0]
@@ -287,7 +286,7 @@ def test_every_finding_has_a_remedy():
     overlapping = replace(CLEAN["test"][2], path=clip.path, start_s=1.0, end_s=3.0)
     spoilt = spoilt | {"test": (*CLEAN["test"], overlapping)}
     facts = {
-        clip: ClipFacts(good_facts(clip).sha256, "x", 1, 99.0, -inf, 0.5),
+        clip: ClipFacts(good_facts(clip).sha256, "x", 99.0, -inf, 0.5),
         CLEAN["test"][0]: ClipFacts(error="gone"),
         CLEAN["test"][1]: ClipFacts(),
     }
@@ -309,8 +308,8 @@ def test_files_on_disk_are_measured_audited_and_refused(tmp_path):
         for name, label, speaker in zip("abcdef", ["angry", "happy"] * 3, "112233", strict=True)
     )
     split = {"train": clips[:2], "validation": clips[2:4], "test": clips[4:]}
-    facts = dict(zip(clips, [measure_clip(clip, sample_rate=16_000) for clip in clips], strict=True))
-    report = audit_split(split, facts, labels=LABELS, min_samples=400)
+    facts = dict(zip(clips, [measure_clip(clip) for clip in clips], strict=True))
+    report = audit_split(split, facts, labels=LABELS, min_duration_s=0.025)
     assert found(report) == [
         ("error", "duplicate audio", "a = c"),
         ("error", "silent", "d"),
@@ -334,13 +333,13 @@ def test_a_take_saved_again_in_another_format_is_found(tmp_path):
         Clip(tmp_path / name, label, name)
         for name, label in (("a.flac", "angry"), ("b.wav", "angry"), ("c.wav", "happy"))
     ]
-    facts = dict(zip(clips, [measure_clip(clip, sample_rate=16_000) for clip in clips], strict=True))
+    facts = dict(zip(clips, [measure_clip(clip) for clip in clips], strict=True))
     assert len({fact.sha256 for fact in facts.values()}) == 3
     report = audit_split(
         {name: (clip,) for name, clip in zip(SPLIT_NAMES, clips, strict=True)},
         facts,
         labels=(),
-        min_samples=400,
+        min_duration_s=0.025,
     )
     assert found(report) == [("error", "duplicate audio", "a = b = c")]
 
@@ -422,7 +421,7 @@ def clip_of(path: Path, samples: np.ndarray, sample_rate: int = 16_000, **span: 
 
 
 def facts_of(path: Path, samples: np.ndarray, sample_rate: int = 16_000, **span: float) -> ClipFacts:
-    return measure_clip(clip_of(path, samples, sample_rate, **span), sample_rate=16_000)
+    return measure_clip(clip_of(path, samples, sample_rate, **span))
 
 
 @pytest.mark.parametrize(("level", "rms_db"), [(1.0, -3.0103), (0.1, -23.0103), (1e-4, -83.0103)])
@@ -430,7 +429,7 @@ def test_a_sine_is_three_db_below_its_peak(tmp_path, level, rms_db):
     sine = level * np.sin(2 * np.pi * 100 * np.arange(160_000) / 16_000)
     facts = facts_of(tmp_path / "a.wav", sine)
     assert facts.rms_db == pytest.approx(rms_db, abs=1e-3)
-    assert (facts.num_samples, facts.duration_s, facts.error) == (160_000, 10.0, None)
+    assert (facts.duration_s, facts.error) == (10.0, None)
 
 
 def test_silence_has_no_level(tmp_path):
@@ -461,8 +460,8 @@ def test_a_flat_top_is_seen_at_the_rate_of_the_file(tmp_path):
 @pytest.mark.parametrize("sample_rate", [8_000, 22_050, 44_100, 48_000])
 def test_the_length_is_that_of_the_waveform_a_model_gets(tmp_path, sample_rate):
     clip = clip_of(tmp_path / "a.wav", np.zeros(12_345), sample_rate, start_s=0.05, end_s=0.2)
-    facts = measure_clip(clip, sample_rate=16_000)
-    assert facts.num_samples == len(load_audio(clip.path, start_s=0.05, end_s=0.2))
+    facts = measure_clip(clip)
+    assert ceil(facts.duration_s * 16_000) == len(load_audio(clip.path, start_s=0.05, end_s=0.2))
     assert facts.duration_s == pytest.approx(0.15, abs=1 / sample_rate)
 
 
@@ -487,7 +486,7 @@ def test_a_bad_file_is_a_fact_and_no_exception(tmp_path, content, reason):
     path = tmp_path / "a.wav"
     if content is not None:
         path.write_bytes(content)
-    facts = measure_clip(Clip(path, "angry"), sample_rate=16_000)
+    facts = measure_clip(Clip(path, "angry"))
     assert f"path={path}: " in facts.error
     assert reason in facts.error
     assert facts == ClipFacts(error=facts.error)
@@ -500,6 +499,6 @@ def test_a_span_outside_the_file_is_a_fact_too(tmp_path):
 @pytest.mark.skipif(not RECORDINGS.is_dir(), reason="real recordings are not here")
 def test_real_recordings_are_readable_and_sound():
     clips = [Clip(path, "any") for path in sorted(RECORDINGS.rglob("*.flac"))[::200]]
-    facts = [measure_clip(clip, sample_rate=16_000) for clip in clips]
+    facts = [measure_clip(clip) for clip in clips]
     assert [fact.error for fact in facts] == [None] * len(clips)
     assert all(-70 < fact.rms_db < -10 and 1 < fact.duration_s < 8 for fact in facts)

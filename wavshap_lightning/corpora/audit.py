@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import binary_opening
 
-from wavshap_lightning.audio.io import SPAN_SLACK_S, hash_audio_file, load_native, resampled_length
+from wavshap_lightning.audio.io import SPAN_SLACK_S, hash_audio_file, load_native
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import listed
 from wavshap_lightning.corpora.protocols import Split
@@ -58,7 +58,6 @@ class ClipFacts:
         sha256: Hash of the whole file's bytes, in hexadecimal.
         sound: Hash of the clip's sample rate and samples, as 16-bit numbers: the same for one recording
             in two lossless formats, or with other metadata in the file.
-        num_samples: Length at the sample rate asked for.
         duration_s: Length in seconds.
         rms_db: Root mean square in dB relative to full scale; -inf for silence.
         clipped_share: Share of samples at full scale, three or more in a row.
@@ -67,20 +66,14 @@ class ClipFacts:
 
     sha256: str = ""
     sound: str = ""
-    num_samples: int = 0
     duration_s: float = 0.0
     rms_db: float = -inf
     clipped_share: float = 0.0
     error: str | None = None
 
 
-def measure_clip(clip: Clip, *, sample_rate: int) -> ClipFacts:
-    """Measurements of one clip; a file that cannot be read is an `error` among them, not an exception.
-
-    Args:
-        clip: The clip to read.
-        sample_rate: Samples per second for `num_samples`.
-    """
+def measure_clip(clip: Clip) -> ClipFacts:
+    """Measurements of one clip; a file that cannot be read is an `error` among them, not an exception."""
     try:
         waveform, native_rate = load_native(clip.path, start_s=clip.start_s, end_s=clip.end_s)
         file_sha256 = hash_audio_file(clip.path)
@@ -92,7 +85,6 @@ def measure_clip(clip: Clip, *, sample_rate: int) -> ClipFacts:
     return ClipFacts(
         sha256=file_sha256,
         sound=sha256(str(native_rate).encode() + samples.tobytes()).hexdigest(),
-        num_samples=resampled_length(len(waveform), native_rate, sample_rate),
         duration_s=len(waveform) / native_rate,
         rms_db=10.0 * log10(power) if power > 0.0 else -inf,
         clipped_share=float(np.mean(flat_tops)),
@@ -166,7 +158,7 @@ def audit_split(
     facts: Mapping[Clip, ClipFacts],
     *,
     labels: Sequence[str],
-    min_samples: int,
+    min_duration_s: float,
     max_duration_s: float | None = None,
     expected_clips: int | None = None,
     may_share_speakers: Collection[str] = (),
@@ -177,7 +169,7 @@ def audit_split(
         split: The training, validation and test clips.
         facts: Measurements of every clip of the split.
         labels: The classes of the model.
-        min_samples: The backbone's receptive field in samples; a shorter clip has no frame.
+        min_duration_s: The backbone's receptive field in seconds; a shorter clip has no frame.
         max_duration_s: The longest clip that passes without a warning, in seconds.
         expected_clips: How many clips the corpus is known to have.
         may_share_speakers: Splits among which a shared speaker is a warning and no error.
@@ -194,7 +186,7 @@ def audit_split(
         *_overlaps(members, facts),
     ]
     for clip in distinct:
-        findings += _clip_findings(clip, facts[clip], min_samples, max_duration_s)
+        findings += _clip_findings(clip, facts[clip], min_duration_s, max_duration_s)
     findings += _absent_classes(split, labels)
     if expected_clips not in {None, len(members)}:
         detail = f"{len(members)} clips, expected {expected_clips}"
@@ -254,19 +246,19 @@ def _overlaps(members: Members, facts: Mapping[Clip, ClipFacts]) -> Iterator[Fin
 
 
 def _clip_findings(
-    clip: Clip, facts: ClipFacts, min_samples: int, max_duration_s: float | None
+    clip: Clip, facts: ClipFacts, min_duration_s: float, max_duration_s: float | None
 ) -> Iterator[Finding]:
     """Faults of one clip by itself."""
     is_read, longest_s = facts.error is None, inf if max_duration_s is None else max_duration_s
     reason = (facts.error or "").removeprefix(f"path={clip.path}: ")
-    short = f"{facts.num_samples} samples, and one frame needs {min_samples}"
+    short = f"{facts.duration_s:.4f} s, and one frame needs {min_duration_s:.4f} s"
     silent = f"level {facts.rms_db:.1f} dBFS, below {SILENCE_DB:.0f} dBFS"
     clipped = f"{facts.clipped_share:.1%} of its samples at full scale"
     long = f"{facts.duration_s:.2f} s, above {longest_s:g} s"
     checks: tuple[tuple[Severity, str, bool, str], ...] = (
         ("error", "unreadable", not is_read, reason),
-        ("error", "too short", is_read and facts.num_samples < min_samples, short),
-        ("error", "silent", facts.num_samples > 0 and facts.rms_db < SILENCE_DB, silent),
+        ("error", "too short", is_read and facts.duration_s < min_duration_s, short),
+        ("error", "silent", is_read and facts.rms_db < SILENCE_DB, silent),
         ("warning", "clipped", facts.clipped_share > CLIPPED_SHARE, clipped),
         ("warning", "too long", facts.duration_s > longest_s, long),
         ("warning", "unknown speaker", not clip.speaker, "its speaker is not named"),

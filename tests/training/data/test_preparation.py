@@ -96,7 +96,7 @@ def test_long_clips_are_cut(prepare, corpus):
 
 
 def test_clips_cannot_be_cut_to_less_than_a_frame(prepare):
-    with pytest.raises(SettingError, match=r"max_duration_s=0\.01 is shorter than one frame.*0\.0250 s"):
+    with pytest.raises(SettingError, match=r"max_duration_s=0\.01 must be at least a frame, 0\.0250 s"):
         prepare(max_duration_s=0.01)
 
 

@@ -115,7 +115,6 @@ class EmotionDataModule(L.LightningDataModule):
         self.feature_cache: TensorCache | None = None
         self._wanted_labels = labels
         self._grid = USUAL_GRID
-        self._facts: Mapping[Clip, ClipFacts] | None = None
         self._prepared: dict[str, list[KeyedClip]] | None = None
 
     @cached_property
@@ -133,10 +132,9 @@ class EmotionDataModule(L.LightningDataModule):
             SettingError: If a setting does not fit.
         """
         if self._prepared is None:
-            facts = self._measured()
             self._prepared = {
-                name: [cut_and_key(clip, facts[clip], self.max_duration_s) for clip in clips]
-                for name, clips in self._audited(facts).items()
+                name: [cut_and_key(clip, self._facts[clip], self.max_duration_s) for clip in clips]
+                for name, clips in self._audited().items()
             }
         return self._prepared
 
@@ -166,14 +164,12 @@ class EmotionDataModule(L.LightningDataModule):
         Args:
             grid: Sample rate and receptive field of the model.
         """
-        if grid.sample_rate != self._grid.sample_rate:
-            self._facts = None
         if grid != self._grid:
             self._grid, self._prepared = grid, None
 
     def prepare_data(self) -> None:
         """Make or find the clips and measure them, once on each node; other ranks find the results cached."""
-        self._measured()
+        _ = self._facts
 
     def setup(self, stage: str) -> None:
         """Start with waveforms; a module that caches its features says so afterwards.
@@ -238,32 +234,28 @@ class EmotionDataModule(L.LightningDataModule):
     def _split(self) -> Split:
         return self.protocol.split(self._listed, self.fold)
 
-    def _measured(self) -> Mapping[Clip, ClipFacts]:
-        if self._facts is None:
-            self._facts = measure_split(self._split, self.cache_directory, self._grid.sample_rate)
-        return self._facts
+    @cached_property
+    def _facts(self) -> Mapping[Clip, ClipFacts]:
+        return measure_split(self._split, self.cache_directory)
 
-    def _audited(self, facts: Mapping[Clip, ClipFacts]) -> Split:
+    def _audited(self) -> Split:
         """The split after its audit, without the clips that may be skipped."""
-        min_samples, longest_s = self._grid.receptive_field_samples, self.max_duration_s
-        shortest_s = min_samples / self._grid.sample_rate
-        if longest_s is not None and longest_s < shortest_s:
+        shortest_s = self._grid.receptive_field_samples / self._grid.sample_rate
+        if self.max_duration_s is not None and self.max_duration_s < shortest_s:
             raise SettingError(
-                f"max_duration_s={longest_s} is shorter than one frame of the backbone, {shortest_s:.4f} s; "
-                "raise it, or set it to null to keep clips whole"
+                f"max_duration_s={self.max_duration_s} must be at least a frame, {shortest_s:.4f} s"
             )
         is_whole = self.max_samples is None and self._wanted_labels is None and self.label_map is None
         audit = partial(
             audit_split,
-            facts=facts,
+            facts=self._facts,
             labels=self.labels,
-            min_samples=min_samples,
-            max_duration_s=longest_s,
+            min_duration_s=shortest_s,
+            max_duration_s=self.max_duration_s,
             expected_clips=corpus_named(self.corpus).expected_clips if is_whole else None,
             may_share_speakers=self._may_share_speakers(),
         )
-        split = self._split
-        findings = audit(split)
+        split, findings = self._split, audit(self._split)
         if self.on_bad_clip == "skip" and (bad := bad_clips(findings)):
             rank_zero_warn(f"{len(bad)} bad clips are left out:\n{audit_table(findings)}", stacklevel=2)
             split = {name: tuple(c for c in clips if c not in set(bad)) for name, clips in split.items()}

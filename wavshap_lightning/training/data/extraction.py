@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import lightning as L  # noqa: N812
@@ -100,7 +101,7 @@ def open_feature_cache(directory: Path, backbone: SpeechBackbone, statistic: Sta
 
 
 def fill_cache(
-    trainer: L.Trainer, classifier: EmotionClassifier, clips: Iterable[KeyedClip], cache: TensorCache
+    trainer: L.Trainer, classifier: EmotionClassifier, clips: Sequence[KeyedClip], cache: TensorCache
 ) -> None:
     """Run the backbone over the clips that the cache lacks, each on one rank.
 
@@ -114,17 +115,20 @@ def fill_cache(
         AudioError: If a clip cannot be read.
         CacheError: If the cache cannot be written.
     """
-    by_key = {one.key: one for one in clips}
-    missing = sorted(
-        (by_key[key] for key in cache.missing(by_key)), key=lambda one: (one.duration_s, one.key)
-    )
     backbone, statistic = classifier.backbone.to(trainer.strategy.root_device), classifier.head.statistic
+    mine = _missing(clips, cache)[trainer.global_rank :: trainer.world_size]
     trainer.strategy.barrier("before extraction")  # all ranks see the same cache before any adds to it
-    extract_features(backbone, missing[trainer.global_rank :: trainer.world_size], statistic, cache)
+    extract_features(backbone, mine, statistic, cache)
     trainer.strategy.barrier("after extraction")
     cache.refresh()
     # Nodes with disks of their own do not see what the others wrote, and compute it themselves.
-    extract_features(backbone, list(by_key.values()), statistic, cache)
+    extract_features(backbone, clips, statistic, cache)
+
+
+def _missing(clips: Sequence[KeyedClip], cache: TensorCache) -> list[KeyedClip]:
+    """Clips without an entry, each once, the longest first: memory runs out early or never."""
+    by_key = {one.key: one for one in clips}
+    return sorted((by_key[key] for key in cache.missing(by_key)), key=lambda one: (-one.duration_s, one.key))
 
 
 @contextmanager
@@ -155,8 +159,7 @@ def extract_features(
         AudioError: If a clip cannot be read.
         CacheError: If the cache cannot be written.
     """
-    by_key = {one.key: one for one in clips}
-    todo = sorted((by_key[key] for key in cache.missing(by_key)), key=lambda one: -one.duration_s)
+    todo = _missing(clips, cache)
     if not todo:
         return
     on_cpu = _device(backbone).type == "cpu"
@@ -213,15 +216,13 @@ def _prefetched(
     batches: Sequence[list[KeyedClip]], sample_rate: int
 ) -> Iterator[tuple[list[KeyedClip], list[Tensor]]]:
     """Each batch with its waveforms, read while the one before is computed."""
-
-    def submit(batch: list[KeyedClip]) -> list[Future[Tensor]]:
-        return [pool.submit(read_waveform, one.clip, sample_rate) for one in batch]
-
     with ThreadPoolExecutor() as pool:
-        waiting = submit(batches[0]) if batches else []
-        for batch, following in zip(batches, [*batches, []][1:], strict=True):
-            futures, waiting = waiting, submit(following)
-            yield batch, [future.result() for future in futures]
+        waiting: Iterator[Tensor] = iter(())
+        for batch, following in pairwise([[], *batches, []]):
+            waveforms = list(waiting)
+            waiting = pool.map(lambda one: read_waveform(one.clip, sample_rate), following)
+            if batch:
+                yield batch, waveforms
 
 
 @torch.no_grad()

@@ -103,16 +103,15 @@ def list_clips(
     )
 
 
-def measure_split(split: Split, cache_directory: Path, sample_rate: int) -> dict[Clip, ClipFacts]:
+def measure_split(split: Split, cache_directory: Path) -> dict[Clip, ClipFacts]:
     """Measured facts of every clip; those of known content are read from the cache.
 
     Args:
         split: The clips.
         cache_directory: Folder in which facts are kept from run to run.
-        sample_rate: Samples per second of the model.
     """
     clips = [clip for members in split.values() for clip in members]
-    cache = TensorCache(cache_directory / "facts" / f"v3-{sample_rate}")
+    cache = TensorCache(cache_directory / "facts" / "v4")
 
     def measure(clip: Clip) -> ClipFacts:
         try:
@@ -121,20 +120,18 @@ def measure_split(split: Split, cache_directory: Path, sample_rate: int) -> dict
             return ClipFacts(error=str(error))
         if key in cache:
             return ClipFacts(**json.loads(cache.read(key)["facts"].numpy().tobytes()))
-        return measure_clip(clip, sample_rate=sample_rate)
+        return measure_clip(clip)
 
-    facts: list[ClipFacts] = []
+    facts: dict[Clip, ClipFacts] = {}
     with progress_bars() as bar, ThreadPoolExecutor() as pool:
         on_progress = bar("Checking clips")
-        for clip_facts in pool.map(measure, clips):
-            facts.append(clip_facts)
+        for clip, found in zip(clips, pool.map(measure, clips), strict=True):
+            facts[clip] = found
             on_progress(len(facts), len(clips))
-    by_key = {clip_key(f.sha256, c): f for c, f in zip(clips, facts, strict=True) if f.error is None}
+    by_key = {clip_key(found.sha256, clip): found for clip, found in facts.items() if found.error is None}
     new = {key: json.dumps(asdict(by_key[key])).encode() for key in cache.missing(by_key)}
-    cache.write(
-        {key: {"facts": torch.frombuffer(bytearray(text), dtype=torch.uint8)} for key, text in new.items()}
-    )
-    return dict(zip(clips, facts, strict=True))
+    cache.write({key: {"facts": torch.tensor([*text], dtype=torch.uint8)} for key, text in new.items()})
+    return facts
 
 
 def cut_and_key(clip: Clip, facts: ClipFacts, max_duration_s: float | None) -> KeyedClip:
