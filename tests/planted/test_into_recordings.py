@@ -192,7 +192,7 @@ def test_too_few_recordings_are_refused_with_the_reasons(tmp_path):
 
 def test_too_few_recordings_for_the_labels_are_refused(recordings, tmp_path):
     labels = ("neutral", "angry", "happy", "sad", "fearful")
-    with pytest.raises(CorpusError, match=r"there is no recording for .* in train.*ask for fewer labels"):
+    with pytest.raises(CorpusError, match=r": no recording for .* in train.*ask for fewer labels"):
         write(tmp_path, recordings, replace(SETTINGS, labels=labels))
 
 

@@ -10,7 +10,7 @@ anything else in the clip gives the class away.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -24,7 +24,7 @@ from wavshap_lightning.audio.io import SAMPLE_RATE, save_audio
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.manifest import read_manifest, save_manifest, write_table
 from wavshap_lightning.errors import CorpusError, SettingError
-from wavshap_lightning.planted.cues import CUE_OF_LABEL, check_cues
+from wavshap_lightning.planted.cues import CUE_OF_LABEL, DIFFICULTIES
 from wavshap_lightning.planted.scenes import add_lead_in, draw_clip
 from wavshap_lightning.planted.voices import VOICES, Waveform, draw_speaker
 
@@ -115,14 +115,21 @@ def check_planted(
         cue_strength: Strength of the cues, 0 to 2.
         difficulty: A name in `DIFFICULTIES`.
     """
-    if len(set(labels)) != len(labels) or len(labels) < 2:
-        raise SettingError(f"labels={labels!r} must be at least two different labels")
+    if len(labels) < 2 or len(set(labels)) != len(labels) or not set(labels) <= set(known):
+        raise SettingError(f"labels={labels!r} must be two or more different ones of {', '.join(known)}")
     check_at_least(0, seed=seed)
-    check_cues(known, labels, cue_strength, difficulty)
+    if not 0.0 <= cue_strength <= 2.0:
+        raise SettingError(f"cue_strength={cue_strength!r} must lie between 0 and 2; 1 is clearly audible")
+    if difficulty not in DIFFICULTIES:
+        raise SettingError(f"difficulty={difficulty!r} must be one of {', '.join(DIFFICULTIES)}")
+
+
+def no_progress(done: int, total: int) -> None:
+    """Report nothing."""
 
 
 def ensure_planted_speech(
-    root: Path | str, settings: PlantedSettings, *, on_progress: OnProgress | None = None
+    root: Path | str, settings: PlantedSettings, *, on_progress: OnProgress = no_progress
 ) -> list[Clip]:
     """Clips of the corpus below `root`, written first unless it is there, complete and with these settings.
 
@@ -143,14 +150,11 @@ def ensure_planted_speech(
     root = Path(root).expanduser()
     num_clips = settings.num_speakers * len(settings.labels) * settings.clips_per_speaker_and_label
 
-    def write() -> list[Clip]:
-        clips: list[Clip] = []
-        for clip, waveform in _draw_corpus(root, settings):
+    def write() -> Iterator[Clip]:
+        for done, (clip, waveform) in enumerate(_draw_corpus(root, settings), start=1):
             save_audio(clip.path, waveform, sample_rate=SAMPLE_RATE)
-            clips.append(clip)
-            if on_progress is not None:
-                on_progress(len(clips), num_clips)
-        return clips
+            on_progress(done, num_clips)
+            yield clip
 
     return write_unless_complete(root, {"format_version": FORMAT_VERSION, **settings.to_dict()}, write)
 
@@ -168,7 +172,10 @@ def split_of(index: int, num_speakers: int) -> str:
 
 
 def write_unless_complete(
-    root: Path, fields: Mapping[str, Any], write: Callable[[], list[Clip]], extra_files: Sequence[str] = ()
+    root: Path,
+    fields: Mapping[str, Any],
+    write: Callable[[], Iterable[Clip]],
+    extra_files: Sequence[str] = (),
 ) -> list[Clip]:
     """Clips of the corpus below a root: those that are there if nothing is missing or changed, else new ones.
 
@@ -178,7 +185,7 @@ def write_unless_complete(
     Args:
         root: Folder of the corpus.
         fields: Settings of the corpus, in plain JSON types.
-        write: Writes the clips and the extra files.
+        write: Writes each clip that it yields, and the extra files.
         extra_files: Names of further files below the root that belong to the corpus.
 
     Raises:
@@ -190,7 +197,7 @@ def write_unless_complete(
         if stored == _record(root, fields, clips, extra_files).encode():
             return clips
     record.unlink(missing_ok=True)  # whoever is interrupted from here on leaves an incomplete corpus
-    clips = write()
+    clips = list(write())
     save_manifest(root / MANIFEST, clips)
     write_table(record, _record(root, fields, clips, extra_files))
     return clips

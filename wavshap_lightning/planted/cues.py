@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,6 @@ from scipy import signal
 from scipy.ndimage import gaussian_filter1d
 
 from wavshap_lightning.corpora.clip import Span
-from wavshap_lightning.errors import SettingError
 from wavshap_lightning.planted.voices import CONTROL_RATE, CONTROL_SAMPLES, Track, Tracks
 
 Samples = Float[np.ndarray, " span"]
@@ -72,27 +71,6 @@ DIFFICULTIES: Mapping[str, Difficulty] = {
     "medium": Difficulty((0.2, 0.3), 0.8, (1, 2)),
     "hard": Difficulty((0.1, 0.2), 0.7, (2, 3)),
 }
-
-
-def check_cues(known: Collection[str], labels: Iterable[str], cue_strength: float, difficulty: str) -> None:
-    """Refuse what cannot be planted.
-
-    Args:
-        known: Labels that have a cue here, or are known to have none.
-        labels: The classes asked for.
-        cue_strength: Strength of the cues, 0 to 2.
-        difficulty: A name in `DIFFICULTIES`.
-
-    Raises:
-        SettingError: If a label or the difficulty is unknown, or the strength outside its range.
-    """
-    for label in labels:
-        if label not in known:
-            raise SettingError(f"label={label!r} must be one of {', '.join(known)}")
-    if not 0.0 <= cue_strength <= 2.0:
-        raise SettingError(f"cue_strength={cue_strength!r} must lie between 0 and 2; 1 is clearly audible")
-    if difficulty not in DIFFICULTIES:
-        raise SettingError(f"difficulty={difficulty!r} must be one of {', '.join(DIFFICULTIES)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from hashlib import sha256
@@ -31,7 +31,7 @@ from wavshap_lightning.corpora.protocols import stable_hash
 from wavshap_lightning.errors import AudioError, CorpusError, SettingError
 from wavshap_lightning.files import format_csv
 from wavshap_lightning.planted import corpus
-from wavshap_lightning.planted.corpus import OnProgress
+from wavshap_lightning.planted.corpus import OnProgress, no_progress
 from wavshap_lightning.planted.cues import CUE_OF_LABEL, DIFFICULTIES
 from wavshap_lightning.planted.recorded_cues import RECORDED_CUES, Excerpt, draw_excerpt, plant_cue
 
@@ -127,7 +127,7 @@ def open_source(root: Path | str, settings: PlantedInSettings) -> Source:
 
 
 def ensure_planted_in(
-    root: Path | str, source: Source, settings: PlantedInSettings, *, on_progress: OnProgress | None = None
+    root: Path | str, source: Source, settings: PlantedInSettings, *, on_progress: OnProgress = no_progress
 ) -> list[Clip]:
     """Clips of the corpus below `root`, written first unless it is there, complete, and of these recordings.
 
@@ -149,16 +149,36 @@ def ensure_planted_in(
     """
     folder = Path(root).expanduser()
     fields = {"format_version": FORMAT_VERSION, **settings.to_dict(), "source_sha256": source.sha256}
-    report = on_progress or (lambda _done, _total: None)
-    write = partial(_write, folder, source, settings, report)
+    write = partial(_write, folder, source.clips, settings, on_progress)
     return corpus.write_unless_complete(folder, fields, write, [SOURCES])
 
 
-def _write(root: Path, source: Source, settings: PlantedInSettings, on_progress: OnProgress) -> list[Clip]:
-    difficulty, num_steps = DIFFICULTIES[settings.difficulty], 2 * len(source.clips)
-    used: list[tuple[Clip, Excerpt]] = []
-    left_out: list[tuple[Clip, str]] = []
-    for done, recording in enumerate(source.clips, start=1):
+def _write(
+    root: Path, recordings: Sequence[Clip], settings: PlantedInSettings, on_progress: OnProgress
+) -> Iterator[Clip]:
+    used, left_out = _draw_excerpts(recordings, settings, on_progress)
+    table: list[Sequence[object]] = [_COLUMNS]
+    strength = settings.cue_strength * DIFFICULTIES[settings.difficulty].cue_strength
+    named = _name_clips(root, [recording for recording, _ in used], left_out, settings)
+    for place, (clip, (recording, excerpt)) in enumerate(zip(named, used, strict=True), start=1):
+        waveform, evidence = plant_cue(_load(recording), excerpt, CUE_OF_LABEL[clip.label], strength)
+        save_audio(clip.path, waveform, sample_rate=SAMPLE_RATE)
+        samples = (excerpt.start, excerpt.stop)
+        start_s, end_s = (round((recording.start_s or 0.0) + n / SAMPLE_RATE, 6) for n in samples)
+        name, path = clip.path.relative_to(root).as_posix(), recording.path.absolute()
+        table.append((name, path, recording.label, start_s, end_s, f"{excerpt.gain:g}", ""))
+        on_progress(len(recordings) + len(left_out) + place, 2 * len(recordings))
+        yield replace(clip, evidence=evidence)
+    table += [("", one.path.absolute(), one.label, "", "", "", reason) for one, reason in left_out]
+    write_table(root / SOURCES, format_csv(table))
+
+
+def _draw_excerpts(
+    recordings: Sequence[Clip], settings: PlantedInSettings, on_progress: OnProgress
+) -> tuple[list[tuple[Clip, Excerpt]], list[tuple[Clip, str]]]:
+    """Recordings with the places of cues in them, and those in which none can be planted with the reason."""
+    used, left_out, difficulty = [], [], DIFFICULTIES[settings.difficulty]
+    for done, recording in enumerate(recordings, start=1):
         # Every recording has a generator of its own, so that none depends on how many there are. The word
         # "stretch" decides what is drawn: corpora already made have it.
         own = stable_hash(settings.seed, "stretch", recording.speaker, recording.label, *recording.key)
@@ -166,22 +186,8 @@ def _write(root: Path, source: Source, settings: PlantedInSettings, on_progress:
             used.append((recording, draw_excerpt(_load(recording), difficulty, np.random.default_rng(own))))
         except AudioError as error:
             left_out.append((recording, str(error)))
-        on_progress(done, num_steps)
-    clips = _name_clips(root, [recording for recording, _ in used], left_out, settings)
-    table: list[Sequence[object]] = [_COLUMNS]
-    for index, (recording, excerpt) in enumerate(used):
-        cue, strength = CUE_OF_LABEL[clips[index].label], settings.cue_strength * difficulty.cue_strength
-        waveform, evidence = plant_cue(_load(recording), excerpt, cue, strength)
-        save_audio(clips[index].path, waveform, sample_rate=SAMPLE_RATE)
-        clips[index] = replace(clips[index], evidence=evidence)
-        name, path = clips[index].path.relative_to(root).as_posix(), recording.path.absolute()
-        offset_s, bounds = recording.start_s or 0.0, (excerpt.start, excerpt.stop)
-        start_s, end_s = (round(offset_s + sample / SAMPLE_RATE, 6) for sample in bounds)
-        table.append((name, path, recording.label, start_s, end_s, f"{excerpt.gain:g}", ""))
-        on_progress(len(source.clips) + len(left_out) + index + 1, num_steps)
-    table += [("", one.path.absolute(), one.label, "", "", "", reason) for one, reason in left_out]
-    write_table(root / SOURCES, format_csv(table))
-    return clips
+        on_progress(done, 2 * len(recordings))
+    return used, left_out
 
 
 def read_left_out(root: Path) -> list[tuple[Path, str]]:
@@ -264,34 +270,27 @@ def _load(clip: Clip) -> Float32[np.ndarray, " time"]:
 
 
 def _name_clips(
-    root: Path,
-    recordings: Sequence[Clip],
-    left_out: Sequence[tuple[Clip, str]],
-    settings: PlantedInSettings,
+    root: Path, recordings: Sequence[Clip], left_out: Sequence[tuple[Clip, str]], settings: PlantedInSettings
 ) -> list[Clip]:
     """The clips that the recordings become, without evidence, which is not planted yet."""
     what = f"source={settings.source!r}"
     if left_out:
-        reasons = (f"{one.path.absolute()}: {reason}" for one, reason in left_out)
-        what += f" without {len(left_out)} recordings in which no cue can be planted "
-        what += f"({listed(reasons, limit=2, separator='; ')})"
+        reasons = listed((f"{one.path.absolute()}: {why}" for one, why in left_out), limit=2, separator="; ")
+        what += f" without {len(left_out)} recordings in which no cue can be planted ({reasons})"
     check_speakers(recordings, what)
     splits = split_of_speakers(recordings, settings.seed)
     folders = {speaker: f"s{number:02d}" for number, speaker in enumerate(sorted(splits), start=1)}
     takes: Counter[tuple[str, str]] = Counter()
-    clips: list[Clip] = []
+    clips, corpus_name = [], f"{NAME}-{settings.source_name}"
     labels = draw_labels(recordings, settings.labels, settings.seed)
-    name = f"{NAME}-{settings.source_name}"
     for recording, label in zip(recordings, labels, strict=True):
         speaker, folder = recording.speaker, folders[recording.speaker]
         takes[speaker, label] += 1
         path = root / folder / f"{folder}_{label}_{takes[speaker, label]:03d}.flac"
-        clips.append(Clip(path, label, speaker, name, splits[speaker], text=recording.text))
+        clips.append(Clip(path, label, speaker, corpus_name, splits[speaker], text=recording.text))
     found = {(clip.split, clip.label) for clip in clips}
     wanted = product(SPLITS, settings.labels)
     missing = [f"{label} in {split}" for split, label in wanted if (split, label) not in found]
     if missing:
-        raise CorpusError(
-            f"{what}: there is no recording for {listed(missing)}; add some, or ask for fewer labels"
-        )
+        raise CorpusError(f"{what}: no recording for {listed(missing)}; add some, or ask for fewer labels")
     return clips

@@ -69,16 +69,12 @@ def draw_clip(
     Returns:
         The waveform, and the span of the cue; no span where nothing is planted.
 
-    Raises:
-        SettingError: If the label or the difficulty is unknown, or the strength outside its range.
-
     >>> from wavshap_lightning.planted.voices import draw_speaker
     >>> speaker = draw_speaker(np.random.default_rng(0), voice="female")
     >>> waveform, evidence = draw_clip(speaker, "fearful", np.random.default_rng(1))
     >>> [span.kind for span in evidence], 1.5 <= len(waveform) / SAMPLE_RATE <= 2.5
     (['tremor'], True)
     """
-    cues.check_cues(cues.CUE_OF_LABEL, [label], cue_strength, difficulty)
     level, cue = cues.DIFFICULTIES[difficulty], cues.CUE_OF_LABEL[label]
     # The order of the draws is part of the format: the same seed gives the same bytes.
     shortest_s, longest_s = _DURATION_S
@@ -184,10 +180,7 @@ def _draw_clear(places: Places, cue: CuePlace, generator: np.random.Generator) -
     """One of the places well clear of the cue's; an empty list where there is none."""
     guard = round(_GUARD_S * CONTROL_RATE)
     clear = places[(places[:, 1] + guard <= cue.start) | (places[:, 0] >= cue.stop + guard)]
-    if len(clear) == 0:
-        return []
-    chosen = generator.integers(len(clear))
-    return clear[chosen : chosen + 1].tolist()
+    return [generator.choice(clear).tolist()] if len(clear) else []
 
 
 def _draw_sound(kind: str, num_samples: int, generator: np.random.Generator) -> Float[np.ndarray, " event"]:
