@@ -388,7 +388,7 @@ def test_random_folds_test_every_clip_once_and_say_what_they_are():
     assert all(30 < len(protocol.split(clips, index)["test"]) < 70 for index in range(4))
     assert "not-speaker-independent" in protocol.name
     assert protocol.unit == "clip"
-    with pytest.raises(CorpusError, match="num_folds=2 must be at least 3"):
+    with pytest.raises(CorpusError, match="must be at least three groups"):
         random_clip_folds(clips, num_folds=2)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from math import inf, log10
@@ -24,9 +24,6 @@ FLAT_TOP_SAMPLES = 3
 
 SILENCE_DB = -80.0
 CLIPPED_SHARE = 0.01
-
-MOST_EXAMPLES = 3
-MOST_COPIES = 6
 
 REMEDIES = {
     "shared speaker": "choose a protocol that keeps every speaker in one split",
@@ -81,7 +78,7 @@ def measure_clip(clip: Clip) -> ClipFacts:
         return ClipFacts(error=str(error))
     samples = np.clip(np.rint(waveform * 2.0**15), -(2**15), 2**15 - 1).astype("<i2")
     power = float(np.mean(np.square(waveform, dtype=np.float64)))
-    flat_tops = binary_opening(np.abs(waveform) >= FULL_SCALE, np.ones(FLAT_TOP_SAMPLES, dtype=bool))
+    flat_tops = binary_opening(np.abs(waveform) >= FULL_SCALE, np.ones(FLAT_TOP_SAMPLES))
     return ClipFacts(
         sha256=file_sha256,
         sound=sha256(str(native_rate).encode() + samples.tobytes()).hexdigest(),
@@ -129,7 +126,7 @@ def audit_table(findings: Sequence[Finding]) -> str:
     separator = "\n  "
     return "\n".join(
         f"{severity}: {check} ({len(group)}): {REMEDIES[check]}\n"
-        f"  {listed(group, limit=MOST_EXAMPLES, separator=separator)}"
+        f"  {listed(group, limit=3, separator=separator)}"
         for (severity, check), group in alike.items()
     )
 
@@ -178,15 +175,15 @@ def audit_split(
         The findings, in the order of the checks.
     """
     members = [(name, clip) for name, clips in split.items() for clip in clips]
-    distinct = dict.fromkeys(clip for _, clip in members)
+    max_s = inf if max_duration_s is None else max_duration_s
     findings = [
-        *_crossings(members, "shared speaker", lambda clip: clip.speaker, set(may_share_speakers)),
-        *_crossings(members, "shared dialogue", lambda clip: clip.dialogue, set()),
+        *_crossings(members, "shared speaker", lambda clip: clip.speaker, may_share_speakers),
+        *_crossings(members, "shared dialogue", lambda clip: clip.dialogue),
         *_duplicates(members, facts),
         *_overlaps(members, facts),
     ]
-    for clip in distinct:
-        findings += _clip_findings(clip, facts[clip], min_duration_s, max_duration_s)
+    for clip in dict.fromkeys(clip for _, clip in members):
+        findings += _clip_findings(clip, facts[clip], min_duration_s, max_s)
     findings += _absent_classes(split, labels)
     if expected_clips not in {None, len(members)}:
         detail = f"{len(members)} clips, expected {expected_clips}"
@@ -194,31 +191,33 @@ def audit_split(
     return tuple(findings)
 
 
-def _crossings(
-    members: Members, check: str, group_of: Callable[[Clip], str | None], tolerated: set[str]
-) -> Iterator[Finding]:
-    """Groups of clips that are in more than one split."""
-    found: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+def _grouped(members: Members, key: Callable[[Clip], Hashable]) -> Iterable[list[tuple[str, Clip]]]:
+    """Clips with equal keys, each with the name of its split; a clip with an empty key is in no group."""
+    groups: dict[Hashable, list[tuple[str, Clip]]] = defaultdict(list)
     for name, clip in members:
-        if group := group_of(clip):
-            found[clip.corpus, group][name] += 1
-    for (_, group), counts in found.items():
+        if found := key(clip):
+            groups[found].append((name, clip))
+    return groups.values()
+
+
+def _crossings(
+    members: Members, check: str, name_of: Callable[[Clip], str | None], tolerated: Collection[str] = ()
+) -> Iterator[Finding]:
+    """Speakers or dialogues of one corpus that are in more than one split."""
+    for group in _grouped(members, lambda clip: name_of(clip) and (clip.corpus, name_of(clip))):
+        counts = Counter(split for split, _ in group)
         if len(counts) > 1:
-            severity: Severity = "warning" if counts.keys() <= tolerated else "error"
-            detail = " and ".join(f"{count} clips in {name}" for name, count in counts.items())
-            yield Finding(severity, check, group, detail)
+            severity: Severity = "warning" if counts.keys() <= set(tolerated) else "error"
+            detail = " and ".join(f"{count} clips in {split}" for split, count in counts.items())
+            yield Finding(severity, check, str(name_of(group[0][1])), detail)
 
 
 def _duplicates(members: Members, facts: Mapping[Clip, ClipFacts]) -> Iterator[Finding]:
-    copies: dict[str, list[tuple[str, Clip]]] = defaultdict(list)
-    for name, clip in members:
-        if sound := facts[clip].sound:
-            copies[sound].append((name, clip))
-    for group in copies.values():
+    for group in _grouped(members, lambda clip: facts[clip].sound):
         if len(group) > 1:
             names = dict.fromkeys(name for name, _ in group)
             labels = dict.fromkeys(clip.label for _, clip in group)
-            where = listed((clip.name for _, clip in group), limit=MOST_COPIES, separator=" = ")
+            where = listed((clip.name for _, clip in group), limit=6, separator=" = ")
             detail = f"the same sound, in {' and '.join(names)}, labelled {' and '.join(labels)}"
             severity: Severity = "warning" if len(names) == len(labels) == 1 else "error"
             yield Finding(severity, "duplicate audio", where, detail, tuple(clip for _, clip in group))
@@ -226,41 +225,33 @@ def _duplicates(members: Members, facts: Mapping[Clip, ClipFacts]) -> Iterator[F
 
 def _overlaps(members: Members, facts: Mapping[Clip, ClipFacts]) -> Iterator[Finding]:
     """Spans of one file that begin before one of another split has ended; equal spans are duplicates."""
-    spans: dict[str, list[tuple[float, float, str, Clip]]] = defaultdict(list)
-    for name, clip in members:
-        if file_hash := facts[clip].sha256:
-            start_s = clip.start_s or 0.0
-            spans[file_hash].append((start_s, start_s + facts[clip].duration_s, name, clip))
-    for of_file in spans.values():
-        latest: dict[str, tuple[float, Clip]] = {}  # the span of each split that ends last so far
-        for start_s, end_s, name, clip in sorted(of_file, key=lambda span: span[:2]):
-            for other, (other_end_s, earlier) in latest.items():
-                shared_s = min(other_end_s, end_s) - start_s
+    starts_s = {clip: clip.start_s or 0.0 for _, clip in members}
+    ends_s = {clip: start_s + facts[clip].duration_s for clip, start_s in starts_s.items()}
+    for group in _grouped(members, lambda clip: facts[clip].sha256):
+        latest: dict[str, Clip] = {}  # the clip of each split that ends last so far
+        for name, clip in sorted(group, key=lambda member: (starts_s[member[1]], ends_s[member[1]])):
+            for other, earlier in latest.items():
+                shared_s = min(ends_s[earlier], ends_s[clip]) - starts_s[clip]
                 is_copy = facts[earlier].sound == facts[clip].sound
                 if other != name and shared_s > SPAN_SLACK_S and not is_copy:
-                    detail = f"{shared_s:.2f} s of one file, in {other} and {name}"
                     where = f"{earlier.name} and {clip.name}"
+                    detail = f"{shared_s:.2f} s of one file, in {other} and {name}"
                     yield Finding("error", "overlapping spans", where, detail, (earlier, clip))
-            if name not in latest or end_s > latest[name][0]:
-                latest[name] = (end_s, clip)
+            latest[name] = max(latest.get(name, clip), clip, key=ends_s.__getitem__)
 
 
-def _clip_findings(
-    clip: Clip, facts: ClipFacts, min_duration_s: float, max_duration_s: float | None
-) -> Iterator[Finding]:
+def _clip_findings(clip: Clip, facts: ClipFacts, min_s: float, max_s: float) -> Iterator[Finding]:
     """Faults of one clip by itself."""
-    is_read, longest_s = facts.error is None, inf if max_duration_s is None else max_duration_s
     reason = (facts.error or "").removeprefix(f"path={clip.path}: ")
-    short = f"{facts.duration_s:.4f} s, and one frame needs {min_duration_s:.4f} s"
+    short = f"{facts.duration_s:.4f} s, and one frame needs {min_s:.4f} s"
     silent = f"level {facts.rms_db:.1f} dBFS, below {SILENCE_DB:.0f} dBFS"
     clipped = f"{facts.clipped_share:.1%} of its samples at full scale"
-    long = f"{facts.duration_s:.2f} s, above {longest_s:g} s"
     checks: tuple[tuple[Severity, str, bool, str], ...] = (
-        ("error", "unreadable", not is_read, reason),
-        ("error", "too short", is_read and facts.duration_s < min_duration_s, short),
-        ("error", "silent", is_read and facts.rms_db < SILENCE_DB, silent),
+        ("error", "unreadable", facts.error is not None, reason),
+        ("error", "too short", facts.error is None and facts.duration_s < min_s, short),
+        ("error", "silent", facts.error is None and facts.rms_db < SILENCE_DB, silent),
         ("warning", "clipped", facts.clipped_share > CLIPPED_SHARE, clipped),
-        ("warning", "too long", facts.duration_s > longest_s, long),
+        ("warning", "too long", facts.duration_s > max_s, f"{facts.duration_s:.2f} s, above {max_s:g} s"),
         ("warning", "unknown speaker", not clip.speaker, "its speaker is not named"),
     )
     for severity, check, is_found, detail in checks:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
 
 import numpy as np
 
-from wavshap_lightning.corpora import esd, filename_schemes, folders, iemocap, meld, msp_podcast
+from wavshap_lightning.corpora import esd, filename_schemes, folders, iemocap, meld, msp_podcast, protocols
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.filename_schemes import FilenameScheme
 from wavshap_lightning.corpora.folders import Layout
@@ -23,17 +22,7 @@ from wavshap_lightning.corpora.labels import (
     select_labels,
 )
 from wavshap_lightning.corpora.manifest import load_manifest
-from wavshap_lightning.corpora.protocols import (
-    ESD_5_FOLDS,
-    IEMOCAP_5_SESSIONS,
-    RAVDESS_6_FOLDS,
-    Protocol,
-    balanced_speaker_folds,
-    default_protocol,
-    leave_one_speaker_out,
-    official_split,
-    two_speaker_folds,
-)
+from wavshap_lightning.corpora.protocols import Protocol, leave_one_speaker_out, official_split
 from wavshap_lightning.errors import CorpusError, SettingError
 
 BuildProtocol = Callable[[Sequence[Clip]], Protocol]
@@ -81,20 +70,22 @@ def _by_manifest(name: str, licence: str, protocol: BuildProtocol) -> Corpus:
     return Corpus(Layout(name, "manifest.csv", homepage=""), load_manifest, licence, protocol)
 
 
-_crema_d_folds = partial(balanced_speaker_folds, name="crema-d-5-folds")
+def _crema_d_folds(clips: Sequence[Clip]) -> Protocol:
+    return replace(protocols.balanced_speaker_folds(clips), name="crema-d-5-folds")
+
 
 _TABLE = (
-    _by_name(filename_schemes.RAVDESS, "CC BY-NC-SA 4.0", lambda _clips: RAVDESS_6_FOLDS, 1440),
+    _by_name(filename_schemes.RAVDESS, "CC BY-NC-SA 4.0", lambda _clips: protocols.RAVDESS_6_FOLDS, 1440),
     _by_name(filename_schemes.CREMA_D, "ODbL 1.0", _crema_d_folds, 7440),
     _by_name(filename_schemes.EMO_DB, "CC0 1.0", leave_one_speaker_out, 535),
-    _by_name(filename_schemes.TESS, "CC BY-NC-ND 4.0", two_speaker_folds, 2800),
+    _by_name(filename_schemes.TESS, "CC BY-NC-ND 4.0", protocols.two_speaker_folds, 2800),
     _by_name(filename_schemes.SAVEE, "research, after registration", leave_one_speaker_out, 480),
     _by_name(filename_schemes.JL_CORPUS, "ODC-BY", leave_one_speaker_out, 2400),
     Corpus(
         iemocap.LAYOUT,
         iemocap.load_iemocap,
         "research, by form from USC",
-        lambda _clips: IEMOCAP_5_SESSIONS,
+        lambda _clips: protocols.IEMOCAP_5_SESSIONS,
         iemocap.FOUR_CLASSES,
         5531,
     ),
@@ -107,14 +98,19 @@ _TABLE = (
         emotions_among(msp_podcast.LABELS),
     ),
     Corpus(
-        esd.LAYOUT, esd.load_esd, "research", lambda _clips: ESD_5_FOLDS, emotions_among(esd.LABELS), 35000
+        esd.LAYOUT,
+        esd.load_esd,
+        "research",
+        lambda _clips: protocols.ESD_5_FOLDS,
+        emotions_among(esd.LABELS),
+        35000,
     ),
     # What the ring `planted` writes has a manifest.
     _by_manifest("planted", "made by this package", official_split),
     _by_manifest("planted-in", "that of the recordings", official_split),
-    _by_manifest("manifest", "yours", default_protocol),
-    Corpus(folders.FOLDERS, folders.load_folders, "yours", default_protocol),
-    Corpus(folders.FLAT, folders.load_flat, "yours", default_protocol),
+    _by_manifest("manifest", "yours", protocols.default_protocol),
+    Corpus(folders.FOLDERS, folders.load_folders, "yours", protocols.default_protocol),
+    Corpus(folders.FLAT, folders.load_flat, "yours", protocols.default_protocol),
 )
 
 CORPORA: Mapping[str, Corpus] = {corpus.name: corpus for corpus in _TABLE}

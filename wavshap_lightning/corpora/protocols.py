@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from itertools import chain
@@ -50,11 +50,6 @@ class Fold:
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
-
-    def items(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Name and groups of each split, in the order train, validation, test."""
-        for name in SPLITS:
-            yield name, getattr(self, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +111,13 @@ class Protocol:
         """
         plain = {key: value for key, value in fields.items() if key != "hash"}
         try:
-            folds = tuple(
-                Fold(str(fold["name"]), **{name: tuple(map(str, fold[name])) for name in SPLITS})
+            folds = [
+                Fold(str(fold["name"]), *(tuple(map(str, fold[name])) for name in SPLITS))
                 for fold in plain.pop("folds")
-            )
-            protocol = cls(folds=folds, **plain)
+            ]
+            protocol = cls(folds=tuple(folds), **plain)
         except (KeyError, TypeError, AttributeError) as error:
-            raise CorpusError(
-                f"protocol={dict(fields)}: not a stored protocol ({error!r}); expected what to_dict writes"
-            ) from error
+            raise CorpusError(f"protocol={dict(fields)}: not a stored protocol ({error!r})") from error
         if fields.get("hash", protocol.hash) != protocol.hash:
             raise CorpusError(
                 f"protocol={protocol.name!r}: hash={fields['hash']!r} was stored but its fields hash to "
@@ -160,7 +153,7 @@ class Protocol:
             raise CorpusError(f"fold={fold} must lie in 0..{len(self.folds) - 1} for protocol={self.name!r}")
         chosen = self.folds[fold]
         where = f"fold={chosen.name!r} of protocol={self.name!r}"
-        split_of = {group: name for name, groups in chosen.items() for group in groups}
+        split_of = {group: name for name in SPLITS for group in getattr(chosen, name)}
         groups = [self._group_of(clip, num_groups=len(split_of)) for clip in clips]
         strangers = [clip.path for clip, group in zip(clips, groups, strict=True) if group not in split_of]
         if strangers:
@@ -169,24 +162,20 @@ class Protocol:
                 f"{sorted(set(groups) - set(split_of))} it does not know, the first is path={strangers[0]}; "
                 f"it knows {sorted(split_of)}. Leave these clips out, or choose a protocol made for them"
             )
-        names = [split_of[group] for group in groups]
-        if self.shared_validation:
-            texts = self._validation_texts(chosen, clips)
-            names = [
-                "train" if name == "validation" and clip.text not in texts else name
-                for clip, name in zip(clips, names, strict=True)
-            ]
-        split = {
-            name: tuple(clip for clip, its in zip(clips, names, strict=True) if its == name)
-            for name in SPLITS
-        }
-        for name, wanted in chosen.items():
-            if wanted and not split[name]:
+        held_out = self._validation_texts(chosen, clips) if self.shared_validation else None
+        split: dict[str, list[Clip]] = {name: [] for name in SPLITS}
+        for clip, group in zip(clips, groups, strict=True):
+            name = split_of[group]
+            if name == "validation" and held_out is not None and clip.text not in held_out:
+                name = "train"
+            split[name].append(clip)
+        for name, members in split.items():
+            if getattr(chosen, name) and not members:
                 raise CorpusError(
-                    f"{where}: {name} is empty, since no clip belongs to its {self.unit}s={list(wanted)}; "
-                    "use more clips or another protocol"
+                    f"{where}: {name} is empty, since no clip belongs to its {self.unit}s="
+                    f"{list(getattr(chosen, name))}; use more clips or another protocol"
                 )
-        return split
+        return {name: tuple(members) for name, members in split.items()}
 
     def _check_groups(self, fold: Fold) -> None:
         where = f"fold={fold.name!r} of protocol={self.name!r}"
@@ -194,12 +183,11 @@ class Protocol:
         repeated = sorted(group for group, count in counts.items() if count > 1)
         if repeated:
             raise CorpusError(
-                f"{where}: {self.unit}s={repeated} appear more than once; leave each in one split only"
+                f"{where}: {self.unit}s={repeated} appear more than once; leave each in one split"
             )
         if self.shared_validation and set(fold.train) != set(fold.validation):
             raise CorpusError(
-                f"{where}: shared_validation=True needs the same speakers in train={list(fold.train)} and "
-                f"validation={list(fold.validation)}"
+                f"{where}: shared_validation=True needs the same speakers in train and validation"
             )
 
     def _group_of(self, clip: Clip, *, num_groups: int) -> str:
@@ -236,13 +224,13 @@ def stable_hash(seed: int, *words: str) -> int:
 # Protocols of a kind, made for the clips at hand
 
 
-def speaker_folds(name: str, corpus: str, groups_of_speakers: Sequence[Sequence[str]]) -> Protocol:
+def speaker_folds(name: str, corpus: str, speakers: Sequence[Sequence[str]]) -> Protocol:
     """Folds over groups of speakers: fold k tests on group k, validates on the next and trains on the rest.
 
     Args:
         name: Name of the protocol.
         corpus: Name of the corpus.
-        groups_of_speakers: At least three groups.
+        speakers: At least three groups of speakers.
 
     Raises:
         CorpusError: If there are fewer than three groups, one is empty, or a speaker is in two.
@@ -250,17 +238,19 @@ def speaker_folds(name: str, corpus: str, groups_of_speakers: Sequence[Sequence[
     >>> speaker_folds("demo", "toy", [["ann"], ["bob", "cat"], ["dan"]]).folds[2]
     Fold(name='fold-2', train=('bob', 'cat'), validation=('ann',), test=('dan',))
     """
-    groups = [tuple(group) for group in groups_of_speakers]
+    groups = [tuple(group) for group in speakers]
     if len(groups) < 3 or not all(groups):
-        raise CorpusError(
-            f"protocol={name!r}: groups_of_speakers={groups} must be at least three groups, none empty; use "
-            "fewer folds or more speakers"
-        )
-    return Protocol(name, corpus, _cyclic_folds(groups))
+        raise CorpusError(f"protocol={name!r}: groups={groups} must be at least three groups, none empty")
+    folds: list[Fold] = []
+    for index, test in enumerate(groups):
+        validation = groups[(index + 1) % len(groups)]
+        train = chain.from_iterable(group for group in groups if group not in {test, validation})
+        folds.append(Fold(f"fold-{index}", tuple(train), validation, test))
+    return Protocol(name, corpus, tuple(folds))
 
 
 def balanced_speaker_folds(
-    clips: Sequence[Clip], *, num_folds: int = DEFAULT_FOLDS, seed: int = 0, name: str | None = None
+    clips: Sequence[Clip], *, num_folds: int = DEFAULT_FOLDS, seed: int = 0
 ) -> Protocol:
     """Speaker folds with nearly equal numbers of clips.
 
@@ -271,7 +261,6 @@ def balanced_speaker_folds(
         clips: The clips to divide.
         num_folds: At least 3, at most the number of speakers.
         seed: Random seed.
-        name: Name of the protocol; from corpus and number of folds if None.
 
     Raises:
         CorpusError: If a clip has no speaker, or there are fewer speakers than folds or than three.
@@ -288,9 +277,7 @@ def balanced_speaker_folds(
         lightest = min(range(num_folds), key=lambda index: (sizes[index], len(groups[index])))
         groups[lightest].append(speaker)
         sizes[lightest] += counts[speaker]
-    return speaker_folds(
-        name or f"{corpus}-{num_folds}-balanced-folds", corpus, [sorted(group) for group in groups]
-    )
+    return speaker_folds(f"{corpus}-{num_folds}-balanced-folds", corpus, list(map(sorted, groups)))
 
 
 def leave_one_speaker_out(clips: Sequence[Clip]) -> Protocol:
@@ -356,11 +343,9 @@ def random_clip_folds(clips: Sequence[Clip], *, num_folds: int = DEFAULT_FOLDS, 
     Raises:
         CorpusError: If there are fewer than three folds.
     """
-    if num_folds < 3:
-        raise CorpusError(f"num_folds={num_folds} must be at least 3: one tests, one validates, one trains")
-    corpus, buckets = _corpus_of(clips), [(f"bucket-{index}",) for index in range(num_folds)]
+    corpus, buckets = _corpus_of(clips), [[f"bucket-{index}"] for index in range(num_folds)]
     name = f"{corpus}-{num_folds}-random-folds-not-speaker-independent"
-    return Protocol(name, corpus, _cyclic_folds(buckets), unit="clip", seed=seed)
+    return replace(speaker_folds(name, corpus, buckets), unit="clip", seed=seed)
 
 
 def default_protocol(clips: Sequence[Clip]) -> Protocol:
@@ -402,15 +387,6 @@ def build_protocol(name: str, clips: Sequence[Clip], *, seed: int = 0) -> Protoc
     if name not in PROTOCOLS:
         raise CorpusError(f"protocol={name!r} must be one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name](clips, seed)
-
-
-def _cyclic_folds(groups: Sequence[tuple[str, ...]]) -> tuple[Fold, ...]:
-    folds: list[Fold] = []
-    for index, test in enumerate(groups):
-        validation = groups[(index + 1) % len(groups)]
-        train = chain.from_iterable(group for group in groups if group not in {test, validation})
-        folds.append(Fold(f"fold-{index}", tuple(train), validation, test))
-    return tuple(folds)
 
 
 def _count_speakers(clips: Sequence[Clip], *, at_least: int) -> Counter[str]:
