@@ -22,8 +22,7 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.shapley.players import equal_spans
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.evaluation.sanity import randomize
-from wavshap_lightning.evaluation.stability import rank_correlation
+from wavshap_lightning.evaluation.similarity import randomize, rank_correlation
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier

@@ -17,7 +17,7 @@ from torch import nn
 
 from wavshap_lightning.evaluation.faithfulness import removal_curves, removal_of
 from wavshap_lightning.evaluation.localization import overlap, pointing, relevance_mass, roc_auc
-from wavshap_lightning.evaluation.stability import rank_correlation
+from wavshap_lightning.evaluation.similarity import rank_correlation
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own imports

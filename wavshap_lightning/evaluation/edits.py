@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.shapley.players import equal_spans
 from wavshap_lightning.corpora.clip import Span
-from wavshap_lightning.evaluation.stability import rank_correlation
+from wavshap_lightning.evaluation.similarity import rank_correlation
 from wavshap_lightning.explainer.time_grid import TimeGrid
 
 Sound = Float[np.ndarray, " samples"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -20,8 +19,7 @@ from wavshap_lightning.evaluation.controls import CONTROLS, control_maps
 from wavshap_lightning.evaluation.edits import consistency_of_maps
 from wavshap_lightning.evaluation.faithfulness import faithfulness_of_maps
 from wavshap_lightning.evaluation.localization import inside_spans, localize
-from wavshap_lightning.evaluation.sanity import dependence, randomize
-from wavshap_lightning.evaluation.stability import reliability, sensitivities
+from wavshap_lightning.evaluation.similarity import dependence, randomize, reliability
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.recording import open_recording
 from wavshap_lightning.explainer.settings import METHODS, PREDICTED, ExplainSettings
@@ -51,7 +49,6 @@ def measure(
     target: str = PREDICTED,
     sanity_clips: int = 10,
     others: Sequence[EmotionClassifier] = (),
-    stability: bool = False,
     seed: int = 0,
 ) -> dict[str, dict[str, list[float]]]:
     """Every metric of every method and control on every clip, as a scorecard takes them.
@@ -67,7 +64,6 @@ def measure(
             these clips three times more.
         others: Classifiers that differ in the head alone, trained from other seeds: each method explains the
             clips of `sanity_clips` with each of them too.
-        stability: Explain each clip with noise by each method too, which is the most costly part.
         seed: Of fills, orders, removals, randomized parameters and controls.
 
     Raises:
@@ -77,8 +73,8 @@ def measure(
             backbone.
     """
     methods = usual_methods(seed) if methods is None else methods
-    _check_methods(methods)
-    _check(classifier, clips, target, others)
+    _check_settings(methods, target)
+    _check_inputs(classifier, clips, target, others)
     checked, rows, console = evenly_spaced(sanity_clips, len(clips)), [], Console(stderr=True)
     with leave_no_trace(classifier), without_progress_bars():
         shown = track(clips, "Scorecard", console=console, transient=True, disable=not console.is_terminal)
@@ -99,16 +95,11 @@ def measure(
             maps, numbers = {}, {}
             for name, settings in methods.items():
                 maps[name], numbers[name] = _measure_method(settings, classifier, label, waveform, changes)
-                if stability:
-                    explain = partial(_map, settings, classifier, label)
-                    numbers[name] |= sensitivities(explain, waveform, torch.Generator().manual_seed(seed))
             for name, values in control_maps(waveform, classifier.backbone.frame_grid, generator).items():
                 # A control's map stays the same whatever is changed. That heads agree on it says nothing.
                 same = {change: [values] for change in changes} | {"other_seeds": []}
                 maps[name], numbers[name] = values, dependence(values, same)
-            measured = _measure_maps(
-                classifier, label, waveform, maps, evidence=clip.evidence, generator=generator
-            )
+            measured = _measure_maps(classifier, label, waveform, maps, clip.evidence, generator=generator)
             rows.append({name: numbers[name] | measured[name] for name in maps})
     names = dict.fromkeys(name for row in rows for numbers in row.values() for name in numbers)
     return {
@@ -152,10 +143,7 @@ def _measure_method(
     view = found.views.get("spans", found.views["frames"])
     if view.stderr is not None:
         numbers["reliability"] = reliability(view.values[0], view.stderr[0])
-    changed = {
-        change: [_map(settings, *model_and_label, waveform) for model_and_label in cases]
-        for change, cases in changes.items()
-    }
+    changed = {name: [_map(settings, *case, waveform) for case in cases] for name, cases in changes.items()}
     return values, numbers | dependence(values, changed)
 
 
@@ -169,8 +157,8 @@ def _measure_maps(
     label: str,
     waveform: Waveform,
     maps: Mapping[str, Frames],
-    *,
     evidence: Sequence[Span],
+    *,
     generator: torch.Generator,
 ) -> dict[str, dict[str, float]]:
     """Metrics of maps of the same clip, by whatever method: faithfulness, counterfactuals, localization."""
@@ -188,7 +176,9 @@ def _measure_maps(
     return numbers
 
 
-def _check_methods(methods: Mapping[str, ExplainSettings]) -> None:
+def _check_settings(methods: Mapping[str, ExplainSettings], target: str) -> None:
+    if target not in (LABEL, PREDICTED):
+        raise SettingError(f"target={target!r} must be {LABEL!r} or {PREDICTED!r}")
     for name, settings in methods.items():
         if settings.stages != ("frames",):
             raise SettingError(f"methods[{name!r}] has stages={settings.stages}, not ('frames',)")
@@ -196,24 +186,19 @@ def _check_methods(methods: Mapping[str, ExplainSettings]) -> None:
             raise SettingError(f"methods[{name!r}]: that is the name of a control; use another")
 
 
-def _check(
+def _check_inputs(
     classifier: EmotionClassifier, clips: Sequence[Clip], target: str, others: Sequence[EmotionClassifier]
 ) -> None:
     if not clips:
         raise SettingError("clips=[] is empty; give at least one")
-    if target not in (LABEL, PREDICTED):
-        raise SettingError(f"target={target!r} must be {LABEL!r} or {PREDICTED!r}")
     known = ", ".join(classifier.labels)
-    for clip in clips if target == LABEL else ():
-        if clip.label not in classifier.labels:
-            raise SettingError(
-                f"path={clip.path}: label={clip.label!r} is unknown to the classifier, which knows {known}; "
-                f"use target={PREDICTED!r}"
-            )
+    for clip in clips:
+        if target == LABEL and clip.label not in classifier.labels:
+            wrong = f"path={clip.path}: label={clip.label!r} is unknown to the classifier"
+            raise SettingError(f"{wrong}, which knows {known}; use target={PREDICTED!r}")
     for place, other in enumerate(others):
         facts = [(one.labels, one.sample_rate, one.backbone.fingerprint) for one in (other, classifier)]
         if facts[0] != facts[1]:
-            raise SettingError(
-                f"others[{place}] must have the classifier's labels ({known}), sample rate and backbone "
-                f"({classifier.backbone.settings.name}), with a head trained from another seed"
-            )
+            backbone = classifier.backbone.settings.name
+            needed = f"the classifier's labels ({known}), sample rate and backbone ({backbone})"
+            raise SettingError(f"others[{place}] must have {needed}; only the head may differ")

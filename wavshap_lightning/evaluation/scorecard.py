@@ -63,8 +63,6 @@ METRICS: tuple[Metric, ...] = (
     Metric("all_redrawn", "Likeness with every parameter drawn anew", "sanity", "lower"),
     Metric("other_class", "Rank correlation with another class's map", "sanity", "lower"),
     Metric("other_seeds", "Agreement with heads of other seeds", "sanity"),
-    Metric("sensitivity_30", "Sensitivity to noise at 30 dB", "stability", "lower"),
-    Metric("sensitivity_40", "Sensitivity to noise at 40 dB", "stability", "lower"),
     Metric("gap", "Completeness gap", "estimate", "lower"),
     Metric("reliability", "Reliability of the estimate", "estimate"),
     Metric("seconds", "Seconds a clip", "estimate", "lower"),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wavshap_lightning.evaluation.stability import correlation, reliability
+from wavshap_lightning.evaluation.similarity import correlation, reliability
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import AudioSource
-from wavshap_lightning.explainer.settings import PREDICTED, RECORDED_FAMILIES, ExplainSettings
+from wavshap_lightning.explainer.settings import PREDICTED, RECORDED_FAMILIES
 
 
 def magnitude_shares(values: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
@@ -68,12 +70,10 @@ def family_agreement(
     """
     frames = {}
     for family in families:
-        changed = {"stages": ["frames"], "segments": [], "baselines": family}
-        settings = ExplainSettings.from_dict({**explainer.settings.to_dict(), **changed})
+        changed: dict[str, Any] = {"stages": ("frames",), "segments": (), "baselines": family}
+        other = Explainer(explainer.classifier, replace(explainer.settings, **changed))
         given = recordings if family in RECORDED_FAMILIES else ()
-        found = Explainer(explainer.classifier, settings).explain(
-            clip, target, recordings=given, check_baselines=False
-        )
+        found = other.explain(clip, target, recordings=given, check_baselines=False)
         frames[family] = found.values("frames", "frames")
     return {pair: correlation(frames[pair[0]], frames[pair[1]]) for pair in combinations(frames, 2)}
 

@@ -9,7 +9,7 @@ from wavshap_lightning.attribution.baselines import noise
 from wavshap_lightning.attribution.targets import every_class
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AudioError
-from wavshap_lightning.evaluation.stability import correlation
+from wavshap_lightning.evaluation.similarity import correlation
 from wavshap_lightning.evaluation.summary import magnitude_shares
 from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.models.head import EmotionHead, HeadSettings

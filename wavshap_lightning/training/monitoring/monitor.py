@@ -18,7 +18,7 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation.stability import correlation
+from wavshap_lightning.evaluation.similarity import correlation
 from wavshap_lightning.explainer.settings import ExplainSettings, ScoreKind, Stage
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.pooling import LayerStatistics

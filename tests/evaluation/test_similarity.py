@@ -1,4 +1,4 @@
-"""Randomized copies leave the classifier alone; maps that depend on nothing are found out."""
+"""Similarity of maps for which it is known; randomized copies leave the classifier alone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,55 @@ import pytest
 import torch
 from scipy import stats
 
-from wavshap_lightning.evaluation.sanity import dependence, likeness, mean_rank_correlation, randomize
-from wavshap_lightning.evaluation.stability import rank_correlation
+from wavshap_lightning.evaluation.similarity import (
+    correlation,
+    dependence,
+    likeness,
+    mean_rank_correlation,
+    randomize,
+    rank_correlation,
+    reliability,
+)
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_correlation_is_pearsons():
+    first, second = draw(50), draw(50, seed=1)
+    assert correlation(first, second) == pytest.approx(stats.pearsonr(first, second).statistic)
+
+
+@pytest.mark.parametrize(("slope", "expected"), [(3.0, 1.0), (-0.1, -1.0)])
+def test_only_the_sign_of_a_line_matters(slope, expected):
+    values = draw(20)
+    assert correlation(values, slope * values + 7) == pytest.approx(expected, abs=1e-12)
+    assert abs(correlation(values, slope * values)) <= 1
+
+
+def test_what_is_constant_agrees_with_nothing():
+    assert math.isnan(correlation(torch.ones(5), draw(5)))
+
+
+def test_reliability_is_the_correlation_of_two_runs():
+    truth, error = draw(200_000), 0.5
+    runs = [truth + error * draw(200_000, seed=seed) for seed in (1, 2)]
+    stated = reliability(runs[0], torch.full_like(truth, error))
+    assert stated == pytest.approx(correlation(*runs), abs=0.01)
+    assert stated == pytest.approx(1 / (1 + error**2), abs=0.01)
+
+
+def test_reliability_of_nothing_but_chance_is_0_and_of_the_unknown_not_a_number():
+    assert reliability(draw(100), torch.full((100,), 5.0)) == 0
+    assert math.isnan(reliability(draw(3), torch.full((3,), math.inf)))
+    assert math.isnan(reliability(torch.ones(3), torch.zeros(3)))
+
+
+def test_rank_correlation_is_spearmans_also_where_values_are_equal():
+    first, second = draw(50).mul(2).round(), draw(50, seed=1).round()
+    assert rank_correlation(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert rank_correlation(first.exp(), second) == pytest.approx(rank_correlation(first, second))
 
 
 @pytest.mark.parametrize("part", ["head", "all"])
