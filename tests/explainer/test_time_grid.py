@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from wavshap_lightning.attribution.views.spectral import NUM_BINS, STFT_HOP, num_windows
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.explainer.explainer import explain
+from wavshap_lightning.explainer.settings import MAX_BANDS
 from wavshap_lightning.explainer.time_grid import (
-    STFT,
     band_edges_hz,
     frame_level_db,
     mel_band_edges,
@@ -33,8 +34,8 @@ def test_frames_of_wavlm_base_and_the_spans_of_its_hop():
 
 def test_the_windows_lie_where_the_transform_takes_them():
     times = times_of(BASE, 5000)["stft"]
-    assert np.diff(times.center_s() * 16_000) == pytest.approx(STFT.hop)
-    assert times.count == STFT.num_frames(5000)
+    assert np.diff(times.center_s() * 16_000) == pytest.approx(STFT_HOP)
+    assert times.count == num_windows(5000)
 
 
 def test_frames_of_an_explanation_are_as_many_as_it_has_values(three_paths, classifier):
@@ -51,7 +52,8 @@ def test_frames_of_an_explanation_are_as_many_as_it_has_values(three_paths, clas
 @pytest.mark.parametrize("sample_rate", [8000, 16_000])
 def test_bands_cover_every_bin_and_none_is_empty(num_bands, sample_rate):
     edges = mel_band_edges(num_bands, sample_rate)
-    assert (edges[0], edges[-1], len(edges)) == (0, STFT.num_bins, num_bands + 1)
+    assert num_bands <= MAX_BANDS == NUM_BINS
+    assert (edges[0], edges[-1], len(edges)) == (0, NUM_BINS, num_bands + 1)
     assert (np.diff(edges) > 0).all()
     hertz = band_edges_hz(num_bands, sample_rate)
     assert (hertz[0], hertz[-1]) == (0.0, sample_rate / 2)

@@ -36,9 +36,8 @@ METHODS: tuple[str, ...] = (*get_args(GradientMethod), *SPAN_METHODS)
 DEFAULT_DRAWS = 64
 PREDICTED, ALL, VERSUS = "predicted", "all", "-vs-"
 
-STFT_WINDOW = 512
-"""Samples of a window of the Fourier transform behind the bands: 32 ms at 16 kHz."""
-MAX_BANDS = STFT_WINDOW // 2 + 1
+MAX_BANDS = 257
+"""Frequencies of the Fourier transform behind the bands."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate, tensor_sha256
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
 from wavshap_lightning.attribution.shapley.perturbation import lime, occlusion
-from wavshap_lightning.attribution.shapley.players import Players, equal_spans, members
+from wavshap_lightning.attribution.shapley.players import Players, equal_spans
 from wavshap_lightning.attribution.shapley.shapley import kernel_shap, shapley
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views.frames import View, grouped, summed
@@ -42,7 +42,7 @@ from wavshap_lightning.explainer.recording import AudioSource, Recording, open_r
 from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, RECORDED_FAMILIES, ExplainSettings, Stage
 from wavshap_lightning.explainer.stages import Stages
 from wavshap_lightning.explainer.targets import target_named
-from wavshap_lightning.explainer.time_grid import STFT, TimeGrid, mel_band_edges, segment_membership, times_of
+from wavshap_lightning.explainer.time_grid import TimeGrid, mel_band_edges, segment_membership, times_of
 from wavshap_lightning.models.checkpoint import trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.progress import progress_bars
@@ -179,7 +179,8 @@ class OpenClip:
         """Spans of frames that are removed: the segments and the rest of the clip, or equal spans."""
         settings, times = self.settings, self.times["frames"]
         if settings.segments:
-            return members(segment_membership(times, settings.segments), name="segments")
+            membership = segment_membership(times, settings.segments)
+            return Players(membership.argmax(0), len(membership), "segments")
         usual = {"occlusion": -(-times.count // FRAMES_A_SPAN), "shapley": EXACT_SPANS}
         return equal_spans(times.count, settings.num_spans or usual.get(settings.method, FITTED_SPANS))
 
@@ -209,7 +210,7 @@ class OpenClip:
             views.append(coarser(frames, "segments", lambda units: units @ membership.to(units).T))
         if stage == "waveform":
             edges = mel_band_edges(settings.num_bands, self.recording.sample_rate).tolist()
-            by_frame = band_frame(edges, STFT)
+            by_frame = band_frame(edges)
             views += [by_frame, coarser(by_frame, "bands", lambda units: units.sum(3))]
         return tuple(views)
 
@@ -330,7 +331,7 @@ def coarser(view: View, name: str, add_up: Callable[[Float[Tensor, "draws target
     def project(gradients: Tensor, directions: Tensor) -> Tensor:
         return add_up(view.project(gradients, directions))
 
-    return View(name, project, after_step=view.after_step)
+    return View(name, project)
 
 
 def time_shares(

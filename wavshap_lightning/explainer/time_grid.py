@@ -11,13 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.audio_utils import hertz_to_mel, mel_to_hertz
 
-from wavshap_lightning.attribution.views.frames import with_rest
-from wavshap_lightning.attribution.views.spectral import TightFrame
+from wavshap_lightning.attribution.views.spectral import NUM_BINS, STFT_HOP, STFT_WINDOW, num_windows
 from wavshap_lightning.audio.frames import FrameGrid
-from wavshap_lightning.explainer.settings import STFT_WINDOW
-
-STFT = TightFrame(window=STFT_WINDOW, hop=128)
-"""Windows of 32 ms every 8 ms at 16 kHz."""
 
 SILENT_DB = -120.0
 
@@ -65,10 +60,17 @@ def times_of(grid: FrameGrid, num_samples: int) -> dict[str, TimeGrid]:
     hop = grid.hop_samples
     seen = TimeGrid(grid.num_frames(num_samples), hop, grid.receptive_field_samples, 0, grid.sample_rate)
     hops = TimeGrid(-(-num_samples // hop), hop, hop, 0, grid.sample_rate)
-    windows = TimeGrid(
-        STFT.num_frames(num_samples), STFT.hop, STFT.window, STFT.hop - STFT.window, grid.sample_rate
-    )
-    return {"frames": seen, "layers": seen, "waveform": hops, "stft": windows}
+    return {
+        "frames": seen,
+        "layers": seen,
+        "waveform": hops,
+        "stft": stft_times(num_samples, grid.sample_rate),
+    }
+
+
+def stft_times(num_samples: int, sample_rate: int) -> TimeGrid:
+    """Windows of the Fourier transform behind the bands, the first of which begins before the clip."""
+    return TimeGrid(num_windows(num_samples), STFT_HOP, STFT_WINDOW, STFT_HOP - STFT_WINDOW, sample_rate)
 
 
 def mel_band_edges(num_bands: int, sample_rate: int) -> Int[np.ndarray, " edges"]:
@@ -81,10 +83,10 @@ def mel_band_edges(num_bands: int, sample_rate: int) -> Int[np.ndarray, " edges"
     """
     top_mel = hertz_to_mel(sample_rate / 2, MEL_SCALE)
     hertz = mel_to_hertz(np.linspace(0.0, top_mel, num_bands + 1), MEL_SCALE)
-    edges = np.rint(hertz * STFT.window / sample_rate).astype(int)
+    edges = np.rint(hertz * STFT_WINDOW / sample_rate).astype(int)
     edges = np.maximum.accumulate(np.maximum(edges - np.arange(num_bands + 1), 0)) + np.arange(num_bands + 1)
-    edges[-1] = STFT.num_bins
-    return np.minimum(edges, STFT.num_bins - np.arange(num_bands, -1, -1))
+    edges[-1] = NUM_BINS
+    return np.minimum(edges, NUM_BINS - np.arange(num_bands, -1, -1))
 
 
 def band_edges_hz(num_bands: int, sample_rate: int) -> list[float]:
@@ -93,7 +95,7 @@ def band_edges_hz(num_bands: int, sample_rate: int) -> list[float]:
     >>> band_edges_hz(4, 16_000)
     [0.0, 750.0, 1687.5, 3687.5, 8000.0]
     """
-    edges = mel_band_edges(num_bands, sample_rate) * sample_rate / STFT.window
+    edges = mel_band_edges(num_bands, sample_rate) * sample_rate / STFT_WINDOW
     return np.minimum(edges, sample_rate / 2).tolist()
 
 
@@ -116,4 +118,5 @@ def segment_membership(
     """
     centers_s = torch.from_numpy(times.center_s())
     inside = [(centers_s >= start_s) & (centers_s < end_s) for start_s, end_s in segments]
-    return with_rest(torch.stack(inside).float())
+    membership = torch.stack(inside).float()
+    return torch.cat([membership, 1 - membership.sum(0, keepdim=True)])

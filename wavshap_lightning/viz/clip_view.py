@@ -15,7 +15,7 @@ from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.explainer.targets import target_named
-from wavshap_lightning.explainer.time_grid import STFT, TimeGrid
+from wavshap_lightning.explainer.time_grid import TimeGrid, stft_times
 from wavshap_lightning.viz.sound import GivenWaveform, Samples, cell_edges_s, find_waveform
 from wavshap_lightning.viz.theme import EN_DASH, literal, number, percent
 
@@ -392,8 +392,7 @@ def _times_of(saved: SavedClip) -> dict[str, TimeGrid]:
     """Time grids of a saved clip, which has the start and end of each frame in seconds."""
     numbers, arrays = saved.numbers, saved.arrays
     rate, num_samples = numbers["sample_rate"], round(numbers["duration_s"] * numbers["sample_rate"])
-    first = STFT.hop - STFT.window
-    times = {"stft": TimeGrid(STFT.num_frames(num_samples), STFT.hop, STFT.window, first, rate)}
+    times = {"stft": stft_times(num_samples, rate)}
     for stage in numbers.keys() & {"frames", "waveform"}:
         starts, ends = (np.rint(np.multiply(numbers[stage][end], rate)) for end in ("start_s", "end_s"))
         size = int(ends[0] - starts[0])

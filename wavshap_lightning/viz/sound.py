@@ -18,7 +18,7 @@ from torch import Tensor
 from wavshap_lightning.audio.io import hash_audio_file, load_audio
 from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.time_grid import STFT, TimeGrid
+from wavshap_lightning.explainer.time_grid import TimeGrid, stft_times
 from wavshap_lightning.viz.theme import number
 
 Samples = Float[np.ndarray, " samples"]
@@ -86,7 +86,8 @@ def log_mel(waveform: Samples, sample_rate: int) -> Float[np.ndarray, "mels colu
         waveform: The clip.
         sample_rate: Samples per second; columns are those of attributions of bands.
     """
-    size, hop = STFT.window, STFT.hop
+    windows = stft_times(len(waveform), sample_rate)
+    size, hop = windows.size_samples, windows.hop_samples
     before = size - hop + size // 2  # half a window is librosa's, which centers windows in its transform
     power = librosa.feature.melspectrogram(
         y=np.pad(waveform, (before, before + hop)),
@@ -96,7 +97,7 @@ def log_mel(waveform: Samples, sample_rate: int) -> Float[np.ndarray, "mels colu
         hop_length=hop,
         center=False,
         n_mels=NUM_MELS,
-    )[:, : STFT.num_frames(len(waveform))]
+    )[:, : windows.count]
     return librosa.power_to_db(power, ref=np.max, top_db=DYNAMIC_RANGE_DB)
 
 

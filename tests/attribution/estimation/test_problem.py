@@ -11,8 +11,8 @@ from wavshap_lightning.attribution.estimation.problem import LinearFirst, attrib
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.saliency import saliency
 from wavshap_lightning.attribution.targets import Target, every_class
-from wavshap_lightning.attribution.views.frames import View, elements, grouped, summed
-from wavshap_lightning.attribution.views.layers import layer_mix
+from wavshap_lightning.attribution.views.frames import View, summed
+from wavshap_lightning.attribution.views.layers import layer_frame, layer_mix, layer_neuron
 from wavshap_lightning.errors import AttributionError
 
 TARGET = every_class(4)
@@ -23,13 +23,9 @@ def mix(layers):
     return torch.einsum("l,dlth->dth", WEIGHTS.to(layers), layers)
 
 
-INSIDE = View("inside", lambda gradients, directions: gradients.sum(2), after_step=True)
-VIEWS = (
-    elements(),
-    summed(2, name="layer_frame", smooth_variance=True),
-    summed(1, name="layer_neuron"),
-    grouped(2, name="spans"),
-)
+INSIDE = View("inside", lambda gradients, directions: gradients.sum(2))
+VIEWS = (summed(2, name="layer_frame", smooth_variance=True), summed(1, name="layer_neuron"))
+AFTER = (layer_frame(WEIGHTS), layer_neuron(WEIGHTS))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +37,7 @@ def score(network):
 
 def test_a_declared_linear_step_changes_nothing(method, score, layers):
     inside = method(lambda x: score(mix(x)), layers, views=VIEWS)
-    outside = method(LinearFirst(mix, score), layers, views=VIEWS)
+    outside = method(LinearFirst(mix, score), layers, views=AFTER)
     for name, view in inside.views.items():
         for number in ("values", "stderr"):
             one, other = getattr(view, number), getattr(outside.views[name], number)
@@ -71,7 +67,7 @@ def test_it_meets_captum_on_the_composition(score, layers, declared_stacks):
         declared_stacks,
         generator=0,
         stopping=Stopping(num_draws=512),
-        views=VIEWS[1:2],
+        views=AFTER[:1],
     ).views["layer_frame"]
     error = (found.stderr[0].square() + runs.var(0) / len(runs)).sqrt()
     assert ((found.values[0] - runs.mean(0)).abs() <= 4 * error).all()
@@ -90,20 +86,9 @@ def test_a_declared_set_goes_through_the_step_once(score, layers, declared_stack
     assert sum(seen) == len(declared_stacks) + 3  # the input, and the two parts that check the step
 
 
-def test_gradients_go_back_through_the_step_only_where_a_view_asks(score, layers, declared_stacks):
-    differentiated = []
-
-    def counted(values):
-        differentiated.append(torch.is_grad_enabled())
-        return mix(values)
-
-    for views, calls in (((INSIDE,), 0), ((INSIDE, *VIEWS), 4)):
-        differentiated.clear()
-        whole = LinearFirst(counted, score)
-        attribute(
-            gradient_shap, whole, layers, TARGET, declared_stacks, generator=0, views=views, chunk_size=16
-        )
-        assert sum(differentiated) == calls  # once a chunk
+def test_a_view_of_the_elements_asks_for_a_score_without_the_step(score, layers):
+    with pytest.raises(AttributionError, match="view='elements' needs a score without a linear first step"):
+        attribute(saliency, LinearFirst(mix, score), layers, TARGET)
 
 
 @pytest.mark.parametrize("apply", [lambda x: mix(x) + 0.5, lambda x: mix(x).relu()], ids=["offset", "relu"])
@@ -122,8 +107,9 @@ def test_a_step_that_loses_the_first_axis_is_refused(score, layers):
 def test_weights_that_ask_for_a_gradient_leave_no_graph_behind(score, layers, declared_stacks):
     weights = WEIGHTS.clone().requires_grad_()
     whole = LinearFirst(lambda x: torch.einsum("l,dlth->dth", weights, x), score)
-    found = attribute(gradient_shap, whole, layers, TARGET, declared_stacks, generator=0)
-    assert not found.views["elements"].values.requires_grad
+    view = layer_frame(weights)
+    found = attribute(gradient_shap, whole, layers, TARGET, declared_stacks, generator=0, views=(view,))
+    assert not found.views["layer_frame"].values.requires_grad
     assert weights.grad is None
 
 
@@ -131,6 +117,6 @@ def test_modules_behind_the_step_are_seen_and_put_back(layers):
     with torch.random.fork_rng(devices=[]):
         rest = nn.Sequential(nn.Flatten(), nn.Linear(36, 4)).double()
     with pytest.warns(UserWarning, match="the model was in training mode"):
-        attribute(saliency, layer_mix(WEIGHTS, rest), layers, TARGET)
+        attribute(saliency, layer_mix(WEIGHTS, rest), layers, TARGET, views=AFTER)
     assert all(module.training for module in rest.modules())
     assert all(parameter.requires_grad and parameter.grad is None for parameter in rest.parameters())

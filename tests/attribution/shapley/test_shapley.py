@@ -15,7 +15,7 @@ from sklearn.linear_model import Ridge
 from wavshap_lightning.attribution.baselines import BaselineSet
 from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.shapley.perturbation import closeness, fit_ridge, lime, occlusion
-from wavshap_lightning.attribution.shapley.players import Players, equal_spans, members
+from wavshap_lightning.attribution.shapley.players import Players, equal_spans
 from wavshap_lightning.attribution.shapley.shapley import draw_coalitions, kernel_shap, shapley
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.errors import AttributionError
@@ -218,11 +218,10 @@ def test_chunks_change_nothing_and_progress_is_told(network, frames, declared):
 
 
 def test_players_may_be_segments_and_own_nothing(network, frames, declared):
-    table = torch.zeros(3, 12)
-    table[0, :5], table[2, 5:] = 1, 1
-    found = attribute(shapley, network, frames, TARGET, declared, members(table, name="words"))
+    owner = (torch.arange(12) >= 5).long()
+    found = attribute(shapley, network, frames, TARGET, declared, Players(2 * owner, 3, "words"))
     assert found.views["words"].values[:, 1].abs().max() < 1e-6
-    two = attribute(shapley, network, frames, TARGET, declared, Players((torch.arange(12) >= 5).long(), 2))
+    two = attribute(shapley, network, frames, TARGET, declared, Players(owner, 2))
     torch.testing.assert_close(found.views["words"].values[:, ::2], spans_of(two), rtol=1e-4, atol=1e-6)
 
 
@@ -251,9 +250,7 @@ def test_too_few_coalitions_are_refused(method, count, network, frames, declared
         )
 
 
-def test_players_that_share_a_place_or_are_none_are_refused():
-    with pytest.raises(AttributionError, match="exactly one player"):
-        members(torch.full((2, 3), 0.5), name="words")
+def test_players_that_are_none_are_refused():
     with pytest.raises(AttributionError, match="count=1 players"):
         Players(torch.tensor([0, 1]), 1)
     with pytest.raises(AttributionError, match="count=0"):

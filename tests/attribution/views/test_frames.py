@@ -5,23 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavshap_lightning.attribution.views.frames import grouped, summed, top, with_rest
+from wavshap_lightning.attribution.views.frames import grouped, summed, top
 from wavshap_lightning.errors import AttributionError
-
-NUM_FRAMES = 12
-
-
-@pytest.fixture
-def membership(generator):
-    """Fractions: segments share the frames at their edges, and a third of the clip belongs to none."""
-    drawn = torch.rand(3, NUM_FRAMES, generator=generator)
-    return drawn / drawn.sum(0) * torch.linspace(0, 1, NUM_FRAMES).clamp(max=0.9)
-
-
-def test_the_rest_completes_every_frame(membership):
-    whole = with_rest(membership)
-    torch.testing.assert_close(whole.sum(0), torch.ones(NUM_FRAMES))
-    assert (whole >= 0).all()
 
 
 def test_the_strongest_come_first():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.saliency import saliency
 from wavshap_lightning.attribution.targets import Target, every_class
-from wavshap_lightning.attribution.views.frames import elements, summed
+from wavshap_lightning.attribution.views.frames import summed
 from wavshap_lightning.attribution.views.layers import layer_detail, layer_frame, layer_mix, layer_neuron
 from wavshap_lightning.errors import AttributionError
 
@@ -39,6 +41,11 @@ def baselines(request):
     return DISTRIBUTION if request.param == "distribution" else DISTRIBUTION.declare(6, torch.Generator())
 
 
+def mixed(network):
+    """The score as one function, whose gradients are those of the layers."""
+    return lambda stacks: network(torch.einsum("l,dlth->dth", WEIGHTS, stacks))
+
+
 def explain(network, layers, baselines, target, views, **settings):
     score = layer_mix(WEIGHTS, network)
     return attribute(gradient_shap, score, layers, target, baselines, generator=0, views=views, **settings)
@@ -48,7 +55,7 @@ def explain(network, layers, baselines, target, views, **settings):
 def test_they_are_sums_of_the_elements(chunk_size, network, layers, baselines):
     target = every_class(4)
     fast = explain(network, layers, baselines, target, VIEWS, chunk_size=chunk_size).views
-    plain = explain(network, layers, baselines, target, SUMS).views
+    plain = attribute(gradient_shap, mixed(network), layers, target, baselines, generator=0, views=SUMS).views
     for name in ("layer_frame", "layer_neuron"):
         assert fast[name].values.shape == plain[name].values.shape
         torch.testing.assert_close(fast[name].values, plain[name].values, rtol=1e-5, atol=1e-6)
@@ -58,12 +65,10 @@ def test_they_are_sums_of_the_elements(chunk_size, network, layers, baselines):
 def test_one_layer_in_full_is_that_layer_of_the_elements(network, layers):
     """By quadrature: a part's share in the gap is another guess than the whole's, up to its error."""
     declared = DISTRIBUTION.declare(6, torch.Generator())
-    score = layer_mix(WEIGHTS, network)
-    views = (VIEWS[2], elements())
-    found = attribute(
-        integrated_gradients, score, layers, every_class(4), declared, num_nodes=4, views=views
-    ).views
-    torch.testing.assert_close(found["layer_3"].values, found["elements"].values[:, 3], rtol=1e-5, atol=1e-8)
+    found = partial(attribute, integrated_gradients, target=every_class(4), baselines=declared, num_nodes=4)
+    layer = found(layer_mix(WEIGHTS, network), layers, views=VIEWS[2:]).views["layer_3"]
+    whole = found(mixed(network), layers).views["elements"]
+    torch.testing.assert_close(layer.values, whole.values[:, 3], rtol=1e-5, atol=1e-7)
 
 
 def test_all_classes_at_once_are_each_class_alone(network, layers, baselines):
@@ -99,11 +104,8 @@ def test_a_layer_that_is_not_there(layer):
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
 def test_a_stack_without_its_mix(view, network, layers):
-    def whole(stacks):
-        return network(torch.einsum("l,dlth->dth", WEIGHTS, stacks))
-
     with pytest.raises(AttributionError, match="explain it with score=layer_mix"):
-        attribute(saliency, whole, layers, Target("logit", (0,)), views=(view,))
+        attribute(saliency, mixed(network), layers, Target("logit", (0,)), views=(view,))
 
 
 def test_another_number_of_weights(network, layers):

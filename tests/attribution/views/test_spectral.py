@@ -13,11 +13,16 @@ from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.attribution.views.frames import elements
-from wavshap_lightning.attribution.views.spectral import TightFrame, band_frame
+from wavshap_lightning.attribution.views.spectral import (
+    NUM_BINS,
+    STFT_HOP,
+    STFT_WINDOW,
+    analyze,
+    band_frame,
+    num_windows,
+)
 from wavshap_lightning.errors import AttributionError
 
-FRAMES = [TightFrame(), TightFrame(64, 16), TightFrame(60, 20), TightFrame(45, 15), TightFrame(32, 1)]
-SMALL = FRAMES[1]
 LENGTHS = [1, 7, 63, 64, 65, 511, 1000, 1537]
 
 
@@ -26,37 +31,34 @@ def _drawn(seed, *shape):
 
 
 @pytest.mark.parametrize("num_samples", LENGTHS)
-@pytest.mark.parametrize("frame", FRAMES, ids=str)
-def test_inner_products_are_kept(frame, num_samples):
+def test_inner_products_are_kept(num_samples):
     one, other = _drawn(1, num_samples), _drawn(2, num_samples)
-    spectra = frame.analyze(one), frame.analyze(other)
-    assert spectra[0].shape == (frame.num_frames(num_samples), frame.num_bins)
+    spectra = analyze(one), analyze(other)
+    assert spectra[0].shape == (num_windows(num_samples), NUM_BINS)
     torch.testing.assert_close(
         (spectra[0].conj() * spectra[1]).real.sum(), one @ other, rtol=1e-10, atol=1e-10
     )
-    single = frame.analyze(one.float()).abs().double().square().sum()
+    single = analyze(one.float()).abs().double().square().sum()
     assert single.item() == pytest.approx((one @ one).item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("frame", FRAMES, ids=str)
-def test_centers_lie_where_an_impulse_is_strongest(frame):
+def test_centers_lie_where_an_impulse_is_strongest():
     num_samples = 700
-    first = frame.hop - frame.window / 2
-    centers = first + frame.hop * torch.arange(frame.num_frames(num_samples), dtype=torch.float64)
+    first = STFT_HOP - STFT_WINDOW / 2
+    centers = first + STFT_HOP * torch.arange(num_windows(num_samples), dtype=torch.float64)
     for place in (0, 333, 699):
         impulse = torch.zeros(num_samples, dtype=torch.float64)
         impulse[place] = 1.0
-        energy = frame.analyze(impulse).abs().square().sum(1)
+        energy = analyze(impulse).abs().square().sum(1)
         assert (energy @ centers).item() == pytest.approx(place, abs=1.0)
 
 
 @pytest.mark.parametrize("num_samples", LENGTHS)
-@pytest.mark.parametrize("edges", [(0, 1, 5, 20, 33), (0, 33)])
+@pytest.mark.parametrize("edges", [(0, 1, 5, 20, 257), (0, 257)])
 def test_bands_keep_the_total_of_every_draw_and_target(num_samples, edges):
     gradients, directions = _drawn(3, 4, 3, num_samples).float(), _drawn(4, 4, num_samples).float()
-    frame = TightFrame(64, 16)
-    units = band_frame(edges, SMALL).project(gradients, directions)
-    assert units.shape == (4, 3, len(edges) - 1, frame.num_frames(num_samples))
+    units = band_frame(edges).project(gradients, directions)
+    assert units.shape == (4, 3, len(edges) - 1, num_windows(num_samples))
     totals = (gradients * directions[:, None]).double().sum(2)
     allowed = 1e-6 * (gradients.norm(dim=2) * directions.norm(dim=1)[:, None])
     assert ((units.double().sum((2, 3)) - totals).abs() <= allowed).all()
@@ -64,29 +66,29 @@ def test_bands_keep_the_total_of_every_draw_and_target(num_samples, edges):
 
 def test_bands_are_sums_of_bins():
     gradients, directions = _drawn(3, 2, 1, 300), _drawn(4, 2, 300)
-    edges = (0, 2, 3, 30, 33)
-    bins = band_frame(range(34), SMALL).project(gradients, directions)
-    bands = band_frame(edges, SMALL).project(gradients, directions)
+    edges = (0, 2, 3, 30, 257)
+    bins = band_frame(range(258)).project(gradients, directions)
+    bands = band_frame(edges).project(gradients, directions)
     for band, (low, high) in enumerate(pairwise(edges)):
         torch.testing.assert_close(bands[:, :, band], bins[:, :, low:high].sum(2))
 
 
 def test_it_is_what_autograd_gives_for_the_coefficients():
     """The waveform as a function of its coefficients by torch's own synthesis, and a curved score of it."""
-    frame, num_samples = TightFrame(64, 16), 250
+    num_samples = 900
     x, baseline = _drawn(5, num_samples), _drawn(6, num_samples)
-    before = 64 - 16
-    padded_length = (frame.num_frames(num_samples) - 1) * 16 + 64
-    window = torch.hann_window(64, dtype=torch.float64)
+    before = 512 - 128
+    padded_length = (num_windows(num_samples) - 1) * 128 + 512
+    window = torch.hann_window(512, dtype=torch.float64)
 
     def transform(waveform):
         padded = torch.nn.functional.pad(waveform, (before, padded_length - before - num_samples))
-        return torch.stft(padded, 64, 16, window=window, center=False, return_complex=True)
+        return torch.stft(padded, 512, 128, window=window, center=False, return_complex=True)
 
     def synthesise(coefficients):  # overlap and add the adjoint, scaled: the frame is tight up to a constant
-        spans = torch.fft.irfft(coefficients, 64, dim=0) * window[:, None]
-        folded = torch.nn.functional.fold(spans[None], (1, padded_length), (1, 64), stride=(1, 16))
-        return folded.flatten()[before : before + num_samples] / (3 / 8 * 64 / 16)
+        spans = torch.fft.irfft(coefficients, 512, dim=0) * window[:, None]
+        folded = torch.nn.functional.fold(spans[None], (1, padded_length), (1, 512), stride=(1, 128))
+        return folded.flatten()[before : before + num_samples] / (3 / 8 * 512 / 128)
 
     torch.testing.assert_close(synthesise(transform(x)), x)
 
@@ -99,7 +101,7 @@ def test_it_is_what_autograd_gives_for_the_coefficients():
 
     position = ((x + baseline) / 2).requires_grad_()
     (own,) = torch.autograd.grad(score(position), position)
-    found = band_frame(range(34), SMALL).project(own[None, None], (x - baseline)[None])[0, 0]
+    found = band_frame(range(258)).project(own[None, None], (x - baseline)[None])[0, 0]
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
 
 
@@ -155,16 +157,10 @@ def test_all_views_share_one_total(generator):
         every_class(3),
         BaselineDistribution(stream),
         generator=0,
-        views=(band_frame(range(34), SMALL), elements()),
+        views=(band_frame(range(258)), elements()),
     )
     expected = torch.tensor(found.score) - torch.tensor(found.mean_baseline_score)
     torch.testing.assert_close(found.sums("band_frame").float(), expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(("window", "hop"), [(512, 256), (512, 100), (512, 0), (10, 20)])
-def test_windows_that_do_not_make_a_tight_frame(window, hop):
-    with pytest.raises(AttributionError, match=f"window={window}, hop={hop}: the hop must"):
-        TightFrame(window, hop)
 
 
 @pytest.mark.parametrize("edges", [(), (0,), (0, 10), (1, 257), (0, 9, 9, 257), (0, 20, 10, 257)])

@@ -230,15 +230,12 @@ class _Run:
                     f"draw={self.num_draws + index} ({self._place_of(points, index)}): the {what} is not "
                     "finite; look for an overflow, a division by zero or a square root of zero in the model"
                 )
-        with torch.no_grad():  # a view or a step may hold tensors that would be differentiated
-            before, step = gradients, self._problem.step
-            if step is not None and not all(view.after_step for view in self._problem.views):
-                before = step.adjoint(gradients, placed.directions)
+        with torch.no_grad():  # a view may hold tensors that would be differentiated
             totals = gradients * placed.directions_after[:, None]
             totals = totals.reshape(*scores.shape, -1).sum(2, keepdim=True, dtype=torch.float64)
             rows, self._shapes = [], []
             for view in self._problem.views:
-                terms = view.project(gradients if view.after_step else before, placed.directions)
+                terms = view.project(gradients, placed.directions)
                 if terms.shape[:2] != scores.shape:
                     raise AttributionError(
                         f"view={view.name!r} turned gradients of (draws, targets)={(*scores.shape,)} into "

@@ -42,8 +42,8 @@ class LinearFirst:
     """A score `f(A x)` whose first step `A` is linear and leads to a smaller space.
 
     Its gradient is `A^T` times the gradient of `f`, and a straight path stays straight under `A`. So
-    gradients are taken after the step and directions before it: a mix of layers is explained layer by layer
-    at the cost of explaining the mix.
+    gradients are taken after the step and directions before it, and a view brings the two together: a mix of
+    layers is explained layer by layer at the cost of explaining the mix.
 
     Args:
         apply: `A`, from `(draws, *input)` to `(draws, *path)`; linear, without an offset, and differentiable.
@@ -61,16 +61,6 @@ class LinearFirst:
     def __call__(self, inputs: Inputs) -> Logits:
         """Logits of inputs."""
         return self.rest(self.apply(inputs))
-
-    def adjoint(self, gradients: Gradients, like: Inputs) -> Float[Tensor, "draws targets *input"]:
-        """`A^T` of gradients after the step.
-
-        Args:
-            gradients: Gradients after the step.
-            like: Any inputs, one for each draw.
-        """
-        back = torch.func.vjp(self.apply, like)[1]
-        return torch.stack([back(of_target)[0] for of_target in gradients.unbind(1)], 1).detach()
 
 
 @dataclass(frozen=True)

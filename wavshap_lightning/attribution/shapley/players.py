@@ -84,17 +84,6 @@ def equal_spans(num_places: int, count: int) -> Players:
     return Players(torch.arange(num_places) * count // num_places, count)
 
 
-def members(membership: Float[Tensor, "players places"], *, name: str) -> Players:
-    """Players from a table of their places, each place belonging to one of them.
-
-    Raises:
-        AttributionError: If a place belongs to several, or to none.
-    """
-    if not ((membership == 0) | (membership == 1)).all() or not (membership.sum(0) == 1).all():
-        raise AttributionError("membership: each place must belong to exactly one player")
-    return Players(membership.argmax(0), len(membership), name)
-
-
 def check_num_coalitions(count: int, num_players: int) -> None:
     """Refuse too few coalitions for a fit without any one group of them.
 

@@ -26,12 +26,11 @@ class View:
 
     Args:
         name: Name of the units (`"frames"`, `"layer_neuron"`, ...).
-        project: The map, from gradients `(draws, targets, *input)` and directions `(draws, *input)` to
-            `(draws, targets, *units)`; linear in both.
+        project: The map, from gradients `(draws, targets, *path)` and directions `(draws, *input)` to
+            `(draws, targets, *units)`; linear in both. Of a score with a linear first step, the gradients
+            are those after the step, and the directions lie before it.
         smooth_variance: Whether neighbors along the last axis resemble one another, as frames do, so that
             their variances may be smoothed.
-        after_step: Whether `project` takes the gradients after the score's linear first step, `(draws,
-            targets, *path)`: such a view goes back through the step itself.
 
     >>> frames = summed(1, name="frames", smooth_variance=True)
     >>> frames.project(torch.ones(1, 1, 2, 3), 2 * torch.ones(1, 2, 3))
@@ -41,7 +40,6 @@ class View:
     name: str
     project: Callable[[Tensor, Float[Tensor, "draws *input"]], Float[Tensor, "draws targets *units"]]
     smooth_variance: bool = False
-    after_step: bool = False
 
 
 def of_terms(
@@ -57,7 +55,15 @@ def of_terms(
         add_up: The map, which leaves the first two axes as they are.
         smooth_variance: Whether neighbors along the last axis resemble one another.
     """
-    return View(name, lambda gradients, directions: add_up(gradients * directions[:, None]), smooth_variance)
+
+    def project(gradients: Tensor, directions: Tensor) -> Tensor:
+        if gradients.shape[2:] != directions.shape[1:]:
+            raise AttributionError(
+                f"view={name!r} needs a score without a linear first step; use those of layers"
+            )
+        return add_up(gradients * directions[:, None])
+
+    return View(name, project, smooth_variance)
 
 
 def elements() -> View:
@@ -92,16 +98,6 @@ def grouped(size: int, *, name: str) -> View:
         return torch.nn.functional.pad(terms, (0, missing)).reshape(*terms.shape[:-1], -1, size).sum(-1)
 
     return of_terms(name, add_up, smooth_variance=True)
-
-
-def with_rest(membership: Float[Tensor, "segments frames"]) -> Float[Tensor, "segments_and_rest frames"]:
-    """Shares of segments in frames, with one more segment, the last, for what belongs to none.
-
-    >>> with_rest(torch.tensor([[1.0, 0.25, 0.0]]))
-    tensor([[1.0000, 0.2500, 0.0000],
-            [0.0000, 0.7500, 1.0000]])
-    """
-    return torch.cat([membership, (1 - membership.sum(0, keepdim=True)).clamp(min=0)])
 
 
 def top(values: Float[Tensor, "*units"], k: int, *, sign: Sign = "any") -> list[tuple[int, ...]]:

@@ -68,7 +68,7 @@ def layer_detail(weights: LayerWeights, layer: int) -> View:
         _check_stack(gradients, directions, weights)
         return gradients * directions[:, layer, None] * weights[layer].to(gradients)
 
-    return View(f"layer_{layer}", project, after_step=True)
+    return View(f"layer_{layer}", project)
 
 
 def _layer_view(
@@ -85,7 +85,7 @@ def _layer_view(
         draws = [of_draw(*draw) for draw in zip(gradients, directions, strict=True)]
         return torch.stack(draws) * weights[:, None].to(gradients)
 
-    return View(name, project, smooth_variance, after_step=True)
+    return View(name, project, smooth_variance)
 
 
 def _check_stack(gradients: Tensor, directions: Tensor, weights: LayerWeights) -> None:

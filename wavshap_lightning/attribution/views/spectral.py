@@ -10,7 +10,6 @@ serves analysis and synthesis, which makes the frame tight and its adjoint its i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -21,73 +20,44 @@ from torch.nn.functional import pad
 from wavshap_lightning.attribution.views.frames import View
 from wavshap_lightning.errors import AttributionError
 
-MIN_OVERLAP = 3
-"""Squared Hann windows add up to a constant if at least so many cover each sample."""
+STFT_WINDOW, STFT_HOP = 512, 128
+"""Windows of 32 ms every 8 ms at 16 kHz; four cover each sample, and squared Hann windows add up to 3/2."""
+
+NUM_BINS = STFT_WINDOW // 2 + 1
 
 
-@dataclass(frozen=True)
-class TightFrame:
-    """A short-time Fourier transform that keeps inner products, whatever the length.
+def num_windows(num_samples: int) -> int:
+    """Number of windows that touch a waveform of this length.
 
-    Windows begin before the first sample and end after the last, so that all samples are covered alike.
-
-    Args:
-        window: Samples of a window, and of its transform; there are `window / 2 + 1` bins.
-        hop: Samples between the starts of windows; a divisor of the window, at most a third of it.
-
-    Raises:
-        AttributionError: If the two do not make a tight frame.
-
-    >>> TightFrame(512, 128).num_frames(48_000)
+    >>> num_windows(48_000)
     378
     """
-
-    window: int = 512
-    hop: int = 128
-
-    def __post_init__(self) -> None:
-        if self.hop < 1 or self.window % self.hop or self.window < MIN_OVERLAP * self.hop:
-            raise AttributionError(
-                f"window={self.window}, hop={self.hop}: the hop must divide the window, at least three times"
-            )
-
-    @property
-    def num_bins(self) -> int:
-        """Number of frequencies, from 0 to half the sample rate."""
-        return self.window // 2 + 1
-
-    def num_frames(self, num_samples: int) -> int:
-        """Number of windows that touch a waveform of this length."""
-        return (num_samples - 1) // self.hop + self.window // self.hop
-
-    def analyze(self, waveforms: Float[Tensor, "*batch samples"]) -> Tensor:
-        """`A`: complex coefficients `(*batch, frames, bins)`, those of both signs of a frequency in one.
-
-        All bins but the first and the last stand for two of the full transform and carry a factor `sqrt 2`.
-        """
-        before, num_samples = self.window - self.hop, waveforms.shape[-1]
-        after = self.num_frames(num_samples) * self.hop - num_samples
-        spans = pad(waveforms, (before, after)).unfold(-1, self.window, self.hop)
-        hann = torch.hann_window(self.window, dtype=waveforms.dtype, device=waveforms.device)
-        hann = hann / (3 / 8 * self.window / self.hop) ** 0.5
-        doubling = torch.full_like(hann[: self.num_bins], 2.0)
-        doubling[0] = 1
-        if self.window % 2 == 0:
-            doubling[-1] = 1
-        spectra: Tensor = torch.fft.rfft(spans * hann, norm="ortho")
-        return spectra * doubling.sqrt()
+    return (num_samples - 1) // STFT_HOP + STFT_WINDOW // STFT_HOP
 
 
-DEFAULT_FRAME = TightFrame()
+def analyze(waveforms: Float[Tensor, "*batch samples"]) -> Tensor:
+    """`A`: complex coefficients `(*batch, windows, bins)`, those of both signs of a frequency in one.
+
+    Windows begin before the first sample and end after the last, so that all samples are covered alike. All
+    bins but the first and the last stand for two of the full transform and carry a factor `sqrt 2`.
+    """
+    before, num_samples = STFT_WINDOW - STFT_HOP, waveforms.shape[-1]
+    after = num_windows(num_samples) * STFT_HOP - num_samples
+    spans = pad(waveforms, (before, after)).unfold(-1, STFT_WINDOW, STFT_HOP)
+    hann = torch.hann_window(STFT_WINDOW, dtype=waveforms.dtype, device=waveforms.device)
+    hann = hann / (3 / 8 * STFT_WINDOW / STFT_HOP) ** 0.5
+    doubling = torch.full_like(hann[:NUM_BINS], 2.0)
+    doubling[[0, -1]] = 1
+    spectra: Tensor = torch.fft.rfft(spans * hann, norm="ortho")
+    return spectra * doubling.sqrt()
 
 
-def band_frame(band_edges: Sequence[int], frame: TightFrame = DEFAULT_FRAME) -> View:
+def band_frame(band_edges: Sequence[int]) -> View:
     """Bands by windows of a waveform's attributions; their sum is that of the waveform's.
 
     Args:
         band_edges: Bins at which bands begin, and the number of bins at the end: `(0, 4, 16, 257)` are three
             bands.
-        frame: The transform.
 
     Raises:
         AttributionError: If the edges leave bins out or do not rise, or what is explained is no waveform.
@@ -98,18 +68,18 @@ def band_frame(band_edges: Sequence[int], frame: TightFrame = DEFAULT_FRAME) -> 
     """
     edges = tuple(band_edges)
     rising = all(low < high for low, high in pairwise(edges))
-    if len(edges) < 2 or (edges[0], edges[-1]) != (0, frame.num_bins) or not rising:
-        raise AttributionError(f"band_edges={edges} must rise from 0 to the number of bins, {frame.num_bins}")
+    if len(edges) < 2 or (edges[0], edges[-1]) != (0, NUM_BINS) or not rising:
+        raise AttributionError(f"band_edges={edges} must rise from 0 to the number of bins, {NUM_BINS}")
 
     def project(
         gradients: Float[Tensor, "draws targets samples"], directions: Float[Tensor, "draws *samples"]
     ) -> Float[Tensor, "draws targets bands frames"]:
         if directions.ndim != 2:
             raise AttributionError(f"input: shape {tuple(directions.shape[1:])} must be that of a waveform")
-        moved = frame.analyze(directions)
+        moved = analyze(directions)
         found = []
         for of_target in gradients.unbind(1):  # one target at a time, to need little memory
-            own = frame.analyze(of_target)
+            own = analyze(of_target)
             products = own.real * moved.real + own.imag * moved.imag  # Re(conj(A g) A d)
             found.append(torch.stack([products[..., low:high].sum(-1) for low, high in pairwise(edges)], -2))
         return torch.stack(found, 1)
