@@ -112,6 +112,12 @@ def test_a_run_without_loggers_has_its_folder_all_the_same(flags):
     assert {"checkpoints", "config.yaml", "protocol.json", "test.json"} <= names
 
 
+def test_checkpoints_of_a_users_own_kind_replace_ours(flags):
+    """Lightning refuses two."""
+    main(flags("fit", "--trainer.plugins", "lightning.pytorch.plugins.AsyncCheckpointIO"))
+    assert Path("runs/demo/version_0/checkpoints/last.ckpt").is_file()
+
+
 def test_an_augmentation_can_be_named_on_the_command_line(flags):
     pytest.importorskip("audiomentations", reason="the augment extra is not installed")
     main(flags("fit", "--data.transform", "audiomentations.Gain", "--data.transform.p", 1.0))

@@ -305,5 +305,5 @@ def test_what_cannot_be_is_refused(choose, wanted, error, said):
 def test_a_split_without_clips_is_refused(choose, corpus):
     clips = read_manifest(corpus)
     protocol = build_protocol("leave-one-speaker-out", clips).without_validation()
-    with pytest.raises(SettingError, match="split='validation': no clip of manifest is in it"):
+    with pytest.raises(SettingError, match="split='validation': empty under protocol="):
         choose({**protocol.to_dict(), "fold": 0}, split="validation")

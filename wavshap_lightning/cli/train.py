@@ -15,6 +15,7 @@ from typing import Any
 import lightning as L  # noqa: N812
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
@@ -309,7 +310,9 @@ def build_run(
             keep_every=settings.keep_every,
         ),
     ]
-    given["plugins"] = [AtomicCheckpointIO(), *_listed(given["plugins"])]
+    given["plugins"] = _listed(given["plugins"])
+    if not any(isinstance(plugin, CheckpointIO) for plugin in given["plugins"]):  # Lightning takes one alone
+        given["plugins"].append(AtomicCheckpointIO())
     if not data.validation:
         given["limit_val_batches"] = 0
     trainer = L.Trainer(**given)

@@ -87,9 +87,7 @@ class SingleThread(Callback):
         """Restore the number of threads."""
         self._stack.close()
 
-    def on_exception(self, *_: object) -> None:
-        """Restore the number of threads."""
-        self._stack.close()
+    on_exception = on_train_end  # type: ignore[assignment] # called by position
 
 
 class RunReport(Callback):
@@ -161,34 +159,29 @@ def default_callbacks(
     """
     if patience and not validation:
         raise SettingError(
-            f"run.patience={patience} needs a validation, and data.validation=false; set run.patience=0"
+            f"run.patience={patience} needs a validation; set run.patience=0 or data.validation=true"
         )
-    checkpoints = None if folder is None else folder / "checkpoints"
-    build_checkpoint = partial(ModelCheckpoint, checkpoints, enable_version_counter=False)
+    checkpoint = partial(ModelCheckpoint, folder and folder / "checkpoints", enable_version_counter=False)
     monitored = MONITORED if validation else None
-    best = build_checkpoint(filename="best", monitor=monitored, mode="max", save_weights_only=True)
-    last = build_checkpoint(filename="last", save_on_train_epoch_end=True)
-    kept = build_checkpoint(
-        filename="epoch_{epoch:03.0f}",
-        auto_insert_metric_name=False,
-        monitor="epoch",  # so that Lightning keeps its state apart from that of the last
-        mode="max",
-        save_top_k=-1,
-        every_n_epochs=max(keep_every, 1),
-        save_on_train_epoch_end=True,
-        save_weights_only=True,
-    )
-    return [
-        ReproducibleEpochs(seed),
-        RelocatedCheckpoints(),
-        SingleThread(),
-        *([RichProgressBar(console_kwargs={"stderr": True})] if progress else []),
-        RunReport(),
-        *([EarlyStopping(MONITORED, mode="max", patience=patience)] if patience else []),
-        best,
-        last,
-        *([kept] if keep_every else []),
-    ]
+    callbacks: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []
+    callbacks += [ReproducibleEpochs(seed), RelocatedCheckpoints(), SingleThread(), RunReport()]
+    callbacks.append(checkpoint(filename="best", monitor=monitored, mode="max", save_weights_only=True))
+    callbacks.append(checkpoint(filename="last", save_on_train_epoch_end=True))
+    if patience:
+        callbacks.append(EarlyStopping(MONITORED, mode="max", patience=patience))
+    if keep_every:
+        kept = checkpoint(
+            filename="epoch_{epoch:03.0f}",
+            auto_insert_metric_name=False,
+            monitor="epoch",  # so that Lightning keeps its state apart from that of the last
+            mode="max",
+            save_top_k=-1,
+            every_n_epochs=keep_every,
+            save_on_train_epoch_end=True,
+            save_weights_only=True,
+        )
+        callbacks.append(kept)
+    return callbacks
 
 
 def _relocated(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 - whatever a callback stores

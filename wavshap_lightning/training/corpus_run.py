@@ -94,22 +94,20 @@ def select_clips(
         own = {key: value for key, value in trained.items() if key not in NOT_OF_A_PROTOCOL}
         protocol = Protocol.from_dict(own) if is_own else corpus_named(corpus).protocol(clips)
         model_fold = int(trained.get("fold", 0)) if is_own else None
-        fold = fold if fold is not None else model_fold or 0
+        fold = (model_fold or 0) if fold is None else fold
         found = protocol.split(clips, fold)
         chosen = list(found[split])
         if not chosen:
             others = ", ".join(name for name, members in found.items() if members)
             raise SettingError(
-                f"split={split!r}: no clip of {corpus} is in it under protocol={protocol.name!r}; "
-                f"use one of {others}, all"
+                f"split={split!r}: empty under protocol={protocol.name!r}; use {others} or all"
             )
         description = f"the {split} clips of {corpus} ({protocol.name}, {protocol.folds[fold].name})"
         warning = _warn_if_other_clips(trained, protocol, split_digest(found)) if fold == model_fold else ""
     if limit is not None and limit < len(chosen):
         description = f"{limit} of {description}"
-        num_labels = len({clip.label for clip in chosen})
-        generator = np.random.default_rng(seed)
-        chosen = draw_stratified(chosen, max(limit, num_labels), generator)[:limit]
+        size = max(limit, len({clip.label for clip in chosen}))
+        chosen = draw_stratified(chosen, size, np.random.default_rng(seed))[:limit]
     place = {_identity(clip): position for position, clip in enumerate(clips)}
     positions = tuple(sorted({place[_identity(clip)] for clip in chosen}))  # clips listed twice count once
     return ClipSelection(tuple(clips), positions, description, warning)

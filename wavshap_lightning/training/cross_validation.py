@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,22 +83,20 @@ def report(
     scores, speakers = result.scores(), result.speaker_scores()
     counts = confusion_counts(result.predictions).tolist()
     if folder:
-        uar = bootstrap_uar([result.speaker_confusions()], np.random.default_rng(0))
-        ends = _ends(uar if all(result.speakers) else replace(uar, low=np.nan, high=np.nan))
+        ends = _ends(bootstrap_uar([result.speaker_confusions()], np.random.default_rng(0)))
+        if not all(result.speakers):  # of unknown speakers nobody knows how many there are
+            ends = dict.fromkeys(ends)
         write_json(folder / f"{split}.json", {**scores, **ends, "protocol": result.protocol})
         rows = [[label, *row] for label, row in zip(labels, counts, strict=True)]
         write_csv(folder / f"{split}_confusion.csv", [["label", *labels], *rows])
         write_csv(folder / f"{split}_speakers.csv", [SPEAKER_COLUMNS, *speakers])
     console.print(_confusion_table(split, labels, counts))
+    shown = [(name or "unknown", str(count), f"{uar:.3f}", f"{wa:.3f}") for name, count, uar, wa in speakers]
     console.print(
-        _table(
-            f"{split.capitalize()} speakers, worst first",
-            ("speaker", "clips", "UAR", "WA"),
-            [(name or "unknown", str(count), f"{uar:.3f}", f"{wa:.3f}") for name, count, uar, wa in speakers],
-        )
+        _table(f"{split.capitalize()} speakers, worst first", ("speaker", "clips", "UAR", "WA"), shown)
     )
-    shown = "  ".join(f"{title} {scores[name]:.3f}" for name, title in SCORE_TITLES.items())
-    console.print(f"{split.capitalize():<16} {shown}", highlight=False)
+    line = "  ".join(f"{title} {scores[name]:.3f}" for name, title in SCORE_TITLES.items())
+    console.print(f"{split.capitalize():<16} {line}", highlight=False)
 
 
 def save_fold(result: Evaluation, folder: Path) -> None:
@@ -125,16 +123,12 @@ def read_fold(folder: Path) -> Evaluation | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         clips = sorted(content["clips"], key=lambda clip: int(clip["position"]))
-        predictions = Predictions(
-            torch.tensor([clip["logits"] for clip in clips], dtype=torch.float32),
-            torch.tensor([clip["label"] for clip in clips]),
-            torch.arange(len(clips)),
-        )
+        logits = torch.tensor([clip["logits"] for clip in clips], dtype=torch.float32)
+        labels = torch.tensor([clip["label"] for clip in clips])
+        predictions = Predictions(logits, labels, torch.arange(len(clips)))
         return Evaluation(predictions, tuple(clip["speaker"] for clip in clips), content["protocol"])
     except (ValueError, TypeError, KeyError) as error:
-        raise SettingError(
-            f"fold={path} cannot be read ({error!r}); delete it, and the fold is run again"
-        ) from error
+        raise SettingError(f"fold={path} cannot be read ({error!r}); delete it to run it again") from error
 
 
 def summarize_folds(results: Sequence[Evaluation], folder: Path, *, seed: int = 0) -> dict[str, Any]:
@@ -146,19 +140,14 @@ def summarize_folds(results: Sequence[Evaluation], folder: Path, *, seed: int = 
         seed: Random seed of the bootstrap; see [`bootstrap_uar`][].
 
     Raises:
-        SettingError: If there is no fold.
         CorpusError: If the folds are not of one protocol and the same number of clips.
     """
-    if not results:
-        raise SettingError("folds=0: a protocol needs at least one fold")
     _check_alike(results)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for fold, result in enumerate(results):
         scores, speakers = result.scores(), " ".join(sorted(set(result.speakers)))
-        row = {"fold": fold, "clips": len(result.predictions.labels), "test_speakers": speakers}
-        rows.append(
-            {**row, **{name: scores[name] for name in SCORE_TITLES}, "folder": f"{folder}/fold_{fold}"}
-        )
+        rows.append({"fold": fold, "clips": len(result.predictions.labels), "test_speakers": speakers})
+        rows[-1] |= {name: scores[name] for name in SCORE_TITLES} | {"folder": f"{folder}/fold_{fold}"}
     uar = bootstrap_uar([result.speaker_confusions() for result in results], np.random.default_rng(seed))
     means = {name: float(torch.tensor([row[name] for row in rows]).mean()) for name in ("wa", "macro_f1")}
     protocol = {k: value for k, value in results[0].protocol.items() if k not in ("fold", "clips")}
@@ -182,14 +171,10 @@ def save_summary(summary: Mapping[str, Any], folder: Path) -> None:
 
 def fold_table(summary: Mapping[str, Any]) -> Table:
     """The folds and their mean, to print."""
-    table = _table(
-        f"{summary['protocol'].get('name', '')}: {len(summary['folds'])} folds",
-        ("fold", "clips", "test speakers", "UAR", "WA", "macro F1"),
-        [
-            (str(row["fold"]), str(row["clips"]), row["test_speakers"], *_shown(row))
-            for row in summary["folds"]
-        ],
-    )
+    folds = summary["folds"]
+    rows = [(str(one["fold"]), str(one["clips"]), one["test_speakers"], *_shown(one)) for one in folds]
+    title = f"{summary['protocol'].get('name', '')}: {len(rows)} folds"
+    table = _table(title, ("fold", "clips", "test speakers", "UAR", "WA", "macro F1"), rows)
     table.add_section()
     uar, wa, macro_f1 = _shown(summary)
     meaning = ""

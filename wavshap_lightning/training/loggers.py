@@ -58,8 +58,8 @@ class RunSettings:
     keep_every: int = 0
 
     def __post_init__(self) -> None:
-        parts = Path(self.name).parts
-        if not parts or Path(self.name).is_absolute() or ".." in parts:
+        path = Path(self.name)
+        if not path.parts or path.is_absolute() or ".." in path.parts:
             raise SettingError(f"run.name={self.name!r} must be a folder name below run.directory")
         for name in ("patience", "keep_every"):
             if getattr(self, name) < 0:
@@ -89,7 +89,7 @@ def claim_run_folder(home: Path) -> Path:
             number += 1
         except OSError as error:
             raise SettingError(
-                f"run.directory: no folder can be made in {home} ({error.strerror}); name another"
+                f"run.directory: {home} cannot be made ({error.strerror}); name another"
             ) from error
         else:
             return folder

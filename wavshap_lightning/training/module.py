@@ -7,7 +7,6 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -56,19 +55,18 @@ class OptimizerSettings:
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "backbone_learning_rate", "weight_decay"):
-            check_range(name, getattr(self, name), math.inf)
+            check_range(name, getattr(self, name))
         check_range("warmup_share", self.warmup_share, 1.0)
 
 
-def check_range(name: str, value: float, highest: float) -> None:
+def check_range(name: str, value: float, highest: float = math.inf) -> None:
     """Refuse a number below zero or above `highest`.
 
     Raises:
         SettingError: With the name and the value.
     """
     if not 0.0 <= value <= highest:
-        upper = "" if math.isinf(highest) else f" and at most {highest:g}"
-        raise SettingError(f"{name}={value!r} must be at least 0{upper}")
+        raise SettingError(f"{name}={value!r} must be from 0 to {highest:g}")
 
 
 def parameter_groups(classifier: EmotionClassifier, settings: OptimizerSettings) -> list[dict[str, Any]]:
@@ -108,7 +106,7 @@ def warmup_cosine(num_steps: int, warmup_share: float) -> Callable[[int], float]
     return factor
 
 
-RECORDED_PACKAGES = (
+PACKAGES = (
     "wavshap-lightning",
     "torch",
     "lightning",
@@ -212,7 +210,9 @@ class EmotionModule(L.LightningModule):
         protocol = {} if data is None else data.protocol_record
         if self.trainer.ckpt_path:
             check_same_training(self.classifier.provenance.protocol, protocol)
-        self.classifier.provenance = TrainingProvenance(protocol, _versions())
+        versions = {name: version(name) for name in PACKAGES}
+        versions["python"] = platform.python_version()
+        self.classifier.provenance = TrainingProvenance(protocol, versions)
 
     def on_validation_start(self) -> None:
         """Refuse to report on validation speakers that the model was trained on.
@@ -274,9 +274,7 @@ class EmotionModule(L.LightningModule):
         """
         num_steps = self.trainer.estimated_stepping_batches
         if math.isinf(num_steps):
-            raise SettingError(
-                "max_epochs=-1: the learning rate must fall to zero; set trainer.max_epochs or max_steps"
-            )
+            raise SettingError("max_epochs=-1: training must end; set trainer.max_epochs or max_steps")
         settings = self.optimizer_settings
         optimizer = AdamW(parameter_groups(self.classifier, settings))
         scheduler = LambdaLR(optimizer, warmup_cosine(int(num_steps), settings.warmup_share))
@@ -294,9 +292,7 @@ class EmotionModule(L.LightningModule):
             CheckpointError: If they do, or the file was written by another program.
         """
         if CLASSIFIER_KEY not in checkpoint:
-            raise CheckpointError(
-                f"the checkpoint was not written by wavshap-lightning: it has no {CLASSIFIER_KEY!r}"
-            )
+            raise CheckpointError(f"the checkpoint has no {CLASSIFIER_KEY!r}: give one of wavshap-lightning")
         record = ClassifierRecord.from_dict(checkpoint[CLASSIFIER_KEY])
         self.classifier.check_backbone(record)
         if tuple(record.labels) != self.classifier.labels:
@@ -330,22 +326,12 @@ class EmotionModule(L.LightningModule):
     def _inverse_frequencies(self, data: EmotionDataModule | None) -> Float[Tensor, " classes"]:
         """Class weights with a mean of one over the training clips."""
         if data is None:
-            raise SettingError(
-                "class_weights=True needs an EmotionDataModule; use one, or set loss.class_weights to false"
-            )
-        occurring = Counter(clip.label for clip in data.clips("train"))
-        counts = [occurring[label] for label in self.classifier.labels]
-        if absent := [label for label in self.classifier.labels if not occurring[label]]:
-            raise SettingError(
-                f"class_weights=True: no training clip has label {', '.join(absent)}; leave it out of labels"
-            )
-        values = torch.tensor(counts, dtype=torch.float32)
+            raise SettingError("class_weights=True needs an EmotionDataModule; use one, or set it to false")
+        counts = Counter(clip.label for clip in data.clips("train"))
+        if absent := [label for label in self.classifier.labels if not counts[label]]:
+            raise SettingError(f"class_weights=True: labels={absent} have no training clip; leave them out")
+        values = torch.tensor([counts[label] for label in self.classifier.labels], dtype=torch.float32)
         return values.sum() / (len(values) * values)
-
-
-@cache
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in RECORDED_PACKAGES} | {"python": platform.python_version()}
 
 
 def _check_head(recorded: HeadSettings, found: HeadSettings) -> None:

@@ -92,19 +92,13 @@ def score_predictions(predictions: Predictions) -> dict[str, Tensor]:
     logits, labels = predictions.logits, predictions.labels
     num_classes = logits.shape[1]
     occurring = torch.bincount(labels, minlength=num_classes) > 0
-    recalls = multiclass_recall(logits, labels, num_classes=num_classes, average="none")
-    f1_scores = multiclass_f1_score(logits, labels, num_classes=num_classes, average="none")
+    probabilities = logits.softmax(1).clamp(max=ALMOST_CERTAIN)
     return {
         "loss": F.cross_entropy(logits, labels),
-        "uar": recalls[occurring].mean(),
-        "wa": multiclass_accuracy(logits, labels, num_classes=num_classes, average="micro"),
-        "macro_f1": f1_scores[occurring].mean(),
-        "ece": multiclass_calibration_error(
-            logits.softmax(1).clamp(max=ALMOST_CERTAIN),
-            labels,
-            num_classes=num_classes,
-            n_bins=CALIBRATION_BINS,
-        ),
+        "uar": multiclass_recall(logits, labels, num_classes, average="none")[occurring].mean(),
+        "wa": multiclass_accuracy(logits, labels, num_classes, average="micro"),
+        "macro_f1": multiclass_f1_score(logits, labels, num_classes, average="none")[occurring].mean(),
+        "ece": multiclass_calibration_error(probabilities, labels, num_classes, CALIBRATION_BINS),
     }
 
 
