@@ -76,6 +76,7 @@ def test_unknown_codes_are_refused(tmp_path, row, message):
 
 def test_a_root_without_the_table_says_what_was_expected(tmp_path):
     with pytest.raises(
-        CorpusError, match=r"there is no labels_consensus.csv.*Expected files such as ROOT/Labels"
+        CorpusError,
+        match=r"none of \['labels_consensus.csv'\] is below it. Expected files such as ROOT/Labels",
     ):
         load_msp_podcast(tmp_path)

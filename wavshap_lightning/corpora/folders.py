@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -37,31 +37,29 @@ class Layout:
         """
         folder = Path(root).expanduser()
         if not folder.is_dir():
-            reason = (
-                "this is a file, and a folder is needed" if folder.exists() else "there is no such folder"
-            )
+            reason = "this is a file, not a folder" if folder.exists() else "there is no such folder"
             raise self.error(root, reason)
         return folder
 
     def error(self, root: Path | str, reason: str) -> CorpusError:
         """An error with a reason, what was expected below the root, and how to get the corpus."""
         source = f"; get the corpus from {self.homepage}" if self.homepage else ""
-        return CorpusError(
-            f"root={str(root)!r} of corpus={self.corpus!r}: {reason}. Expected files such as "
-            f"ROOT/{self.example}{source}"
-        )
+        expected = f"Expected files such as ROOT/{self.example}{source}"
+        return CorpusError(f"root={str(root)!r} of corpus={self.corpus!r}: {reason}. {expected}")
 
-    def find_table(self, root: Path | str, name: str) -> Path | None:
-        """The file of a name somewhere below the root; None if there is none.
+    def find_tables(self, root: Path | str, names: Collection[str]) -> dict[str, Path]:
+        """The files of these names somewhere below the root, by name.
 
         Raises:
-            CorpusError: If there are several, or the root is not a folder.
+            CorpusError: If there is none, one is there twice, or the root is not a folder.
         """
-        found = [path for path in find_files(self.checked_folder(root)) if path.name == name]
-        if len(found) > 1:
-            copies = f"{name} is there {len(found)} times ({listed(found)})"
-            raise self.error(root, f"{copies}; point root at one copy")
-        return found[0] if found else None
+        found = [path for path in find_files(self.checked_folder(root)) if path.name in names]
+        if not found:
+            raise self.error(root, f"none of {list(names)} is below it")
+        tables = {name: path for name in names for path in found if path.name == name}
+        if len(tables) < len(found):
+            raise self.error(root, f"tables are there twice ({listed(found)}); point root at one copy")
+        return tables
 
     def recorded_clips(
         self,
@@ -88,8 +86,8 @@ class Layout:
             raise self.error(root, f"labels={unknown} of {table} are none of {sorted(labels)}")
         silent = [name for name, _ in turns if name not in audio]
         if silent:
-            counts = f"{len(silent)} of {len(turns)} turns of {table}"
-            raise self.error(root, f"{counts} have no recording ({listed(silent)})")
+            what = f"{len(silent)} of {len(turns)} turns of {table} have no recording ({listed(silent)})"
+            raise self.error(root, what)
         return [replace(turn, path=audio[name], label=labels[turn.label]) for name, turn in turns]
 
     def check_files(
@@ -105,8 +103,8 @@ class Layout:
                 speaker, file name and span.
         """
         if strangers:
-            listing = f"{len(strangers)} of {len(paths)} audio files have names that the corpus does not use"
-            raise self.error(root, f"{listing} ({listed(strangers)}); move them elsewhere")
+            what = f"{len(strangers)} of {len(paths)} audio files have names that the corpus does not use"
+            raise self.error(root, f"{what} ({listed(strangers)}); move them elsewhere")
         if not clips:
             raise self.error(root, f"none of its {len(paths)} audio files is a clip that is asked for")
         first: dict[tuple[str, str], Clip] = {}
@@ -206,22 +204,18 @@ def load_folders(root: Path | str, *, speaker_pattern: str | None = None) -> lis
             folder holds none, or a pattern is not valid or does not match a file.
     """
     base = FOLDERS.checked_folder(root)
-    try:
-        entries = sorted(path for path in base.iterdir() if _is_visible(path.name))
-    except OSError as error:
-        _refuse_unreadable(error)
-    strays = [path for path in entries if path.is_file() and is_audio(path)]
+    _, folders, loose = next(os.walk(base, onerror=_refuse_unreadable))
+    strays = [name for name in sorted(loose) if _is_visible(name) and is_audio(Path(name))]
     if strays:
         raise FOLDERS.error(root, f"{len(strays)} audio files lie in no class's folder ({listed(strays)})")
-    files = {path.name: find_files(path) for path in entries if path.is_dir()}
+    files = {label: find_files(base / label) for label in sorted(folders) if _is_visible(label)}
     paths = _audio_among([path for group in files.values() for path in group], root, FOLDERS)
     silent = {label: _counted(group) for label, group in files.items() if not any(map(is_audio, group))}
     if silent:  # the class would vanish without a word
         found = listed(f"{label!r} holds {what}" for label, what in silent.items())
+        what = f"{len(silent)} of {len(files)} classes' folders hold no audio that can be read ({found})"
         raise FOLDERS.error(
-            root,
-            f"{len(silent)} of {len(files)} classes' folders hold no audio that can be read ({found}); "
-            "convert the files to wav or flac, or move these folders elsewhere",
+            root, f"{what}; convert the files to wav or flac, or move these folders elsewhere"
         )
     names = [path.relative_to(base).as_posix() for path in paths]
     speakers = _read_names("speaker_pattern", speaker_pattern, names, ("speaker", "text"))
@@ -279,20 +273,15 @@ def _read_names(
     except re.error as error:
         raise CorpusError(f"{option}={pattern!r} is not a regular expression: {error}") from error
     if groups[0] not in expression.groupindex:
-        raise CorpusError(
-            f"{option}={pattern!r} has no group {groups[0]!r}; write (?P<{groups[0]}>...) around the part "
-            f"that is the {groups[0]}"
-        )
+        raise CorpusError(f"{option}={pattern!r} has no group {groups[0]!r}; write it (?P<{groups[0]}>...)")
     groups = [group for group in groups if group in expression.groupindex]
     matches = [expression.search(name) for name in names]
     found = [{group: (match[group] or "").strip() if match else "" for group in groups} for match in matches]
     for group in groups:
         unmatched = [name for name, its in zip(names, found, strict=True) if not its[group]]
         if unmatched:
-            raise CorpusError(
-                f"{option}={pattern!r} finds no {group} in {len(unmatched)} of {len(names)} names "
-                f"({listed(unmatched)}); widen it, or move these files elsewhere"
-            )
+            what = f"no {group} in {len(unmatched)} of {len(names)} names ({listed(unmatched)})"
+            raise CorpusError(f"{option}={pattern!r} finds {what}; widen it, or move these files elsewhere")
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,13 +67,15 @@ def load_iemocap(root: Path | str) -> list[Clip]:
 
 
 def _load_session(root: Path | str, session: Path) -> list[Clip]:
-    files = _text_files(session / "dialog" / "EmoEvaluation")
-    turns = [pair for path in files for pair in read_turns(path)]
+    turns = [pair for path in _text_files(session / "dialog" / "EmoEvaluation") for pair in read_turns(path)]
     sentences = audio_by_stem(session / "sentences" / "wav")
     dialogues = audio_by_stem(session / "dialog" / "wav")
-    lines = [line for path in _text_files(session / "dialog" / "transcriptions") for line in _lines(path)]
-    matches = [match for line in lines if (match := _TRANSCRIPT.match(line))]
-    texts = {match["name"]: match["text"].strip() for match in matches}
+    texts = {
+        match["name"]: match["text"].strip()
+        for path in _text_files(session / "dialog" / "transcriptions")
+        for line in path.read_text(encoding="latin-1").splitlines()
+        if (match := _TRANSCRIPT.match(line))
+    }
     turns = [(name, replace(turn, text=texts.get(name))) for name, turn in turns]
     # A sentence has a file of its own, or is a span of its dialogue.
     spans = {name: dialogues[turn.dialogue] for name, turn in turns if turn.dialogue in dialogues}
@@ -82,7 +85,7 @@ def _load_session(root: Path | str, session: Path) -> list[Clip]:
     return LAYOUT.recorded_clips(root, session.name, turns, LABELS, {**spans, **sentences})
 
 
-def read_turns(path: Path) -> list[tuple[str, Clip]]:
+def read_turns(path: Path) -> Iterator[tuple[str, Clip]]:
     """Name and clip of every turn of one EmoEvaluation file, each with the votes below it.
 
     The path of a clip is that file, its times are those in the dialogue, and its label is the code that most
@@ -91,37 +94,22 @@ def read_turns(path: Path) -> list[tuple[str, Clip]]:
     Raises:
         CorpusError: If a line that starts like a turn is not one.
     """
-    turns: list[tuple[re.Match[str], Counter[str]]] = []
-    for line in _lines(path):
-        if turn := _TURN.match(line):
-            turns.append((turn, Counter()))
-        elif turns and (vote := _VOTE.match(line)):
-            turns[-1][1].update(word.strip() for word in vote["emotions"].split(";") if word.strip())
-        elif line.startswith("["):
+    for block in re.split(r"^(?=\[)", path.read_text(encoding="latin-1"), flags=re.MULTILINE)[1:]:
+        line, *notes = block.splitlines()
+        turn = _TURN.match(line)
+        if turn is None:
             raise CorpusError(f"file={path}: line={line!r} is not a turn; fetch a clean copy of the file")
-    clips: list[tuple[str, Clip]] = []
-    for turn, votes in turns:
+        emotions = ";".join(vote["emotions"] for note in notes if (vote := _VOTE.match(note)))
+        counts = Counter(word.strip() for word in emotions.split(";") if word.strip())
+        votes = tuple((word, float(count)) for word, count in sorted(counts.items()))
         dialogue, last = turn["name"].rsplit("_", 1)
-        clip = Clip(
-            path,
-            turn["label"],
-            # The session and the letter of the last token: the letter at the front tells who wears the
-            # motion markers, in every turn of the dialogue alike.
-            speaker=turn["name"][:5] + last[0],
-            corpus=LAYOUT.corpus,
-            start_s=float(turn["start"]),
-            end_s=float(turn["end"]),
-            votes=tuple((word, float(count)) for word, count in sorted(votes.items())),
-            dialogue=dialogue,
-        )
-        clips.append((turn["name"], clip))
-    return clips
+        # The session and the letter of the last token: the letter at the front tells who wears the motion
+        # markers, in every turn of the dialogue alike.
+        speaker = turn["name"][:5] + last[0]
+        clip = Clip(path, turn["label"], speaker, LAYOUT.corpus, votes=votes, dialogue=dialogue)
+        yield turn["name"], replace(clip, start_s=float(turn["start"]), end_s=float(turn["end"]))
 
 
 def _text_files(folder: Path) -> list[Path]:
     """The dialogues' files. The release also holds hidden copies that some Macs leave behind."""
     return sorted(path for path in folder.glob("Ses*.txt") if path.is_file())
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="latin-1").splitlines()

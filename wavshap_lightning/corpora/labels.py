@@ -156,9 +156,7 @@ def allocate(sizes: Mapping[str, int], total: int) -> dict[str, int]:
     """
     labels = sorted(sizes)
     free, spare = total - len(labels), sum(sizes.values()) - len(labels)
-    if spare == 0:
-        return dict.fromkeys(labels, 1)
-    shares = {label: divmod(free * (sizes[label] - 1), spare) for label in labels}
+    shares = {label: divmod(free * (sizes[label] - 1), max(1, spare)) for label in labels}
     quotas = {label: 1 + whole for label, (whole, _) in shares.items()}
     leftover = total - sum(quotas.values())
     for label in sorted(labels, key=lambda name: (-shares[name][1], name))[:leftover]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
@@ -43,28 +43,22 @@ def read_manifest(path: Path | str, *, must_exist: bool = True) -> list[Clip]:
             the line.
     """
     table = Path(path).expanduser()
-    if not table.exists():
-        raise CorpusError(
-            f"manifest={table}: there is no such file or folder; check the path, which starts at "
-            f"{Path.cwd()} if it is relative"
-        )
     rows = read_table(table, required=REQUIRED)
     _check_spelling(table, {name for _, cells in rows for name, cell in cells.items() if cell})
-    clips: list[Clip] = []
+    clips: dict[str, Clip] = {}
     for line, cells in rows:
         try:
-            clips.append(_to_clip(cells, table.parent))
+            clips[f"line {line}"] = _to_clip(cells, table.parent)
         except CorpusError as error:
             raise CorpusError(f"manifest={table} line={line}: {error}") from error
-    placed = {f"line {line}": clip for (line, _), clip in zip(rows, clips, strict=True)}
-    _check_distinct(table, placed)
-    missing = [f"{place}: {clip.path}" for place, clip in placed.items() if not clip.path.is_file()]
+    _check_distinct(table, clips)
+    missing = [f"{place}: {clip.path}" for place, clip in clips.items() if not clip.path.is_file()]
     if missing and must_exist:
         raise CorpusError(
             f"manifest={table}: {len(missing)} of {len(clips)} audio files do not exist ({listed(missing)}); "
             f"relative paths start at {table.parent.absolute()}"
         )
-    return clips
+    return list(clips.values())
 
 
 def load_manifest(root: Path | str) -> list[Clip]:
@@ -77,11 +71,10 @@ def load_manifest(root: Path | str) -> list[Clip]:
     path = Path(root).expanduser()
     if not path.is_dir():
         return read_manifest(path)
-    found = [path / f"manifest{suffix}" for suffix in SUFFIXES if (path / f"manifest{suffix}").is_file()]
+    found = [file for suffix in SUFFIXES if (file := path / f"manifest{suffix}").is_file()]
     if len(found) != 1:
         raise CorpusError(
-            f"root={str(root)!r} holds {len(found)} files named manifest.csv or manifest.jsonl and must hold "
-            "one; give the manifest itself"
+            f"root={str(root)!r} holds {len(found)} files named manifest.csv or manifest.jsonl: it needs one"
         )
     return read_manifest(found[0])
 
@@ -107,9 +100,8 @@ def save_manifest(path: Path | str, clips: Sequence[Clip]) -> None:
     rows = [_to_cells(clip, table.parent) for clip in clips]
     if _suffix(table) == ".csv":
         columns = [name for name in COLUMNS if any(name in cells for cells in rows)]
-        text = format_csv(
-            [columns, *([_csv_cell(cells.get(name, "")) for name in columns] for cells in rows)]
-        )
+        table_rows = [[_csv_cell(cells.get(name, "")) for name in columns] for cells in rows]
+        text = format_csv([columns, *table_rows])
     else:
         text = "".join(json.dumps(cells, ensure_ascii=False) + "\n" for cells in rows)
     write_table(table, text)
@@ -127,11 +119,13 @@ def read_table(path: Path, *, required: Sequence[str]) -> list[Row]:
     Raises:
         CorpusError: If the file is missing, not UTF-8, malformed or empty, or a required column is missing.
     """
-    is_csv = _suffix(path) == ".csv"
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets begin a file with a byte order mark
+        content = path.read_bytes()
+        is_csv = _suffix(path) == ".csv"
+        text = content.decode("utf-8-sig")  # spreadsheets begin a file with a byte order mark
     except OSError as error:
-        raise CorpusError(f"table={path} cannot be read: {error}") from error
+        where = f"relative paths start at {Path.cwd()}"
+        raise CorpusError(f"table={path} cannot be read: {error.strerror}; {where}") from error
     except UnicodeDecodeError as error:
         raise CorpusError(f"table={path} is not UTF-8 ({error}); save it as UTF-8") from error
     rows = _csv_rows(path, text, required) if is_csv else _json_rows(path, text)
@@ -141,15 +135,7 @@ def read_table(path: Path, *, required: Sequence[str]) -> list[Row]:
 
 
 def _csv_rows(path: Path, text: str, required: Sequence[str]) -> list[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    lines: list[tuple[int, list[str]]] = []
-    start = 1  # a quoted cell may span lines
-    try:
-        for cells in reader:
-            lines.append((start, [cell.strip() for cell in cells]))
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise CorpusError(f"table={path} line={start}: not a row of a CSV file ({error})") from error
+    lines = [(line, cells) for line, cells in _csv_lines(path, text) if cells]
     header = lines[0][1] if lines else []
     missing = [name for name in required if name not in header]
     if missing or len(set(header)) < len(header):
@@ -157,14 +143,22 @@ def _csv_rows(path: Path, text: str, required: Sequence[str]) -> list[Row]:
             f"table={path}: missing columns={missing}; found columns={header}. The first line must name "
             "every column once, separated by commas"
         )
-    lines = [(line, cells) for line, cells in lines[1:] if cells]
     for line, cells in lines:
         if len(cells) != len(header):
-            raise CorpusError(
-                f"table={path} line={line}: cells={len(cells)} but the header names {len(header)} columns; "
-                "put text that contains commas in double quotes"
-            )
-    return [(line, dict(zip(header, cells, strict=True))) for line, cells in lines]
+            what = f"cells={len(cells)} but the header names {len(header)} columns"
+            raise CorpusError(f"table={path} line={line}: {what}; put text with commas in double quotes")
+    return [(line, dict(zip(header, cells, strict=True))) for line, cells in lines[1:]]
+
+
+def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    start = 1  # a quoted cell may span lines
+    try:
+        for cells in reader:
+            yield start, [cell.strip() for cell in cells]
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise CorpusError(f"table={path} line={start}: not a row of a CSV file ({error})") from error
 
 
 def _json_rows(path: Path, text: str) -> list[Row]:
@@ -175,9 +169,7 @@ def _json_rows(path: Path, text: str) -> list[Row]:
         try:
             cells = {**json.loads(content)}
         except (ValueError, TypeError) as error:
-            raise CorpusError(
-                f"table={path} line={line}: not a JSON object like {{...}} ({error})"
-            ) from error
+            raise CorpusError(f"table={path} line={line}: not a JSON object ({error})") from error
         stripped = {name: cell.strip() if isinstance(cell, str) else cell for name, cell in cells.items()}
         rows.append((line, stripped))
     return rows

@@ -16,11 +16,7 @@ LAYOUT = Layout(
     "https://affective-meld.github.io",
 )
 
-TABLES = {
-    "train": "train_sent_emo.csv",
-    "validation": "dev_sent_emo.csv",
-    "test": "test_sent_emo.csv",
-}
+SPLIT_OF = {"train_sent_emo.csv": "train", "dev_sent_emo.csv": "validation", "test_sent_emo.csv": "test"}
 # The release's name of each split and the folder of its recordings.
 AUDIO_FOLDERS = {
     "train": ("train", "train_splits"),
@@ -48,15 +44,12 @@ def load_meld(root: Path | str) -> list[Clip]:
         CorpusError: If no table is there, one is there twice, a label is unknown, or a turn has no
             recording.
     """
-    found = {split: LAYOUT.find_table(root, name) for split, name in TABLES.items()}
-    tables = {split: table for split, table in found.items() if table}
-    if not tables:
-        raise LAYOUT.error(root, f"none of {list(TABLES.values())} is below it")
+    tables = LAYOUT.find_tables(root, SPLIT_OF)
     homes = [table.parent for table in tables.values()]
     clips: list[Clip] = []
-    for split, table in tables.items():
-        audio = _find_recordings(split, table, is_alone=homes.count(table.parent) == 1)
-        clips += _load_split(root, split, table, audio)
+    for name, table in tables.items():
+        audio = _find_recordings(SPLIT_OF[name], table, is_alone=homes.count(table.parent) == 1)
+        clips += _load_split(root, SPLIT_OF[name], table, audio)
     return sorted(clips, key=lambda clip: clip.path)
 
 

@@ -52,9 +52,7 @@ def load_msp_podcast(root: Path | str, *, test_set: str = "Test1") -> list[Clip]
     """
     if test_set not in TEST_SETS:
         raise CorpusError(f"test_set={test_set!r} must be one of {', '.join(TEST_SETS)}")
-    table = LAYOUT.find_table(root, TABLE)
-    if table is None:
-        raise LAYOUT.error(root, f"there is no {TABLE} below it")
+    table = LAYOUT.find_tables(root, [TABLE])[TABLE]
     split_of = SPLITS_OF | dict.fromkeys(TEST_SETS) | {test_set: "test"}
     turns: list[tuple[str, Clip]] = []
     for _, cells in read_table(table, required=COLUMNS):
