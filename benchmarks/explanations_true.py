@@ -4,7 +4,7 @@ On PlantedSpeech, with the demo's classifier and speakers it has not heard. Firs
 spans against exact Shapley values of these spans, the same target, the same declared baselines as fill;
 Spearman's correlation. Then: maps of the classifier with its parameters drawn anew, from the head down to
 every one of them, against its own. A correlation that is 0 on average still scatters from clip to clip, and
-neighbouring frames resemble one another: what maps come to that were shifted in time is given beside it.
+neighboring frames resemble one another: what maps come to that were shifted in time is given beside it.
 
     python benchmarks/explanations_true.py
 """

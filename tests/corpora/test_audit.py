@@ -140,7 +140,7 @@ class TestDuplicates:
     def test_the_detail_names_splits_and_labels(self):
         first, second = CLEAN["train"][0], CLEAN["test"][1]
         [finding] = audit(CLEAN, {second: good_facts(first)})
-        assert finding.detail == "the same sound, in train and test, labelled angry and happy"
+        assert finding.detail == "the same sound, in train and test, labeled angry and happy"
 
     def test_other_spans_of_one_file_are_other_sounds(self):
         spans = tuple(

@@ -47,7 +47,7 @@ def test_transformers_opens_the_same_model_from_its_folder():
 def test_it_fits_into_four_megabytes_and_has_a_model_card():
     assert (TINY_FOLDER / "model.safetensors").stat().st_size <= 4_000_000
     card = (TINY_FOLDER / "README.md").read_text(encoding="utf-8")
-    for heading in ("Data", "Recipe", "Results", "Limits", "Licence"):
+    for heading in ("Data", "Recipe", "Results", "Limits", "License"):
         assert f"## {heading}" in card
 
 

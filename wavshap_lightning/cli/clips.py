@@ -57,11 +57,11 @@ class ClipOptions:
     """The question about every clip.
 
     Args:
-        target: A label, predicted, all, or a margin such as happy-vs-sad.
-        alignments: Words: a TextGrid, CTM or CSV file, or a folder with one for each clip.
-        tier: Tier of a TextGrid with the words.
-        recordings: Files or folders to compare with, for the last three of the baselines.
-        families: Baselines to compare with one another, such as noise,time_shifted.
+        target: Class to explain: a label, predicted, all, or a margin such as happy-vs-sad.
+        alignments: Word times: a TextGrid, CTM or CSV file, or a folder with one for each clip.
+        tier: Tier of the TextGrid that holds the words.
+        recordings: Files or folders for other_clips, same_speaker_neutral or another_class.
+        families: Families of baselines to explain with and compare, such as noise,time_shifted.
     """
 
     target: str = "predicted"

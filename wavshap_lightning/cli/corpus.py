@@ -71,7 +71,7 @@ def explain_corpus(
     num_nodes: int = 1,
     strategy: str = "auto",
 ) -> int:
-    """Explain the clips of a corpus, on one process or many; the same command resumes.
+    """Explain the clips of a corpus, with one process or many; the same command resumes.
 
     With several processes on a node Lightning starts this command once for each; only the first prints.
 
@@ -81,14 +81,14 @@ def explain_corpus(
         settings: How to explain.
         output: Files to write.
         corpus: Name of the corpus, such as ravdess, planted or manifest.
-        root: Folder of the corpus, or the file of a manifest.
+        root: Folder of the corpus, or path of the manifest.
         options: Options of the corpus, such as --options.num_speakers 24.
         split: Clips to explain, by the protocol of the model's training, else of the corpus.
         fold: Fold of the protocol, by default the model's own.
-        limit: Number of clips, drawn class by class.
+        limit: Maximum number of clips, drawn class by class.
         accelerator: Lightning's accelerator, such as cpu or gpu.
         devices: Processes on each node, by default all GPUs or one process on the CPU.
-        num_nodes: Nodes, which share the folder of --out.
+        num_nodes: Number of nodes, which must share the folder of --out.
         strategy: Lightning's strategy, such as ddp.
 
     Returns:

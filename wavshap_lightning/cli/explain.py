@@ -55,7 +55,7 @@ COMMANDS = {
 """Module and function of each command; the one without a name explains recordings."""
 
 EPILOG = "Other commands: explain.py corpus | compare | scorecard | scores --help. Guide: docs/explain.md"
-SHARED = "The other options of explain.py --help hold here too, except for --device of a corpus."
+SHARED = "The options of explain.py --help apply here too (corpus: all but --device)."
 MAX_DESCRIBED = 5
 """More clips than these get a line each."""
 
@@ -93,7 +93,7 @@ def explain_clips(
     *,
     device: str = "cpu",
 ) -> int:
-    """Explain recordings: when, in which bands, layers and neurons is evidence for or against a class.
+    """Explain recordings: which frames, bands, layers and neurons speak for or against a class.
 
     Args:
         model: The model.
@@ -122,7 +122,7 @@ def compare_models(
     epochs: str | None = None,
     device: str = "cpu",
 ) -> int:
-    """Explain recordings with MODEL and with other models or epochs, from the same draws, and compare.
+    """Explain recordings with MODEL and with other models or epochs, with the same draws, and compare.
 
     Args:
         model: The first model.
@@ -263,9 +263,9 @@ def describe(found: ExplainedClip, view: ClipView, progress: str, *, brief: bool
 def _facts(explanation: Explanation, view: ClipView) -> Iterator[tuple[str, str]]:
     """Decision, score, gap, frames, layer and neurons of one target, in words by title."""
     numbers, target, stage = view.numbers, view.target, explanation.time_stage
-    labelled = f"  (labelled {view.label})" if view.label else ""
+    labeled = f"  (labeled {view.label})" if view.label else ""
     probability = view.probabilities[view.prediction]
-    yield "predicted", f"{view.prediction}, probability {probability:.3f}{labelled}"
+    yield "predicted", f"{view.prediction}, probability {probability:.3f}{labeled}"
     score, baseline = numbers["score"], numbers["baseline_score"]
     difference = (
         "" if baseline is None else f", of the baselines {baseline:+.3f}, explained {score - baseline:+.3f}"

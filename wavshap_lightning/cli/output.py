@@ -33,11 +33,11 @@ class Output:
 
     Args:
         out: Folder of the output.
-        figures: Write a picture of each clip.
-        sounds: Write each clip with what matters most kept alone, and removed.
+        figures: Write a figure of each clip.
+        sounds: Write each clip with only its top frames, and without them.
         report: Write report.html, a page with all clips.
-        waveform: Keep the waveform among the arrays of each clip.
-        share: Share of a clip that is kept or removed in the sounds.
+        waveform: Store the waveform in the NPZ file of each clip.
+        share: Share of the frames that the sounds keep or remove.
     """
 
     out: str = "explanations"

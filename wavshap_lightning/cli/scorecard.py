@@ -29,13 +29,13 @@ def score_methods(
     device: str = "cpu",
     out: str = "explanations",
 ) -> int:
-    """Measure eight attribution methods and three controls: scorecard.csv, scorecard.png, verdicts in words.
+    """Measure eight attribution methods and three controls; write scorecard.csv and scorecard.png.
 
     Args:
         model: The model.
         audio: Recordings; those that cannot be read are named and left out.
         target: Class of each clip to explain; label needs a manifest.
-        others: Heads trained from other seeds, to measure how far maps agree.
+        others: Models with heads trained from other seeds, to measure the agreement of maps.
         seed: Random seed.
         device: Where to compute, such as cpu, cuda or cuda:1.
         out: Folder of the output.

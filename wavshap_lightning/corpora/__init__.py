@@ -1,1 +1,1 @@
-"""Labelled recordings: corpora, labels, splits and audits."""
+"""Labeled recordings: corpora, labels, splits and audits."""

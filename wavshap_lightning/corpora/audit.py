@@ -218,7 +218,7 @@ def _duplicates(members: Members, facts: Mapping[Clip, ClipFacts]) -> Iterator[F
             names = dict.fromkeys(name for name, _ in group)
             labels = dict.fromkeys(clip.label for _, clip in group)
             where = listed((clip.name for _, clip in group), limit=6, separator=" = ")
-            detail = f"the same sound, in {' and '.join(names)}, labelled {' and '.join(labels)}"
+            detail = f"the same sound, in {' and '.join(names)}, labeled {' and '.join(labels)}"
             severity: Severity = "warning" if len(names) == len(labels) == 1 else "error"
             yield Finding(severity, "duplicate audio", where, detail, tuple(clip for _, clip in group))
 

@@ -1,4 +1,4 @@
-"""The corpora by name: loader, labels, default split, licence and source of each."""
+"""The corpora by name: loader, labels, default split, license and source of each."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ _TABLE = (
     Corpus(
         msp_podcast.LAYOUT,
         msp_podcast.load_msp_podcast,
-        "research, signed licence",
+        "research, signed license",
         official_split,
         emotions_among(msp_podcast.LABELS),
     ),

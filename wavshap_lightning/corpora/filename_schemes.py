@@ -1,4 +1,4 @@
-"""Corpora labelled by their file names: RAVDESS, CREMA-D, EMO-DB, TESS, SAVEE and JL-Corpus."""
+"""Corpora labeled by their file names: RAVDESS, CREMA-D, EMO-DB, TESS, SAVEE and JL-Corpus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of recordings: files below a root, and corpora labelled by folders or patterns of file names."""
+"""Folders of recordings: files below a root, and corpora labeled by folders or patterns of file names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IEMOCAP: acted dialogues in five sessions, labelled in the EmoEvaluation files."""
+"""IEMOCAP: acted dialogues in five sessions, labeled in the EmoEvaluation files."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def read_turns(path: Path) -> Iterator[tuple[str, Clip]]:
     """Name and clip of every turn of one EmoEvaluation file, each with the votes below it.
 
     The path of a clip is that file, its times are those in the dialogue, and its label is the code that most
-    annotators agreed on. The actors' own judgement is not among the votes.
+    annotators agreed on. The actors' own judgment is not among the votes.
 
     Raises:
         CorpusError: If a line that starts like a turn is not one.

@@ -57,7 +57,7 @@ def apply_label_map(clips: Sequence[Clip], label_map: Mapping[str, str | None]) 
     """Rename and drop labels, keeping the order of the clips.
 
     Args:
-        clips: Labelled clips.
+        clips: Labeled clips.
         label_map: New name of every label that occurs. None leaves its clips out on purpose; two labels
             with one new name become one class.
 
@@ -84,7 +84,7 @@ def select_labels(clips: Sequence[Clip], labels: Sequence[str], *, option: str =
     """The clips of the given classes, in the order given.
 
     Args:
-        clips: Labelled clips.
+        clips: Labeled clips.
         labels: The classes to keep.
         option: Name of the user's option, for the error message.
 
@@ -120,7 +120,7 @@ def draw_stratified(clips: Sequence[Clip], num_clips: int, generator: np.random.
     """A random subset of the clips with the classes in proportion (see `allocate`), in the order given.
 
     Args:
-        clips: Labelled clips.
+        clips: Labeled clips.
         num_clips: Size of the subset; all clips where there are no more.
         generator: Source of randomness.
 

@@ -1,4 +1,4 @@
-"""MELD: turns from a television series, labelled in one CSV file per split."""
+"""MELD: turns from a television series, labeled in one CSV file per split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MSP-Podcast: turns from podcasts, labelled by many raters in `labels_consensus.csv`."""
+"""MSP-Podcast: turns from podcasts, labeled by many raters in `labels_consensus.csv`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wavshap_lightning.errors import CorpusError
 LAYOUT = Layout(
     "msp-podcast",
     "Labels/labels_consensus.csv with Audios/MSP-PODCAST_0001_0008.wav",
-    "https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Podcast.html (signed licence)",
+    "https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Podcast.html (signed license)",
 )
 TABLE = "labels_consensus.csv"
 COLUMNS = ("FileName", "EmoClass", "SpkrID", "Split_Set")

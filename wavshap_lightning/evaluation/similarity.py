@@ -91,7 +91,7 @@ def mean_rank_correlation(*maps: Float[Tensor, " units"]) -> float:
 def likeness(first: Float[Tensor, " time"], second: Float[Tensor, " time"]) -> float:
     """The magnitude of Spearman's correlation, above what the same maps come to when shifted in time.
 
-    `|rho(A, B)| - mean_k |rho(A, B shifted by k)|` over all circular shifts. Neighbouring frames resemble one
+    `|rho(A, B)| - mean_k |rho(A, B shifted by k)|` over all circular shifts. Neighboring frames resemble one
     another, so that maps that have nothing to do with each other have correlations far from 0, the farther
     the smoother they are; here these come to 0 on average, whatever the method. Two maps of the same order
     come close to 1. The correction is our own. NaN where one map is constant.

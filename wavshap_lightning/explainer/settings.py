@@ -1,6 +1,6 @@
-"""Settings: how a clip is explained.
+"""Settings of an explanation.
 
-Nothing here needs torch, so that the help of a command line appears at once.
+This module does not import torch, so that the command line prints its help at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from wavshap_lightning.errors import SettingError
 
 Stage = Literal["frames", "layers", "waveform"]
-"""Stage at whose input a path from the baselines to the clip begins."""
+"""Stage of the model to whose input the score is attributed."""
 
 GradientMethod = Literal[
     "gradient_shap", "integrated_gradients", "saliency", "input_x_gradient", "smooth_grad"
@@ -42,43 +42,44 @@ MAX_BANDS = 257
 
 @dataclass(frozen=True)
 class ExplainSettings:
-    """How to explain a clip; the defaults suit a first look.
+    """Settings of an explanation; the defaults suit a first look.
 
     The fields are the keyword arguments of [`explain`][wavshap_lightning.explainer.explainer.explain], the
     options of `explain.py` and the keys of its YAML files, under the same names.
 
     Args:
-        stages: Stages at whose input a path begins: `"frames"` (when), `"layers"` (which layer, which
-            neuron), `"waveform"` (when and which band; the slowest). All have the same baselines and the
-            same total.
-        method: `"gradient_shap"`, `"integrated_gradients"`, or for comparison, without completeness,
-            `"saliency"`, `"input_x_gradient"`, `"smooth_grad"`; or, with `stages=("frames",)`, those that
-            remove spans of frames: `"occlusion"`, `"shapley"` (exact), `"kernel_shap"`, `"lime"`.
-        score: Score of a class that is explained: `"log_odds"`, `"logit"`, `"log_probability"` or
-            `"probability"`.
-        baselines: What the clip is compared with, at the clip's level: `"noise"`, `"spectral_noise"` (with
-            the clip's long-term spectrum), `"time_shifted"` (the clip itself), `"silence"`, or recordings,
-            which are given separately: `"other_clips"`, `"same_speaker_neutral"`, `"another_class"`.
-        num_baselines: Baselines to draw and declare as a fixed set. None: a fresh one for every draw; of
-            recordings all; 4 for integrated gradients and methods that remove spans.
-        num_draws: Gradient evaluations for each stage; integrated gradients share them among the baselines.
-            For `"kernel_shap"` and `"lime"`, evaluations of the score; the other methods need no number.
-            None: 64 (512 of the score), or as many as a tolerance or a time limit takes. Together with one
-            of these, the largest number of draws.
-        tolerance: 95 % half-width to reach for every unit of the first view of a stage,
-            relative to the largest attribution.
-        max_seconds: Time limit for all draws of a clip. The result then depends on the machine.
+        stages: Stages of the model to attribute the score to: `"frames"` (when), `"layers"` (which layer,
+            which neuron), `"waveform"` (when and which frequency band; the slowest). All stages use the same
+            baselines, and their attributions have the same sum.
+        method: Attribution method: `"gradient_shap"`, `"integrated_gradients"`; for comparison, without
+            completeness, `"saliency"`, `"input_x_gradient"`, `"smooth_grad"`; or, with `stages=("frames",)`,
+            a method that removes spans of frames: `"occlusion"`, `"shapley"` (exact), `"kernel_shap"`,
+            `"lime"`.
+        score: Class score to explain: `"log_odds"`, `"logit"`, `"log_probability"` or `"probability"`.
+        baselines: Family of baselines (reference inputs), at the clip's level: `"noise"` (white),
+            `"spectral_noise"` (with the clip's long-term spectrum), `"time_shifted"` (the clip, shifted
+            circularly), `"silence"`, or recordings, which are given separately: `"other_clips"`,
+            `"same_speaker_neutral"`, `"another_class"`.
+        num_baselines: Number of baselines, drawn once and used throughout. None: a fresh baseline for every
+            draw; all of the recordings; 4 for integrated gradients and methods that remove spans.
+        num_draws: Number of draws for each stage, one gradient evaluation each. Integrated gradients divide
+            them among the baselines. For `"kernel_shap"` and `"lime"`, evaluations of the score; the other
+            methods do not need it. None: 64 (512 evaluations of the score), or as many as a tolerance or a
+            time limit takes. Together with one of these, the largest number of draws.
+        tolerance: 95 % half-width to reach, relative to the largest attribution. It applies to every unit of
+            the first view of each stage (every frame, for example).
+        max_seconds: Time limit for the draws of a clip, in seconds. The result then depends on the machine.
         seed: Random seed.
         precision: Precision of the backbone: `"fp32"`, or `"bf16"` for autocast, whose error is measured and
             recorded; None for the backbone's own.
-        chunk_size: Draws that go through the model at once; found if None.
-        layer: A layer to be stated in full, frames by neurons.
+        chunk_size: Number of draws in one batch. None: chosen from the size of the input and the memory.
+        layer: Index of a layer to attribute by frame and neuron as well.
         segments: Spans `(start_s, end_s)` over which frames are summed, in order and without overlap.
-        decibels: Space the nodes of integrated gradients on the waveform evenly in decibels, for
-            paths from silence.
-        num_bands: Frequency bands, evenly spaced in mel.
-        num_spans: Equal spans to be removed, unless `segments` are given. None: spans of five frames for
-            `"occlusion"`, 8 spans for `"shapley"`, 16 for the others.
+        decibels: Space the nodes of integrated gradients on the waveform evenly in decibels, for paths from
+            silence.
+        num_bands: Number of frequency bands, evenly spaced in mel.
+        num_spans: Number of equal spans to remove, unless `segments` are given. None: spans of five frames
+            for `"occlusion"`, 8 spans for `"shapley"`, 16 for the others.
 
     Raises:
         SettingError: If a value is out of range or two do not go together.

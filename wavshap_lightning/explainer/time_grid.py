@@ -26,7 +26,7 @@ class TimeGrid:
 
     Args:
         count: How many.
-        hop_samples: Samples between the starts of two neighbours.
+        hop_samples: Samples between the starts of two neighbors.
         size_samples: Samples each one spans.
         first_sample: Where the first begins; negative if before the clip.
         sample_rate: Samples per second.

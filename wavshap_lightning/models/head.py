@@ -86,7 +86,7 @@ class LayerMix(nn.Module):
 
 
 class EmotionHead(nn.Module):
-    """Layer mix, pooling, normalisation, MLP.
+    """Layer mix, pooling, normalization, MLP.
 
     It takes the layers themselves (`forward`) or just the statistics it needs of them
     (`classify_statistics`), with the same logits.
@@ -144,7 +144,7 @@ class EmotionHead(nn.Module):
 
 
 def _build_mlp(input_size: int, num_classes: int, settings: HeadSettings) -> nn.Sequential:
-    """Batch norm without a scale of its own standardises the pooled features, whatever the backbone."""
+    """Batch norm without a scale of its own standardizes the pooled features, whatever the backbone."""
     stem = [nn.BatchNorm1d(input_size, affine=False), nn.Dropout(settings.dropout)]
     if settings.hidden_size == 0:
         return nn.Sequential(*stem, nn.Linear(input_size, num_classes))

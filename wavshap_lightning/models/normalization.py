@@ -1,4 +1,4 @@
-"""Normalisation over the valid part of padded waveforms, so that padding changes nothing.
+"""Normalization over the valid part of padded waveforms, so that padding changes nothing.
 
 WavLM Base, HuBERT Base and wav2vec2 Base normalize the first convolution's output over the whole
 padded length: padding a clip changes its features by tens of per cent, attention mask or not.

@@ -89,7 +89,7 @@ class PlantedInSettings:
 
     @property
     def source_name(self) -> str:
-        """The source as the catalogue spells it."""
+        """The source as the catalog spells it."""
         return corpus_named(self.source).name
 
     def to_dict(self) -> dict[str, Any]:

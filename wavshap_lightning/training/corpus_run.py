@@ -70,7 +70,7 @@ def select_clips(
     """List a corpus and select some of its clips.
 
     Args:
-        corpus: Name of the corpus in the catalogue.
+        corpus: Name of the corpus in the catalog.
         root: Folder or table of the corpus; PlantedSpeech is made in the cache if None.
         options: Further arguments of the corpus's loader.
         trained: Protocol record of the model. It decides training and test clips if it is of the same

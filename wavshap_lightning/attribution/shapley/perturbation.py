@@ -29,7 +29,7 @@ def occlusion(problem: Problem, baselines: Baselines, players: Players) -> Attri
 
     `v(S)` is the mean score over the baselines, which stand where a span is absent. Exact where the score is
     a sum over spans; evidence that two spans share is given to neither, and completeness is not claimed.
-    Source: Zeiler and Fergus (2014). Where we depart: baselines for their grey square, spans that do not
+    Source: Zeiler and Fergus (2014). Where we depart: baselines for their gray square, spans that do not
     overlap.
 
     Args:
@@ -72,7 +72,7 @@ def lime(
     Spans are present or not with equal chance; ridge regression with an intercept, weighted with
     `sqrt(exp(-d^2 / 0.25^2))` where `d` is the cosine distance to the whole, as the library `lime` does for
     images. Completeness is not claimed. Source: Ribeiro, Singh and Guestrin (2016). Where we depart:
-    baselines for a grey segment, coalitions in complementary pairs, and an error.
+    baselines for a gray segment, coalitions in complementary pairs, and an error.
 
     Args:
         problem: What is explained.

@@ -47,7 +47,7 @@ class EmotionDataModule(L.LightningDataModule):
     clips, and batches then hold the cached layer statistics that its head needs; the logits are the same.
 
     Args:
-        corpus: A corpus of the catalogue, such as `"ravdess"`, `"manifest"` or `"folders"`.
+        corpus: A corpus of the catalog, such as `"ravdess"`, `"manifest"` or `"folders"`.
         root: Folder or table of the corpus; `"planted"` needs none and is made in the cache.
         options: Further arguments of the corpus's own loader, such as `speaker_pattern`.
         labels: Classes to keep, in the order of the logits; all if None.

@@ -68,10 +68,10 @@ def list_clips(
     max_samples: int | None = None,
     seed: int = 0,
 ) -> list[Clip]:
-    """Labelled clips of a corpus, before any audio is read; planted corpora are made in the cache first.
+    """Labeled clips of a corpus, before any audio is read; planted corpora are made in the cache first.
 
     Args:
-        corpus: Name of the corpus in the catalogue.
+        corpus: Name of the corpus in the catalog.
         root: Folder or table of the corpus; PlantedSpeech is made in the cache if None.
         options: Further arguments of the corpus's loader, or settings of what is planted.
         cache_directory: Folder below which planted corpora are made.
