@@ -23,7 +23,6 @@ from wavshap_lightning.audio.io import (
     hash_audio_file,
     load_audio,
     load_native,
-    resampled_length,
     save_audio,
 )
 from wavshap_lightning.errors import AudioError, SettingError
@@ -128,7 +127,7 @@ class TestSound:
     @pytest.mark.parametrize("num_samples", [1, 441, 1_001, 9_999])
     def test_the_length_after_resampling_is_known_before(self, tmp_path, sample_rate, num_samples, write):
         path = write(tmp_path / "a.wav", np.zeros(num_samples), sample_rate)
-        assert resampled_length(num_samples, sample_rate, SAMPLE_RATE) == len(load_audio(path))
+        assert len(load_audio(path)) == -(-num_samples * SAMPLE_RATE // sample_rate)
 
     @pytest.mark.parametrize("name", ["s16.wav", "s24.flac", "vorbis.ogg"])
     def test_the_waveform_is_that_of_librosa(self, tmp_path, name, write_format):
@@ -363,7 +362,7 @@ class TestSaving:
         ("name", "waveform", "message"),
         [
             ("a.mp3", np.zeros(9), r"suffix='\.mp3' must be \.flac or \.wav"),
-            ("a.wav", np.zeros(0), "0 samples"),
+            ("a.wav", np.zeros(0), r"shape=\(0,\) must be"),
             ("a.wav", np.array([0.0, np.nan]), "NaN or infinite"),
             ("a.wav", np.array([0.0, -np.inf]), "NaN or infinite"),
             ("a.wav", np.array([0.0, 1.001]), r"peak=1.001, and samples must lie in \[-1, 1\]"),

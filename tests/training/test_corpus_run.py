@@ -21,7 +21,6 @@ from wavshap_lightning.training.corpus_run import (
     ClipRecords,
     CorpusRun,
     emotion_rows,
-    longest_first,
     select_clips,
 )
 from wavshap_lightning.viz.report.summary import summarize
@@ -140,9 +139,10 @@ def test_every_pending_clip_falls_to_one_process(clips, build_module, set_up, wo
     assert len(calls) == 1  # the others are told
 
 
-def test_the_longest_come_first_and_what_cannot_be_read_last(clips, tmp_path):
+def test_the_longest_come_first_and_what_cannot_be_read_last(clips, tmp_path, build_module, set_up):
     clips = [*clips, replace(clips[0], path=tmp_path / "gone.wav"), replace(clips[1], start_s=0.1, end_s=5.0)]
-    order = longest_first(clips, range(len(clips)))
+    run = CorpusRun(build_module().classifier, clips, lambda: list(range(len(clips))), lambda position: None)
+    order = set_up(run, 0, 1, None).pending
     assert (order[0], order[-1]) == (26, 25)
     seconds = [soundfile.info(clips[position].path).duration for position in order[1:-1]]
     assert seconds == sorted(seconds, reverse=True)

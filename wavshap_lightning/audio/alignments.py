@@ -55,19 +55,18 @@ def read_segments(path: str | Path, *, tier: str = "", recording: str = "") -> l
         raise AudioError(f"segments={path} holds no word; export it again, or leave it out")
     for row in rows:
         if not 0 <= row.start_s < row.end_s < inf:  # true of NaN as well
-            raise AudioError(
-                f"segments={path}: {row.text!r} from {row.start_s:g} to {row.end_s:g} s must begin at 0 or "
-                "later and end after that; correct it"
-            )
+            raise AudioError(f"segments={path}: {_place(row)} must begin at 0 or later and end after that")
     rows.sort(key=attrgetter("start_s"))
     for before, after in pairwise(rows):
         if before.end_s > after.start_s + OVERLAP_SLACK_S or before.start_s == after.start_s:
-            raise AudioError(
-                f"segments={path}: {before.text!r} ({before.start_s:g}-{before.end_s:g} s) and "
-                f"{after.text!r} ({after.start_s:g}-{after.end_s:g} s) overlap; give one speaker's words"
-            )
+            both = f"{_place(before)} and {_place(after)}"
+            raise AudioError(f"segments={path}: {both} overlap; give one speaker's words")
     apart = [replace(row, end_s=min(row.end_s, after.start_s)) for row, after in pairwise(rows)]
     return [*apart, rows[-1]]
+
+
+def _place(row: Segment) -> str:
+    return f"{row.text!r} ({row.start_s:g}-{row.end_s:g} s)"
 
 
 def _read_rows(path: Path, tier: str, recording: str) -> list[Segment]:
@@ -81,9 +80,8 @@ def _read_rows(path: Path, tier: str, recording: str) -> list[Segment]:
         text = path.read_bytes().decode("utf-8-sig")
         return _read_ctm(path, text, recording) if suffix == ".ctm" else _read_table(text)
     except UNREADABLE as error:
-        raise AudioError(
-            f"segments={path} cannot be read as {suffix[1:]} ({first_line(error)}); export it again"
-        ) from error
+        reason = f"cannot be read as {suffix[1:]} ({first_line(error)})"
+        raise AudioError(f"segments={path} {reason}; export it again") from error
 
 
 def _read_textgrid(path: Path, tier: str) -> list[Segment]:
@@ -91,10 +89,8 @@ def _read_textgrid(path: Path, tier: str) -> list[Segment]:
     grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False, reportingMode="silence")
     intervals = [name for name in grid.tierNames if grid.getTier(name).tierType == INTERVAL_TIER]
     if not intervals or tier not in ("", *intervals):
-        raise AudioError(
-            f"segments={path}: tier={tier!r} is no tier of intervals there; it has "
-            f"{', '.join(map(repr, intervals)) or 'none'}"
-        )
+        there = ", ".join(map(repr, intervals)) or "none"
+        raise AudioError(f"segments={path}: tier={tier!r} is no tier of intervals there; it has {there}")
     of_words = [name for name in intervals if name.strip().lower() in WORD_TIERS]
     chosen = grid.getTier(tier or [*of_words, *intervals][0])
     return [Segment(entry.label.strip(), float(entry.start), float(entry.end)) for entry in chosen.entries]
@@ -108,10 +104,8 @@ def _read_ctm(path: Path, text: str, recording: str) -> list[Segment]:
         raise ValueError(f"the line {' '.join(short)!r} must be: recording channel start duration word")
     recordings = sorted({row[0] for row in rows})
     if len(recordings) > 1 and recording not in recordings:
-        raise AudioError(
-            f"segments={path} holds {len(recordings)} recordings and none named {recording!r}; found "
-            f"{', '.join(recordings[:5])}"
-        )
+        found = f"{len(recordings)} recordings and none named {recording!r}"
+        raise AudioError(f"segments={path} holds {found}; found {', '.join(recordings[:5])}")
     return [
         Segment(word, float(start), float(start) + float(duration))
         for name, _, start, duration, word, *_ in rows
@@ -128,9 +122,8 @@ def _read_table(text: str) -> list[Segment]:
         raise ValueError(f"columns={list(given)} must hold text, start_s and end_s")
     segments = []
     for row in table:
-        start_s = float(row[column["start_s"]])
-        end_s = (
-            float(row[column["end_s"]]) if "end_s" in column else start_s + float(row[column["duration_s"]])
-        )
-        segments.append(Segment((row[column["text"]] or "").strip(), start_s, end_s))
+        cells = {field: row[name] for field, name in column.items()}
+        start_s = float(cells["start_s"])
+        end_s = float(cells["end_s"]) if "end_s" in cells else start_s + float(cells["duration_s"])
+        segments.append(Segment((cells["text"] or "").strip(), start_s, end_s))
     return segments

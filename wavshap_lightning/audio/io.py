@@ -83,7 +83,8 @@ def load_audio(
     resampled = librosa.resample(
         waveform, orig_sr=native_rate, target_sr=sample_rate, res_type="soxr_hq", fix=False
     )
-    size = resampled_length(len(waveform), native_rate, sample_rate)
+    # Rounded up in whole numbers: librosa multiplies by a ratio, which may end up just above the true number.
+    size = -(-len(waveform) * sample_rate // native_rate)
     return np.clip(librosa.util.fix_length(resampled, size=size), -1.0, 1.0)
 
 
@@ -108,17 +109,6 @@ def load_native(
             first, last = _span_samples(sound, start_s, end_s)
             waveform = _decode(sound, first, last)
     return waveform, sound.samplerate
-
-
-def resampled_length(num_samples: int, from_rate: int, to_rate: int) -> int:
-    """Samples that `load_audio` returns of `num_samples` samples at another rate, rounded up.
-
-    In whole numbers: librosa multiplies by a ratio, which may end up just above the true number.
-
-    >>> resampled_length(44_100, 44_100, 16_000)
-    16000
-    """
-    return -(-num_samples * to_rate // from_rate)
 
 
 def hash_audio_file(path: str | os.PathLike[str]) -> str:
@@ -160,10 +150,8 @@ def save_audio(
         suffix = path.suffix.lower()
         if suffix not in WRITTEN_SUFFIXES:
             raise AudioError(f"suffix={path.suffix!r} must be .flac or .wav; choose one of them")
-        if waveform.ndim != 1:
-            raise AudioError(f"shape={waveform.shape} must be (num_samples,); average the channels first")
-        if len(waveform) == 0:
-            raise AudioError("the waveform has 0 samples and must have at least one; do not save it")
+        if waveform.ndim != 1 or not len(waveform):
+            raise AudioError(f"shape={waveform.shape} must be (num_samples,) above 0; average the channels")
         _check_finite(waveform, 0, sample_rate)
         _check_peak(waveform, 1.0)
         # Rounded here, since soundfile would round down.
@@ -177,12 +165,12 @@ def _decode(sound: soundfile.SoundFile, first: int, last: int) -> Float32[np.nda
     """The average of the channels from sample `first` to before `last`, checked and clipped to [-1, 1]."""
     import librosa  # noqa: PLC0415 - as in load_audio
 
-    is_mp3 = sound.format == "MP3"
+    rate, is_mp3 = sound.samplerate, sound.format == "MP3"
     # After a jump libsndfile decodes the next frames of an MP3 wrongly, so an MP3 is decoded from its start.
     start = 0 if is_mp3 else first
     # Half a sample more, because librosa rounds seconds down to samples; but no jump to the start, where the
     # file is already: even that changes the last bit of an MP3.
-    offset_s, duration_s = (count and (count + 0.5) / sound.samplerate for count in (start, last - start))
+    offset_s, duration_s = (count and (count + 0.5) / rate for count in (start, last - start))
     try:
         samples, _ = librosa.load(sound, sr=None, mono=False, offset=offset_s, duration=duration_s)
     except MemoryError:
@@ -190,10 +178,10 @@ def _decode(sound: soundfile.SoundFile, first: int, last: int) -> Float32[np.nda
     samples = np.atleast_2d(samples)
     end, slack = start + samples.shape[1], MP3_SLACK_SAMPLES if is_mp3 else 0
     if end + slack < last or end <= first:
-        ended_s, promised_s = end / sound.samplerate, sound.frames / sound.samplerate
-        raise _truncated(f"ends after {ended_s:.3f} of the {promised_s:.3f} s its header promises")
+        promised_s = f"{sound.frames / rate:.3f} s its header promises"
+        raise _truncated(f"ends after {end / rate:.3f} of the {promised_s}")
     samples = samples[:, first - start :]
-    _check_finite(samples, first, sound.samplerate)
+    _check_finite(samples, first, rate)
     waveform = samples.mean(axis=0)
     _check_peak(waveform, MAX_PEAK)
     return np.clip(waveform, -1.0, 1.0)

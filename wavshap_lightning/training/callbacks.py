@@ -110,11 +110,8 @@ class RunReport(Callback):
         settings = pl_module.classifier.backbone.settings
         num_trained = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
         state = "frozen" if settings.frozen else "partly trained"
-        for line in (
-            f"{'Clips':<16} {counts} ({data.protocol.name}{fold})",
-            f"{'Model':<16} {settings.name}, {state}: {num_trained:,} parameters are trained",
-        ):
-            Console().print(line, highlight=False, markup=False, soft_wrap=True)
+        sys.stdout.write(f"{'Clips':<16} {counts} ({data.protocol.name}{fold})\n")
+        sys.stdout.write(f"{'Model':<16} {settings.name}, {state}: {num_trained:,} parameters are trained\n")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Print loss and recall of the epoch."""

@@ -32,7 +32,6 @@ SplitChoice = Literal["train", "validation", "test", "all"]
 NOT_OF_A_PROTOCOL = ("fold", "clips", "digest")
 """Fields that a classifier stores beside its protocol."""
 
-RECORDS = "records"
 COLUMNS = ("target", "clips", "kind", "part", "share", "low", "high", "n")
 """Columns of `emotions.csv`: the class, the number of clips explained for it, the kind of share and the part
 of the clip, its mean share of the attributions' magnitude with the 95 % interval, and over how many clips."""
@@ -184,12 +183,11 @@ class ClipRecords:
 
     def remove_unfinished(self) -> None:
         """Remove the partly written files that a killed process left behind."""
-        for name in (".", RECORDS, "clips", "sounds"):
-            for draft in (self.folder / name).glob(".*.unfinished"):
-                draft.unlink(missing_ok=True)
+        for draft in self.folder.rglob(".*.unfinished"):
+            draft.unlink(missing_ok=True)
 
     def _path(self, stem: str) -> Path:
-        return self.folder / RECORDS / f"{stem}.json"
+        return self.folder / "records" / f"{stem}.json"
 
 
 class CorpusRun(L.LightningModule):
@@ -225,8 +223,9 @@ class CorpusRun(L.LightningModule):
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
         """Agree with the other processes on the list of unfinished clips."""
-        found = longest_first(self._clips, self._find_pending()) if self.trainer.is_global_zero else []
-        self.pending = self.trainer.strategy.broadcast(found)
+        found = self._find_pending() if self.trainer.is_global_zero else []
+        longest_first = sorted(found, key=lambda position: -_duration_s(self._clips[position]))
+        self.pending = self.trainer.strategy.broadcast(longest_first)
 
     def predict_dataloader(self) -> DataLoader[int]:
         """This process's share, a clip a step."""
@@ -249,11 +248,6 @@ class CorpusRun(L.LightningModule):
         with single, without_progress_bars(), torch.inference_mode(mode=False):
             self._explain(position)
         return position
-
-
-def longest_first(clips: Sequence[Clip], positions: Sequence[int]) -> list[int]:
-    """Positions sorted by descending duration of their clips; unreadable clips come last."""
-    return sorted(positions, key=lambda position: -_duration_s(clips[position]))
 
 
 def _duration_s(clip: Clip) -> float:

@@ -31,11 +31,8 @@ ABANDONED_AFTER_S = 24 * 3600
 
 def default_cache_directory() -> Path:
     """`$WAVSHAP_CACHE`, else `$XDG_CACHE_HOME/wavshap-lightning`, else `~/.cache/wavshap-lightning`."""
-    chosen = os.environ.get("WAVSHAP_CACHE")
-    if chosen:
-        return Path(chosen)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "wavshap-lightning"
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("WAVSHAP_CACHE") or Path(home, "wavshap-lightning"))
 
 
 class TensorCache:
@@ -108,7 +105,9 @@ class TensorCache:
             with path.open("rb") as file:
                 is_whole = hashlib.file_digest(file, "sha256").hexdigest() == path.stem
             if not is_whole:
-                _set_aside(path)
+                path.rename(path.with_suffix(DAMAGED_SUFFIX))
+                found = f"cache: shard {path} is damaged (its bytes do not match its name)"
+                warnings.warn(f"{found}; it was set aside, and is computed again", stacklevel=3)
                 return
             shard: Any = safe_open(path, framework="pt")  # mapped into memory, and read by page
         except FileNotFoundError:
@@ -127,16 +126,6 @@ class TensorCache:
             f"cache_dir={self.directory} cannot be used: {reason}{size}; free some space, or name "
             "another folder with data.cache_dir or the variable WAVSHAP_CACHE. What was finished is kept"
         )
-
-
-def _set_aside(path: Path) -> None:
-    warnings.warn(
-        f"cache: shard {path} is damaged (its bytes do not match its name); it was set aside, and what "
-        "it held will be computed again",
-        stacklevel=4,
-    )
-    with suppress(FileNotFoundError):  # another run was faster
-        path.rename(path.with_suffix(DAMAGED_SUFFIX))
 
 
 def _remove_abandoned(directory: Path) -> None:

@@ -95,9 +95,7 @@ def list_clips(
         root, options = str(_plant_into(root, options, cache_directory)), {}
     taken = sorted(options.keys() & OWN_SETTINGS)
     if taken:
-        raise SettingError(
-            f"options={taken} have settings of their own; give them beside options, not inside"
-        )
+        raise SettingError(f"options={taken} are settings of the data: give them beside options, not inside")
     return load_corpus(
         name, root, label_map=label_map, labels=labels, max_samples=max_samples, seed=seed, **options
     )
@@ -156,19 +154,15 @@ def _plant_into(source_root: str, options: Mapping[str, Any], cache_directory: P
     """Folder of a corpus of recordings with planted cues, made if it is not there."""
     if not options.get("source"):
         table = Path(source_root).expanduser() / MANIFEST
-        made = table.with_name(RECORD).is_file()
+        made = f", or, for one already made, corpus=manifest and root={table}"
         raise SettingError(
-            f"options={dict(options)}: corpus={NAME!r} needs a source, the corpus whose recordings lie in "
-            f"root={source_root!r}; add, for example, source: ravdess"
-            + (f", or, for one already made, corpus=manifest and root={table}" if made else "")
+            f"corpus={NAME!r} needs a source, the corpus of the recordings in root={source_root!r}; add, for "
+            "example, source: ravdess" + (made if table.with_name(RECORD).is_file() else "")
         )
     settings = _read(PlantedInSettings, options)
     source = open_source(source_root, settings)
-    root = (
-        cache_directory
-        / NAME
-        / digest_of({**settings.to_dict(), "recordings": source.sha256})[:FOLDER_DIGITS]
-    )
+    digest = digest_of({**settings.to_dict(), "recordings": source.sha256})
+    root = cache_directory / NAME / digest[:FOLDER_DIGITS]
     with progress_bars() as bar:
         ensure_planted_in(root, source, settings, on_progress=bar("Planting cues"))
     left_out = read_left_out(root)
@@ -190,6 +184,4 @@ def _read(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
     try:
         return kind(**values)
     except TypeError as error:
-        raise SettingError(
-            f"options={dict(options)}: {error}; see {kind.__name__} for what can be set"
-        ) from error
+        raise SettingError(f"options={dict(options)}: {error}; see {kind.__name__}") from error
