@@ -102,7 +102,7 @@ def test_without_layers(build_comparisons, waveform, count):
 def test_every_classifier_has_a_name(build_comparisons, count):
     with pytest.raises(SettingError, match=f"must name {count + 1} classifiers"):
         plot_comparison(build_comparisons(count), names=("one",))
-    with pytest.raises(SettingError, match="there is nothing to draw"):
+    with pytest.raises(SettingError, match="must hold at least one"):
         plot_comparison([])
 
 
@@ -145,7 +145,7 @@ def test_explanations_must_be_of_one_clip_and_have_frames(explanation, waveform,
         plot_epochs({}, waveform)
     with pytest.raises(SettingError, match="'2' is of another clip"):
         plot_epochs({1: explanation, 2: replace(explanation, clip_sha256="other")}, waveform)
-    with pytest.raises(SettingError, match="stages=layers, which give no frames"):
+    with pytest.raises(SettingError, match="'x' has no frames"):
         plot_methods({"x": build_explanation(paths=("layers",))}, waveform)
     with pytest.raises(AttributionError, match="target='sad' was not explained"):
         plot_epochs({1: explanation}, waveform, target="sad")
@@ -159,7 +159,7 @@ def test_no_two_texts_overlap_and_none_leaves_the_page(
     epochs = {epoch: build_explanation(seed=epoch) for epoch in range(12)}
     names = ["runs/a/best.ckpt", *(f"epoch {place}" for place in range(8))]
     figure = {
-        "epochs": lambda: plot_epochs(epochs, waveform, num_top=5, **marks),
+        "epochs": lambda: plot_epochs(epochs, waveform, **marks),
         "methods": lambda: plot_methods({"a": epochs[0], "a long name": epochs[1]}, waveform, **marks),
         "two": lambda: plot_comparison(build_comparisons(1), waveform, names=("a", "b"), **marks),
         "many": lambda: plot_comparison(build_comparisons(8), waveform, names=names, **marks),

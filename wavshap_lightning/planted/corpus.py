@@ -89,11 +89,8 @@ class PlantedSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that identify the corpus; later additions are left out where they have no effect."""
-        values = asdict(self)
-        for name in ("lead_s", "shortcut", "difficulty"):
-            if values[name] == PlantedSettings.__dataclass_fields__[name].default:
-                del values[name]
-        return values
+        values, later = asdict(self), {"lead_s": 0.0, "shortcut": None, "difficulty": "easy"}
+        return {name: value for name, value in values.items() if name not in later or value != later[name]}
 
 
 def check_at_least(smallest: int, **values: int) -> None:

@@ -128,10 +128,6 @@ class Excerpt:
     place: CuePlace
     lookalikes: tuple[tuple[str, CuePlace], ...] = ()
 
-    def cut(self, recording: Waveform) -> Float[np.ndarray, " excerpt"]:
-        """The excerpt of a recording without cues."""
-        return self.gain * recording[self.start : self.stop]
-
 
 def draw_excerpt(recording: Waveform, difficulty: Difficulty, generator: np.random.Generator) -> Excerpt:
     """Draw the places of cues in a recording at 16 kHz: the cue in a voiced span about as loud as the rest.
@@ -167,7 +163,7 @@ def plant_cue(
         cue: A kind of cue; None for none.
         strength: Strength of the cue; 0 plants none.
     """
-    waveform = excerpt.cut(recording)
+    waveform = excerpt.gain * recording[excerpt.start : excerpt.stop]
     for kind, place in excerpt.lookalikes:
         waveform = _spliced(waveform, kind, place, cues.LOOKALIKE_STRENGTH)
     if cue is None or strength == 0.0:

@@ -16,7 +16,7 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.explainer.time_grid import TimeGrid, stft_times
-from wavshap_lightning.viz.sound import GivenWaveform, Samples, cell_edges_s, find_waveform
+from wavshap_lightning.viz.sound import GivenWaveform, Samples, find_waveform
 from wavshap_lightning.viz.theme import EN_DASH, literal, number, percent
 
 TARGET, PREDICTED, LABELED = "\N{BLACK CIRCLE}", "\N{BLACK RIGHT-POINTING TRIANGLE}", "\N{BLACK DIAMOND}"
@@ -110,11 +110,6 @@ class Units:
             remark = ", not resolved" if unresolved else ""
             words.append(f"{number(value, signed=True)}, {interval}{remark}")
         return words
-
-    @property
-    def edges_s(self) -> Float[np.ndarray, " edges"]:
-        """Edges of the drawn units in seconds."""
-        return cell_edges_s(self.times)
 
     def strongest(self, count: int) -> list[tuple[float, float]]:
         """Start and end in seconds of the units with the largest magnitudes, the strongest first."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import compress
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -31,7 +32,7 @@ SHORT_NAME, LONG_NAME = 16, 66
 Models = Sequence[tuple[str, Explanation]]
 """Short name of each classifier, and its explanation."""
 
-SUMS = {"Sum of attributions": "sum", GAP: "gap", "Draws": "draws"}
+SHORT_FACTS = {"Sum of attributions": "sum", GAP: "gap", "Draws": "draws"}
 
 
 def plot_epochs(
@@ -41,18 +42,15 @@ def plot_epochs(
     target: str | None = None,
     label: str | None = None,
     evidence: Sequence[Span] = (),
-    num_top: int = 0,
 ) -> Figure:
     """Figure of one clip through the epochs of a training, on one signed scale.
 
     Args:
-        explanations: Explanations of the clip by epoch. The classes and the strongest frames are those of the
-            last.
+        explanations: Explanations of the clip by epoch. The classes are those of the last.
         waveform: The clip `(num_samples,)`; read from its file if None.
         target: Name of the target; None for the only one, or what the last epoch predicts.
         label: Annotated class of the clip.
         evidence: Spans known to carry the label.
-        num_top: Number of the strongest frames that are marked.
 
     Raises:
         AttributionError: If the target was not explained in every epoch.
@@ -60,8 +58,7 @@ def plot_epochs(
         SettingError: If there is no explanation, they differ in clip, or have no frames.
     """
     ordered = {str(epoch): explanations[epoch] for epoch in sorted(explanations)}
-    make = partial(ClipView.from_explanation, waveform=waveform, label=label, evidence=evidence)
-    views, frames = _views(ordered, target, make)
+    views, frames = _views(ordered, target, {"waveform": waveform, "label": label, "evidence": evidence})
     last = views[-1]
     gaps = [gap for view in views if (gap := view.largest_gap) is not None]
     lines = [
@@ -73,7 +70,7 @@ def plot_epochs(
     layers = [layers for view in views if (layers := view.units("layers")) is not None]
     probability = _probability(list(ordered.values()), last.target_labels[0])
     panel = _map_panel("epochs", title, Units.stack(frames, list(ordered)), layers, probability=probability)
-    return draw_sheet(last, [*sound_panels(last), panel], lines, num_top=num_top)
+    return draw_sheet(last, [*sound_panels(last), panel], lines)
 
 
 def plot_methods(
@@ -83,44 +80,40 @@ def plot_methods(
     target: str | None = None,
     label: str | None = None,
     evidence: Sequence[Span] = (),
-    num_top: int = 0,
 ) -> Figure:
     """Figure of one clip as several methods, or settings, explain it.
 
     Methods that claim completeness share a scale; the others, whose unit is another, have their own.
 
     Args:
-        explanations: Explanations of the clip by name, in the order of the rows. The strongest frames are
-            those of the first.
+        explanations: Explanations of the clip by name, in the order of the rows.
         waveform: The clip `(num_samples,)`; read from its file if None.
         target: Name of the target; None for the only one, or what is predicted.
         label: Annotated class of the clip.
         evidence: Spans known to carry the label.
-        num_top: Number of the strongest frames that are marked.
 
     Raises:
         AttributionError: If a method did not explain the target.
         AudioError: If the waveform is not as long as the one explained.
         SettingError: If there is no explanation, they differ in clip, or have no frames.
     """
-    make = partial(ClipView.from_explanation, waveform=waveform, label=label, evidence=evidence)
-    views, frames = _views(explanations, target, make)
+    views, frames = _views(explanations, target, {"waveform": waveform, "label": label, "evidence": evidence})
     names, complete = list(explanations), [view.largest_gap is not None for view in views]
     shared = list(compress(frames, complete))
     rows = frame_rows(
         "frames",
         [name if one else f"{name}, on its own scale" for name, one in zip(names, complete, strict=True)],
         frames,
-        [partial(draw.plot_lines_of_text, lines=_sums(view.facts)) for view in views],
+        [partial(draw.plot_lines_of_text, lines=_short_facts(view)) for view in views],
         note=f"attribution of each frame to the {views[0].score_name(literal)}",
         scales=[shared if one else [alone] for one, alone in zip(complete, frames, strict=True)],
     )
     lines = [f"{literal(name, 24)}   {view.line(*ABOUT)}" for name, view in zip(names, views, strict=True)]
-    return draw_sheet(views[0], [*sound_panels(views[0]), *rows], lines, num_top=num_top)
+    return draw_sheet(views[0], [*sound_panels(views[0]), *rows], lines)
 
 
-def _sums(facts: Mapping[str, str]) -> list[str]:
-    return [f"{short} {facts[name]}" for name, short in SUMS.items() if name in facts]
+def _short_facts(view: ClipView) -> list[str]:
+    return [f"{short} {view.facts[name]}" for name, short in SHORT_FACTS.items() if name in view.facts]
 
 
 def plot_comparison(
@@ -145,7 +138,11 @@ def plot_comparison(
         AudioError: If the waveform is not as long as the one explained.
     """
     comparisons = [comparisons] if isinstance(comparisons, Comparison) else comparisons
-    names = _checked_names(comparisons, names)
+    if not comparisons:
+        raise SettingError("comparisons=[] must hold at least one comparison")
+    names = names or [str(place) for place in range(1, len(comparisons) + 2)]
+    if len(names) != len(comparisons) + 1:
+        raise SettingError(f"names={names} must name {len(comparisons) + 1} classifiers, the first one first")
     first, target = comparisons[0].first, comparisons[0].target
     view = ClipView.from_explanation(first, waveform, target=target, label=label, evidence=evidence)
     is_short = all(len(name) <= SHORT_NAME for name in names)
@@ -223,7 +220,7 @@ def _probability(explanations: Sequence[Explanation], label: str) -> Draw:
 
 
 def _views(
-    explanations: Mapping[str, Explanation], target: str | None, make: Callable[..., ClipView]
+    explanations: Mapping[str, Explanation], target: str | None, known: Mapping[str, Any]
 ) -> tuple[list[ClipView], list[Units]]:
     """Views of one target of explanations that are of one clip, and their frames."""
     if not explanations:
@@ -233,24 +230,11 @@ def _views(
     for name, one in explanations.items():
         if one.clip_sha256 != first.clip_sha256 or one.times != first.times:
             raise SettingError(f"explanations: {name!r} is of another clip or backbone; give one clip's")
-        views.append(make(one, target=target))
+        views.append(ClipView.from_explanation(one, target=target, **known))
         if (found := views[-1].frames) is None:
-            raise SettingError(
-                f"explanations: {name!r} has stages={', '.join(one.attributions)}, which give no frames; "
-                "explain with 'frames' or 'waveform' among stages"
-            )
+            raise SettingError(f"explanations: {name!r} has no frames; explain with stages=frames")
         frames.append(found)
     return views, frames
-
-
-def _checked_names(comparisons: Sequence[Comparison], names: Sequence[str]) -> Sequence[str]:
-    """The names of the classifiers, or numbers where there are none."""
-    if not comparisons:
-        raise SettingError("comparisons=[]: there is nothing to draw; compare with one classifier at least")
-    count = len(comparisons) + 1
-    if names and len(names) != count:
-        raise SettingError(f"names={list(names)} must name {count} classifiers, the first one first")
-    return names or [str(place) for place in range(1, count + 1)]
 
 
 def _units(differences: Sequence[Difference | None], times: TimeGrid = NO_TIME) -> list[Units]:

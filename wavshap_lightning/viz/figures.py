@@ -237,8 +237,7 @@ def draw_sheet(
         top = [] if view.frames is None else view.frames.strongest(num_top)
         draw.mark_frames(timed, top)
         draw.mark_evidence(timed, view.evidence)
-        has_bars = bool(figure.findobj(StepPatch))
-        _draw_legend(axes["legend"], view, len(top), has_bars=has_bars, all_targets=all_targets)
+        _draw_legend(axes["legend"], view, len(top), all_targets=all_targets)
         draw.plot_lines_of_text(axes["caption"], caption)
         # Ticks are made and the layout is computed once, here, in our style: whoever shows or saves the
         # figure later may have another style.
@@ -284,9 +283,10 @@ def _share_time(timed: Sequence[Axes], duration_s: float) -> None:
         timed[-1].set_xlabel("time (s)", loc="right", labelpad=1)
 
 
-def _draw_legend(axes: Axes, view: ClipView, num_marked: int, *, has_bars: bool, all_targets: bool) -> None:
+def _draw_legend(axes: Axes, view: ClipView, num_marked: int, *, all_targets: bool) -> None:
     units = [view.units(name) for name in ("frames", "waveform", "layers", "bands")]
     known = not all(np.isnan(one.half_widths).all() for one in units if one is not None)
+    has_bars = axes.figure.findobj(StepPatch) != []
     target = "the class" if all_targets else literal(view.target, 32)
     marks = f"{num_marked} strongest frames" if num_marked > 1 else "strongest frame"
     marks += f" for {literal(view.target)}" if all_targets else ""

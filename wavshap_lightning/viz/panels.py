@@ -69,7 +69,7 @@ def plot_colored_spectrogram(axes: Axes, view: ClipView, waveform: Samples, band
     values, edges_mel = np.ma.masked_invalid(bands.resolved_values), librosa.hz_to_mel(view.band_edges_hz)
     norm = signed_norm(bands.resolved_values, quantile=theme.FULL_COLOR)
     style: dict[str, Any] = {"cmap": theme.SIGNED_OVER_GRAY, "norm": norm, "zorder": 2, "rasterized": True}
-    _state_scale(axes, axes.pcolormesh(bands.edges_s, edges_mel, values, **style))
+    _state_scale(axes, axes.pcolormesh(cell_edges_s(bands.times), edges_mel, values, **style))
     axes.set_title(f"Mel spectrogram (kHz), colored by attribution to the {view.score_name(literal)}")
 
 
@@ -83,7 +83,7 @@ def plot_frames(axes: Axes, frames: Units, title: str, scale: Sequence[Units] = 
         scale: Units of all panels that share the vertical axis; empty if it is the only one.
         note: Words at the top right.
     """
-    values, edges_s = frames.values, frames.edges_s
+    values, edges_s = frames.values, cell_edges_s(frames.times)
     low, high = values - frames.reach, values + frames.reach
     for sign, color in FULL.items():
         here = frames.signs == sign
@@ -143,7 +143,7 @@ def plot_map(axes: Axes, rows: Units, edges: Float[np.ndarray, " edges"]) -> Qua
 
 def plot_layers_over_time(axes: Axes, layers: Units) -> None:
     """Draw attributions of layers and frames, the first layer at the foot."""
-    mesh = plot_map(axes, layers, layers.edges_s)
+    mesh = plot_map(axes, layers, cell_edges_s(layers.times))
     axes.invert_yaxis()
     _name_some(axes.yaxis, [*map(str, range(len(layers.values)))], MOST_LAYERS_NAMED)
     axes.set_title("Attribution of each layer and frame (layer 0: input of the transformer)")
@@ -152,7 +152,7 @@ def plot_layers_over_time(axes: Axes, layers: Units) -> None:
 
 def plot_rows_over_time(axes: Axes, rows: Units, title: str) -> None:
     """Draw attributions of frames, a row for each of several explanations, with their names."""
-    mesh, count = plot_map(axes, rows, rows.edges_s), len(rows.values)
+    mesh, count = plot_map(axes, rows, cell_edges_s(rows.times)), len(rows.values)
     if count <= MOST_ROWS_NAMED:
         between = np.arange(1, count) - 0.5
         axes.hlines(between, *axes.get_xlim(), color=theme.PAPER, linewidth=1.2, zorder=3.0)
@@ -324,17 +324,13 @@ def _write_ranks(axes: Axes, spans_s: Sequence[tuple[float, float]]) -> None:
     digit_s = DIGIT_SHARE * float(np.diff(axes.get_xlim())[0])
     groups: list[list[tuple[float, int]]] = []
     for center_s, rank in sorted(((start + end) / 2, rank) for rank, (start, end) in enumerate(spans_s, 1)):
-        if groups and center_s - _middle(groups[-1]) < digit_s * (1 + len(groups[-1])):
+        if groups and center_s - np.mean(groups[-1], axis=0)[0] < digit_s * (1 + len(groups[-1])):
             groups[-1].append((center_s, rank))
         else:
             groups.append([(center_s, rank)])
     for group in groups:
         words = "\N{THIN SPACE}".join(map(str, sorted(rank for _, rank in group)))
-        _write_inside(axes, _middle(group), 0.99, words, va="top", weight="bold")
-
-
-def _middle(group: Sequence[tuple[float, int]]) -> float:
-    return sum(center_s for center_s, _ in group) / len(group)
+        _write_inside(axes, np.mean(group, axis=0)[0], 0.99, words, va="top", weight="bold")
 
 
 def _draw_upright_lines(axes: Axes, at_s: Sequence[float], **style: Any) -> None:  # noqa: ANN401 - of matplotlib's

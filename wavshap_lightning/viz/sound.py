@@ -203,11 +203,10 @@ def sound_url(waveform: Samples, sample_rate: int) -> str:
     'data:audio/mpeg;base64'
     """
     content, clipped = io.BytesIO(), np.clip(waveform, -1.0, 1.0).astype(np.float32)
-    if sample_rate in MP3_RATES:
-        soundfile.write(content, clipped, sample_rate, format="MP3", compression_level=MP3_COMPRESSION)
-        return _url("audio/mpeg", content.getvalue())
-    soundfile.write(content, clipped, sample_rate, format="FLAC", subtype="PCM_16")
-    return _url("audio/flac", content.getvalue())
+    is_mp3 = sample_rate in MP3_RATES
+    options = {"format": "MP3", "compression_level": MP3_COMPRESSION} if is_mp3 else {"format": "FLAC"}
+    soundfile.write(content, clipped, sample_rate, **options)
+    return _url("audio/mpeg" if is_mp3 else "audio/flac", content.getvalue())
 
 
 def spectrogram_url(levels_db: Float[np.ndarray, "mels columns"]) -> str:

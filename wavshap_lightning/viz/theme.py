@@ -23,7 +23,7 @@ PAPER, INK, QUIET, RULE, MEDIUM = "#ffffff", "#262626", "#6b6b6b", "#b8b8b8", "#
 MARK, MARK_EDGE = "#fff3b5", "#b38f00"
 
 DPI, WIDTH_PX = 100, 1100
-TITLE_PT, TEXT_PT, SMALL_PT = 13.0, 9.0, 8.0
+TITLE_PT, SMALL_PT = 13.0, 8.0
 STYLE = Path(__file__).with_name("figures.mplstyle")
 FONT = "DejaVu Sans"
 """Comes with matplotlib, so that a figure is the same everywhere."""
@@ -58,18 +58,18 @@ LEVEL = LinearSegmentedColormap.from_list("level", [PAPER, "#dedede", "#8a8a8a",
 """Colors of a spectrogram: loud is dark."""
 
 
-def signed_norm(*values: Shaped[np.ndarray, "..."], quantile: float = 1.0) -> Normalize:
+def signed_norm(values: Shaped[np.ndarray, "..."], quantile: float = 1.0) -> Normalize:
     """Scale for signed values, as far to one side of zero as to the other.
 
     Args:
-        values: Arrays that share the scale; NaN is ignored.
+        values: Numbers on the scale; NaN is ignored.
         quantile: Quantile of the magnitudes where full color begins; 1 for the largest.
 
-    >>> norm = signed_norm(np.array([1.0, -3.0]), np.array([2.0]))
+    >>> norm = signed_norm(np.array([1.0, -3.0]))
     >>> norm.vmin, norm.vmax
     (-3.0, 3.0)
     """
-    magnitudes = np.concatenate([np.abs(array[np.isfinite(array)]).ravel() for array in values])
+    magnitudes = np.abs(values[np.isfinite(values)])
     limit = float(np.quantile(magnitudes, quantile)) if len(magnitudes) else 0.0
     return Normalize(-(limit or 1.0), limit or 1.0)
 

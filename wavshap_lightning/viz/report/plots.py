@@ -148,7 +148,7 @@ def _map(shown: Units) -> Plot:
     strength = np.clip(np.abs(shown.values) / norm.vmax, 0, 1) * 126
     return {
         "type": "heatmap",
-        "x": packed(shown.edges_s),
+        "x": packed(cell_edges_s(shown.times)),
         "z": packed(shown.signs * (1 + strength.astype(int)), "i1"),
         "zmin": -127,
         "zmax": 127,
