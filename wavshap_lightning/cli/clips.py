@@ -28,7 +28,7 @@ from wavshap_lightning.corpora.folders import find_audio
 from wavshap_lightning.corpora.manifest import SUFFIXES as MANIFEST_SUFFIXES
 from wavshap_lightning.corpora.manifest import read_manifest
 from wavshap_lightning.errors import SettingError, WavshapError
-from wavshap_lightning.explainer.compare import Comparison
+from wavshap_lightning.explainer.compare import Comparison, check_comparable, compare
 from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
@@ -47,9 +47,6 @@ FORBIDDEN = '<>:"/\\|?*'
 
 UNKNOWN_LABEL = "unknown"
 Found = TypeVar("Found")
-
-# What a single clip may fail with: it cannot be explained, or memory does not suffice.
-CLIP_ERRORS = (WavshapError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class ExplainedClip:
         saved: The explanation as it is written.
         waveform: Samples of the clip.
         seconds: Time it took.
-        comparisons: Of the explanation with those of other classifiers.
+        comparisons: Of the classifier with each of the others.
     """
 
     clip: Clip
@@ -100,19 +97,27 @@ class ClipExplainer:
         settings: How to explain.
         options: The question about every clip.
         num_clips: How many clips there are.
+        others: Classifiers to compare with.
 
     Raises:
-        SettingError: If the options do not go together.
+        SettingError: If the options do not go together, or the frames of two classifiers lie at other times.
         AttributionError: If there is no such target; the message lists the labels.
         AudioError: If a recording to compare with cannot be read.
     """
 
     def __init__(
-        self, classifier: EmotionClassifier, settings: ExplainSettings, options: ClipOptions, num_clips: int
+        self,
+        classifier: EmotionClassifier,
+        settings: ExplainSettings,
+        options: ClipOptions,
+        num_clips: int,
+        others: Sequence[EmotionClassifier] = (),
     ) -> None:
-        target_named(options.target, classifier.labels, 0, settings.score)
+        for one in (classifier, *others):
+            check_comparable(classifier, one)
+            target_named(options.target, one.labels, 0, settings.score)
         _check(options, settings, num_clips)
-        self.explainer, self.options = Explainer(classifier, settings), options
+        self.explainer, self.options, self.others = Explainer(classifier, settings), options, others
         self.classifier, rate = classifier, classifier.sample_rate
         paths = [path for name in options.recordings for path in audio_below(Path(name))]
         self.recordings = {
@@ -138,7 +143,12 @@ class ClipExplainer:
         saved = explanation.to_saved_clip(label=label_of(clip), texts=[one.text for one in segments])
         if self.options.families:
             saved = replace(saved, numbers={**saved.numbers, "families": self._agreement(clip)})
-        return ExplainedClip(clip, explanation, saved, waveform, time.monotonic() - started_s)
+        comparisons: list[Comparison] = []
+        for other in self.others:
+            first = comparisons[0].first if comparisons else explanation  # with the draws and target of all
+            sounds = self.recordings_for(clip)
+            comparisons.append(compare(self.explainer, other, recording, first, recordings=sounds))
+        return ExplainedClip(clip, explanation, saved, waveform, time.monotonic() - started_s, comparisons)
 
     def _explain(
         self, clip: Clip, recording: Recording, segments: Sequence[Segment], note: str
@@ -326,7 +336,7 @@ def attempt(work: Callable[[Clip], Found], clip: Clip) -> tuple[Found | None, st
     """Result of some work on a clip, or the reason why there is none, which is printed too."""
     try:
         return work(clip), ""
-    except CLIP_ERRORS as error:
+    except (WavshapError, RuntimeError, MemoryError) as error:  # PyTorch raises the second for lack of memory
         reason = reason_of(error)
         complain(f"failed: {on_one_line(clip.path)}: {reason}")
         return None, reason

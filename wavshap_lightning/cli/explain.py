@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from math import isnan
@@ -25,7 +23,6 @@ from wavshap_lightning.cli.clips import (
     ExplainedClip,
     attempt,
     find_clips,
-    label_of,
     open_for,
     open_model,
     place_of,
@@ -35,14 +32,11 @@ from wavshap_lightning.cli.output import Output, model_words, status_of, summary
 from wavshap_lightning.cli.terminal import complain, exit_status, on_one_line, quiet
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.compare import check_comparable, compare, plain_comparisons
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.settings import STAGES, ExplainSettings
-from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import choose_epochs
 from wavshap_lightning.viz.clip_view import ClipView
-from wavshap_lightning.viz.comparisons import plot_comparison
 from wavshap_lightning.viz.report.page import build_report
 
 COMMANDS = {
@@ -145,41 +139,19 @@ def compare_models(
     if not named:
         raise SettingError("others=[], epochs=None: give models to compare with, or epochs of the run")
     clips = find_clips(audio, output.folder)
-    work = ClipExplainer(open_model(model, device), settings, clip, len(clips))
-    classifiers = [_open_other(path, device, work) for path in named.values()]
+    classifier = open_model(model, device)
+    others = [_open_other(path, device, classifier) for path in named.values()]
+    work = ClipExplainer(classifier, settings, clip, len(clips), others)
     names = (model if epoch is None else f"epoch {epoch}", *named)
-
-    def explain(clip: Clip) -> ExplainedClip:
-        found = work.explain(clip)
-        explanation, comparisons = found.explanation, []
-        for other in classifiers:
-            recordings = work.recordings_for(clip)
-            comparisons.append(compare(work.explainer, other, clip, explanation, recordings=recordings))
-            explanation = comparisons[0].first  # with the draws and the target of all
-        return replace(found, comparisons=comparisons)
-
-    def write(stem: str, found: ExplainedClip) -> None:
-        output.write_clip(stem, found)
-        clip, comparisons = found.clip, found.comparisons
-        if output.figures:
-            figure = plot_comparison(
-                comparisons, found.waveform, names=names, label=label_of(clip), evidence=clip.evidence
-            )
-            output.write(f"compare/{stem}.png", figure)
-        numbers = plain_comparisons(comparisons, names)
-        text = json.dumps(numbers, ensure_ascii=False, allow_nan=False, indent=1)
-        output.write(f"compare/{stem}.json", text)
-
-    return explain_all(model, work, clips, output, explain=explain, write=write)
+    return explain_all(model, work, clips, output, names=names)
 
 
-def _open_other(model: str, device: str, work: ClipExplainer) -> EmotionClassifier:
-    first, other = work.classifier, open_model(model, device)
-    check_comparable(first, other)
-    target_named(work.options.target, other.labels, 0, work.explainer.settings.score)
+def _open_other(model: str, device: str, first: EmotionClassifier) -> EmotionClassifier:
+    """A classifier; it shares the backbone of the first if it is the same, which saves memory."""
+    other = open_model(model, device)
     one, its = first.backbone, other.backbone
     if one.fingerprint == its.fingerprint and one.settings == its.settings and one.settings.frozen:
-        other.backbone = one  # so that many epochs take no more memory than one
+        other.backbone = one
     return other
 
 
@@ -189,8 +161,7 @@ def explain_all(
     clips: Mapping[str, Clip],
     output: Output,
     *,
-    explain: Callable[[Clip], ExplainedClip] | None = None,
-    write: Callable[[str, ExplainedClip], None] | None = None,
+    names: Sequence[str] = (),
 ) -> int:
     """Explain clips one by one, and write and print what is found; the table is written whatever ends it.
 
@@ -199,22 +170,20 @@ def explain_all(
         work: Explains a clip.
         clips: The clips by the names of their files; a synthetic one is made if there are none.
         output: Files to write.
-        explain: Called instead of `work.explain`.
-        write: Called instead of `output.write_clip`.
+        names: Names of the models that are compared, the first one first.
 
     Returns:
         The exit status.
     """
-    explain, write = explain or work.explain, write or output.write_clip
     output.open()
     clips = clips or make_example(output.folder / "sounds", work.explainer.settings.seed)
     views: list[ClipView] = []
     rows: list[dict[str, str]] = []
     try:
         for stem, clip in clips.items():
-            found, reason = attempt(explain, clip)
+            found, reason = attempt(work.explain, clip)
             if found is not None:
-                write(stem, found)
+                output.write_clip(stem, found, names)
                 views.append(ClipView.from_saved(found.saved, place_of(clip), found.waveform))
             rows.append(summary_row(clip, found, reason))
             output.write_summary(rows)
@@ -266,10 +235,8 @@ def _facts(explanation: Explanation, view: ClipView) -> Iterator[tuple[str, str]
     labeled = f"  (labeled {view.label})" if view.label else ""
     probability = view.probabilities[view.prediction]
     yield "predicted", f"{view.prediction}, probability {probability:.3f}{labeled}"
-    score, baseline = numbers["score"], numbers["baseline_score"]
-    difference = (
-        "" if baseline is None else f", of the baselines {baseline:+.3f}, explained {score - baseline:+.3f}"
-    )
+    score, mean = numbers["score"], numbers["baseline_score"]
+    difference = "" if mean is None else f", of the baselines {mean:+.3f}, explained {score - mean:+.3f}"
     yield view.score_name(), f"{score:+.3f}{difference}"
     gap = next(iter(explanation.relative_gap(target).values()))
     yield "completeness gap", f"{'none' if gap is None else f'{100 * gap:.1f} %'} (before correction)"

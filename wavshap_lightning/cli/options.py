@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from argparse import SUPPRESS, Action, _HelpAction
-from collections.abc import Callable, Container, Mapping, Sequence
+from argparse import SUPPRESS, Action, HelpFormatter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import partial
 from inspect import getdoc
 from typing import Any, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser
 
 POSITIONALS = {
     "model": "Checkpoint, run such as runs/demo, exported folder, or Hugging Face model.",
@@ -22,40 +22,25 @@ HELP_WIDTH, HELP_COLUMN = 100, 23
 WITHOUT_VALUE = ("-h", "--help", "--print_config")
 
 
-class OneLineHelp(DefaultHelpFormatter):
-    """Help with a line or two an option: the first sentence of its description, its choices, its default."""
-
-    def __init__(self, prog: str, hidden: Container[str] = ()) -> None:
-        super().__init__(prog, max_help_position=HELP_COLUMN, width=HELP_WIDTH)  # type: ignore[no-untyped-call]
-        self._hidden = hidden
-
-    def add_argument(self, action: Action) -> None:
-        """Add an option to the page unless another page describes it."""
-        if action.dest not in self._hidden:
-            super().add_argument(action)
-
-    def _get_help_string(self, action: Action) -> str:
-        text = " ".join((action.help or "").split()).replace("`", "").replace('"', "")
-        sentence = text.split(". ")[0].split("; ")[0].rstrip(".")
-        if choices := _choices(getattr(action, "_typehint", None)):
-            title = "" if sentence.startswith(choices[0]) else _first_clause(sentence) + ": "
-            sentence = title + ", ".join(choices)
-        elif len(sentence) > HELP_WIDTH - HELP_COLUMN:
-            sentence = _first_clause(sentence)
-        default = action.default
-        if action.option_strings and default != SUPPRESS and default not in (None, "", [], {}, ()):
-            sentence += f" [{','.join(default) if isinstance(default, list) else str(default).lower()}]"
-        return sentence
-
-    def _format_action_invocation(self, action: Action) -> str:
-        """An option and the kind of its value, without the choices, which the description lists."""
-        if not action.option_strings or isinstance(action, _HelpAction):
-            return super()._format_action_invocation(action)
-        hint = getattr(action, "_typehint", None)
+def _shorten(action: Action) -> None:
+    """Describe an option in a line or two: the first sentence of its help, its choices, its default."""
+    hint = getattr(action, "_typehint", None)
+    text = " ".join((action.help or "").split()).replace("`", "").replace('"', "").replace("%", "%%")
+    sentence = text.split(". ")[0].split("; ")[0].rstrip(".")
+    if choices := _choices(hint):
+        title = "" if sentence.startswith(choices[0]) else _first_clause(sentence) + ": "
+        sentence = title + ", ".join(choices)
+    elif len(sentence) > HELP_WIDTH - HELP_COLUMN:
+        sentence = _first_clause(sentence)
+    default = action.default
+    if action.option_strings and default not in (None, "", [], {}, (), SUPPRESS):
+        sentence += f" [{','.join(default) if isinstance(default, list) else str(default).lower()}]"
+    action.help = sentence
+    if hint is not None and action.option_strings:
         kinds = {int: "N", float: "X", bool: "BOOL"}
         kind = next((kinds[one] for one in (hint, *get_args(hint)) if one in kinds), "VALUE")
-        given = action.metavar if isinstance(action.metavar, str) and action.metavar.isalpha() else kind
-        return f"{action.option_strings[0]} {'LIST' if get_origin(hint) in (list, Sequence) else given}"
+        action.option_strings = action.option_strings[:1]  # the second, --NAME+, appends to a list
+        action.metavar = "LIST" if get_origin(hint) in (list, Sequence) else kind
 
 
 def _first_clause(sentence: str) -> str:
@@ -102,7 +87,6 @@ def read_arguments(
     """
     hints = get_type_hints(command)
     records = {name: hint for name, hint in hints.items() if is_dataclass(hint) and isinstance(hint, type)}
-    shared = {field.name for record in records.values() for field in fields(record)} if hide_shared else set()
     positionals = [name for name in POSITIONALS if name in hints]
     shown = " ".join("[AUDIO ...]" if name == "audio" else name.upper() for name in positionals)
     parser = ArgumentParser(
@@ -110,22 +94,24 @@ def read_arguments(
         usage=f"%(prog)s {shown} [--NAME VALUE ...]",
         description=(getdoc(command) or "").split("\n\n")[0],
         epilog=epilog,
-        formatter_class=partial(OneLineHelp, hidden={"help", "print_config", *shared}),  # type: ignore[arg-type]
+        formatter_class=partial(HelpFormatter, max_help_position=HELP_COLUMN, width=HELP_WIDTH),
         allow_abbrev=False,  # a prefix of an option would be taken for it
     )
     for name in positionals:
         many = "*" if name == "audio" else None
         parser.add_argument(name, metavar=name.upper(), help=POSITIONALS[name], nargs=many, type=str)
-    help_of_config = "YAML file with any of these options"
-    parser.add_argument("--config", metavar="FILE", action="config", help=help_of_config)
-    for record in records.values():
-        parser.add_class_arguments(record, as_group=False)
-    parser.add_function_arguments(command, as_group=False, skip={*positionals, *records})
-    options = dict(hints)
-    for record in records.values():
-        options |= get_type_hints(record)
-    parser.set_defaults({name: value for name, value in (defaults or {}).items() if name in options})
-    lists = {f"--{name}" for name, hint in options.items() if get_origin(hint) in (list, Sequence)}
+    parser.add_argument("--config", metavar="FILE", action="config", help="YAML file with these options")
+    added = [parser.add_class_arguments(record, as_group=False) for record in records.values()]
+    shared = {name for names in added for name in names}
+    own = parser.add_function_arguments(command, as_group=False, skip={*positionals, *records})
+    known = {*shared, *own}
+    parser.set_defaults({name: value for name, value in (defaults or {}).items() if name in known})
+    hidden = {"help", "print_config"} | (shared if hide_shared else set())
+    actions = parser._actions  # noqa: SLF001 - as the parser names them, whatever their kind
+    for action in actions:
+        _shorten(action)
+        action.help = SUPPRESS if action.dest in hidden else action.help
+    lists = {f"--{action.dest}" for action in actions if action.metavar == "LIST"}
     values = parser.parse_args(_arranged(words, lists)).as_dict()
     values.pop("config")
     values |= {
@@ -145,16 +131,17 @@ def _arranged(words: Sequence[str], lists: set[str]) -> list[str]:
     options: list[str] = []
     remaining = iter(words)
     for word in remaining:
+        name, equals, value = word.partition("=")
         if word == "--":
             positional += remaining
         elif not word.startswith("-") or word == "-":
             positional.append(word)
-        elif word.split("=")[0] in WITHOUT_VALUE:
+        elif name in WITHOUT_VALUE or not (equals or (value := next(remaining, ""))):
             options.append(word)
+        elif name in lists and not value.startswith("["):
+            options.append(
+                f"{name}={json.dumps([part.strip() for part in value.split(',') if part.strip()])}"
+            )
         else:
-            name, _, value = word.partition("=")
-            given = value if "=" in word else next(remaining, None)
-            if name in lists and given is not None and not given.startswith("["):
-                given = json.dumps([part.strip() for part in given.split(",") if part.strip()])
-            options.append(name if given is None else f"{name}={given}")
+            options.append(f"{name}={value}")
     return [*positional, *options]

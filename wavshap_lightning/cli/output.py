@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,12 +20,17 @@ from wavshap_lightning.cli.clips import ExplainedClip, label_of, place_of
 from wavshap_lightning.cli.terminal import EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE, on_one_line
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AudioError, SettingError
+from wavshap_lightning.explainer.compare import plain_comparisons
 from wavshap_lightning.explainer.files import save_clip
 from wavshap_lightning.explainer.stage_attribution import fingerprint
 from wavshap_lightning.files import format_csv, write_atomically
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.viz.comparisons import plot_comparison
 from wavshap_lightning.viz.figures import plot
 from wavshap_lightning.viz.sound import check_share, split_by_attribution
+
+NUMBERS = ("prediction", "probability", "target", "score", "baseline_score", "attribution_sum", "gap")
+"""Columns of summary.csv between the label and the draws; empty where a clip could not be explained."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +88,28 @@ class Output:
         with writing_to(self.folder):
             write_atomically(self.folder / name, content)
 
-    def write_clip(self, stem: str, found: ExplainedClip) -> None:
+    def write_clip(self, stem: str, found: ExplainedClip, names: Sequence[str] = ()) -> None:
         """Write the files of one clip, its numbers last: where they are, the clip is finished.
+
+        Args:
+            stem: What its files are named.
+            found: The explained clip.
+            names: Names of the models that are compared, the first one first.
 
         Raises:
             SettingError: If the disk refuses.
         """
-        clip, saved = found.clip, found.saved
+        saved, comparisons = found.saved, found.comparisons
+        known: dict[str, Any] = {"label": label_of(found.clip), "evidence": found.clip.evidence}
         if self.figures:
-            figure = plot(found.explanation, found.waveform, label=label_of(clip), evidence=clip.evidence)
-            self.write(f"clips/{stem}.png", figure)
+            self.write(f"clips/{stem}.png", plot(found.explanation, found.waveform, **known))
+            if comparisons:
+                figure = plot_comparison(comparisons, found.waveform, names=names, **known)
+                self.write(f"compare/{stem}.png", figure)
+        if comparisons:
+            numbers = plain_comparisons(comparisons, names)
+            text = json.dumps(numbers, ensure_ascii=False, allow_nan=False, indent=1)
+            self.write(f"compare/{stem}.json", text)
         if self.waveform:
             saved = replace(saved, arrays={**saved.arrays, "waveform": found.waveform})
         with writing_to(self.folder):
@@ -117,9 +135,7 @@ class Output:
         Raises:
             SettingError: If the disk refuses.
         """
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        cells = ([row.get(name, "") for name in columns] for row in rows)
-        self.write("summary.csv", format_csv([columns, *cells]))
+        self.write("summary.csv", format_csv([rows[0].keys(), *(row.values() for row in rows)]))
 
     def conclude(self, num_done: int, num_clips: int) -> int:
         """Print how many clips were explained and where; return the exit status."""
@@ -179,23 +195,15 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 def summary_row(clip: Clip, found: ExplainedClip | None, reason: str) -> dict[str, str]:
     """Row of a clip in summary.csv, with the reason where it could not be explained."""
-    numbers: Mapping[str, Any] = {} if found is None else found.saved.numbers
-    stages = list(numbers.get("stages", {}).values())
-    probability = numbers.get("probabilities", {}).get(numbers.get("prediction"))
-    values = {name: numbers.get(name) for name in ("score", "baseline_score", "attribution_sum", "gap")}
-    return {
-        "clip": place_of(clip),
-        "status": "failed" if found is None else "ok",
-        "reason": reason,
-        "label": label_of(clip) or "",
-        "prediction": numbers.get("prediction", ""),
-        "probability": _cell(probability),
-        "target": numbers.get("target", ""),
-        **{name: _cell(value) for name, value in values.items()},
-        "draws": str(stages[0]["num_draws"]) if stages else "",
-        "seconds": "" if found is None else f"{found.seconds:.2f}",
-    }
+    status = "failed" if found is None else "ok"
+    row = {"clip": place_of(clip), "status": status, "reason": reason, "label": label_of(clip) or ""}
+    numbers: dict[str, Any] = {}
+    if found is not None:
+        numbers = {**found.saved.numbers, "seconds": f"{found.seconds:.2f}"}
+        numbers["probability"] = numbers["probabilities"][numbers["prediction"]]
+        numbers["draws"] = str(next(iter(numbers["stages"].values()))["num_draws"])
+    return row | {name: _cell(numbers.get(name)) for name in (*NUMBERS, "draws", "seconds")}
 
 
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+def _cell(value: float | str | None) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else value or ""
