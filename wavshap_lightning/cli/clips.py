@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.explainer.recording import Recording, open_recording
-from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, ExplainSettings
+from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, ExplainSettings, Family
 from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import load_classifier
@@ -58,14 +58,14 @@ class ClipOptions:
         alignments: Word times: a TextGrid, CTM or CSV file, or a folder with one for each clip.
         tier: Tier of the TextGrid that holds the words.
         recordings: Files or folders for other_clips, same_speaker_neutral or another_class.
-        families: Families of baselines to explain with and compare, such as noise,time_shifted.
+        families: Families of baselines to explain with and compare.
     """
 
     target: str = "predicted"
     alignments: str | None = None
     tier: str = ""
     recordings: Sequence[str] = ()
-    families: Sequence[str] = ()
+    families: Sequence[Family] = ()
 
 
 @dataclass(frozen=True)
@@ -124,11 +124,6 @@ class ClipExplainer:
             path.resolve(): torch.from_numpy(load_audio(path, sample_rate=rate)) for path in paths
         }
 
-    def recordings_for(self, clip: Clip) -> tuple[Tensor, ...]:
-        """The recordings to compare a clip with: not itself."""
-        here = clip.path.resolve()
-        return tuple(sound for path, sound in self.recordings.items() if path != here)
-
     def explain(self, clip: Clip) -> ExplainedClip:
         """Explain one clip.
 
@@ -138,27 +133,29 @@ class ClipExplainer:
         started_s = time.monotonic()
         recording = open_recording(clip, self.classifier.sample_rate)
         waveform = recording.waveform.numpy()
+        here = clip.path.resolve()
+        baselines = [sound for path, sound in self.recordings.items() if path != here]
         segments, note = self._segments(clip, waveform)
-        explanation = self._explain(clip, recording, segments, note)
+        explanation = self._explain(recording, segments, note, baselines)
         saved = explanation.to_saved_clip(label=label_of(clip), texts=[one.text for one in segments])
         if self.options.families:
-            saved = replace(saved, numbers={**saved.numbers, "families": self._agreement(clip)})
+            families = self._agreement(recording, baselines)
+            saved = replace(saved, numbers={**saved.numbers, "families": families})
         comparisons: list[Comparison] = []
         for other in self.others:
             first = comparisons[0].first if comparisons else explanation  # with the draws and target of all
-            sounds = self.recordings_for(clip)
-            comparisons.append(compare(self.explainer, other, recording, first, recordings=sounds))
+            comparisons.append(compare(self.explainer, other, recording, first, recordings=baselines))
         return ExplainedClip(clip, explanation, saved, waveform, time.monotonic() - started_s, comparisons)
 
     def _explain(
-        self, clip: Clip, recording: Recording, segments: Sequence[Segment], note: str
+        self, recording: Recording, segments: Sequence[Segment], note: str, baselines: Sequence[Tensor]
     ) -> Explanation:
         """The explanation; its diagnostics include the note on the segments and the engine's warnings."""
         spans = [(one.start_s, one.end_s) for one in segments]
         explainer = Explainer(self.classifier, replace(self.explainer.settings, segments=spans))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            found = explainer.explain(recording, self.options.target, recordings=self.recordings_for(clip))
+            found = explainer.explain(recording, self.options.target, recordings=baselines)
         told = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
         more = [Diagnostic("segments", "note", note)] if note else []
         # A tolerance that was not reached is among the diagnostics of the explanation already.
@@ -184,16 +181,13 @@ class ClipExplainer:
         note = missing if path is None else f"No word of {path} lies in the clip"
         return voiced_segments(waveform, rate), f"{note}; speech and pauses instead."
 
-    def _agreement(self, clip: Clip) -> list[dict[str, str | float | None]]:
+    def _agreement(self, recording: Recording, baselines: Sequence[Tensor]) -> list[dict[str, Any]]:
         """Correlation of the maps of each two families; None where one of them is constant."""
         from wavshap_lightning.evaluation.summary import family_agreement  # noqa: PLC0415 - slow, seldom needed
 
+        target, families = self.options.target, self.options.families
         agreement = family_agreement(
-            self.explainer,
-            clip,
-            self.options.target,
-            families=self.options.families,
-            recordings=self.recordings_for(clip),
+            self.explainer, recording, target, families=families, recordings=baselines
         )
         return [
             {"first": first, "second": second, "correlation": value if isfinite(value) else None}
@@ -204,23 +198,17 @@ class ClipExplainer:
 def _check(options: ClipOptions, settings: ExplainSettings, num_clips: int) -> None:
     if (settings.baselines in RECORDED_FAMILIES) != bool(options.recordings):
         raise SettingError(
-            f"baselines={settings.baselines!r}, recordings={list(options.recordings)}: recordings are given "
-            f"for {', '.join(RECORDED_FAMILIES)}, and for nothing else; give both or neither"
+            f"baselines={settings.baselines!r}, recordings={list(options.recordings)}: give recordings for "
+            f"{', '.join(RECORDED_FAMILIES)}, and for nothing else"
         )
-    for name in options.families:
-        ExplainSettings.from_dict({**settings.to_dict(), "baselines": name})
     if len(options.families) == 1:
-        raise SettingError(
-            f"families={options.families[0]!r} must name two families of baselines at least, such as "
-            "noise,time_shifted"
-        )
+        raise SettingError(f"families={list(options.families)} must name two or more")
     path = Path(options.alignments or ".")
     if not path.exists():
         raise SettingError(f"alignments={path}: there is no such file or folder")
     if num_clips > 1 and not path.is_dir() and path.suffix.lower() != ".ctm":
         raise SettingError(
-            f"alignments={path} holds the words of one recording, and there are {num_clips} clips; give a "
-            "folder with one file for each, under its name"
+            f"alignments={path} is of one recording, and there are {num_clips} clips; give a folder of files"
         )
 
 
@@ -275,8 +263,7 @@ def audio_below(path: Path, out: Path | None = None) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    ours = None if out is None else out.resolve()
-    found = [one for one in find_audio(path) if ours is None or ours not in one.resolve().parents]
+    found = [one for one in find_audio(path) if out is None or out.resolve() not in one.resolve().parents]
     if not found:
         raise SettingError(f"audio={path} holds no audio file ({', '.join(sorted(AUDIO_SUFFIXES))})")
     return found

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -276,21 +276,19 @@ def merge(job: CorpusJob, title: str, model: dict[str, str]) -> int:
     output, folder = job.output, job.output.folder
     records = [record for stem in job.clips if (record := job.records.read(stem)) is not None]
     if len(records) < len(job.clips):
+        missing = len(job.clips) - len(records)
         raise SettingError(
-            f"out={folder}: {len(job.clips) - len(records)} clips have no record; was another command "
-            "writing there, or do the nodes not share the folder? Run the command again, and it resumes"
+            f"out={folder}: {missing} clips have no record; run again, with a folder that all nodes share"
         )
     output.write_summary([record.row for record in records])
     summaries = summarize([record.shares for record in records if record.shares is not None])
     output.write("emotions.csv", format_csv([COLUMNS, *emotion_rows(summaries)]))
-    count = min(len(records), MAX_PAGE_CLIPS)
-    while output.report:
-        page = _build_page(job, records, count, title=title, model=model, summaries=summaries)
-        size = len(page.encode())
-        if size <= MAX_PAGE_BYTES or count == 1:
-            output.write("report.html", page)
-            break
-        count = max(1, int(0.9 * count * MAX_PAGE_BYTES / size))
+    if output.report:
+        count = min(len(records), MAX_PAGE_CLIPS)
+        build = partial(_build_page, job, records, title=title, model=model, summaries=summaries)
+        while len(page := build(count).encode()) > MAX_PAGE_BYTES and count > 1:
+            count = max(1, int(0.9 * count * MAX_PAGE_BYTES / len(page)))
+        output.write("report.html", page)
     return sum(record.shares is not None for record in records)
 
 
@@ -307,10 +305,7 @@ def _build_page(job: CorpusJob, records: Sequence[ClipRecord], count: int, **fac
             continue
         waveform = load_audio(clip.path, sample_rate=rate, start_s=clip.start_s, end_s=clip.end_s)
         views.append(ClipView.from_saved(load_clip(job.output.folder / "clips", stem), name, waveform))
-    note = (
-        f"These are {count} of {total} clips, evenly spaced in the order of the corpus; the summary by class "
-        "is of all. Every clip is in summary.csv and clips/."
-    )
+    note = f"These are {count} of {total} clips, evenly spaced; the summary and summary.csv are of all."
     return build_report(views, failed=failed, note=note if count < total else "", **facts)
 
 

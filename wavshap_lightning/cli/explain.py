@@ -140,8 +140,8 @@ def compare_models(
         raise SettingError("others=[], epochs=None: give models to compare with, or epochs of the run")
     clips = find_clips(audio, output.folder)
     classifier = open_model(model, device)
-    others = [_open_other(path, device, classifier) for path in named.values()]
-    work = ClipExplainer(classifier, settings, clip, len(clips), others)
+    compared = [_open_other(path, device, classifier) for path in named.values()]
+    work = ClipExplainer(classifier, settings, clip, len(clips), compared)
     names = (model if epoch is None else f"epoch {epoch}", *named)
     return explain_all(model, work, clips, output, names=names)
 
@@ -182,14 +182,13 @@ def explain_all(
     try:
         for stem, clip in clips.items():
             found, reason = attempt(work.explain, clip)
+            rows.append(summary_row(clip, found, reason))
             if found is not None:
                 output.write_clip(stem, found, names)
                 views.append(ClipView.from_saved(found.saved, place_of(clip), found.waveform))
-            rows.append(summary_row(clip, found, reason))
-            output.write_summary(rows)
-            if found is not None:
                 progress = f"[{len(rows):>{len(str(len(clips)))}}/{len(clips)}]"
                 describe(found, views[-1], progress, brief=len(clips) > MAX_DESCRIBED)
+            output.write_summary(rows)
     except KeyboardInterrupt:
         complain(f"interrupted: {len(views)} of {len(clips)} clips are done, in {on_one_line(output.folder)}")
         raise
@@ -252,13 +251,9 @@ def _facts(explanation: Explanation, view: ClipView) -> Iterator[tuple[str, str]
         neurons = explanation.top("layer_neuron", NUM_NEURONS, layer=layer["layer"], target=target)
         yield "top layer", f"{layer['layer']}  {_interval(layer)}"
         yield "top neurons", ", ".join(f"{one['neuron']} ({_interval(one)})" for one in neurons)
-    pairs = [
-        f"{pair['first']} and {pair['second']}: "
-        + ("unknown" if pair["correlation"] is None else f"{pair['correlation']:+.2f}")
-        for pair in numbers.get("families", ())
-    ]
-    if pairs:
-        yield "agreement", "\n".join(pairs)
+    for pair in numbers.get("families", ()):
+        agreement = "unknown" if pair["correlation"] is None else f"{pair['correlation']:+.2f}"
+        yield f"{pair['first']} and {pair['second']}", f"correlation {agreement}"
 
 
 def _interval(unit: Mapping[str, Any]) -> str:

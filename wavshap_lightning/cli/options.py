@@ -94,7 +94,7 @@ def read_arguments(
         usage=f"%(prog)s {shown} [--NAME VALUE ...]",
         description=(getdoc(command) or "").split("\n\n")[0],
         epilog=epilog,
-        formatter_class=partial(HelpFormatter, max_help_position=HELP_COLUMN, width=HELP_WIDTH),
+        formatter_class=partial(HelpFormatter, max_help_position=HELP_COLUMN, width=HELP_WIDTH),  # type: ignore[arg-type]
         allow_abbrev=False,  # a prefix of an option would be taken for it
     )
     for name in positionals:

@@ -185,12 +185,10 @@ def writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, AudioError) as error:
-        cause = error.__cause__ if isinstance(error, AudioError) and error.__cause__ else error
+        cause = error.__cause__ or error  # of an AudioError, whose advice is about another folder
         reason = getattr(cause, "strerror", None) or cause
-        raise SettingError(
-            f"out={folder} cannot be written ({reason}); check its permissions and the free space, or give "
-            "another folder with --out"
-        ) from error
+        advice = "check its permissions and the free space, or give another with --out"
+        raise SettingError(f"out={folder} cannot be written ({reason}); {advice}") from error
 
 
 def summary_row(clip: Clip, found: ExplainedClip | None, reason: str) -> dict[str, str]:

@@ -55,9 +55,7 @@ def score_methods(
     heads = [open_model(name, device) for name in others]
     unknown = [clip.path for clip in asked.values() if label_of(clip) is None]
     if target == LABEL and unknown:
-        raise SettingError(
-            f"target={LABEL!r}: {unknown[0]} has no label; give a manifest (.csv, .jsonl) with labels"
-        )
+        raise SettingError(f"target={LABEL!r}: {unknown[0]} has no label; give a manifest with labels")
     clips = [clip for clip in asked.values() if attempt(partial(open_for, classifier), clip)[0]]
     if clips:
         with warnings.catch_warnings():
@@ -83,8 +81,7 @@ def _write(card: Scorecard, output: Output) -> None:
     output.write("scorecard.png", figure)
     with writing_to(output.folder):
         save_table(card, output.folder / "scorecard.csv")
-    for method in card.compared:
-        sys.stdout.write(f"{method}: {verdict(card, method)}\n")
+    sys.stdout.writelines(f"{method}: {verdict(card, method)}\n" for method in card.compared)
     most = max(card.rows, key=lambda row: row["clips"])
     note = f" ({card.note})" if card.note else ""
     sys.stdout.write(f"Resampled for the intervals: {most['units']} {most['resampled']}{note}\n")

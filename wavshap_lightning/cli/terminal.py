@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -54,20 +54,15 @@ def quiet() -> Iterator[None]:
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
     enable_progress_bars()  # those of downloads, which transformers hides with its own
-    levels = {name: logging.getLogger(name).level for name in LEVELS}
-    formatwarning = warnings.formatwarning
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ExitStack() as restored:
+        restored.callback(setattr, warnings, "formatwarning", warnings.formatwarning)
         warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
         for message in IGNORED_WARNINGS:
             warnings.filterwarnings("ignore", message)
-        for name, level in LEVELS.items():
-            logging.getLogger(name).setLevel(level)
-        try:
-            yield
-        finally:
-            warnings.formatwarning = formatwarning
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
+        for logger, level in ((logging.getLogger(name), level) for name, level in LEVELS.items()):
+            restored.callback(logger.setLevel, logger.level)
+            logger.setLevel(level)
+        yield
 
 
 def on_one_line(name: Path | str) -> str:

@@ -53,9 +53,9 @@ COMMANDS = {
     "cv": "Train and test on every fold; report the mean with its confidence interval.",
     "export": "Write a trained classifier to a folder; publish it on the Hub where asked for.",
 }
-DESCRIPTION = """Train speech-emotion heads on frozen speech models.
-
-Without arguments: the demo, which needs neither data nor network."""
+DESCRIPTION = (
+    "Train speech-emotion heads on frozen speech models. Without arguments: the demo (no data or network)."
+)
 EPILOG = "Options of a command: train.py COMMAND --help. How to train: docs/training.md."
 
 # Inside the package in an installed wheel, beside it in a source tree.
@@ -114,7 +114,7 @@ def run(
                 trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
                 conclude(trainer, module, data, test=config.run.test)
             else:
-                evaluate = trainer.validate if command == "validate" else trainer.test
+                evaluate = getattr(trainer, command)
                 evaluate(module, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
     except SystemExit as error:  # how Lightning ends when interrupted
         if not trainer.interrupted:
@@ -215,12 +215,7 @@ def export(
 
 def read_command(words: Sequence[str]) -> str:
     """The command that the first word names."""
-    parser = argparse.ArgumentParser(
-        prog="train.py",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(prog="train.py", description=DESCRIPTION, epilog=EPILOG)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         commands.add_parser(name, help=summary, add_help=False)
@@ -239,16 +234,11 @@ def build_parser(command: str) -> ArgumentParser:
     parser.add_argument("--config", action="config", help="A YAML file with any of these options.")
     parser.add_argument("--seed_everything", type=int, default=0, help="Random seed.")
     if command == "cv":
-        parser.add_argument(
-            "--folder", type=str, help="Resume the cross-validation in this folder; finished folds are kept."
-        )
+        resumed = "The folder of an earlier cross-validation; finished folds are kept."
+        parser.add_argument("--folder", type=str, help=resumed)
     else:
-        resumed = "Resume from" if command == "fit" else "Evaluate"
-        parser.add_argument(
-            "--ckpt_path",
-            type=str,
-            help=f"{resumed} this checkpoint: a file, or 'best' or 'last' of the latest run of this name.",
-        )
+        resumed = "Checkpoint to start from: a file, or 'best' or 'last' of the latest run of this name."
+        parser.add_argument("--ckpt_path", type=str, help=resumed)
     parser.add_class_arguments(EmotionDataModule, "data", sub_configs=True, fail_untyped=False)
     parser.add_class_arguments(EmotionModule, "model", sub_configs=True, skip={"opened"})
     parser.add_class_arguments(RunSettings, "run")
@@ -270,15 +260,11 @@ def checked_checkpoint(command: str, config: Namespace) -> str | None:
     if wanted is None and command == "fit":
         return None
     if wanted is None:
-        raise SettingError(
-            f"ckpt_path=None: say which checkpoint to {command}; give --ckpt_path a file, "
-            'or "best" for that of the latest run of this name'
-        )
+        raise SettingError(f"ckpt_path=None: say which checkpoint to {command}: a file, 'best' or 'last'")
     path = find_checkpoint(RunSettings(**config.run.as_dict()).home, wanted)
     if "optimizer_states" not in read_checkpoint(path) and command == "fit":
         raise SettingError(
-            f"ckpt_path={path} holds weights alone, for testing and explaining; resume from the last.ckpt "
-            "beside it"
+            f"ckpt_path={path} holds weights alone, for testing and explaining; resume from the last.ckpt"
         )
     return str(path)
 
@@ -320,13 +306,9 @@ def build_run(
         stored = config.clone()
         if resumed is not None:
             stored.ckpt_path = None  # what is stored repeats the run from its start
-        _write_config(folder, parser.dump(stored, skip_unset=False))
+        text = parser.dump(stored, skip_unset=False)
+        rank_zero_only(write_atomically)(folder / CONFIG_NAME, text.encode())
     return trainer, built.model, data
-
-
-@rank_zero_only
-def _write_config(folder: Path, text: str) -> None:
-    write_atomically(folder / CONFIG_NAME, text.encode())
 
 
 def conclude(trainer: L.Trainer, module: EmotionModule, data: EmotionDataModule, *, test: bool) -> None:
@@ -370,7 +352,7 @@ def open_folds(given: str | None, config: Namespace) -> Path:
     text = build_parser("cv").dump(config, skip_unset=False)
     if given is None:
         folder = claim_run_folder(RunSettings(**config.run.as_dict()).home)
-        _write_config(folder, text)
+        rank_zero_only(write_atomically)(folder / CONFIG_NAME, text.encode())
         return folder
     stored = Path(given) / CONFIG_NAME
     if not stored.is_file():
@@ -378,9 +360,9 @@ def open_folds(given: str | None, config: Namespace) -> Path:
     lines = ndiff(stored.read_text(encoding="utf-8").splitlines(), text.splitlines())
     changes = [" ".join(line.split()) for line in lines if line.startswith(("- ", "+ "))]
     if changes:
+        shown = "; ".join(changes[:MAX_SHOWN_CHANGES])
         raise SettingError(
-            f"folder={given} has other settings ({'; '.join(changes[:MAX_SHOWN_CHANGES])}); resume "
-            f"with --config {stored}, or start again without --folder"
+            f"folder={given} has other settings ({shown}); give --config {stored}, or no --folder"
         )
     return Path(given)
 
