@@ -41,7 +41,7 @@ def test_input_x_gradient_is_exact_for_a_linear_score(linear, linear_weights, fr
 
 
 def test_smooth_grad_is_the_mean_gradient_around_the_input(network, frames, generator):
-    std = 0.2 * float(frames.max() - frames.min())
+    std = 0.15 * float(frames.max() - frames.min())
     cloud = frames + std * torch.randn(20_000, *frames.shape, generator=generator)
     gradients = gradient_of(network, cloud)
     found = attribute(
@@ -50,7 +50,6 @@ def test_smooth_grad_is_the_mean_gradient_around_the_input(network, frames, gene
         frames,
         TARGET,
         generator=0,
-        relative_noise=0.2,
         stopping=Stopping(num_draws=2048),
     ).views["elements"]
     error = (found.stderr[0].square() + gradients.var(0) / len(gradients)).sqrt()

@@ -83,7 +83,7 @@ def test_an_unknown_kind_names_those_there_are():
     "target", [Target("logit", (0, 8)), Target("margin", (0,), against=8), Target("logit", (8,))]
 )
 def test_a_class_the_score_lacks_is_named(target):
-    with pytest.raises(AttributionError, match=r"classes=\[8\] do not exist; classes are 0 to 7"):
+    with pytest.raises(AttributionError, match=r"classes=\[8\] do not exist; use 0 to 7"):
         target.check(8)
 
 

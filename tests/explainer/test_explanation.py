@@ -63,6 +63,10 @@ def test_every_field_of_the_attributions_is_read_again(settings, classifier, cli
                 assert same(before, after), name
 
 
+def half_widths_of(found, stage, view):
+    return found.attributions[stage].views[view].half_width()[0]
+
+
 def same(one, other):
     return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
@@ -89,7 +93,10 @@ def test_a_damaged_or_foreign_file(three_paths, tmp_path):
 
 
 def test_top_frames_are_the_strongest_with_their_times_and_intervals(three_paths):
-    values, half_widths = three_paths.values("frames", "frames"), three_paths.half_widths("frames", "frames")
+    values, half_widths = (
+        three_paths.values("frames", "frames"),
+        half_widths_of(three_paths, "frames", "frames"),
+    )
     first, second = three_paths.top("frames", 2)
     index, times = int(values.abs().argmax()), three_paths.times["frames"]
     assert first["frame"] == index
@@ -153,7 +160,7 @@ def test_a_table_has_a_row_for_each_unit_with_its_place_and_error(view, three_pa
     assert " ".join(table) == f"{COLUMNS[view]} attribution stderr half_width"
     stage = next(one for one, found in three_paths.attributions.items() if view in found.views)
     assert table["attribution"].tolist() == three_paths.values(stage, view).flatten().tolist()
-    assert table["half_width"].tolist() == three_paths.half_widths(stage, view).flatten().tolist()
+    assert table["half_width"].tolist() == half_widths_of(three_paths, stage, view).flatten().tolist()
     assert len({len(column) for column in table.values()}) == 1
 
 
@@ -185,12 +192,15 @@ def test_without_pandas_its_table_says_how_to_get_it(three_paths, monkeypatch):
             lambda found: found.top("frames", 1, stage="waveform"),
             r"stage='waveform' was not taken; .* frames, layers",
         ),
-        (lambda found: found.top("layer_frame", 1, layer=3), r"layer=3 does not exist; use 0 to 2"),
+        (
+            lambda found: found.top("layer_frame", 1, layer=3),
+            r"layer=3: view='layer_frame' has no such layer",
+        ),
         (
             lambda found: found.values("layers", "layer_1"),
             r"view='layer_1' is not there; stage='layers' has layer_fr",
         ),
-        (lambda found: found.top("frames", layer=1), r"layer=1 does not exist; view='frames' has no layers"),
+        (lambda found: found.top("frames", layer=1), r"layer=1: view='frames' has no such layer"),
         (lambda found: found.top("frames", sign="both"), r"sign='both' must be one of any, positive"),
         (
             lambda found: found.top("frames", 1, target="joy"),

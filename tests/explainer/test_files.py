@@ -50,7 +50,9 @@ def test_interval_is_wider_than_twice_the_error(saved):
 def test_maps_have_their_intervals_beside_them(saved, three_paths):
     for name, path in [("layer_frame", "layers"), ("layer_neuron", "layers"), ("band_frame", "waveform")]:
         half_width = saved.arrays[f"{name}_half_width"]
-        np.testing.assert_array_equal(half_width, three_paths.half_widths(path, name).float().numpy())
+        np.testing.assert_array_equal(
+            half_width, three_paths.attributions[path].views[name].half_width()[0].float().numpy()
+        )
 
 
 def test_round_trip_and_same_bytes(saved, tmp_path):

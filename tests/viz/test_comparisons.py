@@ -121,7 +121,7 @@ def test_epochs_are_in_order_and_on_one_scale(build_explanation, waveform):
     assert (mesh.norm.vmin, mesh.norm.vmax) == (-largest, largest)
     for row, epoch in zip(drawn, (0, 4, 9), strict=True):
         values = epochs[epoch].values("frames", "frames").numpy()
-        hidden = np.abs(values) <= epochs[epoch].half_widths("frames", "frames").numpy()
+        hidden = np.abs(values) <= epochs[epoch].to_columns("frames")["half_width"]
         np.testing.assert_allclose(row[~hidden], values[~hidden])
     labels = [tick.get_text() for tick in panels_of(figure)["epochs"].get_yticklabels()]
     assert labels == ["0", "4", "9"]

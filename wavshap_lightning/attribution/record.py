@@ -18,8 +18,6 @@ from torch import Tensor
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError
 
-MAX_NAMED = 10
-
 VERSIONS: Mapping[str, str] = {
     "wavshap-lightning": version("wavshap-lightning"),
     "torch": torch.__version__,
@@ -29,7 +27,7 @@ VERSIONS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class ViewEstimate:
-    """Attributions at one resolution, with their errors.
+    """Attributions at one resolution, with their errors; on the CPU.
 
     Args:
         values: Attribution of each unit to each target, after the correction of the completeness gap.
@@ -101,22 +99,12 @@ class Attribution:
         return self.unresolved is None or not bool(self.unresolved.any())
 
     def unresolved_in_words(self) -> str:
-        """Units that are not resolved, and how many draws it would take; empty if all are.
-
-        The first ten are named by target and place, as in `class 1: 3, 4`, or `class 1: (3, 0), (3, 1)`.
-        """
-        if self.unresolved is None or self.draws_needed is None or not self.unresolved.any():
+        """How many units are not resolved, and how many draws it would take; empty if all are."""
+        if self.unresolved is None or self.draws_needed is None:
             return ""
-        places = self.unresolved.nonzero().tolist()
-        named: dict[int, list[str]] = {}
-        for first, *rest in places[:MAX_NAMED]:
-            place = "all" if not rest else str(rest[0]) if len(rest) == 1 else str((*rest,))
-            named.setdefault(self.target.classes[first], []).append(place)
-        words = "; ".join(f"class {index}: {', '.join(found)}" for index, found in named.items())
-        more = ", ..." if len(places) > MAX_NAMED else ""
         return (
-            f"{len(places)} of {self.unresolved.numel()} units are not resolved after {self.num_draws} draws "
-            f"({words}{more}); about {self.draws_needed:.2g} draws would resolve them"
+            f"{int(self.unresolved.sum())} of {self.unresolved.numel()} units are not resolved after "
+            f"{self.num_draws} draws; about {self.draws_needed:.2g} draws would resolve them"
         )
 
     @property

@@ -73,13 +73,9 @@ class Target:
         asked = self.classes if self.against is None else (*self.classes, self.against)
         missing = [index for index in asked if not 0 <= index < num_classes]
         if missing:
-            raise AttributionError(
-                f"target={self.kind}: classes={missing} do not exist; classes are 0 to {num_classes - 1}"
-            )
+            raise AttributionError(f"target: classes={missing} do not exist; use 0 to {num_classes - 1}")
         if num_classes == 1 and self.kind != "logit":
-            raise AttributionError(
-                f"target={self.kind} compares classes, but the score has only one; use kind='logit'"
-            )
+            raise AttributionError(f"target={self.kind}: the score has only one class; use kind='logit'")
 
     def __call__(self, logits: Float[Tensor, "draws classes"]) -> Float[Tensor, "draws targets"]:
         """Scores of each draw, one column for each class."""

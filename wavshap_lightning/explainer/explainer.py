@@ -51,9 +51,7 @@ class Explainer:
         if isinstance(classifier, str | PathLike):
             classifier = load_classifier(classifier)
         if not isinstance(classifier, EmotionClassifier):
-            raise SettingError(
-                f"classifier is a {type(classifier).__name__}; give an EmotionClassifier or a path"
-            )
+            raise SettingError(f"classifier is a {type(classifier).__name__}; give a classifier or a path")
         self.classifier = classifier
         self.settings = settings or ExplainSettings()
         num_layers = classifier.backbone.num_layers

@@ -176,21 +176,6 @@ class Explanation:
         """
         return self._units(stage, view, target)[0]
 
-    def half_widths(
-        self, stage: str, view: str, target: str | None = None
-    ) -> Float[Tensor, " *units"] | None:
-        """Half the widths of the 95 % intervals that go with `values`; None for methods without an error.
-
-        Args:
-            stage: Stage at whose input the path begins.
-            view: Kind of units.
-            target: One of `targets`; None for the only one, or the prediction.
-
-        Raises:
-            AttributionError: If there is no such stage, view or target.
-        """
-        return self._units(stage, view, target)[2]
-
     def top(
         self,
         view: str = "frames",
@@ -221,11 +206,9 @@ class Explanation:
         """
         columns = self.to_columns(view, stage=stage, target=target)
         if layer is not None:
-            layers = columns.get("layer", np.empty(0))
-            of_layer = layers == layer
+            of_layer = columns.get("layer", np.empty(0)) == layer
             if not of_layer.any():
-                known = f"use 0 to {layers.max()}" if len(layers) else f"view={view!r} has no layers"
-                raise AttributionError(f"layer={layer} does not exist; {known}")
+                raise AttributionError(f"layer={layer}: view={view!r} has no such layer; see to_columns()")
             columns = {name: numbers[of_layer] for name, numbers in columns.items()}
         places = top(torch.from_numpy(columns["attribution"]), k, sign=sign)
         return [{name: numbers[place].item() for name, numbers in columns.items()} for (place,) in places]

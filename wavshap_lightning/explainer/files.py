@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import inf, isinf
 from pathlib import Path
@@ -104,13 +104,7 @@ def write_explanation(path: Path, fields: Mapping[str, Any]) -> None:
     """
     tensors = {"frame_level_db": fields["frame_level_db"]}
     for stage, found in fields["attributions"].items():
-        named = {
-            f"{name}/{kind}": getattr(view, kind)
-            for name, view in found.views.items()
-            for kind in ("values", "stderr")
-        }
-        named["unresolved"] = found.unresolved
-        tensors |= {f"{stage}/{name}": values for name, values in named.items() if values is not None}
+        tensors |= {f"{stage}/{name}": values.contiguous() for name, values in _tensors_of(found)}
     header = {
         "format": FORMAT,
         **{name: value for name, value in fields.items() if name not in NOT_PLAIN},
@@ -122,8 +116,16 @@ def write_explanation(path: Path, fields: Mapping[str, Any]) -> None:
         "diagnostics": {name: [vars(one) for one in found] for name, found in fields["diagnostics"].items()},
     }
     plain = json.dumps(header, sort_keys=True, allow_nan=False)
-    contiguous = {name: values.contiguous() for name, values in tensors.items()}
-    write_atomically(path, save(contiguous, {METADATA_KEY: plain}))
+    write_atomically(path, save(tensors, {METADATA_KEY: plain}))
+
+
+def _tensors_of(found: Attribution) -> Iterator[tuple[str, Tensor]]:
+    for name, view in found.views.items():
+        yield f"{name}/values", view.values
+        if view.stderr is not None:
+            yield f"{name}/stderr", view.stderr
+    if found.unresolved is not None:
+        yield "unresolved", found.unresolved
 
 
 def _plain_attribution(found: Attribution) -> dict[str, Any]:

@@ -82,9 +82,7 @@ def _read(source: AudioSource, sample_rate: int, name: str) -> Recording:
         waveform = _from_numbers(source, name)
         return Recording(waveform, sample_rate, "", tensor_sha256(waveform))
     if not isinstance(source, str | PathLike | Clip):
-        raise AudioError(
-            f"{name} is a {type(source).__name__}; give a file, a clip of a corpus, or a waveform"
-        )
+        raise AudioError(f"{name} is a {type(source).__name__}; give a file, a Clip or a waveform")
     if isinstance(source, Clip):
         path, start_s, end_s = source.path, source.start_s, source.end_s
     else:
@@ -113,14 +111,11 @@ def _problems(recording: Recording, sample_rate: int, min_samples: int) -> Itera
     if len(waveform) < min_samples:
         yield f"{len(waveform)} samples at {sample_rate} Hz, one frame needs {min_samples}; give more"
     if recording.duration_s > MAX_DURATION_S:
-        yield (
-            f"duration={recording.duration_s:.1f} s must be at most {MAX_DURATION_S:g} s; cut it into clips "
-            "of some seconds, with start_s and end_s of a Clip or the columns of a manifest"
-        )
-    finite = waveform.isfinite()
-    if not finite.all():
-        first_s = int(finite.int().argmin()) / sample_rate
-        yield f"the sample at {first_s:.4f} s is not finite; record or export it again"
+        limit = f"{MAX_DURATION_S:g} s; cut it with start_s and end_s of a Clip or a manifest"
+        yield f"duration={recording.duration_s:.1f} s must be at most {limit}"
+    bad = (~waveform.isfinite()).nonzero()
+    if len(bad):
+        yield f"the sample at {int(bad[0]) / sample_rate:.4f} s is not finite; record or export it again"
     peak = float(waveform.abs().max())
     if peak == 0:
         yield f"peak=0, all {len(waveform)} samples are silent; give a clip with sound in it"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -28,7 +28,7 @@ from wavshap_lightning.attribution.estimation.problem import Progress, Score, op
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.no_trace import leave_no_trace
-from wavshap_lightning.attribution.record import Attribution, ViewEstimate, tensor_sha256
+from wavshap_lightning.attribution.record import Attribution, tensor_sha256
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
 from wavshap_lightning.attribution.shapley.perturbation import lime, occlusion
 from wavshap_lightning.attribution.shapley.players import Players, equal_spans
@@ -61,8 +61,6 @@ DEFAULT_EVALUATIONS = 512
 DECLARED_IF_NEEDED = 4
 
 DRAWN = {"noise": noise, "spectral_noise": spectral_noise, "time_shifted": time_shifted}
-
-Record = TypeVar("Record", Attribution, ViewEstimate)
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ class OpenClip:
         max_seconds: float | None = None,
         progress: Progress | None = None,
     ) -> Attribution:
-        """Attributions from one stage by the method of the settings, on the CPU.
+        """Attributions from one stage by the method of the settings.
 
         Args:
             stage: Stage at whose input the path begins.
@@ -173,7 +171,7 @@ class OpenClip:
                     found = fitted(
                         problem, baselines, self.spans(), generator=settings.seed, num_coalitions=2 * pairs
                     )
-        return replace(_on_cpu(found), views={name: _on_cpu(view) for name, view in found.views.items()})
+        return found
 
     def spans(self) -> Players:
         """Spans of frames that are removed: the segments and the rest of the clip, or equal spans."""
@@ -193,14 +191,9 @@ class OpenClip:
         settings, times = self.settings, self.times[stage]
         if stage == "layers":
             weights, layer = self.stages.mix_weights, settings.layer
-            by_frame = layer_frame(weights)
-            detail = () if layer is None else (layer_detail(weights, layer),)
-            return (
-                by_frame,
-                layer_neuron(weights),
-                coarser(by_frame, "layers", lambda units: units.sum(3)),
-                *detail,
-            )
+            by_frame, detail = layer_frame(weights), () if layer is None else (layer_detail(weights, layer),)
+            by_layer = coarser(by_frame, "layers", lambda units: units.sum(3))
+            return (by_frame, layer_neuron(weights), by_layer, *detail)
         frames = grouped(times.hop_samples, name="frames")
         if stage == "frames":
             frames = summed(1, name="frames", smooth_variance=True)
@@ -300,10 +293,8 @@ def waveform_baselines(
     family, count = settings.baselines, settings.num_baselines
     generator = torch.Generator().manual_seed(settings.seed)
     if (family in RECORDED_FAMILIES) != bool(others):
-        raise SettingError(
-            f"baselines={family!r}, recordings: {len(others)} were given; give recordings for "
-            f"{', '.join(RECORDED_FAMILIES)}, and for nothing else"
-        )
+        needed = f"give recordings for {', '.join(RECORDED_FAMILIES)}, and for nothing else"
+        raise SettingError(f"baselines={family!r}, recordings: {len(others)} were given; {needed}")
     if family == "silence":
         return silence(waveform, score)
     if family in DRAWN:
@@ -311,12 +302,11 @@ def waveform_baselines(
             count = DECLARED_IF_NEEDED
         drawn = DRAWN[family](waveform)
         return drawn if count is None else drawn.declare(count, generator)
-    if count is None:
-        return recordings(waveform, others, family)
-    if count > len(others):
+    if count is not None and count > len(others):
         raise SettingError(f"num_baselines={count}, but there are only {len(others)} recordings; give more")
-    chosen = torch.randperm(len(others), generator=generator)[:count].tolist()
-    return recordings(waveform, [others[index] for index in chosen], family)
+    if count is not None:
+        others = [others[index] for index in torch.randperm(len(others), generator=generator)[:count]]
+    return recordings(waveform, others, family)
 
 
 def coarser(view: View, name: str, add_up: Callable[[Float[Tensor, "draws targets *units"]], Tensor]) -> View:
@@ -355,13 +345,6 @@ def fingerprint(classifier: EmotionClassifier) -> str:
     parts = [classifier.backbone.fingerprint, *classifier.labels]
     parts += [f"{name} {tensor_sha256(value)}" for name, value in sorted(trained_state(classifier).items())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _on_cpu(record: Record) -> Record:
-    """A copy that holds no memory of a GPU, and is the same when loaded again."""
-    tensors: dict[str, Any]
-    tensors = {name: value.cpu() for name, value in vars(record).items() if isinstance(value, Tensor)}
-    return replace(record, **tensors)
 
 
 def _relative_error(lowered: Tensor, full: Tensor) -> float:

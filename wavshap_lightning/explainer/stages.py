@@ -17,8 +17,6 @@ from wavshap_lightning.attribution.views.layers import layer_mix
 from wavshap_lightning.explainer.settings import Precision, Stage
 from wavshap_lightning.models.classifier import EmotionClassifier
 
-StageFunction = Callable[[Tensor], Tensor]
-
 # As many baselines as there are draws by default, the clip, and a few for diagnostics.
 MAX_MEMOIZED = 72
 MAX_MEMOIZED_BYTES = 2**29
@@ -105,7 +103,7 @@ class MemoizedStage:
         stage: The stage; each row of its result must depend on that row of its argument alone.
     """
 
-    def __init__(self, stage: StageFunction) -> None:
+    def __init__(self, stage: Callable[[Tensor], Tensor]) -> None:
         self._stage = stage
         self._known: dict[bytes, Tensor] = {}
         self._num_bytes = 0

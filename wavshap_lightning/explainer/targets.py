@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.errors import AttributionError
@@ -23,37 +24,33 @@ def target_named(
         kind: Score of a class; a margin is always the difference of two logits.
 
     Raises:
-        AttributionError: If it is no label of the classifier, or not a name; the message lists the labels.
+        AttributionError: If it is none of these; the message lists the labels.
 
     >>> target_named("sad-vs-happy", ["happy", "sad"], 0, "log_odds")
     Target(kind='margin', classes=(1,), against=0)
     >>> target_named(["sad", "predicted"], ["happy", "sad"], 0, "log_odds")
     Target(kind='log_odds', classes=(1, 0), against=None)
     """
-    if isinstance(name, list | tuple) and name:
-        each = {one: target_named(one, labels, prediction, kind) for one in name}
-        more = [one for one, target in each.items() if target.against is not None or target.num_targets > 1]
-        if more:
-            raise AttributionError(
-                f"target={list(name)} holds {more[0]!r}, which is more than one class; explain it by itself"
-            )
-        return Target(kind, tuple(dict.fromkeys(target.classes[0] for target in each.values())))
-    if not isinstance(name, str):
-        raise AttributionError(f"target={name!r} must be a name: one of {', '.join(labels)}")
-    if name in labels:
-        return Target(kind, (labels.index(name),))
-    if name == PREDICTED:
-        return Target(kind, (prediction,))
-    if name == ALL:
-        return every_class(len(labels), kind)
-    for label in labels:  # label by label: a label may itself contain "-vs-"
-        against = name.removeprefix(f"{label}{VERSUS}")
-        if against in labels:
-            return Target("margin", (labels.index(label),), against=labels.index(against))
-    raise AttributionError(
-        f"target={name!r} is no label of this classifier, which knows {', '.join(labels)}; use one of them, "
-        f"{PREDICTED!r}, {ALL!r}, or a margin such as {VERSUS.join(labels[:2])!r}"
-    )
+    known = {
+        f"{label}{VERSUS}{other}": Target("margin", (index,), against=against)
+        for index, label in enumerate(labels)
+        for against, other in enumerate(labels)
+        if index != against
+    }
+    known |= {PREDICTED: Target(kind, (prediction,)), ALL: every_class(len(labels), kind)}
+    known |= {label: Target(kind, (index,)) for index, label in enumerate(labels)}
+    names: list[Any] = [*name] if isinstance(name, list | tuple) else [name]
+    if not names or not all(isinstance(one, str) and one in known for one in names):
+        raise AttributionError(
+            f"target={name!r} is no label of this classifier, which knows {', '.join(labels)}; use one, "
+            f"{PREDICTED!r}, {ALL!r}, or a margin such as {VERSUS.join(labels[:2])!r}"
+        )
+    found = [known[one] for one in names]
+    if len(found) == 1:
+        return found[0]
+    if any(one.against is not None or one.num_targets > 1 for one in found):
+        raise AttributionError(f"target={name!r}: explain {ALL!r} or a margin by itself, beside no other")
+    return Target(kind, tuple(dict.fromkeys(one.classes[0] for one in found)))
 
 
 def target_names(target: Target, labels: Sequence[str]) -> tuple[str, ...]:

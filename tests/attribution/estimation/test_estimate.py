@@ -328,7 +328,7 @@ def test_a_tolerance_that_is_not_reached_is_put_into_words():
     with pytest.warns(UserWarning, match="tolerance=1e-09: 4 of 4 units are not resolved"):
         found = explain_quadratic(baselines=baselines, stopping=rule)
     assert re.fullmatch(
-        r"4 of 4 units are not resolved after 64 draws \(class 1: 0, 1, 2, 3\); "
+        r"4 of 4 units are not resolved after 64 draws; "
         r"about \d\.\de\+\d+ draws would resolve them",
         found.unresolved_in_words(),
     )

@@ -104,7 +104,7 @@ def test_a_layer_that_is_not_there(layer):
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
 def test_a_stack_without_its_mix(view, network, layers):
-    with pytest.raises(AttributionError, match="explain it with score=layer_mix"):
+    with pytest.raises(AttributionError, match="use score=layer_mix"):
         attribute(saliency, mixed(network), layers, Target("logit", (0,)), views=(view,))
 
 

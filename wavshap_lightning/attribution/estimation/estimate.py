@@ -214,8 +214,7 @@ class _Run:
                 for draws in chunks.run(partial(self._evaluate, points, placed), len(points)):
                     self._add(*draws)
                     del draws  # their memory is for the next chunk
-                if progress is not None:
-                    progress(self.num_draws, planned)
+                progress(self.num_draws, planned)
                 if late():
                     return
 

@@ -58,7 +58,7 @@ class WeightedSum:
 
     def estimate(self, gap: Gap, shape: torch.Size) -> ViewEstimate:  # noqa: ARG002 - it is exact
         """The sum of each unit, in the shape of the view."""
-        return ViewEstimate(self.mean[:, :-1].reshape(shape), None)
+        return ViewEstimate(self.mean[:, :-1].reshape(shape).cpu(), None)
 
 
 class PairMoments:
@@ -223,9 +223,9 @@ def _corrected(mean: Sums, share: Sums, gap: Gap) -> Sums:
 
 
 def _view(mean: Sums, stderr: Tensor, degrees_of_freedom: float, shape: torch.Size) -> ViewEstimate:
-    """The units of a view in its shape, without the total."""
+    """The units of a view in its shape, without the total, on the CPU as all results are."""
     num_units = mean.shape[1] - 1
-    values, errors = (numbers[:, :num_units].reshape(shape) for numbers in (mean, stderr))
+    values, errors = (numbers[:, :num_units].reshape(shape).cpu() for numbers in (mean, stderr))
     return ViewEstimate(values, errors, degrees_of_freedom)
 
 

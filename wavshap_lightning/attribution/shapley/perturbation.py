@@ -89,13 +89,9 @@ def lime(
     check_num_coalitions(num_coalitions, players.count)
     drawn = torch.rand(num_coalitions // 2, players.count, generator=own) < 0.5
     present = torch.stack([drawn, ~drawn], 1).flatten(0, 1)
-
-    def fit(some: Coalitions, gains: Gains, _: Float64[Tensor, " targets"]) -> Values:
-        return fit_ridge(some, closeness(some), gains)
-
     settings = {"kernel_width": KERNEL_WIDTH, "ridge": RIDGE}
     return explain_players(
-        problem, baselines, players, present, fit, method="lime", seed=seed, settings=settings
+        problem, baselines, players, present, fit_ridge, method="lime", seed=seed, settings=settings
     )
 
 
@@ -105,13 +101,12 @@ def closeness(present: Coalitions) -> Float64[Tensor, " coalitions"]:
     return (-(distance**2) / KERNEL_WIDTH**2).exp().sqrt()
 
 
-def fit_ridge(
-    present: Coalitions, weights: Float64[Tensor, " coalitions"], values: Gains, ridge: float = RIDGE
-) -> Values:
+def fit_ridge(present: Coalitions, values: Gains, _: Float64[Tensor, " targets"]) -> Values:
     """Weights of the ridge regression of values on the players' presence, with an unpenalized intercept."""
+    weights = closeness(present)
     share = (weights / weights.sum()).to(values)[:, None]
     members = present.to(values)
     members, values = members - (share * members).sum(0), values - (share * values).sum(0)
     weighted = members * weights.to(values)[:, None]
-    moments = weighted.T @ members + ridge * torch.eye(members.shape[1]).to(values)
+    moments = weighted.T @ members + RIDGE * torch.eye(members.shape[1]).to(values)
     return torch.linalg.solve(moments, weighted.T @ values).T

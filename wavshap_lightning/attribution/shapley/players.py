@@ -66,7 +66,7 @@ class Players:
         tensor([[2., 2., 3.]], dtype=torch.float64)
         """
         sizes = torch.bincount(self.owner, minlength=self.count).clamp(min=1)
-        return (values / sizes.to(values))[:, self.owner.to(values.device)]
+        return (values / sizes)[:, self.owner]
 
 
 def equal_spans(num_places: int, count: int) -> Players:
@@ -92,9 +92,7 @@ def check_num_coalitions(count: int, num_players: int) -> None:
     """
     least = max(2 * num_players, 4 * NUM_GROUPS)
     if count < least or count % 2:
-        raise AttributionError(
-            f"num_coalitions={count} must be even and at least {least} for {num_players} players"
-        )
+        raise AttributionError(f"num_coalitions={count} must be even and at least {least}")
 
 
 def explain_players(
@@ -134,12 +132,12 @@ def explain_players(
             f"players own {len(players.owner)} places, but the input has {len(problem.input_after)}"
         )
     after = problem.after_step(like_input(baselines.values, problem.input, baselines.name))
-    alone = problem.scores(after, what="baseline")
-    gains = _mean_scores(problem, players, after, present) - alone.mean(0)
-    whole = problem.target_scores - alone.mean(0)
+    alone = problem.scores(after, what="baseline").cpu()
+    gains = _mean_scores(problem, players, after, present).cpu() - alone.mean(0)
+    whole = problem.target_scores.cpu() - alone.mean(0)
 
     def fit_some(chosen: Int64[Tensor, " chosen"]) -> Values:
-        return fit(present[chosen], gains[chosen.to(gains.device)], whole)
+        return fit(present[chosen], gains[chosen], whole)
 
     values = fit_some(torch.arange(len(present)))
     stderr = None if seed is None else _jackknife(fit_some, len(present))
@@ -171,9 +169,8 @@ def _mean_scores(problem: Problem, players: Players, after: Positions, present: 
         for index, baseline in enumerate(after):
             filled = players.fill(some, problem.input_after, baseline)
             total = total + problem.scores(filled, start, what=f"baselines[{index}]: coalition")
-            if problem.progress is not None:
-                done = start * len(after) + len(some) * (index + 1)
-                problem.progress(done, len(present) * len(after))
+            done = start * len(after) + len(some) * (index + 1)
+            problem.progress(done, len(present) * len(after))
         return total / len(after)
 
     return in_parts(score_some, present, problem.chunks)

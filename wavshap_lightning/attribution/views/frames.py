@@ -77,7 +77,7 @@ def summed(*axes: int, name: str, smooth_variance: bool = False) -> View:
     With layers `(layer, time, hidden)`, `summed(2, ...)` is layers by frames and `summed(1, ...)`
     layers by neurons.
     """
-    dimensions = tuple(axis + 2 if axis >= 0 else axis for axis in axes)
+    dimensions = tuple(axis + 2 for axis in axes)
     return of_terms(name, lambda terms: terms.sum(dimensions), smooth_variance=smooth_variance)
 
 
@@ -86,12 +86,7 @@ def grouped(size: int, *, name: str) -> View:
 
     >>> grouped(2, name="spans").project(torch.arange(5.0)[None, None], torch.ones(1, 5))
     tensor([[[1., 5., 4.]]])
-
-    Raises:
-        AttributionError: If a group would be empty.
     """
-    if size < 1:
-        raise AttributionError(f"size={size} must be at least 1")
 
     def add_up(terms: Float[Tensor, "draws targets *input"]) -> Float[Tensor, "draws targets *units"]:
         missing = -terms.shape[-1] % size

@@ -91,7 +91,4 @@ def _layer_view(
 def _check_stack(gradients: Tensor, directions: Tensor, weights: LayerWeights) -> None:
     found, wanted = tuple(directions.shape[1:]), (len(weights), *gradients.shape[2:])
     if found != wanted:
-        raise AttributionError(
-            f"input: shape {found} must be {wanted}, a layer for each weight of the mix: explain it with "
-            "score=layer_mix(weights, score)"
-        )
+        raise AttributionError(f"input: shape {found} must be {wanted}; use score=layer_mix(weights, score)")

@@ -71,9 +71,7 @@ def band_frame(band_edges: Sequence[int]) -> View:
     if len(edges) < 2 or (edges[0], edges[-1]) != (0, NUM_BINS) or not rising:
         raise AttributionError(f"band_edges={edges} must rise from 0 to the number of bins, {NUM_BINS}")
 
-    def project(
-        gradients: Float[Tensor, "draws targets samples"], directions: Float[Tensor, "draws *samples"]
-    ) -> Float[Tensor, "draws targets bands frames"]:
+    def project(gradients: Tensor, directions: Tensor) -> Tensor:
         if directions.ndim != 2:
             raise AttributionError(f"input: shape {tuple(directions.shape[1:])} must be that of a waveform")
         moved = analyze(directions)
