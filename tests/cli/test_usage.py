@@ -42,7 +42,7 @@ def test_what_is_at_fault_is_told_without_a_traceback(flags, run_main, capsys, m
 @pytest.mark.parametrize("command", ["validate", "test"])
 def test_an_evaluation_needs_a_checkpoint(flags, run_main, capsys, command):
     run_main(flags(command), code=EXIT_USAGE)
-    assert f"ckpt_path=None: say which checkpoint to {command}" in capsys.readouterr().err
+    assert f"ckpt_path=None: {command} needs a checkpoint" in capsys.readouterr().err
 
 
 def test_what_does_without_validation_cannot_be_validated(flags, run_main, capsys):
@@ -56,7 +56,7 @@ def test_weights_alone_are_nothing_to_go_on_from(flags, run_main, capsys):
     before = Path("runs/demo/version_0/config.yaml").read_text()
     run_main(flags("fit", "--ckpt_path", "best"), code=EXIT_USAGE)
     shown = capsys.readouterr().err
-    assert "best.ckpt holds weights alone, for testing and explaining; resume from the last.ckpt" in shown
+    assert "best.ckpt holds only weights, for testing and explaining; resume from last.ckpt" in shown
     assert Path("runs/demo/version_0/config.yaml").read_text() == before
 
 

@@ -48,13 +48,13 @@ from wavshap_lightning.training.module import EmotionModule
 
 COMMANDS = {
     "fit": "Train a head; keep its best and its last checkpoint.",
-    "validate": "Report on a checkpoint, from the validation clips.",
-    "test": "Report on a checkpoint, from the test clips.",
+    "validate": "Evaluate a checkpoint on the validation clips.",
+    "test": "Evaluate a checkpoint on the test clips.",
     "cv": "Train and test on every fold; report the mean with its confidence interval.",
-    "export": "Write a trained classifier to a folder; publish it on the Hub where asked for.",
+    "export": "Write a trained classifier to a folder; with --push_to_hub, publish it on the Hub.",
 }
 DESCRIPTION = (
-    "Train speech-emotion heads on frozen speech models. Without arguments: the demo (no data or network)."
+    "Train speech-emotion heads on frozen speech models. Without arguments: the demo (offline, no data)."
 )
 EPILOG = "Options of a command: train.py COMMAND --help. How to train: docs/training.md."
 
@@ -181,20 +181,20 @@ def export(
     push_to_hub: str | None = None,
     public: bool = False,
 ) -> None:
-    """Write a trained classifier to a folder, and to the Hub where asked for, without its backbone.
+    """Write a trained classifier, without its backbone, to a folder, and optionally publish it on the Hub.
 
     Args:
-        model: The model.
+        model: Checkpoint, run, exported folder or Hugging Face model.
         folder: A new folder, or that of an earlier export.
-        license: The Hub's identifier of the license, such as cc-by-nc-sa-4.0.
+        license: License identifier of the Hub, such as cc-by-nc-sa-4.0.
         title: Title of the model card, by default the folder's name.
-        scores: The test.json whose scores go into the card, by default the run's own.
-        backbone: Where others find the same backbone, if not under the name it has here.
-        push_to_hub: USER/NAME to publish it under, with the login of 'hf auth login'.
+        scores: The test.json with the scores for the card, by default that of the run.
+        backbone: Hub name of the backbone, if it differs from the recorded name.
+        push_to_hub: Hub repository USER/NAME to publish to; log in with 'hf auth login' first.
         public: Create a public repository instead of a private one.
 
     Raises:
-        WavshapError: If the model cannot be opened, the folder holds something else, or the Hub refuses.
+        WavshapError: If the model cannot be opened, the folder holds other files, or the Hub refuses.
     """
     classifier, place = open_model(model, "cpu"), Path(folder).expanduser()
     if scores is not None:
@@ -224,7 +224,7 @@ def read_command(words: Sequence[str]) -> str:
 
 @cache
 def build_parser(command: str) -> ArgumentParser:
-    """The parser of `fit`, `validate`, `test` or `cv`: data, model, run, then Lightning's trainer."""
+    """Parser of `fit`, `validate`, `test` or `cv`: data, model, run, then Lightning's trainer."""
     parser = ArgumentParser(
         prog=f"train.py {command}",
         usage="%(prog)s [--config FILE] [--data.root DIR] [--SECTION.NAME VALUE ...]",
@@ -250,21 +250,21 @@ def build_parser(command: str) -> ArgumentParser:
 
 
 def checked_checkpoint(command: str, config: Namespace) -> str | None:
-    """The path of the checkpoint to start from; opened once, so that a wrong one is reported at once.
+    """Path of the checkpoint to start from, opened once so that a wrong one is reported early.
 
     Raises:
-        SettingError: If one is needed and none is given, or training cannot resume from it.
-        CheckpointError: If it is no checkpoint.
+        SettingError: If a checkpoint is needed and none is given, or training cannot resume from it.
+        CheckpointError: If the file is not a checkpoint.
     """
     wanted = config.ckpt_path
     if wanted is None and command == "fit":
         return None
     if wanted is None:
-        raise SettingError(f"ckpt_path=None: say which checkpoint to {command}: a file, 'best' or 'last'")
+        raise SettingError(f"ckpt_path=None: {command} needs a checkpoint: a file, 'best' or 'last'")
     path = find_checkpoint(RunSettings(**config.run.as_dict()).home, wanted)
     if "optimizer_states" not in read_checkpoint(path) and command == "fit":
         raise SettingError(
-            f"ckpt_path={path} holds weights alone, for testing and explaining; resume from the last.ckpt"
+            f"ckpt_path={path} holds only weights, for testing and explaining; resume from last.ckpt"
         )
     return str(path)
 
@@ -275,7 +275,7 @@ def checked_checkpoint(command: str, config: Namespace) -> str | None:
 def build_run(
     command: str, config: Namespace, checkpoint: str | None, folder: Path | None
 ) -> tuple[L.Trainer, EmotionModule, EmotionDataModule]:
-    """The trainer, what it trains, and on what; the configuration is written into the run's folder."""
+    """Trainer, module and datamodule of a run; the configuration is written into the run's folder."""
     parser = build_parser(command)
     built = parser.instantiate(config)
     given, settings, data = built.trainer.as_dict(), built.run, built.data
@@ -312,7 +312,7 @@ def build_run(
 
 
 def conclude(trainer: L.Trainer, module: EmotionModule, data: EmotionDataModule, *, test: bool) -> None:
-    """Test the best checkpoint where asked for; print where the run lies and how good it is."""
+    """Test the best checkpoint if asked for; print the folder of the run and its scores."""
     best = best_checkpoint(trainer)
     path = best.best_model_path
     if test and path:
@@ -329,7 +329,7 @@ def conclude(trainer: L.Trainer, module: EmotionModule, data: EmotionDataModule,
 
 
 def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint:
-    """The callback of the default ones that keeps the best checkpoint."""
+    """The default callback that keeps the best checkpoint."""
     saved = (one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint))
     return next(one for one in saved if one.filename == "best")
 
@@ -347,7 +347,7 @@ def open_folds(given: str | None, config: Namespace) -> Path:
     """The folder to resume in, or a new one with the configuration in it.
 
     Raises:
-        SettingError: If the folder given is of other settings, or not of a cross-validation.
+        SettingError: If the given folder has other settings, or is not that of a cross-validation.
     """
     text = build_parser("cv").dump(config, skip_unset=False)
     if given is None:

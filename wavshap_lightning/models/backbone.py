@@ -25,15 +25,15 @@ from wavshap_lightning.models.pretrained import (
 
 
 def unfreeze(model: TransformersModule, num_layers: int, lora_rank: int) -> list[nn.Module]:
-    """Give the last layers, or new low-rank adapters, their gradients back.
+    """Make the last layers trainable, and add low-rank adapters.
 
     Args:
-        model: The speech transformer, wholly frozen.
-        num_layers: How many of its last transformer layers to train.
+        model: The speech transformer, with all parameters frozen.
+        num_layers: Number of transformer layers to train, counted from the last.
         lora_rank: Rank of the adapters on every query and value projection; 0 adds none.
 
     Returns:
-        The modules that are trained, for the one who switches training mode on and off.
+        The trainable modules, whose training mode the caller must switch.
 
     Raises:
         SettingError: If a number is out of range, or peft is not installed.
@@ -71,18 +71,18 @@ Precision = Literal["fp32", "bf16"]
 
 @dataclass(frozen=True)
 class BackboneSettings:
-    """Name of a backbone and the way it is run.
+    """Name of a backbone, and how it is run and trained.
 
     Args:
-        name: `"tiny"` (embedded), a folder, or a Hub name such as `"microsoft/wavlm-base-plus"`.
-        revision: Hub commit; pin it for a result that lasts.
-        precision: `"fp32"`, or `"bf16"` for autocast (faster, features differ by about a per cent).
-        unfreeze_layers: Train this many of the last transformer layers too (0 keeps all frozen).
-        lora_rank: Train low-rank adapters of this rank on the query and value projections (0: none).
-        final_norm: Take the last layer after the model's final norm, where it has one, as published
-            features are. The weighted sum of transformers' own classifiers takes it before.
-        last_layer: Leave out what comes after this layer, and its cost; None keeps all. 0 leaves the
-            projected frames alone.
+        name: `"tiny"` (part of this package), a folder, or a Hub name such as `"microsoft/wavlm-base-plus"`.
+        revision: Commit on the Hub; set it to make a result reproducible.
+        precision: `"fp32"`, or `"bf16"` for autocast (faster; features differ by about 1 %).
+        unfreeze_layers: Number of transformer layers to train, counted from the last; 0 keeps all frozen.
+        lora_rank: Rank of low-rank adapters to train on the query and value projections; 0 for none.
+        final_norm: Take the last layer after the model's final norm, if it has one, as in published
+            features. In transformers 5, the weighted sum of a classifier takes it before.
+        last_layer: Index of the last transformer layer to compute; None for all. 0 computes only the
+            projected frames, the input of the transformer.
     """
 
     name: str = "tiny"

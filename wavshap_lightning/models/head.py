@@ -1,4 +1,4 @@
-"""The emotion head: layer mix, pooling over time, a small classifier. This is what is trained."""
+"""The emotion head, which is the trained part: layer mix, pooling over time, a small classifier."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from wavshap_lightning.models.pooling import POOLINGS, LayerStatistics, PoolingN
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """The shape of a head.
+    """Settings of a head.
 
     Args:
-        layer: `"learned"` mixes all layers with softmax weights, `"last"` takes the last one,
-            a number takes that one (0 is the projected frames).
-        pooling: `"mean"`, `"mean_std"` or `"attentive"`.
+        layer: `"learned"` mixes all layers with softmax weights, `"last"` takes the last layer, a number
+            takes the layer of that index (0 is the projected frames, the input of the transformer).
+        pooling: Pooling over time: `"mean"`, `"mean_std"` (mean and standard deviation) or `"attentive"`.
         hidden_size: Size of the hidden layer; 0 makes the head linear.
-        dropout: Share of the pooled and hidden values dropped in training.
-        frame_dropout: Share of the frames that attentive pooling does not see in training, others every time.
-            A few frames then do not suffice, so the head learns to use all of the evidence.
+        dropout: Dropout rate of the pooled features and of the hidden layer.
+        frame_dropout: Share of the frames dropped at random before attentive pooling in training, so that
+            the head learns to use all of the evidence instead of a few frames.
 
     Raises:
         SettingError: If a number is out of range, or there is no such pooling.
@@ -46,18 +46,18 @@ class HeadSettings:
         if self.frame_dropout and self.pooling != "attentive":
             raise SettingError(
                 f"frame_dropout={self.frame_dropout} does not go with pooling={self.pooling!r}, which "
-                "sees no frames but their statistics; use pooling='attentive', or frame_dropout=0"
+                "uses statistics instead of frames; use pooling='attentive', or frame_dropout=0"
             )
         if self.hidden_size < 0:
             raise SettingError(f"hidden_size={self.hidden_size} must be at least 0 (0 makes the head linear)")
 
 
 class LayerMix(nn.Module):
-    """A weighted sum of the layers whose weights are positive and sum to one.
+    """A weighted sum of the layers, with positive weights that sum to one.
 
     Args:
-        num_layers: How many layers the backbone gives.
-        layer: `"learned"`, `"last"`, or the number of one layer (0 is the projected frames).
+        num_layers: Number of layers that the backbone returns.
+        layer: `"learned"`, `"last"`, or the index of one layer (0 is the projected frames).
 
     Raises:
         SettingError: If there is no such layer.

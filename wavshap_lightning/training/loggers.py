@@ -33,16 +33,17 @@ class RunSettings:
     """Folder, loggers and checkpoints of a run.
 
     Args:
-        name: Runs of one name are numbered: `DIRECTORY/NAME/version_0`, `version_1`, ...
+        name: Name of the run; runs of one name are numbered: `DIRECTORY/NAME/version_0`, `version_1`, ...
         directory: Folder of all runs.
-        wandb: `"auto"` goes online with an API key and a network, offline without, and says so; the
-            environment variable WANDB_MODE has priority.
-        project: The W&B project.
+        wandb: `"auto"` logs online if there is an API key and a network, otherwise offline, and prints
+            which; the environment variable WANDB_MODE has priority.
+        project: Name of the W&B project.
         tensorboard: Write TensorBoard event files too.
-        patience: Stop after so many epochs without a rise of validation recall; 0 never stops early.
-        test: After `fit`, test the best checkpoint.
-        keep_every: Keep the weights after every so many epochs, as `checkpoints/epoch_009.ckpt`; 0 keeps
-            only the best and the last.
+        patience: Number of epochs without a rise of validation UAR after which training stops; 0 to train
+            to the last epoch.
+        test: Test the best checkpoint after `fit`.
+        keep_every: Number of epochs between weights that are kept, such as `checkpoints/epoch_009.ckpt`;
+            0 keeps only the best and the last.
 
     Raises:
         SettingError: If the name would leave the directory, or a number is negative.

@@ -41,8 +41,8 @@ class OptimizerSettings:
     Args:
         learning_rate: Peak learning rate of the head.
         backbone_learning_rate: Peak learning rate of the unfrozen part of the backbone.
-        weight_decay: Weight decay of matrices; biases and layer weights have none.
-        warmup_share: Share of all steps in which the learning rate rises.
+        weight_decay: Weight decay of weight matrices; biases and layer weights have none.
+        warmup_share: Share of the training steps in which the learning rate rises, 0 to 1.
 
     Raises:
         SettingError: If a number is out of range.

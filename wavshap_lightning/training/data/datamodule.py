@@ -37,37 +37,38 @@ from wavshap_lightning.training.data.preparation import (
 from wavshap_lightning.training.data.sampler import BatchSampler, balancing_weights
 
 USUAL_GRID = FrameGrid((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), SAMPLE_RATE)
-"""Frames of WavLM and its relatives, assumed until a model is known."""
+"""Frames of WavLM, HuBERT and wav2vec 2.0, assumed until the model is known."""
 
 
 class EmotionDataModule(L.LightningDataModule):
     """Clips of one fold of a corpus, in batches.
 
-    On its own it serves waveforms. An `EmotionModule` with a frozen backbone runs the backbone once over the
-    clips, and batches then hold the cached layer statistics that its head needs; the logits are the same.
+    On its own it yields waveforms. An `EmotionModule` with a frozen backbone runs the backbone once over the
+    clips; batches then hold the cached layer statistics that its head needs. The logits are the same.
 
     Args:
-        corpus: A corpus of the catalog, such as `"ravdess"`, `"manifest"` or `"folders"`.
-        root: Folder or table of the corpus; `"planted"` needs none and is made in the cache.
-        options: Further arguments of the corpus's own loader, such as `speaker_pattern`.
+        corpus: Name of a corpus, such as `"ravdess"`, `"manifest"` or `"folders"`.
+        root: Folder of the corpus, or path of the manifest; not needed for `"planted"`, which is generated
+            in the cache.
+        options: Further options of the corpus, such as `speaker_pattern`.
         labels: Classes to keep, in the order of the logits; all if None.
-        label_map: New name of every label in the corpus, None to leave its clips out; the corpus's own
+        label_map: New name for every label of the corpus, or None to leave its clips out; the corpus's own
             map if None.
-        protocol: `"default"` for the corpus's own protocol, or the name of a general one.
+        protocol: Rule that splits the corpus: `"default"` for the corpus's own, or the name of a general one.
         fold: Index of the fold of the protocol, from 0.
-        validation: Keep validation speakers to choose the checkpoint. Otherwise they train too, and the
-            weights of the last epoch are kept.
+        validation: Hold out validation speakers to choose the checkpoint. Otherwise they are used for
+            training too, and the weights of the last epoch are kept.
         allow_shared_speakers: Accept a protocol that shares speakers between its splits (MELD's official
             one does); scores are then higher than for new speakers.
-        max_samples: Largest number of clips, drawn class by class; all if None.
-        max_duration_s: Longer clips are cut to their first so many seconds; None keeps them whole.
+        max_samples: Maximum number of clips, drawn class by class; all if None.
+        max_duration_s: Longer clips are cut to their first `max_duration_s` seconds; no limit if None.
         on_bad_clip: `"error"` stops if any clip cannot be used, with the full list; `"skip"` leaves
             these out.
-        batch_size: Clips in a batch, on each rank.
-        num_workers: Worker processes that read audio; statistics need none.
+        batch_size: Number of clips in a batch, on each rank.
+        num_workers: Number of worker processes that read audio; cached statistics need none.
         balanced: Draw every class equally often in training.
-        transform: Applied to training waveforms as `transform(samples, sample_rate)`, for instance a
-            composition of audiomentations. It turns the cache off for the training clips.
+        transform: Augmentation of training waveforms, called as `transform(samples, sample_rate)`, such as an
+            audiomentations `Compose`. Training clips are then not cached.
         cache: Cache layer statistics of a frozen backbone.
         cache_dir: Folder of the cache; `$WAVSHAP_CACHE` or `~/.cache/wavshap-lightning` if None.
         seed: Random seed of the choice of clips, their order and their augmentation.

@@ -1,4 +1,4 @@
-"""Explanations while a model learns: a Lightning callback."""
+"""Explanations during training: a Lightning callback."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class MonitorState(TypedDict):
     Args:
         probes: By split, content key of each probe clip and why it was chosen.
         frames: By content key, attributions of the frames in the `first` and in the `previous` epoch.
-        glances: Explained epochs of the training, in order.
-        scalars: As last logged.
+        glances: Shares of the explained epochs, in order.
+        scalars: Scalars as last logged.
     """
 
     probes: dict[str, list[list[str]]]
@@ -70,35 +70,38 @@ class MonitorState(TypedDict):
 
 
 class ExplanationMonitor(Callback):
-    """Explains the same few clips as training goes on, and the layers of all of them.
+    """Explains a few fixed clips during training, and attributes the class scores of all clips to layers.
 
-    After validation epochs, and after a test, it explains probe clips. The results go to the run's folder
+    After validation epochs, and after a test, it explains the probe clips. The results go to the run's folder
     (`figures/`, `sounds/`, `explanations.csv`, `probes.json`), as figures, sounds and a table to W&B and
     TensorBoard, and as scalars under `explain/` to every logger; `EarlyStopping` and `ModelCheckpoint` can
-    monitor these. At the end of training every clip gets a figure of all its epochs. Where no clip validates
-    (`data.validation=false`), the test alone is explained.
+    monitor these. At the end of training, a figure of each clip shows all explained epochs. Without
+    validation clips (`data.validation=false`), it runs only after the test.
 
-    It leaves no trace: weights, optimizer, metrics and random states are what they would be without it. If
-    something fails in it, one warning an epoch says what, and training goes on.
+    Training is not affected: weights, optimizer, metrics and random states are the same as without the
+    callback. If the callback fails, it gives one warning per epoch with the reason, and training continues.
 
     Args:
-        every_n_epochs: Explain the probes after every so many epochs, from the first on, and after the last.
-        per_class: Probe clips of each class, drawn once.
-        num_hardest: Probe clips with the highest loss besides, in the first epoch that is explained.
-        num_wrong: Probe clips that are confidently taken for something else, in that epoch.
-        clips: Names or paths of the probe clips, instead of all these.
-        stages: Where paths begin: `frames` (when), `layers` (which layer), `waveform` (which band; the
-            slowest). The target is the score of the label and that of the prediction.
-        score: Score of a class that is explained.
-        baselines: What a clip is compared with, as loud as it.
-        num_draws: Gradient evaluations for each clip and stage, at most.
-        max_seconds: Seconds that all of this may take after an epoch; no limit if None. The result then
+        every_n_epochs: Explain the probe clips every so many epochs, beginning with the first, and after the
+            last.
+        per_class: Number of probe clips for each class, drawn once.
+        num_hardest: Number of further probe clips, those with the highest loss in the first explained epoch.
+        num_wrong: Number of further probe clips, those misclassified with the highest confidence in that
+            epoch.
+        clips: Names or paths of the probe clips, instead of the above.
+        stages: Stages to attribute to: `frames` (when), `layers` (which layer), `waveform` (which band; the
+            slowest). Targets are the class of the label and the predicted class.
+        score: Class score to explain.
+        baselines: Family of baselines, at the clip's level.
+        num_draws: Maximum number of draws (gradient evaluations) for each clip and stage.
+        max_seconds: Time limit for the callback after an epoch, in seconds; no limit if None. The result then
             depends on the machine.
-        faithfulness: Remove and keep frames of each probe, to see whether the score follows.
-        all_layers: Attribute the layers of all clips whose features are cached, by class. Where the head
-            pools by mean or deviation this costs next to nothing and is done after every epoch.
-        figures: Draw the probes. Without, the numbers, sounds and explanations are written all the same.
-        seed: Random seed of the probes and of all draws; every epoch has the same.
+        faithfulness: Measure comprehensiveness and sufficiency of each probe clip.
+        all_layers: Attribute the layers of all clips whose features are cached, by class. If the head pools
+            by mean, or by mean and standard deviation, this costs almost nothing and is done after every
+            epoch.
+        figures: Draw figures of the probe clips. Numbers, sounds and explanations are written in any case.
+        seed: Random seed of the probe clips and of the draws; the same in every epoch.
 
     Raises:
         SettingError: If a value is out of range.
