@@ -31,6 +31,9 @@ def test_one_language_can_be_chosen(tmp_path):
     build(tmp_path)
     assert [clip.speaker for clip in load_esd(tmp_path, language="mandarin")] == ["0001"]
     assert [clip.speaker for clip in load_esd(tmp_path, language="english")] == ["0011"]
+    (tmp_path / "0011/Surprise/0011_001401.wav").unlink()
+    with pytest.raises(CorpusError, match="none of its 1 clips is of language='english'"):
+        load_esd(tmp_path, language="english")
     with pytest.raises(CorpusError, match="language='french' must be one of mandarin, english"):
         load_esd(tmp_path, language="french")
 

@@ -103,7 +103,8 @@ def test_splits_share_no_speaker_and_hold_every_label(written):
 
 def test_the_table_says_where_each_clip_comes_from(written):
     root, clips = written
-    rows = {cells["clip"]: cells for _, cells in read_table(root / SOURCES, required=[]) if cells["clip"]}
+    table = read_table(root / SOURCES, required=[])
+    rows = {cells["clip"]: cells for cells in table.values() if cells["clip"]}
     assert len(rows) == len(clips)
     for clip in clips:
         cells = rows[clip.path.relative_to(root).as_posix()]
@@ -172,7 +173,8 @@ def test_a_place_does_not_depend_on_the_other_recordings(written, recordings, tm
     few = ensure_planted_in(tmp_path, fewer, SETTINGS)
 
     def spans(root, clips):
-        sources = {cells["clip"]: cells["source"] for _, cells in read_table(root / SOURCES, required=[])}
+        table = read_table(root / SOURCES, required=[])
+        sources = {cells["clip"]: cells["source"] for cells in table.values()}
         return {sources[clip.path.relative_to(root).as_posix()]: clip.evidence for clip in clips}
 
     before, after = spans(*written), spans(tmp_path, few)

@@ -22,7 +22,7 @@ from wavshap_lightning.corpora.labels import (
     select_labels,
 )
 from wavshap_lightning.corpora.manifest import load_manifest
-from wavshap_lightning.corpora.protocols import Protocol, leave_one_speaker_out, official_split
+from wavshap_lightning.corpora.protocols import ESD_5_FOLDS, IEMOCAP_5_SESSIONS, RAVDESS_6_FOLDS, Protocol
 from wavshap_lightning.errors import CorpusError, SettingError
 
 BuildProtocol = Callable[[Sequence[Clip]], Protocol]
@@ -75,39 +75,34 @@ def _crema_d_folds(clips: Sequence[Clip]) -> Protocol:
 
 
 _TABLE = (
-    _by_name(filename_schemes.RAVDESS, "CC BY-NC-SA 4.0", lambda _clips: protocols.RAVDESS_6_FOLDS, 1440),
+    _by_name(filename_schemes.RAVDESS, "CC BY-NC-SA 4.0", lambda _clips: RAVDESS_6_FOLDS, 1440),
     _by_name(filename_schemes.CREMA_D, "ODbL 1.0", _crema_d_folds, 7440),
-    _by_name(filename_schemes.EMO_DB, "CC0 1.0", leave_one_speaker_out, 535),
+    _by_name(filename_schemes.EMO_DB, "CC0 1.0", protocols.leave_one_speaker_out, 535),
     _by_name(filename_schemes.TESS, "CC BY-NC-ND 4.0", protocols.two_speaker_folds, 2800),
-    _by_name(filename_schemes.SAVEE, "research, after registration", leave_one_speaker_out, 480),
-    _by_name(filename_schemes.JL_CORPUS, "ODC-BY", leave_one_speaker_out, 2400),
+    _by_name(filename_schemes.SAVEE, "research, after registration", protocols.leave_one_speaker_out, 480),
+    _by_name(filename_schemes.JL_CORPUS, "ODC-BY", protocols.leave_one_speaker_out, 2400),
     Corpus(
         iemocap.LAYOUT,
         iemocap.load_iemocap,
         "research, by form from USC",
-        lambda _clips: protocols.IEMOCAP_5_SESSIONS,
+        lambda _clips: IEMOCAP_5_SESSIONS,
         iemocap.FOUR_CLASSES,
         5531,
     ),
-    Corpus(meld.LAYOUT, meld.load_meld, "research", official_split, emotions_among(meld.LABELS), 13706),
+    Corpus(
+        meld.LAYOUT, meld.load_meld, "research", protocols.official_split, emotions_among(meld.LABELS), 13706
+    ),
     Corpus(
         msp_podcast.LAYOUT,
         msp_podcast.load_msp_podcast,
         "research, signed license",
-        official_split,
+        protocols.official_split,
         emotions_among(msp_podcast.LABELS),
     ),
-    Corpus(
-        esd.LAYOUT,
-        esd.load_esd,
-        "research",
-        lambda _clips: protocols.ESD_5_FOLDS,
-        emotions_among(esd.LABELS),
-        35000,
-    ),
+    replace(_by_name(esd.SCHEME, "research", lambda _clips: ESD_5_FOLDS, 35000), load=esd.load_esd),
     # What the ring `planted` writes has a manifest.
-    _by_manifest("planted", "made by this package", official_split),
-    _by_manifest("planted-in", "that of the recordings", official_split),
+    _by_manifest("planted", "made by this package", protocols.official_split),
+    _by_manifest("planted-in", "that of the recordings", protocols.official_split),
     _by_manifest("manifest", "yours", protocols.default_protocol),
     Corpus(folders.FOLDERS, folders.load_folders, "yours", protocols.default_protocol),
     Corpus(folders.FLAT, folders.load_flat, "yours", protocols.default_protocol),
@@ -183,17 +178,15 @@ def corpus_named(name: str) -> Corpus:
 
 def _check_options(corpus: Corpus, options: Mapping[str, object]) -> None:
     expected = signature(corpus.load)
-    known = list(expected.parameters)[1:]
     try:
         expected.bind(None, **options)
     except TypeError as error:
         raise SettingError(
-            f"corpus={corpus.name!r} options={sorted(options)}: {error}; its options are {known}"
+            f"corpus={corpus.name!r} options={sorted(options)}: {error}; its options are "
+            f"{list(expected.parameters)[1:]}"
         ) from None
     for name, value in options.items():
-        if not isinstance(value, str) and (
-            value is not None or expected.parameters[name].default is not None
-        ):
+        if not isinstance(value, str) and (value, expected.parameters[name].default) != (None, None):
             raise SettingError(
                 f"corpus={corpus.name!r}: option {name}={value!r} must be text; put it in quotes"
             )

@@ -67,9 +67,7 @@ class Clip:
 
     def __post_init__(self) -> None:
         if not self.label.strip():
-            raise CorpusError(
-                f"path={self.path}: label={self.label!r} is empty; give every clip a label or leave it out"
-            )
+            raise CorpusError(f"path={self.path}: label={self.label!r} is empty; give every clip a label")
         if self.split is not None and self.split not in SPLITS:
             raise CorpusError(f"path={self.path}: split={self.split!r} must be one of {', '.join(SPLITS)}")
         if self.start_s is not None or self.end_s is not None:

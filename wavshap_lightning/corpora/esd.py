@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.folders import Layout, find_audio, find_files
+from wavshap_lightning.corpora.filename_schemes import FilenameScheme
+from wavshap_lightning.corpora.folders import Layout, find_files
 from wavshap_lightning.corpora.labels import emotion_by_name
 from wavshap_lightning.errors import CorpusError
 
-LAYOUT = Layout("esd", "0011/Angry/0011_000351.wav", "https://github.com/HLTSingapore/Emotional-Speech-Data")
-
-LABELS = emotion_by_name("neutral", "happy", "sad", "angry", "surprise")
+SCHEME = FilenameScheme(
+    Layout("esd", "0011/Angry/0011_000351.wav", "https://github.com/HLTSingapore/Emotional-Speech-Data"),
+    re.compile(
+        r"(?P<label>neutral|happy|sad|angry|surprise)/(?:[^/]+/)?(?P<speaker>00(?:0[1-9]|1\d|20))_\d{6}",
+        re.IGNORECASE,
+    ),
+    labels=emotion_by_name("neutral", "happy", "sad", "angry", "surprise"),
+)
 # How transcripts end a line: with the emotion, in English or Chinese, if they do not forget it.
-TRANSCRIPT_LABELS = frozenset({*LABELS, "中立", "快乐", "伤心", "生气", "惊喜"})
+TRANSCRIPT_LABELS = frozenset({*SCHEME.labels, "中立", "快乐", "伤心", "生气", "惊喜"})
 
 SPEAKERS = {
     "mandarin": tuple(f"{number:04d}" for number in range(1, 11)),
     "english": tuple(f"{number:04d}" for number in range(11, 21)),
 }
 
-_NAME = re.compile(r"(?P<speaker>00(?:0[1-9]|1\d|20))_\d{6}")
 _TRANSCRIPT = re.compile(r"(?P<name>\d{4}_\d{6})\s+(?P<text>\S.*)")
 
 
@@ -39,26 +45,14 @@ def load_esd(root: Path | str, *, language: str | None = None) -> list[Clip]:
         CorpusError: If the language is unknown, no clip is there, a recording is there twice, or an audio
             file's name or folder is not one of the corpus.
     """
-    folder = LAYOUT.checked_folder(root)
     if language not in {None, *SPEAKERS}:
         raise CorpusError(f"language={language!r} must be one of {', '.join(SPEAKERS)}, or null for both")
-    labels = {path: _label(path) for path in find_audio(folder)}
-    wanted = {who for name, group in SPEAKERS.items() if language in {None, name} for who in group}
-    texts = _read_transcripts(folder)
-    clips = [
-        Clip(path, label, speaker=path.stem[:4], corpus=LAYOUT.corpus, text=texts.get(path.stem))
-        for path, label in labels.items()
-        if label and path.stem[:4] in wanted
-    ]
-    LAYOUT.check_files(root, list(labels), [path for path, label in labels.items() if not label], clips)
+    texts = _read_transcripts(Path(root).expanduser())
+    found = [replace(clip, text=texts.get(clip.path.stem)) for clip in SCHEME.load(root)]
+    clips = [clip for clip in found if language is None or clip.speaker in SPEAKERS[language]]
+    if not clips:
+        raise SCHEME.layout.error(root, f"none of its {len(found)} clips is of language={language!r}")
     return clips
-
-
-def _label(path: Path) -> str | None:
-    """Label of a clip by its folder; None for a file that is not of the corpus."""
-    folders = (path.parent.name.lower(), path.parent.parent.name.lower())
-    found = next((LABELS[name] for name in folders if name in LABELS), None)
-    return found if _NAME.fullmatch(path.stem) else None
 
 
 def _read_transcripts(folder: Path) -> dict[str, str]:
@@ -82,8 +76,7 @@ def _decode(path: Path) -> str:
     raw = path.read_bytes()
     if b"\x00" in raw:
         return raw.decode("utf-16", errors="replace")
-    legacy = "gb18030" if path.stem in SPEAKERS["mandarin"] else "cp1252"
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return raw.decode(legacy, errors="replace")
+        return raw.decode("gb18030" if path.stem in SPEAKERS["mandarin"] else "cp1252", errors="replace")

@@ -18,13 +18,12 @@ class FilenameScheme:
 
     Args:
         layout: Name of the corpus, a typical path and where to get it.
-        pattern: Regular expression of the whole file name without its suffix, or of `FOLDER/NAME` where the
-            name alone does not match. Its groups are `label`, `speaker`, perhaps `text`, and those in `keep`.
+        pattern: Regular expression of the whole file name without its suffix, or else of that name with one
+            or two folders before it. Its groups are `label`, `speaker` and perhaps `text`.
         labels: Emotion of each label code, in lower case. No other code may occur.
         speakers: Name of each speaker code, in lower case; a code that is not here is the name itself.
         texts: Spoken text of each text code, in lower case; without any, the code is the text.
-        keep: Values that groups must have for a clip to belong to the corpus; others are left out.
-        broken: Names without suffix, in lower case, of files in the release that are no clips; left out.
+        skip: Regular expression of the names without suffix, in any case, of files that are not clips.
         audio_folder: Folder below the root that holds the audio, where others hold copies of it.
     """
 
@@ -33,8 +32,7 @@ class FilenameScheme:
     labels: Mapping[str, str]
     speakers: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
-    keep: Mapping[str, str] = field(default_factory=dict)
-    broken: frozenset[str] = frozenset()
+    skip: str = ""
     audio_folder: str = "."
 
     def load(self, root: Path | str) -> list[Clip]:
@@ -51,8 +49,7 @@ class FilenameScheme:
         clips = [
             self._clip(path, groups)
             for path, groups in found.items()
-            if groups and all(groups[name] == value for name, value in self.keep.items())
-            if path.stem.lower() not in self.broken
+            if groups and not re.fullmatch(self.skip, path.stem, re.IGNORECASE)
         ]
         strangers = [path for path, groups in found.items() if groups is None]
         self.layout.check_files(root, paths, strangers, clips)
@@ -60,7 +57,7 @@ class FilenameScheme:
 
     def _groups(self, path: Path) -> dict[str, str] | None:
         """The groups of a file name; None if it does not follow the scheme."""
-        names = (path.stem, f"{path.absolute().parent.name}/{path.stem}")
+        names = ("/".join(path.absolute().with_suffix("").parts[-count:]) for count in (1, 2, 3))
         match = next((found for name in names if (found := self.pattern.fullmatch(name))), None)
         if match is None or match["label"].lower() not in self.labels:
             return None
@@ -80,9 +77,7 @@ class FilenameScheme:
 # 1440 clips of speech by 24 actors, "01" to "24"; odd numbers are men.
 RAVDESS = FilenameScheme(
     Layout("ravdess", "Actor_01/03-01-05-01-02-01-01.wav", "https://zenodo.org/records/1188976"),
-    re.compile(
-        r"(?P<modality>0[123])-(?P<channel>0[12])-(?P<label>\d\d)-0[12]-(?P<text>\d\d)-0[12]-(?P<speaker>\d\d)"
-    ),
+    re.compile(r"0[123]-0[12]-(?P<label>\d\d)-0[12]-(?P<text>\d\d)-0[12]-(?P<speaker>\d\d)"),
     labels={
         "01": "neutral",
         "02": "calm",
@@ -95,7 +90,7 @@ RAVDESS = FilenameScheme(
     },
     texts={"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"},
     # The other modalities repeat the same takes on film; the other channel is song.
-    keep={"modality": "03", "channel": "01"},
+    skip="(?!03-01-).*",
 )
 
 # 7440 clips by 91 actors, two broken ones left out. Labels are the emotions intended, not those perceived.
@@ -118,7 +113,7 @@ CREMA_D = FilenameScheme(
         "wsi": "We'll stop in a couple of minutes",
     },
     # The first holds no sound; the second holds all the actor's emotions, one after another, in a minute.
-    broken=frozenset({"1076_mti_sad_xx", "1064_ieo_dis_md"}),
+    skip="1076_MTI_SAD_XX|1064_IEO_DIS_MD",
     # The repository holds the same clips once more as MP3.
     audio_folder="AudioWAV",
 )

@@ -132,8 +132,7 @@ def find_files(folder: Path) -> list[Path]:
         return []
     found: list[Path] = []
     # The folders above count as seen, or a link back to one would be walked for ever.
-    real = Path(os.path.realpath(folder))
-    seen = {str(place) for place in (real, *real.parents)}
+    seen = {folder.resolve(), *folder.resolve().parents}
     for here, subfolders, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
         subfolders[:] = [name for name in sorted(subfolders) if _is_new(Path(here, name), seen)]
         found += [Path(here, name) for name in names if _is_visible(name)]
@@ -171,8 +170,8 @@ def _is_visible(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"
 
 
-def _is_new(folder: Path, seen: set[str]) -> bool:
-    real = os.path.realpath(folder)
+def _is_new(folder: Path, seen: set[Path]) -> bool:
+    real = folder.resolve()
     if real in seen or not _is_visible(folder.name):
         return False
     seen.add(real)

@@ -54,13 +54,11 @@ def load_iemocap(root: Path | str) -> list[Clip]:
         CorpusError: If there is no session, a label is unknown, or a turn has no recording.
     """
     folder = LAYOUT.checked_folder(root)
-    found: list[Path] = []
-    for base in (folder, folder / "IEMOCAP_full_release"):
-        sessions = (base / f"Session{number}" for number in range(1, 6))
-        found = found or [path for path in sessions if (path / "dialog" / "EmoEvaluation").is_dir()]
+    pattern = "Session[1-5]/dialog/EmoEvaluation"
+    found = sorted(folder.glob(pattern)) or sorted(folder.glob(f"IEMOCAP_full_release/{pattern}"))
     if not found:
         raise LAYOUT.error(root, "there is no SessionN/dialog/EmoEvaluation below it")
-    clips = [clip for session in found for clip in _load_session(root, session)]
+    clips = [clip for evaluation in found for clip in _load_session(root, evaluation.parents[1])]
     if not clips:
         raise LAYOUT.error(root, "its EmoEvaluation files hold no turn")
     return sorted(clips, key=lambda clip: (clip.path, clip.start_s or 0.0))

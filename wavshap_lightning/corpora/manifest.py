@@ -24,8 +24,8 @@ from wavshap_lightning.files import format_csv, write_atomically
 SUFFIXES = (".csv", ".jsonl")
 REQUIRED = ("path", "label")
 
-Row = tuple[int, dict[str, Any]]
-"""The line on which a row of a table starts, counted from 1, and its cells by column."""
+Rows = dict[int, dict[str, Any]]
+"""The cells of each row of a table by column, by the line on which the row starts, counted from 1."""
 
 
 def read_manifest(path: Path | str, *, must_exist: bool = True) -> list[Clip]:
@@ -44,9 +44,9 @@ def read_manifest(path: Path | str, *, must_exist: bool = True) -> list[Clip]:
     """
     table = Path(path).expanduser()
     rows = read_table(table, required=REQUIRED)
-    _check_spelling(table, {name for _, cells in rows for name, cell in cells.items() if cell})
+    _check_spelling(table, {name for cells in rows.values() for name, cell in cells.items() if cell})
     clips: dict[str, Clip] = {}
-    for line, cells in rows:
+    for line, cells in rows.items():
         try:
             clips[f"line {line}"] = _to_clip(cells, table.parent)
         except CorpusError as error:
@@ -110,7 +110,7 @@ def save_manifest(path: Path | str, clips: Sequence[Clip]) -> None:
 # Tables
 
 
-def read_table(path: Path, *, required: Sequence[str]) -> list[Row]:
+def read_table(path: Path, *, required: Sequence[str]) -> Rows:
     """Every row of a comma-separated table with a header, as text, or of one that has a JSON object per line.
 
     White space around a name or a text is no part of it: `a.wav, angry` equals `a.wav,angry`. Blank lines
@@ -134,7 +134,7 @@ def read_table(path: Path, *, required: Sequence[str]) -> list[Row]:
     return rows
 
 
-def _csv_rows(path: Path, text: str, required: Sequence[str]) -> list[Row]:
+def _csv_rows(path: Path, text: str, required: Sequence[str]) -> Rows:
     lines = [(line, cells) for line, cells in _csv_lines(path, text) if cells]
     header = lines[0][1] if lines else []
     missing = [name for name in required if name not in header]
@@ -147,7 +147,7 @@ def _csv_rows(path: Path, text: str, required: Sequence[str]) -> list[Row]:
         if len(cells) != len(header):
             what = f"cells={len(cells)} but the header names {len(header)} columns"
             raise CorpusError(f"table={path} line={line}: {what}; put text with commas in double quotes")
-    return [(line, dict(zip(header, cells, strict=True))) for line, cells in lines[1:]]
+    return {line: dict(zip(header, cells, strict=True)) for line, cells in lines[1:]}
 
 
 def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
@@ -161,8 +161,8 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         raise CorpusError(f"table={path} line={start}: not a row of a CSV file ({error})") from error
 
 
-def _json_rows(path: Path, text: str) -> list[Row]:
-    rows: list[Row] = []
+def _json_rows(path: Path, text: str) -> Rows:
+    rows: Rows = {}
     for line, content in enumerate(text.split("\n"), start=1):
         if not content.strip():
             continue
@@ -170,8 +170,7 @@ def _json_rows(path: Path, text: str) -> list[Row]:
             cells = {**json.loads(content)}
         except (ValueError, TypeError) as error:
             raise CorpusError(f"table={path} line={line}: not a JSON object ({error})") from error
-        stripped = {name: cell.strip() if isinstance(cell, str) else cell for name, cell in cells.items()}
-        rows.append((line, stripped))
+        rows[line] = {name: cell.strip() if isinstance(cell, str) else cell for name, cell in cells.items()}
     return rows
 
 
@@ -246,7 +245,6 @@ SPANS = (
     _spans,
     'a JSON list of objects like {"start_s": 0.5, "end_s": 0.9, "kind": "word"} and no other key',
 )
-VOTES = (_votes, 'a JSON list of pairs like ["angry", 2]')
 
 COLUMNS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "path": TEXT,
@@ -259,7 +257,7 @@ COLUMNS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "dialogue": TEXT,
     "corpus": TEXT,
     "evidence": SPANS,
-    "votes": VOTES,
+    "votes": (_votes, 'a JSON list of pairs like ["angry", 2]'),
 }
 """Every column: how a cell is read, which is text in CSV and any type in JSON Lines, and what it must be."""
 

@@ -55,7 +55,7 @@ def load_meld(root: Path | str) -> list[Clip]:
 
 def _load_split(root: Path | str, split: str, table: Path, audio: dict[str, Path]) -> list[Clip]:
     turns: list[tuple[str, Clip]] = []
-    for _, cells in read_table(table, required=COLUMNS):
+    for cells in read_table(table, required=COLUMNS).values():
         text, dialogue = cells["Utterance"] or None, f"{split}-dia{cells['Dialogue_ID']}"
         turn = Clip(
             table, cells["Emotion"], cells["Speaker"], LAYOUT.corpus, split, text=text, dialogue=dialogue

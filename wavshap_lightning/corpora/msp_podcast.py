@@ -55,7 +55,7 @@ def load_msp_podcast(root: Path | str, *, test_set: str = "Test1") -> list[Clip]
     table = LAYOUT.find_tables(root, [TABLE])[TABLE]
     split_of = SPLITS_OF | dict.fromkeys(TEST_SETS) | {test_set: "test"}
     turns: list[tuple[str, Clip]] = []
-    for _, cells in read_table(table, required=COLUMNS):
+    for cells in read_table(table, required=COLUMNS).values():
         if cells["Split_Set"] not in split_of:
             raise LAYOUT.error(root, f"Split_Set={cells['Split_Set']!r} is none of {sorted(split_of)}")
         speaker = "" if cells["SpkrID"] == "Unknown" else cells["SpkrID"]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, permutations
 from typing import Any
 
 from wavshap_lightning.corpora.clip import SPLITS, Clip
@@ -182,13 +182,9 @@ class Protocol:
         counts = Counter(fold.train + fold.test + (() if self.shared_validation else fold.validation))
         repeated = sorted(group for group, count in counts.items() if count > 1)
         if repeated:
-            raise CorpusError(
-                f"{where}: {self.unit}s={repeated} appear more than once; leave each in one split"
-            )
+            raise CorpusError(f"{where}: {self.unit}s={repeated} appear more than once; leave one of each")
         if self.shared_validation and set(fold.train) != set(fold.validation):
-            raise CorpusError(
-                f"{where}: shared_validation=True needs the same speakers in train and validation"
-            )
+            raise CorpusError(f"{where}: shared_validation needs the same speakers in train and validation")
 
     def _group_of(self, clip: Clip, *, num_groups: int) -> str:
         if self.unit == "speaker":
@@ -303,9 +299,8 @@ def two_speaker_folds(clips: Sequence[Clip], *, seed: int = 0) -> Protocol:
     speakers, corpus = sorted(_count_speakers(clips, at_least=2)), _corpus_of(clips)
     if len(speakers) != 2:
         raise CorpusError(f"corpus={corpus!r}: speakers={speakers} must be exactly two; use speaker folds")
-    folds = tuple(
-        Fold(f"test-{test}", (train,), (train,), (test,)) for train, test in (speakers, speakers[::-1])
-    )
+    pairs = permutations(speakers)
+    folds = tuple(Fold(f"test-{test}", (train,), (train,), (test,)) for train, test in pairs)
     protocol = Protocol(f"{corpus}-2-speakers", corpus, folds, shared_validation=True, seed=seed)
     for index in range(len(folds)):
         protocol.split(clips, index)  # so that unsuitable texts are refused here, not in fold 1
@@ -393,9 +388,8 @@ def _count_speakers(clips: Sequence[Clip], *, at_least: int) -> Counter[str]:
     unknown = [clip.path for clip in clips if not clip.speaker]
     if unknown:
         raise CorpusError(
-            f"{len(unknown)} of {len(clips)} clips have no speaker, the first is path={unknown[0]}, so "
-            "splits may share speakers unnoticed. Name every clip's speaker (a manifest's column speaker, or "
-            f"speaker_pattern), or choose {RANDOM_CLIPS}"
+            f"{len(unknown)} of {len(clips)} clips have no speaker, the first is path={unknown[0]}. Name all "
+            f"speakers (a manifest's column speaker, or speaker_pattern), or choose {RANDOM_CLIPS}"
         )
     counts = Counter(clip.speaker for clip in clips)
     if len(counts) < at_least:

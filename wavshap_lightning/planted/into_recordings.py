@@ -196,7 +196,7 @@ def read_left_out(root: Path) -> list[tuple[Path, str]]:
     Raises:
         CorpusError: If there is no such table.
     """
-    rows = [cells for _, cells in read_table(root / SOURCES, required=_COLUMNS)]
+    rows = read_table(root / SOURCES, required=_COLUMNS).values()
     return [(Path(row["source"]), row["reason"]) for row in rows if not row["clip"]]
 
 
