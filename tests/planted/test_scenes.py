@@ -270,8 +270,7 @@ def test_lookalikes_keep_clear_of_the_span(difficulty):
 
 
 @pytest.mark.parametrize("tone", [False, True])
-def test_a_lead_in_moves_the_clip_and_its_evidence(clips, tone):
-    waveform, (span,) = clips["happy"][0]
-    longer, (moved,) = add_lead_in(waveform, (span,), 0.25, np.random.default_rng(0), tone=tone)
+def test_a_lead_in_comes_before_the_clip(clips, tone):
+    waveform, _ = clips["happy"][0]
+    longer = add_lead_in(waveform, 0.25, np.random.default_rng(0), tone=tone)
     assert np.array_equal(longer[4_000:], waveform)
-    assert (moved.start_s, moved.end_s) == (span.start_s + 0.25, span.end_s + 0.25)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from wavshap_lightning.audio.io import SAMPLE_RATE, save_audio
-from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.clip import Clip, Span
 from wavshap_lightning.corpora.manifest import read_manifest, save_manifest, write_table
 from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.planted.cues import CUE_OF_LABEL, DIFFICULTIES
@@ -220,15 +220,10 @@ def _draw_corpus(root: Path, settings: PlantedSettings) -> Iterator[tuple[Clip, 
         speaker = draw_speaker(generator(_SPEAKER_STREAM, index), voice=voice)
         for label, take in product(settings.labels, takes):
             stream = (index, tuple(CUE_OF_LABEL).index(label), take)
-            waveform, evidence = draw_clip(
-                speaker,
-                label,
-                generator(_CLIP_STREAM, *stream),
-                cue_strength=settings.cue_strength,
-                difficulty=settings.difficulty,
-            )
-            if settings.lead_s:
-                chance, tone = generator(_LEAD_STREAM, *stream), label == settings.shortcut
-                waveform, evidence = add_lead_in(waveform, evidence, settings.lead_s, chance, tone=tone)
+            chance, lead_chance = generator(_CLIP_STREAM, *stream), generator(_LEAD_STREAM, *stream)
+            waveform, spans = draw_clip(speaker, label, chance, settings.cue_strength, settings.difficulty)
+            if lead_s := settings.lead_s:
+                waveform = add_lead_in(waveform, lead_s, lead_chance, tone=label == settings.shortcut)
+            evidence = tuple(Span(one.start_s + lead_s, one.end_s + lead_s, one.kind) for one in spans)
             path = root / name / f"{name}_{label}_{take + 1:02d}.flac"
             yield Clip(path, label, name, "planted", split, evidence=evidence), waveform

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -252,16 +253,17 @@ def _draw_clips(clips: Sequence[Clip], clips_per_speaker: int, seed: int) -> lis
 
 
 def _hash(clips: Sequence[Clip]) -> str:
-    hashes, hash_of_file = sha256(), dict[Path, str | None]()
+    @cache  # several clips may lie in one file
+    def hash_file(path: Path) -> str | None:
+        with suppress(AudioError):  # it is left out, with the reason, when it is read
+            return hash_audio_file(path)
+        return None
+
+    hashes = sha256()
     for clip in clips:
         path = clip.path.absolute()
-        if path not in hash_of_file:
-            try:
-                hash_of_file[path] = hash_audio_file(path)
-            except AudioError:  # it is left out, with this reason, when it is read
-                hash_of_file[path] = None
         known = [str(path), clip.label, clip.speaker, clip.split, clip.start_s, clip.end_s, clip.text]
-        hashes.update(json.dumps([*known, hash_of_file[path]]).encode())
+        hashes.update(json.dumps([*known, hash_file(path)]).encode())
     return hashes.hexdigest()
 
 

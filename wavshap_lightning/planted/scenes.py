@@ -49,7 +49,6 @@ def draw_clip(
     speaker: Speaker,
     label: str,
     generator: np.random.Generator,
-    *,
     cue_strength: float = 1.0,
     difficulty: str = "easy",
 ) -> tuple[Waveform, tuple[Span, ...]]:
@@ -196,31 +195,20 @@ def _draw_sound(kind: str, num_samples: int, generator: np.random.Generator) -> 
 
 
 def add_lead_in(
-    waveform: Waveform,
-    evidence: tuple[Span, ...],
-    lead_s: float,
-    generator: np.random.Generator,
-    *,
-    tone: bool,
-) -> tuple[Float[np.ndarray, " longer"], tuple[Span, ...]]:
+    waveform: Waveform, lead_s: float, generator: np.random.Generator, *, tone: bool
+) -> Float[np.ndarray, " longer"]:
     """Put near silence before a clip at 16 kHz and, as a shortcut to learn, a faint tone in it.
 
     What is drawn does not depend on whether there is a tone: twins differ in the tone alone.
 
     Args:
         waveform: The clip.
-        evidence: Spans in it.
         lead_s: Length of the silence, in seconds.
         generator: Source of randomness.
         tone: Whether there is a tone in the middle of it.
 
-    Returns:
-        The longer clip, and the shifted spans; the tone is none of them.
-
-    >>> spans = (Span(0.0, 1e-4),)
-    >>> waveform, evidence = add_lead_in(np.ones(8), spans, 0.5, np.random.default_rng(0), tone=True)
-    >>> len(waveform), evidence[0].start_s
-    (8008, 0.5)
+    >>> len(add_lead_in(np.ones(8), 0.5, np.random.default_rng(0), tone=True))
+    8008
     """
     level = float(np.sqrt(np.mean(waveform**2)))
     num_samples = round(lead_s * SAMPLE_RATE)
@@ -232,5 +220,4 @@ def add_lead_in(
         envelope = np.clip(np.minimum(time_s - start_s, end_s - time_s) / _LEAD_FADE_S, 0.0, 1.0)
         unit_power = np.sqrt(2.0) * envelope * np.sin(2 * np.pi * frequency_hz * time_s + phase)
         lead += 10 ** (LEAD_TONE_DB / 20) * unit_power
-    shifted = (replace(span, start_s=span.start_s + lead_s, end_s=span.end_s + lead_s) for span in evidence)
-    return np.concatenate([level * lead, waveform]), tuple(shifted)
+    return np.concatenate([level * lead, waveform])

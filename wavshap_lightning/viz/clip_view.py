@@ -343,10 +343,9 @@ class ClipView:
         """Facts on the explanation: a name and words for each."""
         numbers, stages = self.numbers, self.numbers["stages"]
         first = next(iter(stages.values()))
-        mean = first["baseline_score"]
+        mean, gaps = first["baseline_score"], [one["relative_gap"] for one in stages.values()]
         on_average = "" if mean is None else f", {number(mean)} on average for the baselines"
-        gaps = [one["relative_gap"] for one in stages.values()]
-        is_complete = first["relative_gap"] is not None  # the sum means nothing otherwise
+        is_complete = gaps[0] is not None  # the sum means nothing otherwise
         found = {
             "Explained": self.score_name(),
             "Score": f"{number(numbers['score'])} for the clip{on_average}",

@@ -6,8 +6,7 @@ confuses. White is zero and gray is unresolved; nothing else has a hue except ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 
@@ -81,11 +80,9 @@ def font_families() -> tuple[str, ...]:
     return (FONT, *(family for family in OTHER_SCRIPTS if family in installed))
 
 
-@contextmanager
-def theme() -> Iterator[None]:
-    """Draw in this style inside the context; the user's style is restored afterwards."""
-    with mpl.rc_context({"font.family": list(font_families())}, fname=STYLE):
-        yield
+def theme() -> AbstractContextManager[None]:
+    """Context in which figures are drawn in this style; the user's style is restored afterwards."""
+    return mpl.rc_context({"font.family": list(font_families())}, fname=STYLE)
 
 
 def shorten(text: str, width: int) -> str:

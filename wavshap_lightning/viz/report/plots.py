@@ -113,8 +113,8 @@ def _sound_rows(view: ClipView) -> Iterator[Row]:
         peak = float(np.abs(view.waveform).max()) or 1.0
         line = {"type": "scatter", "mode": "lines", "x": packed(middles_s), "line": {"width": 0}}
         lower = {**line, "y": packed(least), "hoverinfo": "skip"}
-        upper = {**line, "y": packed(greatest), "fill": "tonexty", "fillcolor": f"{GRAY}d9"}
-        upper["hovertemplate"] = "%{x:.3f} s<extra></extra>"
+        filled = {"fill": "tonexty", "fillcolor": f"{GRAY}d9", "hovertemplate": "%{x:.3f} s<extra></extra>"}
+        upper = {**line, "y": packed(greatest), **filled}
         ends = {"range": [-1.06 * peak, 1.06 * peak], "tickvals": [0], "ticktext": ["0"]}
         yield "Waveform", WAVEFORM_PX, [lower, upper], ends
     bands, (top_mel, ticks) = view.units("band_frame"), mel_axis(view.sample_rate)
