@@ -141,9 +141,10 @@ def time_figure(folder: Path, repeats: int) -> list[Measurement]:
     steps = itertools.count()
 
     def draw() -> None:
-        log = ExplanationLog(folder / "figure", loggers, next(steps), "epoch_000")
+        place, step = folder / "figure", next(steps)
+        log = ExplanationLog(place, loggers, step, split="validation", moment="epoch_000")
         log.figures(result)
-        log.rows("validation", 0, [])
+        log.rows(0, [])
 
     seconds = processor_seconds(draw, max(5, repeats))
     note = "drawn, rendered, written, handed to W&B and TensorBoard"

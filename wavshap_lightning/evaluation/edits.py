@@ -80,11 +80,10 @@ def edit_span(waveform: Float[Tensor, " samples"], span: Span, edit: Edit, sampl
     samples = waveform.detach().cpu().numpy()
     start, end = (min(round(at_s * sample_rate), len(samples)) for at_s in (span.start_s, span.end_s))
     before, inside, after = samples[:start], samples[start:end], samples[end:]
-    edited = np.asarray(edit(inside, sample_rate), dtype=samples.dtype)
+    edited = np.array(edit(inside, sample_rate), dtype=samples.dtype)
     fade = min(round(FADE_S * sample_rate), len(edited) // 2, len(inside) // 2)
     if fade:
         ramp = np.linspace(0, 1, fade, dtype=samples.dtype)
-        edited = edited.copy()
         edited[:fade] = ramp * edited[:fade] + (1 - ramp) * inside[:fade]
         edited[-fade:] = ramp[::-1] * edited[-fade:] + (1 - ramp[::-1]) * inside[-fade:]
     return torch.from_numpy(np.concatenate([before, edited, after])).to(waveform.device)

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from wavshap_lightning.attribution.no_trace import leave_no_trace
@@ -25,7 +23,7 @@ from wavshap_lightning.explainer.recording import open_recording
 from wavshap_lightning.explainer.settings import METHODS, PREDICTED, ExplainSettings
 from wavshap_lightning.explainer.time_grid import times_of
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.progress import without_progress_bars
+from wavshap_lightning.progress import progress_bars, without_progress_bars
 
 Waveform = Float[Tensor, " samples"]
 Frames = Float[Tensor, " time"]
@@ -75,10 +73,11 @@ def measure(
     methods = usual_methods(seed) if methods is None else methods
     _check_settings(methods, target)
     _check_inputs(classifier, clips, target, others)
-    checked, rows, console = evenly_spaced(sanity_clips, len(clips)), [], Console(stderr=True)
-    with leave_no_trace(classifier), without_progress_bars():
-        shown = track(clips, "Scorecard", console=console, transient=True, disable=not console.is_terminal)
-        for index, clip in enumerate(shown):
+    checked, rows = evenly_spaced(sanity_clips, len(clips)), []
+    with leave_no_trace(classifier), progress_bars() as bar, without_progress_bars():
+        report = bar("Scorecard")
+        for index, clip in enumerate(clips):
+            report(index, len(clips))
             clip_seed = seed * 1_000_003 + index  # one unlucky draw must not count in every clip
             generator = torch.Generator().manual_seed(clip_seed)
             waveform, ranked = _open(classifier, clip)

@@ -126,11 +126,8 @@ class Scorecard:
     def rows(self) -> list[dict[str, str | float | int]]:
         """A row for each method and each metric with any value: mean, interval, differences from controls."""
         rows: list[dict[str, str | float | int]] = []
-        known = [
-            metric
-            for metric in METRICS
-            if any(np.isfinite(self._column(method, metric.name)).any() for method in self.values)
-        ]
+        measured = {name for of in self.values.values() for name in of if np.isfinite(of[name]).any()}
+        known = [metric for metric in METRICS if metric.name in measured]
         for method, metric in product((*self.compared, *self.controls), known):
             found = self.estimate(method, metric.name)
             row: dict[str, str | float | int] = {

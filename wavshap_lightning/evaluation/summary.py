@@ -104,8 +104,7 @@ def summarize(explanation: Explanation, target: str) -> dict[str, float]:
         if frames.stderr is not None:
             numbers["reliability"] = reliability(frames.values[index], frames.stderr[index])
     if "frames" in explanation.attributions:
-        shares = explanation.shares(target=target)
-        numbers |= {f"share/{where}": share for where, share in shares.items()}
+        numbers |= {f"share/{name}": share for name, share in explanation.shares(target=target).items()}
     if "layers" in explanation.attributions:
         layers = magnitude_shares(explanation.values("layers", "layers", target)).tolist()
         numbers |= {f"layers/{layer:02d}": share for layer, share in enumerate(layers)}

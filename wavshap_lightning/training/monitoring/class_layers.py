@@ -121,15 +121,12 @@ def _attribute_frames(
     """
     weights, num_draws = head.mix.weights().detach(), alphas.shape[1]
     used = weights.nonzero()[:, 0]
-    lengths = baselines["num_frames"].tolist()
+    layers, lengths = baselines["layers"][:, used], baselines["num_frames"].tolist()
     units = torch.zeros(len(labels), *clips["layers"].shape[1::2]).to(weights)
     for clip, alpha in enumerate(alphas):
         time = torch.arange(int(clips["num_frames"][clip]), device=weights.device)
         end = clips["layers"][clip, used][:, time]
-        repeated = [
-            one[used][:, time % length] for one, length in zip(baselines["layers"], lengths, strict=True)
-        ]
-        start = torch.stack(repeated)
+        start = torch.stack([one[:, time % length] for one, length in zip(layers, lengths, strict=True)])
         first, last = (torch.einsum("l,...lth->...th", weights[used], one) for one in (start, end))
         frames = torch.lerp(first, last, alpha[:, None, None]).requires_grad_()
         mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
@@ -212,9 +209,9 @@ def survey_classes(
     for index, label in enumerate(classifier.labels):
         if counts[index]:
             shares, means = magnitude_shares(magnitudes[index]), neurons[index] / counts[index]
-            strongest = [(*place, float(means[place])) for place in top(means, NUM_NEURONS)]
-            row = {"scope": "class", "label": label, "clips": counts[index]}
-            row["neurons"] = " ".join(f"{layer}:{neuron}:{value:+.4g}" for layer, neuron, value in strongest)
+            places = top(means, NUM_NEURONS)
+            strongest = [f"{layer}:{neuron}:{means[layer, neuron]:+.4g}" for layer, neuron in places]
+            row = {"scope": "class", "label": label, "clips": counts[index], "neurons": " ".join(strongest)}
             row["layer_entropy"] = evenness(shares)
             rows.append(row | {f"layers/{layer:02d}": share for layer, share in enumerate(shares.tolist())})
     return rows

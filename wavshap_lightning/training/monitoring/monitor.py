@@ -18,6 +18,7 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.errors import SettingError
+from wavshap_lightning.evaluation.faithfulness import frame_faithfulness
 from wavshap_lightning.evaluation.similarity import correlation
 from wavshap_lightning.explainer.settings import ExplainSettings, ScoreKind, Stage
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -28,11 +29,12 @@ from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.monitoring.class_layers import noise_statistics, survey_classes
 from wavshap_lightning.training.monitoring.probes import (
     Probe,
+    ProbeResult,
     TimeBudget,
     choose_probes,
     explain_probes,
-    file_names,
     find_probes,
+    name_probes,
 )
 from wavshap_lightning.training.monitoring.shortcut_alarm import (
     EpochShares,
@@ -107,7 +109,11 @@ class ExplanationMonitor(Callback):
         SettingError: If a value is out of range.
     """
 
+    # What belongs to the data and the folder, from setup on; probes and baselines by split.
     _data: EmotionDataModule
+    _probes: dict[str, list[Probe]]
+    _noise: dict[str, LayerStatistics]
+    _heard: set[str]
 
     def __init__(
         self,
@@ -134,19 +140,10 @@ class ExplanationMonitor(Callback):
             if (value := locals()[name]) < smallest:
                 raise SettingError(f"{name}={value} must be at least {smallest}")
         self.settings = ExplainSettings(
-            stages=stages,
-            score=score,
-            baselines=baselines,
-            num_draws=num_draws,
-            max_seconds=max_seconds,
-            seed=seed,
+            stages, score=score, baselines=baselines, num_draws=num_draws, max_seconds=max_seconds, seed=seed
         )
         self._budget = TimeBudget(max_seconds)
         self._state = MonitorState(probes={}, frames={}, glances=[], scalars={})
-        # By split, what belongs to the data and the folder: emptied at setup.
-        self._probes: dict[str, list[Probe]] = {}
-        self._noise: dict[str, LayerStatistics] = {}
-        self._heard: set[str] = set()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: ARG002
         """Check that there is something to explain.
@@ -160,9 +157,7 @@ class ExplanationMonitor(Callback):
                 f"module={type(pl_module).__name__}: what is needed is an EmotionModule on an "
                 "EmotionDataModule; use these, or no ExplanationMonitor"
             )
-        self._data = data
-        for kept in (self._probes, self._noise, self._heard):
-            kept.clear()
+        self._data, self._probes, self._noise, self._heard = data, {}, {}, set()
         if trainer.is_global_zero and self.figures:
             warm_up_figures()
 
@@ -179,7 +174,8 @@ class ExplanationMonitor(Callback):
         """Draw every clip with all its epochs."""
         folder = _run_folder(trainer)
         if trainer.is_global_zero and self.figures:
-            log = ExplanationLog(folder, trainer.loggers, trainer.global_step - 1, "epochs")
+            step = trainer.global_step - 1
+            log = ExplanationLog(folder, trainer.loggers, step, split="validation", moment="epochs")
             epochs = [epoch["epoch"] for epoch in self._state["glances"]]
             log.all_epochs(self._probes.get("validation", ()), epochs)
             log.errors.warn("at the end")
@@ -202,9 +198,9 @@ class ExplanationMonitor(Callback):
             training = trainer.state.fn == "fit"
             moment = f"epoch_{trainer.current_epoch:03d}" if training else split
             step = trainer.global_step - training  # as Lightning counts when it logs a validation
-            log = ExplanationLog(folder, trainer.loggers, step, moment)
+            log = ExplanationLog(folder, trainer.loggers, step, split=split, moment=moment)
             with log.errors.collect("all of it"), leave_no_trace(module):
-                scalars = self._explain_epoch(trainer, module.classifier, split, predictions, log)
+                scalars = self._explain_epoch(trainer, module.classifier, predictions, log)
             log.errors.warn(moment)
         self._log_scalars(trainer, module, trainer.strategy.broadcast(scalars))
 
@@ -225,34 +221,28 @@ class ExplanationMonitor(Callback):
                 module.log(monitored, last, sync_dist=True, logger=False)
 
     def _explain_epoch(
-        self,
-        trainer: L.Trainer,
-        classifier: EmotionClassifier,
-        split: str,
-        predictions: Predictions,
-        log: ExplanationLog,
+        self, trainer: L.Trainer, classifier: EmotionClassifier, predictions: Predictions, log: ExplanationLog
     ) -> dict[str, float]:
         """Explain, write everything down, and return the scalars."""
         self._budget.begin_epoch()
-        epoch, training = trainer.current_epoch, trainer.state.fn == "fit"
-        is_due = not training or epoch % self.every_n_epochs == 0 or epoch + 1 == trainer.max_epochs
-        head, collect = classifier.head, log.errors.collect
+        epoch, head, collect = trainer.current_epoch, classifier.head, log.errors.collect
+        is_due = not log.in_training or epoch % self.every_n_epochs == 0 or epoch + 1 == trainer.max_epochs
         rows: Rows = []
         class_rows: Rows = []
         curves: dict[str, float] = {}
         if self.all_layers and (is_due or head.statistic != "frames"):
             with collect("the layers of all clips"):
-                class_rows = self._survey(trainer, classifier, split)
+                class_rows = self._survey(trainer, classifier, log.split)
         if is_due:
             with collect("the choice of clips"):
-                self._choose(split, predictions, log)
-            rows, off_speech = self._explain_probes(classifier, split, log, training=training)
+                self._choose(predictions, log)
+            rows, off_speech = self._explain_probes(classifier, log)
             curves = _average(rows)
-            if training and off_speech:
+            if log.in_training and off_speech:
                 with collect("the shortcut alarm"):
                     curves["shortcut_alarm"] = self._check_shortcuts(epoch, predictions, off_speech, log)
         with collect("explanations.csv"):
-            log.rows(split, epoch, rows + class_rows + ([{"scope": "epoch", **curves}] if curves else []))
+            log.rows(epoch, rows + class_rows + ([{"scope": "epoch", **curves}] if curves else []))
         if head.settings.layer == "learned":
             for row in class_rows:
                 curves |= {f"{k}/{row['label']}": row[k] for k in row if k.startswith("layer")}
@@ -269,13 +259,12 @@ class ExplanationMonitor(Callback):
             self._noise[split] = noise_statistics(classifier, self._data.clips(split), cache, seed)
         return survey_classes(classifier, clips, self._noise[split], score=score, seed=seed)
 
-    def _choose(self, split: str, predictions: Predictions, log: ExplanationLog) -> None:
+    def _choose(self, predictions: Predictions, log: ExplanationLog) -> None:
         """Choose the probes of a split, once; a resumed run has the same wherever they stand now."""
-        if split in self._probes:
+        if log.split in self._probes:
             return
-        clips = self._data.prepared[split]
-        keys = [one.key for one in clips]
-        chosen = self._state["probes"].get(split)
+        clips = self._data.prepared[log.split]
+        keys, chosen = [one.key for one in clips], self._state["probes"].get(log.split)
         if chosen is not None and {key for key, _ in chosen} <= {*keys}:
             positions = {keys.index(key): why for key, why in chosen}
         elif self.clips is not None:
@@ -283,61 +272,55 @@ class ExplanationMonitor(Callback):
         else:
             counts = (self.per_class, self.num_hardest, self.num_wrong)
             positions = choose_probes(predictions, *counts, self.settings.seed)
-        self._state["probes"][split] = [[keys[position], why] for position, why in positions.items()]
-        names = file_names([clips[position].clip.name for position in positions])
-        self._probes[split] = [
-            Probe(clips[position].clip, name, keys[position], why)
-            for name, (position, why) in zip(names, positions.items(), strict=True)
-        ]
-        log.probes(split, self._probes[split])
+        self._probes[log.split] = name_probes(positions, clips)
+        self._state["probes"][log.split] = [[probe.key, probe.why] for probe in self._probes[log.split]]
+        log.probes(self._probes[log.split])
 
     def _explain_probes(
-        self, classifier: EmotionClassifier, split: str, log: ExplanationLog, *, training: bool
+        self, classifier: EmotionClassifier, log: ExplanationLog
     ) -> tuple[Rows, dict[str, list[OffSpeech]]]:
         """Rows of the probes, and by label their attribution outside of speech."""
         rows: Rows = []
         off_speech: dict[str, list[OffSpeech]] = defaultdict(list)
-        probes, settings = self._probes.get(split, []), self.settings
-        for result in explain_probes(
-            classifier, probes, settings, self._budget, log.errors, faithfulness=self.faithfulness
-        ):
-            probe, explanation, label = result.probe, result.explanation, result.probe.clip.label
-            with log.errors.collect(probe.name):
-                if training and explanation.time_stage is not None:
-                    frames = explanation.values(explanation.time_stage, "frames", label).float()
-                    result.rows[0] |= self._drift(probe.key, frames)
+        probes = self._probes.get(log.split, [])
+        for result in explain_probes(classifier, probes, self.settings, self._budget, log.errors):
+            with log.errors.collect(result.probe.name):
                 rows += result.rows
-                if "frames" in explanation.attributions:
-                    off_speech[label].append(measure_off_speech(explanation, label))
-                if probe.key not in self._heard:  # the sound is the same in every epoch
-                    self._heard.add(probe.key)
-                    log.sound(result)
-                if self.figures:
-                    log.figures(result)
-                if training:
-                    log.explanation(result)
+                if "frames" in result.explanation.attributions:
+                    label = result.probe.clip.label
+                    off_speech[label].append(measure_off_speech(result.explanation, label))
+                self._add_numbers(classifier, result, in_training=log.in_training)
+                self._write(result, log)
         return rows, off_speech
 
-    def _drift(self, key: str, frames: Float[Tensor, " frames"]) -> dict[str, float]:
-        """Correlations of a clip with earlier epochs, of the first one with itself; this one is kept."""
-        kept = self._state["frames"].setdefault(key, {"first": frames, "previous": frames})
-        numbers = {f"drift/{name}": correlation(frames, values) for name, values in kept.items()}
-        kept["previous"] = frames
-        return numbers
+    def _add_numbers(self, classifier: EmotionClassifier, result: ProbeResult, *, in_training: bool) -> None:
+        """Add faithfulness, and in training the drift since earlier epochs, to the numbers of the label."""
+        probe, explanation, label = result.probe, result.explanation, result.probe.clip.label
+        if self.faithfulness and "frames" in explanation.attributions:
+            result.rows[0] |= frame_faithfulness(classifier, explanation, result.waveform, label)
+        if in_training and explanation.time_stage is not None:
+            frames = explanation.values(explanation.time_stage, "frames", label).float()
+            # In the first epoch a clip is compared with itself.
+            kept = self._state["frames"].setdefault(probe.key, {"first": frames, "previous": frames})
+            result.rows[0] |= {f"drift/{name}": correlation(frames, one) for name, one in kept.items()}
+            kept["previous"] = frames
+
+    def _write(self, result: ProbeResult, log: ExplanationLog) -> None:
+        """Write figures, in training the explanation, and once the sound, the same in every epoch."""
+        if result.probe.key not in self._heard:
+            self._heard.add(result.probe.key)
+            log.sound(result)
+        if self.figures:
+            log.figures(result)
+        if log.in_training:
+            log.explanation(result)
 
     def _check_shortcuts(
         self, epoch: int, predictions: Predictions, clips: Mapping[str, list[OffSpeech]], log: ExplanationLog
     ) -> float:
         """1 if the alarm is raised, else 0; told where it is raised for a class for the first time."""
-        uar = float(score_predictions(predictions)["uar"])
-        chance = 1 / len({*predictions.labels.tolist()})
-        off_speech: dict[str, OffSpeech] = {
-            label: {
-                "share": fmean(one["share"] for one in found),
-                "even": fmean(one["even"] for one in found),
-            }
-            for label, found in clips.items()
-        }
+        uar, chance = float(score_predictions(predictions)["uar"]), 1 / len({*predictions.labels.tolist()})
+        off_speech = {label: {k: fmean(one[k] for one in of) for k in of[0]} for label, of in clips.items()}
         earlier = [one for one in self._state["glances"] if one["epoch"] < epoch]
         now = EpochShares(epoch=epoch, uar=uar, chance=chance, off_speech=off_speech)
         self._state["glances"] = [*earlier, now]

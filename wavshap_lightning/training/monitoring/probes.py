@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 from typing import Any
@@ -15,13 +15,13 @@ from torch.nn import functional as F  # noqa: N812
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation.faithfulness import frame_faithfulness
 from wavshap_lightning.evaluation.summary import summarize
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.settings import PREDICTED, ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.training.data.dataset import read_waveform
+from wavshap_lightning.training.data.preparation import KeyedClip
 from wavshap_lightning.training.monitoring.error_log import ErrorLog
 from wavshap_lightning.training.scores import Predictions
 
@@ -121,6 +121,20 @@ class ProbeResult:
     rows: list[dict[str, Any]]
 
 
+def name_probes(chosen: Mapping[int, str], clips: Sequence[KeyedClip]) -> list[Probe]:
+    """Probes of some clips of a split, each with the name of a file of its own.
+
+    Args:
+        chosen: By position in the split, why a clip was chosen.
+        clips: All clips of the split.
+    """
+    names = file_names([clips[position].clip.name for position in chosen])
+    return [
+        Probe(clips[position].clip, name, clips[position].key, why)
+        for name, (position, why) in zip(names, chosen.items(), strict=True)
+    ]
+
+
 def file_names(names: Sequence[str]) -> list[str]:
     """Names of clips as names of files, each different.
 
@@ -183,8 +197,6 @@ def explain_probes(
     settings: ExplainSettings,
     budget: TimeBudget,
     errors: ErrorLog,
-    *,
-    faithfulness: bool = True,
 ) -> Iterator[ProbeResult]:
     """Explain clip by clip within the budget of an epoch.
 
@@ -196,7 +208,6 @@ def explain_probes(
         settings: How to explain; the budget decides the time limit.
         budget: Time for the epoch.
         errors: Takes up what goes wrong.
-        faithfulness: Remove and keep frames of each clip, too.
     """
     for done, probe in enumerate([*probes]):
         began_s, max_seconds, drawn_s = budget.now(), budget.share(len(probes) - done), 0.0
@@ -214,7 +225,5 @@ def explain_probes(
             about = {"scope": "clip", "clip": probe.name, "why": probe.why, "label": label}
             about["prediction"] = explanation.prediction
             rows = [{**about, "target": t, **summarize(explanation, t)} for t in explanation.targets]
-            if faithfulness and "frames" in explanation.attributions:
-                rows[0] |= frame_faithfulness(classifier, explanation, waveform, label)
             yield ProbeResult(probe, waveform, explanation, rows)
         budget.count_overhead(budget.now() - began_s - drawn_s)

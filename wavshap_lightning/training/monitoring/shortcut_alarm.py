@@ -25,16 +25,8 @@ RISE = 0.05
 """Smallest rise of that difference above its minimum so far."""
 
 
-class OffSpeech(TypedDict):
-    """Attribution in pauses and at the edges of clips.
-
-    Args:
-        share: Share of the attribution's magnitude.
-        even: Share of the time, which is the share of an attribution that is spread evenly.
-    """
-
-    share: float
-    even: float
+OffSpeech = dict[str, float]
+"""Attribution in pauses and at the edges of clips; see [`measure_off_speech`][]."""
 
 
 class EpochShares(TypedDict):
@@ -44,7 +36,7 @@ class EpochShares(TypedDict):
         epoch: Number of the epoch.
         uar: Unweighted average recall on the validation clips.
         chance: Recall of guessing.
-        off_speech: By label, mean over its probe clips.
+        off_speech: By label, means over its probe clips.
     """
 
     epoch: int
@@ -54,7 +46,11 @@ class EpochShares(TypedDict):
 
 
 def measure_off_speech(explanation: Explanation, target: str) -> OffSpeech:
-    """Attribution of a clip in pauses and at its edges; the frames must have been explained."""
+    """Attribution of a clip in pauses and at its edges; the frames must have been explained.
+
+    `share` is its share of the attribution's magnitude, `even` its share of the time, which is the share of
+    an attribution that is spread evenly.
+    """
     level_db = explanation.frame_level_db
     own = explanation.shares(target=target)
     even = attribution_shares(torch.ones_like(level_db), level_db)

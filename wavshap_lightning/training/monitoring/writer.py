@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib.image import imsave
 
 from wavshap_lightning.audio.io import SAMPLE_RATE, save_audio
 from wavshap_lightning.explainer.explanation import Explanation
@@ -43,19 +43,23 @@ class ExplanationLog:
         folder: The run's folder.
         loggers: Those of the trainer; W&B and TensorBoard take figures and sounds.
         step: The trainer's.
-        moment: Folder of the figures: `epoch_003`, `validation`, `test` or `epochs`.
+        split: Split of the clips.
+        moment: Folder of the figures: `epoch_003` in training, else `validation`, `test` or `epochs`.
     """
 
-    def __init__(self, folder: Path, loggers: Sequence[Logger], step: int, moment: str) -> None:
-        self.folder, self.loggers, self.step, self.moment = folder, loggers, step, moment
-        self.prefix = "explain_test" if moment == "test" else "explain"
+    def __init__(
+        self, folder: Path, loggers: Sequence[Logger], step: int, *, split: str, moment: str
+    ) -> None:
+        self.folder, self.loggers, self.step, self.split, self.moment = folder, loggers, step, split, moment
+        self.in_training = moment.startswith("epoch_")
+        self.prefix = "explain_test" if split == "test" else "explain"
         self.errors = ErrorLog()
 
-    def probes(self, split: str, probes: Sequence[Probe]) -> None:
+    def probes(self, probes: Sequence[Probe]) -> None:
         """Write for people which clips are explained, and why; what the file says of other splits stays."""
         path = self.folder / "probes.json"
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        known[split] = [
+        known[self.split] = [
             {"name": probe.name, "why": probe.why, "label": probe.clip.label, "file": str(probe.clip.path)}
             for probe in probes
         ]
@@ -68,9 +72,8 @@ class ExplanationLog:
             name = result.probe.name if target == clip.label else f"{result.probe.name}_predicted"
             about = f"target {target}, predicted {explanation.prediction}, labeled {clip.label}"
             with self.errors.collect(f"{name}, its figure"):
-                figure = plot(
-                    explanation, result.waveform, target=target, label=clip.label, evidence=clip.evidence
-                )
+                label, evidence = clip.label, clip.evidence
+                figure = plot(explanation, result.waveform, target=target, label=label, evidence=evidence)
                 self._figure(name, figure_pixels(figure), f"{self.moment}: {about}")
 
     def sound(self, result: ProbeResult) -> None:
@@ -111,11 +114,10 @@ class ExplanationLog:
                     figure = plot_epochs(found, target=label, label=label, evidence=evidence)
                     self._figure(probe.name, figure_pixels(figure), f"{probe.name}: all epochs")
 
-    def rows(self, split: str, epoch: int, rows: Rows) -> None:
+    def rows(self, epoch: int, rows: Rows) -> None:
         """Write the rows of an epoch to `explanations.csv`, and those of clips to W&B as a table.
 
         Args:
-            split: Split of the clips.
             epoch: Number of the epoch.
             rows: Rows of the epoch.
 
@@ -124,23 +126,21 @@ class ExplanationLog:
         """
         clips = [row for row in rows if row["scope"] == "clip"]
         if clips:
-            columns = [*dict.fromkeys(column for row in clips for column in row)]
-            cells, key = [[row.get(column) for column in columns] for row in clips], f"{self.prefix}_clips"
+            names = [*dict.fromkeys(name for row in clips for name in row)]
+            cells, key = [[row.get(name) for name in names] for row in clips], f"{self.prefix}_clips"
             self._to_loggers(
-                "the table",
-                lambda _: None,
-                lambda wandb: wandb.log_table(key, columns, cells, step=self.step),
+                "the table", lambda _: None, lambda wandb: wandb.log_table(key, names, cells, step=self.step)
             )
-        write_rows(self.folder / "explanations.csv", split, epoch, rows)
+        write_rows(self.folder / "explanations.csv", self.split, epoch, rows)
 
     def _figure(self, name: str, pixels: UInt8[np.ndarray, "height width 3"], caption: str) -> None:
         image: str | np.ndarray = pixels
         with self.errors.collect(f"{name}, its figure"):
             path, content = self.folder / "figures" / self.moment / f"{name}.png", io.BytesIO()
-            Image.fromarray(pixels).save(content, "png", compress_level=3)
+            imsave(content, pixels, format="png", origin="upper", pil_kwargs={"compress_level": 3})
             write_atomically(path, content.getvalue())
             image = str(path)  # W&B copies the file, which is quicker than to encode it once more
-        group = "figures" if self.moment.startswith("epoch_") else f"figures_{self.moment}"
+        group = "figures" if self.in_training else f"figures_{self.moment}"
         key = f"explain_{group}/{name}"
         self._to_loggers(
             f"{name}, its figure",
