@@ -217,10 +217,10 @@ def test_silence_is_refused_where_the_level_is_divided_out_and_taken_in_decibels
 
 def test_a_tolerance_is_reached_or_said_not_to_be(classifier, clip):
     found = explain(classifier, clip, stages=["layers"], tolerance=0.2)
-    assert found.resolved
+    assert found.attributions["layers"].resolved
     with pytest.warns(UserWarning, match="tolerance=1e-06: .* units are not resolved after 64 draws"):
         found = explain(classifier, clip, stages=["layers"], tolerance=1e-6, num_draws=64)
-    assert not found.resolved
+    assert not found.attributions["layers"].resolved
     assert found.attributions["layers"].draws_needed > 64
 
 

@@ -238,7 +238,7 @@ def test_it_is_told_in_a_line(three_paths):
     assert repr(three_paths) == (
         f"Explanation(clip='', duration_s=0.119, prediction={three_paths.prediction!r} "
         f"({three_paths.probabilities[three_paths.prediction]:.0%}), targets=('happy',), "
-        "stages=('frames', 'layers', 'waveform'), resolved=True)"
+        "stages=('frames', 'layers', 'waveform'))"
     )
 
 

@@ -39,15 +39,15 @@ class ViewEstimate:
     stderr: Float64[Tensor, "targets *units"] | None
     degrees_of_freedom: float = inf
 
-    def half_width(self, level: float = 0.95) -> Float64[Tensor, "targets *units"]:
-        """Half the width of the interval that covers the estimated mean with probability `level`.
+    def half_width(self) -> Float64[Tensor, "targets *units"]:
+        """Half the width of the 95 % interval of each unit.
 
         Raises:
             AttributionError: If the method has no standard error.
         """
         if self.stderr is None:
             raise AttributionError("stderr=None: this method has no chance in it, and so no interval")
-        return self.stderr * float(stdtrit(self.degrees_of_freedom, (1 + level) / 2))
+        return self.stderr * float(stdtrit(self.degrees_of_freedom, 0.975))
 
 
 @dataclass(frozen=True)

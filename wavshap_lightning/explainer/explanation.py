@@ -102,7 +102,7 @@ class Explanation:
         return (
             f"Explanation(clip={self.clip!r}, duration_s={self.duration_s:.3f}, "
             f"prediction={self.prediction!r} ({self.probabilities[self.prediction]:.0%}), "
-            f"targets={self.targets}, stages={(*self.attributions,)}, resolved={self.resolved})"
+            f"targets={self.targets}, stages={(*self.attributions,)})"
         )
 
     @property
@@ -135,11 +135,6 @@ class Explanation:
     def score(self) -> dict[str, float]:
         """Score of the clip for each target."""
         return dict(zip(self.targets, self._any.score, strict=True))
-
-    @property
-    def resolved(self) -> bool:
-        """True if every stage reached the tolerance, or none was asked for."""
-        return all(found.resolved for found in self.attributions.values())
 
     @property
     def time_stage(self) -> str | None:

@@ -341,7 +341,6 @@ def test_a_tolerance_that_is_not_reached_is_put_into_words():
 def test_the_half_width_is_students():
     view = ViewEstimate(torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64), 8.0)
     assert view.half_width().item() == pytest.approx(2.306, abs=1e-3)
-    assert view.half_width(0.99).item() == pytest.approx(3.355, abs=1e-3)
 
 
 def test_methods_without_chance_have_no_interval(network, frames, declared):
