@@ -133,8 +133,7 @@ class ClipExplainer:
         started_s = time.monotonic()
         recording = open_recording(clip, self.classifier.sample_rate)
         waveform = recording.waveform.numpy()
-        here = clip.path.resolve()
-        baselines = [sound for path, sound in self.recordings.items() if path != here]
+        baselines = [sound for path, sound in self.recordings.items() if path != clip.path.resolve()]
         segments, note = self._segments(clip, waveform)
         explanation = self._explain(recording, segments, note, baselines)
         saved = explanation.to_saved_clip(label=label_of(clip), texts=[one.text for one in segments])
@@ -177,8 +176,9 @@ class ClipExplainer:
         inside = cut_to(words, start_s, start_s + len(waveform) / rate)
         if inside:
             return inside, ""
-        missing = f"There is no alignment of {stem} in {source}"
-        note = missing if path is None else f"No word of {path} lies in the clip"
+        note = (
+            f"No word of {path} lies in the clip" if path else f"There is no alignment of {stem} in {source}"
+        )
         return voiced_segments(waveform, rate), f"{note}; speech and pauses instead."
 
     def _agreement(self, recording: Recording, baselines: Sequence[Tensor]) -> list[dict[str, Any]]:

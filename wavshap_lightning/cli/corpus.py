@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from dataclasses import asdict
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +29,7 @@ from wavshap_lightning.cli.clips import (
     reason_of,
 )
 from wavshap_lightning.cli.output import Output, model_words, summary_row, writing_to
-from wavshap_lightning.cli.terminal import EXIT_DONE, complain
+from wavshap_lightning.cli.terminal import EXIT_DONE, complain, tell
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.explainer.files import load_clip
@@ -118,8 +117,7 @@ def explain_corpus(
         job, accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy
     )
     if trainer.is_global_zero:
-        sys.stdout.write(f"{len(clips)} {'clip' if len(clips) == 1 else 'clips'}: {chosen.description}\n")
-        sys.stdout.flush()
+        tell(f"{len(clips)} {'clip' if len(clips) == 1 else 'clips'}: {chosen.description}")
         if chosen.warning:
             complain(chosen.warning)
     _predict(trainer, job)
@@ -130,7 +128,6 @@ def explain_corpus(
     return output.conclude(num_explained, len(clips))
 
 
-@dataclass(frozen=True)
 class CorpusJob:
     """The clips of a corpus on their way from files to records, on any process.
 
@@ -140,25 +137,17 @@ class CorpusJob:
         output: Files to write.
     """
 
-    work: ClipExplainer
-    clips: Mapping[str, Clip]
-    output: Output
-
-    @cached_property
-    def records(self) -> ClipRecords:
-        """Records of the clips."""
-        return ClipRecords(self.output.folder)
-
-    @cached_property
-    def common(self) -> dict[str, Any]:
-        """Everything besides the clip that a result depends on, in plain JSON types."""
-        sounds = {str(path): tensor_sha256(sound) for path, sound in self.work.recordings.items()}
-        return {
+    def __init__(self, work: ClipExplainer, clips: Mapping[str, Clip], output: Output) -> None:
+        self.work, self.clips, self.output = work, clips, output
+        self.records = ClipRecords(output.folder)
+        sounds = {str(path): tensor_sha256(sound) for path, sound in work.recordings.items()}
+        # Everything besides the clip that a result depends on, in plain JSON types.
+        self.common = {
             "version": __version__,
-            "model": fingerprint(self.work.classifier),
-            "settings": self.work.explainer.settings.to_dict(),
-            "options": {**asdict(self.work.options), "recordings": sounds},
-            "output": [getattr(self.output, name) for name in ("figures", "sounds", "share", "waveform")],
+            "model": fingerprint(work.classifier),
+            "settings": work.explainer.settings.to_dict(),
+            "options": {**asdict(work.options), "recordings": sounds},
+            "output": [getattr(output, name) for name in ("figures", "sounds", "share", "waveform")],
         }
 
     def find_pending(self) -> list[int]:
@@ -174,8 +163,7 @@ class CorpusJob:
                 self.records.remove(stem)
         num_finished = len(self.clips) - len(pending)
         if num_finished:
-            sys.stdout.write(f"{num_finished} of {len(self.clips)} clips are explained already\n")
-            sys.stdout.flush()
+            tell(f"{num_finished} of {len(self.clips)} clips are explained already")
         return [position for position, stem in enumerate(self.clips) if stem in pending]
 
     def explain(self, position: int) -> None:
@@ -295,11 +283,12 @@ def merge(job: CorpusJob, title: str, model: dict[str, str]) -> int:
 def _build_page(job: CorpusJob, records: Sequence[ClipRecord], count: int, **facts: Any) -> str:  # noqa: ANN401
     """The page of so many clips, with facts for `build_report`."""
     clips, total, rate = list(job.clips.items()), len(records), job.work.classifier.sample_rate
-    names = short_names(list(job.clips.values()))
+    shared = os.path.commonpath([clip.path.absolute().parent for clip in job.clips.values()])
     views: list[ClipView] = []
     failed: list[tuple[str, str]] = []
     for place in (place * total // count for place in range(count)):
-        (stem, clip), name = clips[place], names[place]
+        stem, clip = clips[place]
+        name = os.path.relpath(place_of(clip), shared)
         if records[place].shares is None:
             failed.append((name, records[place].row["reason"]))
             continue
@@ -307,13 +296,3 @@ def _build_page(job: CorpusJob, records: Sequence[ClipRecord], count: int, **fac
         views.append(ClipView.from_saved(load_clip(job.output.folder / "clips", stem), name, waveform))
     note = f"These are {count} of {total} clips, evenly spaced; the summary and summary.csv are of all."
     return build_report(views, failed=failed, note=note if count < total else "", **facts)
-
-
-def short_names(clips: Sequence[Clip]) -> list[str]:
-    """Names of clips without the folder that they share.
-
-    >>> short_names([Clip(Path(path), "sad") for path in ("/a/b/c/x.wav", "/a/b/y.wav")])
-    ['c/x.wav', 'y.wav']
-    """
-    shared = os.path.commonpath([clip.path.absolute().parent for clip in clips])
-    return [os.path.relpath(place_of(clip), shared) for clip in clips]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from wavshap_lightning.audio.io import SAMPLE_RATE, save_audio
@@ -29,7 +29,7 @@ from wavshap_lightning.cli.clips import (
 )
 from wavshap_lightning.cli.options import read_arguments
 from wavshap_lightning.cli.output import Output, model_words, status_of, summary_row
-from wavshap_lightning.cli.terminal import complain, exit_status, on_one_line, quiet
+from wavshap_lightning.cli.terminal import complain, exit_status, on_one_line, quiet, tell
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explanation import Explanation
@@ -217,9 +217,7 @@ def describe(found: ExplainedClip, view: ClipView, progress: str, *, brief: bool
         console.print(Text(line), soft_wrap=True)
         return
     console.print(Text(f"{name}  {explanation.duration_s:.2f} s", style="bold"), soft_wrap=True)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    table = Table.grid(Column(style="dim", no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     for title, words in facts.items():
         table.add_row(f"  {title}", Text(words))
     for one in numbers["diagnostics"]:
@@ -278,14 +276,13 @@ def print_scores(model: str, audio: list[str], *, device: str = "cpu") -> int:
     if not audio:
         raise SettingError("audio=[]: give recordings, folders or manifests")
     clips = find_clips(audio, Path("explanations")).values()
-    classifier = open_model(model, device)
+    score = partial(score_clip, open_model(model, device))
     num_done = 0
     for clip in clips:
-        probabilities, _ = attempt(partial(score_clip, classifier), clip)
+        probabilities, _ = attempt(score, clip)
         if probabilities is not None:
             num_done += 1
-            sys.stdout.write(f"{_ranked(probabilities)}  {on_one_line(place_of(clip))}\n")
-            sys.stdout.flush()
+            tell(f"{_ranked(probabilities)}  {on_one_line(place_of(clip))}")
     return status_of(num_done, len(clips))
 
 

@@ -18,6 +18,7 @@ POSITIONALS = {
     "folder": "A new folder, or that of an earlier export.",
     "audio": "Audio files, folders to search, or manifests (.csv, .jsonl); without any, a synthetic clip.",
 }
+KINDS = {int: "N", float: "X", bool: "BOOL"}
 HELP_WIDTH, HELP_COLUMN = 100, 23
 WITHOUT_VALUE = ("-h", "--help", "--print_config")
 
@@ -28,8 +29,7 @@ def _shorten(action: Action) -> None:
     text = " ".join((action.help or "").split()).replace("`", "").replace('"', "").replace("%", "%%")
     sentence = text.split(". ")[0].split("; ")[0].rstrip(".")
     if choices := _choices(hint):
-        title = "" if sentence.startswith(choices[0]) else _first_clause(sentence) + ": "
-        sentence = title + ", ".join(choices)
+        sentence = f"{_first_clause(sentence)}: {', '.join(choices)}"
     elif len(sentence) > HELP_WIDTH - HELP_COLUMN:
         sentence = _first_clause(sentence)
     default = action.default
@@ -37,8 +37,7 @@ def _shorten(action: Action) -> None:
         sentence += f" [{','.join(default) if isinstance(default, list) else str(default).lower()}]"
     action.help = sentence
     if hint is not None and action.option_strings:
-        kinds = {int: "N", float: "X", bool: "BOOL"}
-        kind = next((kinds[one] for one in (hint, *get_args(hint)) if one in kinds), "VALUE")
+        kind = next((KINDS[one] for one in (hint, *get_args(hint)) if one in KINDS), "VALUE")
         action.option_strings = action.option_strings[:1]  # the second, --NAME+, appends to a list
         action.metavar = "LIST" if get_origin(hint) in (list, Sequence) else kind
 
@@ -138,10 +137,8 @@ def _arranged(words: Sequence[str], lists: set[str]) -> list[str]:
             positional.append(word)
         elif name in WITHOUT_VALUE or not (equals or (value := next(remaining, ""))):
             options.append(word)
-        elif name in lists and not value.startswith("["):
-            options.append(
-                f"{name}={json.dumps([part.strip() for part in value.split(',') if part.strip()])}"
-            )
         else:
+            if name in lists and not value.startswith("["):
+                value = json.dumps([part.strip() for part in value.split(",") if part.strip()])
             options.append(f"{name}={value}")
     return [*positional, *options]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from matplotlib.figure import Figure
 
 from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.cli.clips import ExplainedClip, label_of, place_of
-from wavshap_lightning.cli.terminal import EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE, on_one_line
+from wavshap_lightning.cli.terminal import EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE, on_one_line, tell
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.explainer.compare import plain_comparisons
@@ -108,8 +107,9 @@ class Output:
                 self.write(f"compare/{stem}.png", figure)
         if comparisons:
             numbers = plain_comparisons(comparisons, names)
-            text = json.dumps(numbers, ensure_ascii=False, allow_nan=False, indent=1)
-            self.write(f"compare/{stem}.json", text)
+            self.write(
+                f"compare/{stem}.json", json.dumps(numbers, ensure_ascii=False, allow_nan=False, indent=1)
+            )
         if self.waveform:
             saved = replace(saved, arrays={**saved.arrays, "waveform": found.waveform})
         with writing_to(self.folder):
@@ -142,7 +142,7 @@ class Output:
         page = self.folder / "report.html"
         where = on_one_line(page if page.is_file() else self.folder / "summary.csv")
         clips = "clip" if num_clips == 1 else "clips"
-        sys.stdout.write(f"{num_done} of {num_clips} {clips} explained: {where}\n")
+        tell(f"{num_done} of {num_clips} {clips} explained: {where}")
         return status_of(num_done, num_clips)
 
     def _write_sounds(self, stem: str, found: ExplainedClip) -> None:

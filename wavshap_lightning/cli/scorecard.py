@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Literal
 from wavshap_lightning.cli.clips import attempt, find_clips, label_of, open_for, open_model
 from wavshap_lightning.cli.explain import make_example
 from wavshap_lightning.cli.output import Output, status_of, writing_to
-from wavshap_lightning.cli.terminal import on_one_line
+from wavshap_lightning.cli.terminal import on_one_line, tell
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.controls import CONTROLS
 from wavshap_lightning.evaluation.measure import LABEL, measure, usual_methods
@@ -63,8 +62,7 @@ def score_methods(
             warnings.simplefilter("ignore", UserWarning)
             values = measure(classifier, clips, usual_methods(seed), target=target, others=heads, seed=seed)
         _write(Scorecard(values, CONTROLS, [clip.speaker for clip in clips]), output)
-        path = on_one_line(output.folder / "scorecard.csv")
-        sys.stdout.write(f"{len(clips)} of {len(asked)} clips measured: {path}\n")
+        tell(f"{len(clips)} of {len(asked)} clips measured: {on_one_line(output.folder / 'scorecard.csv')}")
     return status_of(len(clips), len(asked))
 
 
@@ -81,7 +79,8 @@ def _write(card: Scorecard, output: Output) -> None:
     output.write("scorecard.png", figure)
     with writing_to(output.folder):
         save_table(card, output.folder / "scorecard.csv")
-    sys.stdout.writelines(f"{method}: {verdict(card, method)}\n" for method in card.compared)
+    for method in card.compared:
+        tell(f"{method}: {verdict(card, method)}")
     most = max(card.rows, key=lambda row: row["clips"])
     note = f" ({card.note})" if card.note else ""
-    sys.stdout.write(f"Resampled for the intervals: {most['units']} {most['resampled']}{note}\n")
+    tell(f"Resampled for the intervals: {most['units']} {most['resampled']}{note}")

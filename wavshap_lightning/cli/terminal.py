@@ -81,6 +81,12 @@ def complain(error: WavshapError | str) -> None:
     Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
+def tell(line: str) -> None:
+    """Print a line at once, also where the output is a file or a pipe."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def say(title: str, value: str, *, stderr: bool = False) -> None:
     """Print a titled line such as `Run folder       runs/demo/version_0`."""
     Console(stderr=stderr).print(f"{title:<16} {value}", markup=False, highlight=False, soft_wrap=True)
