@@ -208,9 +208,7 @@ def test_faulty_json_lines_are_explained(tmp_path, text, message):
 
 
 def test_files_that_are_no_manifest_are_explained(tmp_path):
-    with pytest.raises(
-        CorpusError, match="cannot be read: No such file or directory; relative paths start at"
-    ):
+    with pytest.raises(CorpusError, match=r"cannot be read from .*: No such file or directory"):
         read_manifest(tmp_path / "none.csv")
     with pytest.raises(CorpusError, match=r"suffix='\.tsv' must be one of \.csv, \.jsonl"):
         read_manifest(write(tmp_path, "path\tlabel\n", "table.tsv"))
@@ -223,7 +221,7 @@ def test_files_that_are_no_manifest_are_explained(tmp_path):
 
 @pytest.mark.parametrize("name", ["gone", "gone.csv", "gone.tsv"])
 def test_a_root_that_is_not_there_is_said_to_be_missing(tmp_path, name):
-    with pytest.raises(CorpusError, match=rf"{name} cannot be read: No such file"):
+    with pytest.raises(CorpusError, match=rf"{name} cannot be read from .*: No such file"):
         load_manifest(tmp_path / name)
 
 

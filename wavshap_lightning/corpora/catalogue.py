@@ -60,10 +60,8 @@ class Corpus:
         return ordered_labels(name for name in (self.label_map or {}).values() if name)
 
 
-def _by_name(scheme: FilenameScheme, licence: str, protocol: BuildProtocol, expected_clips: int) -> Corpus:
-    return Corpus(
-        scheme.layout, scheme.load, licence, protocol, emotions_among(scheme.labels), expected_clips
-    )
+def _by_name(scheme: FilenameScheme, licence: str, protocol: BuildProtocol, num_clips: int) -> Corpus:
+    return Corpus(scheme.layout, scheme.load, licence, protocol, emotions_among(scheme.labels), num_clips)
 
 
 def _by_manifest(name: str, licence: str, protocol: BuildProtocol) -> Corpus:
@@ -181,12 +179,8 @@ def _check_options(corpus: Corpus, options: Mapping[str, object]) -> None:
     try:
         expected.bind(None, **options)
     except TypeError as error:
-        raise SettingError(
-            f"corpus={corpus.name!r} options={sorted(options)}: {error}; its options are "
-            f"{list(expected.parameters)[1:]}"
-        ) from None
+        known = list(expected.parameters)[1:]
+        raise SettingError(f"corpus={corpus.name!r}: {error}; its options are {known}") from None
     for name, value in options.items():
         if not isinstance(value, str) and (value, expected.parameters[name].default) != (None, None):
-            raise SettingError(
-                f"corpus={corpus.name!r}: option {name}={value!r} must be text; put it in quotes"
-            )
+            raise SettingError(f"corpus={corpus.name!r}: {name}={value!r} must be text; put it in quotes")

@@ -23,10 +23,7 @@ SCHEME = FilenameScheme(
 # How transcripts end a line: with the emotion, in English or Chinese, if they do not forget it.
 TRANSCRIPT_LABELS = frozenset({*SCHEME.labels, "中立", "快乐", "伤心", "生气", "惊喜"})
 
-SPEAKERS = {
-    "mandarin": tuple(f"{number:04d}" for number in range(1, 11)),
-    "english": tuple(f"{number:04d}" for number in range(11, 21)),
-}
+SPEAKERS = {"mandarin": range(1, 11), "english": range(11, 21)}
 
 _TRANSCRIPT = re.compile(r"(?P<name>\d{4}_\d{6})\s+(?P<text>\S.*)")
 
@@ -49,7 +46,7 @@ def load_esd(root: Path | str, *, language: str | None = None) -> list[Clip]:
         raise CorpusError(f"language={language!r} must be one of {', '.join(SPEAKERS)}, or null for both")
     texts = _read_transcripts(Path(root).expanduser())
     found = [replace(clip, text=texts.get(clip.path.stem)) for clip in SCHEME.load(root)]
-    clips = [clip for clip in found if language is None or clip.speaker in SPEAKERS[language]]
+    clips = [clip for clip in found if language is None or int(clip.speaker) in SPEAKERS[language]]
     if not clips:
         raise SCHEME.layout.error(root, f"none of its {len(found)} clips is of language={language!r}")
     return clips
@@ -79,4 +76,4 @@ def _decode(path: Path) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return raw.decode("gb18030" if path.stem in SPEAKERS["mandarin"] else "cp1252", errors="replace")
+        return raw.decode("gb18030" if int(path.stem) in SPEAKERS["mandarin"] else "cp1252", errors="replace")

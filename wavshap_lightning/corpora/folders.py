@@ -213,9 +213,7 @@ def load_folders(root: Path | str, *, speaker_pattern: str | None = None) -> lis
     if silent:  # the class would vanish without a word
         found = listed(f"{label!r} holds {what}" for label, what in silent.items())
         what = f"{len(silent)} of {len(files)} classes' folders hold no audio that can be read ({found})"
-        raise FOLDERS.error(
-            root, f"{what}; convert the files to wav or flac, or move these folders elsewhere"
-        )
+        raise FOLDERS.error(root, f"{what}; convert the files to wav or flac, or move the folders elsewhere")
     names = [path.relative_to(base).as_posix() for path in paths]
     speakers = _read_names("speaker_pattern", speaker_pattern, names, ("speaker", "text"))
     groups = [{"label": name.split("/")[0], **its} for name, its in zip(names, speakers, strict=True)]

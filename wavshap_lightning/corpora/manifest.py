@@ -124,8 +124,7 @@ def read_table(path: Path, *, required: Sequence[str]) -> Rows:
         is_csv = _suffix(path) == ".csv"
         text = content.decode("utf-8-sig")  # spreadsheets begin a file with a byte order mark
     except OSError as error:
-        where = f"relative paths start at {Path.cwd()}"
-        raise CorpusError(f"table={path} cannot be read: {error.strerror}; {where}") from error
+        raise CorpusError(f"table={path} cannot be read from {Path.cwd()}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise CorpusError(f"table={path} is not UTF-8 ({error}); save it as UTF-8") from error
     rows = _csv_rows(path, text, required) if is_csv else _json_rows(path, text)
