@@ -124,8 +124,7 @@ def find_checkpoint(home: Path, wanted: str) -> Path:
     found = {run_number(path.parents[1]): path for path in home.glob(f"version_*/checkpoints/{wanted}.ckpt")}
     if not found:
         raise SettingError(
-            f"ckpt_path={wanted!r}: no run in {home} has a {wanted}.ckpt; give the path of a checkpoint, or "
-            "the name and directory of its run with run.name and run.directory"
+            f"ckpt_path={wanted!r}: no run in {home} has a {wanted}.ckpt; give its path, or its run.name"
         )
     return found[max(found)]
 

@@ -267,6 +267,5 @@ def emotion_rows(summaries: Iterable[ClassSummary]) -> list[tuple[str, ...]]:
             for part, name in enumerate(shares.names):
                 values = (shares.mean, shares.low, shares.high)
                 cells = ("" if value is None else f"{value[part]:.6g}" for value in values)
-                clips = str(found.num_clips), str(shares.num_clips)
-                rows.append((found.target, clips[0], kind, name, *cells, clips[1]))
+                rows.append((found.target, str(found.num_clips), kind, name, *cells, str(shares.num_clips)))
     return rows

@@ -92,9 +92,8 @@ def report(
         write_csv(folder / f"{split}_speakers.csv", [SPEAKER_COLUMNS, *speakers])
     console.print(_confusion_table(split, labels, counts))
     shown = [(name or "unknown", str(count), f"{uar:.3f}", f"{wa:.3f}") for name, count, uar, wa in speakers]
-    console.print(
-        _table(f"{split.capitalize()} speakers, worst first", ("speaker", "clips", "UAR", "WA"), shown)
-    )
+    title = f"{split.capitalize()} speakers, worst first"
+    console.print(_table(title, ("speaker", "clips", "UAR", "WA"), shown))
     line = "  ".join(f"{title} {scores[name]:.3f}" for name, title in SCORE_TITLES.items())
     console.print(f"{split.capitalize():<16} {line}", highlight=False)
 
@@ -229,9 +228,7 @@ def _check_alike(results: Sequence[Evaluation]) -> None:
     found = [(result.protocol["hash"], sum(result.protocol["clips"].values())) for result in results]
     differing = [fold for fold, one in enumerate(found) if one != found[0]]
     if differing:
-        raise CorpusError(
-            f"folds={differing} were run on another protocol or other clips than fold=0; run all folds again"
-        )
+        raise CorpusError(f"folds={differing} had another protocol or other clips than fold=0; run all again")
 
 
 def _draws(number: int, generator: np.random.Generator) -> Int[np.ndarray, "resamples draws"]:

@@ -84,8 +84,7 @@ def claim_run_folder(home: Path) -> Path:
     while True:
         folder = home / f"version_{number}"
         try:
-            if getattr(rank_zero_only, "rank", 0) == 0:
-                folder.mkdir(parents=True)
+            rank_zero_only(folder.mkdir)(parents=True)
         except FileExistsError:
             number += 1
         except OSError as error:
@@ -155,9 +154,7 @@ def wandb_session(loggers: Sequence[Logger]) -> Iterator[None]:
         yield
         exit_code = 0
     except wandb.Error as error:
-        raise SettingError(
-            f"W&B refused the run: {error}; log in again (wandb login), or set run.wandb=offline"
-        ) from error
+        raise SettingError(f"W&B refused the run: {error}; log in again, or set run.wandb=offline") from error
     finally:
         wandb.finish(exit_code=exit_code)
 

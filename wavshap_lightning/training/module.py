@@ -169,7 +169,7 @@ class EmotionModule(L.LightningModule):
         self.optimizer_settings = optimizer
         self.loss_settings = loss
         self.register_buffer("class_weights", None, persistent=False)
-        self.validation_log, self.test_log = PredictionLog(), PredictionLog()
+        self.collected = PredictionLog()
         self.validation_predictions: Predictions | None = None
         self.test_predictions: Predictions | None = None
         self.save_hyperparameters(  # plain JSON types, so that checkpoints open with weights_only=True
@@ -252,19 +252,17 @@ class EmotionModule(L.LightningModule):
 
     def validation_step(self, batch: Batch) -> None:
         """Collect the predictions of one batch."""
-        self.validation_log.update(batch.logits(self.classifier), batch.labels, batch.positions)
+        self.collected.update(batch.logits(self.classifier), batch.labels, batch.positions)
 
     def on_validation_epoch_end(self) -> None:
         """Score all validation clips and keep the predictions for the report."""
-        self.validation_predictions = self._log_scores("val", self.validation_log)
+        self.validation_predictions = self._log_scores("val")
 
-    def test_step(self, batch: Batch) -> None:
-        """Collect the predictions of one batch."""
-        self.test_log.update(batch.logits(self.classifier), batch.labels, batch.positions)
+    test_step = validation_step
 
     def on_test_epoch_end(self) -> None:
         """Score all test clips and keep the predictions for the report."""
-        self.test_predictions = self._log_scores("test", self.test_log)
+        self.test_predictions = self._log_scores("test")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over the trained parameters, warmed up and annealed step by step.
@@ -296,10 +294,8 @@ class EmotionModule(L.LightningModule):
         record = ClassifierRecord.from_dict(checkpoint[CLASSIFIER_KEY])
         self.classifier.check_backbone(record)
         if tuple(record.labels) != self.classifier.labels:
-            raise CheckpointError(
-                f"the checkpoint knows labels={record.labels}, this run has {list(self.classifier.labels)}; "
-                "use the labels it was trained with"
-            )
+            own = list(self.classifier.labels)
+            raise CheckpointError(f"labels={own} must be those of the checkpoint, {list(record.labels)}")
         _check_head(record.head, self.classifier.head.settings)
         load_trained_state(self, checkpoint["state_dict"])
         self.classifier.provenance = record.provenance
@@ -310,10 +306,10 @@ class EmotionModule(L.LightningModule):
         frozen = {name: value for name, value in self.state_dict().items() if name not in trained}
         return super().load_state_dict({**frozen, **state_dict}, *args, **options)
 
-    def _log_scores(self, split: str, collected: PredictionLog) -> Predictions:
+    def _log_scores(self, split: str) -> Predictions:
         """Log the scores of the collected predictions, which are the same on every rank."""
-        predictions = collected.predictions()
-        collected.reset()
+        predictions = self.collected.predictions()
+        self.collected.reset()
         for name, value in score_predictions(predictions).items():
             self.log(f"{split}/{name}", value, prog_bar=name == "uar", sync_dist=True)
         return predictions
@@ -338,6 +334,4 @@ def _check_head(recorded: HeadSettings, found: HeadSettings) -> None:
     """Raise if two heads differ in shape; dropout may differ, since it leaves no mark on the weights."""
     shapes = [replace(settings, dropout=0.0, frame_dropout=0.0) for settings in (recorded, found)]
     if shapes[0] != shapes[1]:
-        raise CheckpointError(
-            f"the checkpoint was trained with head={recorded}, this run has {found}; use the same head"
-        )
+        raise CheckpointError(f"head={found} must be that of the checkpoint, head={recorded}")

@@ -108,7 +108,7 @@ def test_another_epoch_is_augmented_otherwise(clips):
 
 @pytest.mark.parametrize("wrong", [lambda x, _: x[None], lambda x, _: x.sum()])
 def test_a_transform_must_give_a_waveform(build_batches, wrong):
-    with pytest.raises(SettingError, match=r"transform: it returned shape=.*one waveform"):
+    with pytest.raises(SettingError, match=r"transform: shape=.*one waveform"):
         build_batches(wrong)[[(0, 0)]]
 
 

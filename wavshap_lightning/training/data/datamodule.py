@@ -116,14 +116,13 @@ class EmotionDataModule(L.LightningDataModule):
         self.feature_cache: TensorCache | None = None
         self._wanted_labels = labels
         self._grid = USUAL_GRID
-        self._prepared: dict[str, list[KeyedClip]] | None = None
 
     @cached_property
     def labels(self) -> list[str]:
         """The classes in the order of the logits: as asked for, else in the order of all emotions."""
         return list(self._wanted_labels or ordered_labels(clip.label for clip in self._listed))
 
-    @property
+    @cached_property
     def prepared(self) -> dict[str, list[KeyedClip]]:
         """Clips of each split, audited on first use, cut and keyed by their content.
 
@@ -132,12 +131,10 @@ class EmotionDataModule(L.LightningDataModule):
             CorpusError: If the corpus, its labels and its protocol do not fit together.
             SettingError: If a setting does not fit.
         """
-        if self._prepared is None:
-            self._prepared = {
-                name: [cut_and_key(clip, self._facts[clip], self.max_duration_s) for clip in clips]
-                for name, clips in self._audited().items()
-            }
-        return self._prepared
+        return {
+            name: [cut_and_key(clip, self._facts[clip], self.max_duration_s) for clip in clips]
+            for name, clips in self._audited().items()
+        }
 
     @property
     def protocol_record(self) -> dict[str, Any]:
@@ -166,7 +163,8 @@ class EmotionDataModule(L.LightningDataModule):
             grid: Sample rate and receptive field of the model.
         """
         if grid != self._grid:
-            self._grid, self._prepared = grid, None
+            self._grid = grid
+            vars(self).pop("prepared", None)  # to be audited again
 
     def prepare_data(self) -> None:
         """Make or find the clips and measure them, once on each node; other ranks find the results cached."""
@@ -184,15 +182,15 @@ class EmotionDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of the training clips, in an order that seed and epoch decide."""
-        return self._loader("train", shuffle=True)
+        return self._loader("train")
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Batches of the validation clips; an empty list if there are none."""
-        return self._loader("validation", shuffle=False) if self.clips("validation") else []
+        return self._loader("validation") if self.clips("validation") else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Batches of the test clips."""
-        return self._loader("test", shuffle=False)
+        return self._loader("test")
 
     def waveforms(self, clips: Sequence[KeyedClip], transform: Transform | None = None) -> WaveformBatches:
         """Batches of clips as waveforms at the model's sample rate."""
@@ -242,17 +240,15 @@ class EmotionDataModule(L.LightningDataModule):
     def _audited(self) -> Split:
         """The split after its audit, without the clips that may be skipped."""
         shortest_s = self._grid.receptive_field_samples / self._grid.sample_rate
-        if self.max_duration_s is not None and self.max_duration_s < shortest_s:
-            raise SettingError(
-                f"max_duration_s={self.max_duration_s} must be at least a frame, {shortest_s:.4f} s"
-            )
+        if (longest_s := self.max_duration_s) is not None and longest_s < shortest_s:
+            raise SettingError(f"max_duration_s={longest_s} must be at least a frame, {shortest_s:.4f} s")
         is_whole = self.max_samples is None and self._wanted_labels is None and self.label_map is None
         audit = partial(
             audit_split,
             facts=self._facts,
             labels=self.labels,
             min_duration_s=shortest_s,
-            max_duration_s=self.max_duration_s,
+            max_duration_s=longest_s,
             expected_clips=corpus_named(self.corpus).expected_clips if is_whole else None,
             may_share_speakers=self._may_share_speakers(),
         )
@@ -275,20 +271,19 @@ class EmotionDataModule(L.LightningDataModule):
             return SPLITS
         return ("train", "validation") if self.protocol.shared_validation else ()
 
-    def _loader(self, split: str, *, shuffle: bool) -> DataLoader[Batch]:
-        clips, cached = self.prepared[split], self.is_cached(split)
+    def _loader(self, split: str) -> DataLoader[Batch]:
+        clips, cached, trains = self.prepared[split], self.is_cached(split), split == "train"
         sampler = BatchSampler(
             [one.duration_s for one in clips],
             batch_size=self.batch_size,
-            shuffle=shuffle,
-            weights=balancing_weights(self._indices(clips)) if shuffle and self.balanced else None,
+            shuffle=trains,
+            weights=balancing_weights(self._indices(clips)) if trains and self.balanced else None,
             seed=self.seed,
             num_replicas=self.trainer.world_size if self.trainer else 1,
             rank=self.trainer.global_rank if self.trainer else 0,
         )
-        transform = self.transform if shuffle else None
         return DataLoader(
-            self.statistics(clips) if cached else self.waveforms(clips, transform),
+            self.statistics(clips) if cached else self.waveforms(clips, self.transform if trains else None),
             sampler=sampler,
             batch_size=None,
             num_workers=0 if cached else self.num_workers,

@@ -72,9 +72,8 @@ def read_waveform(clip: Clip, sample_rate: int) -> Float[Tensor, " time"]:
     Raises:
         AudioError: If it cannot be read.
     """
-    return torch.from_numpy(
-        load_audio(clip.path, sample_rate=sample_rate, start_s=clip.start_s, end_s=clip.end_s)
-    )
+    waveform = load_audio(clip.path, sample_rate=sample_rate, start_s=clip.start_s, end_s=clip.end_s)
+    return torch.from_numpy(waveform)
 
 
 def pad_waveforms(
@@ -130,9 +129,7 @@ class WaveformBatches(Dataset[WaveformBatch]):
         with _seeded(seed):
             samples = np.asarray(self.transform(waveform.numpy(), self.sample_rate), dtype=np.float32)
         if samples.ndim != 1:
-            raise SettingError(
-                f"transform: it returned shape={samples.shape} and must return one waveform, shape (samples,)"
-            )
+            raise SettingError(f"transform: shape={samples.shape} must be that of one waveform, (samples,)")
         return torch.from_numpy(np.ascontiguousarray(samples))
 
 
@@ -150,24 +147,23 @@ class StatisticsBatches(Dataset[StatisticsBatch]):
     def __init__(self, cache: TensorCache, keys: Sequence[str], labels: Sequence[int]) -> None:
         self.labels = torch.tensor(labels)
         self._cache, self._keys = cache, list(keys)
-        self._whole_frames = "layers" in cache.read(self._keys[0])
-        self._held = {} if self._whole_frames else stack_statistics([cache.read(key) for key in self._keys])
+        has_frames = "layers" in cache.read(self._keys[0])
+        self._held = None if has_frames else stack_statistics([cache.read(key) for key in self._keys])
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __getitem__(self, requests: Sequence[ClipRequest]) -> StatisticsBatch:
         positions = torch.tensor([position for position, _ in requests])
-        statistics = (
-            stack_statistics([self._cache.read(self._keys[i]) for i in positions.tolist()])
-            if self._whole_frames
-            else {name: values[positions] for name, values in self._held.items()}
-        )
+        if self._held is None:
+            statistics = stack_statistics([self._cache.read(self._keys[i]) for i in positions.tolist()])
+        else:
+            statistics = {name: values[positions] for name, values in self._held.items()}
         return StatisticsBatch(statistics, self.labels[positions], positions)
 
     def between(self, start: int, stop: int) -> StatisticsBatch:
         """Clips that stand next to one another; of those held in memory nothing is copied."""
-        if self._whole_frames:
+        if self._held is None:
             return self[[(position, 0) for position in range(start, stop)]]
         statistics = {name: values[start:stop] for name, values in self._held.items()}
         return StatisticsBatch(statistics, self.labels[start:stop], torch.arange(start, stop))
@@ -179,10 +175,8 @@ def stack_statistics(entries: Sequence[LayerStatistics]) -> LayerStatistics:
         return {name: torch.stack([entry[name] for entry in entries]) for name in entries[0]}
     layers = [entry["layers"] for entry in entries]
     by_time = pad_sequence([clip.transpose(0, 1) for clip in layers], batch_first=True)
-    return {
-        "layers": by_time.transpose(1, 2),
-        "num_frames": torch.tensor([clip.shape[1] for clip in layers]),
-    }
+    num_frames = torch.tensor([clip.shape[1] for clip in layers])
+    return {"layers": by_time.transpose(1, 2), "num_frames": num_frames}
 
 
 @contextmanager

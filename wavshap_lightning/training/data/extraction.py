@@ -162,7 +162,7 @@ def extract_features(
     todo = _missing(clips, cache)
     if not todo:
         return
-    on_cpu = _device(backbone).type == "cpu"
+    on_cpu = next(backbone.parameters()).is_cpu
     small = sum(parameter.numel() for parameter in backbone.parameters()) < SMALL_BACKBONE
     batches = list(_batches(todo, CPU_BATCH_S if on_cpu else GPU_BATCH_S))
     pending: dict[str, LayerStatistics] = {}
@@ -229,7 +229,8 @@ def _prefetched(
 def _batch_statistics(
     backbone: SpeechBackbone, waveforms: Sequence[Tensor], statistic: Statistic
 ) -> list[LayerStatistics]:
-    padded, lengths = (tensor.to(_device(backbone)) for tensor in pad_waveforms(waveforms))
+    device = next(backbone.parameters()).device
+    padded, lengths = (tensor.to(device) for tensor in pad_waveforms(waveforms))
     num_frames = backbone.num_frames(lengths)
     batch = summarize_layers(backbone(padded, lengths), num_frames, statistic)
     if statistic == "frames":
@@ -237,7 +238,3 @@ def _batch_statistics(
         return [{"layers": layers[i, :, :n]} for i, n in enumerate(num_frames.tolist())]
     by_name = {name: values.cpu() for name, values in batch.items()}
     return [{name: values[i] for name, values in by_name.items()} for i in range(len(waveforms))]
-
-
-def _device(backbone: SpeechBackbone) -> torch.device:
-    return next(backbone.parameters()).device

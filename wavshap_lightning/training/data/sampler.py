@@ -46,16 +46,12 @@ class BatchSampler(DistributedSampler[list[ClipRequest]]):
         clips = range(len(durations_s))
         super().__init__(clips, num_replicas=num_replicas, rank=rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
         self.durations_s = np.asarray(durations_s)
-        self.batch_size = batch_size
+        self.global_batch_size = batch_size * num_replicas
         self.weights = weights
-
-    @property
-    def _global_batch(self) -> int:
-        return self.batch_size * self.num_replicas
 
     def __len__(self) -> int:
         num_clips = len(self.durations_s)
-        return max(1, min(-(-num_clips // self._global_batch), num_clips // 2))
+        return max(1, min(-(-num_clips // self.global_batch_size), num_clips // 2))
 
     def __iter__(self) -> Iterator[list[ClipRequest]]:
         generator = np.random.default_rng((self.seed, self.epoch))
@@ -76,7 +72,7 @@ class BatchSampler(DistributedSampler[list[ClipRequest]]):
 
     def _bucketed(self, order: Int[np.ndarray, " clips"]) -> Int[np.ndarray, " clips"]:
         """Sort by length within pools of many batches; ties are broken by the order drawn."""
-        size = POOL_BATCHES * self._global_batch if self.shuffle else len(order)
+        size = POOL_BATCHES * self.global_batch_size if self.shuffle else len(order)
         pools = [order[start : start + size] for start in range(0, len(order), size)]
         return np.concatenate([pool[np.argsort(self.durations_s[pool], kind="stable")] for pool in pools])
 
