@@ -213,12 +213,11 @@ def _draw_corpus(root: Path, settings: PlantedSettings) -> Iterator[tuple[Clip, 
     def generator(*stream: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=stream))
 
-    takes = range(settings.clips_per_speaker_and_label)
     for index in range(settings.num_speakers):
         voice = VOICES[index % len(VOICES)]
         name, split = f"s{index + 1:02d}-{voice}", split_of(index, settings.num_speakers)
         speaker = draw_speaker(generator(_SPEAKER_STREAM, index), voice=voice)
-        for label, take in product(settings.labels, takes):
+        for label, take in product(settings.labels, range(settings.clips_per_speaker_and_label)):
             stream = (index, tuple(CUE_OF_LABEL).index(label), take)
             chance, lead_chance = generator(_CLIP_STREAM, *stream), generator(_LEAD_STREAM, *stream)
             waveform, spans = draw_clip(speaker, label, chance, settings.cue_strength, settings.difficulty)

@@ -150,14 +150,12 @@ def ensure_planted_in(
     """
     folder = Path(root).expanduser()
     fields = {"format_version": FORMAT_VERSION, **settings.to_dict(), "source_sha256": source.sha256}
-    write = partial(_write, folder, source.clips, settings, on_progress)
+    write = partial(_write, folder, source, settings, on_progress)
     return corpus.write_unless_complete(folder, fields, write, [SOURCES])
 
 
-def _write(
-    root: Path, recordings: Sequence[Clip], settings: PlantedInSettings, on_progress: OnProgress
-) -> Iterator[Clip]:
-    used, left_out = _draw_excerpts(recordings, settings, on_progress)
+def _write(root: Path, source: Source, settings: PlantedInSettings, report: OnProgress) -> Iterator[Clip]:
+    used, left_out = _draw_excerpts(source.clips, settings, report)
     table: list[Sequence[object]] = [_COLUMNS]
     strength = settings.cue_strength * DIFFICULTIES[settings.difficulty].cue_strength
     named = _name_clips(root, [recording for recording, _ in used], left_out, settings)
@@ -168,7 +166,7 @@ def _write(
         start_s, end_s = (round((recording.start_s or 0.0) + n / SAMPLE_RATE, 6) for n in samples)
         name, path = clip.path.relative_to(root).as_posix(), recording.path.absolute()
         table.append((name, path, recording.label, start_s, end_s, f"{excerpt.gain:g}", ""))
-        on_progress(len(recordings) + len(left_out) + place, 2 * len(recordings))
+        report(len(source.clips) + len(left_out) + place, 2 * len(source.clips))
         yield replace(clip, evidence=evidence)
     table += [("", one.path.absolute(), one.label, "", "", "", reason) for one, reason in left_out]
     write_table(root / SOURCES, format_csv(table))

@@ -138,8 +138,9 @@ def draw_excerpt(recording: Waveform, difficulty: Difficulty, generator: np.rand
         AudioError: If it is longer than 30 s, or has no such span of the difficulty's length.
     """
     if len(recording) > LONGEST_S * SAMPLE_RATE:
-        seconds = len(recording) / SAMPLE_RATE
-        raise AudioError(f"it is {seconds:.1f} s long, more than {LONGEST_S:g} s; cut it")
+        raise AudioError(
+            f"it is {len(recording) / SAMPLE_RATE:.1f} s long, more than {LONGEST_S:g} s; cut it"
+        )
     start, stop = speech_bounds(recording)
     speech = recording[start:stop]
     voiced, rank = find_voicing(speech)

@@ -133,12 +133,11 @@ def add_distractors(
     """
     gain, sounds = np.ones(tracks.num_controls), np.zeros(tracks.num_controls * CONTROL_SAMPLES)
     num_others = generator.integers(*_NUM_OTHERS, endpoint=True)
+    spoken = np.rint([(one.start_s * CONTROL_RATE, one.end_s * CONTROL_RATE) for one in syllables]).astype(
+        int
+    )
     for kind in ("loud_syllable", *map(str, generator.permutation(_OTHER_DISTRACTORS)[:num_others])):
-        if kind == "loud_syllable":
-            seconds = np.array([(syllable.start_s, syllable.end_s) for syllable in syllables])
-            places = np.rint(seconds * CONTROL_RATE).astype(int)
-        else:
-            places = _every_place(_LENGTH_S[kind], len(gain), generator)
+        places = spoken if kind == "loud_syllable" else _every_place(_LENGTH_S[kind], len(gain), generator)
         for start, stop in _draw_clear(places, place, generator):
             if kind in _SOUND_DB:
                 sound = _draw_sound(kind, (stop - start) * CONTROL_SAMPLES, generator)

@@ -286,7 +286,6 @@ def _share_time(timed: Sequence[Axes], duration_s: float) -> None:
 def _draw_legend(axes: Axes, view: ClipView, num_marked: int, *, all_targets: bool) -> None:
     units = [view.units(name) for name in ("frames", "waveform", "layers", "bands")]
     known = not all(np.isnan(one.half_widths).all() for one in units if one is not None)
-    has_bars = axes.figure.findobj(StepPatch) != []
     target = "the class" if all_targets else literal(view.target, 32)
     marks = f"{num_marked} strongest frames" if num_marked > 1 else "strongest frame"
     marks += f" for {literal(view.target)}" if all_targets else ""
@@ -294,7 +293,7 @@ def _draw_legend(axes: Axes, view: ClipView, num_marked: int, *, all_targets: bo
     entries: list[tuple[Any, str, bool]] = [
         (Patch(color=theme.FOR), f"for {target}", True),
         (Patch(color=theme.AGAINST), f"against {target}", True),
-        (interval, "attribution with its 95 % interval", known and has_bars),
+        (interval, "attribution with its 95 % interval", known and bool(axes.figure.findobj(StepPatch))),
         (Patch(color=theme.UNRESOLVED), "unresolved: the interval contains 0", known),
         (Patch(facecolor=theme.MARK, edgecolor=theme.MARK_EDGE, linewidth=0.8), marks, num_marked > 0),
     ]

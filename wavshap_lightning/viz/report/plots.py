@@ -120,8 +120,7 @@ def _sound_rows(view: ClipView) -> Iterator[Row]:
     bands, (top_mel, ticks) = view.units("band_frame"), mel_axis(view.sample_rate)
     if view.waveform is not None or bands is not None:
         vertical = {"range": [0, top_mel], "tickvals": list(ticks), "ticktext": list(ticks.values())}
-        edges_mel = packed(librosa.hz_to_mel(view.band_edges_hz))
-        colored = [] if bands is None else [{**_map(bands), "y": edges_mel}]
+        colored = [{**_map(bands), "y": packed(librosa.hz_to_mel(view.band_edges_hz))}] if bands else []
         heading = "Spectrogram (kHz)" + (", colored by the attribution of each band" if colored else "")
         yield heading, SPECTROGRAM_PX, colored, vertical
 
