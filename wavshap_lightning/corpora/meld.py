@@ -55,12 +55,10 @@ def load_meld(root: Path | str) -> list[Clip]:
 
 def _load_split(root: Path | str, split: str, table: Path, audio: dict[str, Path]) -> list[Clip]:
     turns: list[tuple[str, Clip]] = []
-    for cells in read_table(table, required=COLUMNS).values():
-        text, dialogue = cells["Utterance"] or None, f"{split}-dia{cells['Dialogue_ID']}"
-        turn = Clip(
-            table, cells["Emotion"], cells["Speaker"], LAYOUT.corpus, split, text=text, dialogue=dialogue
-        )
-        name = f"dia{cells['Dialogue_ID']}_utt{cells['Utterance_ID']}"
+    for row in read_table(table, required=COLUMNS).values():
+        text, dialogue = row["Utterance"] or None, f"{split}-dia{row['Dialogue_ID']}"
+        turn = Clip(table, row["Emotion"], row["Speaker"], LAYOUT.corpus, split, text=text, dialogue=dialogue)
+        name = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
         if (split, name) not in BROKEN:
             turns.append((name, turn))
     return LAYOUT.recorded_clips(root, table.name, turns, LABELS, audio)
@@ -68,11 +66,9 @@ def _load_split(root: Path | str, split: str, table: Path, audio: dict[str, Path
 
 def _find_recordings(split: str, table: Path, *, is_alone: bool) -> dict[str, Path]:
     """The recordings of the first folder that has any, by name without suffix."""
-    short, long = AUDIO_FOLDERS[split]
-    folders = [
-        table.parent / name for name in (long, f"{short}/{long}", short, f"audio/{short}", f"wav/{short}")
-    ]
-    for folder in [*folders, *([table.parent] if is_alone else [])]:
+    home, (short, long) = table.parent, AUDIO_FOLDERS[split]
+    folders = [home / name for name in (long, f"{short}/{long}", short, f"audio/{short}", f"wav/{short}")]
+    for folder in [*folders, home] if is_alone else folders:
         found = {path.stem: path for path in find_audio(folder) if path.parent == folder}
         if found:
             return found
