@@ -186,7 +186,7 @@ def independent_draws(
 ) -> Tensor:
     """The terms of independent draws, `(draws, *units)`: Captum's estimator, draw by draw.
 
-    Uniform alphas; baselines with replacement from a declared set, a fresh one each from a distribution.
+    Uniform alphas; baselines with replacement from a fixed set, a fresh one each from a distribution.
     """
     generator, brought = torch.Generator().manual_seed(seed), stage.bring(baselines)
     stream = brought.stream(generator) if isinstance(brought, BaselineDistribution) else None
@@ -505,7 +505,7 @@ class Case:
     def reference(self, cache_dir: Path, *, quick: bool = False) -> Tensor:
         """The converged attributions of the stage's view, `(*units)`.
 
-        Over a declared set: Gauss-Legendre quadrature from every baseline, which shares nothing with the
+        Over a fixed set: Gauss-Legendre quadrature from every baseline, which shares nothing with the
         sampler. Over a distribution: 32 times the default draws, which adds 3 % to
         the square of what is measured there.
         """

@@ -70,7 +70,7 @@ def linear_reference(model: Linear) -> Tensor:
 
 
 def simple_reference(case: Case) -> Tensor:
-    """Many draws of a fast model; for a distribution a declared set of many thousands."""
+    """Many draws of a fast model; for a distribution a fixed set of many thousands."""
     baselines = case.baselines
     if isinstance(baselines, BaselineDistribution):
         baselines = baselines.declare(NUM_POPULATION, torch.Generator().manual_seed(6))

@@ -3,7 +3,7 @@
 The clock is read around every gradient evaluation and around every other pass through frontend and encoder,
 within one run of the baseline doctor and the explainer; what is left is the overhead: drawing, multiplying,
 adding up, standard errors, the record. A fresh baseline for every draw has its score taken by a forward
-pass of its own; a declared set has it once.
+pass of its own; a fixed set has it once.
 
     python benchmarks/explain_overhead.py                    # minutes on two cores
     python benchmarks/explain_overhead.py --quick

@@ -21,7 +21,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     each other; the last one stays.
 
     Raises:
-        OSError: If the disk refuses; what was there before is left as it was.
+        OSError: If the file cannot be written; what was there before is left as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{uuid4().hex}.unfinished")
@@ -36,7 +36,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def from_here(path: Path | str) -> Path:
-    """The path as one would type it in the current folder."""
+    """The path relative to the current folder, if it lies below it."""
     path, here = Path(path), Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 

@@ -215,7 +215,7 @@ def test_a_distribution_for_integrated_gradients():
     baselines = BaselineDistribution(lambda generator: iter([]), "noise")
     with pytest.raises(
         AttributionError,
-        match=r"baselines='noise' is no fixed set; use baselines.declare\(count, generator\)",
+        match=r"baselines='noise' must be a fixed set; use baselines.declare\(count, generator\)",
     ):
         attribute(integrated_gradients, two_logits, INPUT, TARGET, baselines)
 

@@ -215,7 +215,7 @@ def test_all_classes_at_once_are_each_class_alone(network, frames, declared):
 def test_a_distribution_with_an_end_is_not_drawn_beyond_it(network, frames, declared):
     ends = BaselineDistribution(lambda generator: iter(declared.values), "sixteen")
     with pytest.raises(
-        AttributionError, match=r"baselines='sixteen' ended at 16 of 17; take fewer draws, or declare"
+        AttributionError, match=r"baselines='sixteen' ended at 16 of 17; take fewer draws, or use"
     ):
         attribute(
             gradient_shap, network, frames, LOG_ODDS, ends, generator=0, stopping=Stopping(num_draws=17)

@@ -59,7 +59,7 @@ class TestBaselines:
         assert "invariant to input gain" in first
         noise = probe(classifier, clip)
         assert abs(noise["early_shares"]["waveform"]) < 0.1
-        assert not any("path from the waveform" in words for words in messages(baseline_diagnostics(noise)))
+        assert not any("at stage waveform" in words for words in messages(baseline_diagnostics(noise)))
 
     def test_an_even_path_has_its_hundredth_in_the_first_hundredth(self, classifier, clip):
         """Along a straight line at the frames a score that is nearly linear changes evenly."""
@@ -93,7 +93,7 @@ class TestBaselines:
     @pytest.mark.parametrize(
         ("changes", "name", "message"),
         [
-            ({"early_shares": {"frames": 0.4}}, "ill_posed_baseline", "40% of what is explained arises"),
+            ({"early_shares": {"frames": 0.4}}, "ill_posed_baseline", "40% of the score difference arises"),
             ({"baseline_probability": 0.9}, "baselines_predicted_as_target", "predicted as sad"),
             ({"clip_unlikeness": 4.0}, "clip_out_of_distribution", "The clip is unlike"),
             ({"baseline_unlikeness": 5.0}, "baselines_out_of_distribution", "(noise) are unlike"),
@@ -177,7 +177,7 @@ class TestAttributions:
         values = certain["frames"].views["frames"].values[0]
         level_db = torch.where(values.abs() >= values.abs().median(), -80.0, 0.0)
         (one,) = list(attribution_diagnostics(certain, 0, level_db))
-        assert "learned the recordings instead of the voices" in one.message
+        assert "properties of the recordings instead of the voices" in one.message
 
 
 def test_terminal_json_figure_and_page_show_the_same_list(three_paths, clip, tmp_path, capsys):

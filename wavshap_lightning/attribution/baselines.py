@@ -1,12 +1,12 @@
-"""Baselines: the two kinds, a declared set and a distribution, and their families for a clip.
+"""Baselines: the two kinds, a fixed set and a distribution, and the families for a clip.
 
-What is estimated differs, and so does the meaning of its standard error. Attributions over a *declared set*
-are a mean over exactly these baselines: their error vanishes with more draws, and they tell nothing of
-others. Attributions over a *distribution* are a mean over all that could be drawn: every draw takes a
-fresh one, and the error includes the chance of the draw. A few drawn baselines, declared as a set, may be
-far from their distribution's mean at any number of draws.
+The two kinds estimate different quantities, with standard errors of different meaning. Attributions over a
+*fixed set* are a mean over exactly these baselines: the error vanishes with more draws, but the result does
+not extend to other baselines. Attributions over a *distribution* are a mean over all baselines that could be
+drawn: every draw takes a fresh one, and the error includes the choice of baselines. A few baselines that are
+drawn once and used as a fixed set can be far from the mean of their distribution at any number of draws.
 
-The families: all are as loud as the clip (the same root mean square) unless they are silent, and as long.
+Baselines of every family have the clip's length and, except for silence, its level (root mean square).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ QUIET = (1.0, 0.1)
 
 @dataclass(frozen=True)
 class BaselineSet:
-    """A declared set: the mean over exactly these baselines is what is estimated.
+    """A fixed set of baselines: attributions are a mean over exactly these.
 
     Args:
         values: The baselines, one a row.
@@ -112,11 +112,11 @@ class BaselineDistribution:
         return values if self.encode is None else _encoded(self.encode, values)
 
     def declare(self, count: int, generator: torch.Generator) -> BaselineSet:
-        """A declared set of some that are drawn now: from here on the mean over exactly these is meant."""
+        """A fixed set of `count` baselines drawn from the distribution."""
         return BaselineSet(self.draw(count, generator), self.name)
 
     def through(self, encode: Encode) -> BaselineDistribution:
-        """The distribution one stage further on; `encode` is applied to every baseline after it was drawn."""
+        """The distribution at the next stage: `encode` is applied to every drawn baseline."""
         before = self.encode
         chained = encode if before is None else (lambda values: encode(before(values)))
         return replace(self, encode=chained)
@@ -131,34 +131,34 @@ Baselines = BaselineSet | BaselineDistribution
 
 
 def declared_only(baselines: Baselines) -> BaselineSet:
-    """The baselines, if they are a declared set, for methods that take the same ones throughout.
+    """The baselines, for methods that need a fixed set.
 
     Raises:
-        AttributionError: If they are not.
+        AttributionError: If they are a distribution.
     """
     if isinstance(baselines, BaselineDistribution):
         raise AttributionError(
-            f"baselines={baselines.name!r} is no fixed set; use baselines.declare(count, generator)"
+            f"baselines={baselines.name!r} must be a fixed set; use baselines.declare(count, generator)"
         )
     return baselines
 
 
 def take(stream: Iterator[Tensor], count: int, name: str) -> Float[Tensor, "count *input"]:
-    """Next `count` baselines of a stream; `name` is that of their family, for a message.
+    """Take the next `count` baselines of a stream; `name` is their family, for the error message.
 
     Raises:
-        AttributionError: If the stream ends before.
+        AttributionError: If the stream holds fewer.
     """
     drawn = list(islice(stream, count))
     if len(drawn) < count:
         raise AttributionError(
-            f"baselines={name!r} ended at {len(drawn)} of {count}; take fewer draws, or declare a set"
+            f"baselines={name!r} ended at {len(drawn)} of {count}; take fewer draws, or use a fixed set"
         )
     return torch.stack(drawn)
 
 
 def noise(clip: Waveform) -> BaselineDistribution:
-    """White Gaussian noise at the clip's level: as loud, without any structure. The default.
+    """White Gaussian noise at the clip's level, the default.
 
     Raises:
         AttributionError: If the clip is empty, silent or not finite, as in every family here.
@@ -168,7 +168,7 @@ def noise(clip: Waveform) -> BaselineDistribution:
 
 
 def spectral_noise(clip: Waveform) -> BaselineDistribution:
-    """Gaussian noise with the clip's long-term spectrum: at its level, without its course in time.
+    """Gaussian noise with the clip's level and long-term spectrum, but without its temporal structure.
 
     The spectrum is the mean power of Hann windows of 512 samples, half overlapping (Welch 1967).
     """
@@ -177,7 +177,7 @@ def spectral_noise(clip: Waveform) -> BaselineDistribution:
 
 
 def time_shifted(clip: Waveform) -> BaselineDistribution:
-    """The clip itself, begun at a random place and wrapped around: the same sounds at other times."""
+    """The clip itself, shifted circularly by a random amount: the same sounds at other times."""
     _level(clip)
 
     def stream(generator: torch.Generator) -> Iterator[Tensor]:
@@ -189,7 +189,7 @@ def time_shifted(clip: Waveform) -> BaselineDistribution:
 
 
 def recordings(clip: Waveform, others: Sequence[Tensor], name: str = "other_clips") -> BaselineSet:
-    """Other recordings as a declared set: other clips, the speaker's neutral ones, another class's.
+    """Other recordings as a fixed set: other clips, the speaker's neutral ones, another class's.
 
     Each is cropped or repeated to the clip's length and brought to its level. They must have the
     clip's sample rate.
@@ -212,14 +212,14 @@ def recordings(clip: Waveform, others: Sequence[Tensor], name: str = "other_clip
 def silence(clip: Waveform, score: Score | None) -> BaselineSet:
     """Digital silence.
 
-    Ill-posed where the model is invariant to gain: on the path from silence such a score stays constant
-    until alpha is almost 0, where all of it changes at once, and sums over the path miss it. The score is
-    evaluated at the clip, at a tenth of it and at silence: if less than half of the change lies in the upper
-    nine tenths of the path, silence is refused.
+    This baseline is ill-posed if the model is invariant to gain: on the path from silence the score then
+    changes only where alpha is almost 0, and sums over the path miss the change. The score is evaluated at
+    the clip, at a tenth of its amplitude and at silence. If less than half of the change lies between
+    alpha = 0.1 and the clip, silence is refused.
 
     Args:
         clip: The clip that is explained.
-        score: The score to check; None to skip the check, when the path is taken in decibels.
+        score: The score to check; None to skip the check, for paths in decibels.
 
     Raises:
         AttributionError: If less than half of the score's change lies above alpha = 0.1.

@@ -18,30 +18,30 @@ def gradient_shap(
     generator: torch.Generator | int,
     stopping: Stopping | None = None,
 ) -> Attribution:
-    """Contribution of each element of the input, against a set or a distribution of baselines.
+    """Attribute the score to each element of the input, for a fixed set or a distribution of baselines.
 
     `phi_i = E_{b, alpha} [(x_i - b_i) d_i f(b + alpha (x - b))]`, `sum phi = f(x) - E_b f(b)`,
     with alpha uniform in [0, 1]. Sources: Lundberg and Lee (2017), the GradientExplainer of SHAP; Erion et
-    al. (2021), expected gradients. Where we depart: alphas and baselines are not independent but spread
-    evenly (a lattice over a declared set, strata for a distribution); what is missing to completeness is
-    distributed over the units, and reported as it was before; the error of every unit is stated.
+    al. (2021), expected gradients. Differences from these: alphas and baselines are not independent but
+    evenly spread (a lattice for a fixed set, strata for a distribution); the completeness gap is reported,
+    then distributed over the units; every unit has a standard error.
 
-    Four draws for each baseline of a declared set, or a multiple of that, serve best. With a single
-    baseline, integrated gradients are as good and cheaper.
+    For a fixed set, use a number of draws that is a multiple of four times its size. For a single baseline,
+    integrated gradients are as accurate and cheaper.
 
     Args:
-        problem: What is explained.
-        baselines: A declared set or a distribution; the record says which.
-        generator: A generator, from which a seed is drawn, or that seed.
-        stopping: When to stop; after 64 draws if None.
+        problem: Score, input and target.
+        baselines: A fixed set or a distribution; the result records which.
+        generator: A seed, or a generator from which one is drawn.
+        stopping: Stopping rule; 64 draws if None.
 
     Raises:
-        AttributionError: If problem and baselines do not fit together, a number on the way is not finite, or
-            the baselines of a distribution come to an end.
+        AttributionError: If problem and baselines do not fit together, a value is not finite, or the
+            distribution runs out of baselines.
 
     Warns:
-        UserWarning: If the input does not influence a target, or a tolerance was not reached: the record then
-            names the units that are not resolved.
+        UserWarning: If the input does not influence a target, or a tolerance was not reached; the result then
+            names the unresolved units.
 
     >>> from wavshap_lightning.attribution.estimation.problem import open_problem
     >>> from wavshap_lightning.attribution.targets import Target

@@ -1,4 +1,4 @@
-"""Integrated gradients: the path integral from each of a declared set of baselines, by quadrature."""
+"""Integrated gradients: the path integral from each of a fixed set of baselines, by quadrature."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def integrated_gradients(
     """Contribution of each element of the input along the straight path from each baseline.
 
     `phi_i = (x_i - b_i) int_0^1 d_i f(b + alpha (x - b)) d alpha`, averaged over the set. Source:
-    Sundararajan, Taly and Yan (2017). Where we depart: Gauss-Legendre nodes, whose weights sum to one, for
+    Sundararajan, Taly and Yan (2017). Differences: Gauss-Legendre nodes, whose weights sum to one, for
     their Riemann sum. There is no chance in it and so no standard error: the gap tells whether the
     nodes suffice, and nothing is corrected.
 
     Args:
-        problem: What is explained.
-        baselines: A declared set, often of one.
+        problem: Score, input and target.
+        baselines: A fixed set, often with a single baseline.
         num_nodes: Gradient evaluations for each baseline.
         decibels: Spread the nodes evenly over alpha in decibels: for a path from silence.
 
@@ -51,7 +51,7 @@ def integrated_gradients(
 
 
 def gauss_legendre(num_nodes: int, num_baselines: int = 1, *, decibels: bool = False) -> Points:
-    """Gauss-Legendre nodes on the path from each of a declared set of baselines.
+    """Gauss-Legendre nodes on the path from each of a fixed set of baselines.
 
     Exact for gradients that are polynomials of alpha up to degree `2 num_nodes - 1`. In decibels the nodes
     are spread evenly over `20 log10(alpha)` from -120 to 0: for scores that change with the order of

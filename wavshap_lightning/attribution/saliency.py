@@ -24,7 +24,7 @@ def saliency(problem: Problem) -> Attribution:
     Source: Simonyan, Vedaldi and Zisserman (2014), who take absolute values; we keep the sign.
 
     Args:
-        problem: What is explained.
+        problem: Score, input and target.
     """
     design = _around_input(problem, torch.ones_like(problem.input))
     return estimate(problem, design, Stopping(num_draws=1), method="saliency")
@@ -36,7 +36,7 @@ def input_x_gradient(problem: Problem) -> Attribution:
     Source: Shrikumar et al. (2016).
 
     Args:
-        problem: What is explained.
+        problem: Score, input and target.
     """
     design = _around_input(problem, problem.input)
     return estimate(problem, design, Stopping(num_draws=1), method="input_x_gradient")
@@ -51,7 +51,7 @@ def smooth_grad(
     deviation is 15 % of that.
 
     Args:
-        problem: What is explained.
+        problem: Score, input and target.
         generator: A generator, from which a seed is drawn, or that seed.
         stopping: When to stop; after 64 draws if None.
     """

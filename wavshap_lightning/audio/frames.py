@@ -56,7 +56,7 @@ class FrameGrid:
         return 1 + sum((kernel - 1) * step for kernel, step in zip(self.kernels, steps, strict=True))
 
     def num_frames(self, num_samples: int) -> int:
-        """How many whole frames fit into `num_samples` samples (0 if none does)."""
+        """Number of whole frames in `num_samples` samples (0 if it is too short)."""
         return max(0, (num_samples - self.receptive_field_samples) // self.hop_samples + 1)
 
     def start_s(self, num_frames: int) -> Float[np.ndarray, " num_frames"]:

@@ -141,7 +141,7 @@ def save_audio(
 
     Raises:
         AudioError: If the suffix is neither, the waveform has channels, is empty, not finite or outside
-            [-1, 1], or the disk refuses.
+            [-1, 1], or the file cannot be written.
         SettingError: If `sample_rate` is below 1.
     """
     _check_sample_rate(sample_rate)

@@ -57,10 +57,11 @@ def cut_to(segments: Sequence[Segment], start_s: float, end_s: float) -> list[Se
 
 
 def voiced_segments(waveform: Float[np.ndarray, " num_samples"], sample_rate: int) -> list[Segment]:
-    """Speech and pauses by loudness, one after the other from the start of the clip to its end.
+    """Speech and pauses, found by loudness, in order from the start of the clip to its end.
 
-    Speech lies within 30 dB of the clip's loud moments, and 30 % of the way from its quiet to its loud ones.
-    Pauses below 150 ms belong to the speech around them, and sounds below 60 ms to the pause.
+    Speech is within 30 dB of the level of the clip's loud frames, and at least 30 % of the way (in dB) from
+    the level of its quiet frames to that of its loud ones. Pauses shorter than 150 ms are merged into the
+    speech around them, and sounds shorter than 60 ms into the pause.
 
     >>> tone = np.sin(np.arange(8000) * 0.3)
     >>> found = voiced_segments(np.concatenate([0 * tone, tone]), 16_000)

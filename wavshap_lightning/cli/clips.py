@@ -51,7 +51,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """The question about every clip.
+    """What to explain about every clip.
 
     Args:
         target: Class to explain: a label, predicted, all, or a margin such as happy-vs-sad.
@@ -94,9 +94,9 @@ class ClipExplainer:
 
     Args:
         classifier: The classifier.
-        settings: How to explain.
-        options: The question about every clip.
-        num_clips: How many clips there are.
+        settings: Settings of the explanation.
+        options: What to explain about every clip.
+        num_clips: Number of clips.
         others: Classifiers to compare with.
 
     Raises:
@@ -213,7 +213,7 @@ def _check(options: ClipOptions, settings: ExplainSettings, num_clips: int) -> N
 
 
 def alignment_of(source: Path, clip: Clip) -> Path | None:
-    """The file with the words of a clip; None if a folder has none for it."""
+    """The alignment file of a clip; None if a folder has none for it."""
     if not source.is_dir():
         return source
     names = [source / f"{clip.path.stem}{suffix}" for suffix in ALIGNMENT_SUFFIXES]

@@ -75,9 +75,9 @@ def explain_corpus(
     With several processes on a node Lightning starts this command once for each; only the first prints.
 
     Args:
-        model: The model.
-        clip: The question about every clip.
-        settings: How to explain.
+        model: Checkpoint, run, exported folder or Hugging Face model.
+        clip: What to explain about every clip.
+        settings: Settings of the explanation.
         output: Files to write.
         corpus: Name of the corpus, such as ravdess, planted or manifest.
         root: Folder of the corpus, or path of the manifest.
@@ -151,10 +151,10 @@ class CorpusJob:
         }
 
     def find_pending(self) -> list[int]:
-        """Positions of the clips that are not finished; whatever is left of them is removed.
+        """Positions of the clips that are not finished, whose remaining files are removed.
 
         Raises:
-            SettingError: If the disk refuses.
+            SettingError: If the folder cannot be written.
         """
         with writing_to(self.output.folder):
             self.records.remove_unfinished()
@@ -170,7 +170,7 @@ class CorpusJob:
         """Explain one clip, and write its files and then its record.
 
         Raises:
-            SettingError: If the disk refuses.
+            SettingError: If the folder cannot be written.
         """
         stem, clip = list(self.clips.items())[position]
         found, reason = attempt(self.work.explain, clip)
@@ -259,7 +259,7 @@ def merge(job: CorpusJob, title: str, model: dict[str, str]) -> int:
         Number of clips that were explained.
 
     Raises:
-        SettingError: If a record is missing, or the disk refuses.
+        SettingError: If a record is missing, or the file cannot be written.
     """
     output, folder = job.output, job.output.folder
     records = [record for stem in job.clips if (record := job.records.read(stem)) is not None]

@@ -90,10 +90,10 @@ def explain_clips(
     """Explain recordings: which frames, bands, layers and neurons speak for or against a class.
 
     Args:
-        model: The model.
+        model: Checkpoint, run, exported folder or Hugging Face model.
         audio: Recordings; a synthetic clip is made if there are none.
-        clip: The question about every clip.
-        settings: How to explain.
+        clip: What to explain about every clip.
+        settings: Settings of the explanation.
         output: Files to write.
         device: Where to compute, such as cpu, cuda or cuda:1.
 
@@ -121,8 +121,8 @@ def compare_models(
     Args:
         model: The first model.
         audio: Recordings; a synthetic clip is made if there are none.
-        clip: The question about every clip.
-        settings: How to explain.
+        clip: What to explain about every clip.
+        settings: Settings of the explanation.
         output: Files to write.
         others: Models to compare with.
         epochs: Epochs of MODEL's run to compare with, such as 9,19,29, or all.
@@ -263,7 +263,7 @@ def print_scores(model: str, audio: list[str], *, device: str = "cpu") -> int:
     """Print the three most probable classes of each recording.
 
     Args:
-        model: The model.
+        model: Checkpoint, run, exported folder or Hugging Face model.
         audio: Recordings.
         device: Where to compute, such as cpu, cuda or cuda:1.
 

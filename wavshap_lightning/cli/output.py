@@ -76,7 +76,7 @@ class Output:
             content: Bytes, text, or a figure for a PNG.
 
         Raises:
-            SettingError: If the disk refuses.
+            SettingError: If the file cannot be written.
         """
         if isinstance(content, Figure):
             png = io.BytesIO()
@@ -96,7 +96,7 @@ class Output:
             names: Names of the models that are compared, the first one first.
 
         Raises:
-            SettingError: If the disk refuses.
+            SettingError: If the file cannot be written.
         """
         saved, comparisons = found.saved, found.comparisons
         known: dict[str, Any] = {"label": label_of(found.clip), "evidence": found.clip.evidence}
@@ -121,7 +121,7 @@ class Output:
         """Remove the files of a clip that was explained before and now cannot be.
 
         Raises:
-            SettingError: If the disk refuses.
+            SettingError: If the file cannot be written.
         """
         names = [f"clips/{stem}.{suffix}" for suffix in ("json", "npz", "png")]
         names += [f"sounds/{stem}.{part}.wav" for part in ("kept", "removed")]
@@ -133,7 +133,7 @@ class Output:
         """Write the table of all clips so far, from rows of `summary_row`.
 
         Raises:
-            SettingError: If the disk refuses.
+            SettingError: If the file cannot be written.
         """
         self.write("summary.csv", format_csv([rows[0].keys(), *(row.values() for row in rows)]))
 
@@ -180,7 +180,7 @@ def writing_to(folder: Path) -> Iterator[None]:
     """Report a refusal of the disk as an error of `--out`.
 
     Raises:
-        SettingError: If the disk refuses.
+        SettingError: If the file cannot be written.
     """
     try:
         yield

@@ -31,7 +31,7 @@ def score_methods(
     """Measure eight attribution methods and three controls; write scorecard.csv and scorecard.png.
 
     Args:
-        model: The model.
+        model: Checkpoint, run, exported folder or Hugging Face model.
         audio: Recordings; those that cannot be read are named and left out.
         target: Class of each clip to explain; label needs a manifest.
         others: Models with heads trained from other seeds, to measure the agreement of maps.

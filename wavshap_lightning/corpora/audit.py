@@ -168,7 +168,7 @@ def audit_split(
         labels: The classes of the model.
         min_duration_s: The backbone's receptive field in seconds; a shorter clip has no frame.
         max_duration_s: The longest clip that passes without a warning, in seconds.
-        expected_clips: How many clips the corpus is known to have.
+        expected_clips: Number of clips that the corpus is known to have.
         may_share_speakers: Splits among which a shared speaker is a warning and no error.
 
     Returns:

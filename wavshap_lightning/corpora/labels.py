@@ -103,7 +103,7 @@ def select_labels(clips: Sequence[Clip], labels: Sequence[str], *, option: str =
 
 
 def ordered_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """Each label once: emotions in the order of `EMOTIONS`, then other names by alphabet.
+    """Distinct labels: emotions in the order of `EMOTIONS`, then other names in alphabetical order.
 
     >>> ordered_labels(["tremor", "sad", "neutral", "sad"])
     ('neutral', 'sad', 'tremor')
@@ -142,14 +142,14 @@ def draw_stratified(clips: Sequence[Clip], num_clips: int, generator: np.random.
 
 
 def allocate(sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """Divide a total among classes: one each, and the rest in proportion to size, by largest remainders.
+    """Divide a total among classes: one each, the rest in proportion to size, by largest remainders.
 
     Args:
-        sizes: Clips of each class, none empty.
-        total: Between the number of classes and the sum of the sizes.
+        sizes: Number of clips of each class, at least 1.
+        total: Number of clips to take, from the number of classes to the sum of `sizes`.
 
     Returns:
-        Clips to take of each class, in alphabetical order of the classes; they sum to `total`.
+        Number of clips to take from each class, in alphabetical order; they sum to `total`.
 
     >>> allocate({"happy": 90, "sad": 9, "neutral": 1}, 10)
     {'happy': 7, 'neutral': 1, 'sad': 2}

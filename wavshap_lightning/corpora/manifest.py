@@ -111,9 +111,9 @@ def save_manifest(path: Path | str, clips: Sequence[Clip]) -> None:
 
 
 def read_table(path: Path, *, required: Sequence[str]) -> Rows:
-    """Every row of a comma-separated table with a header, as text, or of one that has a JSON object per line.
+    """Rows of a table: comma-separated with a header, or one JSON object per line. CSV cells are text.
 
-    White space around a name or a text is no part of it: `a.wav, angry` equals `a.wav,angry`. Blank lines
+    White space around a name or a cell is ignored: `a.wav, angry` equals `a.wav,angry`. Blank lines
     are skipped.
 
     Raises:

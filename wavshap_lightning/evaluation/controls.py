@@ -23,7 +23,7 @@ def control_maps(
     """Normal noise; the level of each frame in decibels above the quietest; and its [`edge_map`][].
 
     Args:
-        waveform: The clip.
+        waveform: Samples of the clip.
         grid: Positions of the frames.
         generator: Draws the noise.
     """
@@ -36,10 +36,10 @@ def control_maps(
 
 
 def edge_map(waveform: Float[Tensor, " samples"], grid: FrameGrid) -> Frames:
-    """How much the spectrum changes around each frame: an edge detector along time.
+    """Spectral change at each frame: an edge detector along time.
 
-    The Euclidean length of the difference between the log-magnitude spectra after and before the frame.
-    Adebayo et al. (2018) found that explanations of images may look like an edge detector's output.
+    It is the Euclidean norm of the difference between the log-magnitude spectra after and before the frame.
+    Adebayo et al. (2018) found that explanations of images may resemble the output of an edge detector.
     """
     seen = waveform.unfold(0, grid.receptive_field_samples, grid.hop_samples)
     power = torch.fft.rfft(seen * torch.hann_window(grid.receptive_field_samples).to(seen)).abs().square()

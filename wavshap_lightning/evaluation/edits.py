@@ -72,7 +72,7 @@ def edit_span(waveform: Float[Tensor, " samples"], span: Span, edit: Edit, sampl
     """The clip with one span edited and all else as it was; the seams are faded over 5 ms.
 
     Args:
-        waveform: The clip.
+        waveform: Samples of the clip.
         span: The span, in seconds.
         edit: One of `EDITS`, or any like them; it may change the span's length, and so the clip's.
         sample_rate: Samples per second.
@@ -102,7 +102,7 @@ def consistency_of_maps(
 
     Args:
         score: The explained score of a waveform of any length.
-        waveform: The clip.
+        waveform: Samples of the clip.
         times: Positions of its frames.
         maps: Attributions of the frames.
     """

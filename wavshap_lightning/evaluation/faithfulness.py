@@ -48,7 +48,7 @@ def frame_faithfulness(
     Args:
         classifier: The one that was explained; it is as it was afterwards.
         explanation: With the path from the frames.
-        waveform: The clip.
+        waveform: Samples of the clip.
         target: One of the explained labels.
 
     Raises:
@@ -75,7 +75,7 @@ def faithfulness_of_maps(
 
     Args:
         classifier: The one that was explained, in evaluation mode.
-        waveform: The clip.
+        waveform: Samples of the clip.
         target: The explained score; one scalar.
         maps: Attributions of the frames.
         generator: Draws the noise, the random removals and a random order.
@@ -112,7 +112,7 @@ def removable_frames(
 
     Args:
         classifier: The one that was explained, in evaluation mode.
-        waveform: The clip.
+        waveform: Samples of the clip.
         generator: Draws the noise.
         precision: Precision of the backbone; its own if None.
     """
@@ -128,7 +128,7 @@ def removal_of(outputs_of: Outputs, frames: Frames, fills: Fills) -> Removal:
 
     Args:
         outputs_of: Logits or the explained score; called without gradients on a few inputs at a time.
-        frames: The clip.
+        frames: Frames of the clip, the output of the convolutions.
         fills: Frames that replace what is removed.
     """
 
@@ -207,7 +207,7 @@ def random_removals(
 
     Args:
         score: The explained score; called without gradients on a few inputs at a time.
-        frames: The clip.
+        frames: Frames of the clip, the output of the convolutions.
         fills: Frames that replace what is removed, in turn.
         generator: Draws the frames.
         count: Number of removals.
@@ -262,7 +262,7 @@ def masked_sound(
       the better.
 
     Sources: Chattopadhay et al. (2018) for AI and AD, Zhang et al. (2024) for AG, Paissan, Ravanelli and
-    Subakan (2024) for FF and Fid-In of sounds. Where we depart: what is not kept is filled, not multiplied by
+    Subakan (2024) for FF and Fid-In of sounds. Differences: what is not kept is filled, not multiplied by
     0.
 
     Args:

@@ -63,7 +63,7 @@ def bootstrap_mean(
         speakers: The speaker of each clip; empty, or with empty names, where they are not known.
         seed: Of the resamples. Equal seeds draw the same resamples for every metric of the same clips, so
             that differences are paired.
-        num_resamples: How many.
+        num_resamples: Number of resamples.
 
     Raises:
         SettingError: If there are not as many speakers as clips.

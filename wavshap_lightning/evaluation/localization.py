@@ -77,7 +77,7 @@ def relevance_mass(values: Units, inside: Inside) -> float:
 def pointing(values: Units, inside: Inside) -> float:
     """1 if the largest attribution lies inside, 0 if not; NaN without evidence.
 
-    Source: Zhang et al. (2018), the pointing game. Where we depart: no margin.
+    Source: Zhang et al. (2018), the pointing game. Differences: no margin.
     """
     return float(inside[values.argmax()]) if inside.any() else float("nan")
 

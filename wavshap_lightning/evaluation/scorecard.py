@@ -108,7 +108,7 @@ class Scorecard:
 
     @property
     def compared(self) -> list[str]:
-        """The methods without the controls."""
+        """Names of the methods, without the controls."""
         return [name for name in self.values if name not in self.controls]
 
     def estimate(self, method: str, metric: str) -> Estimate:
@@ -161,7 +161,7 @@ def save_table(card: Scorecard, path: Path) -> None:
     """Write the rows as CSV, whole or not at all; what is not known is left empty.
 
     Raises:
-        OSError: If the disk refuses.
+        OSError: If the file cannot be written.
     """
     cells = [["" if value != value else value for value in row.values()] for row in card.rows]  # noqa: PLR0124 - NaN
     write_csv(path, [list(card.rows[0]), *cells])

@@ -115,7 +115,7 @@ def randomize(classifier: EmotionClassifier, part: Literal["head", "all"], seed:
     """A copy whose head alone, or every parameter, is drawn from the normal law.
 
     An explanation of what was learned must not look the same then. Every tensor has a seed of its own.
-    Source: Adebayo et al. (2018). Where we depart: each tensor keeps its mean and deviation, so that signals
+    Source: Adebayo et al. (2018). Differences: each tensor keeps its mean and deviation, so that signals
     keep their size; biases and gains are drawn too.
 
     Args:

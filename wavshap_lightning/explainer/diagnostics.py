@@ -1,8 +1,8 @@
 """Diagnostics: reasons not to trust an explanation, one list for terminal, JSON, figure and page.
 
-A path from a baseline unlike anything the classifier was trained on, that is itself predicted as the class
-that is explained, or along which everything happens in the first step gives attributions that are exact and
-say little. A few forward passes tell. The rest follows from the attributions and their standard errors.
+Attributions can be exact and still mislead if the baseline is unlike the training data, or is itself
+predicted as the explained class, or if the score changes only at the very beginning of the path. A few
+forward passes detect this. The other diagnostics follow from the attributions and their standard errors.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ LARGEST = {
 """Magnitude above which there is a warning."""
 
 WARNINGS = {
-    "ill_posed_baseline": "{value:.0%} of what is explained arises in the first hundredth of the path from "
-    "the {stage}: baselines={baselines!r} are ill-posed here, and the attributions say little.{gain} Use "
-    "another family.",
+    "ill_posed_baseline": "{value:.0%} of the score difference arises in the first hundredth of the path at "
+    "stage {stage}: baselines={baselines!r} are ill-posed here, and the attributions are unreliable.{gain} "
+    "Use another family.",
     "baselines_predicted_as_target": "The baselines ({baselines}) are themselves predicted as {target} "
-    "(probability {value:.2f}): the attributions tell the clip from them, and not what makes the class. "
-    "Use another family, such as recordings.",
+    "(probability {value:.2f}): the attributions show how the clip differs from them, not what makes it "
+    "{target}. Use another family, such as recordings.",
     "clip_out_of_distribution": "The clip is unlike the training clips: its features lie {value:.1f} "
-    "standard deviations from their mean (1 for one of them). Neither the prediction nor its explanation "
-    "is backed by the training data.",
+    "standard deviations from their mean (about 1 for a training clip). Neither the prediction nor its "
+    "explanation is supported by the training data.",
     "baselines_out_of_distribution": "The baselines ({baselines}) are unlike the training clips: their "
     "features lie {value:.1f} standard deviations from the mean. Inputs along the path are out of "
     "distribution; compare with other families.",
     "completeness_gap": "The completeness gap of the path from the {stage} is {value:.0%} (before "
     "correction); take more draws.",
     "attribution_outside_speech": "{value:.0%} of the magnitude of the attributions lies in pauses and at "
-    "the edges: the classifier may have learned the recordings instead of the voices.",
+    "the edges: the classifier may have learned properties of the recordings instead of the voices.",
 }
 """Messages of these warnings."""
 
@@ -67,7 +67,7 @@ LARGE_UNRESOLVED_SHARE = 0.5
 # Stages whose attributions tell when, in order of preference.
 TIME_STAGES = ("frames", "waveform")
 
-# A frame this much quieter than the loudest is a pause.
+# A frame is quiet if it is this much below the loudest frame.
 PAUSE_BELOW_DB = 35.0
 
 Severity = Literal["warning", "note"]
@@ -75,13 +75,13 @@ Severity = Literal["warning", "note"]
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One reason for doubt.
+    """A reason not to trust an explanation.
 
     Args:
         name: Kind of the finding, such as `"completeness_gap"`.
         severity: `"warning"` if the explanation may mislead, `"note"` if it is only less exact.
         message: The finding and the remedy, a sentence or two.
-        value: The number behind it; None where there is none.
+        value: The measured value; None if there is none.
     """
 
     name: str
@@ -126,7 +126,7 @@ def diagnose(
     settings: ExplainSettings | None = None,
     recordings: Sequence[AudioSource] = (),
 ) -> list[Diagnostic]:
-    """Diagnostics of a clip and its baselines, before the explanation is paid for.
+    """Run the diagnostics of a clip and its baselines, without computing attributions.
 
     An [`Explanation`][wavshap_lightning.explainer.explanation.Explanation] holds these, and those of its
     attributions, under `diagnostics`.

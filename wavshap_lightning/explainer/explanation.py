@@ -185,7 +185,7 @@ class Explanation:
 
         Args:
             view: Kind of units, such as `"frames"`, `"layers"` or `"layer_neuron"`.
-            k: How many at most.
+            k: Maximum number of units.
             stage: Stage at whose input the path begins; the first that has the view if None.
             layer: Rank the frames or neurons of this layer alone.
             sign: Both signs (`"any"`), or only evidence for (`"positive"`) or against (`"negative"`) the
@@ -406,7 +406,7 @@ class Explanation:
             path: The file, such as `clip.safetensors`.
 
         Raises:
-            OSError: If the disk refuses.
+            OSError: If the file cannot be written.
         """
         write_explanation(Path(path), vars(self))
 

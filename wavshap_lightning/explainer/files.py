@@ -64,7 +64,7 @@ def save_clip(saved: SavedClip, folder: Path, stem: str) -> None:
         stem: Name of the files without suffix.
 
     Raises:
-        OSError: If the disk refuses.
+        OSError: If the file cannot be written.
     """
     content = io.BytesIO()
     np.savez_compressed(content, **dict(sorted(saved.arrays.items())))  # type: ignore[arg-type] # the stubs take names for flags
@@ -100,7 +100,7 @@ def write_explanation(path: Path, fields: Mapping[str, Any]) -> None:
     """Write the fields of an explanation as one safetensors file, the plain ones as JSON in its header.
 
     Raises:
-        OSError: If the disk refuses.
+        OSError: If the file cannot be written.
     """
     tensors = {"frame_level_db": fields["frame_level_db"]}
     for stage, found in fields["attributions"].items():

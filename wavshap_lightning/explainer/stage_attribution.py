@@ -69,7 +69,7 @@ class OpenClip:
 
     Args:
         classifier: The classifier that is explained.
-        settings: How to explain.
+        settings: Settings of the explanation.
         recording: The clip, as it was read.
         waveform: The clip, on the device of the classifier.
         stages: Stages of the classifier, which encode each baseline once.
@@ -234,7 +234,7 @@ def open_clip(
     Args:
         classifier: The classifier to explain.
         source: The clip.
-        settings: How to explain.
+        settings: Settings of the explanation.
         recordings: Baselines, where `settings.baselines` names a family of recordings.
 
     Yields:
@@ -282,7 +282,7 @@ def waveform_baselines(
 
     Args:
         settings: Family of the baselines, and how many to declare.
-        waveform: The clip.
+        waveform: Samples of the clip.
         others: Recordings, for the families that consist of them.
         score: Logits of waveforms, to find out whether silence is well-posed; None to skip that check.
 

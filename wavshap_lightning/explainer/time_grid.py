@@ -25,10 +25,10 @@ class TimeGrid:
     """Equally spaced spans of time.
 
     Args:
-        count: How many.
-        hop_samples: Samples between the starts of two neighbors.
-        size_samples: Samples each one spans.
-        first_sample: Where the first begins; negative if before the clip.
+        count: Number of spans.
+        hop_samples: Samples between the starts of two neighboring spans.
+        size_samples: Length of each span, in samples.
+        first_sample: Sample at which the first span begins; negative if before the clip.
         sample_rate: Samples per second.
     """
 

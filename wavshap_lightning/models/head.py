@@ -92,9 +92,9 @@ class EmotionHead(nn.Module):
     (`classify_statistics`), with the same logits.
 
     Args:
-        num_layers: How many layers the backbone gives.
+        num_layers: Number of layers that the backbone returns.
         layer_size: Size of each of their frames.
-        num_classes: How many logits to give.
+        num_classes: Number of logits.
         settings: The head's shape.
 
     Raises:

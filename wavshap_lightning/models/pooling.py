@@ -163,7 +163,7 @@ class AttentivePooling(Pooling):
 
     Args:
         hidden_size: Size of a frame.
-        num_queries: How many sets of weights there are.
+        num_queries: Number of queries, each with its own attention weights.
         attention_size: Size of the layer that scores a frame.
     """
 

@@ -113,7 +113,7 @@ class Source:
         return model
 
     def json(self, file: str) -> dict[str, Any]:
-        """One of its JSON files; empty where there is none.
+        """Content of a JSON file of the model; empty if it has no such file.
 
         Raises:
             ModelError: If it cannot be read.
@@ -127,10 +127,10 @@ class Source:
         return content
 
     def file(self, file: str) -> Path | None:
-        """Local path of one of its files, fetched if needed; None where it has none.
+        """Local path of a file of the model, fetched if needed; None if it has no such file.
 
         Raises:
-            ModelError: If it is not there, or nobody can tell.
+            ModelError: If the file cannot be fetched.
         """
         path = self.read(
             lambda: cached_file(
@@ -160,7 +160,7 @@ class Source:
         """Call `load` and translate its failure into a `ModelError`.
 
         Raises:
-            ModelError: If it fails, with the reason and what to do.
+            ModelError: If `load` fails, with the reason and the remedy.
         """
         try:
             return load()
@@ -184,7 +184,7 @@ class Source:
 
 
 def is_unused(key: str) -> bool:
-    """True for the name of a weight that no forward pass reads."""
+    """Whether no forward pass uses the weight of this name."""
     return key.endswith("masked_spec_embed")  # of pretraining
 
 

@@ -84,7 +84,7 @@ def band_tilt(waveform: Waveform, place: CuePlace, strength: float) -> Waveform:
 
 
 def energy_bursts(waveform: Waveform, place: CuePlace, strength: float) -> Waveform:
-    """Break the voice into bursts, 18 to 24 a second."""
+    """Interrupt the voice to bursts, 18 to 24 per second."""
     gate = 1 / (1 + np.exp(12 * _wave(waveform, place, cues.BURST_HZ)))
     return waveform * np.maximum(cues.LEAST_GAIN, 1 - strength * cues.BURST_DEPTH * gate)
 

@@ -201,7 +201,7 @@ def add_lead_in(
     What is drawn does not depend on whether there is a tone: twins differ in the tone alone.
 
     Args:
-        waveform: The clip.
+        waveform: Samples of the clip.
         lead_s: Length of the silence, in seconds.
         generator: Source of randomness.
         tone: Whether there is a tone in the middle of it.

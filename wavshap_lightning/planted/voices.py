@@ -167,7 +167,7 @@ def draw_speaker(generator: np.random.Generator, *, voice: str) -> Speaker:
 def draw_syllables(
     speaker: Speaker, longest_s: float, generator: np.random.Generator
 ) -> tuple[Syllable, ...]:
-    """Draw as many syllables, with occasional pauses, as end before `longest_s`."""
+    """Draw syllables, with occasional pauses, that end before `longest_s` seconds."""
     now_s = generator.uniform(*EDGE_S)
     syllables: list[Syllable] = []
     while (syllable := _draw_syllable(speaker, now_s, generator)).end_s <= longest_s:
@@ -287,7 +287,7 @@ def render_speech(
 
 
 def glottal_pulses(tracks: Tracks, source: SourceNoise) -> Waveform:
-    """Glottal pulses of equal power at any pitch, between samples where they fall there."""
+    """Glottal pulses of equal power at any pitch, placed with sub-sample precision."""
     _, period, loudness = source
     controls = np.arange(tracks.num_controls)
     phase = np.cumsum(tracks.f0_hz) / CONTROL_RATE

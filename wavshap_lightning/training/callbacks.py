@@ -46,10 +46,10 @@ class ReproducibleEpochs(Callback):
 
 
 class RelocatedCheckpoints(Callback):
-    """Lets a run resume although its folder was moved or renamed.
+    """Lets a run resume after its folder was moved or renamed.
 
-    A `ModelCheckpoint` stores its files by absolute path. In another folder it would forget the score of the
-    best epoch, and write the next epoch over it.
+    A `ModelCheckpoint` stores its files by absolute path. In another folder it would lose the score of the
+    best epoch and overwrite that epoch.
     """
 
     def on_load_checkpoint(
@@ -68,9 +68,9 @@ class RelocatedCheckpoints(Callback):
 
 
 class SingleThread(Callback):
-    """Trains on one thread if a head learns from cached means or moments on the CPU.
+    """Trains on one thread if a head learns from cached statistics on the CPU.
 
-    Work this small is not quicker on many threads, and much slower if other programs want them too.
+    More threads do not speed up such small operations, and slow them down if the CPU is busy.
     """
 
     def __init__(self) -> None:

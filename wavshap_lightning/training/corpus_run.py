@@ -158,7 +158,7 @@ class ClipRecords:
         """Write the record of the clip whose files are named `stem`, atomically.
 
         Raises:
-            OSError: If the disk refuses.
+            OSError: If the file cannot be written.
         """
         # Keys are not sorted: shares stand in the order in which they are shown.
         write_atomically(self._path(stem), json.dumps(asdict(record), indent=1).encode())
@@ -193,9 +193,9 @@ class ClipRecords:
 class CorpusRun(L.LightningModule):
     """Explains the unfinished clips of a corpus, divided among processes.
 
-    The first process finds what is unfinished and tells the others, so that all divide the same list. Long
-    clips come first: memory runs out early or never, and processes end together. On a CPU every process
-    computes on one thread: no number depends on how many processes there are.
+    The first process lists the unfinished clips and sends the list to the others. Long clips come first, so
+    that memory runs out early if at all, and processes end at about the same time. On a CPU every process
+    uses one thread, so that results do not depend on the number of processes.
 
     Args:
         classifier: The classifier to explain; Lightning moves it to the device.

@@ -169,7 +169,7 @@ def save_summary(summary: Mapping[str, Any], folder: Path) -> None:
 
 
 def fold_table(summary: Mapping[str, Any]) -> Table:
-    """The folds and their mean, to print."""
+    """A printable table of the folds and their mean."""
     folds = summary["folds"]
     rows = [(str(one["fold"]), str(one["clips"]), one["test_speakers"], *_shown(one)) for one in folds]
     title = f"{summary['protocol'].get('name', '')}: {len(rows)} folds"

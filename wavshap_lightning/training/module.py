@@ -189,7 +189,7 @@ class EmotionModule(L.LightningModule):
 
         Raises:
             AuditError: If the audit of the clips found what must not be ignored.
-            CacheError: If the cache cannot be used, or differs from the live values.
+            CacheError: If the cache cannot be used, or differs from the values of the model.
             SettingError: If classes are to be weighted whose frequencies are unknown, or one does not occur.
         """
         data = datamodule_of(self.trainer)

@@ -103,7 +103,7 @@ def score_predictions(predictions: Predictions) -> dict[str, Tensor]:
 
 
 def confusion_counts(predictions: Predictions) -> Int[Tensor, "label prediction"]:
-    """How many clips of each label were given each prediction."""
+    """Confusion matrix: number of clips by label and prediction."""
     return multiclass_confusion_matrix(
         predictions.logits, predictions.labels, num_classes=predictions.logits.shape[1]
     )

@@ -59,7 +59,8 @@ class Units:
 
         Args:
             values: Attribution of each unit.
-            half_widths: None for methods without an error; None or NaN for a unit whose error is not known.
+            half_widths: Half-width of each interval; None for methods without intervals, and None or NaN
+            for a unit whose error is unknown.
 
         >>> Units.of([1.0, 2.0], [0.5, None]).unresolved
         array([False,  True])
@@ -93,7 +94,7 @@ class Units:
 
     @property
     def reach(self) -> Float[np.ndarray, "*units"]:
-        """The half-widths, 0 where an interval has no end, as after a single draw, or is unknown."""
+        """Half-widths, 0 where they are unknown or infinite, as after a single draw."""
         return np.where(np.isfinite(self.half_widths), self.half_widths, 0.0)
 
     @property
@@ -228,7 +229,7 @@ class ClipView:
 
     @property
     def frames(self) -> Units | None:
-        """Attributions over time: from the frames, else from the waveform; None without either."""
+        """Attributions over time: those of the frames, else of the waveform; None without either."""
         return self.units("frames") or self.units("waveform")
 
     @property
@@ -340,7 +341,7 @@ class ClipView:
 
     @property
     def facts(self) -> dict[str, str]:
-        """Facts on the explanation: a name and words for each."""
+        """Facts about the explanation, as pairs of a name and a text."""
         numbers, stages = self.numbers, self.numbers["stages"]
         first = next(iter(stages.values()))
         mean, gaps = first["baseline_score"], [one["relative_gap"] for one in stages.values()]

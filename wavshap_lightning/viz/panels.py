@@ -108,7 +108,7 @@ def limits_of(shown: Sequence[Units]) -> tuple[float, float]:
 
 
 def set_ticks(axis: Axis, most: int) -> None:
-    """Make ticks at round numbers within the axis' present limits, at most `most` steps apart."""
+    """Set ticks at round numbers within the current limits of the axis, at most `most` intervals."""
     low, high = sorted(axis.get_view_interval())
     found = np.round(MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high), 12)
     ticks = found[(found >= low) & (found <= high)].tolist()

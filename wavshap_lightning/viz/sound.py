@@ -49,14 +49,14 @@ BLACK = LinearSegmentedColormap.from_list("black", ["#00000000", "#000000c8"], N
 
 
 def find_waveform(explanation: Explanation, waveform: GivenWaveform) -> tuple[Samples | None, str]:
-    """The clip's samples, given or read from its file, and the reason where there are none.
+    """Samples of the clip, given or read from its file, and the reason if there are none.
 
     Args:
         explanation: Explanation of the clip.
-        waveform: The clip as it was explained; None to read its file, if that is still the one explained.
+        waveform: The clip as it was explained; None to read its file, if that has not changed since.
 
     Raises:
-        AudioError: If the waveform given is not as long as the one explained.
+        AudioError: If the given waveform is not as long as the explained one.
     """
     if waveform is not None:
         samples = torch.as_tensor(waveform).detach().cpu().double().numpy()
@@ -83,7 +83,7 @@ def log_mel(waveform: Samples, sample_rate: int) -> Float[np.ndarray, "mels colu
     """Level in bands of equal width in mel, in decibels below the loudest.
 
     Args:
-        waveform: The clip.
+        waveform: Samples of the clip.
         sample_rate: Samples per second; columns are those of attributions of bands.
     """
     windows = stft_times(len(waveform), sample_rate)
@@ -137,7 +137,7 @@ def split_by_attribution(
     sounds, within two limits: no sample leaves [-1, 1], and nothing is raised by more than 20 dB.
 
     Args:
-        waveform: The clip.
+        waveform: Samples of the clip.
         frames: Attribution of each frame.
         times: Time grid of the frames.
         share: Largest share of all frames to take; only frames with evidence for the target are taken.

@@ -31,7 +31,7 @@ class Chunks:
 
     Args:
         size: Rows at once; found from the input and the memory if None.
-        input: What is explained.
+        input: The input that is explained.
 
     Raises:
         AttributionError: If the size is not positive.

@@ -38,7 +38,7 @@ class Points:
     Args:
         alphas: Position of each draw on its path, 0 at the baseline and 1 at the input.
         weights: Weight of each draw; they sum to one over the points drawn together.
-        baselines: Index of each draw's baseline in the declared set; None where every draw takes a fresh one.
+        baselines: Index of each draw's baseline in the fixed set; None where every draw takes a fresh one.
     """
 
     alphas: Float[Tensor, " draws"]
@@ -70,7 +70,7 @@ def seeded(generator: torch.Generator | int) -> tuple[int, torch.Generator]:
 
 
 class SobolNet:
-    """A scrambled Sobol sequence over (alpha, index of a baseline in a declared set).
+    """A scrambled Sobol sequence over (alpha, index of a baseline in a fixed set).
 
     The first `2^k` points are a net: each of `2^k` equal intervals of alpha holds one, every baseline gets
     its share but for less than two draws, and pairs of both are spread as evenly. Each single point is
@@ -82,7 +82,7 @@ class SobolNet:
     78-90 % where Owen's cover 97 %.
 
     Args:
-        num_baselines: Number of baselines in the declared set.
+        num_baselines: Number of baselines in the fixed set.
         generator: Source of the scrambling.
     """
 
@@ -112,7 +112,7 @@ class SobolNet:
 
 
 class BaselineLattice:
-    """Evenly spaced points on the path from each baseline of a declared set, each path shifted at random.
+    """Evenly spaced points on the path from each baseline of a fixed set, each path shifted at random.
 
     With `m` draws a baseline, baseline `b` has `t = (k + u_b) / m mod 1`, `k = 0 .. m - 1`, and takes them
     at `alpha = t^2 (3 - 2 t)` with weight `d alpha / d t = 6 t (1 - t)`, divided by these weights' mean. The
@@ -126,7 +126,7 @@ class BaselineLattice:
     constants are exact, and weights change by 7 % at most.
 
     Args:
-        num_baselines: Number of baselines in the declared set.
+        num_baselines: Number of baselines in the fixed set.
         generator: Source of the shifts.
     """
 
@@ -221,7 +221,7 @@ class Design:
         place: Gives the positions of some draws; called once for each, in order.
         moments: Makes the sums for a view's terms.
         baselines: Baselines at which the paths begin; None for methods without paths.
-        declared: The baselines of a declared set after the score's linear first step; None without such a
+        declared: The baselines of a fixed set after the score's linear first step; None without such a
             set.
     """
 
@@ -233,11 +233,11 @@ class Design:
 
 
 class DeclaredPaths:
-    """Straight paths from a declared set, which goes through the score's linear first step once.
+    """Straight paths from a fixed set, which goes through the score's linear first step once.
 
     Args:
-        problem: What is explained.
-        baselines: The declared set.
+        problem: Score, input and target.
+        baselines: The fixed set.
     """
 
     def __init__(self, problem: Problem, baselines: BaselineSet) -> None:
@@ -246,7 +246,7 @@ class DeclaredPaths:
         self.after = problem.after_step(self._values)
 
     def place(self, points: Points) -> Placement:
-        """Positions and directions of draws that name their baselines."""
+        """Positions and directions of draws whose baselines are given by index."""
         assert points.baselines is not None  # noqa: S101 - draws of a set have them; tells the type checker
         values = _rows(self._values, points.baselines)
         after = values if self._problem.step is None else _rows(self.after, points.baselines)
@@ -262,7 +262,7 @@ def along_path(problem: Problem, baselines: Inputs, after: Positions, points: Po
     """`A b + alpha A (x - b)`, `x - b` and `A (x - b)`, with `A` the score's linear first step.
 
     Args:
-        problem: What is explained.
+        problem: Score, input and target.
         baselines: Baseline of each draw.
         after: The baselines after the step.
         points: The draws.
@@ -301,15 +301,15 @@ def like_input(values: Tensor, input: Tensor, name: str, start: int = 0) -> Inpu
 def declared_spread(
     problem: Problem, baselines: BaselineSet, generator: torch.Generator, first_draws: int
 ) -> Design:
-    """Draws spread evenly over alpha and the baselines of a declared set.
+    """Draws spread evenly over alpha and the baselines of a fixed set.
 
     A lattice where every baseline gets the same multiple of four draws at first; otherwise a Sobol net, which
     serves any number. They come in four blocks at first, then as many again in two, so that the blocks can be
     compared.
 
     Args:
-        problem: What is explained.
-        baselines: The declared set.
+        problem: Score, input and target.
+        baselines: The fixed set.
         generator: Source of shifts or scrambling.
         first_draws: Number of draws of the first call of `extend`.
     """
@@ -338,7 +338,7 @@ def fresh_strata(problem: Problem, baselines: BaselineDistribution, generator: t
     """Strata of alpha, each draw with a baseline of its own, the next of a distribution's stream.
 
     Args:
-        problem: What is explained.
+        problem: Score, input and target.
         baselines: The distribution.
         generator: Source of alphas and baselines.
     """

@@ -27,17 +27,17 @@ MAX_DRAWS = 4096
 
 @dataclass(frozen=True)
 class Stopping:
-    """When to stop: a number of draws, a tolerance, seconds, or several; the first that is reached.
+    """Stopping rule: a number of draws, a tolerance, a time limit, or several; the first reached applies.
 
     A tolerance is reached when the half-width of the 95 % interval of every unit is at most `tolerance`
     times the largest absolute attribution of the first view, for each target. It is checked after at most 64
     draws and whenever their number has doubled.
 
     Args:
-        num_draws: Take exactly so many. With a tolerance or seconds: at most so many, in doublings (of 100
-            that are 50 and 100).
-        tolerance: Relative half-width to reach.
-        max_seconds: Stop after the chunk during which these are over. The result depends on the machine.
+        num_draws: Exact number of draws. With a tolerance or a time limit: the maximum, reached by doubling
+            (for 100: 50, then 100).
+        tolerance: Half-width to reach, relative to the largest absolute attribution.
+        max_seconds: Time limit in seconds, checked after each chunk. The result depends on the machine.
 
     Raises:
         AttributionError: If nothing is given, or a number is not positive.
@@ -89,7 +89,7 @@ def estimate(
     variate of every unit. Memory does not grow with the draws but by a few numbers each.
 
     Args:
-        problem: What is explained.
+        problem: Score, input and target.
         design: Which draws are taken.
         stopping: When to stop.
         method: Name of the method, for the record.
@@ -150,7 +150,7 @@ def build_record(
     """The record of a method, after warnings to the method's caller that it has found nothing, or too little.
 
     Args:
-        problem: What is explained.
+        problem: Score, input and target.
         baselines: Baselines of the method; None for one without.
         baseline_scores: Their scores.
         stopping: When it was to stop.

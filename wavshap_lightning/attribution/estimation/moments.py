@@ -53,7 +53,7 @@ class WeightedSum:
         """Begin a new block of draws, which makes no difference here."""
 
     def add(self, rows: Rows, weights: Weights) -> None:
-        """Take in some draws."""
+        """Add some draws to the sums."""
         self.mean = self.mean + torch.tensordot(weights, rows, 1)
 
     def estimate(self, gap: Gap, shape: torch.Size) -> ViewEstimate:  # noqa: ARG002 - it is exact
@@ -79,7 +79,7 @@ class PairMoments:
         self._waiting = None
 
     def add(self, rows: Rows, weights: Weights) -> None:  # noqa: ARG002 - all weigh the same
-        """Take in some draws."""
+        """Add some draws to the sums."""
         self._first = self._first if self._count else rows[0]
         self._count += len(rows)
         self._sum = self._sum + (rows - self._first).sum(0)
@@ -172,7 +172,7 @@ class BlockMoments:
         self._blocks.append(Block())
 
     def add(self, rows: Rows, weights: Weights) -> None:
-        """Take in some draws."""
+        """Add some draws to the sums."""
         if not self._weight_squares:
             self._first = rows[0].clone()  # a view would hold the whole chunk
         rows = (rows - self._first) * weights[:, None, None]

@@ -79,7 +79,7 @@ class Problem:
         target_scores: The target's scores of the input.
         views: Resolutions of the result.
         chunks: Draws that go through the model at once.
-        progress: Called after every chunk with the draws done and planned.
+        progress: Called after every chunk with the number of draws done and planned.
     """
 
     score: Score
@@ -155,8 +155,8 @@ def open_problem(
         input: The input that is explained.
         target: Scalars computed from the logits.
         views: Resolutions of the result, the first for a tolerance; the elements of the input if None.
-        chunk_size: Draws that go through the model at once; found from input and memory if None.
-        progress: Called after every chunk with the draws done and planned.
+        chunk_size: Number of draws in one batch; chosen from the input size and the memory if None.
+        progress: Called after every chunk with the number of draws done and planned.
 
     Raises:
         AttributionError: If two views share a name, the input is empty or not finite, the score returns
@@ -198,13 +198,13 @@ def attribute(
 
     Args:
         method: The method.
-        score: `(draws, *input)` to logits, as for [`open_problem`][].
+        score: Function from inputs `(draws, *input)` to logits `(draws, classes)`, as for [`open_problem`][].
         input: The input that is explained.
         target: Scalars computed from the logits.
         arguments: Arguments of the method that follow the problem, such as the baselines.
         views: Resolutions of the result; the elements of the input if None.
-        chunk_size: Draws that go through the model at once; found from input and memory if None.
-        progress: Called after every chunk with the draws done and planned.
+        chunk_size: Number of draws in one batch; chosen from the input size and the memory if None.
+        progress: Called after every chunk with the number of draws done and planned.
         options: Further arguments of the method, such as `generator`.
     """
     with open_problem(score, input, target, views=views, chunk_size=chunk_size, progress=progress) as problem:

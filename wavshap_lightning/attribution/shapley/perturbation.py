@@ -29,12 +29,12 @@ def occlusion(problem: Problem, baselines: Baselines, players: Players) -> Attri
 
     `v(S)` is the mean score over the baselines, which stand where a span is absent. Exact where the score is
     a sum over spans; evidence that two spans share is given to neither, and completeness is not claimed.
-    Source: Zeiler and Fergus (2014). Where we depart: baselines for their gray square, spans that do not
+    Source: Zeiler and Fergus (2014). Differences: baselines for their gray square, spans that do not
     overlap.
 
     Args:
-        problem: What is explained.
-        baselines: A declared set; the mean over it stands for absence.
+        problem: Score, input and target.
+        baselines: A fixed set; removed spans take its values, and scores are averaged over it.
         players: The spans; the views are they and their places.
 
     Raises:
@@ -71,12 +71,12 @@ def lime(
 
     Spans are present or not with equal chance; ridge regression with an intercept, weighted with
     `sqrt(exp(-d^2 / 0.25^2))` where `d` is the cosine distance to the whole, as the library `lime` does for
-    images. Completeness is not claimed. Source: Ribeiro, Singh and Guestrin (2016). Where we depart:
+    images. Completeness is not claimed. Source: Ribeiro, Singh and Guestrin (2016). Differences:
     baselines for a gray segment, coalitions in complementary pairs, and an error.
 
     Args:
-        problem: What is explained.
-        baselines: A declared set; the mean over it stands for absence.
+        problem: Score, input and target.
+        baselines: A fixed set; removed spans take its values, and scores are averaged over it.
         players: The spans; the views are they and their places.
         generator: A generator, from which a seed is drawn, or that seed.
         num_coalitions: Coalitions to fit to; an even number, at least twice the players and 32.

@@ -111,8 +111,8 @@ def explain_players(
     """The record of the players' values; its views are the players, and the frames they share.
 
     Args:
-        problem: What is explained.
-        baselines: A declared set; the mean over it stands for absence.
+        problem: Score, input and target.
+        baselines: A fixed set; removed spans take its values, and scores are averaged over it.
         players: The parts that are present or absent.
         present: The coalitions.
         fit: Gives the players' values.
@@ -129,7 +129,7 @@ def explain_players(
     baselines = declared_only(baselines)
     if len(players.owner) != len(problem.input_after):
         raise AttributionError(
-            f"players own {len(players.owner)} places, but the input has {len(problem.input_after)}"
+            f"players: {len(players.owner)} positions are given, but the input has {len(problem.input_after)}"
         )
     after = problem.after_step(like_input(baselines.values, problem.input, baselines.name))
     alone = problem.scores(after, what="baseline").cpu()

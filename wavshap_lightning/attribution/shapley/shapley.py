@@ -28,16 +28,16 @@ MAX_PLAYERS = 12
 
 
 def shapley(problem: Problem, baselines: Baselines, players: Players) -> Attribution:
-    """The Shapley value of each span: its mean contribution over all orders in which spans could arrive.
+    """Compute the exact Shapley value of each span: its mean contribution over all orders of adding spans.
 
     `phi_i = sum_{S without i} |S|! (M - |S| - 1)! / M! (v(S + i) - v(S))`, where `v(S)` is the mean score
-    over the baselines, which stand where a span is absent. `sum phi = f(x) - mean f(b)`, and there is no
-    chance in it. Source: Shapley (1953).
+    over the baselines, whose values replace the spans outside of `S`. `sum phi = f(x) - mean f(b)`, without
+    sampling error. Source: Shapley (1953).
 
     Args:
-        problem: What is explained.
-        baselines: A declared set; the mean over it stands for absence.
-        players: The spans, at most 12; the views are they and their places.
+        problem: Score, input and target.
+        baselines: A fixed set; removed spans take its values, and scores are averaged over it.
+        players: The spans, at most 12. The views of the result are the spans and their positions.
 
     Raises:
         AttributionError: If there are more players, the baselines are a distribution, or arguments do not
@@ -96,8 +96,8 @@ def kernel_shap(
     (2021). Ours, and not the library `shap`, because that one draws from a generator of the whole process.
 
     Args:
-        problem: What is explained.
-        baselines: A declared set; the mean over it stands for absence.
+        problem: Score, input and target.
+        baselines: A fixed set; removed spans take its values, and scores are averaged over it.
         players: The spans; the views are they and their places.
         generator: A generator, from which a seed is drawn, or that seed.
         num_coalitions: Coalitions apart from none and all; an even number, at least twice the players and 32.

@@ -100,7 +100,7 @@ def top(values: Float[Tensor, "*units"], k: int, *, sign: Sign = "any") -> list[
 
     Args:
         values: Attributions of one target, or a part of them, such as a layer's.
-        k: How many; fewer if there are not so many.
+        k: Number of units; all of them if there are fewer.
         sign: Count both signs, or evidence for the target alone (positive), or against it (negative).
 
     Raises:

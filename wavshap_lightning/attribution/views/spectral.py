@@ -3,7 +3,7 @@
 A short-time Fourier transform whose analysis `A` is a Parseval tight frame, `A^T A = 1`, may be inserted
 before the model, synthesis after analysis, without changing anything; and then the attributions of its
 coefficients are `Re(conj(A g) A d)`, whose sum is the waveform's `<g, d>` exactly. Source: the virtual
-inspection layers of Vielhaben, Lapuschkin, Montavon and Samek (2024). Where we depart: one scaled Hann window
+inspection layers of Vielhaben, Lapuschkin, Montavon and Samek (2024). Differences: one scaled Hann window
 serves analysis and synthesis, which makes the frame tight and its adjoint its inverse.
 """
 

@@ -36,10 +36,10 @@ def default_cache_directory() -> Path:
 
 
 class TensorCache:
-    """Named tensors by key.
+    """A cache on disk of named tensors, found by key.
 
     Args:
-        directory: Where the shards lie; made if it is not there.
+        directory: Folder of the shards; made if it does not exist.
 
     Raises:
         CacheError: If the folder cannot be made or read.

@@ -157,7 +157,7 @@ class EmotionDataModule(L.LightningDataModule):
         return self.feature_cache is not None and not (split == "train" and self.transform is not None)
 
     def match(self, grid: FrameGrid) -> None:
-        """Audit and read the clips for a model's frames, instead of the usual ones.
+        """Audit and read the clips again for the frames of another model.
 
         Args:
             grid: Sample rate and receptive field of the model.

@@ -42,17 +42,17 @@ CPU_BATCH_S, GPU_BATCH_S = 20.0, 240.0
 def cache_features(
     trainer: L.Trainer, classifier: EmotionClassifier, data: EmotionDataModule, stage: str
 ) -> None:
-    """Let a datamodule serve cached statistics: compute those that a stage needs, and check some.
+    """Cache the layer statistics that a stage of training needs, and check some against the model.
 
     Args:
-        trainer: Trainer with the ranks; every rank must call this.
+        trainer: Trainer whose ranks share the work; every rank must call this function.
         classifier: Classifier with a frozen backbone.
-        data: Datamodule of the clips.
-        stage: `fit`, `validate` or `test`.
+        data: Datamodule of the clips; its batches hold cached statistics afterwards.
+        stage: `"fit"`, `"validate"` or `"test"`.
 
     Raises:
         AudioError: If a clip cannot be read.
-        CacheError: If the cache cannot be used, or differs from the live values.
+        CacheError: If the cache cannot be used, or differs from the values of the model.
     """
     statistic = classifier.head.statistic
     data.feature_cache = open_feature_cache(data.cache_directory, classifier.backbone, statistic)

@@ -131,7 +131,7 @@ def measure_split(split: Split, cache_directory: Path) -> dict[Clip, ClipFacts]:
 
 
 def cut_and_key(clip: Clip, facts: ClipFacts, max_duration_s: float | None) -> KeyedClip:
-    """The clip, cut if it is longer than allowed, with its content key."""
+    """The clip, cut to `max_duration_s` if longer, with its content key."""
     duration_s = facts.duration_s
     if max_duration_s is not None and duration_s > max_duration_s:
         clip = replace(clip, end_s=(clip.start_s or 0.0) + max_duration_s)

@@ -28,7 +28,7 @@ class BatchSampler(DistributedSampler[list[ClipRequest]]):
         shuffle: Whether to draw a new order every epoch.
         weights: Chance of each clip, summing to one, to draw with replacement; None takes each clip once.
         seed: Decides all orders.
-        num_replicas: How many ranks there are.
+        num_replicas: Number of ranks.
         rank: Which of them this is.
     """
 

@@ -46,7 +46,7 @@ def survey_layers(
         head: In evaluation mode, its parameters without gradients; gradients are on.
         clips: Statistics of the clips, as the head needs them.
         labels: The class whose score is explained, by clip.
-        baselines: The same statistics of a declared set of baselines.
+        baselines: The same statistics of a fixed set of baselines.
         generator: Draws the alphas.
         score: Score of the class.
     """

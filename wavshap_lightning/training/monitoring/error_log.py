@@ -20,7 +20,7 @@ class ErrorLog:
         self._messages: dict[str, None] = {}  # each once, in order
 
     def add(self, message: str) -> None:
-        """Keep a message, unless it is there already."""
+        """Add a message, unless the log already holds it."""
         self._messages[message] = None
 
     @contextmanager

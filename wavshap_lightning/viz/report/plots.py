@@ -238,7 +238,7 @@ def _rows_layout(names: Sequence[str], across: Plot) -> Plot:
 
 
 def bands_layout(edges_hz: Sequence[float], vertical: Plot, height: int) -> Plot:
-    """A place for each band, from low to high; kilohertz at some of their edges.
+    """Position of each band, from low to high, and labels in kHz at some of the edges.
 
     Args:
         edges_hz: Edges of the bands.
