@@ -220,6 +220,7 @@ class EmotionModule(L.LightningModule):
         Raises:
             CheckpointError: If it was.
         """
+        self.collected.reset()  # of an evaluation that broke off
         if self.trainer.state.fn == "validate":
             self._check_unseen("validation")
 
@@ -229,6 +230,7 @@ class EmotionModule(L.LightningModule):
         Raises:
             CheckpointError: If it was.
         """
+        self.collected.reset()
         self._check_unseen("test")
 
     def training_step(self, batch: Batch) -> Float[Tensor, ""]:
@@ -309,7 +311,6 @@ class EmotionModule(L.LightningModule):
     def _log_scores(self, split: str) -> Predictions:
         """Log the scores of the collected predictions, which are the same on every rank."""
         predictions = self.collected.predictions()
-        self.collected.reset()
         for name, value in score_predictions(predictions).items():
             self.log(f"{split}/{name}", value, prog_bar=name == "uar", sync_dist=True)
         return predictions
