@@ -91,10 +91,10 @@ def test_nothing_is_published_unless_asked_for(checkpoint, hub):
 @pytest.mark.parametrize(
     ("model", "folder", "said"),
     [
-        (None, "full", "folder=full holds something else (notes.txt), which is not overwritten"),
+        (None, "full", "folder=full holds other files (notes.txt), which are not overwritten"),
         (None, "full/notes.txt", "folder=full/notes.txt is a file; give a folder"),
         ("full/notes.txt", "mine", "checkpoint=full/notes.txt is not a checkpoint"),
-        ("gone.ckpt", "mine", "model=gone.ckpt is not there; expected a checkpoint"),
+        ("gone.ckpt", "mine", "model=gone.ckpt does not exist; expected a checkpoint"),
         ("full", "mine", "model=full is a folder with notes.txt; expected a checkpoint"),
     ],
 )

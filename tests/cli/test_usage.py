@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("surroundings")
         (["--data.labels", "[happy, nothing]"], "CorpusError: "),
         (
             ["--data.validation", "false", "--run.patience", "3"],
-            "SettingError: run.patience=3 needs a validation",
+            "SettingError: run.patience=3 needs validation clips",
         ),
     ],
 )
@@ -48,7 +48,7 @@ def test_an_evaluation_needs_a_checkpoint(flags, run_main, capsys, command):
 def test_what_does_without_validation_cannot_be_validated(flags, run_main, capsys):
     main(flags("fit", "--data.validation", "false"))
     run_main(flags("validate", "--data.validation", "false", "--ckpt_path", "best"), code=EXIT_USAGE)
-    assert "data.validation=false: no clip validates" in capsys.readouterr().err
+    assert "data.validation=false: no validation clips" in capsys.readouterr().err
 
 
 def test_weights_alone_are_nothing_to_go_on_from(flags, run_main, capsys):

@@ -82,7 +82,7 @@ def test_a_group_in_two_splits_is_refused(name):
 
 def test_an_unknown_speaker_is_named():
     with pytest.raises(
-        CorpusError, match=r"1 of 4 clips have speakers=\['eve'\].*eve/one\.wav.*it knows \['ann'"
+        CorpusError, match=r"1 of 4 clips have speakers=\['eve'\].*eve/one\.wav.*it has \['ann'"
     ):
         PROTOCOL.split(clips_by("ann", "cat", "dan", "eve"), 0)
 

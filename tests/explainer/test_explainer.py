@@ -288,7 +288,7 @@ def test_some_labels_at_once_are_what_each_is_by_itself(classifier, clip):
 
 @pytest.mark.parametrize("more", ["all", "angry-vs-sad"])
 def test_of_some_labels_none_can_be_more_than_one(classifier, clip, more):
-    with pytest.raises(AttributionError, match="explain 'all' or a margin by itself"):
+    with pytest.raises(AttributionError, match="explain 'all' or a margin alone"):
         explain(classifier, clip, target=["sad", more], stages=("layers",), num_draws=4)
 
 

@@ -190,7 +190,7 @@ def test_without_pandas_its_table_says_how_to_get_it(three_paths, monkeypatch):
         (lambda found: found.top("frames", 0), r"k=0 must be at least 1"),
         (
             lambda found: found.top("frames", 1, stage="waveform"),
-            r"stage='waveform' was not taken; .* frames, layers",
+            r"stage='waveform' was not explained; .* frames, layers",
         ),
         (
             lambda found: found.top("layer_frame", 1, layer=3),
@@ -198,7 +198,7 @@ def test_without_pandas_its_table_says_how_to_get_it(three_paths, monkeypatch):
         ),
         (
             lambda found: found.values("layers", "layer_1"),
-            r"view='layer_1' is not there; stage='layers' has layer_fr",
+            r"view='layer_1' does not exist; stage='layers' has layer_fr",
         ),
         (lambda found: found.top("frames", layer=1), r"layer=1: view='frames' has no such layer"),
         (lambda found: found.top("frames", sign="both"), r"sign='both' must be one of any, positive"),

@@ -127,7 +127,7 @@ def test_all_classes_where_no_label_reads_so():
     ["", "Angry", "angry-vs-", "angry-vs-joy", "angry-vs-angry-vs-sad", "sad-vs-sad", 1, None, [], [["sad"]]],
 )
 def test_no_target(name):
-    with pytest.raises(AttributionError, match="is no label of this classifier, which knows angry, happy"):
+    with pytest.raises(AttributionError, match="is not a label of this classifier; labels are angry, happy"):
         target_named(name, LABELS, 0, "logit")
 
 

@@ -197,7 +197,7 @@ def test_another_backbone_is_refused_and_both_are_named(classifier, write, folde
     found = SpeechBackbone(str(folder)).fingerprint[:12]
     with pytest.raises(CheckpointError) as caught:
         load_classifier(path)
-    for part in (f"backbone={str(folder)!r}", trained_on, found, "use the very same weights"):
+    for part in (f"backbone={str(folder)!r}", trained_on, found, "use the same weights"):
         assert part in str(caught.value)
 
 

@@ -110,7 +110,7 @@ def change_record(folder, **changes):
         ({"labels": ["angry", "happy"]}, "other shapes"),
         ({"format_version": 9}, "format_version=9"),
         ({"head": {"hidden_size": 8}}, "other shapes"),
-        ({"backbone_fingerprint": "0" * 64}, "fingerprint=000000000000.*use the very same weights"),
+        ({"backbone_fingerprint": "0" * 64}, "fingerprint=000000000000.*use the same weights"),
         ({"unknown": 1}, "incomplete.*unknown"),
     ],
     ids=str,

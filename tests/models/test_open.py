@@ -172,7 +172,7 @@ def test_a_recording_is_no_model(tmp_path):
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "pytorch_model.bin"])
 def test_one_file_of_a_model_is_no_model(name, tmp_path):
     (tmp_path / name).write_bytes(b"{}")
-    refuse(tmp_path / name, f"give the folder it lies in: {tmp_path}")
+    refuse(tmp_path / name, f"give its folder: {tmp_path}")
 
 
 def test_another_file_is_no_checkpoint(tmp_path):
@@ -208,7 +208,7 @@ def test_what_is_not_there_and_no_name_on_the_hub_is_refused(name, tmp_path, mon
 def test_a_path_whose_beginning_is_here_is_not_looked_for_on_the_hub(write_run, tmp_path, monkeypatch):
     write_run()
     monkeypatch.chdir(tmp_path)
-    refuse("runs/dmeo", "model=runs/dmeo is not there", "expected a checkpoint")
+    refuse("runs/dmeo", "model=runs/dmeo does not exist", "expected a checkpoint")
 
 
 def test_without_network_a_name_on_the_hub_says_how_to_fetch_it(monkeypatch):
@@ -221,7 +221,7 @@ def test_the_embedded_backbone_is_no_classifier():
 
 
 def test_a_revision_is_for_the_hub(write_run):
-    refuse(write_run(), "revision='abc' is for a name on the Hub", error=SettingError, revision="abc")
+    refuse(write_run(), "revision='abc' needs a name on the Hub", error=SettingError, revision="abc")
 
 
 def test_pickled_code_is_refused_and_not_run(original, tmp_path):

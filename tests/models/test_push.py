@@ -81,7 +81,7 @@ def test_a_backbone_of_this_machine_alone_is_not_pushed(build_exportable, hub):
 
 def test_a_repository_of_something_else_is_left_alone(on_tiny, hub):
     hub.files = [".gitattributes", "README.md", "pytorch_model.bin"]
-    with pytest.raises(SettingError, match=r"repo_id='me/mine' holds something else \(pytorch_model.bin"):
+    with pytest.raises(SettingError, match=r"repo_id='me/mine' holds other files \(pytorch_model.bin"):
         on_tiny.push_to_hub("me/mine")
     assert not hub.pushed
 

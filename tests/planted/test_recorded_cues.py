@@ -162,7 +162,7 @@ def test_a_loud_recording_is_halved_whatever_is_planted(recordings):
 def test_what_has_no_place_for_a_cue_says_why():
     noise = 0.1 * np.random.default_rng(0).standard_normal(32_000).astype(np.float32)
     for recording, message in (
-        (noise, r"\d+% of it is voiced, but no 300 ms on end as loud as the rest"),
+        (noise, r"\d+% of it is voiced, but no 300 ms in a row as loud as the rest"),
         (np.zeros(32_000, np.float32), "no speech"),
         (noise[:500], "no speech"),
         (np.tile(noise, 16), "it is 32.0 s long, more than 30 s; cut it"),

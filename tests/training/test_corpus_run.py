@@ -292,7 +292,7 @@ def test_clips_that_are_divided_otherwise_are_told(choose, corpus):
     ("wanted", "error", "said"),
     [
         ({"limit": 0}, SettingError, "limit=0 must be at least 1"),
-        ({"root": None}, SettingError, "root=None: say where corpus='manifest' lies"),
+        ({"root": None}, SettingError, "root=None: corpus='manifest' needs its folder"),
         ({"fold": 3}, CorpusError, "fold=3 must lie in"),
         ({"corpus": "nowhere"}, CorpusError, "must be one of ravdess"),
     ],

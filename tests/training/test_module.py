@@ -237,7 +237,7 @@ def test_dropout_may_differ_from_the_checkpoint(trained, build_module, build_tra
 
 def test_a_checkpoint_of_another_backbone_is_refused(trained, build_module, build_trainer, build_datamodule):
     module = build_module(opened=None, backbone=BackboneSettings("tiny"))
-    with pytest.raises(CheckpointError, match=r"was trained on backbone=.*use the very same weights"):
+    with pytest.raises(CheckpointError, match=r"was trained on backbone=.*use the same weights"):
         build_trainer(max_epochs=2).fit(
             module, datamodule=build_datamodule(), ckpt_path=str(trained[2]), weights_only=True
         )

@@ -52,7 +52,7 @@ class BaselineSet:
 
     def __post_init__(self) -> None:
         if self.values.ndim == 0 or len(self.values) == 0:
-            raise AttributionError(f"baselines={self.name!r} must hold at least one baseline, one a row")
+            raise AttributionError(f"baselines={self.name!r} must hold at least one baseline, one per row")
         bad = first_not_finite(self.values)
         if bad is not None:
             raise AttributionError(f"baselines={self.name!r}: index {bad} is not finite; leave it out")
@@ -245,7 +245,7 @@ def _level(waveform: Waveform, what: str = "clip") -> float:
     level = float(waveform.double().square().mean().sqrt()) if len(waveform) else 0.0
     if not 0 < level < float("inf"):
         raise AttributionError(
-            f"{what}: root mean square={level} over {len(waveform)} samples; it must hold sound, all finite"
+            f"{what}: root mean square={level} over {len(waveform)} samples; it must be finite and above 0"
         )
     return level
 

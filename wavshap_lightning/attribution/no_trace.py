@@ -48,7 +48,7 @@ def leave_no_trace(*scores: Callable[..., Any]) -> Iterator[None]:
     if in_training:
         warnings.warn(
             f"the model was in training mode ({in_training[0]}.training=True): it is explained in "
-            "evaluation mode and put back afterwards; call eval() first if that is meant",
+            "evaluation mode and its mode is restored afterwards; call eval() first to avoid this warning",
             stacklevel=5,  # past contextlib, twice, and open_problem(): its caller
         )
     parameters = {parameter: None for module in modules for parameter in module.parameters(recurse=False)}

@@ -46,7 +46,7 @@ class ViewEstimate:
             AttributionError: If the method has no standard error.
         """
         if self.stderr is None:
-            raise AttributionError("stderr=None: this method has no chance in it, and so no interval")
+            raise AttributionError("stderr=None: this method is deterministic and has no interval")
         return self.stderr * float(stdtrit(self.degrees_of_freedom, 0.975))
 
 

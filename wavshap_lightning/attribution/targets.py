@@ -56,7 +56,7 @@ class Target:
             )
         if (self.kind == "margin") != (self.against is not None):
             raise AttributionError(
-                f"kind={self.kind!r}, against={self.against}: only a margin takes a second class"
+                f"kind={self.kind!r}, against={self.against}: only a margin has a second class"
             )
 
     @property

@@ -90,7 +90,7 @@ def _read_textgrid(path: Path, tier: str) -> list[Segment]:
     intervals = [name for name in grid.tierNames if grid.getTier(name).tierType == INTERVAL_TIER]
     if not intervals or tier not in ("", *intervals):
         there = ", ".join(map(repr, intervals)) or "none"
-        raise AudioError(f"segments={path}: tier={tier!r} is no tier of intervals there; it has {there}")
+        raise AudioError(f"segments={path}: tier={tier!r} is not an interval tier; the file has {there}")
     of_words = [name for name in intervals if name.strip().lower() in WORD_TIERS]
     chosen = grid.getTier(tier or [*of_words, *intervals][0])
     return [Segment(entry.label.strip(), float(entry.start), float(entry.end)) for entry in chosen.entries]

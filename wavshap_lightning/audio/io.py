@@ -151,7 +151,7 @@ def save_audio(
         if suffix not in WRITTEN_SUFFIXES:
             raise AudioError(f"suffix={path.suffix!r} must be .flac or .wav; choose one of them")
         if waveform.ndim != 1 or not len(waveform):
-            raise AudioError(f"shape={waveform.shape} must be (num_samples,) above 0; average the channels")
+            raise AudioError(f"shape={waveform.shape} must be (num_samples,); average the channels")
         _check_finite(waveform, 0, sample_rate)
         _check_peak(waveform, 1.0)
         # Rounded here, since soundfile would round down.
@@ -174,7 +174,7 @@ def _decode(sound: soundfile.SoundFile, first: int, last: int) -> Float32[np.nda
     try:
         samples, _ = librosa.load(sound, sr=None, mono=False, offset=offset_s, duration=duration_s)
     except MemoryError:
-        raise AudioError("promises more than memory holds; copy it again") from None
+        raise AudioError("its header announces more samples than fit into memory; copy it again") from None
     samples = np.atleast_2d(samples)
     end, slack = start + samples.shape[1], MP3_SLACK_SAMPLES if is_mp3 else 0
     if end + slack < last or end <= first:
@@ -230,7 +230,7 @@ def _check_header(sound: soundfile.SoundFile) -> None:
     if _CUT_LOG.search(sound.extra_info):
         raise _truncated(f"breaks off after {sound.frames / sound.samplerate:.3f} s")
     if sound.frames == UNKNOWN_LENGTH:
-        raise AudioError("its header does not say how long it is; convert it again, into a file, not a pipe")
+        raise AudioError("its header lacks the duration; convert it again, writing to a file, not to a pipe")
     if sound.frames == 0:
         raise AudioError("holds no sound (0 samples); copy or record it again, or leave it out")
 

@@ -145,7 +145,7 @@ def raise_for_errors(findings: Sequence[Finding]) -> None:
     if lines:
         everything = "\n".join(lines)
         raise AuditError(
-            f"errors={len(lines)} found in the clips of this split, and there must be none\n\n"
+            f"errors={len(lines)} found in the clips of this split, and there must be no errors\n\n"
             f"{audit_table(findings)}\n\nEvery error\n{everything}"
         )
 

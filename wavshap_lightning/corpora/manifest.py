@@ -129,7 +129,7 @@ def read_table(path: Path, *, required: Sequence[str]) -> Rows:
         raise CorpusError(f"table={path} is not UTF-8 ({error}); save it as UTF-8") from error
     rows = _csv_rows(path, text, required) if is_csv else _json_rows(path, text)
     if not rows:
-        raise CorpusError(f"table={path} holds no row; give it one per clip")
+        raise CorpusError(f"table={path} has no rows; add one per clip")
     return rows
 
 

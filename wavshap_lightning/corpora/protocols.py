@@ -159,8 +159,8 @@ class Protocol:
         if strangers:
             raise CorpusError(
                 f"{where}: {len(strangers)} of {len(clips)} clips have {self.unit}s="
-                f"{sorted(set(groups) - set(split_of))} it does not know, the first is path={strangers[0]}; "
-                f"it knows {sorted(split_of)}. Leave these clips out, or choose a protocol made for them"
+                f"{sorted(set(groups) - set(split_of))} outside of it, the first is path={strangers[0]}; "
+                f"it has {sorted(split_of)}. Leave these clips out, or choose a protocol made for them"
             )
         held_out = self._validation_texts(chosen, clips) if self.shared_validation else None
         split: dict[str, list[Clip]] = {name: [] for name in SPLITS}
@@ -200,7 +200,7 @@ class Protocol:
             fault = "some clips have text=None" if None in texts else f"every clip has text={texts.pop()!r}"
             raise CorpusError(
                 f"protocol={self.name!r}: shared_validation=True chooses validation clips by what is said, "
-                f"but {fault}, and two texts at least are needed. Give every clip its text (a manifest's "
+                f"but {fault}, and at least two texts are needed. Give every clip its text (a manifest's "
                 "column text, or a group (?P<text>...) in the pattern that reads the names), add a third "
                 f"speaker, or choose {RANDOM_CLIPS}"
             )
@@ -236,7 +236,7 @@ def speaker_folds(name: str, corpus: str, speakers: Sequence[Sequence[str]]) -> 
     """
     groups = [tuple(group) for group in speakers]
     if len(groups) < 3 or not all(groups):
-        raise CorpusError(f"protocol={name!r}: groups={groups} must be at least three groups, none empty")
+        raise CorpusError(f"protocol={name!r}: groups={groups} must be three groups or more, none empty")
     folds: list[Fold] = []
     for index, test in enumerate(groups):
         validation = groups[(index + 1) % len(groups)]

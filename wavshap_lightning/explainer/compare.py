@@ -86,7 +86,7 @@ def plain_comparisons(comparisons: Sequence[Comparison], names: Sequence[str]) -
 
     Args:
         comparisons: Of one clip with the first classifier, in the order of the others.
-        names: Names of the classifiers, the first one first.
+        names: Names of the classifiers, MODEL first.
     """
     first, target = comparisons[0].first, comparisons[0].target
     stages: dict[str, dict[str, Any]] = {}

@@ -380,12 +380,12 @@ class Explanation:
         """Attributions of one view to one target, their standard errors and half-widths of intervals."""
         if stage not in self.attributions:
             raise AttributionError(
-                f"stage={stage!r} was not taken; this explanation has {', '.join(self.attributions)}. "
+                f"stage={stage!r} was not explained; this explanation has {', '.join(self.attributions)}. "
                 "Explain the clip again with it among stages=[...]"
             )
         views = self.attributions[stage].views
         if view not in views:
-            raise AttributionError(f"view={view!r} is not there; stage={stage!r} has {', '.join(views)}")
+            raise AttributionError(f"view={view!r} does not exist; stage={stage!r} has {', '.join(views)}")
         found, index = views[view], self._target_index(target)
         if found.stderr is None:
             return found.values[index], None, None

@@ -42,14 +42,14 @@ def target_named(
     names: list[Any] = [*name] if isinstance(name, list | tuple) else [name]
     if not names or not all(isinstance(one, str) and one in known for one in names):
         raise AttributionError(
-            f"target={name!r} is no label of this classifier, which knows {', '.join(labels)}; use one, "
+            f"target={name!r} is not a label of this classifier; labels are {', '.join(labels)}; use one, "
             f"{PREDICTED!r}, {ALL!r}, or a margin such as {VERSUS.join(labels[:2])!r}"
         )
     found = [known[one] for one in names]
     if len(found) == 1:
         return found[0]
     if any(one.against is not None or one.num_targets > 1 for one in found):
-        raise AttributionError(f"target={name!r}: explain {ALL!r} or a margin by itself, beside no other")
+        raise AttributionError(f"target={name!r}: explain {ALL!r} or a margin alone, without other targets")
     return Target(kind, tuple(dict.fromkeys(one.classes[0] for one in found)))
 
 

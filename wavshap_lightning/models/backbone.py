@@ -201,7 +201,7 @@ class SpeechBackbone(nn.Module):
         if shortest < self.frame_grid.receptive_field_samples:
             raise SettingError(
                 f"lengths: the shortest clip has {shortest} samples, one frame needs "
-                f"{self.frame_grid.receptive_field_samples}; leave out or lengthen clips this short"
+                f"{self.frame_grid.receptive_field_samples}; leave out or pad clips this short"
             )
         steps = lengths - self.frame_grid.receptive_field_samples
         return steps.div(self.frame_grid.hop_samples, rounding_mode="floor") + 1
@@ -259,7 +259,7 @@ class SpeechBackbone(nn.Module):
         lowered = self.settings.precision == "bf16"
         if lowered and device.type == "cpu" and not _cpu_has_bf16():
             warnings.warn(
-                "precision='bf16': this CPU has no bf16 instructions, which makes it tens of times slower; "
+                "precision='bf16': this CPU has no bf16 instructions, which makes it much slower; "
                 "use precision='fp32'",
                 stacklevel=3,
             )

@@ -76,7 +76,7 @@ def load_trained_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
         shapes = ", ".join(f"{n}: {tuple(state[n].shape)} for {tuple(expected[n].shape)}" for n in wrong[:5])
         raise CheckpointError(
             f"the checkpoint's weights have other shapes ({shapes}): they were trained with other "
-            "labels, or by a version whose head was another; train the head again"
+            "labels, or by a version with another head; train the head again"
         )
     damaged = [name for name in expected if not state[name].isfinite().all()]
     if damaged:

@@ -74,7 +74,7 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
                 backbone = SpeechBackbone(record.backbone)
                 classifier = cls(backbone, record.labels, record.head, provenance=record.provenance)
         except (TypeError, AttributeError, ValueError) as error:
-            raise CheckpointError(f"the classifier's record describes no classifier: {error}") from error
+            raise CheckpointError(f"the record does not describe a classifier: {error}") from error
         classifier.check_backbone(record)
         load_trained_state(classifier, state)
         return classifier.eval()
@@ -108,7 +108,7 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
                 f"the checkpoint was trained on backbone={recorded.name!r} revision={recorded.revision!r} "
                 f"fingerprint={record.backbone_fingerprint[:12]}, but backbone={own.name!r} "
                 f"revision={own.revision!r} has fingerprint={self.backbone.fingerprint[:12]}; "
-                "use the very same weights"
+                "use the same weights"
             )
 
     @classmethod

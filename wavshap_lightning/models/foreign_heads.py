@@ -110,7 +110,7 @@ def _class_names(source: Source, config: PretrainedConfig) -> list[str]:
     if problem != "single_label_classification" or len(by_index) < 2:
         raise ModelError(
             f"{source} solves problem_type={problem!r} with {len(by_index)} outputs; expected a classifier "
-            "of at least two classes, of which a clip has one"
+            "of at least two classes,with one class per clip"
         )
     labels = [str(by_index.get(index, "")).strip() for index in range(len(by_index))]
     if not all(labels) or len(set(labels)) < len(labels):

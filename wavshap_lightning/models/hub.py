@@ -58,8 +58,8 @@ def read_export(source: Source) -> tuple[ClassifierRecord, dict[str, Tensor]]:
     path = source.file(RECORD_NAME)
     if path is None:
         raise ModelError(
-            f"{source} holds no {RECORD_NAME}, so it is no exported classifier; use "
-            "load_classifier() for checkpoints, runs and models of transformers"
+            f"{source} holds no {RECORD_NAME}, so it is not an exported classifier; use "
+            "load_classifier() for checkpoints, runs and Hugging Face models"
         )
     record, digest = _read_record(path)
     weights = source.pinned(RECORD_NAME).file(WEIGHTS_NAME)
@@ -130,5 +130,5 @@ def _check_names(place: str, names: Collection[str], remedy: str) -> None:
     others = sorted(found - {*NAMES}) or sorted(found if RECORD_NAME not in found else ())
     if others:
         raise SettingError(
-            f"{place} holds something else ({', '.join(others[:4])}), which is not overwritten; {remedy}"
+            f"{place} holds other files ({', '.join(others[:4])}), which are not overwritten; {remedy}"
         )

@@ -50,7 +50,7 @@ def load_classifier(model: str | PathLike[str], *, revision: str | None = None) 
     path = Path(model).expanduser()
     if isfile(path) or isdir(path):  # noqa: PTH112, PTH113 - those of Path raise for a name that is too long
         if revision is not None:
-            raise SettingError(f"revision={revision!r} is for a name on the Hub; model={path} lies here")
+            raise SettingError(f"revision={revision!r} needs a name on the Hub; model={path} is local")
         return _open_file(path) if path.is_file() else _open_folder(path)
     if model == "tiny":
         raise ModelError(
@@ -58,7 +58,7 @@ def load_classifier(model: str | PathLike[str], *, revision: str | None = None) 
             "python train.py, and give its run"
         )
     if not isinstance(model, str) or not _may_be_on_hub(model):
-        raise ModelError(f"model={path} is not there; {EXPECTED}")
+        raise ModelError(f"model={path} does not exist; {EXPECTED}")
     return _open_from_hub(model, revision)
 
 
@@ -74,7 +74,7 @@ def _open_file(path: Path) -> EmotionClassifier:
     if suffix in AUDIO_SUFFIXES:
         raise ModelError(f"model={path} is a recording; {EXPECTED}, and the recordings after it")
     if suffix in PARTS_OF_A_FOLDER:
-        raise ModelError(f"model={path} is one file of a model; give the folder it lies in: {path.parent}")
+        raise ModelError(f"model={path} is one file of a model; give its folder: {path.parent}")
     content, prefix = read_checkpoint(path), "classifier."
     weights = content["state_dict"].items()
     state = {name.removeprefix(prefix): value for name, value in weights if name.startswith(prefix)}
@@ -209,7 +209,7 @@ def choose_epochs(model: str, wanted: str) -> tuple[int | None, dict[int, Path]]
     """
     own = _checkpoint_of(Path(model).expanduser())
     if own is None:
-        raise SettingError(f"epochs={wanted!r}: model={model} is no run, and no checkpoint of one; give one")
+        raise SettingError(f"epochs={wanted!r}: model={model} is not a run or checkpoint; give one")
     epoch, kept = _epoch_of(own), _epochs_in(own.parent)
     try:
         chosen = (

@@ -105,7 +105,7 @@ class Pooling(nn.Module):
         self, statistics: LayerStatistics, weights: Float[Tensor, " layer"]
     ) -> Float[Tensor, "batch pooled"]:
         """The same vector from the layers' statistics and the mixing weights."""
-        raise NotImplementedError(f"{type(self).__name__} needs the frames, no statistic will do")
+        raise NotImplementedError(f"{type(self).__name__} needs the frames instead of statistics")
 
 
 class MeanPooling(Pooling):

@@ -108,7 +108,7 @@ class Source:
         if missing:
             raise ModelError(
                 f"{self} lacks {len(missing)} weights ({', '.join(missing[:3])} ...), which would stay "
-                f"random: it is no complete {model_class.__name__}; give a folder or revision with all"
+                f"random: it is not a complete {model_class.__name__}; give a complete folder or revision"
             )
         return model
 
@@ -122,7 +122,7 @@ class Source:
         content: Any = self.read(lambda: json.loads(path.read_text(encoding="utf-8"))) if path else {}
         if not isinstance(content, dict):
             raise ModelError(
-                f"{self}: {file} holds a {type(content).__name__} and must hold settings by name"
+                f"{self}: {file} holds a {type(content).__name__} but must hold an object of settings"
             )
         return content
 

@@ -84,7 +84,7 @@ class PlantedSettings:
         if self.shortcut is not None and (self.shortcut not in self.labels or self.lead_s < MIN_TONE_LEAD_S):
             raise SettingError(
                 f"shortcut={self.shortcut!r}, lead_s={self.lead_s:g}: the shortcut must be one of "
-                f"labels={self.labels!r}, and needs a silence of at least {MIN_TONE_LEAD_S:g} s to lie in"
+                f"labels={self.labels!r}, and needs lead_s of at least {MIN_TONE_LEAD_S:g} s to lie in"
             )
 
     def to_dict(self) -> dict[str, Any]:

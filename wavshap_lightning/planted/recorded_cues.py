@@ -252,7 +252,7 @@ def _draw_place(
         if len(starts):
             return _place(int(generator.choice(starts)), length, generator)
     raise AudioError(
-        f"{voiced.mean():.0%} of it is voiced, but no {1000 * span_s[0]:.0f} ms on end as loud as the rest"
+        f"{voiced.mean():.0%} of it is voiced, but no {1000 * span_s[0]:.0f} ms in a row as loud as the rest"
     )
 
 

@@ -156,7 +156,7 @@ def default_callbacks(
     """
     if patience and not validation:
         raise SettingError(
-            f"run.patience={patience} needs a validation; set run.patience=0 or data.validation=true"
+            f"run.patience={patience} needs validation clips; set run.patience=0 or data.validation=true"
         )
     checkpoint = partial(ModelCheckpoint, folder and folder / "checkpoints", enable_version_counter=False)
     monitored = MONITORED if validation else None

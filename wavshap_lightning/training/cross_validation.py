@@ -228,7 +228,7 @@ def _check_alike(results: Sequence[Evaluation]) -> None:
     found = [(result.protocol["hash"], sum(result.protocol["clips"].values())) for result in results]
     differing = [fold for fold, one in enumerate(found) if one != found[0]]
     if differing:
-        raise CorpusError(f"folds={differing} had another protocol or other clips than fold=0; run all again")
+        raise CorpusError(f"folds={differing} differ from fold=0 in protocol or clips; run all folds again")
 
 
 def _draws(number: int, generator: np.random.Generator) -> Int[np.ndarray, "resamples draws"]:

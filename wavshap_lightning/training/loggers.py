@@ -64,7 +64,7 @@ class RunSettings:
             raise SettingError(f"run.name={self.name!r} must be a folder name below run.directory")
         for name in ("patience", "keep_every"):
             if getattr(self, name) < 0:
-                raise SettingError(f"run.{name}={getattr(self, name)} must be at least 0, which turns it off")
+                raise SettingError(f"run.{name}={getattr(self, name)} must be at least 0 (0 turns it off)")
 
     @property
     def home(self) -> Path:

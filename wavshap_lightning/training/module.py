@@ -274,7 +274,7 @@ class EmotionModule(L.LightningModule):
         """
         num_steps = self.trainer.estimated_stepping_batches
         if math.isinf(num_steps):
-            raise SettingError("max_epochs=-1: training must end; set trainer.max_epochs or max_steps")
+            raise SettingError("max_epochs=-1: training would not end; set trainer.max_epochs or max_steps")
         settings = self.optimizer_settings
         optimizer = AdamW(parameter_groups(self.classifier, settings))
         scheduler = LambdaLR(optimizer, warmup_cosine(int(num_steps), settings.warmup_share))

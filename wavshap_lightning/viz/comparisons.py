@@ -129,7 +129,7 @@ def plot_comparison(
     Args:
         comparisons: A comparison of two classifiers on one clip, or one of the first with each other.
         waveform: The clip `(num_samples,)`; read from its file if None.
-        names: Names of the classifiers, the first one first; numbered if empty.
+        names: Names of the classifiers, beginning with the first; numbered if empty.
         label: Annotated class of the clip.
         evidence: Spans known to carry the label.
 
@@ -142,7 +142,9 @@ def plot_comparison(
         raise SettingError("comparisons=[] must hold at least one comparison")
     names = names or [str(place) for place in range(1, len(comparisons) + 2)]
     if len(names) != len(comparisons) + 1:
-        raise SettingError(f"names={names} must name {len(comparisons) + 1} classifiers, the first one first")
+        raise SettingError(
+            f"names={names} must be {len(comparisons) + 1} names, beginning with the first classifier"
+        )
     first, target = comparisons[0].first, comparisons[0].target
     view = ClipView.from_explanation(first, waveform, target=target, label=label, evidence=evidence)
     is_short = all(len(name) <= SHORT_NAME for name in names)
@@ -229,7 +231,7 @@ def _views(
     target = target or list(explanations.values())[-1].default_target
     for name, one in explanations.items():
         if one.clip_sha256 != first.clip_sha256 or one.times != first.times:
-            raise SettingError(f"explanations: {name!r} is of another clip or backbone; give one clip's")
+            raise SettingError(f"explanations: {name!r} is of another clip or backbone; explain one clip")
         views.append(ClipView.from_explanation(one, target=target, **known))
         if (found := views[-1].frames) is None:
             raise SettingError(f"explanations: {name!r} has no frames; explain with stages=frames")

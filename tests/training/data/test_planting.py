@@ -88,5 +88,5 @@ def test_a_folder_already_made_is_known_and_can_be_read_as_a_manifest(root, tmp_
 
 
 def test_where_the_recordings_lie_has_to_be_said(tmp_path):
-    with pytest.raises(SettingError, match="root=None: say where corpus='planted-in' lies"):
+    with pytest.raises(SettingError, match="root=None: corpus='planted-in' needs its folder"):
         listed(None, tmp_path)

@@ -161,7 +161,7 @@ def test_a_class_without_training_clips_is_an_error(prepare, copied):
     ("settings", "error", "message"),
     [
         ({"corpus": "nobody"}, CorpusError, "corpus='nobody' must be one of ravdess"),
-        ({"corpus": "ravdess"}, SettingError, r"root=None: say where corpus='ravdess' lies.*--data\.root"),
+        ({"corpus": "ravdess"}, SettingError, r"root=None: corpus='ravdess' needs its folder.*--data\.root"),
         ({"corpus": "ravdess", "root": "/nowhere"}, CorpusError, "there is no such folder"),
         ({"options": {"volume": 3}}, SettingError, "unexpected keyword argument 'volume'"),
         ({"options": {"num_speakers": 1}}, SettingError, "num_speakers=1 must be at least 3"),

@@ -51,7 +51,7 @@ class Players:
     def __post_init__(self) -> None:
         if len(self.owner) == 0 or not ((self.owner >= 0) & (self.owner < self.count)).all():
             raise AttributionError(
-                f"owner: {len(self.owner)} places must each belong to one of count={self.count} players"
+                f"owner: {len(self.owner)} positions must each belong to one of count={self.count} players"
             )
 
     def fill(self, present: Coalitions, input: Places, baseline: Places) -> Tensor:
@@ -79,7 +79,7 @@ def equal_spans(num_places: int, count: int) -> Players:
         AttributionError: If there would be no span.
     """
     if count < 1:
-        raise AttributionError(f"count={count} must be at least 1: into how many spans the input is cut")
+        raise AttributionError(f"count={count} must be at least 1, the number of spans of the input")
     count = min(count, num_places)
     return Players(torch.arange(num_places) * count // num_places, count)
 

@@ -177,7 +177,7 @@ class EmotionDataModule(L.LightningDataModule):
             SettingError: If a validation is asked for and there are no validation clips.
         """
         if stage == "validate" and not self.validation:
-            raise SettingError("data.validation=false: no clip validates; test the checkpoint instead")
+            raise SettingError("data.validation=false: no validation clips; test the checkpoint instead")
         self.feature_cache = None
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -204,7 +204,9 @@ class EmotionDataModule(L.LightningDataModule):
             SettingError: If there is no feature cache.
         """
         if self.feature_cache is None:
-            raise SettingError("cache: it is not open; hand the datamodule and a frozen module to a Trainer")
+            raise SettingError(
+                "cache: not open; pass the datamodule and a module with frozen backbone to a Trainer"
+            )
         return StatisticsBatches(self.feature_cache, [one.key for one in clips], self._indices(clips))
 
     @cached_property

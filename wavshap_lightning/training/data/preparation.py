@@ -88,12 +88,14 @@ def list_clips(
     if name == "planted" and root is None:
         root, options = str(_make_planted(options, cache_directory)), {}
     if root is None:
-        raise SettingError(f"root=None: say where corpus={name!r} lies, by --data.root or explain.py --root")
+        raise SettingError(
+            f"root=None: corpus={name!r} needs its folder; give --data.root, or explain.py --root"
+        )
     if name == NAME:
         root, options = str(_plant_into(root, options, cache_directory)), {}
     taken = sorted(options.keys() & OWN_SETTINGS)
     if taken:
-        raise SettingError(f"options={taken} are settings of the data: give them beside options, not inside")
+        raise SettingError(f"options={taken} are settings of the data: give them next to options, not inside")
     return load_corpus(
         name, root, label_map=label_map, labels=labels, max_samples=max_samples, seed=seed, **options
     )

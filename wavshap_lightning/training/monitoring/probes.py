@@ -75,7 +75,7 @@ def find_probes(names: Sequence[str], clips: Sequence[Clip]) -> dict[int, str]:
         if len(found) != 1:
             near = [str(clips[position].path) for position in found] or [clip.name for clip in clips]
             raise SettingError(
-                f"clips={name!r} fits {len(found)} of the {len(clips)} clips of this split and must fit one; "
+                f"clips={name!r} matches {len(found)} of {len(clips)} clips of this split instead of one; "
                 f"give a name or the end of a path, such as {', '.join(near[:3])}"
             )
         positions += found
