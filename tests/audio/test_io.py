@@ -266,12 +266,12 @@ class TestBadFiles:
 
     def test_a_flac_that_does_not_know_its_length_is_refused(self, tmp_path, tones, write):
         path = with_flac_length(write(tmp_path / "a.flac", tones(16_000)), 0)
-        assert "does not say how long it is; convert it again" in self.refusal(path)
+        assert "its header lacks the duration; convert it again" in self.refusal(path)
 
     @pytest.mark.parametrize("num_samples", [16_001, 2**36 - 1])
     def test_a_flac_that_promises_more_than_it_holds_is_refused(self, tmp_path, num_samples, tones, write):
         path = with_flac_length(write(tmp_path / "a.flac", tones(16_000)), num_samples)
-        assert re.search("truncated|more than memory holds", self.refusal(path))
+        assert re.search("truncated|more samples than fit into memory", self.refusal(path))
 
     @pytest.mark.parametrize("promised", [0xFFFFFFFF, 0x7FFFF000, 32_000 + 44])
     def test_a_wav_from_a_pipe_or_a_sloppy_writer_is_read(self, tmp_path, promised, tones, write):

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("surroundings")
             ["--data.root", "/nowhere", "--data.corpus", "ravdess", "--data.options", "null"],
             "CorpusError: root='/nowhere' of corpus=",
         ),
-        (["--data.corpus", "ravdess"], "SettingError: root=None: say where"),
+        (["--data.corpus", "ravdess"], "SettingError: root=None: corpus='ravdess' needs its folder"),
         (["--data.batch_size", "1"], "SettingError: batch_size=1 must be at least 2"),
         (["--run.name", "../up"], "SettingError: run.name='../up' must be a folder name"),
         (["--model.optimizer.learning_rate", "-1"], "SettingError: learning_rate=-1.0 must be at least 0"),

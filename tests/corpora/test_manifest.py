@@ -150,7 +150,7 @@ CSV_FAULTS = {
     "path,emotion\na.wav,sad\n": r"missing columns=\['label'\]; found columns=\['path', 'emotion'\]",
     "path;label\na.wav;sad\n": r"found columns=\['path;label'\]",
     "path,label,label\na.wav,sad,sad\n": "must name every column once",
-    "path,label\n": "holds no row",
+    "path,label\n": "has no rows",
     "path,label,Speaker\na.wav,sad,ann\n": "column='Speaker' is not a field.*did you mean 'speaker'",
     "path,label,start\na.wav,sad,1\n": "did you mean 'start_s'",
     "path,label\na.wav,sad\nb.wav\n": "line=3: cells=1 but the header names 2 columns",
@@ -180,7 +180,7 @@ def test_a_faulty_csv_is_explained(tmp_path, text, message):
 
 
 JSON_FAULTS = {
-    "": "holds no row",
+    "": "has no rows",
     '{"path": "a.wav", "label": "sad"}\n{"path": \n': "line=2: not a JSON object",
     "[1]\n": "line=1: not a JSON object",
     '{"path": "a.wav"}': r"line=1: missing=\['label'\], found=\['path'\]",

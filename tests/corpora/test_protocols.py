@@ -134,9 +134,9 @@ def test_shared_validation_holds_out_whole_texts_of_the_training_speaker():
 
 def test_shared_validation_needs_texts_and_the_same_speakers():
     protocol = Protocol("toy", "toy", (Fold("f", ("ann",), ("ann",), ("bob",)),), shared_validation=True)
-    with pytest.raises(CorpusError, match=r"text=None, and two texts.* Give every clip its text"):
+    with pytest.raises(CorpusError, match=r"text=None, and at least two texts.* Give every clip its text"):
         protocol.split([Clip(Path("a.wav"), "sad", speaker="ann"), *clips_by("bob")], 0)
-    with pytest.raises(CorpusError, match="every clip has text='one', and two texts at least"):
+    with pytest.raises(CorpusError, match="every clip has text='one', and at least two texts"):
         protocol.split(clips_by("ann", "bob"), 0)
     with pytest.raises(CorpusError, match="train is empty"):
         protocol.split(clips_by("bob"), 0)
@@ -307,8 +307,8 @@ def test_validation_follows_test_cyclically():
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        ([["a"], ["b"]], "at least three groups, none empty"),
-        ([["a"], ["b"], []], "at least three groups, none empty"),
+        ([["a"], ["b"]], "three groups or more, none empty"),
+        ([["a"], ["b"], []], "three groups or more, none empty"),
         ([["a"], ["b"], ["c", "a"]], r"speakers=\['a'\] appear more than once"),
         ([["a", "a"], ["b"], ["c"]], r"speakers=\['a'\] appear more than once"),
     ],
@@ -388,7 +388,7 @@ def test_random_folds_test_every_clip_once_and_say_what_they_are():
     assert all(30 < len(protocol.split(clips, index)["test"]) < 70 for index in range(4))
     assert "not-speaker-independent" in protocol.name
     assert protocol.unit == "clip"
-    with pytest.raises(CorpusError, match="must be at least three groups"):
+    with pytest.raises(CorpusError, match="must be three groups or more"):
         random_clip_folds(clips, num_folds=2)
 
 

@@ -121,7 +121,7 @@ def test_odd_settings_are_an_error_or_unset(content, folder):
         with pytest.warns(UserWarning, match="has no preprocessor_config.json"):
             open_pretrained(str(folder))
     else:
-        refuse(folder, "settings by name")
+        refuse(folder, "an object of settings")
 
 
 def test_nobody_is_asked_to_convert_the_weights(folder, monkeypatch):

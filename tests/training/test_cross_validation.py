@@ -82,7 +82,7 @@ class TestSummary:
     @pytest.mark.parametrize("change", [{"hash": "xyz"}, {"clips": {"test": 35}}])
     def test_folds_of_another_corpus_are_refused(self, results, change):
         strange = replace(results[1], protocol={**results[1].protocol, **change})
-        with pytest.raises(CorpusError, match=r"folds=\[1\] had another protocol or other clips"):
+        with pytest.raises(CorpusError, match=r"folds=\[1\] differ from fold=0 in protocol or clips"):
             summarize([results[0], strange, results[2]])
 
 

@@ -199,7 +199,7 @@ class Protocol:
         if None in texts or len(texts) == 1:
             fault = "some clips have text=None" if None in texts else f"every clip has text={texts.pop()!r}"
             raise CorpusError(
-                f"protocol={self.name!r}: shared_validation=True chooses validation clips by what is said, "
+                f"protocol={self.name!r}: shared_validation=True chooses validation clips by their text, "
                 f"but {fault}, and at least two texts are needed. Give every clip its text (a manifest's "
                 "column text, or a group (?P<text>...) in the pattern that reads the names), add a third "
                 f"speaker, or choose {RANDOM_CLIPS}"

@@ -292,7 +292,7 @@ def test_a_module_of_another_kind_is_refused(build_trainer):
 
 
 def test_a_clip_that_is_not_there_is_told_with_an_example(train):
-    with pytest.warns(UserWarning, match="clips='nobody' fits 0 of the 7 clips of this split"):
+    with pytest.warns(UserWarning, match="clips='nobody' matches 0 of 7 clips of this split"):
         train(build_monitor(clips=["nobody"]), epochs=1)
 
 

@@ -77,8 +77,8 @@ def test_a_clip_is_found_by_what_tells_it_from_others(name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a_01", r"clips='a_01' fits 2 of the 3 clips .* such as /data/ann/a_01.wav, /data/bob/a_01.wav"),
-        ("b", r"clips='b' fits 0 of the 3 clips of this split and must fit one; .* such as a_01"),
+        ("a_01", r"clips='a_01' matches 2 of 3 clips .* such as /data/ann/a_01.wav, /data/bob/a_01.wav"),
+        ("b", r"clips='b' matches 0 of 3 clips of this split instead of one; .* such as a_01"),
     ],
 )
 def test_a_name_that_fits_none_or_several_is_refused(name, message):
