@@ -56,7 +56,7 @@ def test_weights_alone_are_nothing_to_go_on_from(flags, run_main, capsys):
     before = Path("runs/demo/version_0/config.yaml").read_text()
     run_main(flags("fit", "--ckpt_path", "best"), code=EXIT_USAGE)
     shown = capsys.readouterr().err
-    assert "best.ckpt holds only weights, for testing and explaining; resume from last.ckpt" in shown
+    assert "best.ckpt holds only weights; resume from last.ckpt" in shown
     assert Path("runs/demo/version_0/config.yaml").read_text() == before
 
 

@@ -27,7 +27,7 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import find_audio
 from wavshap_lightning.corpora.manifest import SUFFIXES as MANIFEST_SUFFIXES
 from wavshap_lightning.corpora.manifest import read_manifest
-from wavshap_lightning.errors import SettingError, WavshapError
+from wavshap_lightning.errors import SettingError, WavshapError, first_line
 from wavshap_lightning.explainer.compare import Comparison, check_comparable, compare
 from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.explainer.explainer import Explainer
@@ -120,9 +120,7 @@ class ClipExplainer:
         self.explainer, self.options, self.others = Explainer(classifier, settings), options, others
         self.classifier, rate = classifier, classifier.sample_rate
         paths = [path for name in options.recordings for path in audio_below(Path(name))]
-        self.recordings = {
-            path.resolve(): torch.from_numpy(load_audio(path, sample_rate=rate)) for path in paths
-        }
+        self.recordings = {one.resolve(): torch.as_tensor(load_audio(one, sample_rate=rate)) for one in paths}
 
     def explain(self, clip: Clip) -> ExplainedClip:
         """Explain one clip.
@@ -176,9 +174,7 @@ class ClipExplainer:
         inside = cut_to(words, start_s, start_s + len(waveform) / rate)
         if inside:
             return inside, ""
-        note = (
-            f"No word of {path} lies in the clip" if path else f"There is no alignment of {stem} in {source}"
-        )
+        note = f"No word of {path} lies in the clip" if path else f"There is no alignment of {stem}"
         return voiced_segments(waveform, rate), f"{note}; speech and pauses instead."
 
     def _agreement(self, recording: Recording, baselines: Sequence[Tensor]) -> list[dict[str, Any]]:
@@ -207,9 +203,7 @@ def _check(options: ClipOptions, settings: ExplainSettings, num_clips: int) -> N
     if not path.exists():
         raise SettingError(f"alignments={path}: there is no such file or folder")
     if num_clips > 1 and not path.is_dir() and path.suffix.lower() != ".ctm":
-        raise SettingError(
-            f"alignments={path} is of one recording, and there are {num_clips} clips; give a folder of files"
-        )
+        raise SettingError(f"alignments={path} is one file, and there are {num_clips} clips; give a folder")
 
 
 def alignment_of(source: Path, clip: Clip) -> Path | None:
@@ -230,8 +224,7 @@ def open_model(name: str, device: str) -> EmotionClassifier:
     try:
         place = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise SettingError(f"device={device!r} cannot be used: {reason}") from error
+        raise SettingError(f"device={device!r} cannot be used: {first_line(error)}") from error
     return load_classifier(name).to(place)
 
 

@@ -263,10 +263,9 @@ def merge(job: CorpusJob, title: str, model: dict[str, str]) -> int:
     """
     output, folder = job.output, job.output.folder
     records = [record for stem in job.clips if (record := job.records.read(stem)) is not None]
-    if len(records) < len(job.clips):
-        missing = len(job.clips) - len(records)
+    if missing := len(job.clips) - len(records):
         raise SettingError(
-            f"out={folder}: {missing} clips have no record; run again, with a folder that all nodes share"
+            f"out={folder}: {missing} clips have no record; run again, all nodes in one folder"
         )
     output.write_summary([record.row for record in records])
     summaries = summarize([record.shares for record in records if record.shares is not None])

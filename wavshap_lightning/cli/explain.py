@@ -143,7 +143,7 @@ def compare_models(
     compared = [_open_other(path, device, classifier) for path in named.values()]
     work = ClipExplainer(classifier, settings, clip, len(clips), compared)
     names = (model if epoch is None else f"epoch {epoch}", *named)
-    return explain_all(model, work, clips, output, names=names)
+    return explain_all(model, work, clips, output, names)
 
 
 def _open_other(model: str, device: str, first: EmotionClassifier) -> EmotionClassifier:
@@ -156,12 +156,7 @@ def _open_other(model: str, device: str, first: EmotionClassifier) -> EmotionCla
 
 
 def explain_all(
-    model: str,
-    work: ClipExplainer,
-    clips: Mapping[str, Clip],
-    output: Output,
-    *,
-    names: Sequence[str] = (),
+    model: str, work: ClipExplainer, clips: Mapping[str, Clip], output: Output, names: Sequence[str] = ()
 ) -> int:
     """Explain clips one by one, and write and print what is found; the table is written whatever ends it.
 
@@ -230,8 +225,7 @@ def _facts(explanation: Explanation, view: ClipView) -> Iterator[tuple[str, str]
     """Decision, score, gap, frames, layer and neurons of one target, in words by title."""
     numbers, target, stage = view.numbers, view.target, explanation.time_stage
     labeled = f"  (labeled {view.label})" if view.label else ""
-    probability = view.probabilities[view.prediction]
-    yield "predicted", f"{view.prediction}, probability {probability:.3f}{labeled}"
+    yield "predicted", f"{view.prediction}, probability {view.probabilities[view.prediction]:.3f}{labeled}"
     score, mean = numbers["score"], numbers["baseline_score"]
     difference = "" if mean is None else f", of the baselines {mean:+.3f}, explained {score - mean:+.3f}"
     yield view.score_name(), f"{score:+.3f}{difference}"
@@ -325,7 +319,3 @@ def make_example(folder: Path, seed: int) -> dict[str, Clip]:
     path = folder / "example.wav"
     save_audio(path, waveform, sample_rate=SAMPLE_RATE)
     return {path.stem: Clip(path, EXAMPLE_LABEL, evidence=evidence)}
-
-
-if __name__ == "__main__":
-    main()

@@ -100,12 +100,10 @@ def read_arguments(
         many = "*" if name == "audio" else None
         parser.add_argument(name, metavar=name.upper(), help=POSITIONALS[name], nargs=many, type=str)
     parser.add_argument("--config", metavar="FILE", action="config", help="YAML file with these options")
-    added = [parser.add_class_arguments(record, as_group=False) for record in records.values()]
-    shared = {name for names in added for name in names}
+    shared = [name for one in records.values() for name in parser.add_class_arguments(one, as_group=False)]
     own = parser.add_function_arguments(command, as_group=False, skip={*positionals, *records})
-    known = {*shared, *own}
-    parser.set_defaults({name: value for name, value in (defaults or {}).items() if name in known})
-    hidden = {"help", "print_config"} | (shared if hide_shared else set())
+    parser.set_defaults({key: value for key, value in (defaults or {}).items() if key in {*shared, *own}})
+    hidden = {"help", "print_config", *(shared if hide_shared else ())}
     actions = parser._actions  # noqa: SLF001 - as the parser names them, whatever their kind
     for action in actions:
         _shorten(action)

@@ -98,18 +98,15 @@ class Output:
         Raises:
             SettingError: If the file cannot be written.
         """
-        saved, comparisons = found.saved, found.comparisons
+        saved, pairs = found.saved, found.comparisons
         known: dict[str, Any] = {"label": label_of(found.clip), "evidence": found.clip.evidence}
         if self.figures:
             self.write(f"clips/{stem}.png", plot(found.explanation, found.waveform, **known))
-            if comparisons:
-                figure = plot_comparison(comparisons, found.waveform, names=names, **known)
-                self.write(f"compare/{stem}.png", figure)
-        if comparisons:
-            numbers = plain_comparisons(comparisons, names)
-            self.write(
-                f"compare/{stem}.json", json.dumps(numbers, ensure_ascii=False, allow_nan=False, indent=1)
-            )
+        if self.figures and pairs:
+            self.write(f"compare/{stem}.png", plot_comparison(pairs, found.waveform, names=names, **known))
+        if pairs:
+            text = json.dumps(plain_comparisons(pairs, names), ensure_ascii=False, allow_nan=False, indent=1)
+            self.write(f"compare/{stem}.json", text)
         if self.waveform:
             saved = replace(saved, arrays={**saved.arrays, "waveform": found.waveform})
         with writing_to(self.folder):
@@ -159,9 +156,7 @@ class Output:
 
 def status_of(num_done: int, num_clips: int) -> int:
     """Exit status: 0 if every clip is done, 1 if some are, 2 if none is."""
-    if num_done == num_clips:
-        return EXIT_DONE
-    return EXIT_SOME_FAILED if num_done else EXIT_USAGE
+    return EXIT_DONE if num_done == num_clips else EXIT_SOME_FAILED if num_done else EXIT_USAGE
 
 
 def model_words(name: str, classifier: EmotionClassifier) -> dict[str, str]:

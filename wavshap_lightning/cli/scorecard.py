@@ -79,8 +79,7 @@ def _write(card: Scorecard, output: Output) -> None:
     output.write("scorecard.png", figure)
     with writing_to(output.folder):
         save_table(card, output.folder / "scorecard.csv")
-    for method in card.compared:
-        tell(f"{method}: {verdict(card, method)}")
+    tell("\n".join(f"{method}: {verdict(card, method)}" for method in card.compared))
     most = max(card.rows, key=lambda row: row["clips"])
     note = f" ({card.note})" if card.note else ""
     tell(f"Resampled for the intervals: {most['units']} {most['resampled']}{note}")

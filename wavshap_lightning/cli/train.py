@@ -53,15 +53,11 @@ COMMANDS = {
     "cv": "Train and test on every fold; report the mean with its confidence interval.",
     "export": "Write a trained classifier to a folder; with --push_to_hub, publish it on the Hub.",
 }
-DESCRIPTION = (
-    "Train speech-emotion heads on frozen speech models. Without arguments: the demo (offline, no data)."
-)
+DESCRIPTION = "Train emotion heads on frozen speech models. Without arguments: the demo (offline, no data)."
 EPILOG = "Options of a command: train.py COMMAND --help. How to train: docs/training.md."
 
 # Inside the package in an installed wheel, beside it in a source tree.
-DEMO = next(
-    filter(Path.is_file, (folder / "configs/demo.yaml" for folder in Path(__file__).parents[1:3])), ""
-)
+DEMO = next(filter(Path.is_file, (above / "configs/demo.yaml" for above in Path(__file__).parents[1:3])), "")
 
 CONFIG_NAME = "config.yaml"
 TRAINER_DEFAULTS = {
@@ -256,16 +252,13 @@ def checked_checkpoint(command: str, config: Namespace) -> str | None:
         SettingError: If a checkpoint is needed and none is given, or training cannot resume from it.
         CheckpointError: If the file is not a checkpoint.
     """
-    wanted = config.ckpt_path
-    if wanted is None and command == "fit":
-        return None
-    if wanted is None:
+    if config.ckpt_path is None:
+        if command == "fit":
+            return None
         raise SettingError(f"ckpt_path=None: {command} needs a checkpoint: a file, 'best' or 'last'")
-    path = find_checkpoint(RunSettings(**config.run.as_dict()).home, wanted)
+    path = find_checkpoint(RunSettings(**config.run.as_dict()).home, config.ckpt_path)
     if "optimizer_states" not in read_checkpoint(path) and command == "fit":
-        raise SettingError(
-            f"ckpt_path={path} holds only weights, for testing and explaining; resume from last.ckpt"
-        )
+        raise SettingError(f"ckpt_path={path} holds only weights; resume from last.ckpt")
     return str(path)
 
 
@@ -306,8 +299,7 @@ def build_run(
         stored = config.clone()
         if resumed is not None:
             stored.ckpt_path = None  # what is stored repeats the run from its start
-        text = parser.dump(stored, skip_unset=False)
-        rank_zero_only(write_atomically)(folder / CONFIG_NAME, text.encode())
+        rank_zero_only(write_atomically)(folder / CONFIG_NAME, parser.dump(stored, skip_unset=False).encode())
     return trainer, built.model, data
 
 
@@ -361,11 +353,5 @@ def open_folds(given: str | None, config: Namespace) -> Path:
     changes = [" ".join(line.split()) for line in lines if line.startswith(("- ", "+ "))]
     if changes:
         shown = "; ".join(changes[:MAX_SHOWN_CHANGES])
-        raise SettingError(
-            f"folder={given} has other settings ({shown}); give --config {stored}, or no --folder"
-        )
+        raise SettingError(f"folder={given} has other settings ({shown}); give --config {stored}")
     return Path(given)
-
-
-if __name__ == "__main__":
-    main()
