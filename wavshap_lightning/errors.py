@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class WavshapError(Exception):
-    """Root of every error this package raises on purpose."""
+    """Base class of the errors that this package raises."""
 
 
 class AudioError(WavshapError):

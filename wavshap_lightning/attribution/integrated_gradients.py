@@ -53,13 +53,13 @@ def integrated_gradients(
 def gauss_legendre(num_nodes: int, num_baselines: int = 1, *, decibels: bool = False) -> Points:
     """Gauss-Legendre nodes on the path from each of a fixed set of baselines.
 
-    Exact for gradients that are polynomials of alpha up to degree `2 num_nodes - 1`. In decibels the nodes
-    are spread evenly over `20 log10(alpha)` from -120 to 0: for scores that change with the order of
-    magnitude of alpha, as those that divide the level out do on the path from silence. The weights then
-    carry `d alpha / d log(alpha) = alpha`.
+    The quadrature is exact for gradients that are polynomials of alpha up to degree `2 num_nodes - 1`. With
+    `decibels`, the nodes cover `20 log10(alpha)` from -120 to 0, for scores that change with the order of
+    magnitude of alpha, such as level-normalized ones on the path from silence. The weights then include
+    `d alpha / d log(alpha) = alpha`.
 
     Raises:
-        AttributionError: If there is no node.
+        AttributionError: If `num_nodes` is below 1.
 
     >>> gauss_legendre(2).alphas
     tensor([0.2113, 0.7887], dtype=torch.float64)

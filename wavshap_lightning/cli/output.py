@@ -187,7 +187,7 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 
 def summary_row(clip: Clip, found: ExplainedClip | None, reason: str) -> dict[str, str]:
-    """Row of a clip in summary.csv, with the reason where it could not be explained."""
+    """Row of a clip in summary.csv, with the reason if it could not be explained."""
     status = "failed" if found is None else "ok"
     row = {"clip": place_of(clip), "status": status, "reason": reason, "label": label_of(clip) or ""}
     numbers: dict[str, Any] = {}

@@ -121,15 +121,15 @@ def load_corpus(
     seed: int = 0,
     **options: object,
 ) -> list[Clip]:
-    """Load the clips of a named corpus under the labels asked for.
+    """Load the clips of a corpus with the chosen labels.
 
     Args:
-        name: One of `CORPORA`.
-        root: The folder (or, for a manifest, the file) that holds it.
-        label_map: New name of every label of the loader, None to leave its clips out; the corpus's own
+        name: Name of the corpus, one of `CORPORA`.
+        root: Folder of the corpus, or path of the manifest.
+        label_map: New name for every label of the corpus, or None to leave its clips out; the corpus's own
             map if None.
         labels: Classes to keep, by their new names; all if None.
-        max_samples: Most clips, drawn class by class; all if None.
+        max_samples: Maximum number of clips, drawn class by class; all if None.
         seed: Random seed of that draw.
         **options: Options of the corpus's loader, such as `speaker_pattern` or `language`.
 

@@ -117,11 +117,11 @@ def _described(found: Counter[str]) -> str:
 
 
 def draw_stratified(clips: Sequence[Clip], num_clips: int, generator: np.random.Generator) -> list[Clip]:
-    """A random subset of the clips with the classes in proportion (see `allocate`), in the order given.
+    """A random subset of the clips, in the given order, with classes in proportion (see `allocate`).
 
     Args:
         clips: Labeled clips.
-        num_clips: Size of the subset; all clips where there are no more.
+        num_clips: Size of the subset; all clips if there are fewer.
         generator: Source of randomness.
 
     Raises:

@@ -101,10 +101,10 @@ class Protocol:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Protocol:
-        """The protocol that `to_dict` described.
+        """Protocol from the fields of `to_dict`.
 
         Args:
-            fields: Its fields; a `"hash"` among them is compared with the protocol's own.
+            fields: Fields of the protocol; a `"hash"` among them is checked.
 
         Raises:
             CorpusError: If a field is missing or unknown, or the hash differs.

@@ -36,7 +36,7 @@ def shift_pitch(sound: Sound, sample_rate: int, semitones: float) -> Sound:
 
 
 def change_tempo(sound: Sound, _sample_rate: int, rate: float) -> Float[np.ndarray, " edited"]:
-    """Make faster (`rate` above 1) or slower at the same pitch, by librosa's phase vocoder."""
+    """Make the tempo `rate` times faster at the same pitch, by librosa's phase vocoder."""
     return librosa.effects.time_stretch(sound, rate=rate, n_fft=STFT_SIZE, hop_length=STFT_HOP)
 
 
@@ -50,7 +50,7 @@ def change_level(sound: Sound, _sample_rate: int, gain_db: float) -> Sound:
 
 
 def tilt_spectrum(sound: Sound, sample_rate: int, db_per_octave: float) -> Sound:
-    """Make brighter or duller around 1 kHz, at the same level."""
+    """Tilt the spectrum by `db_per_octave` around 1 kHz, at the same level."""
     spectrum = np.fft.rfft(sound)
     hertz = np.maximum(np.fft.rfftfreq(len(sound), 1 / sample_rate), TILT_AROUND_HZ / 32)
     gain = 10 ** (db_per_octave * np.log2(hertz / TILT_AROUND_HZ) / 20)

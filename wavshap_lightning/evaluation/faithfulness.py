@@ -162,7 +162,7 @@ def faithfulness(
 def removal_losses(scores_without: Removal, order: Int[Tensor, " time"]) -> Float64[Tensor, " two"]:
     """Mean loss of the score without the first frames of an order, and with only them, over `SHARES`.
 
-    Up to the score of the clip itself, which cancels in the difference between two orders.
+    The score of the clip itself is left out, since it cancels in the difference between two orders.
 
     Args:
         scores_without: See [`removal_of`][].

@@ -26,10 +26,10 @@ class Estimate:
 
     Args:
         value: The estimate; NaN without clips.
-        low: Lower end of the interval; NaN where there is none, since there is but one thing to resample.
-        high: Upper end, likewise.
-        num_clips: Number of clips it comes from.
-        resampled: Units that were resampled.
+        low: Lower end of the interval; NaN if there is only one unit to resample.
+        high: Upper end of the interval; NaN in the same case.
+        num_clips: Number of clips behind the estimate.
+        resampled: Kind of units that were resampled, clips or speakers.
         num_resampled: Number of these units.
     """
 

@@ -76,11 +76,11 @@ SANITY = frozenset(metric.name for metric in METRICS if metric.group == "sanity"
 class Scorecard:
     """Comparison of methods by the bootstrap over clips or speakers, with the same resamples for all.
 
-    Differences are taken clip by clip, so they are paired. A clip counts where both values are known. There
-    is no correction for how many comparisons are made. See [`bootstrap_mean`][] for the intervals.
+    Differences are paired by clip; clips without both values are left out. There is no correction for
+    multiple comparisons. See [`bootstrap_mean`][] for the intervals.
 
     Args:
-        values: By method, by metric: one number a clip, in the same order everywhere; NaN where there is
+        values: One number per clip, by method and metric, in the same order everywhere; NaN if there is
             none. See [`measure`][wavshap_lightning.evaluation.measure.measure].
         controls: Methods that are independent of the model.
         speakers: The speaker of each clip; empty, or with empty names, where they are not known.

@@ -70,7 +70,7 @@ def rank_correlation(first: Float[Tensor, " units"], second: Float[Tensor, " uni
 
 
 def ranks_of(values: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
-    """Ranks from 1, equal values sharing theirs."""
+    """Ranks from 1; equal values get their mean rank."""
     return torch.from_numpy(rankdata(values.double().cpu().numpy()))
 
 
@@ -112,17 +112,17 @@ def likeness(first: Float[Tensor, " time"], second: Float[Tensor, " time"]) -> f
 
 @torch.no_grad()
 def randomize(classifier: EmotionClassifier, part: Literal["head", "all"], seed: int) -> EmotionClassifier:
-    """A copy whose head alone, or every parameter, is drawn from the normal law.
+    """Copy a classifier, with the parameters of the head, or all, drawn from normal distributions.
 
-    An explanation of what was learned must not look the same then. Every tensor has a seed of its own.
-    Source: Adebayo et al. (2018). Differences: each tensor keeps its mean and deviation, so that signals
-    keep their size; biases and gains are drawn too.
+    An explanation of what was learned must change then. Every tensor has a seed of its own.
+    Source: Adebayo et al. (2018). Differences: each tensor keeps its mean and standard deviation, so that
+    activations keep their scale; biases and gains are randomized too.
 
     Args:
-        classifier: The classifier; it is as it was afterwards. Of the head's copy a frozen backbone is
-            shared, since nothing changes it.
-        part: What is randomized.
-        seed: Of all draws.
+        classifier: The classifier, which is not changed. With `part="head"` the copy shares a frozen
+            backbone.
+        part: Parameters to randomize: `"head"` or `"all"`.
+        seed: Random seed.
     """
     backbone = classifier.backbone
     shared = part == "head" and backbone.settings.frozen

@@ -80,13 +80,13 @@ class Comparison:
 def plain_comparisons(comparisons: Sequence[Comparison], names: Sequence[str]) -> dict[str, Any]:
     """Comparisons of several classifiers with the same first one, in plain JSON types.
 
-    Under `models` is a row for each classifier, the first one's first. Under `stages`, by stage and view, are
-    the attributions of the first and a row for each `other`: its attributions and their difference to the
-    first's; None where it has other units, such as another number of layers.
+    `models` holds an object for each classifier, beginning with the first. `stages` holds, by stage and view,
+    the attributions of the first and an object for each `other`: its attributions and their difference from
+    the first's, or None if it has other units, such as another number of layers.
 
     Args:
         comparisons: Of one clip with the first classifier, in the order of the others.
-        names: Names of the classifiers, MODEL first.
+        names: Names of the classifiers, beginning with the first.
     """
     first, target = comparisons[0].first, comparisons[0].target
     stages: dict[str, dict[str, Any]] = {}

@@ -281,13 +281,13 @@ def waveform_baselines(
     """Baselines of a clip, as waveforms.
 
     Args:
-        settings: Family of the baselines, and how many to declare.
+        settings: Family and number of the baselines.
         waveform: Samples of the clip.
         others: Recordings, for the families that consist of them.
-        score: Logits of waveforms, to find out whether silence is well-posed; None to skip that check.
+        score: Function from waveforms to logits, to check that silence is well-posed; None to skip the check.
 
     Raises:
-        SettingError: If recordings are missing, given in vain, or fewer than are to be declared.
+        SettingError: If recordings are missing, not needed, or fewer than `num_baselines`.
         AttributionError: If the family does not fit the clip or the score.
     """
     family, count = settings.baselines, settings.num_baselines

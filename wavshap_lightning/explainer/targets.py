@@ -17,8 +17,8 @@ def target_named(
 
     Args:
         name: A label; `"predicted"` for the class with the largest logit; `"all"` for every class at once;
-            `"happy-vs-sad"` for the margin between two. Labels come first where one reads like these. Of
-            several names each stands for a class, which is explained once even if it is named twice.
+            `"happy-vs-sad"` for the margin between two. A label with such a name takes precedence. In a list,
+            each name stands for a class; repeated classes are explained once.
         labels: The classes, in the order of the logits.
         prediction: Index of the class with the largest logit.
         kind: Score of a class; a margin is always the difference of two logits.

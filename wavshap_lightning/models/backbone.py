@@ -101,7 +101,7 @@ class BackboneSettings:
 
     @property
     def frozen(self) -> bool:
-        """True if nothing of the backbone is trained, so that its layers may be cached."""
+        """Whether no part of the backbone is trained, so that its layers may be cached."""
         return not (self.unfreeze_layers or self.lora_rank)
 
 
@@ -235,7 +235,7 @@ class SpeechBackbone(nn.Module):
         transformer layer k, the last one after the final norm where the model has one (see `final_norm`).
 
         Args:
-            frames: What `frontend` returned.
+            frames: Output of `frontend`.
             num_frames: Valid frames of each clip; all of them if None.
 
         Raises:

@@ -183,7 +183,7 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
 
         Args:
             repo_id: `"user/name"`.
-            private: Create a private repository; an existing one stays as it is.
+            private: Create a private repository; an existing one keeps its visibility.
             title: Title of the model card; the repository's name if None.
             license: The Hub's identifier of the license, such as `"cc-by-nc-sa-4.0"`; unstated if None.
             options: Other arguments of huggingface_hub's `ModelHubMixin.push_to_hub`, such as
@@ -193,7 +193,7 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
             The address of the commit.
 
         Raises:
-            SettingError: If the repository holds something else, or the backbone is a folder of this machine.
+            SettingError: If the repository holds other files, or the backbone is a local folder.
             ModelError: If the Hub refuses or cannot be reached.
         """
         if Path(self.backbone.settings.name).expanduser().exists():

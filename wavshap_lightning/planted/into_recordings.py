@@ -212,7 +212,7 @@ def check_speakers(clips: Sequence[Clip], what: str) -> None:
 
 
 def split_of_speakers(clips: Sequence[Clip], seed: int) -> dict[str, str]:
-    """Split of each speaker: the corpus's own where it keeps speakers apart, else drawn by seed."""
+    """Split of each speaker: the corpus's own if it is speaker-independent, else drawn at random."""
     own = {clip.speaker: clip.split for clip in clips}
     if all(own[clip.speaker] == clip.split for clip in clips) and set(own.values()) == set(SPLITS):
         return {speaker: str(split) for speaker, split in own.items()}

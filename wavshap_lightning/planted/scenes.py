@@ -123,13 +123,13 @@ def add_distractors(
 
     Args:
         tracks: The speech.
-        syllables: What is said in it.
-        place: Place of the cue, which they keep clear of.
+        syllables: Syllables of the speech.
+        place: Place of the cue, which the distractors must not overlap.
         generator: Source of randomness.
 
     Returns:
-        The speech, louder or paused where a distractor says so, and sounds to add to it, in units of its
-        root mean square.
+        The speech, with louder syllables and pauses as distractors, and sounds to add to it, in units of
+        its root mean square.
     """
     gain, sounds = np.ones(tracks.num_controls), np.zeros(tracks.num_controls * CONTROL_SAMPLES)
     num_others = generator.integers(*_NUM_OTHERS, endpoint=True)

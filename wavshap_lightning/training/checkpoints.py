@@ -20,7 +20,7 @@ ProtocolRecord = Mapping[str, Any]
 
 
 def check_same_training(recorded: ProtocolRecord, found: ProtocolRecord) -> None:
-    """Raise unless a run is resumed on the fold and the clips it began with.
+    """Check that a run is resumed with the fold and clips that it started with.
 
     Raises:
         CheckpointError: If the checkpoint was trained on another protocol, fold or set of clips.
@@ -67,10 +67,10 @@ def _describe(record: ProtocolRecord) -> str:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that appear whole or not at all, and are read without running anything in them.
+    """Checkpoint files that are written atomically and read without executing code in them.
 
-    Lightning writes to the folder for temporary files and moves the result, which is a copy, and not atomic,
-    where that folder is on another disk.
+    Lightning writes to the folder for temporary files and moves the result. If that folder is on another
+    disk, the move is a copy and not atomic.
     """
 
     def save_checkpoint(

@@ -105,7 +105,7 @@ def build_loggers(settings: RunSettings, folder: Path, *, resumed_step: int = 0)
     """Loggers of a run; the first writes `metrics.csv` into the run's folder.
 
     Args:
-        settings: The loggers wanted.
+        settings: Settings of the run, which choose the loggers.
         folder: Folder of the run.
         resumed_step: Step from which an earlier run in this folder is resumed; rows before it are kept.
 

@@ -225,10 +225,10 @@ class EmotionModule(L.LightningModule):
             self._check_unseen("validation")
 
     def on_test_start(self) -> None:
-        """Refuse to test on speakers that the model was trained or chosen on.
+        """Refuse to test on speakers that were used for training or validation.
 
         Raises:
-            CheckpointError: If it was.
+            CheckpointError: If there are such speakers.
         """
         self.collected.reset()
         self._check_unseen("test")

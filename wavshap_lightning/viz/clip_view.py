@@ -99,7 +99,7 @@ class Units:
 
     @property
     def words(self) -> list[str]:
-        """Attribution and interval of each unit in words; for units along one axis.
+        """Text with attribution and interval for each unit, for units along one axis.
 
         >>> Units.of([1.0, 2.0], [0.5, None]).words
         ['+1, 95 % interval +0.5 to +1.5', '+2, no interval known, not resolved']
@@ -290,12 +290,12 @@ class ClipView:
     def classes(
         self, spell: Callable[[str], str] = str, *, target: bool = True, most: int | None = None
     ) -> tuple[list[str], list[float]]:
-        """Names of classes, after the signs that mark target, prediction and label, and their probabilities.
+        """Names of classes, marked as target, prediction or label, and their probabilities.
 
         Args:
             spell: Rewrites the names of classes.
             target: Whether to mark the target.
-            most: Number of classes, if not all: those that are marked and the most probable.
+            most: Maximum number of classes, the marked and the most probable ones; all if None.
         """
         signs = {TARGET: self.target_labels[0] if target else None}
         signs |= {PREDICTED: self.prediction, LABELED: self.label}

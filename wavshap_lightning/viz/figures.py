@@ -124,11 +124,11 @@ def frame_rows(
     """A row of bars for each of several explanations.
 
     Args:
-        name: Beginning of the labels of the Axes; the position of the row follows.
+        name: Prefix of the labels of the Axes, before the number of the row.
         titles: Title of each row.
-        frames: Attributions of frames of each explanation; without any there are no rows.
-        beside: Draws what is to the right of each row; empty for nothing.
-        note: Words at the top right of the first row.
+        frames: Attributions of frames of each explanation; no rows if empty.
+        beside: Functions that draw the panel to the right of each row; empty for none.
+        note: Text at the top right of the first row.
         scales: Units that share the vertical axis with each row; empty if all rows share it.
         num_rows: Number of rows in the figure, which share its height; these if None.
     """

@@ -173,7 +173,7 @@ def strongest(frames: Float[np.ndarray, " frames"], share: float) -> Bool[np.nda
 
 
 def fading_mask(chosen: Bool[np.ndarray, " frames"], times: TimeGrid, num_samples: int) -> Samples:
-    """Mask of samples: 1 in the chosen frames, 0 elsewhere, with half a cosine at every seam.
+    """Mask of samples: 1 in the chosen frames, 0 elsewhere, with a raised-cosine fade at every boundary.
 
     Args:
         chosen: Mask of frames, each as wide as a hop.

@@ -54,13 +54,13 @@ class Points:
 
 
 def seeded(generator: torch.Generator | int) -> tuple[int, torch.Generator]:
-    """A seed and a new generator that begins with it.
+    """A seed and a new generator with that seed.
 
     Args:
-        generator: The seed itself, or a generator from which one is drawn and which that draw advances.
+        generator: A seed, or a generator from which one is drawn (this advances the generator).
 
     Raises:
-        AttributionError: If the seed is negative, too large or no whole number.
+        AttributionError: If the seed is negative, too large or not an integer.
     """
     if isinstance(generator, torch.Generator):
         generator = int(torch.randint(SEED_RANGE, (), generator=generator, device=generator.device))
@@ -173,7 +173,7 @@ class AlphaStrata:
         self._alphas = torch.empty(0, dtype=torch.float64)
 
     def draw(self, count: int) -> Points:
-        """First `count` points, or as many more as there are already."""
+        """First `count` points, or all that exist already if these are more."""
         inside = torch.rand(count, generator=self._generator, dtype=torch.float64)
         strata = torch.arange(count, dtype=torch.float64)
         if len(self._alphas):

@@ -70,7 +70,7 @@ class Players:
 
 
 def equal_spans(num_places: int, count: int) -> Players:
-    """Neighbors in spans as equal as can be; never more spans than places.
+    """Spans of adjacent positions, as equal in length as possible; never more spans than positions.
 
     >>> equal_spans(5, 2).owner
     tensor([0, 0, 0, 1, 1])

@@ -67,10 +67,10 @@ def shapley(problem: Problem, baselines: Baselines, players: Players) -> Attribu
 
 
 def shapley_weights(present: Coalitions) -> Float64[Tensor, "players coalitions"]:
-    """Weight of each coalition's value for each player, given all coalitions: members gain, others lose.
+    """Weight of each coalition's value in the Shapley value of each player, given all coalitions.
 
-    A member of `s` among `M` gains `(s-1)! (M-s)! / M! = 1 / (M C(M-1, s-1))`, who is not one loses
-    `s! (M-s-1)! / M! = 1 / (M C(M-1, s))`.
+    For a coalition of `s` of `M` players, the weight is `(s-1)! (M-s)! / M! = 1 / (M C(M-1, s-1))` for
+    members and `-s! (M-s-1)! / M! = -1 / (M C(M-1, s))` for the other players.
     """
     count = present.shape[1]
     share = torch.tensor([1 / (count * comb(count - 1, size)) for size in range(count)], dtype=torch.float64)

@@ -96,15 +96,16 @@ def grouped(size: int, *, name: str) -> View:
 
 
 def top(values: Float[Tensor, "*units"], k: int, *, sign: Sign = "any") -> list[tuple[int, ...]]:
-    """Places of the strongest units, strongest first; of equal ones the earlier first.
+    """Indices of the units with the largest attributions, in descending order; ties in order of position.
 
     Args:
         values: Attributions of one target, or a part of them, such as a layer's.
         k: Number of units; all of them if there are fewer.
-        sign: Count both signs, or evidence for the target alone (positive), or against it (negative).
+        sign: Rank by magnitude (`"any"`), or only evidence for the target (`"positive"`) or against it
+            (`"negative"`).
 
     Raises:
-        AttributionError: If `k` is not positive or `sign` none of these.
+        AttributionError: If `k` is not positive or `sign` is not one of these.
 
     >>> top(torch.tensor([[1.0, -3.0], [2.0, 0.0]]), 2)
     [(0, 1), (1, 0)]

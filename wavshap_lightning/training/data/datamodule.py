@@ -224,7 +224,7 @@ class EmotionDataModule(L.LightningDataModule):
 
     @cached_property
     def protocol(self) -> Protocol:
-        """The protocol that divides the corpus."""
+        """The protocol that splits the corpus."""
         if self.protocol_name == "default":
             protocol = corpus_named(self.corpus).protocol(self._listed)
         else:

@@ -136,7 +136,7 @@ def name_probes(chosen: Mapping[int, str], clips: Sequence[KeyedClip]) -> list[P
 
 
 def file_names(names: Sequence[str]) -> list[str]:
-    """Names of clips as names of files, each different.
+    """Distinct file names made from the names of clips.
 
     >>> file_names(["a/b", "a_b", "c d"])
     ['a_b', 'a_b-2', 'c_d']
