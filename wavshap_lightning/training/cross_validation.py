@@ -251,7 +251,7 @@ def _confusion_table(split: str, labels: Sequence[str], counts: Sequence[Sequenc
     rows = []
     for index, (label, row) in enumerate(zip(labels, counts, strict=True)):
         recall = f"{row[index] / sum(row):.2f}" if sum(row) else "-"
-        rows.append((label, *(str(count) if count else "." for count in row), recall))
+        rows.append((label, *(str(count or ".") for count in row), recall))
     title = f"{split.capitalize()} clips by label (row) and prediction (column)"
     return _table(title, ("", *labels, "recall"), rows)
 

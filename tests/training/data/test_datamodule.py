@@ -212,7 +212,7 @@ def test_numbers_out_of_range_are_told(build_datamodule, settings, message):
 def test_statistics_need_a_cache(build_datamodule):
     datamodule = build_datamodule()
     assert isinstance(next(iter(datamodule.val_dataloader())), WaveformBatch)
-    with pytest.raises(SettingError, match="pass the datamodule and a module with frozen backbone"):
+    with pytest.raises(SettingError, match="pass the datamodule and a frozen module"):
         datamodule.statistics(datamodule.prepared["validation"])
 
 

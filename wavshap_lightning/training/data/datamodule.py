@@ -204,9 +204,7 @@ class EmotionDataModule(L.LightningDataModule):
             SettingError: If there is no feature cache.
         """
         if self.feature_cache is None:
-            raise SettingError(
-                "cache: not open; pass the datamodule and a module with frozen backbone to a Trainer"
-            )
+            raise SettingError("cache: not open; pass the datamodule and a frozen module to a Trainer")
         return StatisticsBatches(self.feature_cache, [one.key for one in clips], self._indices(clips))
 
     @cached_property

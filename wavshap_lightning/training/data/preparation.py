@@ -88,9 +88,7 @@ def list_clips(
     if name == "planted" and root is None:
         root, options = str(_make_planted(options, cache_directory)), {}
     if root is None:
-        raise SettingError(
-            f"root=None: corpus={name!r} needs its folder; give --data.root, or explain.py --root"
-        )
+        raise SettingError(f"root=None: corpus={name!r} needs its folder: --data.root, or explain.py --root")
     if name == NAME:
         root, options = str(_plant_into(root, options, cache_directory)), {}
     taken = sorted(options.keys() & OWN_SETTINGS)
