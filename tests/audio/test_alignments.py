@@ -99,7 +99,7 @@ def test_a_tier_by_name(tmp_path):
     (tmp_path / "a.TextGrid").write_text(LONG)
     assert read_segments(tmp_path / "a.TextGrid", tier="phones") == [Segment("m", 0.0, 2.0)]
     with pytest.raises(
-        AudioError, match="tier='words' is not an interval tier of this file; it has 'phones', 'Words'"
+        AudioError, match="tier='words' is not an interval tier; the file has 'phones', 'Words'"
     ):
         read_segments(tmp_path / "a.TextGrid", tier="words")
 
