@@ -16,7 +16,7 @@ class AudioError(WavshapError):
 
 
 class CorpusError(WavshapError):
-    """A corpus, manifest, label map, split or protocol that does not hold together."""
+    """A corpus, manifest, label map, split or protocol that is missing, malformed or inconsistent."""
 
 
 class AuditError(CorpusError):
@@ -44,5 +44,5 @@ class SettingError(WavshapError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
+    """The first line of an error's message, or the name of its type if there is no message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

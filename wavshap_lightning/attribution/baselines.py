@@ -76,13 +76,13 @@ class BaselineSet:
 
 @dataclass(frozen=True)
 class BaselineDistribution:
-    """A distribution: the mean over all it could yield is what is estimated.
+    """A distribution of baselines: attributions are a mean over all baselines that it could yield.
 
     Args:
-        stream: Makes an iterator of single baselines from a generator, the only source of chance; every draw
-            takes the next.
+        stream: Makes an iterator of single baselines from a generator, the only source of randomness; every
+            draw takes the next one.
         name: Name of the family.
-        encode: A stage every baseline goes through after it was drawn.
+        encode: Function applied to every drawn baseline, a stage of the model.
 
     >>> steps = BaselineDistribution(lambda generator: iter([torch.zeros(2), torch.ones(2)]))
     >>> steps.draw(2, torch.Generator())
@@ -100,10 +100,10 @@ class BaselineDistribution:
         return f"the mean over the distribution of baselines ({self.name})"
 
     def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "count *input"]:
-        """Fresh baselines.
+        """Draw `count` baselines.
 
         Raises:
-            AttributionError: If there are not so many.
+            AttributionError: If the distribution holds fewer.
         """
         return self.encoded(take(self.stream(generator), count, self.name))
 

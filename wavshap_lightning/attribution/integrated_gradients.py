@@ -22,18 +22,18 @@ SILENT_DB = -120.0
 def integrated_gradients(
     problem: Problem, baselines: Baselines, *, num_nodes: int = 32, decibels: bool = False
 ) -> Attribution:
-    """Contribution of each element of the input along the straight path from each baseline.
+    """Attribute the score to each element of the input along the straight path from each baseline.
 
     `phi_i = (x_i - b_i) int_0^1 d_i f(b + alpha (x - b)) d alpha`, averaged over the set. Source:
-    Sundararajan, Taly and Yan (2017). Differences: Gauss-Legendre nodes, whose weights sum to one, for
-    their Riemann sum. There is no chance in it and so no standard error: the gap tells whether the
-    nodes suffice, and nothing is corrected.
+    Sundararajan, Taly and Yan (2017). Difference: Gauss-Legendre nodes, whose weights sum to one, instead of
+    a Riemann sum. The method is deterministic and has no standard error. The completeness gap shows whether
+    there are enough nodes; it is not corrected.
 
     Args:
         problem: Score, input and target.
         baselines: A fixed set, often with a single baseline.
         num_nodes: Gradient evaluations for each baseline.
-        decibels: Spread the nodes evenly over alpha in decibels: for a path from silence.
+        decibels: Space the nodes evenly in decibels of alpha, for paths from silence.
 
     Raises:
         AttributionError: If the baselines are a distribution, or do not fit the problem.

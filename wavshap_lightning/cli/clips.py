@@ -75,10 +75,10 @@ class ExplainedClip:
     Args:
         clip: The clip.
         explanation: Its explanation.
-        saved: The explanation as it is written.
+        saved: The contents of its files.
         waveform: Samples of the clip.
-        seconds: Time it took.
-        comparisons: Of the classifier with each of the others.
+        seconds: Computing time in seconds.
+        comparisons: Comparisons of the classifier with each of the others.
     """
 
     clip: Clip
@@ -249,7 +249,7 @@ def find_clips(names: Sequence[str], out: Path) -> dict[str, Clip]:
 
 
 def audio_below(path: Path, out: Path | None = None) -> list[Path]:
-    """A file as it is, or the audio below a folder.
+    """The audio files below a folder, or the given file itself.
 
     Raises:
         SettingError: If a folder holds no audio.

@@ -69,10 +69,10 @@ class Output:
         (self.folder / trial).unlink()
 
     def write(self, name: str, content: str | bytes | Figure) -> None:
-        """Write one file, whole or not at all; the same figure gives the same bytes.
+        """Write one file atomically; the same figure gives the same bytes.
 
         Args:
-            name: Its path below the folder.
+            name: Path of the file below the output folder.
             content: Bytes, text, or a figure for a PNG.
 
         Raises:

@@ -33,7 +33,7 @@ IGNORED_WARNINGS = (
 
 @contextmanager
 def exit_status() -> Iterator[None]:
-    """Turn an error of the user's into a message and status 2, and an interruption into status 130."""
+    """Turn a usage error into a message and exit status 2, and an interruption into status 130."""
     try:
         yield
     except WavshapError as error:

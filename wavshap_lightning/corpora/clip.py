@@ -44,7 +44,7 @@ class Clip:
         split: The corpus's official split (`train`, `validation`, `test`), where it has one.
         start_s: Start of the clip inside the file, in seconds; the file's start if None.
         end_s: End of the clip inside the file, in seconds; the file's end if None.
-        evidence: Spans known to carry the label, in seconds from the start of the clip.
+        evidence: Spans known to decide the label, in seconds from the start of the clip.
         text: Spoken text.
         votes: Votes of the annotators, as `(label, count)` pairs.
         dialogue: The conversation the clip was cut from; clips of one dialogue never cross a split.

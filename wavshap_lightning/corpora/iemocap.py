@@ -43,9 +43,9 @@ _TRANSCRIPT = re.compile(r"(?P<name>Ses\d\d\w+)\s+\[[^\]]*\]:\s*(?P<text>.+)")
 def load_iemocap(root: Path | str) -> list[Clip]:
     """IEMOCAP with all its labels: 10039 turns by ten actors.
 
-    Takes the sentence files where the release has them, or else spans of the dialogues' recordings.
-    Excitement and turns without agreement keep labels of their own; the default label map merges
-    the first with happiness and leaves the second out.
+    Clips are the sentence files if the release has them, or else spans of the dialogues' recordings.
+    Excitement and turns without agreement have labels of their own; the default label map merges
+    excitement with happiness and leaves turns without agreement out.
 
     Args:
         root: The folder that holds `Session1` to `Session5` (some may be absent), or the one above.

@@ -369,12 +369,12 @@ PROTOCOLS: Mapping[str, Callable[[Sequence[Clip], int], Protocol]] = {
 
 
 def build_protocol(name: str, clips: Sequence[Clip], *, seed: int = 0) -> Protocol:
-    """The protocol that a configuration asks for by name, made for these clips.
+    """A general protocol by name, built for the given clips.
 
     Args:
-        name: One of `PROTOCOLS`, whatever the corpus.
-        clips: The clips to divide.
-        seed: Random seed where the protocol draws.
+        name: One of `PROTOCOLS`, for any corpus.
+        clips: The clips to split.
+        seed: Random seed, for protocols that draw at random.
 
     Raises:
         CorpusError: If the name is unknown or the clips do not allow the protocol.

@@ -75,10 +75,10 @@ def ranks_of(values: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
 
 
 def mean_rank_correlation(*maps: Float[Tensor, " units"]) -> float:
-    """Mean of Spearman's correlation over all pairs of maps, without those that have none.
+    """Mean Spearman correlation over all pairs of maps for which it is defined.
 
-    Of the maps of one clip by classifiers whose heads were trained from different seeds, it says how much of
-    an explanation depends on the seed: the higher the better. NaN for fewer than two maps.
+    For maps of one clip from heads trained with different seeds, it shows how much an explanation depends on
+    the seed: the higher, the less. NaN for fewer than two maps.
 
     >>> mean_rank_correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 2.0, 1.0]))
     -1.0

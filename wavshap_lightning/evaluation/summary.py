@@ -30,10 +30,10 @@ def magnitude_shares(values: Float[Tensor, " units"]) -> Float[Tensor, " units"]
 
 
 def evenness(values: Float[Tensor, " units"]) -> float:
-    """Entropy of the shares, relative to the largest there can be.
+    """Normalized entropy of the shares of the attribution's magnitude.
 
-    `-sum p log p / log n`: 1 where all units count the same, 0 where one has all. NaN for a single unit, or
-    where nothing is attributed.
+    `-sum p log p / log n`: 1 if all shares are equal, 0 if one unit has everything. NaN for a single unit,
+    or if all attributions are 0.
 
     >>> evenness(torch.tensor([2.0, -2.0])), evenness(torch.tensor([0.0, 1.0, 0.0]))
     (1.0, 0.0)

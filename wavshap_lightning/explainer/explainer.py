@@ -81,7 +81,7 @@ class Explainer:
                 finite.
             AttributionError: If there is no such target, or clip, baselines and classifier do not go
                 together.
-            SettingError: If recordings are missing or of no use, or a segment lies beyond the clip's end.
+            SettingError: If recordings are missing or not needed, or a segment lies beyond the clip's end.
 
         Warns:
             UserWarning: If the classifier is in training mode, the clip does not influence the score, or the

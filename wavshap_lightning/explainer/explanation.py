@@ -146,10 +146,10 @@ class Explanation:
         return next(iter(self.attributions.values()))
 
     def relative_gap(self, target: str | None = None) -> dict[str, float | None]:
-        """Completeness gap of each stage before the correction, relative to what is explained.
+        """Completeness gap of each stage before the correction, relative to the explained difference.
 
-        That is `score - mean_baseline_score`, or the scatter of the baselines' scores where it is larger.
-        A large gap says that more draws are needed. None for methods that do not claim completeness.
+        The denominator is `score - mean_baseline_score`, or the standard deviation of the baselines' scores
+        if that is larger. A large gap means that more draws are needed. None for methods without completeness.
 
         Args:
             target: One of `targets`; None for the only one, or the prediction.
@@ -162,7 +162,7 @@ class Explanation:
         """Attributions of one view to one target.
 
         Args:
-            stage: Stage at whose input the path begins.
+            stage: Stage whose input the score is attributed to.
             view: Kind of units.
             target: One of `targets`; None for the only one, or the prediction; `"predicted"` for the latter.
 
@@ -186,7 +186,7 @@ class Explanation:
         Args:
             view: Kind of units, such as `"frames"`, `"layers"` or `"layer_neuron"`.
             k: Maximum number of units.
-            stage: Stage at whose input the path begins; the first that has the view if None.
+            stage: Stage whose attributions are read; the first that has the view if None.
             layer: Rank the frames or neurons of this layer alone.
             sign: Both signs (`"any"`), or only evidence for (`"positive"`) or against (`"negative"`) the
                 target.
@@ -226,7 +226,7 @@ class Explanation:
 
         Args:
             view: Kind of units, such as `"frames"`, `"layers"` or `"band_frame"`.
-            stage: Stage at whose input the path begins; the first that has the view if None.
+            stage: Stage whose attributions are read; the first that has the view if None.
             target: One of `targets`; None for the only one, or the prediction.
 
         Returns:
@@ -255,7 +255,7 @@ class Explanation:
 
         Args:
             view: Kind of units, such as `"frames"`, `"layers"` or `"band_frame"`.
-            stage: Stage at whose input the path begins; the first that has the view if None.
+            stage: Stage whose attributions are read; the first that has the view if None.
             target: One of `targets`; None for the only one, or the prediction.
 
         Raises:

@@ -129,7 +129,7 @@ class OpenClip:
         """Attributions from one stage by the method of the settings.
 
         Args:
-            stage: Stage at whose input the path begins.
+            stage: Stage whose input the score is attributed to.
             target: Scalars to explain.
             score: Function of the stage's input to explain; the classifier if None.
             views: Resolutions of the result; those of the stage if None.
@@ -183,10 +183,10 @@ class OpenClip:
         return equal_spans(times.count, settings.num_spans or usual.get(settings.method, FITTED_SPANS))
 
     def views(self, stage: Stage) -> tuple[View, ...]:
-        """Views of a stage; a tolerance is meant for the first of them.
+        """Views of a stage; a tolerance applies to the first of them.
 
         Args:
-            stage: Stage at whose input the path begins.
+            stage: Stage whose input the score is attributed to.
         """
         settings, times = self.settings, self.times[stage]
         if stage == "layers":
@@ -229,7 +229,7 @@ def open_clip(
     settings: ExplainSettings,
     recordings: Sequence[AudioSource] = (),
 ) -> Iterator[OpenClip]:
-    """Read a clip and its baselines, and pass the clip through a classifier; afterwards that is as before.
+    """Read a clip and its baselines, and pass the clip through a classifier, which is restored afterwards.
 
     Args:
         classifier: The classifier to explain.
@@ -243,7 +243,7 @@ def open_clip(
     Raises:
         AudioError: If the clip or a recording cannot be read, or is too short, too long, silent or not
             finite.
-        SettingError: If recordings are missing or of no use, or a segment lies beyond the clip's end.
+        SettingError: If recordings are missing or not needed, or a segment lies beyond the clip's end.
         AttributionError: If the family of baselines does not fit the clip or the classifier.
     """
     grid = classifier.backbone.frame_grid

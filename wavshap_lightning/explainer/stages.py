@@ -97,7 +97,7 @@ class Stages:
 
 
 class MemoizedStage:
-    """A stage that keeps its results without gradients, for rows that come again.
+    """A stage that caches its results without gradients, for rows that are evaluated again.
 
     Args:
         stage: The stage; each row of its result must depend on that row of its argument alone.

@@ -76,7 +76,7 @@ def stft_times(num_samples: int, sample_rate: int) -> TimeGrid:
 def mel_band_edges(num_bands: int, sample_rate: int) -> Int[np.ndarray, " edges"]:
     """Edges of bands from 0 to half the sample rate, evenly spaced in mel, in bins of the Fourier transform.
 
-    Low bands narrower than a bin are widened to one, so that there is something in each.
+    Low bands narrower than a bin are widened to one bin, so that no band is empty.
 
     >>> mel_band_edges(4, 16_000)
     array([  0,  24,  54, 118, 257])

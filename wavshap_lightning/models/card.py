@@ -29,10 +29,10 @@ def write_card(record: ClassifierRecord, *, title: str, license: str | None, pla
     """Fill the template of the model card.
 
     Args:
-        record: Of the classifier.
-        title: What it is called.
-        license: The Hub's identifier of its license; unstated if None.
-        place: Folder or repository it is opened from.
+        record: Record of the classifier.
+        title: Title of the card.
+        license: License identifier of the Hub; omitted if None.
+        place: Folder or repository from which the classifier is loaded.
     """
     corpus = str(record.protocol.get("corpus", "")).removeprefix("planted-in-")
     return ModelCard.from_template(

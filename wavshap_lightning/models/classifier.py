@@ -25,18 +25,18 @@ from wavshap_lightning.models.record import ClassifierRecord, TrainingProvenance
 
 
 class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
-    """Waveforms to logits, in three stages that can be called one by one.
+    """A classifier of waveforms, in three stages that can be called one by one.
 
     `waveform --frontend--> frames --encoder--> layers --head--> logits`
 
     Args:
         backbone: The speech backbone.
         labels: The classes, in the order of the logits.
-        head: The head's shape.
-        provenance: Where it comes from.
+        head: Settings of the head.
+        provenance: Split, versions and scores of its training.
 
     Raises:
-        SettingError: If there are fewer than two labels, or one stands twice.
+        SettingError: If there are fewer than two labels, or one is repeated.
     """
 
     def __init__(

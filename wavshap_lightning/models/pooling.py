@@ -104,7 +104,7 @@ class Pooling(nn.Module):
     def pool_statistics(
         self, statistics: LayerStatistics, weights: Float[Tensor, " layer"]
     ) -> Float[Tensor, "batch pooled"]:
-        """The same vector from the layers' statistics and the mixing weights."""
+        """The pooled vector, as of the frames, from the layers' statistics and the mixing weights."""
         raise NotImplementedError(f"{type(self).__name__} needs the frames instead of statistics")
 
 

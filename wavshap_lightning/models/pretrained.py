@@ -234,9 +234,9 @@ def open_tiny_model() -> WavLMModel:
 
 
 def build_tiny_model(seed: int) -> WavLMModel:
-    """A WavLM of the tiny geometry with random weights, drawn from `seed`.
+    """A WavLM of the embedded backbone's size with random weights, drawn from `seed`.
 
-    The global random state is as it was afterwards.
+    The global random state is not changed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every GPU too
@@ -321,14 +321,14 @@ def open_pretrained(name: str, revision: str | None = None) -> PretrainedSpeechM
 
 
 def preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
-    """Sampling rate and normalization as the feature extractor has them, as arguments of a model.
+    """Sampling rate and normalization of the model's feature extractor, as arguments of a backbone.
 
     Args:
         source: The folder or Hub name.
-        config: Its configuration.
+        config: Configuration of the model.
 
     Warns:
-        UserWarning: If it has no file of them, so that the usual ones are taken.
+        UserWarning: If there is no `preprocessor_config.json`, so that the usual values are assumed.
     """
     # of the published models only WavLM Base and Base+ take waveforms as they are
     as_they_are = config.model_type == "wavlm" and config.feat_extract_norm == "group"

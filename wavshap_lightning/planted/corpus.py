@@ -157,7 +157,7 @@ def ensure_planted_speech(
 
 
 def split_of(index: int, num_speakers: int) -> str:
-    """Split of a speaker by number: the last sixth tests, the sixth before validates, the others train.
+    """Split of a speaker by number: the last sixth for testing, the one before for validation, else training.
 
     >>> [split_of(index, 4) for index in range(4)]
     ['train', 'train', 'validation', 'test']

@@ -77,7 +77,7 @@ class SingleThread(Callback):
         self._stack = ExitStack()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep to one thread if that is enough."""
+        """Use one thread if the head learns from cached statistics on the CPU."""
         data, on_cpu = datamodule_of(trainer), trainer.strategy.root_device.type == "cpu"
         if data is not None and isinstance(pl_module, EmotionModule):
             small = data.is_cached("train") and pl_module.classifier.head.statistic != "frames"

@@ -289,7 +289,7 @@ class EmotionModule(L.LightningModule):
         """Raise if labels, backbone or head differ from those of the checkpoint.
 
         Raises:
-            CheckpointError: If they do, or the file was written by another program.
+            CheckpointError: If they differ, or the file was written by another program.
         """
         if CLASSIFIER_KEY not in checkpoint:
             raise CheckpointError(f"the checkpoint has no {CLASSIFIER_KEY!r}: give one of wavshap-lightning")

@@ -146,12 +146,12 @@ class ClipView:
 
     Args:
         numbers: The explanation in plain JSON types, as in a clip's JSON file.
-        arrays: Its maps and their half-widths, as in a clip's NPZ file.
+        arrays: Maps and their half-widths, as in a clip's NPZ file.
         times: Time grids by stage, and `"stft"` for columns of bands.
         name: Name of the clip.
-        waveform: Its samples at the sample rate of the explanation; None where they cannot be had.
+        waveform: Samples at the sample rate of the explanation; None if they are not available.
         no_sound: The reason why there are no samples.
-        evidence: Spans known to carry the label.
+        evidence: Spans known to decide the label.
     """
 
     numbers: Mapping[str, Any]
@@ -179,7 +179,7 @@ class ClipView:
             waveform: The clip `(num_samples,)`; None to read its file.
             target: One of `explanation.targets`; None for the only one, or the prediction.
             label: Annotated class of the clip, if it is known.
-            evidence: Spans known to carry the label.
+            evidence: Spans known to decide the label.
 
         Raises:
             AttributionError: If the target was not explained.

@@ -50,7 +50,7 @@ def plot_epochs(
         waveform: The clip `(num_samples,)`; read from its file if None.
         target: Name of the target; None for the only one, or what the last epoch predicts.
         label: Annotated class of the clip.
-        evidence: Spans known to carry the label.
+        evidence: Spans known to decide the label.
 
     Raises:
         AttributionError: If the target was not explained in every epoch.
@@ -90,7 +90,7 @@ def plot_methods(
         waveform: The clip `(num_samples,)`; read from its file if None.
         target: Name of the target; None for the only one, or what is predicted.
         label: Annotated class of the clip.
-        evidence: Spans known to carry the label.
+        evidence: Spans known to decide the label.
 
     Raises:
         AttributionError: If a method did not explain the target.
@@ -131,7 +131,7 @@ def plot_comparison(
         waveform: The clip `(num_samples,)`; read from its file if None.
         names: Names of the classifiers, beginning with the first; numbered if empty.
         label: Annotated class of the clip.
-        evidence: Spans known to carry the label.
+        evidence: Spans known to decide the label.
 
     Raises:
         SettingError: If no frames were compared, or names are missing.

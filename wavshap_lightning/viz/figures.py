@@ -77,12 +77,12 @@ def plot(
 
     Args:
         explanation: Explanation to draw.
-        waveform: The clip `(num_samples,)` as it was explained; read from its file if None. Where that cannot
-            be, the figure has no waveform and no spectrogram, and says why.
+        waveform: The clip `(num_samples,)` as it was explained; read from its file if None. If that fails,
+            the figure has no waveform and no spectrogram, and gives the reason.
         target: One of `explanation.targets`.
         label: Annotated class of the clip, marked among the classes.
-        evidence: Spans known to carry the label, marked with brackets.
-        num_top: Number of the strongest frames that are marked; 0 for none.
+        evidence: Spans known to decide the label, marked with brackets.
+        num_top: Number of frames to mark, those with the largest attributions; 0 for none.
 
     Raises:
         AttributionError: If the target was not explained.

@@ -81,7 +81,7 @@ def plot_frames(axes: Axes, frames: Units, title: str, scale: Sequence[Units] = 
         frames: Attributions of frames; orange is for the target, blue against it, gray is unresolved.
         title: Title of the panel; bold if it is one of several.
         scale: Units of all panels that share the vertical axis; empty if it is the only one.
-        note: Words at the top right.
+        note: Text at the top right.
     """
     values, edges_s = frames.values, cell_edges_s(frames.times)
     low, high = values - frames.reach, values + frames.reach
@@ -100,7 +100,7 @@ def plot_frames(axes: Axes, frames: Units, title: str, scale: Sequence[Units] = 
 
 
 def limits_of(shown: Sequence[Units]) -> tuple[float, float]:
-    """Ends of an axis that holds all of these with their intervals, and 0."""
+    """Limits of an axis that includes all units with their intervals, and 0."""
     low = min(0.0, *(float((one.values - one.reach).min()) for one in shown))
     high = max(0.0, *(float((one.values + one.reach).max()) for one in shown))
     room = 0.06 * (high - low) or 1.0
@@ -287,7 +287,7 @@ def mark_frames(panels: Sequence[Axes], spans_s: Sequence[tuple[float, float]]) 
 
 
 def mark_evidence(panels: Sequence[Axes], spans: Sequence[Span]) -> None:
-    """Draw a bracket in the first panel over each span known to carry the label, and dotted lines in all."""
+    """Draw a bracket in the first panel over each span known to decide the label, and dotted lines in all."""
     edges_s = [edge for span in spans for edge in (span.start_s, span.end_s)]
     style: dict[str, Any] = {"color": theme.INK, "gid": EVIDENCE_GID}
     for axes in panels:

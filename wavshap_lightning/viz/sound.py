@@ -116,9 +116,9 @@ def envelope(waveform: Samples, sample_rate: int) -> tuple[Columns, Columns, Col
 
 
 def cell_edges_s(times: TimeGrid) -> Float[np.ndarray, " edges"]:
-    """Edges of the drawn units in seconds: each from half a hop before its center to half a hop after.
+    """Edges in seconds of the units in a figure: half a hop before and after each center.
 
-    The spans that frames see overlap; drawn units do not.
+    The receptive fields of frames overlap; units in a figure do not.
 
     >>> cell_edges_s(TimeGrid(2, 320, 400, 0, 16_000)).round(4).tolist()
     [0.0025, 0.0225, 0.0425]

@@ -116,10 +116,10 @@ class BaselineLattice:
 
     With `m` draws a baseline, baseline `b` has `t = (k + u_b) / m mod 1`, `k = 0 .. m - 1`, and takes them
     at `alpha = t^2 (3 - 2 t)` with weight `d alpha / d t = 6 t (1 - t)`, divided by these weights' mean. The
-    weight takes the integrand to 0 at both ends, so that it goes on periodically, and evenly spaced points
-    sum a smooth periodic function with an error that falls with the square of their distance. The shifts
-    are spread evenly over the baselines, so that what all paths have in common is summed as finely as
-    if it were one path.
+    weight brings the integrand to 0 at both ends, so that its periodic extension is continuous, and evenly
+    spaced points sum it with an error that falls with the square of their distance. The shifts are spread
+    evenly over the baselines, so that the component that all paths share is integrated as finely as on a
+    single path.
 
     Sources: random shifts of lattices, Cranley and Patterson (1976); the transformation, Korobov (1963). The
     spread of the shifts over baselines is new here. Without the division the rule would be unbiased; with it
@@ -217,9 +217,9 @@ class Design:
     """A plan of draws that can be extended.
 
     Args:
-        extend: Gives the next so many draws, in blocks.
-        place: Gives the positions of some draws; called once for each, in order.
-        moments: Makes the sums for a view's terms.
+        extend: Returns the next draws, in blocks, given their number.
+        place: Returns the positions of some draws; called once for each draw, in order.
+        moments: Makes the accumulator for the terms of a view.
         baselines: Baselines at which the paths begin; None for methods without paths.
         declared: The baselines of a fixed set after the score's linear first step; None without such a
             set.

@@ -165,7 +165,7 @@ class BlockMoments:
         self._weight_squares = 0.0
 
     def open_block(self) -> None:
-        """Begin a block; four that are full become two, so that there are never more than four."""
+        """Begin a block; four full blocks are first merged into two, so that there are at most four."""
         if len(self._blocks) == MAX_BLOCKS:
             first, second, third, fourth = self._blocks
             self._blocks = [first + second, third + fourth]

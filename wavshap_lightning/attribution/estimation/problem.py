@@ -39,11 +39,11 @@ SAME_TOLERANCE = 1e-2
 
 @dataclass(frozen=True)
 class LinearFirst:
-    """A score `f(A x)` whose first step `A` is linear and leads to a smaller space.
+    """A score `f(A x)` whose first step `A` is linear and maps to a smaller space.
 
-    Its gradient is `A^T` times the gradient of `f`, and a straight path stays straight under `A`. So
-    gradients are taken after the step and directions before it, and a view brings the two together: a mix of
-    layers is explained layer by layer at the cost of explaining the mix.
+    Its gradient is `A^T` times the gradient of `f`, and a straight path stays straight under `A`. Gradients
+    are therefore taken after the step and directions before it, and a view combines the two. A mix of layers
+    is thus explained layer by layer at the cost of explaining the mix.
 
     Args:
         apply: `A`, from `(draws, *input)` to `(draws, *path)`; linear, without an offset, and differentiable.

@@ -82,7 +82,7 @@ def summed(*axes: int, name: str, smooth_variance: bool = False) -> View:
 
 
 def grouped(size: int, *, name: str) -> View:
-    """Sums over `size` neighbors along the input's last axis; the last group may be smaller.
+    """Sums over groups of `size` neighbors along the input's last axis; the last group may be smaller.
 
     >>> grouped(2, name="spans").project(torch.arange(5.0)[None, None], torch.ones(1, 5))
     tensor([[[1., 5., 4.]]])

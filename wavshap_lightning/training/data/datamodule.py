@@ -119,7 +119,7 @@ class EmotionDataModule(L.LightningDataModule):
 
     @cached_property
     def labels(self) -> list[str]:
-        """The classes in the order of the logits: as asked for, else in the order of all emotions."""
+        """The classes in the order of the logits: `labels` as given, else in the order of `EMOTIONS`."""
         return list(self._wanted_labels or ordered_labels(clip.label for clip in self._listed))
 
     @cached_property

@@ -78,7 +78,7 @@ class BatchSampler(DistributedSampler[list[ClipRequest]]):
 
 
 def balancing_weights(labels: Sequence[int]) -> Float[np.ndarray, " clips"]:
-    """The chance of each clip under which every class is drawn equally often.
+    """Sampling probability of each clip with which every class is drawn equally often.
 
     >>> balancing_weights([0, 0, 1]).tolist()
     [0.25, 0.25, 0.5]

@@ -60,7 +60,7 @@ def survey_layers(
 def stratified_alphas(
     num_clips: int, num_draws: int, generator: torch.Generator
 ) -> Float[Tensor, "clips draws"]:
-    """One alpha in each of `num_draws` strata, in an order of its own for every clip."""
+    """One alpha in each of `num_draws` strata, in random order for every clip."""
     order = torch.rand(num_clips, num_draws, generator=generator).argsort(1)
     return (order + torch.rand(num_clips, num_draws, generator=generator)) / num_draws
 

@@ -36,17 +36,17 @@ def build_report(
     failed: Sequence[tuple[str, str]] = (),
     summaries: Sequence[ClassSummary] | None = None,
 ) -> str:
-    """HTML of one page about these clips; the same clips give the same text.
+    """HTML of a report page about some clips; the same clips give the same text.
 
-    It fetches nothing: sounds, pictures and plotly.js are in it. Clips are drawn when they are opened.
+    The page needs no network: sounds, pictures and plotly.js are embedded. A clip is drawn when it is opened.
 
     Args:
         clips: Clips in the order of the table.
         title: Title of the page.
-        model: Facts about the classifier: a name and words for each; None for nothing.
-        note: A sentence on the choice of these clips.
-        failed: Name of each clip that could not be explained, and the reason.
-        summaries: Per-class summaries of more clips than these; made from these if None.
+        model: Facts about the classifier, text by name; None to omit them.
+        note: A sentence about the choice of the clips.
+        failed: Name and reason for each clip that could not be explained.
+        summaries: Per-class summaries, if they cover more clips than these; computed from the clips if None.
 
     Raises:
         SettingError: If there is no clip.
