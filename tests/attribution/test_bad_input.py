@@ -222,7 +222,7 @@ def test_a_distribution_for_integrated_gradients():
 
 @pytest.mark.parametrize("views", [(), (elements(), elements())])
 def test_views_without_a_name_of_their_own(views):
-    with pytest.raises(AttributionError, match="each under a name of its own"):
+    with pytest.raises(AttributionError, match="each with a different name"):
         explain(views=views)
 
 

@@ -91,7 +91,7 @@ def test_turns_without_recording_are_counted(tmp_path):
 @pytest.mark.parametrize(
     ("evaluation", "message"),
     [
-        (EVALUATION.replace("\tneu\t", "\tjoy\t"), r"labels=\['joy'\] of Session1 are none of"),
+        (EVALUATION.replace("\tneu\t", "\tjoy\t"), r"labels=\['joy'\] of Session1 must be among"),
         (EVALUATION.replace("8.2357]", "8.2357"), "is not a turn; fetch a clean copy"),
         ("% nothing\n", "hold no turn"),
     ],

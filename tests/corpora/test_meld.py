@@ -96,7 +96,7 @@ def test_missing_recordings_are_counted_and_the_remedy_is_named(tmp_path):
 def test_tables_that_cannot_be_used_are_refused(tmp_path):
     with pytest.raises(CorpusError, match=r"none of \['train_sent_emo.csv'.*Expected files such as"):
         load_meld(tmp_path)
-    with pytest.raises(CorpusError, match=r"labels=\['glee'\] of train_sent_emo.csv are none of"):
+    with pytest.raises(CorpusError, match=r"labels=\['glee'\] of train_sent_emo.csv must be among"):
         load_meld(build(tmp_path / "a", {"train": [row(emotion="glee")]}))
     build(tmp_path / "b/one", ROWS)
     with pytest.raises(CorpusError, match=r"tables are there twice \(.*train_sent_emo\.csv"):

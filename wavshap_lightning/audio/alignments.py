@@ -70,7 +70,7 @@ def _place(row: Segment) -> str:
 
 
 def _read_rows(path: Path, tier: str, recording: str) -> list[Segment]:
-    """The rows of an alignment as they stand in the file."""
+    """Rows of an alignment file, unchanged."""
     suffix = path.suffix.lower()
     if suffix not in map(str.lower, SUFFIXES):
         raise AudioError(f"segments={path}: suffix={path.suffix!r} must be one of {', '.join(SUFFIXES)}")

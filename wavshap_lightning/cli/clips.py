@@ -313,7 +313,7 @@ def _digest(text: str) -> str:
 
 
 def attempt(work: Callable[[Clip], Found], clip: Clip) -> tuple[Found | None, str]:
-    """Result of some work on a clip, or the reason why there is none, which is printed too."""
+    """Result of some work on a clip, or the reason for its failure, which is also printed."""
     try:
         return work(clip), ""
     except (WavshapError, RuntimeError, MemoryError) as error:  # PyTorch raises the second for lack of memory

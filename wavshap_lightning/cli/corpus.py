@@ -207,7 +207,7 @@ class CorpusJob:
 
 
 def _build_trainer(job: CorpusJob, **where: Any) -> L.Trainer:  # noqa: ANN401 - Lightning's arguments
-    """A trainer that keeps and logs nothing of its own.
+    """A trainer without logger and checkpoints.
 
     Raises:
         SettingError: If there are no such devices, or no such strategy.

@@ -124,7 +124,7 @@ def run(
 
 
 def cross_validate(config: Namespace) -> None:
-    """Run every fold as a run of its own, then print and save the table.
+    """Train and test every fold in its own run, then print and save the table.
 
     Finished folds are kept if the folder of an earlier cross-validation is given. A fold that was cut off is
     run again from its start: its features are in the cache, and its head trains in minutes.

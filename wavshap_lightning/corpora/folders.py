@@ -51,7 +51,7 @@ class Layout:
         """The files of these names somewhere below the root, by name.
 
         Raises:
-            CorpusError: If there is none, one is there twice, or the root is not a folder.
+            CorpusError: If there is no such file, one occurs twice, or the root is not a folder.
         """
         found = [path for path in find_files(self.checked_folder(root)) if path.name in names]
         if not found:
@@ -83,7 +83,7 @@ class Layout:
         """
         unknown = sorted({turn.label for _, turn in turns} - labels.keys())
         if unknown:
-            raise self.error(root, f"labels={unknown} of {table} are none of {sorted(labels)}")
+            raise self.error(root, f"labels={unknown} of {table} must be among {sorted(labels)}")
         silent = [name for name, _ in turns if name not in audio]
         if silent:
             what = f"{len(silent)} of {len(turns)} turns of {table} have no recording ({listed(silent)})"

@@ -39,7 +39,7 @@ EMOTIONS: Mapping[str, tuple[str, ...]] = {
 
 
 def emotion_by_name(*names: str) -> dict[str, str]:
-    """The emotion that each of the names of a corpus stands for.
+    """The emotion for each label name of a corpus.
 
     >>> emotion_by_name("anger", "calm")
     {'anger': 'angry', 'calm': 'calm'}

@@ -57,7 +57,7 @@ def load_msp_podcast(root: Path | str, *, test_set: str = "Test1") -> list[Clip]
     turns: list[tuple[str, Clip]] = []
     for cells in read_table(table, required=COLUMNS).values():
         if cells["Split_Set"] not in split_of:
-            raise LAYOUT.error(root, f"Split_Set={cells['Split_Set']!r} is none of {sorted(split_of)}")
+            raise LAYOUT.error(root, f"Split_Set={cells['Split_Set']!r} must be one of {sorted(split_of)}")
         speaker = "" if cells["SpkrID"] == "Unknown" else cells["SpkrID"]
         split = split_of[cells["Split_Set"]]
         if split is not None:

@@ -125,7 +125,7 @@ def size_agreement(attributions: Float[Tensor, " spans"], lost: Sequence[float])
     """Spearman's correlation, over spans, of the magnitudes of attributions and of the effects of edits.
 
     The higher the better; NaN where nothing changes. An edited clip is still a clip, other than one with a
-    filled span; but attributions do not tell the direction of its effect, so magnitudes are compared. Our
+    filled span; but attributions do not predict the direction of its effect, so magnitudes are compared. Our
     own.
 
     Args:

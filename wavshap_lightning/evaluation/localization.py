@@ -36,7 +36,7 @@ def localize(values: Units, inside: Inside) -> dict[str, float]:
 
 
 def inside_spans(centers_s: Float[np.ndarray, " units"], spans: Sequence[Span]) -> Inside:
-    """Mask of the units whose center lies in one of some spans of time.
+    """Mask of the units whose center lies in one of the given time spans.
 
     >>> inside_spans(np.array([0.1, 0.2, 0.3]), [Span(0.15, 0.3)])
     tensor([False,  True, False])

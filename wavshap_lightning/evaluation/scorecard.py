@@ -230,7 +230,7 @@ def _signs(card: Scorecard, method: str, other: str, group: str) -> set[int]:
 def _resolution(card: Scorecard, method: str) -> str:
     found = card.estimate(method, "reliability")
     if not found.num_clips:
-        return "without an error of its own"
+        return "without a standard error"
     return "resolved" if found.low >= RESOLVED else f"not resolved (reliability {found.value:.2f})"
 
 

@@ -20,7 +20,7 @@ from wavshap_lightning.explainer.settings import PREDICTED, RECORDED_FAMILIES
 
 
 def magnitude_shares(values: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
-    """Each unit's share of the sum of magnitudes; all 0 where there is none.
+    """Each unit's share of the sum of magnitudes; all 0 if the sum is 0.
 
     >>> magnitude_shares(torch.tensor([3.0, -1.0]))
     tensor([0.7500, 0.2500])

@@ -1,4 +1,4 @@
-"""Two classifiers on one clip: the same draws for both, and the difference with an interval of its own.
+"""Two classifiers on one clip: the same draws for both, and the difference with its own interval.
 
 With scores `f1, f2` of the two, the attributions of the difference are those of `f2 - f1`: attributions are
 linear in the score. Where both see the same input at the beginning of a path, one run explains `f1`, `f2` and

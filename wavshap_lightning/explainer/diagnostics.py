@@ -64,7 +64,7 @@ SILENCE_IS_ILL_POSED = (
 SMALL_LEVEL_RESPONSE = 0.05
 LARGE_UNRESOLVED_SHARE = 0.5
 
-# Stages whose attributions tell when, in order of preference.
+# Stages whose attributions are resolved in time, in order of preference.
 TIME_STAGES = ("frames", "waveform")
 
 # A frame is quiet if it is this much below the loudest frame.

@@ -138,7 +138,7 @@ class Explanation:
 
     @property
     def time_stage(self) -> str | None:
-        """The stage whose attributions tell when: `"frames"` if there, else `"waveform"`, else None."""
+        """The stage whose attributions are resolved in time: `"frames"`, else `"waveform"`, else None."""
         return next((stage for stage in TIME_STAGES if stage in self.attributions), None)
 
     @property
@@ -149,7 +149,7 @@ class Explanation:
         """Completeness gap of each stage before the correction, relative to the explained difference.
 
         The denominator is `score - mean_baseline_score`, or the standard deviation of the baselines' scores
-        if that is larger. A large gap means that more draws are needed. None for methods without completeness.
+        if that is larger. A large gap calls for more draws. None for methods without completeness.
 
         Args:
             target: One of `targets`; None for the only one, or the prediction.
@@ -167,7 +167,7 @@ class Explanation:
             target: One of `targets`; None for the only one, or the prediction; `"predicted"` for the latter.
 
         Raises:
-            AttributionError: If there is no such stage, view or target; the message says what there is.
+            AttributionError: If there is no such stage, view or target; the message lists those that exist.
         """
         return self._units(stage, view, target)[0]
 

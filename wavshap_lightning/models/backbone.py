@@ -255,7 +255,7 @@ class SpeechBackbone(nn.Module):
         return self.encoder(self.frontend(waveforms, lengths), self.num_frames(lengths))
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[None]:
-        """Autocast as `precision` says: what is set outside has no effect inside."""
+        """Autocast according to `precision`, regardless of an autocast outside."""
         lowered = self.settings.precision == "bf16"
         if lowered and device.type == "cpu" and not _cpu_has_bf16():
             warnings.warn(

@@ -37,7 +37,7 @@ UNREADABLE = (
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:
-    """The part of a state dict that no frozen backbone can give back.
+    """The part of a state dict that is not in the frozen backbone.
 
     That is every parameter that takes a gradient, and everything outside backbones.
 

@@ -144,7 +144,7 @@ class EmotionHead(nn.Module):
 
 
 def _build_mlp(input_size: int, num_classes: int, settings: HeadSettings) -> nn.Sequential:
-    """Batch norm without a scale of its own standardizes the pooled features, whatever the backbone."""
+    """A head whose batch norm, without learned scale, standardizes the pooled features of any backbone."""
     stem = [nn.BatchNorm1d(input_size, affine=False), nn.Dropout(settings.dropout)]
     if settings.hidden_size == 0:
         return nn.Sequential(*stem, nn.Linear(input_size, num_classes))

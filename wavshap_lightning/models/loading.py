@@ -32,7 +32,7 @@ NO_HUB_SUFFIXES = frozenset({".ckpt", ".pt", ".pth", ".csv", *PARTS_OF_A_FOLDER,
 
 
 def load_classifier(model: str | PathLike[str], *, revision: str | None = None) -> EmotionClassifier:
-    """The classifier that a path or name stands for, in evaluation mode on the CPU.
+    """Load the classifier of a path or Hub name, in evaluation mode on the CPU.
 
     Nothing is fetched unless `model` is a name on the Hub, and nothing in any file is ever run.
 
@@ -43,7 +43,8 @@ def load_classifier(model: str | PathLike[str], *, revision: str | None = None) 
         revision: The commit, tag or branch of a name on the Hub.
 
     Raises:
-        ModelError: If it is none of these, or its backbone cannot be opened; the message says what was found.
+        ModelError: If there is no such model, or its backbone cannot be loaded; the message names what was
+            found.
         CheckpointError: If it is damaged, carries pickled code, or belongs to another backbone.
         SettingError: If a revision is given for what is not on the Hub.
     """
@@ -63,7 +64,7 @@ def load_classifier(model: str | PathLike[str], *, revision: str | None = None) 
 
 
 def _checkpoint_of(path: Path) -> Path | None:
-    """The checkpoint that is opened where a path is given; None where it stands for something else."""
+    """The checkpoint that belongs to a path; None if the path is not a run or checkpoint."""
     if path.is_file():
         return path if path.suffix.lower() == BEST.suffix else None
     return _checkpoint_in(path)
@@ -180,7 +181,7 @@ def _same(content: Mapping[str, Any], protocol: Mapping[str, Any], names: tuple[
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file; nothing where there is none, or another program's."""
+    """Content of a JSON file; empty if it is missing or of another program."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -197,15 +198,15 @@ KEPT = re.compile(r"epoch_\d+(-v\d+)?")
 
 
 def choose_epochs(model: str, wanted: str) -> tuple[int | None, dict[int, Path]]:
-    """The epoch of a model, and checkpoints of other epochs beside it.
+    """The epoch of a model, and the checkpoints of other epochs of its run.
 
     Args:
         model: A checkpoint, or the folder of a run.
         wanted: `"all"` but the model's own, or some, such as `"9,19,29"`, in this order.
 
     Raises:
-        SettingError: If the model lies in no run, or one of the epochs was not kept.
-        CheckpointError: If a file beside it is damaged.
+        SettingError: If the model does not belong to a run, or an epoch was not kept.
+        CheckpointError: If a checkpoint of the run is damaged.
     """
     own = _checkpoint_of(Path(model).expanduser())
     if own is None:
@@ -230,7 +231,7 @@ def choose_epochs(model: str, wanted: str) -> tuple[int | None, dict[int, Path]]
 
 
 def _epochs_in(folder: Path) -> dict[int, Path]:
-    """By epoch, from the first on; other files that lie there are left alone."""
+    """Checkpoints of a folder by epoch, in order; other files are ignored."""
     kept = [path for path in folder.glob("*.ckpt") if path.stem in ALIASES or KEPT.fullmatch(path.stem)]
     found: dict[int, Path] = {}
     for path in sorted(kept, key=lambda path: (path.stem in ALIASES, path.name)):

@@ -1,6 +1,6 @@
 """Pooling over time: from the frames of a layer mix to one vector a clip.
 
-Each pooling says which statistic of the layers it needs, so that a cache stores just that.
+Each pooling declares which statistic of the layers it needs, so that the cache stores only that.
 """
 
 from __future__ import annotations

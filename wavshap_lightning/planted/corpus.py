@@ -1,6 +1,6 @@
 """PlantedSpeech: a synthetic corpus in which a known cue in a known span decides the class.
 
-Clips of every class come from one process: a voice says syllables, distractors happen, a room and
+Clips of every class come from one process: a voice speaks syllables, distractors are added, a room and
 its noise are added. Only then is the cue of the class planted in one voiced span. Outside that span a
 clip equals its twin without the cue sample for sample; inside it has the same energy. An
 explanation can therefore be checked against the truth, and neither loudness nor

@@ -90,7 +90,7 @@ class PlantedInSettings:
 
     @property
     def source_name(self) -> str:
-        """The source as the catalog spells it."""
+        """Name of the source corpus, as in `CORPORA`."""
         return corpus_named(self.source).name
 
     def to_dict(self) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def split_of_speakers(clips: Sequence[Clip], seed: int) -> dict[str, str]:
 
 
 def draw_labels(clips: Sequence[Clip], labels: Sequence[str], seed: int) -> list[str]:
-    """A label to plant for each clip, independent of its speaker and of its own label.
+    """A label to plant for each clip, independent of its speaker and of its original label.
 
     Permuted blocks (Pocock 1983, chapter 5), speaker by speaker, clips of one label after another: every
     label comes equally often with every speaker, give or take one, and with every label of the
@@ -241,7 +241,7 @@ def draw_labels(clips: Sequence[Clip], labels: Sequence[str], seed: int) -> list
 
 
 def _draw_clips(clips: Sequence[Clip], clips_per_speaker: int, seed: int) -> list[Clip]:
-    """At most so many clips of each speaker, in the order given, whoever the other speakers are."""
+    """At most a number of clips of each speaker, in the given order, independent of other speakers."""
     rank = [stable_hash(seed, "choice", clip.speaker, clip.label, *clip.key) for clip in clips]
     by_speaker: dict[str, list[int]] = defaultdict(list)
     for index in sorted(range(len(clips)), key=lambda index: (rank[index], index)):

@@ -132,7 +132,7 @@ class Excerpt:
 def draw_excerpt(recording: Waveform, difficulty: Difficulty, generator: np.random.Generator) -> Excerpt:
     """Draw the places of cues in a recording at 16 kHz: the cue in a voiced span about as loud as the rest.
 
-    The silence before and after the speech is left out, since loudness would tell any span of speech from it.
+    Silence before and after the speech is cut off, since loudness would separate any speech span from it.
 
     Raises:
         AudioError: If it is longer than 30 s, or has no such span of the difficulty's length.

@@ -175,7 +175,7 @@ def _every_place(length_s: tuple[float, float], num_controls: int, generator: np
 
 
 def _draw_clear(places: Places, cue: CuePlace, generator: np.random.Generator) -> list[list[int]]:
-    """One of the places well clear of the cue's; an empty list where there is none."""
+    """One of the places at a distance from the cue, in a list; empty if there is none."""
     guard = round(_GUARD_S * CONTROL_RATE)
     clear = places[(places[:, 1] + guard <= cue.start) | (places[:, 0] >= cue.stop + guard)]
     return [generator.choice(clear).tolist()] if len(clear) else []

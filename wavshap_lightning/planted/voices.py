@@ -69,7 +69,7 @@ _LOW_BAND_HZ = 1_000.0
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """A voice that can be told from others.
+    """Parameters of a synthetic voice.
 
     Args:
         base_pitch_hz: Middle of the pitch range.

@@ -124,7 +124,7 @@ def build_loggers(settings: RunSettings, folder: Path, *, resumed_step: int = 0)
 
 
 def choose_wandb_mode(wanted: WandbMode) -> tuple[Literal["online", "offline", "off"], str]:
-    """Mode that `"auto"` stands for, with the reason why it is not online; other modes stay as they are."""
+    """Resolve the mode `"auto"`, with the reason if it is not online; other modes are returned unchanged."""
     if wanted != "auto":
         return wanted, ""
     mode = os.environ.get("WANDB_MODE", "")
@@ -139,7 +139,7 @@ def choose_wandb_mode(wanted: WandbMode) -> tuple[Literal["online", "offline", "
 
 @contextmanager
 def wandb_session(loggers: Sequence[Logger]) -> Iterator[None]:
-    """End the W&B run with the block, so that the next run of this process gets one of its own.
+    """Finish the W&B run at the end of the block, so that the next run of this process starts a new one.
 
     Raises:
         SettingError: If W&B refuses the run.

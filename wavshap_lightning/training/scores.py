@@ -30,7 +30,7 @@ class Predictions:
     Args:
         logits: One row a clip.
         labels: Class indices.
-        positions: Where each clip stands in its split.
+        positions: Index of each clip in its split.
     """
 
     logits: Float[Tensor, "clips classes"]
@@ -45,7 +45,7 @@ class Predictions:
 class PredictionLog(Metric):
     """Collects predictions over batches and ranks, each clip once.
 
-    Distributed evaluation repeats clips to even out the ranks; here a clip counts once, whoever saw it.
+    Distributed evaluation repeats some clips so that all ranks get equally many; here each clip counts once.
     """
 
     full_state_update = False

@@ -121,7 +121,7 @@ class Units:
     def shortest_stretch(self) -> tuple[float, float, float] | None:
         """Start and end in seconds of the shortest stretch with most of the evidence, and the share in it.
 
-        Evidence is what is positive and resolved; negative attributions do not count. None if there is none.
+        Evidence means positive, resolved attributions. None if there is none.
 
         >>> seconds = TimeGrid(5, 1, 1, 0, 1)
         >>> replace(Units.of([1.0, 3.0, -9.0, 3.0, 4.0]), times=seconds).shortest_stretch()
@@ -270,7 +270,7 @@ class ClipView:
 
     @property
     def target_labels(self) -> tuple[str, ...]:
-        """The class that the target stands for, and the one it is compared with in a margin."""
+        """The class of the target and, for a margin, the class it is compared with."""
         labels = self.numbers["labels"]
         target = target_named(self.target, labels, 0, self.numbers["settings"]["score"])
         places = (*target.classes, *(() if target.against is None else (target.against,)))

@@ -204,7 +204,7 @@ def _as_maps(view: ClipView, models: Models, frames: Sequence[Units], layers: Se
 
 
 def _map_panel(name: str, title: str, rows: Units, layers: Sequence[Units], **beside: Draw) -> Panel:
-    """A map of rows of frames; what is beside it, and another map of layers where all rows have them."""
+    """A map of frames by rows, with the panels to its right, and a map of layers if all rows have them."""
     count = len(rows.values)
     if len(layers) == count:
         layer_rows = Units.stack(layers, rows.names)

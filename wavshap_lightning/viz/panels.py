@@ -26,7 +26,7 @@ PALE = {1: theme.FOR_PALE, -1: theme.AGAINST_PALE, 0: theme.UNRESOLVED_PALE}
 SMALL: Any = {"fontsize": theme.SMALL_PT, "color": theme.QUIET}
 
 LINE_PT, MOST_APART = 0.9, 250
-"""Width of the line over frames, which gets thinner where there are more frames than can be told apart."""
+"""Width of the line over frames, which is thinner if there are more frames than the figure can resolve."""
 
 MOST_LAYERS_NAMED, MOST_ROWS_NAMED = 7, 16
 """Layers, and rows of a map, that all have a name; of more, only some have one."""
@@ -241,7 +241,7 @@ def plot_proportions(axes: Axes, names: Sequence[str], proportions: Sequence[flo
 def plot_dots(
     axes: Axes, values: Sequence[float], title: str, limits: tuple[float, float], hollow: Collection[int] = ()
 ) -> None:
-    """Draw a dot for each row of a map beside it, the first row on top.
+    """Draw a dot for each row of the map on the left, the first row on top.
 
     Args:
         axes: Axes to draw on.
@@ -268,7 +268,7 @@ def plot_lines_of_text(axes: Axes, lines: Sequence[str]) -> None:
 
 
 def mark_frames(panels: Sequence[Axes], spans_s: Sequence[tuple[float, float]]) -> None:
-    """Mark spans behind everything in all panels; their ranks stand in the first panel.
+    """Mark spans in the background of all panels, with their ranks in the first panel.
 
     Args:
         panels: Axes that share the axis of time, from top to bottom.

@@ -45,7 +45,7 @@ MP3_COMPRESSION = 0.5
 """Half of the encoder's range: 3 kB for a second of speech at 16 kHz."""
 
 BLACK = LinearSegmentedColormap.from_list("black", ["#00000000", "#000000c8"], N=64)
-"""As many levels as can be told apart over 70 dB: the fewer, the smaller the picture."""
+"""Gray levels over 70 dB, as many as can be distinguished; fewer levels make the picture smaller."""
 
 
 def find_waveform(explanation: Explanation, waveform: GivenWaveform) -> tuple[Samples | None, str]:

@@ -335,7 +335,7 @@ def declared_spread(
 
 
 def fresh_strata(problem: Problem, baselines: BaselineDistribution, generator: torch.Generator) -> Design:
-    """Strata of alpha, each draw with a baseline of its own, the next of a distribution's stream.
+    """Strata of alpha, each draw with its own baseline, the next of a distribution's stream.
 
     Args:
         problem: Score, input and target.

@@ -169,7 +169,7 @@ def open_problem(
     views = (elements(),) if views is None else tuple(views)
     names = [view.name for view in views]
     if not names or len({*names}) < len(names):
-        raise AttributionError(f"views={names} must hold at least one view, each under a name of its own")
+        raise AttributionError(f"views={names} must hold at least one view, each with a different name")
     step = score if isinstance(score, LinearFirst) else None
     rest = score if step is None else step.rest
     with leave_no_trace(score):

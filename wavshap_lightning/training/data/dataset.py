@@ -37,7 +37,7 @@ class WaveformBatch(NamedTuple):
         waveforms: Samples, zero beyond each clip's end.
         lengths: Valid samples of each clip.
         labels: Class indices.
-        positions: Where each clip stands in the dataset.
+        positions: Index of each clip in the dataset.
     """
 
     waveforms: Float[Tensor, "batch time"]
@@ -116,7 +116,7 @@ class WaveformBatches(Dataset[WaveformBatch]):
 
         Raises:
             AudioError: If a clip cannot be read.
-            SettingError: If the transform gives back anything but one waveform.
+            SettingError: If the transform does not return a single waveform.
         """
         waveforms, lengths = pad_waveforms([self._read(*request) for request in requests])
         positions = torch.tensor([position for position, _ in requests])

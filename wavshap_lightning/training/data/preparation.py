@@ -175,7 +175,7 @@ def _plant_into(source_root: str, options: Mapping[str, Any], cache_directory: P
 
 
 def _read(kind: type[Settings], options: Mapping[str, Any]) -> Settings:
-    """Settings from options; lists of labels become tuples, and a single label stands for its list."""
+    """Settings from options; lists of labels become tuples, and a single label becomes a tuple of one."""
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     if isinstance(values.get("source_labels"), str):
         values["source_labels"] = (values["source_labels"],)

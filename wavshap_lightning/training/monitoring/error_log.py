@@ -13,7 +13,7 @@ MAX_WARNED = 5
 class ErrorLog:
     """Errors of one epoch of explanations.
 
-    Monitoring must not stop the training, so whatever is raised is kept here and told in one warning.
+    Monitoring must not stop the training, so exceptions are collected here and reported in one warning.
     """
 
     def __init__(self) -> None:

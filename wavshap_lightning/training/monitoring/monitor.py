@@ -318,7 +318,7 @@ class ExplanationMonitor(Callback):
     def _check_shortcuts(
         self, epoch: int, predictions: Predictions, clips: Mapping[str, list[OffSpeech]], log: ExplanationLog
     ) -> float:
-        """1 if the alarm is raised, else 0; told where it is raised for a class for the first time."""
+        """1 if the alarm is raised, else 0; prints a warning when it is first raised for a class."""
         uar, chance = float(score_predictions(predictions)["uar"]), 1 / len({*predictions.labels.tolist()})
         off_speech = {label: {k: fmean(one[k] for one in of) for k in of[0]} for label, of in clips.items()}
         earlier = [one for one in self._state["glances"] if one["epoch"] < epoch]

@@ -89,7 +89,7 @@ def _is_called(clip: Clip, name: str) -> bool:
 
 @dataclass(frozen=True)
 class Probe:
-    """A clip that is explained again and again while training goes on.
+    """A probe clip, explained repeatedly during training.
 
     Args:
         clip: The clip.
@@ -122,7 +122,7 @@ class ProbeResult:
 
 
 def name_probes(chosen: Mapping[int, str], clips: Sequence[KeyedClip]) -> list[Probe]:
-    """Probes of some clips of a split, each with the name of a file of its own.
+    """Probes for the chosen clips of a split, with distinct file names.
 
     Args:
         chosen: By position in the split, why a clip was chosen.

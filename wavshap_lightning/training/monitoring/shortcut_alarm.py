@@ -1,8 +1,8 @@
-"""The shortcut alarm: recognition rises while the model turns from the voice to what is around it.
+"""The shortcut alarm: UAR rises while attribution moves from the speech to pauses and edges.
 
-A class may be told by the recordings instead of the voices: by a click of the recorder, by how much silence
-was left standing, by the hum of one room. Recall does not show it as long as the validation clips were
-recorded alike. Attribution does: it gathers in pauses and at the edges of clips.
+A class may be recognizable from the recordings instead of the voices: by a click of the recorder, by the
+amount of silence, by the hum of one room. Validation UAR does not reveal it if the validation clips were
+recorded in the same way. Attribution does: it concentrates in pauses and at the edges of clips.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class EpochShares(TypedDict):
 def measure_off_speech(explanation: Explanation, target: str) -> OffSpeech:
     """Attribution of a clip in pauses and at its edges; the frames must have been explained.
 
-    `share` is its share of the attribution's magnitude, `even` its share of the time, which is the share of
-    an attribution that is spread evenly.
+    `share` is the share of the attribution's magnitude, `even` the share of the time, which an evenly spread
+    attribution would have.
     """
     level_db = explanation.frame_level_db
     own = explanation.shares(target=target)
@@ -60,9 +60,10 @@ def measure_off_speech(explanation: Explanation, target: str) -> OffSpeech:
 def suspects(epochs: Sequence[EpochShares]) -> dict[str, OffSpeech]:
     """Classes for which the alarm is raised in the last epoch.
 
-    It is raised where recall is above chance by 0.1, the attribution outside of speech is above the share of
-    the time by 0.1, and that difference has risen by 0.05 from its lowest. Where recall was above chance in
-    the first explained epoch already, attribution is taken to have begun evenly spread.
+    It is raised if UAR is at least 0.1 above chance, the share of the attribution outside of speech exceeds
+    the share of the time by at least 0.1, and that difference is at least 0.05 above its minimum so far. If
+    UAR was above chance in the first explained epoch already, the minimum is at most 0, as if attribution
+    had been evenly spread before.
 
     Args:
         epochs: All explained epochs, in order.

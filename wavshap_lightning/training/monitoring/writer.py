@@ -56,7 +56,7 @@ class ExplanationLog:
         self.errors = ErrorLog()
 
     def probes(self, probes: Sequence[Probe]) -> None:
-        """Write for people which clips are explained, and why; what the file says of other splits stays."""
+        """Write a readable list of the probe clips and why they were chosen; other splits are kept."""
         path = self.folder / "probes.json"
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         known[self.split] = [
@@ -165,7 +165,7 @@ class ExplanationLog:
 def write_rows(path: Path, split: str, epoch: int, rows: Rows) -> None:
     """Put the rows of an epoch into a table, in place of those of the same and of later epochs.
 
-    So a run that is resumed goes on in its table. Columns that a row lacks are empty; the table is whole at
+    A resumed run thus continues its table. Columns that a row lacks are empty; the table is complete at
     any time.
 
     Args:

@@ -95,7 +95,7 @@ def clip_shares(view: ClipView) -> ClipShares:
 
 
 def _shared(names: Sequence[str], values: Float[np.ndarray, " parts"]) -> dict[str, float]:
-    """Share of each part in the whole magnitude; empty if there is none."""
+    """Share of each part in the total magnitude; empty if that is 0."""
     magnitude = np.abs(values)
     whole = float(magnitude.sum())
     return dict(zip(names, (magnitude / whole).tolist(), strict=True)) if whole else {}
