@@ -45,6 +45,10 @@ def test_options_may_stand_between_the_recordings(read):
     assert found["settings"] == ExplainSettings(num_draws=8)
 
 
+def test_a_value_may_be_empty(read):
+    assert read("model", "--tier", "", "a.wav")["clip"] == read("model", "--tier=")["clip"] == ClipOptions()
+
+
 def test_every_field_of_the_settings_is_an_option(read):
     values = {"method": "integrated_gradients", "score": "logit", "baselines": "silence"}
     numbers = {"num_baselines": 1, "num_draws": 16, "seed": 3, "chunk_size": 2, "num_bands": 12}

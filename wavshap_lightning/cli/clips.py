@@ -51,7 +51,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """What to explain about every clip.
+    """Questions about every clip: the class to explain, its words, and what to compare with.
 
     Args:
         target: Class to explain: a label, predicted, all, or a margin such as happy-vs-sad.

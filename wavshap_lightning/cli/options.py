@@ -104,7 +104,7 @@ def read_arguments(
     own = parser.add_function_arguments(command, as_group=False, skip={*positionals, *records})
     parser.set_defaults({key: value for key, value in (defaults or {}).items() if key in {*shared, *own}})
     hidden = {"help", "print_config", *(shared if hide_shared else ())}
-    actions = parser._actions  # noqa: SLF001 - as the parser names them, whatever their kind
+    actions = parser._actions  # noqa: SLF001 - its public methods list no actions
     for action in actions:
         _shorten(action)
         action.help = SUPPRESS if action.dest in hidden else action.help
@@ -133,10 +133,11 @@ def _arranged(words: Sequence[str], lists: set[str]) -> list[str]:
             positional += remaining
         elif not word.startswith("-") or word == "-":
             positional.append(word)
-        elif name in WITHOUT_VALUE or not (equals or (value := next(remaining, ""))):
+        elif name in WITHOUT_VALUE:
             options.append(word)
         else:
-            if name in lists and not value.startswith("["):
-                value = json.dumps([part.strip() for part in value.split(",") if part.strip()])
-            options.append(f"{name}={value}")
+            given = value if equals else next(remaining, None)
+            if given is not None and name in lists and not given.startswith("["):
+                given = json.dumps([part.strip() for part in given.split(",") if part.strip()])
+            options.append(name if given is None else f"{name}={given}")
     return [*positional, *options]
