@@ -106,8 +106,9 @@ MOST_MODULES, MOST_FILES = 150, 15
 SHORT = {
     "wavshap_lightning.attribution.gradient_shap": "one method, like its siblings",
     "wavshap_lightning.attribution.integrated_gradients": "one method, like its siblings",
+    "wavshap_lightning.corpora.esd": "the loader of one corpus, like its siblings",
+    "wavshap_lightning.corpora.meld": "the loader of one corpus, like its siblings",
     "wavshap_lightning.corpora.msp_podcast": "the loader of one corpus, like its siblings",
-    "wavshap_lightning.evaluation.controls": "maps that are independent of the model, used from Python too",
 }
 
 

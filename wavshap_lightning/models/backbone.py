@@ -101,7 +101,7 @@ class BackboneSettings:
 
     @property
     def frozen(self) -> bool:
-        """Whether no part of the backbone is trained, so that its layers may be cached."""
+        """True if no part of the backbone is trained, so that its layers may be cached."""
         return not (self.unfreeze_layers or self.lora_rank)
 
 

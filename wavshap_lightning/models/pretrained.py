@@ -184,7 +184,7 @@ class Source:
 
 
 def is_unused(key: str) -> bool:
-    """Whether no forward pass uses the weight of this name."""
+    """True if no forward pass uses the weight of this name."""
     return key.endswith("masked_spec_embed")  # of pretraining
 
 

@@ -137,7 +137,7 @@ def _notes(rows: Sequence[TableRow], note: str, *, strokes: bool) -> str:
 
 
 def _beats(row: TableRow, controls: Sequence[str]) -> bool:
-    """Whether the method is better than every control it can be compared with; true if there is none."""
+    """True if the method is better than every control it can be compared with, or there is none."""
     side, sign = ("low", 1) if row["better"] == "higher" else ("high", -1)
     ends = [sign * float(row[f"minus_{control}_{side}"]) for control in controls]
     return all(end > 0 for end in ends if isfinite(end))
