@@ -1,7 +1,6 @@
 """Train speech-emotion heads on frozen WavLM and explain what they rely on.
 
-The public names below are imported when first asked for, so that `import wavshap_lightning` is quick
-and quiet.
+The public names below are imported on first use, so that `import wavshap_lightning` is fast.
 """
 
 from __future__ import annotations

@@ -52,11 +52,11 @@ class ViewEstimate:
 
 @dataclass(frozen=True)
 class Attribution:
-    """One explanation. Numbers with one entry a target are in the order of `target.classes`.
+    """Result of an attribution method. Sequences with one entry per target follow `target.classes`.
 
     Args:
         method: Name of the method.
-        estimand: In words, what the values estimate: the mean over which baselines.
+        estimand: Text that says over which baselines the values are a mean.
         views: Attributions by view, after the correction.
         target: Scalars that were explained.
         prediction: Class with the largest logit.
@@ -66,14 +66,14 @@ class Attribution:
         gap: Completeness gap before the correction: sum of the attributions minus
             (`score - mean_baseline_score`); None where completeness is not claimed.
         num_draws: Gradient evaluations, or forward passes of methods without gradients.
-        seed: Seed that reproduces the draws, given as `generator`; None where there is no chance.
+        seed: Seed that reproduces the draws, given as `generator`; None for deterministic methods.
         settings: All other settings, in plain JSON types.
         provenance: Digests of the clip's audio and of the model's weights, as `clip_sha256` and
             `model_fingerprint`, where the caller gave them.
         versions: Versions of the software.
         unresolved: Units of the first view whose interval is too wide; None without tolerance.
-        draws_needed: How many draws would resolve them, if the error fell as that of independent draws; None
-            if all are resolved.
+        draws_needed: Number of draws that would resolve them, if the error fell as that of independent draws;
+            None if all are resolved.
     """
 
     method: str

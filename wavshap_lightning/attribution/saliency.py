@@ -19,7 +19,7 @@ RELATIVE_NOISE = 0.15
 
 
 def saliency(problem: Problem) -> Attribution:
-    """The gradient at the input, with its sign.
+    """Compute the signed gradient at the input.
 
     Source: Simonyan, Vedaldi and Zisserman (2014), who take absolute values; we keep the sign.
 
@@ -31,7 +31,7 @@ def saliency(problem: Problem) -> Attribution:
 
 
 def input_x_gradient(problem: Problem) -> Attribution:
-    """The gradient at the input times the input: exact for a linear score without an offset.
+    """Compute the gradient at the input times the input, which is exact for a linear score without offset.
 
     Source: Shrikumar et al. (2016).
 
@@ -45,15 +45,14 @@ def input_x_gradient(problem: Problem) -> Attribution:
 def smooth_grad(
     problem: Problem, *, generator: torch.Generator | int, stopping: Stopping | None = None
 ) -> Attribution:
-    """The mean gradient in a cloud of Gaussian noise around the input.
+    """Compute the mean gradient at inputs with added Gaussian noise.
 
-    Source: Smilkov et al. (2017), whose noise is likewise relative to the input's range: its standard
-    deviation is 15 % of that.
+    The standard deviation of the noise is 15 % of the input's range. Source: Smilkov et al. (2017).
 
     Args:
         problem: Score, input and target.
-        generator: A generator, from which a seed is drawn, or that seed.
-        stopping: When to stop; after 64 draws if None.
+        generator: A seed, or a generator from which one is drawn.
+        stopping: Stopping rule; 64 draws if None.
     """
     seed, own = seeded(generator)
     noise_std = float(problem.input.max() - problem.input.min()) * RELATIVE_NOISE

@@ -16,25 +16,25 @@ TargetKind = Literal["logit", "log_probability", "probability", "log_odds", "mar
 
 @dataclass(frozen=True)
 class Target:
-    """One score for each of some classes; all of them share the forward passes.
+    """Scalars to explain: one score for each of some classes, from the same forward passes.
 
     With logits `z` and probabilities `p = softmax(z)`, class `y` has
 
     - `logit`: `z_y`;
     - `log_probability`: `log p_y`;
-    - `probability`: `p_y`, which saturates: its gradient vanishes where the model is sure;
+    - `probability`: `p_y`, which saturates: its gradient vanishes for probabilities near 0 and 1;
     - `log_odds`: `log(p_y / (1 - p_y)) = z_y - log sum_{c != y} exp z_c`, which does not saturate and
       does not change when a number is added to all logits;
-    - `margin`: `z_y - z_against`, likewise.
+    - `margin`: `z_y - z_against`, with the same two properties.
 
     Args:
         kind: Kind of score, one of these.
         classes: The classes, as indices of the logits.
-        against: The class a margin is taken against; None for every other kind.
+        against: Index of the second class of a margin; None for every other kind.
 
     Raises:
-        AttributionError: If there is no class or one comes twice, no such kind, or a margin lacks a second
-            class.
+        AttributionError: If there is no class, a class is repeated, the kind is unknown, or a margin lacks
+            its second class.
 
     >>> logits = torch.tensor([[2.0, 0.0, 1.0]])
     >>> Target("margin", (0,), against=2)(logits)

@@ -30,13 +30,13 @@ BuildProtocol = Callable[[Sequence[Clip]], Protocol]
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A corpus that can be asked for by name.
+    """A corpus, known by its name.
 
     Args:
-        layout: Its name, what it looks like and where to get it.
-        load: Reads the clips below a root; keyword arguments are the options of the corpus.
+        layout: Name, expected files and homepage.
+        load: Function that reads the clips below a root; its keyword arguments are the options of the corpus.
         licence: Terms of use.
-        protocol: Default protocol, made for the clips.
+        protocol: Function that builds the default protocol for the clips.
         label_map: New name of each label of the loader, None to leave its clips out; None as a whole
             keeps the labels as they are.
         expected_clips: Clips of a complete copy, after the label map; None where that varies.

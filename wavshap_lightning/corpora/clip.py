@@ -38,7 +38,7 @@ class Clip:
 
     Args:
         path: The audio file.
-        label: The annotated class, in the corpus's own words until a label map renames it.
+        label: The annotated class, as named by the corpus until a label map renames it.
         speaker: Name of the speaker, unique within the corpus; empty if unknown.
         corpus: Name of the corpus it comes from.
         split: The corpus's official split (`train`, `validation`, `test`), where it has one.
@@ -47,7 +47,7 @@ class Clip:
         evidence: Spans known to decide the label, in seconds from the start of the clip.
         text: Spoken text.
         votes: Votes of the annotators, as `(label, count)` pairs.
-        dialogue: The conversation the clip was cut from; clips of one dialogue never cross a split.
+        dialogue: Name of the conversation the clip was cut from; clips of one dialogue stay in one split.
 
     Raises:
         CorpusError: If the label is empty, the times are out of order or the split is unknown.

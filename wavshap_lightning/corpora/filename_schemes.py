@@ -138,7 +138,7 @@ TESS = FilenameScheme(
     Layout("tess", "OAF_angry/OAF_back_angry.wav", "https://doi.org/10.5683/SP2/E8H2MF"),
     re.compile(r"(?P<speaker>OAF?|YAF)_(?P<text>[a-z]+)_(?P<label>[a-z]+)", re.IGNORECASE),
     labels=emotion_by_name("angry", "disgust", "fear", "happy", "neutral", "ps", "sad"),
-    # One file of the release is misspelt: OA_bite_neutral.
+    # One file of the release is misspelled: OA_bite_neutral.
     speakers={"oa": "OAF", "oaf": "OAF", "yaf": "YAF"},
 )
 

@@ -31,14 +31,14 @@ Rows = dict[int, dict[str, Any]]
 def read_manifest(path: Path | str, *, must_exist: bool = True) -> list[Clip]:
     """The clips of a manifest, in the order of its rows.
 
-    Columns that a clip does not have are ignored, unless one looks like a misspelt column of a clip.
+    Columns that a clip does not have are ignored, unless one looks like a misspelled column of a clip.
 
     Args:
         path: A `.csv` file with a header, or a `.jsonl` file with one object per line.
-        must_exist: Whether to refuse a manifest whose audio is not all there.
+        must_exist: Whether to refuse a manifest if audio files are missing.
 
     Raises:
-        CorpusError: If the file is missing, empty or malformed, a column is missing or misspelt, a cell
+        CorpusError: If the file is missing, empty or malformed, a column is missing or misspelled, a cell
             cannot be used, two rows are the same clip, or an audio file does not exist. The message names
             the line.
     """

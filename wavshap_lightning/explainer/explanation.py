@@ -211,8 +211,8 @@ class Explanation:
     def shares(self, *, target: str | None = None) -> dict[str, float]:
         """Shares of the magnitude of the frames' attributions in speech, in pauses and at the edges.
 
-        A classifier whose explanations lie in pauses or at edges may have learned the recordings instead of
-        the voices.
+        A classifier whose attributions lie in pauses or at edges may have learned properties of the
+        recordings instead of the voices.
 
         Args:
             target: One of `targets`; None for the only one, or the prediction.

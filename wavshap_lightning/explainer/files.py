@@ -44,9 +44,9 @@ class SavedClip:
             [`Explanation.to_dict`][wavshap_lightning.explainer.explanation.Explanation.to_dict].
         arrays: `frame_attribution` and `frame_stderr` `(frames,)`, `layer_frame` `(layers, frames)`,
             `layer_neuron` `(layers, neurons)`, `band_frame` `(bands, frames)`, and `waveform` `(samples,)`
-            where it was asked for; those whose stage was not explained are missing. Beside each of the three
-            maps lie half the widths of its 95 % intervals, as `band_frame_half_width`, where there are any;
-            not finite where nothing is known yet.
+            if it was requested; arrays of stages that were not explained are missing. Each of the three maps
+            comes with the half-widths of its 95 % intervals, such as `band_frame_half_width`, if the method
+            has them; not finite where they are unknown.
     """
 
     numbers: Mapping[str, Any]

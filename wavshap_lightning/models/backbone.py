@@ -108,14 +108,14 @@ class BackboneSettings:
 class SpeechBackbone(nn.Module):
     """WavLM, HuBERT or wav2vec2 as two stages: `frontend` (waveform to frames), `encoder` (frames to layers).
 
-    Frozen means: no parameter takes a gradient, and everything stays in evaluation mode whatever
-    `train()` says, so that dropout, LayerDrop and SpecAugment are off. A padded batch equals its
-    clips one by one. Autocast outside has no effect; `precision` alone decides.
+    If it is frozen, no parameter has a gradient, and the model stays in evaluation mode even after
+    `train()`, so that dropout, LayerDrop and SpecAugment are off. The results for a clip are the same in a
+    padded batch and alone. Only `precision` sets the precision; an autocast outside has no effect.
 
     Args:
-        source: `"tiny"`, a folder, a Hub name, or all settings at once; or a model already opened, which is
-            taken over: frozen, and its attention replaced.
-        settings: Fields of [`BackboneSettings`][wavshap_lightning.models.backbone.BackboneSettings], but
+        source: `"tiny"`, a folder, a Hub name, or a `BackboneSettings`; or a model already opened, which is
+            modified: its parameters are frozen and its attention is replaced.
+        settings: Fields of [`BackboneSettings`][wavshap_lightning.models.backbone.BackboneSettings] except
             `name`.
 
     Raises:

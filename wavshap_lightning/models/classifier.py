@@ -126,7 +126,7 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
 
         Raises:
             CheckpointError: If it is damaged, or belongs to another backbone.
-            ModelError: If it is not there, or its backbone cannot be opened.
+            ModelError: If it does not exist, or its backbone cannot be opened.
         """
         return cls.from_record(*read_export(Source(str(pretrained_model_name_or_path), revision, "model")))
 
@@ -145,7 +145,7 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
         Args:
             save_directory: A new folder, or that of an earlier export, which is replaced.
             title: Title of the model card; the folder's name if None.
-            license: The Hub's identifier of the license, such as `"cc-by-nc-sa-4.0"`; unstated if None.
+            license: License identifier of the Hub, such as `"cc-by-nc-sa-4.0"`; omitted if None.
             options: Other arguments of huggingface_hub's `ModelHubMixin.save_pretrained`.
 
         Returns:
@@ -185,7 +185,7 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
             repo_id: `"user/name"`.
             private: Create a private repository; an existing one keeps its visibility.
             title: Title of the model card; the repository's name if None.
-            license: The Hub's identifier of the license, such as `"cc-by-nc-sa-4.0"`; unstated if None.
+            license: License identifier of the Hub, such as `"cc-by-nc-sa-4.0"`; omitted if None.
             options: Other arguments of huggingface_hub's `ModelHubMixin.push_to_hub`, such as
                 `commit_message`, `token`, `branch` and `create_pr`.
 

@@ -34,19 +34,19 @@ NO_HUB_SUFFIXES = frozenset({".ckpt", ".pt", ".pth", ".csv", *PARTS_OF_A_FOLDER,
 def load_classifier(model: str | PathLike[str], *, revision: str | None = None) -> EmotionClassifier:
     """Load the classifier of a path or Hub name, in evaluation mode on the CPU.
 
-    Nothing is fetched unless `model` is a name on the Hub, and nothing in any file is ever run.
+    Nothing is downloaded unless `model` is a name on the Hub, and no code in a file is executed.
 
     Args:
         model: A checkpoint; the folder of a run, or of all runs of one name (then the latest), whose best
-            checkpoint is taken; a folder that `save_pretrained` wrote; a folder of Hugging Face with an
-            audio-classification model; or a name on the Hub of either of these two.
+            checkpoint is loaded; a folder that `save_pretrained` wrote; a Hugging Face folder with an
+            audio-classification model; or the Hub name of one of the last two.
         revision: The commit, tag or branch of a name on the Hub.
 
     Raises:
         ModelError: If there is no such model, or its backbone cannot be loaded; the message names what was
             found.
         CheckpointError: If it is damaged, carries pickled code, or belongs to another backbone.
-        SettingError: If a revision is given for what is not on the Hub.
+        SettingError: If a revision is given for a local path.
     """
     path = Path(model).expanduser()
     if isfile(path) or isdir(path):  # noqa: PTH112, PTH113 - those of Path raise for a name that is too long

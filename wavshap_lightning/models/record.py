@@ -20,7 +20,7 @@ class TrainingProvenance:
     Args:
         protocol: The split it was trained on, as `Protocol.to_dict()` gives it, with its fold.
         versions: Versions of the libraries that trained it.
-        scores: Its own on the test clips (`test`), and those of all folds (`cross_validation`).
+        scores: Scores on the test clips (`test`), and those of all folds (`cross_validation`).
     """
 
     protocol: Mapping[str, Any] = field(default_factory=dict)
@@ -30,17 +30,17 @@ class TrainingProvenance:
 
 @dataclass(frozen=True)
 class ClassifierRecord:
-    """All about a classifier but its weights.
+    """Everything about a classifier except its weights.
 
     Args:
         labels: The classes, in the order of the logits.
         sample_rate: Samples per second of its waveforms.
-        backbone: Name of the backbone and the way it is run.
+        backbone: Settings of the backbone.
         backbone_fingerprint: SHA-256 of the backbone's weights and preprocessing.
-        head: Shape of the head.
-        protocol: As in [`TrainingProvenance`][wavshap_lightning.models.record.TrainingProvenance].
-        versions: As there.
-        scores: As there.
+        head: Settings of the head.
+        protocol: See [`TrainingProvenance`][wavshap_lightning.models.record.TrainingProvenance].
+        versions: See the same.
+        scores: See the same.
         format_version: Version of this layout.
     """
 

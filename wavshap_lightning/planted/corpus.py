@@ -47,18 +47,19 @@ _SPEAKER_STREAM, _CLIP_STREAM, _LEAD_STREAM = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class PlantedSettings:
-    """Contents of a PlantedSpeech corpus; the same settings give the same bytes.
+    """Settings of a PlantedSpeech corpus; the same settings give the same bytes.
 
     Args:
-        num_speakers: Speakers, at least 3; a sixth of them validate, another sixth test.
-        clips_per_speaker_and_label: Clips of each speaker in each class, at least 1.
+        num_speakers: Number of speakers, at least 3; a sixth of them is for validation, another sixth for
+            testing.
+        clips_per_speaker_and_label: Number of clips of each speaker in each class, at least 1.
         labels: Classes, two or more of `CUE_OF_LABEL`.
         seed: Random seed, at least 0.
         cue_strength: Strength of the cues, 0 to 2: 1 is clearly audible; at 0 nothing is planted and the
             labels are random.
-        lead_s: Seconds of near silence before every clip, 0 to 2.
-        shortcut: A class whose clips have a faint tone in that silence, which gives it away without a voice:
-            to test whether it is noticed that a model has learned that instead.
+        lead_s: Duration of the near silence before every clip, 0 to 2 seconds.
+        shortcut: A class whose clips have a faint tone in that silence, a shortcut for testing whether
+            explanations reveal it.
         difficulty: `easy`, `medium` or `hard`; see
             [`Difficulty`][wavshap_lightning.planted.cues.Difficulty].
 

@@ -56,7 +56,7 @@ class PlantedInSettings:
         source: The corpus of the recordings, one of `CORPORA`.
         source_options: Options of that corpus, such as `speaker_pattern`.
         source_labels: Classes of that corpus to use; all if None.
-        clips_per_speaker: Most recordings of each speaker, drawn at random; all if None.
+        clips_per_speaker: Maximum number of recordings of each speaker, drawn at random; all if None.
         labels: Classes, two or more of `PLANTED_LABELS`.
         seed: Random seed, at least 0.
         cue_strength: Strength of the cues, 0 to 2: 1 is clearly audible; at 0 nothing is planted and the

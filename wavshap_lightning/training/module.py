@@ -119,11 +119,11 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Cross-entropy.
+    """Settings of the cross-entropy loss.
 
     Args:
         class_weights: Weight each class by the inverse of its frequency in training.
-        label_smoothing: Probability mass spread over all classes.
+        label_smoothing: Label smoothing, the probability mass spread over all classes, 0 to 1.
 
     Raises:
         SettingError: If a number is out of range.
@@ -146,10 +146,10 @@ class EmotionModule(L.LightningModule):
     Args:
         labels: The classes, in the order of the logits.
         backbone: Name of the backbone, and how it is run.
-        head: Shape of the head.
+        head: Settings of the head.
         optimizer: Learning rates and weight decay.
-        loss: The loss to minimize.
-        opened: A backbone that is open already, used instead of `backbone`.
+        loss: Class weights and label smoothing of the cross-entropy.
+        opened: A backbone that is already loaded, used instead of `backbone`.
     """
 
     class_weights: Tensor | None

@@ -142,7 +142,7 @@ class Units:
 
 @dataclass(frozen=True)
 class ClipView:
-    """One explained clip and target, as it is shown.
+    """One explained clip and target, prepared for figures and reports.
 
     Args:
         numbers: The explanation in plain JSON types, as in a clip's JSON file.

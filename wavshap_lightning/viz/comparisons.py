@@ -43,10 +43,10 @@ def plot_epochs(
     label: str | None = None,
     evidence: Sequence[Span] = (),
 ) -> Figure:
-    """Figure of one clip through the epochs of a training, on one signed scale.
+    """Figure of one clip during training, with one row for each epoch, on one signed scale.
 
     Args:
-        explanations: Explanations of the clip by epoch. The classes are those of the last.
+        explanations: Explanations of the clip by epoch. The classes are those of the last epoch.
         waveform: The clip `(num_samples,)`; read from its file if None.
         target: Name of the target; None for the only one, or what the last epoch predicts.
         label: Annotated class of the clip.
@@ -81,9 +81,9 @@ def plot_methods(
     label: str | None = None,
     evidence: Sequence[Span] = (),
 ) -> Figure:
-    """Figure of one clip as several methods, or settings, explain it.
+    """Figure of one clip explained by several methods or settings.
 
-    Methods that claim completeness share a scale; the others, whose unit is another, have their own.
+    Methods with completeness share a scale; the others, which have other units, have their own.
 
     Args:
         explanations: Explanations of the clip by name, in the order of the rows.
@@ -124,10 +124,10 @@ def plot_comparison(
     label: str | None = None,
     evidence: Sequence[Span] = (),
 ) -> Figure:
-    """Figure of two or more classifiers on one scale, and of each one's attributions minus the first's.
+    """Figure of two or more classifiers on one scale, and of their differences from the first.
 
     Args:
-        comparisons: A comparison of two classifiers on one clip, or one of the first with each other.
+        comparisons: A comparison of two classifiers on one clip, or one of the first with each of the others.
         waveform: The clip `(num_samples,)`; read from its file if None.
         names: Names of the classifiers, beginning with the first; numbered if empty.
         label: Annotated class of the clip.

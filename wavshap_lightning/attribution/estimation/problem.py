@@ -70,7 +70,7 @@ class Problem:
     [`open_problem`][] makes it.
 
     Args:
-        score: From what lies after the linear first step, where there is one, to logits.
+        score: Function to logits, from the values after the linear first step if there is one.
         step: The score with its linear first step; None if it has none.
         input: The input, without a batch axis.
         input_after: The input after the first step.
@@ -78,7 +78,7 @@ class Problem:
         prediction: Index of the largest logit.
         target_scores: The target's scores of the input.
         views: Resolutions of the result.
-        chunks: Draws that go through the model at once.
+        chunks: Batches of draws that fit into memory.
         progress: Called after every chunk with the number of draws done and planned.
     """
 
@@ -148,10 +148,10 @@ def open_problem(
     chunk_size: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Problem]:
-    """A problem whose score leaves no trace in its model as long as the context is open.
+    """Context with a problem; the model behind the score is restored when the context ends.
 
     Args:
-        score: `(draws, *input)` to logits; a `LinearFirst` costs less.
+        score: Function from inputs `(draws, *input)` to logits `(draws, classes)`, or a `LinearFirst`.
         input: The input that is explained.
         target: Scalars computed from the logits.
         views: Resolutions of the result, the first for a tolerance; the elements of the input if None.

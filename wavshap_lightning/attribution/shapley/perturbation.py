@@ -25,17 +25,17 @@ RIDGE = 1.0
 
 
 def occlusion(problem: Problem, baselines: Baselines, players: Players) -> Attribution:
-    """Loss of score where one span is replaced and all others stay: `phi_i = v(all) - v(all but i)`.
+    """Compute the loss of score if one span is replaced: `phi_i = v(all) - v(all but i)`.
 
-    `v(S)` is the mean score over the baselines, which stand where a span is absent. Exact where the score is
-    a sum over spans; evidence that two spans share is given to neither, and completeness is not claimed.
-    Source: Zeiler and Fergus (2014). Differences: baselines for their gray square, spans that do not
-    overlap.
+    `v(S)` is the mean score over the baselines, whose values replace the spans outside of `S`. The result is
+    exact if the score is a sum over spans; evidence that two spans share is attributed to neither, so
+    completeness does not hold. Source: Zeiler and Fergus (2014). Differences: baselines instead of a gray
+    square, spans that do not overlap.
 
     Args:
         problem: Score, input and target.
         baselines: A fixed set; removed spans take its values, and scores are averaged over it.
-        players: The spans; the views are they and their places.
+        players: The spans. The views of the result are the spans and their positions.
 
     Raises:
         AttributionError: If the baselines are a distribution, or arguments do not fit together.
@@ -67,19 +67,19 @@ def lime(
     generator: torch.Generator | int,
     num_coalitions: int = 256,
 ) -> Attribution:
-    """Weights of a linear model of the score, fitted to inputs that lack some spans.
+    """Compute the weights of a linear model of the score, fitted to inputs with some spans removed.
 
-    Spans are present or not with equal chance; ridge regression with an intercept, weighted with
-    `sqrt(exp(-d^2 / 0.25^2))` where `d` is the cosine distance to the whole, as the library `lime` does for
-    images. Completeness is not claimed. Source: Ribeiro, Singh and Guestrin (2016). Differences:
-    baselines for a gray segment, coalitions in complementary pairs, and an error.
+    Each span is present with probability 1/2. The fit is a ridge regression with an intercept and weights
+    `sqrt(exp(-d^2 / 0.25^2))`, where `d` is the cosine distance to the full input, as in the library `lime`
+    for images. Completeness does not hold. Source: Ribeiro, Singh and Guestrin (2016). Differences:
+    baselines instead of a gray segment, coalitions in complementary pairs, and standard errors.
 
     Args:
         problem: Score, input and target.
         baselines: A fixed set; removed spans take its values, and scores are averaged over it.
-        players: The spans; the views are they and their places.
-        generator: A generator, from which a seed is drawn, or that seed.
-        num_coalitions: Coalitions to fit to; an even number, at least twice the players and 32.
+        players: The spans. The views of the result are the spans and their positions.
+        generator: A seed, or a generator from which one is drawn.
+        num_coalitions: Number of coalitions; even, and at least twice the number of players and 32.
 
     Raises:
         AttributionError: If there are too few coalitions, the baselines are a distribution, or arguments do

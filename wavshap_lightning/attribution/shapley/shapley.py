@@ -87,20 +87,21 @@ def kernel_shap(
     generator: torch.Generator | int,
     num_coalitions: int = 256,
 ) -> Attribution:
-    """Shapley values of spans, estimated from some coalitions.
+    """Estimate the Shapley values of spans from a sample of coalitions.
 
-    The additive game nearest to `v`, `min sum_S w(S) (v(S) - v(none) - sum_{i in S} phi_i)^2` with
-    `w(S) = (M - 1) / (C(M, s) s (M - s))` and `sum phi = f(x) - mean f(b)`, has the Shapley values for its
-    solution. Coalitions are drawn with probability `w`, each with its complement; where the number covers
-    them all, the result is that of `shapley`. Sources: Lundberg and Lee (2017); the pairs, Covert and Lee
-    (2021). Ours, and not the library `shap`, because that one draws from a generator of the whole process.
+    Shapley values are the solution of the weighted least squares
+    `min sum_S w(S) (v(S) - v(none) - sum_{i in S} phi_i)^2` with `w(S) = (M - 1) / (C(M, s) s (M - s))` and
+    `sum phi = f(x) - mean f(b)`. Coalitions are drawn with probability `w`, each with its complement; if
+    `num_coalitions` covers them all, the result equals `shapley`. Sources: Lundberg and Lee (2017); the
+    pairs, Covert and Lee (2021). The library `shap` is not used because it draws from NumPy's global state.
 
     Args:
         problem: Score, input and target.
         baselines: A fixed set; removed spans take its values, and scores are averaged over it.
-        players: The spans; the views are they and their places.
-        generator: A generator, from which a seed is drawn, or that seed.
-        num_coalitions: Coalitions apart from none and all; an even number, at least twice the players and 32.
+        players: The spans. The views of the result are the spans and their positions.
+        generator: A seed, or a generator from which one is drawn.
+        num_coalitions: Number of coalitions besides the empty and the full one; even, and at least twice the
+            number of players and 32.
 
     Raises:
         AttributionError: If there are too few coalitions, the baselines are a distribution, or arguments do

@@ -20,9 +20,8 @@ class View:
     """A bilinear map from gradients and directions to units: a resolution of the result.
 
     The terms of a draw are its gradients times its direction, element by element, and units are sums of
-    them; but a view need not form the terms, which may be far more numbers than either. Errors of sums are
-    not sums of errors: a standard error holds for the units it was computed for. Several views share the
-    same draws.
+    terms. A view may compute the sums without forming all terms. Standard errors of sums are not sums of
+    standard errors, so each view has its own. Several views share the same draws.
 
     Args:
         name: Name of the units (`"frames"`, `"layer_neuron"`, ...).
