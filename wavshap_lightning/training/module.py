@@ -66,7 +66,8 @@ def check_range(name: str, value: float, highest: float = math.inf) -> None:
         SettingError: With the name and the value.
     """
     if not 0.0 <= value <= highest:
-        raise SettingError(f"{name}={value!r} must be from 0 to {highest:g}")
+        limit = "at least 0" if math.isinf(highest) else f"from 0 to {highest:g}"
+        raise SettingError(f"{name}={value!r} must be {limit}")
 
 
 def parameter_groups(classifier: EmotionClassifier, settings: OptimizerSettings) -> list[dict[str, Any]]:
