@@ -31,7 +31,7 @@ class ViewEstimate:
 
     Args:
         values: Attribution of each unit to each target, after the correction of the completeness gap.
-        stderr: Standard error of each; None for methods without chance.
+        stderr: Standard error of each; None for deterministic methods.
         degrees_of_freedom: Degrees of freedom of Student's t for intervals.
     """
 

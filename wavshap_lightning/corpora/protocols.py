@@ -41,9 +41,9 @@ class Fold:
 
     Args:
         name: Name in tables and folders.
-        train: Groups to train on.
-        validation: Groups to choose the checkpoint by; none where nothing is to be chosen.
-        test: Groups to evaluate on.
+        train: Training groups.
+        validation: Validation groups, which choose the checkpoint; empty to choose none.
+        test: Test groups.
     """
 
     name: str
@@ -61,9 +61,9 @@ class Protocol:
         corpus: The corpus it was made for.
         folds: At least one fold.
         unit: Kind of group: a `"speaker"`, an official `"split"`, or a bucket of single `"clip"`s.
-        shared_validation: Whether validation is a share of the training speakers' texts, because there
-            are too few speakers for a split of its own. Each fold then names the same groups twice.
-        seed: Decides the buckets of clips, and the validation texts where validation is shared.
+        shared_validation: Whether the validation set consists of some texts of the training speakers, because
+            there are too few speakers. Each fold then has the same groups in `train` and `validation`.
+        seed: Random seed of the buckets of clips, and of the texts of a shared validation set.
 
     Raises:
         CorpusError: If there is no fold, a group is in two splits of a fold, or the unit is unknown.

@@ -143,17 +143,17 @@ def removal_of(outputs_of: Outputs, frames: Frames, fills: Fills) -> Removal:
 def faithfulness(
     scores_without: Removal, attributions: Attributions, by_chance: Float64[Tensor, " two"]
 ) -> dict[str, float]:
-    """Comprehensiveness and sufficiency, averaged over shares removed and over fills.
+    """Comprehensiveness and sufficiency, averaged over the shares of removed frames and over fills.
 
-    `comprehensiveness`: `mean_k [s(x) - s(x without the top k)]`, minus the same in random order: the more
-    above 0, the better. `sufficiency`: `mean_k [s(x) - s(only the top k)]`, likewise: the more below 0, the
+    `comprehensiveness`: `mean_k [s(x) - s(x without the top k)]`, minus the same for a random order; higher
+    is better. `sufficiency`: `mean_k [s(x) - s(only the top k)]`, minus the same for a random order; lower is
     better. Both are in the unit of the score, and 0 on average for random attributions. Source: DeYoung et
-    al. (2020), "ERASER", section 4; where we depart: minus random order, in the unit of the score.
+    al. (2020), "ERASER", section 4. Differences: relative to a random order, in the unit of the score.
 
     Args:
         scores_without: See [`removal_of`][].
-        attributions: Of each frame; the largest, not the farthest from zero, come first.
-        by_chance: [`removal_losses`][] in random order, or their mean over several.
+        attributions: Attribution of each frame, ranked with its sign, the largest first.
+        by_chance: [`removal_losses`][] of a random order, or their mean over several.
     """
     lost = removal_losses(scores_without, attributions.argsort(descending=True)) - by_chance
     return dict(zip(("comprehensiveness", "sufficiency"), lost.tolist(), strict=True))

@@ -17,7 +17,7 @@ Inside = Bool[Tensor, " units"]
 
 
 def localize(values: Units, inside: Inside) -> dict[str, float]:
-    """How well attributions find the evidence; the higher the better, and NaN where it is undefined.
+    """Metrics of how well attributions find the evidence; higher is better, NaN if undefined.
 
     `auc`: [`roc_auc`][], 0.5 by chance; `absolute_auc`: the same of magnitudes; `mass`:
     [`relevance_mass`][], by chance the evidence's share of the units; [`pointing`][]; `iou`: [`overlap`][].

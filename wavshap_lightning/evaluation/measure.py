@@ -49,26 +49,25 @@ def measure(
     others: Sequence[EmotionClassifier] = (),
     seed: int = 0,
 ) -> dict[str, dict[str, list[float]]]:
-    """Every metric of every method and control on every clip, as a scorecard takes them.
+    """Measure every metric of every method and control on every clip, for a scorecard.
 
-    With a bar on standard error, where that is a terminal. The classifier is as it was afterwards.
+    A progress bar is shown on standard error if that is a terminal. The classifier is not changed.
 
     Args:
-        classifier: The one to explain.
+        classifier: The classifier to explain.
         clips: The clips; localization is measured on those with evidence.
-        methods: By name, how each explains, along the path from the frames; [`usual_methods`][] if None.
+        methods: Settings of each method by name, with `stages=("frames",)`; [`usual_methods`][] if None.
         target: The explained class of each clip: `"label"`, the annotated one, or `"predicted"`.
         sanity_clips: Number of clips, evenly spaced, for the sanity checks; 0 for none. Each method explains
             these clips three times more.
-        others: Classifiers that differ in the head alone, trained from other seeds: each method explains the
-            clips of `sanity_clips` with each of them too.
-        seed: Of fills, orders, removals, randomized parameters and controls.
+        others: Classifiers with heads trained from other seeds on the same backbone; each method explains
+            the sanity clips with each of them too.
+        seed: Random seed of fills, orders, removals, randomized parameters and controls.
 
     Raises:
         AudioError: If a clip cannot be read.
-        SettingError: If there is no clip, one's label is unknown to the classifier and is to be explained, a
-            method takes other paths or has a control's name, or the others have other classes or another
-            backbone.
+        SettingError: If there is no clip, a label to explain is not one of the classifier's, a method has
+            other stages or the name of a control, or the others have other classes or another backbone.
     """
     methods = usual_methods(seed) if methods is None else methods
     _check_settings(methods, target)

@@ -19,14 +19,14 @@ from wavshap_lightning.files import write_csv
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric.
+    """A metric of a scorecard.
 
     Args:
-        name: Its column.
-        title: A few words on it.
+        name: Name of its column.
+        title: Title in tables and figures.
         group: The property it measures.
-        better: The better direction.
-        decides: Whether the verdict on its group rests on it. All that decide must agree.
+        better: `"higher"` or `"lower"`.
+        decides: Whether the verdict on its group depends on it.
     """
 
     name: str
@@ -189,16 +189,15 @@ OUTCOMES = {
 
 
 def verdict(card: Scorecard, method: str) -> str:
-    """Conclusions about one method, in words.
+    """Conclusions about one method, as text.
 
-    First whether its maps are resolved, and whether they depend on what was learned and on the class, which
-    is no matter of being better than others; then, for each group of metrics that decides anything, what it
-    beats: better, with an interval of the paired difference that excludes 0, by one deciding metric at least
-    and worse by none.
+    The text says whether the maps are resolved, and whether they depend on the trained parameters and on the
+    class. Then, for each group of metrics, it lists the methods that this one beats: at least one deciding
+    metric is better, with an interval of the paired difference that excludes 0, and none is worse.
 
     Args:
-        card: The comparison.
-        method: One of its methods.
+        card: The scorecard.
+        method: Name of a method of the scorecard.
     """
     if card.num_clips < FEWEST_CLIPS:
         return f"no verdict: {card.num_clips} clips are too few, take {FEWEST_CLIPS} at least"

@@ -40,13 +40,13 @@ FIRST, SECOND, DIFFERENCE = 0, 1, 2
 
 @dataclass(frozen=True)
 class Difference:
-    """One view under both classifiers.
+    """Attributions of one view by both classifiers.
 
     Args:
-        first: Attributions under the first.
-        second: Attributions under the second.
-        half_width: Half the widths of the 95 % intervals of `second - first`; None for methods without.
-        paired: True if the interval is that of the difference itself, draw by draw.
+        first: Attributions of the first classifier.
+        second: Attributions of the second classifier.
+        half_width: Half-widths of the 95 % intervals of `second - first`; None for methods without intervals.
+        paired: Whether the difference was estimated draw by draw.
     """
 
     first: ViewEstimate
@@ -56,7 +56,7 @@ class Difference:
 
     @property
     def values(self) -> Float[Tensor, " units"]:
-        """Attributions under the second minus those under the first."""
+        """Attributions of the second classifier minus those of the first."""
         return self.second.values[0] - self.first.values[0]
 
 
@@ -127,18 +127,18 @@ def compare(
     *,
     recordings: Sequence[AudioSource] = (),
 ) -> Comparison:
-    """Explain a clip with a second classifier, from the draws of the first.
+    """Explain a clip with a second classifier, using the same draws, and compare.
 
     Args:
         first: The first classifier, with the settings for both.
         second: The second classifier.
         clip: A file, a clip of a corpus, or a waveform at the classifiers' sample rate.
-        explanation: Explanation by the first. Its only target is compared, or, of several, its prediction.
+        explanation: Explanation by the first. If it has several targets, its prediction is compared.
         recordings: Baselines, where the settings name a family of recordings.
 
     Raises:
         SettingError: If the two have different frames or sample rates.
-        AttributionError: If the second does not know the target.
+        AttributionError: If the second classifier does not have the target's classes.
         WavshapError: If one of them cannot explain the clip.
     """
     check_comparable(first.classifier, second)

@@ -135,7 +135,7 @@ def diagnose(
         classifier: The classifier to explain.
         clip: A file, a clip of a corpus, or a waveform at the classifier's sample rate.
         target: A label, `"predicted"` or a margin; of several classes the predicted one is probed.
-        settings: How the clip is to be explained; the defaults if None.
+        settings: Settings of the explanation; the defaults if None.
         recordings: Baselines, where the settings name a family of recordings.
 
     Raises:
@@ -150,10 +150,10 @@ def run_baseline_checks(clip: OpenClip, target: Target) -> dict[str, Any]:
     """Numbers from a few forward passes of a clip and its baselines, in plain JSON types.
 
     - `target`, `baselines`: the class that is explained, and the family of the baselines;
-    - `early_shares`: share of the total that arises in the first hundredth of the path, by stage; 0.01 where
-      the score changes evenly;
-    - `level_response`: change of the score when the clip is 20 dB quieter, relative to what is explained; 0
-      where the classifier is invariant to input gain;
+    - `early_shares`: share of the score difference that arises in the first hundredth of the path, by stage;
+      0.01 if the score changes linearly;
+    - `level_response`: change of the score when the clip is attenuated by 20 dB, relative to the explained
+      difference; 0 if the classifier is invariant to input gain;
     - `baseline_probability`: mean probability of the target's class for the baselines;
     - `gain_invariant`: whether the model normalizes the level of a clip by construction;
     - `clip_unlikeness`: root mean square of the clip's pooled features, standardized by those of the training

@@ -31,14 +31,14 @@ from wavshap_lightning.models.loading import load_classifier
 
 
 class Explainer:
-    """Explains clips with one classifier and one way to explain.
+    """Explains clips with one classifier and one group of settings.
 
-    Weights, gradients, training flags and random states of the classifier are as before afterwards.
+    Weights, gradients, training flags and random states are restored afterwards.
 
     Args:
         classifier: The classifier, on any device, or a MODEL that
             [`load_classifier`][wavshap_lightning.models.loading.load_classifier] opens.
-        settings: How to explain; the defaults if None.
+        settings: Settings of the explanation; the defaults if None.
 
     Raises:
         ModelError: If the model cannot be opened.
@@ -74,7 +74,7 @@ class Explainer:
             target: A label, `"predicted"`, `"all"` classes at once (they share the forward passes), a margin
                 such as `"happy-vs-sad"`, or a list of some labels.
             recordings: Baselines, where `settings.baselines` names a family of recordings.
-            check_baselines: Spend a few forward passes on the diagnostics of the baselines.
+            check_baselines: Run the diagnostics of the baselines, which need a few forward passes.
 
         Raises:
             AudioError: If the clip or a recording cannot be read, or is too short, too long, silent or not

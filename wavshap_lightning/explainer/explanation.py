@@ -50,8 +50,8 @@ UNITS_WITH_ONE_AXIS = (
 class Explanation:
     """Explanation of one clip, for one target or several.
 
-    Attributions are in `attributions[stage].views[name].values`, `(targets, *units)`, with their standard
-    errors beside them:
+    Attributions are in `attributions[stage].views[name].values`, with shape `(targets, *units)`, and their
+    standard errors in `stderr` of the same view:
 
     | stage | views |
     |---|---|
@@ -59,22 +59,22 @@ class Explanation:
     | `"layers"` | `layers`, `layer_frame`, `layer_neuron` |
     | `"waveform"` | `frames` (spans as long as the backbone's hop), `bands`, `band_frame` |
 
-    Where segments were asked for, the first and the last have `segments`: one more than these, for the rest
-    of the clip. Where layer 3 was asked for in full, the second has `layer_3`, its frames by neurons.
-    Apart from that one, all views have the same sum: `score - mean_baseline_score`.
+    With `segments` in the settings, `"frames"` and `"waveform"` also have the view `segments`, whose last
+    unit is the rest of the clip. With `layer=3`, `"layers"` also has `layer_3`, frames by neurons. All views
+    except that one have the same sum: `score - mean_baseline_score`.
 
     Args:
         attributions: Attributions by stage.
         labels: The classes, in the order of the logits.
         logits: Logits of the classifier.
-        clip: File of the clip; empty if it was given as numbers.
-        clip_sha256: Digest of the file's bytes, or of the numbers.
+        clip: File of the clip; empty if a waveform was given.
+        clip_sha256: Digest of the file's bytes, or of the waveform.
         sample_rate: Samples per second of the waveform.
         num_samples: Samples of the waveform.
         times: Position of the frames in time, by stage, and of the columns of `band_frame` as `"stft"`.
         band_edges_hz: Edges of the bands, one more than there are bands; empty without them.
-        frame_level_db: Level of each frame, relative to full scale.
-        settings: How it was explained.
+        frame_level_db: Level of each frame, in dB relative to full scale.
+        settings: Settings of the explanation.
         clip_start_s: Start of the clip in its file, in seconds; None for the file's start.
         clip_end_s: End of the clip in its file, in seconds; None for the file's end.
         diagnostics: Reasons for doubt, by target.

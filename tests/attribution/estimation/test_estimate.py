@@ -346,5 +346,5 @@ def test_the_half_width_is_students():
 def test_methods_without_chance_have_no_interval(network, frames, declared):
     found = attribute(integrated_gradients, network, frames, TARGET, declared)
     assert found.views["elements"].stderr is None
-    with pytest.raises(AttributionError, match="no chance in it"):
+    with pytest.raises(AttributionError, match="is deterministic"):
         found.views["elements"].half_width()
