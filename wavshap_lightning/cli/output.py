@@ -91,9 +91,9 @@ class Output:
         """Write the files of one clip, its numbers last: where they are, the clip is finished.
 
         Args:
-            stem: What its files are named.
+            stem: Name of the files without suffix.
             found: The explained clip.
-            names: Names of the models that are compared, the first one first.
+            names: Names of the compared models, beginning with the first.
 
         Raises:
             SettingError: If the file cannot be written.

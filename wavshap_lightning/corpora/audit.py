@@ -70,7 +70,7 @@ class ClipFacts:
 
 
 def measure_clip(clip: Clip) -> ClipFacts:
-    """Measurements of one clip; a file that cannot be read is an `error` among them, not an exception."""
+    """Measurements of one clip; for a file that cannot be read, `error` is set and nothing is raised."""
     try:
         waveform, native_rate = load_native(clip.path, start_s=clip.start_s, end_s=clip.end_s)
         file_sha256 = hash_audio_file(clip.path)
@@ -90,14 +90,14 @@ def measure_clip(clip: Clip) -> ClipFacts:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fault of a split.
+    """A fault of a split.
 
     Args:
         severity: `"error"` if a run must stop, `"warning"` if it may continue.
         check: The check that found it, one of `REMEDIES`.
         where: The clip, clips, speaker, dialogue or class it is about.
         detail: What is wrong.
-        clips: The clip itself, or those that clash with one another; none where it is about no clips.
+        clips: The clips that are affected; empty if the fault does not concern single clips.
     """
 
     severity: Severity
@@ -160,7 +160,7 @@ def audit_split(
     expected_clips: int | None = None,
     may_share_speakers: Collection[str] = (),
 ) -> tuple[Finding, ...]:
-    """Find everything in a split that would spoil a run or its scores.
+    """Find the faults of a split that would invalidate a run or its scores.
 
     Args:
         split: The training, validation and test clips.
@@ -169,7 +169,7 @@ def audit_split(
         min_duration_s: The backbone's receptive field in seconds; a shorter clip has no frame.
         max_duration_s: The longest clip that passes without a warning, in seconds.
         expected_clips: Number of clips that the corpus is known to have.
-        may_share_speakers: Splits among which a shared speaker is a warning and no error.
+        may_share_speakers: Splits between which a shared speaker is a warning instead of an error.
 
     Returns:
         The findings, in the order of the checks.

@@ -13,7 +13,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of time in a recording.
+    """A time span in a recording.
 
     Args:
         start_s: Start, in seconds from the start of the clip.

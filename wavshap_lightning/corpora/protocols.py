@@ -86,10 +86,10 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the canonical JSON of every field, in hexadecimal: equal hashes, equal rules.
+        """SHA-256 of the canonical JSON of all fields, in hexadecimal; equal hashes mean equal rules.
 
-        The rule divides equal clips equally. Where it follows the clips themselves (by their official
-        `split`, or one by one) other clips under the same rule are another split: see `split_digest`.
+        An equal rule splits equal clips equally. If the rule depends on the clips (on their official `split`,
+        or clip by clip), other clips give another split: see `split_digest`.
         """
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return sha256(canonical.encode()).hexdigest()
@@ -277,7 +277,7 @@ def balanced_speaker_folds(
 
 
 def leave_one_speaker_out(clips: Sequence[Clip]) -> Protocol:
-    """One fold per speaker, who is tested; the next speaker validates.
+    """One fold per speaker, with this speaker for testing and the next one for validation.
 
     Raises:
         CorpusError: If a clip has no speaker or there are fewer than three speakers.

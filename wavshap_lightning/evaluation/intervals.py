@@ -47,19 +47,19 @@ class Estimate:
 def bootstrap_mean(
     values: ArrayLike, speakers: Sequence[str] = (), *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
 ) -> Estimate:
-    """Mean of one number a clip over the clips where it is finite, with its 95 % interval.
+    """Mean over clips of a number that is finite, with its 95 % interval.
 
-    Clips of one speaker are not independent, so speakers are resampled, each with all of the clips (the
-    cluster bootstrap; Davison and Hinkley 1997, section 3.8): where the speaker of every clip is known and
-    five speakers at least have a value. Otherwise clips are.
+    Clips of one speaker are not independent, so speakers are resampled, each with all of their clips (the
+    cluster bootstrap; Davison and Hinkley 1997, section 3.8), if the speaker of every clip is known and at
+    least five speakers have a value. Otherwise clips are resampled.
 
-    The interval has percentiles of the resampled means (Efron and Tibshirani 1993, chapter 13), somewhat
-    farther out: where few units are resampled, their means scatter too little by `sqrt((n - 1) / n)` and the
-    normal law is too narrow, so the percentiles are those of `Phi(-t sqrt(n / (n - 1)))`, with Student's `t`
-    of `n - 1` degrees (Hesterberg 2015, the expanded percentile interval).
+    The ends of the interval are percentiles of the resampled means (Efron and Tibshirani 1993, chapter 13),
+    widened: with few units, resampled means scatter too little by a factor of `sqrt((n - 1) / n)`, and the
+    normal distribution is too narrow, so the percentiles are those of `Phi(-t sqrt(n / (n - 1)))`, with
+    Student's `t` of `n - 1` degrees (Hesterberg 2015, the expanded percentile interval).
 
     Args:
-        values: One number a clip; NaN where it is not known.
+        values: One number per clip; NaN if it is not known.
         speakers: The speaker of each clip; empty, or with empty names, where they are not known.
         seed: Of the resamples. Equal seeds draw the same resamples for every metric of the same clips, so
             that differences are paired.

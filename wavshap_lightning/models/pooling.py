@@ -149,17 +149,17 @@ class MeanStdPooling(Pooling):
 
 
 class AttentivePooling(Pooling):
-    """Departures of the frames from their clip's mean, averaged under learned weights over time.
+    """Attentive pooling of the frames' deviations from the clip's mean.
 
-    Several queries score each frame beside the clip's mean and standard deviation, so that a voice that is
-    high throughout is told from one that rises. The vector holds the clip's mean, then for each query the
-    mean of the departures under its weights.
+    Several queries score each frame together with the clip's mean and standard deviation, so that a voice
+    that is high throughout differs from one that rises. The pooled vector holds the clip's mean, then for
+    each query the weighted mean of the deviations.
 
     Source: Zhu, Ko, Snyder, Mak and Povey 2018, "Self-Attentive Speaker Embeddings for Text-Independent
     Speaker Verification" (several queries); Desplanques, Thienpondt and Demuynck 2020, "ECAPA-TDNN:
     Emphasized Channel Attention, Propagation and Aggregation in TDNN Based Speaker Verification" (the
-    clip's statistics beside each frame). Deviations under the weights, as in attentive statistics pooling,
-    are left out: they tie all frames of a clip together, and blur what each of them adds.
+    clip's statistics with each frame). Weighted standard deviations, as in attentive statistics pooling, are
+    left out: they couple all frames of a clip, so that no frame has a contribution of its own.
 
     Args:
         hidden_size: Size of a frame.

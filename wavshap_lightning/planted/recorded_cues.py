@@ -110,14 +110,14 @@ def _wave(waveform: Waveform, place: CuePlace, range_hz: RangeHz) -> Waveform:
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """The stretch of a recording that becomes a clip, and the places of cues in it.
+    """The part of a recording that becomes a clip, and the places of cues in it.
 
-    Drawn without regard to a class.
+    Both are drawn independently of the class.
 
     Args:
         start: First sample at 16 kHz.
         stop: One past its last.
-        gain: Factor on it: a half where it is so loud that a cue could exceed full scale, else 1.
+        gain: Factor on the samples: 0.5 if a cue could exceed full scale, else 1.
         place: Place of the cue, counted from `start`.
         lookalikes: Kinds and places of weak and brief cues elsewhere, unrelated to the class.
     """

@@ -216,10 +216,10 @@ class EmotionModule(L.LightningModule):
         self.classifier.provenance = TrainingProvenance(protocol, versions)
 
     def on_validation_start(self) -> None:
-        """Refuse to report on validation speakers that the model was trained on.
+        """Refuse to evaluate on validation speakers that were used for training.
 
         Raises:
-            CheckpointError: If it was.
+            CheckpointError: If there are such speakers.
         """
         self.collected.reset()  # of an evaluation that broke off
         if self.trainer.state.fn == "validate":

@@ -127,7 +127,7 @@ class EmotionDataModule(L.LightningDataModule):
         """Clips of each split, audited on first use, cut and keyed by their content.
 
         Raises:
-            AuditError: If the audit found what must not be ignored.
+            AuditError: If the audit found errors.
             CorpusError: If the corpus, its labels and its protocol do not fit together.
             SettingError: If a setting does not fit.
         """

@@ -140,7 +140,7 @@ def _attribute_frames(
 def noise_statistics(
     classifier: EmotionClassifier, clips: Sequence[Clip], cache: TensorCache, seed: int
 ) -> LayerStatistics:
-    """Statistics of the declared baselines: noise as long and as loud as some of the clips.
+    """Statistics of the fixed set of baselines: noise as long and as loud as some of the clips.
 
     Eight baselines, or four where the head needs whole frames, but no more than clips. The backbone runs over
     each once; later runs find it in the cache.
@@ -176,12 +176,12 @@ def survey_classes(
     score: TargetKind,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Attribute every clip's score for its label to its layers, and add up by class.
+    """Attribute the score of every clip's label to layers, and aggregate by class.
 
     Args:
-        classifier: In evaluation mode, its parameters without gradients; gradients are on.
+        classifier: The classifier in evaluation mode, with parameters that need no gradient.
         clips: All clips of a split, cached.
-        baselines: Statistics of the declared baselines.
+        baselines: Statistics of the fixed set of baselines.
         score: Score of a class.
         seed: Random seed of the alphas.
 
