@@ -124,7 +124,7 @@ def test_recordings_without_a_place_for_a_cue_are_reported(written):
     root, _ = written
     reasons = {path.name: reason for path, reason in read_left_out(root)}
     assert set(reasons) == {"ann_noise.wav", "ann_broken.wav"}
-    assert "no 300 ms on end" in reasons["ann_noise.wav"]
+    assert "no 300 ms in a row" in reasons["ann_noise.wav"]
     assert "ann_broken.wav" in reasons["ann_broken.wav"]
 
 

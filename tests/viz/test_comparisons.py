@@ -100,7 +100,7 @@ def test_without_layers(build_comparisons, waveform, count):
 
 @pytest.mark.parametrize("count", [1, 5])
 def test_every_classifier_has_a_name(build_comparisons, count):
-    with pytest.raises(SettingError, match=f"must name {count + 1} classifiers"):
+    with pytest.raises(SettingError, match=f"must be {count + 1} names"):
         plot_comparison(build_comparisons(count), names=("one",))
     with pytest.raises(SettingError, match="must hold at least one"):
         plot_comparison([])
