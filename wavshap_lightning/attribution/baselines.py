@@ -40,7 +40,7 @@ class BaselineSet:
     """A fixed set of baselines: attributions are a mean over exactly these.
 
     Args:
-        values: The baselines, one a row.
+        values: The baselines, one per row.
         name: Name of their family.
 
     Raises:

@@ -159,7 +159,7 @@ class AttentivePooling(Pooling):
     Speaker Verification" (several queries); Desplanques, Thienpondt and Demuynck 2020, "ECAPA-TDNN:
     Emphasized Channel Attention, Propagation and Aggregation in TDNN Based Speaker Verification" (the
     clip's statistics with each frame). Weighted standard deviations, as in attentive statistics pooling, are
-    left out: they couple all frames of a clip, so that no frame has a contribution of its own.
+    left out: they couple all frames of a clip, which blurs the contribution of each frame.
 
     Args:
         hidden_size: Size of a frame.

@@ -28,7 +28,7 @@ class Predictions:
     """Predictions of a classifier for some clips, in the order of their positions.
 
     Args:
-        logits: One row a clip.
+        logits: Logits `(clips, classes)`.
         labels: Class indices.
         positions: Index of each clip in its split.
     """

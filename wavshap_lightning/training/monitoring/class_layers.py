@@ -179,7 +179,8 @@ def survey_classes(
     """Attribute the score of every clip's label to layers, and aggregate by class.
 
     Args:
-        classifier: The classifier in evaluation mode, with parameters that need no gradient.
+        classifier: The classifier in evaluation mode, with parameters that need no gradient; gradient mode
+            must be on.
         clips: All clips of a split, cached.
         baselines: Statistics of the fixed set of baselines.
         score: Score of a class.
