@@ -96,8 +96,8 @@ def test_the_ends_of_a_range_are_allowed():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: OptimizerSettings(learning_rate=-1.0), "learning_rate=-1.0 must be from 0 to inf"),
-        (lambda: OptimizerSettings(weight_decay=float("nan")), "weight_decay=nan must be from 0 to inf"),
+        (lambda: OptimizerSettings(learning_rate=-1.0), "learning_rate=-1.0 must be at least 0"),
+        (lambda: OptimizerSettings(weight_decay=float("nan")), "weight_decay=nan must be at least 0"),
         (lambda: OptimizerSettings(warmup_share=1.5), "warmup_share=1.5 must be from 0 to 1"),
         (lambda: LossSettings(label_smoothing=2.0), "label_smoothing=2.0 must be from 0 to 1"),
     ],
