@@ -171,7 +171,7 @@ class ClipRecords:
             return None
 
     def is_finished(self, stem: str, key: str) -> bool:
-        """Whether a clip was explained with this key and its two files are still complete."""
+        """True if a clip was explained with this key and its two files are still complete."""
         record, numbers = self.read(stem), self.folder / "clips" / f"{stem}.json"
         # A truncated archive has lost its directory, which stands at its end.
         is_whole = numbers.is_file() and is_zipfile(numbers.with_suffix(".npz"))
