@@ -65,12 +65,12 @@ def test_only_turns_that_are_wanted_need_recordings(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (("a.wav", "Q", "1", "Train"), r"labels=\['Q'\] of labels_consensus.csv are"),
-        (("a.wav", "A", "1", "Test9"), r"Split_Set='Test9' is"),
+        (("a.wav", "Q", "1", "Train"), r"labels=\['Q'\] of labels_consensus.csv must be"),
+        (("a.wav", "A", "1", "Test9"), r"Split_Set='Test9' must be"),
     ],
 )
 def test_unknown_codes_are_refused(tmp_path, row, message):
-    with pytest.raises(CorpusError, match=f"{message} none of"):
+    with pytest.raises(CorpusError, match=f"{message}"):
         load_msp_podcast(build(tmp_path, [*ROWS, row]))
 
 

@@ -147,7 +147,7 @@ def test_the_prediction_is_explained_unless_a_label_is_named(classifier, clip):
 
 def test_an_unknown_label_is_refused_with_the_labels(classifier, clip):
     with pytest.raises(
-        AttributionError, match=r"target='joy' .* knows angry, happy, sad; .* 'angry-vs-happy'"
+        AttributionError, match=r"target='joy' .* labels are angry, happy, sad; .* 'angry-vs-happy'"
     ):
         explain(classifier, clip, target="joy")
 

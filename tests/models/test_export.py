@@ -76,7 +76,7 @@ def test_an_earlier_export_is_replaced(classifier, build_exportable, tmp_path, c
 def test_a_folder_of_something_else_is_left_alone(name, classifier, tmp_path, export):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).write_text("mine")
-    with pytest.raises(SettingError, match=f"holds something else \\({name}\\).*give a new folder"):
+    with pytest.raises(SettingError, match=f"holds other files \\({name}\\).*give a new folder"):
         export(classifier, tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == [name]
     assert (tmp_path / "mine" / name).read_text() == "mine"

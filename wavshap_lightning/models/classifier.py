@@ -152,7 +152,7 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
             The address of the commit with `push_to_hub=True`, else None.
 
         Raises:
-            SettingError: If the folder holds something else or cannot be written.
+            SettingError: If the folder holds other files or cannot be written.
         """
         folder = Path(save_directory).expanduser()
         check_folder(folder)
