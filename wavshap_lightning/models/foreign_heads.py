@@ -12,13 +12,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import (
-    HubertForSequenceClassification,
-    PretrainedConfig,
-    PreTrainedModel,
-    Wav2Vec2ForSequenceClassification,
-    WavLMForSequenceClassification,
-)
+from transformers import PretrainedConfig
 
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.errors import ModelError
@@ -27,17 +21,12 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import EmotionHead, HeadSettings
 from wavshap_lightning.models.normalization import normalize_waveforms
 from wavshap_lightning.models.pretrained import (
+    FAMILIES,
     PretrainedSpeechModel,
     Source,
     TransformersModule,
     preprocessing,
 )
-
-CLASSES: dict[str, type[PreTrainedModel]] = {
-    "wavlm": WavLMForSequenceClassification,
-    "hubert": HubertForSequenceClassification,
-    "wav2vec2": Wav2Vec2ForSequenceClassification,
-}
 
 CHECKED_FRAMES = 24
 TOLERANCE = 1e-4
@@ -62,7 +51,7 @@ def open_huggingface(name: str, revision: str | None = None) -> EmotionClassifie
     source = Source(name, revision, "model")
     config = source.config()
     labels = _labels(source, config)
-    original: TransformersModule = source.model(CLASSES[config.model_type], config).eval()
+    original: TransformersModule = source.model(_class_of(config), config).eval()
     sound = _sound(config)
     with torch.no_grad():
         expected = original(sound).logits
@@ -89,12 +78,12 @@ def open_huggingface(name: str, revision: str | None = None) -> EmotionClassifie
 
 def _labels(source: Source, config: PretrainedConfig) -> list[str]:
     """Its classes in the order of the logits, after a look at what kind of model it is."""
-    if config.model_type not in CLASSES:
+    if config.model_type not in FAMILIES:
         raise ModelError(
             f"{source} is of kind {config.model_type!r}; expected an audio-classification model of kind "
-            f"{', '.join(CLASSES)}"
+            f"{', '.join(FAMILIES)}"
         )
-    wanted, found = CLASSES[config.model_type].__name__, config.architectures or []
+    wanted, found = _class_of(config), config.architectures or []
     if found and wanted not in found:
         raise ModelError(
             f"{source} holds a {' and a '.join(found)}; expected a {wanted}, whose classification head is "
@@ -102,6 +91,10 @@ def _labels(source: Source, config: PretrainedConfig) -> list[str]:
             f"python train.py fit --model.backbone.name {source.name}"
         )
     return _class_names(source, config)
+
+
+def _class_of(config: PretrainedConfig) -> str:
+    return f"{FAMILIES[config.model_type]}ForSequenceClassification"
 
 
 def _class_names(source: Source, config: PretrainedConfig) -> list[str]:

@@ -16,19 +16,12 @@ from pickle import UnpicklingError
 from typing import Any, Literal, TypeVar
 
 import torch
+import transformers
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import (
-    AutoConfig,
-    HubertModel,
-    PretrainedConfig,
-    PreTrainedModel,
-    Wav2Vec2Model,
-    WavLMConfig,
-    WavLMModel,
-)
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, WavLMConfig, WavLMModel
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
@@ -37,6 +30,9 @@ from wavshap_lightning.errors import ModelError, first_line
 Read = TypeVar("Read")
 
 TransformersModule = Any  # transformers' submodules are untyped
+
+# Prefix of transformers' classes by kind of model; a class is imported when one of its kind is opened.
+FAMILIES = {"wavlm": "WavLM", "hubert": "Hubert", "wav2vec2": "Wav2Vec2"}
 
 NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 
@@ -84,13 +80,13 @@ class Source:
             lambda: AutoConfig.from_pretrained(self.name, revision=self.revision, trust_remote_code=False)
         )
 
-    def model(self, model_class: type[PreTrainedModel], config: PretrainedConfig) -> TransformersModule:
+    def model(self, class_name: str, config: PretrainedConfig) -> TransformersModule:
         """Its weights in single precision.
 
         The global random state is as it was afterwards.
 
         Args:
-            model_class: The class to open it as.
+            class_name: Name of the class of transformers to open it as.
             config: Its configuration.
 
         Raises:
@@ -101,14 +97,16 @@ class Source:
         # and lists what it leaves out, such as the head where a backbone is wanted
         with torch.random.fork_rng(devices=[]), _without_conversion_requests(), _without_reports():
             loaded: Any = self.read(
-                lambda: model_class.from_pretrained(self.name, output_loading_info=True, **options)
+                lambda: getattr(transformers, class_name).from_pretrained(
+                    self.name, output_loading_info=True, **options
+                )
             )
         model, report = loaded
         missing = sorted(key for key in report["missing_keys"] if not is_unused(key))
         if missing:
             raise ModelError(
                 f"{self} lacks {len(missing)} weights ({', '.join(missing[:3])} ...), which would stay "
-                f"random: it is not a complete {model_class.__name__}; give a complete folder or revision"
+                f"random: it is not a complete {class_name}; give a complete folder or revision"
             )
         return model
 
@@ -243,13 +241,6 @@ def build_tiny_model(seed: int) -> WavLMModel:
         return WavLMModel(tiny_config())
 
 
-FAMILIES: dict[str, type[PreTrainedModel]] = {
-    "wavlm": WavLMModel,
-    "hubert": HubertModel,
-    "wav2vec2": Wav2Vec2Model,
-}
-
-
 @dataclass(frozen=True, eq=False)
 class PretrainedSpeechModel:
     """A speech transformer as it was found, before anything is changed.
@@ -316,7 +307,7 @@ def open_pretrained(name: str, revision: str | None = None) -> PretrainedSpeechM
             f"backbone={name!r} is of kind {config.model_type!r}; need one of {', '.join(FAMILIES)}, "
             "such as 'microsoft/wavlm-base-plus'"
         )
-    model = source.model(FAMILIES[config.model_type], config)
+    model = source.model(f"{FAMILIES[config.model_type]}Model", config)
     return PretrainedSpeechModel(model, name, revision, **preprocessing(source, config))
 
 
