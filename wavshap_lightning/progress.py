@@ -57,4 +57,5 @@ def progress_bars(
     try:
         yield lambda title: partial(report, bars.add_task(title, total=1))
     finally:
-        bars.stop()
+        if bars.live.is_started:
+            bars.stop()

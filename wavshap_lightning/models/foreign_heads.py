@@ -53,10 +53,11 @@ def open_huggingface(name: str, revision: str | None = None) -> EmotionClassifie
     labels = _labels(source, config)
     original: TransformersModule = source.model(_class_of(config), config).eval()
     sound = _sound(config)
-    with torch.no_grad():
-        expected = original(sound).logits
     layer_scores = getattr(original, "layer_weights", None)
-    final_norm = layer_scores is None or _sums_after_final_norm(original.base_model, sound)
+    # transformers draws which layers to drop even where none is
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        expected = original(sound).logits
+        final_norm = layer_scores is None or _sums_after_final_norm(original.base_model, sound)
     if not final_norm and str(config.transformers_version).startswith("4."):
         warnings.warn(
             f"{source} was saved by transformers {config.transformers_version}, whose weighted sum of layers "
@@ -122,7 +123,6 @@ def _sound(config: PretrainedConfig) -> Float[Tensor, "1 samples"]:
     return normalize_waveforms((1000.0 * time.square()).sin()[None], torch.tensor([num_samples]))
 
 
-@torch.no_grad()
 def _sums_after_final_norm(model: TransformersModule, sound: Float[Tensor, "1 samples"]) -> bool:
     """Versions of transformers differ, so it is asked."""
     outputs = model(sound, output_hidden_states=True)
