@@ -72,7 +72,7 @@ def doubted(explanation, *messages):
 def test_diagnostics_are_written_below(explanation, waveform):
     figure = plot(doubted(explanation, "Use more draws.", "The clip is unusual."), waveform)
     caption = panels(figure)["caption"].texts[0].get_text()
-    assert caption.endswith("Note: Use more draws.\nNote: The clip is unusual.")
+    assert caption.endswith("Warning: Use more draws.\nWarning: The clip is unusual.")
 
 
 def png(figure):

@@ -217,14 +217,15 @@ def draw_sheet(
         shown: Panels from top to bottom.
         lines: Lines of the caption; the view's diagnostics come after them.
         num_top: Number of the strongest frames that are marked.
-        all_targets: Whether the figure is about all targets.
+        all_targets: True if the figure is about all targets.
 
     Raises:
         SettingError: If `num_top` is negative.
     """
     if num_top < 0:
         raise SettingError(f"num_top={num_top} must be at least 0; 0 marks no frame")
-    notes = [f"Note: {literal(note, 1000)}" for note in view.diagnostics]
+    found = view.numbers["diagnostics"]
+    notes = [f"{one['severity'].capitalize()}: {literal(one['message'], 1000)}" for one in found]
     caption = [part for line in (*lines, *notes) if line for part in textwrap.wrap(line, CAPTION_WIDTH)]
     with theme.theme():
         figure, axes = _build(shown, len(caption))
