@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
+import re
 from dataclasses import replace
 from math import ceil, inf
 from pathlib import Path
@@ -12,17 +15,21 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.corpora.audit import (
     REMEDIES,
     ClipFacts,
     Finding,
+    audit_counts,
     audit_split,
     audit_table,
     bad_clips,
     measure_clip,
     raise_for_errors,
+    summarize_clips,
+    summary_table,
 )
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.protocols import Split
@@ -276,7 +283,7 @@ class TestCompleteness:
     @pytest.mark.parametrize("expected_clips", [11, 13])
     def test_another_count_than_expected(self, expected_clips):
         [finding] = audit(CLEAN, expected_clips=expected_clips)
-        assert (finding.severity, finding.check) == ("warning", "count")
+        assert (finding.severity, finding.check) == ("note", "count")
         assert finding.detail == f"12 clips, expected {expected_clips}"
 
 
@@ -349,7 +356,7 @@ def test_a_take_saved_again_in_another_format_is_found(tmp_path):
 TWELVE = tuple(Clip(Path(f"clip-{index:02}.wav"), "angry") for index in range(12))
 SILENT = tuple(Finding("error", "silent", clip.name, "level -inf dBFS", (clip,)) for clip in TWELVE)
 SHARED = Finding("error", "shared speaker", "ann", "3 clips in train and 2 clips in test")
-MISCOUNT = Finding("warning", "count", "all splits", "9 clips, expected 10")
+MISCOUNT = Finding("note", "count", "all splits", "9 clips, expected 10")
 
 
 def test_bad_clips_are_those_with_an_error_of_their_own_each_once():
@@ -364,32 +371,107 @@ def test_clips_that_clash_with_each_other_are_not_bad_by_themselves():
     assert bad_clips((duplicate, SILENT[2])) == (TWELVE[2],)
 
 
-def test_the_error_lists_every_bad_clip_by_its_whole_path():
-    """Names repeat among folders, and sixty truncated files are sixty files to repair."""
+def test_the_table_puts_errors_first_and_says_equal_reasons_once_with_three_paths():
+    """Names repeat among folders, so clips are named by their paths."""
     clips = [Clip(Path(f"actor-{index:02}/take.wav"), "angry", start_s=0.5) for index in range(60)]
-    findings = [Finding("error", "too short", clip.name, "9 samples", (clip,)) for clip in clips]
-    pair = Finding("error", "duplicate audio", "a = b", "the same sound", (TWELVE[0], TWELVE[1]))
-    with pytest.raises(AuditError) as caught:
-        raise_for_errors((*findings, pair, SHARED, MISCOUNT))
-    lines = str(caught.value).partition("Every error\n")[2].splitlines()
-    assert lines == [
-        *(f"- too short: actor-{index:02}/take.wav from 0.500 s: 9 samples" for index in range(60)),
-        "- duplicate audio: clip-00.wav and clip-01.wav: the same sound",
-        "- shared speaker: ann: 3 clips in train and 2 clips in test",
-    ]
-
-
-def test_the_table_puts_errors_first_and_groups_equal_checks():
-    assert audit_table((MISCOUNT, *SILENT, SHARED)).splitlines() == [
-        "error: silent (12): leave these clips out: they are inaudible",
-        "  clip-00: level -inf dBFS",
-        "  clip-01: level -inf dBFS",
-        "  clip-02: level -inf dBFS and 9 more",
+    short = [Finding("error", "too short", clip.name, "9 samples", (clip,)) for clip in clips]
+    pair = Finding("error", "duplicate audio", "a = b", "the same sound", TWELVE[:2])
+    assert audit_table((MISCOUNT, *short, pair, SHARED)).splitlines() == [
         "error: shared speaker (1): choose a protocol that keeps every speaker in one split",
         "  ann: 3 clips in train and 2 clips in test",
-        "warning: count (1): check that the corpus was downloaded and unpacked completely",
+        "error: duplicate audio (1): keep one of each group of clips, with the label that is right",
+        "  clip-00.wav and clip-01.wav: the same sound",
+        "error: too short (60): leave these clips out: they are shorter than one frame of the backbone",
+        "  60 x 9 samples",
+        "    actor-00/take.wav from 0.500 s",
+        "    actor-01/take.wav from 0.500 s",
+        "    actor-02/take.wav from 0.500 s and 57 more",
+        "note: count (1): check that the corpus was downloaded and unpacked completely",
         "  all splits: 9 clips, expected 10",
     ]
+
+
+def test_reasons_that_differ_in_numbers_and_in_the_name_of_the_file_are_one_reason():
+    details = [f"{level}.5 dBFS; try: ffmpeg -i {clip.path} out.wav" for level, clip in enumerate(TWELVE)]
+    alike = [
+        Finding("error", "silent", clip.name, detail, (clip,))
+        for clip, detail in zip(TWELVE, details, strict=True)
+    ]
+    other = replace(alike[0], detail="gone")
+    lines = audit_table((*alike, other)).splitlines()
+    assert len(lines) == 5
+    assert lines[1] == "  clip-00.wav: 0.5 dBFS; try: ffmpeg -i clip-00.wav out.wav"
+    assert lines[3].endswith("out.wav and 9 more")
+    assert lines[4] == "  clip-00.wav: gone"
+    assert [one["count"] for one in audit_counts((*alike, other))] == [12, 1]
+
+
+def test_a_refusal_of_thousands_of_files_fits_on_one_screen():
+    reasons = ("Git LFS pointer", "empty", "a web page", "truncated", "an archive", "no sound", "NaN")
+    clips = [Clip(Path(f"folder/{index:04}.wav"), "angry") for index in range(7_442)]
+    findings = [
+        Finding("error", "unreadable", clip.name, reasons[index % 7], (clip,))
+        for index, clip in enumerate(clips)
+    ]
+    with pytest.raises(AuditError) as caught:
+        raise_for_errors(findings)
+    lines = str(caught.value).splitlines()
+    assert len(lines) < 40
+    assert lines[0].startswith("errors=7442 ")
+    assert "audit.json" in lines[-1]
+    assert sum(one["count"] for one in audit_counts(findings)) == 7_442
+
+
+def test_the_summary_counts_clips_speakers_seconds_levels_rates_and_classes():
+    facts = {
+        clip: replace(good_facts(clip), sample_rate=16_000) for clips in CLEAN.values() for clip in clips
+    }
+    first, second, third, _ = CLEAN["train"]
+    facts[first] = replace(facts[first], duration_s=5.0, rms_db=-50.0, sample_rate=48_000, clipped_share=0.5)
+    facts[second] = replace(facts[second], rms_db=-inf)
+    facts[third] = ClipFacts(error="gone")
+    summary = summarize_clips(CLEAN, facts)
+    assert list(summary) == [*SPLIT_NAMES, "all"]
+    assert summary["train"] == {
+        "clips": 4,
+        "speakers": 1,
+        "total_s": 9.0,
+        "shortest_s": 2.0,
+        "median_s": 2.0,
+        "longest_s": 5.0,
+        "quietest_db": -50.0,
+        "loudest_db": -20.0,
+        "clipped": 1,
+        "silent": 1,
+        "unreadable": 1,
+        "sample_rates": {"16000 Hz": 2, "48000 Hz": 1},
+        "labels": {"angry": 2, "happy": 2},
+    }
+    assert (summary["all"]["clips"], summary["all"]["speakers"]) == (12, 3)
+    json.dumps(summary, allow_nan=False)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_of_the_summary_shows_every_number_beside_its_name(width):
+    odd = CLEAN | {"train": (replace(CLEAN["train"][0], label="[red]so happy[/red]"),)}
+    facts = {clip: good_facts(clip) for clips in odd.values() for clip in clips}
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(summary_table(summarize_clips(odd, facts), "a title"))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= width
+    rows = {
+        cells[0]: cells[1:] for line in lines if len(cells := re.split(r"\s*[│┃]\s*", line.strip("│┃ "))) == 5
+    }
+    assert rows["longest (s)"] == ["2.0"] * 4
+    assert rows["[red]so happy[/red]"] == ["1", "0", "0", "1"]
+
+
+def test_a_corpus_of_which_nothing_can_be_read_has_a_summary():
+    broken = {clip: ClipFacts(error="gone") for clips in CLEAN.values() for clip in clips}
+    summary = summarize_clips(CLEAN, broken)
+    assert summary["all"]["unreadable"] == 12
+    json.dumps(summary, allow_nan=False)
+    assert summary_table(summary, "a title").row_count > 10
 
 
 @pytest.mark.parametrize("findings", [(), (MISCOUNT,)])
@@ -403,11 +485,11 @@ def test_errors_stop_a_run_with_the_table_and_a_remedy_for_each():
         raise_for_errors(report)
     message = str(caught.value)
     assert isinstance(caught.value, CorpusError)
+    assert len(message.splitlines()) < 15
     assert message.startswith("errors=13 ")
     assert audit_table(report) in message
     assert message.count("leave these clips out") == 1
     assert message.count("choose a protocol") == 1
-    assert "- count" not in message
 
 
 # Measurements
@@ -429,7 +511,7 @@ def test_a_sine_is_three_db_below_its_peak(tmp_path, level, rms_db):
     sine = level * np.sin(2 * np.pi * 100 * np.arange(160_000) / 16_000)
     facts = facts_of(tmp_path / "a.wav", sine)
     assert facts.rms_db == pytest.approx(rms_db, abs=1e-3)
-    assert (facts.duration_s, facts.error) == (10.0, None)
+    assert (facts.duration_s, facts.error, facts.sample_rate) == (10.0, None, 16_000)
 
 
 def test_silence_has_no_level(tmp_path):

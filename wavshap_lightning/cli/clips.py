@@ -22,7 +22,7 @@ from wavshap_lightning.audio.alignments import SUFFIXES as ALIGNMENT_SUFFIXES
 from wavshap_lightning.audio.alignments import read_segments
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES, load_audio
 from wavshap_lightning.audio.segments import Segment, cut_to, voiced_segments
-from wavshap_lightning.cli.terminal import complain, on_one_line
+from wavshap_lightning.cli.terminal import WARNED, complain, on_one_line
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import find_audio
 from wavshap_lightning.corpora.manifest import SUFFIXES as MANIFEST_SUFFIXES
@@ -118,6 +118,7 @@ class ClipExplainer:
             target_named(options.target, one.labels, 0, settings.score)
         _check(options, settings, num_clips)
         self.explainer, self.options, self.others = Explainer(classifier, settings), options, others
+        self.loading = [Diagnostic("loading", "warning", one) for one in WARNED]  # the model, a manifest
         self.classifier, rate = classifier, classifier.sample_rate
         paths = [path for name in options.recordings for path in audio_below(Path(name))]
         self.recordings = {one.resolve(): torch.as_tensor(load_audio(one, sample_rate=rate)) for one in paths}
@@ -157,7 +158,7 @@ class ClipExplainer:
         more = [Diagnostic("segments", "note", note)] if note else []
         # A tolerance that was not reached is among the diagnostics of the explanation already.
         more += [Diagnostic("engine", "warning", one) for one in told if not one.startswith("tolerance=")]
-        diagnostics = {name: (*known, *more) for name, known in found.diagnostics.items()}
+        diagnostics = {name: (*known, *self.loading, *more) for name, known in found.diagnostics.items()}
         return replace(found, diagnostics=diagnostics)
 
     def _segments(

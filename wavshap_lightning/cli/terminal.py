@@ -31,6 +31,10 @@ IGNORED_WARNINGS = (
 )
 
 
+WARNED: list[str] = []
+"""Messages of the warnings that the command has shown, for the files of its run."""
+
+
 @contextmanager
 def exit_status() -> Iterator[None]:
     """Turn a usage error into a message and exit status 2, and an interruption into status 130."""
@@ -48,7 +52,10 @@ def exit_status() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within the block, hide notes and warnings of Lightning and transformers that a user cannot act on."""
+    """Within the block, hide notes and warnings of Lightning and transformers that a user cannot act on.
+
+    Warnings that are shown are kept in `WARNED`.
+    """
     from huggingface_hub.utils.tqdm import enable_progress_bars  # noqa: PLC0415 - slow, and not needed for help
     from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
 
@@ -56,13 +63,20 @@ def quiet() -> Iterator[None]:
     enable_progress_bars()  # those of downloads, which transformers hides with its own
     with warnings.catch_warnings(), ExitStack() as restored:
         restored.callback(setattr, warnings, "formatwarning", warnings.formatwarning)
-        warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
+        warnings.formatwarning = _keep_and_format  # type: ignore[assignment] # called by position
+        WARNED.clear()
         for message in IGNORED_WARNINGS:
             warnings.filterwarnings("ignore", message)
         for logger, level in ((logging.getLogger(name), level) for name, level in LEVELS.items()):
             restored.callback(logger.setLevel, logger.level)
             logger.setLevel(level)
         yield
+
+
+def _keep_and_format(message: Warning | str, category: type[Warning], *_: object) -> str:
+    """The line that shows a warning; Python asks for it when it shows one."""
+    WARNED.append(str(message))
+    return f"{category.__name__}: {message}\n"
 
 
 def on_one_line(name: Path | str) -> str:

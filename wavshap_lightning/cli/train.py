@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import ndiff
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -21,12 +22,14 @@ from rich.console import Console
 
 from wavshap_lightning.cli.clips import open_model
 from wavshap_lightning.cli.options import read_arguments
-from wavshap_lightning.cli.terminal import exit_status, on_one_line, quiet, say
+from wavshap_lightning.cli.output import writing_to
+from wavshap_lightning.cli.terminal import EXIT_USAGE, WARNED, exit_status, on_one_line, quiet, say, tell
+from wavshap_lightning.corpora.audit import audit_table, summary_table
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.files import from_here, write_atomically
+from wavshap_lightning.files import from_here, write_atomically, write_json
 from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.models.loading import read_test_scores
-from wavshap_lightning.training.callbacks import default_callbacks
+from wavshap_lightning.training.callbacks import PROTOCOL, default_callbacks
 from wavshap_lightning.training.checkpoints import AtomicCheckpointIO, find_checkpoint, run_of_checkpoint
 from wavshap_lightning.training.cross_validation import (
     Evaluation,
@@ -50,6 +53,7 @@ COMMANDS = {
     "fit": "Train a head; keep its best and its last checkpoint.",
     "validate": "Evaluate a checkpoint on the validation clips.",
     "test": "Evaluate a checkpoint on the test clips.",
+    "audit": "Check the clips of a fold, without training, and write audit.json; 2 is returned on errors.",
     "cv": "Train and test on every fold; report the mean with its confidence interval.",
     "export": "Write a trained classifier to a folder; with --push_to_hub, publish it on the Hub.",
 }
@@ -80,10 +84,9 @@ def main(args: Sequence[str] | None = None) -> None:
         if command == "export":
             flags = ["--public=true" if word == "--public" else word for word in options]
             export(**read_arguments(export, flags, prog="train.py export"))
-        elif command == "cv":
-            cross_validate(build_parser("cv").parse_args(options))
         else:
-            run(command, build_parser(command).parse_args(options))
+            of_config = {"cv": cross_validate, "audit": audit}.get(command, partial(run, command))
+            of_config(build_parser(command).parse_args(options))
 
 
 def run(
@@ -101,6 +104,7 @@ def run(
     """
     checkpoint = checked_checkpoint(command, config)
     L.seed_everything(config.seed_everything, workers=True)
+    WARNED.clear()  # of the fold before
     trainer, module, data = build_run(command, config, checkpoint, folder)
     try:
         with wandb_session(trainer.loggers):
@@ -120,7 +124,27 @@ def run(
             stored = last.parents[1] / CONFIG_NAME
             say("Resume with", f"python train.py fit --config {stored} --ckpt_path {last}", stderr=True)
         raise KeyboardInterrupt from error
+    finally:
+        protocol = Path(str(best_checkpoint(trainer).dirpath)).parent / PROTOCOL
+        if WARNED and trainer.is_global_zero and protocol.is_file():
+            write_json(protocol, {**json.loads(protocol.read_text(encoding="utf-8")), "warnings": WARNED})
     return module, data
+
+
+def audit(config: Namespace) -> None:
+    """Print a summary of the clips of a fold and what is wrong with them, and write both as JSON.
+
+    Exits with 2 if a run would stop.
+    """
+    data = build_parser("audit").instantiate(config).data
+    record, (_, findings) = data.audit_record, data.audited
+    with writing_to(Path(config.out)):
+        write_json(Path(config.out), {**record, "warnings": WARNED})
+    Console().print(summary_table(record["summary"], f"{data.protocol.name}, fold {data.fold}"))
+    tell(audit_table(findings) or "Nothing is wrong with these clips.")
+    say("Written to", on_one_line(config.out))
+    if any(one.severity == "error" for one in findings):
+        sys.exit(EXIT_USAGE)
 
 
 def cross_validate(config: Namespace) -> None:
@@ -232,15 +256,20 @@ def build_parser(command: str) -> ArgumentParser:
     if command == "cv":
         resumed = "The folder of an earlier cross-validation; finished folds are kept."
         parser.add_argument("--folder", type=str, help=resumed)
+    elif command == "audit":
+        parser.add_argument("--out", type=str, default="audit.json", help="JSON file to write.")
     else:
         resumed = "Checkpoint to start from: a file, or 'best' or 'last' of the latest run of this name."
         parser.add_argument("--ckpt_path", type=str, help=resumed)
     parser.add_class_arguments(EmotionDataModule, "data", sub_configs=True, fail_untyped=False)
-    parser.add_class_arguments(EmotionModule, "model", sub_configs=True, skip={"opened"})
+    is_audit = command == "audit"  # which takes the same files of settings, and needs no model
+    unset = {"opened", "labels"} if is_audit else {"opened"}
+    parser.add_class_arguments(EmotionModule, "model", sub_configs=True, skip=unset, instantiate=not is_audit)
     parser.add_class_arguments(RunSettings, "run")
     parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, sub_configs=True, fail_untyped=False)
     parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
-    parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
+    if not is_audit:
+        parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
     parser.link_arguments("seed_everything", "data.seed")
     return parser
 

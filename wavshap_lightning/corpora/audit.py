@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
+from itertools import groupby, product
 from math import inf, log10
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
+from rich.table import Table
+from rich.text import Text
 from scipy.ndimage import binary_opening
 
 from wavshap_lightning.audio.io import SPAN_SLACK_S, hash_audio_file, load_native
@@ -40,7 +44,10 @@ REMEDIES = {
     "count": "check that the corpus was downloaded and unpacked completely",
 }
 
-Severity = Literal["error", "warning"]
+# Of a refusal for 7,442 files one screen must remain: reasons of one check, and places of one reason.
+MAX_REASONS, MAX_EXAMPLES = 5, 3
+
+Severity = Literal["error", "warning", "note"]
 Members = Sequence[tuple[str, Clip]]
 """Every clip of a split with the name of its split."""
 
@@ -59,6 +66,7 @@ class ClipFacts:
         rms_db: Root mean square in dB relative to full scale; -inf for silence.
         clipped_share: Share of samples at full scale, three or more in a row.
         error: Why the clip could not be read; None if it could.
+        sample_rate: Samples per second of the file.
     """
 
     sha256: str = ""
@@ -67,6 +75,7 @@ class ClipFacts:
     rms_db: float = -inf
     clipped_share: float = 0.0
     error: str | None = None
+    sample_rate: int = 0
 
 
 def measure_clip(clip: Clip) -> ClipFacts:
@@ -85,6 +94,7 @@ def measure_clip(clip: Clip) -> ClipFacts:
         duration_s=len(waveform) / native_rate,
         rms_db=10.0 * log10(power) if power > 0.0 else -inf,
         clipped_share=float(np.mean(flat_tops)),
+        sample_rate=native_rate,
     )
 
 
@@ -93,7 +103,7 @@ class Finding:
     """A fault of a split.
 
     Args:
-        severity: `"error"` if a run must stop, `"warning"` if it may continue.
+        severity: `"error"` if a run must stop, `"warning"` if it may continue, `"note"` if it may be meant.
         check: The check that found it, one of `REMEDIES`.
         where: The clip, clips, speaker, dialogue or class it is about.
         detail: What is wrong.
@@ -106,6 +116,17 @@ class Finding:
     detail: str
     clips: tuple[Clip, ...] = ()
 
+    @property
+    def place(self) -> str:
+        """The paths of the clips, with the start of each that is a span; `where` if there are none."""
+        starts = ("" if clip.start_s is None else f" from {clip.start_s:.3f} s" for clip in self.clips)
+        places = (f"{clip.path}{start}" for clip, start in zip(self.clips, starts, strict=True))
+        return listed(places, separator=" and ") or self.where
+
+    def to_dict(self) -> dict[str, Any]:
+        """In plain JSON types; clips by their paths."""
+        return {**asdict(self), "clips": [str(clip.path) for clip in self.clips]}
+
 
 def bad_clips(findings: Sequence[Finding]) -> tuple[Clip, ...]:
     """The clips with an error of their own, each once: a run may continue without them."""
@@ -114,40 +135,100 @@ def bad_clips(findings: Sequence[Finding]) -> tuple[Clip, ...]:
 
 
 def audit_table(findings: Sequence[Finding]) -> str:
-    """The findings by check, errors first: how many, what to do, and a few examples.
+    """The findings by check and reason, errors first: how many, what to do, and a few examples.
 
-    >>> print(audit_table([Finding("warning", "count", "all splits", "1439 clips, expected 1440")]))
-    warning: count (1): check that the corpus was downloaded and unpacked completely
+    >>> print(audit_table([Finding("note", "count", "all splits", "1439 clips, expected 1440")]))
+    note: count (1): check that the corpus was downloaded and unpacked completely
       all splits: 1439 clips, expected 1440
     """
-    alike: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for one in sorted(findings, key=lambda one: one.severity):
-        alike[one.severity, one.check].append(f"{one.where}: {one.detail}")
-    separator = "\n  "
-    return "\n".join(
-        f"{severity}: {check} ({len(group)}): {REMEDIES[check]}\n"
-        f"  {listed(group, limit=3, separator=separator)}"
-        for (severity, check), group in alike.items()
-    )
+    lines = []
+    of_kind = groupby(_by_reason(findings), lambda alike: (alike[0].severity, alike[0].check))
+    for (severity, check), reasons in of_kind:
+        groups = list(reasons)
+        lines.append(f"{severity}: {check} ({sum(map(len, groups))}): {REMEDIES[check]}")
+        lines.append("  " + listed(map(_reason_lines, groups), limit=MAX_REASONS, separator="\n  "))
+    return "\n".join(lines)
+
+
+def audit_counts(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """The first finding of each check and reason, and the number of those like it, in plain JSON types."""
+    return [{**alike[0].to_dict(), "count": len(alike)} for alike in _by_reason(findings)]
 
 
 def raise_for_errors(findings: Sequence[Finding]) -> None:
-    """Raise AuditError if there is an error, with the table and a line for each.
-
-    No error is left out, and clips are named by their whole path.
-    """
-    lines = []
-    for one in findings:
-        starts = ("" if clip.start_s is None else f" from {clip.start_s:.3f} s" for clip in one.clips)
-        places = [f"{clip.path}{start}" for clip, start in zip(one.clips, starts, strict=True)]
-        if one.severity == "error":
-            lines.append(f"- {one.check}: {' and '.join(places) or one.where}: {one.detail}")
-    if lines:
-        everything = "\n".join(lines)
+    """Raise AuditError with the table of the findings if there is an error among them."""
+    if num_errors := sum(one.severity == "error" for one in findings):
         raise AuditError(
-            f"errors={len(lines)} found in the clips of this split, and there must be no errors\n\n"
-            f"{audit_table(findings)}\n\nEvery error\n{everything}"
+            f"errors={num_errors} found in the clips of this split, and there must be no errors\n\n"
+            f"{audit_table(findings)}\n\n"
+            "All of them: python train.py audit with the same data settings, which writes audit.json"
         )
+
+
+def _by_reason(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """Findings of one kind whose details differ in numbers and in the name of their file at most."""
+    groups: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
+    for one in findings:
+        stems = {re.escape(clip.path.stem) for clip in one.clips if clip.path.stem in one.detail}
+        own = "|".join([*(rf"(?<!\w){stem}(?!\w)" for stem in stems), r"[\d.]+"])
+        groups[one.severity, one.check, re.sub(own, "", one.detail)].append(one)
+    order = [*product(get_args(Severity), REMEDIES)]
+    return [groups[key] for key in sorted(groups, key=lambda key: order.index(key[:2]))]
+
+
+def _reason_lines(alike: Sequence[Finding]) -> str:
+    """Equal details once, with examples below; details with other numbers each beside its example."""
+    if len(alike) > 1 and len({one.detail for one in alike}) == 1:
+        places = listed((one.place for one in alike), limit=MAX_EXAMPLES, separator="\n    ")
+        return f"{len(alike)} x {alike[0].detail}\n    {places}"
+    details = (f"{one.place}: {one.detail}" for one in alike)
+    return listed(details, limit=MAX_EXAMPLES, separator="\n  ")
+
+
+def summarize_clips(split: Split, facts: Mapping[Clip, ClipFacts]) -> dict[str, dict[str, Any]]:
+    """Number, length, level, sample rates and classes of the clips of each split and of `all`, for JSON."""
+    everything = tuple(clip for clips in split.values() for clip in clips)
+    parts = {name: clips for name, clips in {**split, "all": everything}.items() if clips}
+    return {name: _summarize(clips, [facts[clip] for clip in clips]) for name, clips in parts.items()}
+
+
+def _summarize(clips: Sequence[Clip], facts: Sequence[ClipFacts]) -> dict[str, Any]:
+    """Lengths are those of readable clips, levels those of audible ones."""
+    read = [one for one in facts if one.error is None]
+    lengths_s = sorted(round(one.duration_s, 2) for one in read) or [0.0]
+    levels_db = sorted(round(one.rms_db, 1) for one in read if one.rms_db >= SILENCE_DB) or [SILENCE_DB]
+    rates, labels = Counter(one.sample_rate for one in read), Counter(clip.label for clip in clips)
+    return {
+        "clips": len(clips),
+        "speakers": len({(clip.corpus, clip.speaker) for clip in clips if clip.speaker}),
+        "total_s": round(sum(lengths_s), 1),
+        "shortest_s": lengths_s[0],
+        "median_s": lengths_s[len(lengths_s) // 2],
+        "longest_s": lengths_s[-1],
+        "quietest_db": levels_db[0],
+        "loudest_db": levels_db[-1],
+        "clipped": sum(one.clipped_share > CLIPPED_SHARE for one in read),
+        "silent": sum(one.rms_db < SILENCE_DB for one in read),
+        "unreadable": len(clips) - len(read),
+        "sample_rates": {f"{rate} Hz": count for rate, count in sorted(rates.items())},
+        "labels": dict(sorted(labels.items())),
+    }
+
+
+def summary_table(summary: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+    """A printable table of what [`summarize_clips`][] found, with a column for each split."""
+    table, parts = Table("", title=Text(title)), summary.values()
+    for name in summary:
+        table.add_column(name, justify="right")
+    for name, value in summary["all"].items():
+        rows = {name.replace("_s", " (s)").replace("_db", " (dBFS)"): [part[name] for part in parts]}
+        if isinstance(value, dict):
+            table.add_section()
+            rows = {key: [part[name].get(key, 0) for part in parts] for key in value}
+        for row, numbers in rows.items():
+            cells = (f"{one:,}" if isinstance(one, int) else f"{one:,.1f}" for one in numbers)
+            table.add_row(Text(row), *cells)
+    return table
 
 
 def audit_split(
@@ -187,7 +268,7 @@ def audit_split(
     findings += _absent_classes(split, labels)
     if expected_clips not in {None, len(members)}:
         detail = f"{len(members)} clips, expected {expected_clips}"
-        findings.append(Finding("warning", "count", "all splits", detail))
+        findings.append(Finding("note", "count", "all splits", detail))
     return tuple(findings)
 
 

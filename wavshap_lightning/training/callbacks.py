@@ -13,15 +13,17 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from rich.console import Console
 
+from wavshap_lightning.corpora.audit import audit_counts
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import write_json
 from wavshap_lightning.training.cross_validation import Evaluation, report
-from wavshap_lightning.training.data.datamodule import datamodule_of
+from wavshap_lightning.training.data.datamodule import EmotionDataModule, datamodule_of
 from wavshap_lightning.training.data.extraction import one_thread
 from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.scores import Predictions
 
 MONITORED = "val/uar"
+PROTOCOL = "protocol.json"
 
 
 class ReproducibleEpochs(Callback):
@@ -103,7 +105,7 @@ class RunReport(Callback):
         if not trainer.is_global_zero or data is None or not isinstance(pl_module, EmotionModule):
             return
         if folder:
-            write_json(Path(folder) / "protocol.json", data.protocol_record)
+            _write_records(Path(folder), data)
         counts = ", ".join(f"{len(clips)} {split}" for split, clips in data.prepared.items() if clips)
         folds = data.protocol.folds
         fold = f", {folds[data.fold].name} of {len(folds)}" if len(folds) > 1 else ""
@@ -111,6 +113,9 @@ class RunReport(Callback):
         num_trained = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
         state = "frozen" if settings.frozen else "partly trained"
         sys.stdout.write(f"{'Clips':<16} {counts} ({data.protocol.name}{fold})\n")
+        for one in audit_counts(data.audited[1]):
+            if one["severity"] == "note":
+                sys.stdout.write(f"{'Note':<16} {one['check']} ({one['count']}): {one['detail']}\n")
         sys.stdout.write(f"{'Model':<16} {settings.name}, {state}: {num_trained:,} parameters are trained\n")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
@@ -190,6 +195,14 @@ def _relocated(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 - whateve
     return value
 
 
+def _write_records(folder: Path, data: EmotionDataModule) -> None:
+    """Write `protocol.json`, with what the audit found by reason, and `audit.json`, with every clip of it."""
+    found = {"findings": audit_counts(data.audited[1])} if data.audited[1] else {}
+    write_json(folder / PROTOCOL, {**data.protocol_record, **found})
+    if found:
+        write_json(folder / "audit.json", data.audit_record)
+
+
 def _report(trainer: L.Trainer, module: EmotionModule, split: str, predictions: Predictions | None) -> None:
     data, folder = datamodule_of(trainer), trainer.log_dir
     if data is None or predictions is None or not trainer.is_global_zero:
@@ -198,5 +211,5 @@ def _report(trainer: L.Trainer, module: EmotionModule, split: str, predictions: 
     result = Evaluation(predictions, speakers, data.protocol_record)
     place = Path(folder) if folder else None
     if place:
-        write_json(place / "protocol.json", data.protocol_record)
+        _write_records(place, data)
     report(result, split, module.classifier.labels, folder=place, console=Console())

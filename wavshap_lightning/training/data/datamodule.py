@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +17,12 @@ from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.audio.io import SAMPLE_RATE
 from wavshap_lightning.corpora.audit import (
     ClipFacts,
+    Finding,
     audit_split,
     audit_table,
     bad_clips,
     raise_for_errors,
+    summarize_clips,
 )
 from wavshap_lightning.corpora.catalogue import corpus_named
 from wavshap_lightning.corpora.clip import SPLITS, Clip
@@ -131,10 +134,20 @@ class EmotionDataModule(L.LightningDataModule):
             CorpusError: If the corpus, its labels and its protocol do not fit together.
             SettingError: If a setting does not fit.
         """
+        split, findings = self.audited
+        raise_for_errors(findings)
+        if warned := [one for one in findings if one.severity == "warning"]:
+            rank_zero_warn(f"the audit of the clips found:\n{audit_table(warned)}", stacklevel=2)
         return {
             name: [cut_and_key(clip, self._facts[clip], self.max_duration_s) for clip in clips]
-            for name, clips in self._audited().items()
+            for name, clips in split.items()
         }
+
+    @property
+    def audit_record(self) -> dict[str, Any]:
+        """Summary of the clips and every finding, errors included, in plain JSON types, for `audit.json`."""
+        summary = summarize_clips(self._split, self._facts)
+        return {"summary": summary, "findings": [one.to_dict() for one in self.audited[1]]}
 
     @property
     def protocol_record(self) -> dict[str, Any]:
@@ -164,7 +177,8 @@ class EmotionDataModule(L.LightningDataModule):
         """
         if grid != self._grid:
             self._grid = grid
-            vars(self).pop("prepared", None)  # to be audited again
+            for name in ("prepared", "audited"):  # to be audited again
+                vars(self).pop(name, None)
 
     def prepare_data(self) -> None:
         """Make or find the clips and measure them, once on each node; other ranks find the results cached."""
@@ -237,8 +251,9 @@ class EmotionDataModule(L.LightningDataModule):
     def _facts(self) -> Mapping[Clip, ClipFacts]:
         return measure_split(self._split, self.cache_directory)
 
-    def _audited(self) -> Split:
-        """The split after its audit, without the clips that may be skipped."""
+    @cached_property
+    def audited(self) -> tuple[Split, tuple[Finding, ...]]:
+        """The split without the clips that may be skipped, and all findings; errors do not raise here."""
         shortest_s = self._grid.receptive_field_samples / self._grid.sample_rate
         if (longest_s := self.max_duration_s) is not None and longest_s < shortest_s:
             raise SettingError(f"max_duration_s={longest_s} must be at least a frame, {shortest_s:.4f} s")
@@ -253,18 +268,17 @@ class EmotionDataModule(L.LightningDataModule):
             may_share_speakers=self._may_share_speakers(),
         )
         split, findings = self._split, audit(self._split)
-        if self.on_bad_clip == "skip" and (bad := bad_clips(findings)):
+        if self.on_bad_clip == "skip" and (bad := set(bad_clips(findings))):
             rank_zero_warn(f"{len(bad)} bad clips are left out:\n{audit_table(findings)}", stacklevel=2)
-            split = {name: tuple(c for c in clips if c not in set(bad)) for name, clips in split.items()}
+            told = [one for one in findings if one.clips and {*one.clips} <= bad]
+            left_out = [replace(one, severity="note", detail=f"left out: {one.detail}") for one in told]
+            split = {name: tuple(c for c in clips if c not in bad) for name, clips in split.items()}
             if emptied := [name for name, clips in self._split.items() if clips and not split[name]]:
                 raise CorpusError(
                     f"on_bad_clip='skip' leaves no clip in {' and '.join(emptied)}; repair the clips listed"
                 )
-            findings = audit(split)
-        raise_for_errors(findings)
-        if findings:
-            rank_zero_warn(f"the audit of the clips found:\n{audit_table(findings)}", stacklevel=2)
-        return split
+            findings = (*left_out, *audit(split))
+        return split, findings
 
     def _may_share_speakers(self) -> tuple[str, ...]:
         if self.allow_shared_speakers or self.protocol.unit == "clip":

@@ -107,7 +107,7 @@ def measure_split(split: Split, cache_directory: Path) -> dict[Clip, ClipFacts]:
         cache_directory: Folder in which facts are kept from run to run.
     """
     clips = [clip for members in split.values() for clip in members]
-    cache = TensorCache(cache_directory / "facts" / "v4")
+    cache = TensorCache(cache_directory / "facts" / "v5")
 
     def measure(clip: Clip) -> ClipFacts:
         try:

@@ -1,0 +1,122 @@
+"""`train.py audit`: what it prints and writes, its exit status, and what a run keeps of what was found."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from wavshap_lightning.cli.train import main
+
+pytestmark = pytest.mark.usefixtures("surroundings")
+
+LABELS = ("angry", "happy")
+SPLITS = {"ann": "train", "bob": "train", "cat": "validation", "dan": "test"}
+COLUMNS = ("path", "label", "speaker", "split")
+
+
+@pytest.fixture
+def write_table(tmp_path):
+    """`(splits=..., spoil=()) -> path` of a manifest; the clips named are text, as Git LFS leaves them."""
+
+    def write_table(splits=SPLITS, spoil=()):
+        generator = np.random.default_rng(0)
+        rows = [COLUMNS]
+        for speaker, split in splits.items():
+            for index in range(4):
+                name = f"{speaker}-{index}.wav"
+                soundfile.write(tmp_path / name, generator.uniform(-0.1, 0.1, 8_000), 16_000)
+                if name in spoil:
+                    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\n")
+                rows.append((name, LABELS[index % 2], speaker, split))
+        table = tmp_path / "clips.csv"
+        table.write_text("\n".join(",".join(row) for row in rows) + "\n")
+        return table
+
+    return write_table
+
+
+def given(command, table, *more):
+    words = ("--data.corpus=manifest", f"--data.root={table}", "--run.wandb=off", "--trainer.max_epochs=1")
+    embedded = Path(__file__).parents[2] / "configs/backbones/tiny.yaml"
+    return [command, f"--config={embedded}", *words, *map(str, more)]
+
+
+def test_a_corpus_without_errors_is_summarized_without_a_model_or_a_run(write_table, capsys, tmp_path):
+    out = tmp_path / "deep/found.json"
+    main(given("audit", write_table(), "--out", out, "--model.backbone.name=nobody/nothing"))
+    printed = capsys.readouterr().out
+    assert "Nothing is wrong with these clips." in printed
+    found = json.loads(out.read_text())
+    assert {name: one["clips"] for name, one in found["summary"].items()} == {
+        "train": 8,
+        "validation": 4,
+        "test": 4,
+        "all": 16,
+    }
+    assert found["summary"]["all"]["sample_rates"] == {"16000 Hz": 16}
+    assert (found["findings"], found["warnings"]) == ([], [])
+    assert not Path("runs").exists()
+
+
+def test_errors_end_with_2_and_every_bad_file_is_in_the_json(write_table, capsys, run_main):
+    bad = [f"{speaker}-{index}.wav" for speaker in ("ann", "dan") for index in range(4)]
+    run_main(given("audit", write_table(spoil=bad)), code=2)
+    printed = capsys.readouterr().out
+    assert "error: unreadable (8)" in printed
+    assert printed.count("8 x ") == 1
+    found = json.loads(Path("audit.json").read_text())
+    assert [Path(one["clips"][0]).name for one in found["findings"] if one["check"] == "unreadable"] == bad
+    assert found["summary"]["train"]["unreadable"] == 4
+
+
+def test_a_file_that_cannot_be_written_is_one_line(write_table, capsys, run_main, tmp_path):
+    (tmp_path / "file").write_text("")
+    run_main(given("audit", write_table(), "--out", tmp_path / "file/audit.json"), code=2)
+    assert "out=" in capsys.readouterr().err
+
+
+def test_a_refused_run_names_the_command_that_lists_everything(write_table, capsys, run_main):
+    run_main(given("fit", write_table(spoil=["ann-0.wav", "bob-3.wav"])), code=2)
+    complaint = capsys.readouterr().err
+    assert "errors=2 " in complaint
+    assert "train.py audit" in complaint
+    assert "Traceback" not in complaint
+
+
+def test_what_was_found_and_warned_of_lies_beside_the_protocol(write_table, monkeypatch, capsys):
+    # As Python shows warnings outside of pytest.
+    monkeypatch.setattr(
+        warnings, "showwarning", lambda *one: sys.stderr.write(warnings.formatwarning(*one[:4]))
+    )
+    table = write_table(spoil=["ann-0.wav"])
+    skip = ("--data.on_bad_clip=skip", "--data.max_duration_s=0.4")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        main(given("fit", table, *skip))
+    run = Path("runs/emotion/version_0")
+    protocol = json.loads((run / "protocol.json").read_text())
+    kinds = {(one["severity"], one["check"]): one["count"] for one in protocol["findings"]}
+    assert kinds == {("note", "unreadable"): 1, ("warning", "too long"): 15}
+    assert any(one.startswith("1 bad clips are left out") for one in protocol["warnings"])
+    assert any(one.startswith("the audit of the clips found") for one in protocol["warnings"])
+    audit = json.loads((run / "audit.json").read_text())
+    assert len(audit["findings"]) == 16
+    assert "Note             unreadable (1): left out: " in capsys.readouterr().out
+
+
+def test_an_unexpected_number_of_clips_is_a_note_of_the_fit_and_no_warning(capsys, monkeypatch):
+    folder = Path("ravdess")
+    samples = np.random.default_rng(0)
+    for actor in range(1, 25):
+        for emotion in range(1, 9):
+            path = folder / f"Actor_{actor:02}/03-01-{emotion:02}-01-01-01-{actor:02}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, samples.uniform(-0.1, 0.1, 4_000), 16_000)
+    main(["audit", "--data.corpus=ravdess", f"--data.root={folder}"])
+    assert "all splits: 192 clips, expected 1440" in capsys.readouterr().out
