@@ -28,6 +28,18 @@ FORMATS = {
     "lame.mp3": ("MP3", "MPEG_LAYER_III", 0.05),
     "s16.aiff": ("AIFF", "PCM_16", 1e-4),
     "s16.aif": ("AIFF", "PCM_16", 1e-4),
+    "s16.au": ("AU", "PCM_16", 1e-4),
+    "ulaw.au": ("AU", "ULAW", 0.02),
+    "s16.snd": ("AU", "PCM_16", 1e-4),
+    "s16.caf": ("CAF", "PCM_16", 1e-4),
+    "s16.sph": ("NIST", "PCM_16", 1e-4),
+    "s16.w64": ("W64", "PCM_16", 1e-4),
+    "s16.rf64": ("RF64", "PCM_16", 1e-4),
+    "s16.voc": ("VOC", "PCM_16", 1e-4),
+    "vorbis.oga": ("OGG", "VORBIS", 0.05),
+    "flac.wav": ("FLAC", "PCM_16", 1e-4),
+    "s16": ("WAV", "PCM_16", 1e-4),
+    "s16.raw": ("WAV", "PCM_16", 1e-4),
 }
 TONES = ((211.0, 0.3), (523.0, 0.2), (1_187.0, 0.1))
 

@@ -65,5 +65,9 @@ def test_a_root_without_the_corpus_or_with_it_twice_is_an_error(tmp_path):
         load_esd(tmp_path)
     build(tmp_path / "a")
     build(tmp_path / "b")
-    with pytest.raises(CorpusError, match="the same recording twice"):
+    with pytest.warns(UserWarning, match="files are there twice with the same content"):
+        copies_left_out = load_esd(tmp_path)
+    assert len(copies_left_out) == len(load_esd(tmp_path / "a"))
+    next((tmp_path / "b").rglob("*.wav")).write_bytes(b"x")
+    with pytest.raises(CorpusError, match="the same file twice"):
         load_esd(tmp_path)

@@ -2,6 +2,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from wavshap_lightning.corpora import filename_schemes
 from wavshap_lightning.errors import CorpusError
@@ -68,8 +69,37 @@ def test_ravdess_leaves_out_film_and_song(tmp_path):
 def test_crema_d_reads_one_of_its_two_copies(tmp_path):
     corpus = build(tmp_path / "CREMA-D", "AudioWAV/1001_DFA_ANG_XX.wav", "AudioMP3/1001_DFA_ANG_XX.mp3")
     assert [clip.path.suffix for clip in filename_schemes.CREMA_D.load(corpus)] == [".wav"]
-    with pytest.raises(CorpusError, match="are the same recording twice"):
+    (corpus / "AudioMP3/1001_DFA_ANG_XX.mp3").write_bytes(b"x")
+    with pytest.raises(CorpusError, match="are the same file twice, but differ"):
         filename_schemes.CREMA_D.load(tmp_path)
+
+
+KAGGLE = {
+    "ravdess": ("Actor_01/03-01-05-01-02-01-01.wav", "audio_speech_actors_01-24"),
+    "tess": ("OAF_angry/OAF_back_angry.wav", "TESS Toronto emotional speech set data"),
+}
+
+
+@pytest.mark.parametrize("corpus", KAGGLE)
+def test_a_corpus_that_is_there_twice_is_read_once(tmp_path, corpus):
+    name, inner = KAGGLE[corpus]
+    for path in (tmp_path / name, tmp_path / inner / name):
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, [0.1, 0.2], 16_000)
+    with pytest.warns(
+        UserWarning, match=rf"1 files are there twice .*, in {tmp_path} and in {tmp_path}/{inner};"
+    ):
+        assert len(LOADERS[corpus](tmp_path)) == 1
+    soundfile.write(path, [0.1, 0.3], 16_000)
+    with pytest.raises(
+        CorpusError, match=rf"but differ \(1 of 1 .*set root to .*: {tmp_path}/{inner}, or move"
+    ):
+        LOADERS[corpus](tmp_path)
+
+
+def test_films_of_the_same_takes_are_no_strangers(tmp_path):
+    build(tmp_path, "AudioData/DC/a01.wav", "Films/DC/a1.avi", "Films/DC/a01.avi")
+    assert [clip.path.suffix for clip in filename_schemes.SAVEE.load(tmp_path)] == [".wav"]
 
 
 def test_the_two_broken_clips_of_crema_d_are_left_out(tmp_path):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES
 from wavshap_lightning.corpora.clip import Clip
@@ -29,7 +31,9 @@ def touch(path):
 
 
 def test_audio_is_found_at_any_depth_sorted_and_nothing_else(tmp_path):
-    wanted = [touch(tmp_path / f"a/b/c{suffix}") for suffix in AUDIO_SUFFIXES] + [touch(tmp_path / "Z.WAV")]
+    wanted = [touch(tmp_path / f"a/{suffix[1:]}/c{suffix}") for suffix in AUDIO_SUFFIXES] + [
+        touch(tmp_path / "Z.WAV")
+    ]
     for stranger in ("a/notes.txt", ".hidden/x.wav", "a/._x.wav", "__MACOSX/x.wav", "a/wav"):
         touch(tmp_path / stranger)
     assert find_audio(tmp_path) == sorted(wanted)
@@ -75,9 +79,33 @@ def test_the_same_recording_twice_is_refused():
     clips = [
         Clip(Path(f"{folder}/x.wav"), "sad", speaker=speaker) for folder, speaker in (("a", "1"), ("b", "2"))
     ]
-    LAYOUT.check_files("root", [], [], clips)
-    with pytest.raises(CorpusError, match=r"a/x\.wav and c/x\.flac are the same recording twice"):
-        LAYOUT.check_files("root", [], [], [*clips, Clip(Path("c/x.flac"), "sad", speaker="1")])
+    assert LAYOUT.checked_clips("root", [], [], clips) == clips
+    with pytest.raises(CorpusError, match=r"a/x\.wav and c/x\.flac are the same file twice, .*in a and in c"):
+        LAYOUT.checked_clips("root", [], [], [*clips, Clip(Path("c/x.flac"), "sad", speaker="1")])
+
+
+def test_a_film_beside_its_sound_is_not_taken_twice(tmp_path):
+    touch(tmp_path / "a/x.mp4")
+    sounds = [touch(tmp_path / "a/x.wav"), touch(tmp_path / "b/x.mp4"), touch(tmp_path / "b/y.sph")]
+    assert find_audio(tmp_path) == sounds
+
+
+def test_a_recording_that_is_only_in_icloud_does_not_vanish(tmp_path):
+    touch(tmp_path / "._x.wav")
+    path = touch(tmp_path / ".x.wav.icloud")
+    assert find_audio(tmp_path) == [path]
+
+
+def test_a_table_that_is_there_twice_is_read_once(tmp_path):
+    for folder in ("a", "b"):
+        touch(tmp_path / folder / "deep/table.csv")
+    with pytest.warns(
+        UserWarning, match="1 files are there twice with the same content, in .*/a and in .*/b;"
+    ):
+        assert LAYOUT.find_tables(tmp_path, ["table.csv"]) == {"table.csv": tmp_path / "a/deep/table.csv"}
+    (tmp_path / "b/deep/table.csv").write_text("x")
+    with pytest.raises(CorpusError, match=r"but differ .*set root to one copy: .*/b, or move"):
+        LAYOUT.find_tables(tmp_path, ["table.csv"])
 
 
 def test_lists_are_cut_after_five():
@@ -166,12 +194,12 @@ def test_a_pattern_that_cannot_work_is_refused(tmp_path, pattern, message):
 
 
 def test_a_class_whose_folder_holds_nothing_that_is_read_does_not_vanish(tmp_path):
-    build(tmp_path, "happy/a.wav", "sad/b.m4a", "sad/deep/c.M4A", "sad/notes", "angry/c.wav")
+    build(tmp_path, "happy/a.wav", "sad/b.xyz", "sad/deep/c.XYZ", "sad/notes", "angry/c.wav")
     (tmp_path / "bored").mkdir()
     with pytest.raises(
         CorpusError,
         match=r"2 of 4 classes' folders hold no audio that.*\('bored' holds no file at all, "
-        r"'sad' holds 2 \.m4a, 1 without suffix\); convert",
+        r"'sad' holds 2 \.xyz, 1 without suffix\); convert",
     ):
         load_folders(tmp_path)
 
@@ -213,9 +241,111 @@ def test_two_speakers_with_texts_have_a_default_protocol(tmp_path):
 def test_roots_without_clips_are_refused(tmp_path):
     with pytest.raises(CorpusError, match=r"no audio file below it, only no file.*happy/anna_01\.wav"):
         load_folders(tmp_path)
-    with pytest.raises(CorpusError, match=r"no audio file below it, only 2 \.m4a"):
-        load_flat(build(tmp_path / "phone", "a.m4a", "b.m4a"), label_pattern="(?P<label>.)")
+    with pytest.raises(CorpusError, match=r"no audio file below it, only 2 \.xyz"):
+        load_flat(build(tmp_path / "phone", "a.xyz", "b.xyz"), label_pattern="(?P<label>.)")
     with pytest.raises(CorpusError, match="no such folder"):
         load_flat(tmp_path / "none", label_pattern="(?P<label>.)")
     with pytest.raises(CorpusError, match=r"1 audio files lie in no class's folder .*stray\.wav"):
         load_folders(build(tmp_path, "sad/a.wav", "stray.wav"))
+
+
+def write(path, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, 0.1 * np.random.default_rng(seed).standard_normal(800), 16_000)
+
+
+@pytest.mark.parametrize(
+    ("folder", "split"),
+    [
+        ("train", "train"),
+        ("Training", "train"),
+        ("train_set", "train"),
+        ("val", "validation"),
+        ("valid", "validation"),
+        ("dev", "validation"),
+        ("development", "validation"),
+        ("validation", "validation"),
+        ("test", "test"),
+        ("TEST", "test"),
+        ("test-data", "test"),
+        ("testing", "test"),
+        ("eval", "test"),
+        ("evaluation", "test"),
+    ],
+)
+@pytest.mark.parametrize("name", ["{}/{}/x.wav", "{1}/{0}/x.wav", "{}/{}/ann/x.wav"])
+def test_a_folder_named_after_a_split_gives_the_split_and_never_the_label(tmp_path, folder, split, name):
+    build(tmp_path, name.format(folder, "happy"), name.format(folder, "sad"))
+    clips = load_folders(tmp_path)
+    assert [(clip.split, clip.label) for clip in clips] == [(split, "happy"), (split, "sad")]
+    (clip,) = load_flat(build(tmp_path / "flat", f"{folder}/x_sad.wav"), label_pattern=r"_(?P<label>\w+)")
+    assert (clip.split, clip.label) == (split, "sad")
+
+
+def test_splits_in_folders_are_the_default_protocol(tmp_path):
+    build(tmp_path, *(f"{split}/{label}/x.wav" for split in ("train", "dev", "test") for label in ("a", "b")))
+    clips = load_folders(tmp_path)
+    split = default_protocol(clips).split(clips, 0)
+    assert {name: {clip.path.parts[-3] for clip in members} for name, members in split.items()} == {
+        "train": {"train"},
+        "validation": {"dev"},
+        "test": {"test"},
+    }
+
+
+def test_evaluation_beside_a_test_set_is_the_validation_set(tmp_path):
+    build(tmp_path, "train/sad/x.wav", "evaluation/sad/x.wav", "test/sad/x.wav")
+    assert [clip.split for clip in load_folders(tmp_path)] == ["validation", "test", "train"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["train/x.wav", "test/y.wav"],
+            r"1 audio files lie in no class's folder \(.*y\.wav\)\. .*train/happy/",
+        ),
+        (["train/sad/x.wav", "test/y.wav"], "1 audio files lie in no class's folder"),
+        (
+            ["train/sad/x.wav", "happy/y.wav"],
+            r"folders train are named after splits, and 1 of 2 .*happy/y\.wav",
+        ),
+        (
+            ["train/x.wav", "test/x.wav", "happy/x.wav"],
+            r"2 audio files lie in no class's folder \(test/x\.wav, train/x\.wav\)",
+        ),
+        (["sad/train/x.wav", "happy/y.wav"], "folders train are named after splits"),
+        (
+            ["ann/happy/x.wav", "ben/happy/x.wav"],
+            "folders ann, ben would be the classes, but hold .* happy; set",
+        ),
+        (["train/ann/happy/x.wav", "train/ben/happy/x.wav"], "folders ann, ben would be the classes"),
+        (["archive/sad/x.wav", "archive/happy/x.wav"], "folders archive would be the classes"),
+        (["sad/x.wav", "happy/x.wav", "copy/sad/x.wav"], "would be the classes, but hold the folders sad"),
+    ],
+)
+def test_folders_that_would_be_taken_for_classes_are_refused(tmp_path, names, message):
+    with pytest.raises(CorpusError, match=message):
+        load_folders(build(tmp_path, *names))
+
+
+def test_folders_of_speakers_below_the_classes_are_no_classes(tmp_path):
+    build(tmp_path, "positive/happy/x.wav", "negative/sad/x.wav", "negative/ann/y.wav")
+    assert [clip.label for clip in load_folders(tmp_path)] == ["negative", "negative", "positive"]
+
+
+def test_byte_identical_copies_of_one_name_are_left_out(tmp_path):
+    for seed, name in enumerate(("s1/1_sad.wav", "s2/1_sad.wav", "s1/2_happy.wav")):
+        for tree in ("", "archive/"):
+            write(tmp_path / f"{tree}{name}", seed)
+    with pytest.warns(
+        UserWarning, match=rf"3 files are there twice .*in {tmp_path} and in {tmp_path}/archive;"
+    ):
+        clips = load_flat(tmp_path, label_pattern=r"_(?P<label>\w+)")
+    assert len(clips) == 3
+
+
+def test_files_of_one_name_that_differ_are_different_recordings(tmp_path):
+    for seed, speaker in enumerate(("ann", "ben")):
+        write(tmp_path / f"sad/{speaker}/1.wav", seed)
+    assert len(load_folders(tmp_path)) == 2

@@ -99,11 +99,24 @@ def test_tables_that_cannot_be_used_are_refused(tmp_path):
     with pytest.raises(CorpusError, match=r"labels=\['glee'\] of train_sent_emo.csv must be among"):
         load_meld(build(tmp_path / "a", {"train": [row(emotion="glee")]}))
     build(tmp_path / "b/one", ROWS)
-    with pytest.raises(CorpusError, match=r"tables are there twice \(.*train_sent_emo\.csv"):
-        load_meld(build(tmp_path / "b", ROWS))
+    with pytest.warns(
+        UserWarning, match=r"3 files are there twice with the same content, in .*/b and in .*/b/one;"
+    ):
+        assert load_meld(build(tmp_path / "b", ROWS)) == load_meld(build(tmp_path / "b", ROWS))
+    (tmp_path / "b/one/train_sent_emo.csv").write_text(HEADER)
+    with pytest.raises(CorpusError, match=r"train_sent_emo\.csv are the same file twice, but differ"):
+        load_meld(tmp_path / "b")
     (tmp_path / "c").mkdir()
     (tmp_path / "c/dev_sent_emo.csv").write_text("Utterance,Speaker\n")
     with pytest.raises(
         CorpusError, match=r"missing columns=\['Emotion', 'Dialogue_ID', 'Utterance_ID'\]; found"
     ):
         load_meld(tmp_path / "c")
+
+
+def test_films_are_read_as_they_come(tmp_path):
+    root = build(tmp_path, {"train": [row()]})
+    (sound,) = root.rglob("*.wav")
+    sound.rename(sound.with_suffix(".mp4"))
+    (clip,) = load_meld(root)
+    assert clip.path == sound.with_suffix(".mp4")

@@ -1,13 +1,17 @@
 """Reading and writing sound: files to waveforms with a check of every step, and back.
 
-soundfile decodes and librosa resamples (with soxr). The checks around them refuse what they would pass on
-without a word: files that were cut off, NaN, numbers that were never scaled, spans outside the file.
+soundfile decodes and librosa resamples (with soxr); what libsndfile does not know, such as MP4 and WebM, is
+decoded by ffmpeg first, where that is installed. The content decides, not the suffix. The checks around them
+refuse what they would pass on without a word: files that were cut off, NaN, numbers that were never scaled,
+spans outside the file.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import file_digest
@@ -23,7 +27,15 @@ from wavshap_lightning.files import write_atomically
 
 SAMPLE_RATE = 16_000
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
+# Folders are searched by suffix; a file that is named may have any.
+USUAL_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
+FFMPEG_SUFFIXES = (".m4a", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".aac", ".amr", ".wma", ".avi")
+# Formats of libsndfile; not those of files that mostly hold no sound, such as .mat.
+_RARE_SUFFIXES = (
+    ".wave", ".bwf", ".rf64", ".w64", ".oga", ".aifc", ".au", ".snd", ".caf", ".sph", ".nist", ".voc", ".iff",
+    ".svx", ".avr", ".paf", ".pvf", ".sf", ".ircam", ".sds", ".xi", ".wve", ".sd2",
+)  # fmt: skip
+AUDIO_SUFFIXES = (*USUAL_SUFFIXES, *_RARE_SUFFIXES, *FFMPEG_SUFFIXES)
 WRITTEN_SUFFIXES = (".flac", ".wav")
 
 # Lossy decoders and floating-point recorders overshoot full scale a little; twice full scale is no overshoot.
@@ -40,8 +52,12 @@ MP3_SLACK_SAMPLES = 2 * 1152
 
 # libsndfile shortens a file that was cut off without an error, and says so in its log only: the bytes that
 # the header promises, and those that are there.
-_CHUNK_LOG = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
-_CUT_LOG = re.compile(r"^(?:\*+ Calculated frame count|Ogg ?: Junk after the last page)", re.MULTILINE)
+_CHUNK_LOG = re.compile(r"^\s*(?:data|riff|SSND|BODY|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_CUT_LOG = re.compile(
+    r"^(?:\*+ Calculated frame count|Ogg ?: Junk after the last page|Seems to be a truncated)", re.MULTILINE
+)
+# Of SPHERE files it says nothing; the header does.
+_SPHERE_COUNT = re.compile(rb"NIST_1A.*\nsample_count -i (\d+)", re.DOTALL)
 
 # Some writers count a header's worth of bytes too many; writers into a pipe promise 2 GiB or more.
 _HEADER_SLACK_BYTES = 64
@@ -49,6 +65,26 @@ _PIPE_BYTES = 0x7FFF_0000
 
 # For MP3 data without one whole frame libsndfile reports, misleadingly, a missing file.
 _NO_MP3_FRAME = 7
+
+# First bytes of MP4 and QuickTime, Matroska and WebM, Windows Media, AMR, AVI, Flash, Speex, WavPack,
+# Monkey's Audio and AAC: containers and codings that ffmpeg reads and libsndfile does not.
+_FOR_FFMPEG = re.compile(
+    rb".{4}(?:ftyp|moov|mdat|wide)|\x1a\x45\xdf\xa3|\x30\x26\xb2\x75|#!AMR|RIFF.{4}AVI |FLV"
+    rb"|OggS.{24}Speex|wvpk|MAC |\xff[\xf0\xf1\xf8\xf9]",
+    re.DOTALL,
+)
+_HEAD_BYTES = 1024
+# First bytes of other things under the name of a recording: the thing, and what to do.
+_NO_SOUND = (
+    (rb"version https://git-lfs", "a Git LFS pointer, not the recording", "run `git lfs pull` there"),
+    (rb"(?:\xef\xbb\xbf)?\s*[<{[]", "a page or message of a web server", "sign in and download it again"),
+    (rb"PK\x03\x04|\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|.{257}ustar", "an archive", "unpack it"),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8|%PDF", "a picture or document", "replace it by the recording"),
+    (rb"bplist", "a placeholder of iCloud", "download the recording to this computer"),
+    (rb"\0{1024}|\0+\Z", "nothing but zero bytes, as an unfinished download leaves", "download it again"),
+    (rb"NIST_1A", "a SPHERE file compressed with Shorten", "expand it with sph2pipe"),
+    (rb"[\t\n\r -~\x80-\xff]+\Z", "a text file", "replace it by the recording"),
+)  # fmt: skip
 
 
 def load_audio(
@@ -64,7 +100,7 @@ def load_audio(
     of an MP3, everything up to the span's end.
 
     Args:
-        path: A file with one of `AUDIO_SUFFIXES`.
+        path: A file of any format of libsndfile, or of ffmpeg where that is installed.
         sample_rate: Samples per second of the waveform returned.
         start_s: Start of the span, in seconds; the file's start if None.
         end_s: End of the span, in seconds, at most `SPAN_SLACK_S` after the file's; the file's end if None.
@@ -94,7 +130,7 @@ def load_native(
     """Waveform of a recording at the file's own sample rate, and this rate.
 
     Args:
-        path: A file with one of `AUDIO_SUFFIXES`.
+        path: A file of any format of libsndfile, or of ffmpeg where that is installed.
         start_s: Start of the span, in seconds; the file's start if None.
         end_s: End of the span, in seconds; the file's end if None.
 
@@ -102,12 +138,11 @@ def load_native(
         AudioError: As `load_audio` does.
     """
     path = Path(path)
-    with _explained(path, "read as audio", "is it damaged or truncated? Copy it again or convert it"):
-        _check_file(path)
-        with soundfile.SoundFile(path) as sound:
-            _check_header(sound)
-            first, last = _span_samples(sound, start_s, end_s)
-            waveform = _decode(sound, first, last)
+    remedy = "is it damaged or truncated? Copy it again or convert it"
+    with _explained(path, "read as audio", remedy), _open(path, head := _first_bytes(path)) as sound:
+        _check_header(sound, head)
+        first, last = _span_samples(sound, start_s, end_s)
+        waveform = _decode(sound, first, last)
     return waveform, sound.samplerate
 
 
@@ -115,11 +150,11 @@ def hash_audio_file(path: str | os.PathLike[str]) -> str:
     """SHA-256 of the file's bytes, in hexadecimal.
 
     Raises:
-        AudioError: If the file is missing, empty, or not an audio file by its suffix.
+        AudioError: If the file is missing or empty.
     """
     path = Path(path)
     with _explained(path, "read", "check the disk and the file's permissions"):
-        _check_file(path)
+        _first_bytes(path)
         with path.open("rb") as stream:
             return file_digest(stream, "sha256").hexdigest()
 
@@ -206,28 +241,64 @@ def _reason(error: Exception) -> str:
     return error.error_string.removeprefix("Error : ").strip(" .") or "the decoder gives no reason"
 
 
-def _check_file(path: Path) -> None:
-    """Refuse a path that is no file, has another suffix, holds no byte or may not be opened."""
+def _first_bytes(path: Path) -> bytes:
+    """The beginning of a file. Refuse a path that is no file, holds no byte or may not be opened."""
     if path.is_dir():
         raise AudioError("is a folder; name an audio file inside it")
     if not path.is_file():
         raise AudioError("there is no such file; check the path, and that the corpus is complete")
-    if path.suffix.lower() not in AUDIO_SUFFIXES:
-        raise AudioError(
-            f"suffix={path.suffix!r} must be one of {', '.join(AUDIO_SUFFIXES)}; convert the file, for "
-            f"example: ffmpeg -i {path.name} {path.stem}.wav"
-        )
     with path.open("rb") as stream:
-        if not stream.read(1):
-            raise AudioError("the file is empty (0 bytes); copy or download it again")
+        head = stream.read(_HEAD_BYTES)
+    if not head:
+        raise AudioError("the file is empty (0 bytes); copy or download it again")
+    return head
 
 
-def _check_header(sound: soundfile.SoundFile) -> None:
+def _open(path: Path, head: bytes) -> soundfile.SoundFile:
+    """The decoder of a recording, chosen by its first bytes."""
+    if _FOR_FFMPEG.match(head):
+        return soundfile.SoundFile(_sound_by_ffmpeg(path))
+    # As bytes, since a name on disk may be no text.
+    source: Path | bytes | BytesIO = os.fsencode(path) if os.name == "posix" else path
+    if path.suffix.lower() == ".raw":  # without its name, by which soundfile would ask for a sample rate
+        source = BytesIO(path.read_bytes())
+    try:
+        sound = soundfile.SoundFile(source)
+    except soundfile.LibsndfileError:
+        for pattern, thing, remedy in _NO_SOUND:
+            if re.match(pattern, head, re.DOTALL):
+                raise AudioError(f"cannot be read as audio: it is {thing}; {remedy}") from None
+        raise
+    if sound.format == "RAW":  # by the suffix .gsm or .vox alone
+        raise AudioError("has no header with its sample rate and coding; convert it to WAV")
+    return sound
+
+
+def _sound_by_ffmpeg(path: Path) -> BytesIO:
+    """The first sound track of a file, as WAV with 32-bit floats."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        raise AudioError(
+            "its format can only be read with ffmpeg, which is not installed; install ffmpeg, or convert the "
+            f"file elsewhere: ffmpeg -i {path.name} {path.stem}.wav"
+        )
+    # Of the protocols only that of files: a playlist must not open the network.
+    options = ("-v", "error", "-nostdin", "-protocol_whitelist", "file", "-i", f"file:{path}")
+    track = ("-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "pipe:1")
+    done = subprocess.run([program, *options, *track], capture_output=True, check=False)  # noqa: S603
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise AudioError(f"ffmpeg cannot read it ({said[-1]}); is it damaged, or a film without sound?")
+    return BytesIO(done.stdout)
+
+
+def _check_header(sound: soundfile.SoundFile, head: bytes) -> None:
     promise = _CHUNK_LOG.search(sound.extra_info)
     promised, held = map(int, promise.groups()) if promise else (0, 0)
     if promised < _PIPE_BYTES and promised - held > _HEADER_SLACK_BYTES:
         raise _truncated(f"holds {held} of the {promised} bytes of sound its header promises")
-    if _CUT_LOG.search(sound.extra_info):
+    count = _SPHERE_COUNT.match(head)
+    if _CUT_LOG.search(sound.extra_info) or (count and sound.frames < int(count[1])):
         raise _truncated(f"breaks off after {sound.frames / sound.samplerate:.3f} s")
     if sound.frames == UNKNOWN_LENGTH:
         raise AudioError("its header lacks the duration; convert it again, writing to a file, not to a pipe")

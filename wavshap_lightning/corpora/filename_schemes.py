@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wavshap_lightning.audio.io import FFMPEG_SUFFIXES
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import Layout, find_audio
 from wavshap_lightning.corpora.labels import emotion_by_name
@@ -36,15 +37,17 @@ class FilenameScheme:
     audio_folder: str = "."
 
     def load(self, root: Path | str) -> list[Clip]:
-        """Every clip below a folder, sorted by path.
+        """Every clip below a folder, sorted by path; byte-identical copies are left out with a warning.
 
         Raises:
             CorpusError: If the root is missing, no clip is there, an audio file has a name that the scheme
-                does not know, or a recording is there twice.
+                does not know, or a recording is there twice and the two differ.
         """
         folder = self.layout.checked_folder(root)
         audio_folder = folder / self.audio_folder
-        paths = find_audio(audio_folder if audio_folder.is_dir() else folder)
+        found_audio = find_audio(audio_folder if audio_folder.is_dir() else folder)
+        # Releases hold films of the same takes too.
+        paths = [path for path in found_audio if path.suffix.lower() not in FFMPEG_SUFFIXES] or found_audio
         found = {path: self._groups(path) for path in paths}
         clips = [
             self._clip(path, groups)
@@ -52,8 +55,7 @@ class FilenameScheme:
             if groups and not re.fullmatch(self.skip, path.stem, re.IGNORECASE)
         ]
         strangers = [path for path, groups in found.items() if groups is None]
-        self.layout.check_files(root, paths, strangers, clips)
-        return clips
+        return self.layout.checked_clips(root, paths, strangers, clips)
 
     def _groups(self, path: Path) -> dict[str, str] | None:
         """The groups of a file name; None if it does not follow the scheme."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
-from wavshap_lightning.audio.io import AUDIO_SUFFIXES
+from wavshap_lightning.audio.io import AUDIO_SUFFIXES, USUAL_SUFFIXES
 from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.labels import EMOTIONS
 from wavshap_lightning.errors import CorpusError
 
 
@@ -48,18 +52,16 @@ class Layout:
         return CorpusError(f"root={str(root)!r} of corpus={self.corpus!r}: {reason}. {expected}")
 
     def find_tables(self, root: Path | str, names: Collection[str]) -> dict[str, Path]:
-        """The files of these names somewhere below the root, by name.
+        """The files of these names somewhere below the root, by name; of equal copies the first.
 
         Raises:
-            CorpusError: If there is no such file, one occurs twice, or the root is not a folder.
+            CorpusError: If there is no such file, one occurs twice and differs, or the root is not a folder.
         """
         found = [path for path in find_files(self.checked_folder(root)) if path.name in names]
         if not found:
             raise self.error(root, f"none of {list(names)} is below it")
-        tables = {name: path for name in names for path in found if path.name == name}
-        if len(tables) < len(found):
-            raise self.error(root, f"tables are there twice ({listed(found)}); point root at one copy")
-        return tables
+        copies = self.find_copies(root, [(path.name, path) for path in found])
+        return {name: path for name in names for path in found if path.name == name and path not in copies}
 
     def recorded_clips(
         self,
@@ -90,32 +92,64 @@ class Layout:
             raise self.error(root, what)
         return [replace(turn, path=audio[name], label=labels[turn.label]) for name, turn in turns]
 
-    def check_files(
+    def checked_clips(
         self, root: Path | str, paths: Sequence[Path], strangers: Sequence[Path], clips: Sequence[Clip]
-    ) -> None:
-        """Raise CorpusError unless all audio files are of the corpus, some are clips, and none is twice.
+    ) -> list[Clip]:
+        """Each clip once: archives that hold a corpus twice give two with one speaker, file name and span.
 
         Args:
             root: The root, for the message.
             paths: Audio files below it.
             strangers: Those with names that the corpus does not use.
-            clips: Clips made from the others. Archives that hold the corpus twice give two with one
-                speaker, file name and span.
+            clips: Clips made from the others.
+
+        Raises:
+            CorpusError: If a file is not of the corpus, none is a clip, or two of one name differ.
         """
         if strangers:
             what = f"{len(strangers)} of {len(paths)} audio files have names that the corpus does not use"
             raise self.error(root, f"{what} ({listed(strangers)}); move them elsewhere")
         if not clips:
             raise self.error(root, f"none of its {len(paths)} audio files is a clip that is asked for")
-        first: dict[tuple[str, str], Clip] = {}
-        for clip in clips:
-            earlier = first.setdefault((clip.speaker, clip.name), clip)
-            if earlier is not clip:
-                copies = f"{earlier.path} and {clip.path} are the same recording twice"
-                raise self.error(root, f"{copies}; point root at the folder that holds one copy")
+        copies = self.find_copies(root, [((clip.speaker, clip.name), clip.path) for clip in clips])
+        return [clip for clip in clips if clip.path not in copies]
+
+    def find_copies(
+        self, root: Path | str, files: Iterable[tuple[Hashable, Path]], *, may_differ: bool = False
+    ) -> set[Path]:
+        """The files that repeat an earlier one byte for byte, to be left out with a warning.
+
+        Args:
+            root: The root.
+            files: Each file after its key: files of one key are copies, those nearest to the root the first.
+            may_differ: Files of one key may also be different files.
+
+        Raises:
+            CorpusError: If two files of one key differ and may not.
+        """
+        kept: defaultdict[Hashable, list[Path]] = defaultdict(list)
+        pairs: list[tuple[Path, Path]] = []
+        for key, path in sorted(files, key=lambda file: len(file[1].parts)):
+            originals = [one for one in kept[key] if not may_differ or _is_copy(one, path)]
+            pairs += [(one, path) for one in originals[:1]]
+            kept[key] += [] if originals else [path]
+        trees = dict.fromkeys(_trees(Path(root).expanduser(), *pair) for pair in pairs)
+        where = listed((f"in {one} and in {other}" for one, other in trees), separator="; ")
+        differing = [pair for pair in pairs if not _is_copy(*pair)]
+        if differing:
+            names = "{} and {} are the same file twice, but differ".format(*differing[0])
+            count = f"({len(differing)} of {len(pairs)} files that are there twice, {where})"
+            others = listed(dict.fromkeys(other for _, other in trees))
+            raise self.error(root, f"{names} {count}; set root to one copy: {others}, or move it elsewhere")
+        if pairs:
+            what = f"{len(pairs)} files are there twice with the same content, {where}"
+            warnings.warn(f"corpus={self.corpus}: {what}; the second copy is left out", stacklevel=2)
+        return {copy for _, copy in pairs}
 
 
-FOLDERS = Layout("folders", "happy/anna_01.wav (one folder per class)", homepage="")
+FOLDERS = Layout(
+    "folders", "happy/anna_01.wav or train/happy/anna_01.wav (one folder per class)", homepage=""
+)
 FLAT = Layout("flat", "anna_happy_01.wav (the label in the file name)", homepage="")
 
 
@@ -140,13 +174,22 @@ def find_files(folder: Path) -> list[Path]:
 
 
 def find_audio(folder: Path) -> list[Path]:
-    """Every audio file below a folder, sorted by path; hidden files and folders are skipped."""
-    return [path for path in find_files(folder) if is_audio(path)]
+    """Every audio file below a folder, sorted by path; hidden files and folders are skipped.
+
+    A film or a rarer format beside a file of the same name in a usual format (`a.mp4`, `a.wav`) is skipped.
+    """
+    return _audio_among(find_files(folder))
+
+
+def _audio_among(files: Sequence[Path]) -> list[Path]:
+    paths = [path for path in files if is_audio(path)]
+    usual = {path.with_suffix("") for path in paths if path.suffix.lower() in USUAL_SUFFIXES}
+    return [p for p in paths if p.suffix.lower() in USUAL_SUFFIXES or p.with_suffix("") not in usual]
 
 
 def is_audio(path: Path) -> bool:
-    """True for the name of an audio file, by its suffix."""
-    return path.suffix.lower() in AUDIO_SUFFIXES
+    """True for the name of an audio file, by its suffix; also for its placeholder in iCloud."""
+    return Path(path.name.removesuffix(".icloud")).suffix.lower() in AUDIO_SUFFIXES
 
 
 def audio_by_stem(folder: Path) -> dict[str, Path]:
@@ -166,8 +209,9 @@ def listed(items: Iterable[object], *, limit: int = 5, separator: str = ", ") ->
 
 
 def _is_visible(name: str) -> bool:
-    # Archives made on a Mac hold a second tree of resource files with the names of the recordings.
-    return not name.startswith(".") and name != "__MACOSX"
+    # Archives made on a Mac hold a second tree of resource files with the names of the recordings. In place
+    # of a recording that is only in iCloud lies the hidden `.name.wav.icloud`, which must not go unnoticed.
+    return (not name.startswith(".") or name.endswith(".icloud")) and name != "__MACOSX"
 
 
 def _is_new(folder: Path, seen: set[Path]) -> bool:
@@ -178,6 +222,21 @@ def _is_new(folder: Path, seen: set[Path]) -> bool:
     return True
 
 
+def _trees(root: Path, one: Path, other: Path) -> tuple[Path, Path]:
+    """The folders below which two files have the same path."""
+    one, other = one.parent, other.parent
+    while one.name == other.name and root not in {one, other}:
+        one, other = one.parent, other.parent
+    return one, other
+
+
+def _is_copy(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:  # reported when the file is read
+        return False
+
+
 def _refuse_unreadable(error: OSError) -> NoReturn:
     raise CorpusError(
         f"folder={error.filename!r} cannot be read ({error.strerror}); check its permissions"
@@ -186,29 +245,39 @@ def _refuse_unreadable(error: OSError) -> NoReturn:
 
 # Corpora without a table
 
+_SPLIT_NAME = re.compile(
+    r"(?:(?P<train>train(?:ing)?)|(?P<validation>val(?:id(?:ation)?)?|dev(?:elopment)?)"
+    r"|(?P<test>test(?:ing)?|eval(?:uation)?))(?:[\W_]*(?:set|split|data|part)s?)?[\W\d_]*",
+    re.IGNORECASE,
+)
+
 
 def load_folders(root: Path | str, *, speaker_pattern: str | None = None) -> list[Clip]:
     """One folder per class: the label is the name of the folder right below the root.
 
+    Folders named after splits (`train`, `dev`, `test_set`, ...) above or below those of the classes give the
+    official split instead.
+
     Args:
-        root: The folder that holds the classes' folders.
+        root: The folder that holds the classes' folders, or those of the splits that hold them.
         speaker_pattern: Regular expression with a group `speaker`, searched for in the path below the
             root (`happy/anna_01.wav`); it may have a group `text` too. Speakers are unknown if it is None.
 
     Returns:
-        The clips sorted by path, from audio files of any depth.
+        The clips sorted by path, from audio files of any depth; byte-identical copies are left out with a
+        warning.
 
     Raises:
         CorpusError: If the root is missing, an audio file lies outside the classes' folders, a class's
-            folder holds none, or a pattern is not valid or does not match a file.
+            folder holds none, only some files lie in a split's folder, the folders below those of the
+            classes are named like classes, or a pattern is not valid or does not match a file.
     """
     base = FOLDERS.checked_folder(root)
-    _, folders, loose = next(os.walk(base, onerror=_refuse_unreadable))
-    strays = [name for name in sorted(loose) if _is_visible(name) and is_audio(Path(name))]
-    if strays:
-        raise FOLDERS.error(root, f"{len(strays)} audio files lie in no class's folder ({listed(strays)})")
-    files = {label: find_files(base / label) for label in sorted(folders) if _is_visible(label)}
-    paths = _audio_among([path for group in files.values() for path in group], root, FOLDERS)
+    homes = _folders_in(base, root)
+    if all(_SPLIT_NAME.fullmatch(home.name) for home in homes):
+        homes = [inner for home in homes for inner in _folders_in(home, root)]
+    files = {home.relative_to(base).as_posix(): find_files(home) for home in homes}
+    paths = _some_audio([path for group in files.values() for path in group], root, FOLDERS)
     silent = {label: _counted(group) for label, group in files.items() if not any(map(is_audio, group))}
     if silent:  # the class would vanish without a word
         found = listed(f"{label!r} holds {what}" for label, what in silent.items())
@@ -216,8 +285,48 @@ def load_folders(root: Path | str, *, speaker_pattern: str | None = None) -> lis
         raise FOLDERS.error(root, f"{what}; convert the files to wav or flac, or move the folders elsewhere")
     names = [path.relative_to(base).as_posix() for path in paths]
     speakers = _read_names("speaker_pattern", speaker_pattern, names, ("speaker", "text"))
-    groups = [{"label": name.split("/")[0], **its} for name, its in zip(names, speakers, strict=True)]
-    return _clips(FOLDERS.corpus, paths, groups)
+    levels = [[part for part in name.split("/") if not _SPLIT_NAME.fullmatch(part)] for name in names]
+    _check_loose(root, [name for name, found in zip(names, levels, strict=True) if len(found) == 1])
+    _check_classes(root, [found[:-1] for found in levels])
+    groups = [{"label": found[0], **its} for found, its in zip(levels, speakers, strict=True)]
+    return _clips(FOLDERS, root, paths, groups)
+
+
+def _folders_in(folder: Path, root: Path | str) -> list[Path]:
+    """The visible folders right below a folder, which must hold no audio itself."""
+    _, folders, loose = next(os.walk(folder, onerror=_refuse_unreadable))
+    _check_loose(root, _audio_among([folder / name for name in sorted(loose) if _is_visible(name)]))
+    return [folder / name for name in sorted(folders) if _is_visible(name)]
+
+
+def _check_loose(root: Path | str, strays: Sequence[Path | str]) -> None:
+    if strays:
+        raise FOLDERS.error(root, f"{len(strays)} audio files lie in no class's folder ({listed(strays)})")
+
+
+def _check_classes(root: Path | str, levels: Sequence[Sequence[str]]) -> None:
+    """Refuse folders of speakers or archives that hold the classes' folders, taken for classes themselves."""
+    labels = sorted({found[0] for found in levels})
+    below = Counter(
+        inner
+        for label, *inners in {tuple(found[:2]) for found in levels}
+        for inner in inners
+        if inner != label
+    )
+    classes = [inner for inner in sorted(below) if inner in labels]
+    if not any(map(_is_emotion, labels)):  # else they may be finer classes, each in one class only
+        classes += [
+            inner for inner, count in below.items() if _is_emotion(inner) and count >= min(len(labels), 2)
+        ]
+    if classes:
+        taken = f"the folders {listed(labels)} would be the classes, but hold the folders {listed(classes)}"
+        remedy = "rename or move the folders, or list the files in a manifest (corpus=manifest)"
+        raise FOLDERS.error(root, f"{taken}; set root to the folder of the classes, {remedy}")
+
+
+def _is_emotion(folder: str) -> bool:
+    names = {*EMOTIONS, *chain.from_iterable(EMOTIONS.values())}
+    return not names.isdisjoint(re.findall("[a-z]+", folder.lower()))
 
 
 def load_flat(root: Path | str, *, label_pattern: str, speaker_pattern: str | None = None) -> list[Clip]:
@@ -232,27 +341,55 @@ def load_flat(root: Path | str, *, label_pattern: str, speaker_pattern: str | No
             the path below the root; it takes precedence.
 
     Returns:
-        The clips sorted by path.
+        The clips sorted by path; with the official split if all lie in folders named after splits (`train`,
+        `dev`, `test_set`, ...), and without byte-identical copies, of which a warning tells.
 
     Raises:
-        CorpusError: If the root is missing, there is no audio file, or a pattern is not valid or does not
-            match a file.
+        CorpusError: If the root is missing, there is no audio file, only some files lie in a split's folder,
+            or a pattern is not valid or does not match a file.
     """
     base = FLAT.checked_folder(root)
-    paths = _audio_among(find_files(base), root, FLAT)
+    paths = _some_audio(find_files(base), root, FLAT)
     names = [path.relative_to(base).as_posix() for path in paths]
     speakers = _read_names("speaker_pattern", speaker_pattern, names, ("speaker", "text"))
     wanted = [group for group in ("label", "speaker", "text") if group not in speakers[0]]
     labels = _read_names("label_pattern", label_pattern, [path.name for path in paths], wanted)
     groups = [{**label, **speaker} for label, speaker in zip(labels, speakers, strict=True)]
-    return _clips(FLAT.corpus, paths, groups)
+    return _clips(FLAT, root, paths, groups)
 
 
-def _clips(corpus: str, paths: Sequence[Path], groups: Sequence[Mapping[str, str]]) -> list[Clip]:
-    return [
-        Clip(path, its["label"], its.get("speaker", ""), corpus, text=its.get("text"))
-        for path, its in zip(paths, groups, strict=True)
+def _clips(
+    layout: Layout, root: Path | str, paths: Sequence[Path], groups: Sequence[Mapping[str, str]]
+) -> list[Clip]:
+    clips = [
+        Clip(path, its["label"], its.get("speaker", ""), layout.corpus, split, text=its.get("text"))
+        for path, its, split in zip(paths, groups, _read_splits(layout, root, paths), strict=True)
     ]
+    # Files of one name may differ: without a pattern they are those of different speakers.
+    keyed = [((clip.label, clip.speaker, clip.split, clip.name), clip.path) for clip in clips]
+    copies = layout.find_copies(root, keyed, may_differ=True)
+    return [clip for clip in clips if clip.path not in copies]
+
+
+def _read_splits(layout: Layout, root: Path | str, paths: Sequence[Path]) -> list[str | None]:
+    """Split of each file, by its first folder below the root named after one; None if no file has any.
+
+    Raises:
+        CorpusError: If only some files lie in such folders.
+    """
+    depth = len(Path(root).expanduser().parts)
+    homes = [next(filter(_SPLIT_NAME.fullmatch, path.parts[depth:-1]), "") for path in paths]
+    split_of = {home: match.lastgroup for home in homes if (match := _SPLIT_NAME.fullmatch(home))}
+    outside = [path for path, home in zip(paths, homes, strict=True) if not home]
+    if split_of and outside:
+        what = f"the folders {listed(sorted(split_of))} are named after splits, and"
+        strays = f"{len(outside)} of {len(paths)} audio files lie in none ({listed(outside)})"
+        raise layout.error(root, f"{what} {strays}; move these, or rename the folders")
+    tests = {home for home, split in split_of.items() if split == "test"}
+    evaluation = {home for home in tests if home.lower().startswith("eval")}
+    if evaluation < tests and "validation" not in split_of.values():
+        split_of |= dict.fromkeys(evaluation, "validation")
+    return [split_of.get(home) for home in homes]
 
 
 def _read_names(
@@ -282,8 +419,8 @@ def _read_names(
     return found
 
 
-def _audio_among(files: Sequence[Path], root: Path | str, layout: Layout) -> list[Path]:
-    paths = [path for path in files if is_audio(path)]
+def _some_audio(files: Sequence[Path], root: Path | str, layout: Layout) -> list[Path]:
+    paths = _audio_among(files)
     if not paths:
         raise layout.error(root, f"there is no audio file below it, only {_counted(files)}")
     return paths

@@ -255,7 +255,7 @@ def _duration_s(clip: Clip) -> float:
         return clip.end_s - (clip.start_s or 0.0)
     try:
         return float(soundfile.info(clip.path).duration) - (clip.start_s or 0.0)
-    except (soundfile.LibsndfileError, OSError):  # reported when the clip is explained
+    except (soundfile.LibsndfileError, OSError, ValueError, TypeError):  # reported when the clip is explained
         return 0.0
 
 
