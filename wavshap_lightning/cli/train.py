@@ -141,7 +141,7 @@ def audit(config: Namespace) -> None:
     with writing_to(Path(config.out)):
         write_json(Path(config.out), {**record, "warnings": WARNED})
     Console().print(summary_table(record["summary"], f"{data.protocol.name}, fold {data.fold}"))
-    tell(audit_table(findings) or "Nothing is wrong with these clips.")
+    tell(f"\n{audit_table(findings) or 'Nothing is wrong with these clips.'}\n")
     say("Written to", on_one_line(config.out))
     if any(one.severity == "error" for one in findings):
         sys.exit(EXIT_USAGE)

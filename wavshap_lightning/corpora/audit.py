@@ -12,6 +12,7 @@ from math import inf, log10
 from typing import Any, Literal, get_args
 
 import numpy as np
+from rich.box import HORIZONTALS
 from rich.table import Table
 from rich.text import Text
 from scipy.ndimage import binary_opening
@@ -217,7 +218,7 @@ def _summarize(clips: Sequence[Clip], facts: Sequence[ClipFacts]) -> dict[str, A
 
 def summary_table(summary: Mapping[str, Mapping[str, Any]], title: str) -> Table:
     """A printable table of what [`summarize_clips`][] found, with a column for each split."""
-    table, parts = Table("", title=Text(title)), summary.values()
+    table, parts = Table("", title=Text(title), box=HORIZONTALS), summary.values()
     for name in summary:
         table.add_column(name, justify="right")
     for name, value in summary["all"].items():
