@@ -137,21 +137,67 @@ def test_a_margin(quick, out, clip):
     assert json.loads((out / "clips" / f"{STEM}.json").read_text())["target"] == "happy-vs-sad"
 
 
-def test_words_of_an_alignment(quick, out, clip, tmp_path):
+@pytest.fixture
+def segments_of(quick, out, clip):
+    """`(alignments, *flags) -> texts of the segments, messages about them` of the explained clip."""
+
+    def explained(alignments, *flags):
+        assert quick(clip, "--alignments", alignments, *flags) == 0
+        numbers = json.loads((out / "clips" / f"{STEM}.json").read_text())
+        told = [one for one in numbers["diagnostics"] if one["name"] == "segments"]
+        assert {one["severity"] for one in told} <= {"warning"}
+        return [row["text"] for row in numbers["segments"]], [one["message"] for one in told]
+
+    return explained
+
+
+def test_words_of_an_alignment(segments_of, out, tmp_path):
+    (tmp_path / "words.csv").write_text("text,start_s,end_s\nmary,0.05,0.2\nrolled,0.2,0.55\n")
+    assert segments_of(tmp_path / "words.csv") == (["mary", "rolled", ""], [])
+    rolled = json.loads((out / "clips" / f"{STEM}.json").read_text())["segments"][1]
+    assert rolled["end_s"] == pytest.approx(0.5)
+
+
+def test_words_that_reach_far_beyond_the_clip_are_doubted(segments_of, tmp_path):
     (tmp_path / "words.csv").write_text("text,start_s,end_s\nmary,0.05,0.2\nrolled,0.2,9.0\n")
-    assert quick(clip, "--alignments", tmp_path / "words.csv") == 0
-    segments = json.loads((out / "clips" / f"{STEM}.json").read_text())["segments"]
-    assert [row["text"] for row in segments] == ["mary", "rolled", ""]
-    assert segments[1]["end_s"] == pytest.approx(0.5)
+    texts, (told,) = segments_of(tmp_path / "words.csv")
+    assert texts == ["mary", "rolled", ""]
+    assert "end at 9.00 s, and the clip at 0.50 s; is it the alignment of another recording?" in told
 
 
-def test_a_folder_of_alignments_by_name(quick, out, clip, tmp_path):
-    shutil.copy(clip, clip.with_name("other.wav"))
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("silent.csv", "text,start_s,end_s\nsil,0,0.5\n"),
+        ("header.csv", "text,start_s,end_s\n"),
+        ("empty.ctm", ""),
+        ("others.ctm", "one 1 0 0.5 mary\ntwo 1 0 0.5 rolled\n"),
+        ("beyond.csv", "text,start_s,end_s\nmary,0.5,0.6\n"),
+        ("folder", None),
+    ],
+)
+def test_without_a_word_speech_and_pauses_are_explained_with_a_warning(segments_of, tmp_path, name, content):
+    (tmp_path / name).mkdir() if content is None else (tmp_path / name).write_text(content)
+    texts, told = segments_of(tmp_path / name)
+    assert {*texts} <= {"speech", "pause", ""}
+    assert told[-1].endswith("; speech and pauses instead.")
+
+
+def test_what_was_noticed_while_reading_an_alignment_is_a_diagnostic(segments_of, tmp_path):
+    (tmp_path / "words.csv").write_text("text,start_s,end_s\nmary,0.05,0.2\nrolled,0.2,0.2\n")
+    texts, (told,) = segments_of(tmp_path / "words.csv")
+    assert texts == ["mary", ""]
+    assert "without duration" in told
+
+
+@pytest.mark.parametrize("name", ["Fröhlich.csv", "fro\u0308hlich.CSV", "FRÖHLICH.csv"])
+def test_a_folder_of_alignments_by_name(quick, out, clip, tmp_path, name):
+    shutil.copy(clip, clip.with_name("fröhlich.wav"))
     (tmp_path / "words").mkdir()
-    (tmp_path / "words" / "other.csv").write_text("text,start_s,end_s\nmary,0.05,0.2\n")
+    (tmp_path / "words" / name).write_text("text,start_s,end_s\nmary,0.05,0.2\n")
     assert quick(clip.parent, "--alignments", tmp_path / "words") == 0
-    numbers = {stem: json.loads((out / "clips" / f"{stem}.json").read_text()) for stem in (STEM, "other")}
-    assert numbers["other"]["segments"][0]["text"] == "mary"
+    numbers = {stem: json.loads((out / "clips" / f"{stem}.json").read_text()) for stem in (STEM, "fröhlich")}
+    assert numbers["fröhlich"]["segments"][0]["text"] == "mary"
     assert {row["text"] for row in numbers[STEM]["segments"]} <= {"speech", "pause", ""}
     assert any("There is no alignment" in one["message"] for one in numbers[STEM]["diagnostics"])
 

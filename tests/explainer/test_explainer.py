@@ -57,6 +57,24 @@ def test_it_works_where_gradients_are_off(mode, classifier, clip):
     assert torch.equal(found.values("frames", "frames"), expected.values("frames", "frames"))
 
 
+@pytest.mark.parametrize("family", ["noise", "spectral_noise"])
+def test_the_default_type_of_torch_changes_no_draw(family, classifier, clip):
+    expected = explain(classifier, clip, num_draws=4, baselines=family)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = explain(classifier, clip, num_draws=4, baselines=family)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for path, view in (("frames", "frames"), ("layers", "layers")):
+        assert torch.equal(found.values(path, view), expected.values(path, view))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_weights_of_another_precision_are_refused_with_those_that_can_be_had(dtype, build_classifier, clip):
+    with pytest.raises(SettingError, match=f"dtype={dtype} must be torch.float32; .*'fp32' .*'bf16'"):
+        explain(build_classifier().to(dtype), clip, **FEW)
+
+
 def test_nothing_is_left_behind(build_classifier, clip):
     classifier = build_classifier()
     classifier(clip[None]).sum().backward()

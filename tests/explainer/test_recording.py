@@ -35,7 +35,7 @@ def with_sample(value):
         (with_sample(torch.nan), r"clip: the sample at 0.0100 s is not finite"),
         (with_sample(torch.inf), r"clip: the sample at 0.0100 s is not finite"),
         (1000 * GOOD, r"clip: peak=500, and samples must lie in \[-1, 1\]; divide samples"),
-        (GOOD[None], r"clip: shape=\(1, 800\) must be \(num_samples,\), one clip"),
+        (GOOD[None, None], r"clip: shape=\(1, 1, 800\) must be \(num_samples,\), one clip"),
         (GOOD.reshape(2, 400).numpy(), r"clip: shape=\(2, 400\)"),
         (np.zeros(800, np.int16), r"clip: dtype=torch.int16 must be floating point; .* 32768 for 16-bit"),
         (Path("nowhere.wav"), r"path=nowhere.wav: there is no such file"),
@@ -70,6 +70,13 @@ def test_arrays_that_torch_does_not_take_as_they_are():
     for array in (GOOD.numpy()[::-1], still):
         opened = open_recording(array, RATE)
         assert opened.waveform.tolist() == array.tolist()
+
+
+def test_a_single_channel_needs_no_average():
+    for given in (GOOD[None], GOOD[:, None].numpy()):
+        opened = open_recording(given, RATE)
+        assert torch.equal(opened.waveform, GOOD)
+        assert opened.sha256 == open_recording(GOOD, RATE).sha256
 
 
 def test_what_is_given_is_copied():

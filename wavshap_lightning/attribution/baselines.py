@@ -252,7 +252,7 @@ def _level(waveform: Waveform, what: str = "clip") -> float:
 
 def _white(num_samples: int, level: float, gain: Gain | None, generator: torch.Generator) -> Iterator[Tensor]:
     while True:
-        drawn = torch.randn(num_samples, generator=generator, device=generator.device)
+        drawn = torch.randn(num_samples, generator=generator, dtype=torch.float32, device=generator.device)
         if gain is not None:
             drawn = torch.fft.irfft(torch.fft.rfft(drawn) * gain.to(drawn.device), n=num_samples)
         yield drawn * (level / _level(drawn, "drawn noise"))
@@ -262,6 +262,7 @@ def _long_term_gain(clip: Waveform) -> Gain:
     """Root of the long-term power at the frequencies of the whole clip's Fourier transform."""
     size = min(SPECTRUM_WINDOW, len(clip))
     windows = clip.detach().float().unfold(0, size, max(1, size // 2))
-    power = torch.fft.rfft(windows * torch.hann_window(size, device=clip.device)).abs().square().mean(0)
+    hann = torch.hann_window(size, dtype=torch.float32, device=clip.device)
+    power = torch.fft.rfft(windows * hann).abs().square().mean(0)
     gain = interpolate(power.sqrt()[None, None], len(clip) // 2 + 1, mode="linear", align_corners=True)
     return gain[0, 0]

@@ -1,129 +1,210 @@
-"""Alignment files: who said what when, as TextGrid, CTM or CSV, in whatever words their writers use."""
+"""Alignment files: who said what when, as TextGrid, CTM or CSV, in the conventions of many aligners."""
 
 from __future__ import annotations
 
 import csv
-import io
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import inf
 from operator import attrgetter
-from pathlib import Path
-
-from praatio import textgrid
-from praatio.utilities.constants import INTERVAL_TIER
-from praatio.utilities.errors import PraatioException
+from pathlib import Path, PureWindowsPath
 
 from wavshap_lightning.audio.segments import Segment
 from wavshap_lightning.errors import AudioError, first_line
 
 SUFFIXES = (".TextGrid", ".ctm", ".csv", ".tsv")
-WORD_TIERS = ("words", "word")
-COMMENT = ";;"
+COMMENTS = (";;", "#")
+Tiers = dict[str, list[Segment]]
+
+# Names of tiers of words; the first pattern that fits any of them decides, so that `words` comes before
+# `Ann - words` (MFA, FAVE), `ORT-MAU` (MAUS) and `TokensAlign` (SPPAS).
+WORD_TIERS = (
+    r"words?(_2)*",
+    r"(.*[\W\d_])?(words?|wrds?|tokens?|ort)[\W\d_]*|words? *[-:/(\[].*|ort-mau|tokensalign|w",
+)
+
+# Texts that are no word: signs for a pause; all in angle, square or curly brackets but unknown words such as
+# `<unk>`; and what aligners write for silence and noise. Words of a language such as `pause` and `noise` are
+# no marks unless they are in brackets, and `@`, `?` and `&` may be phones or be read aloud.
+NO_WORD = re.compile(
+    r"[\s#_.…,*+|()♪/–—-]*"  # noqa: RUF001 - dashes as people write them
+    r"|(?!\W*(unk|oov))(<[^<>]*>|\[[^][]*\]|\{[^{}]*\}|\+\+.*\+\+|\s)+"
+    r"|\W*(sil[be]?|ssil|sp|spn|nsn|pau|ns|lg|br|cg|ls|sent-start|sent-end)\W*|h#|#\d+|!enter|!exit",
+    re.IGNORECASE,
+)
 
 COLUMNS = {
     "text": ("text", "word", "label", "token", "name", "segment", "phone"),
     "start_s": ("start_s", "start", "start_time", "begin", "onset", "from", "xmin", "tmin"),
     "end_s": ("end_s", "end", "end_time", "stop", "offset", "to", "xmax", "tmax"),
     "duration_s": ("duration_s", "duration", "dur"),
+    "tier": ("tier", "type"),
 }
 """Names of the columns of a table, the first of them that is there before the others."""
 
 OVERLAP_SLACK_S = 0.02
 """Ends are rounded; more than this is two people at a time, or a mistake."""
 
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error, PraatioException)
-"""What readers raise of files that are something else."""
-
 
 def read_segments(path: str | Path, *, tier: str = "", recording: str = "") -> list[Segment]:
-    """The words of an alignment, in order and apart from one another; those without text are left out.
+    """The words of an alignment, in order and apart from one another; empty if there is none.
 
-    Ends that overlap the next beginning by rounding are cut.
+    Silence and noise are left out. Ends that overlap the next beginning by rounding are cut.
 
     Args:
         path: A TextGrid (long or short), a CTM, or a CSV with columns such as `text,start_s,end_s`.
-        tier: Of a TextGrid; that named words or word, else the first of intervals, if empty.
+        tier: Of a TextGrid, or of a table with a column `tier` or `type`; the tier of words if empty.
         recording: Of a CTM that holds several.
 
     Raises:
-        AudioError: If the file cannot be read, a time is out of order, words overlap, or there is none.
+        AudioError: If the file cannot be read, a time is out of order, words overlap, or several tiers
+            hold words.
+
+    Warns:
+        UserWarning: If no tier is named words, no recording is named so, or a word has no duration.
     """
     path = Path(path).expanduser()
-    rows = [row for row in _read_rows(path, tier, recording) if row.text]
-    if not rows:
-        raise AudioError(f"segments={path} holds no word; export it again, or leave it out")
+    rows = sorted(_chosen(path, _read_tiers(path, recording), tier), key=attrgetter("start_s"))
     for row in rows:
-        if not 0 <= row.start_s < row.end_s < inf:  # true of NaN as well
+        if not 0 <= row.start_s <= row.end_s < inf:  # true of NaN as well
             raise AudioError(f"segments={path}: {_place(row)} must begin at 0 or later and end after that")
-    rows.sort(key=attrgetter("start_s"))
+    instants = [_place(row) for row in rows if row.start_s == row.end_s]
+    if instants:
+        _warn(path, f"{len(instants)} words without duration are left out, such as {instants[0]}")
+        rows = [row for row in rows if row.start_s < row.end_s]
     for before, after in pairwise(rows):
         if before.end_s > after.start_s + OVERLAP_SLACK_S or before.start_s == after.start_s:
             both = f"{_place(before)} and {_place(after)}"
             raise AudioError(f"segments={path}: {both} overlap; give one speaker's words")
     apart = [replace(row, end_s=min(row.end_s, after.start_s)) for row, after in pairwise(rows)]
-    return [*apart, rows[-1]]
+    return [*apart, *rows[-1:]]
+
+
+def same_spelling(name: str) -> str:
+    """A name without letter case and in one Unicode form: names that look alike become equal."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 def _place(row: Segment) -> str:
     return f"{row.text!r} ({row.start_s:g}-{row.end_s:g} s)"
 
 
-def _read_rows(path: Path, tier: str, recording: str) -> list[Segment]:
-    """Rows of an alignment file, unchanged."""
+def _warn(path: Path, message: str) -> None:
+    warnings.warn(f"segments={path}: {message}", stacklevel=4)
+
+
+def _read_tiers(path: Path, recording: str) -> Tiers:
+    """The words of an alignment file by tier; `""` is the tier of a format that has none."""
     suffix = path.suffix.lower()
     if suffix not in map(str.lower, SUFFIXES):
-        raise AudioError(f"segments={path}: suffix={path.suffix!r} must be one of {', '.join(SUFFIXES)}")
+        must = f"must be one of {', '.join(SUFFIXES)}; export the words as one of them"
+        raise AudioError(f"segments={path}: suffix={path.suffix!r} {must}")
     try:
-        if suffix == ".textgrid":
-            return _read_textgrid(path, tier)
-        text = path.read_bytes().decode("utf-8-sig")
-        return _read_ctm(path, text, recording) if suffix == ".ctm" else _read_table(text)
-    except UNREADABLE as error:
+        raw = path.read_bytes()
+        text = raw.decode("utf-16" if raw[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
+        if suffix == ".ctm":
+            tiers = _read_ctm(path, text, recording)
+        else:
+            tiers = _read_textgrid(text) if suffix == ".textgrid" else _read_table(text)
+    except (OSError, ValueError, csv.Error) as error:
         reason = f"cannot be read as {suffix[1:]} ({first_line(error)})"
-        raise AudioError(f"segments={path} {reason}; export it again") from error
+        raise AudioError(f"segments={path} {reason}; export it again, in UTF-8 and seconds") from error
+    return {name: [row for row in rows if not NO_WORD.fullmatch(row.text)] for name, rows in tiers.items()}
 
 
-def _read_textgrid(path: Path, tier: str) -> list[Segment]:
-    path.read_bytes()  # the library names no reason where a file is missing
-    grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False, reportingMode="silence")
-    intervals = [name for name in grid.tierNames if grid.getTier(name).tierType == INTERVAL_TIER]
-    if not intervals or tier not in ("", *intervals):
-        there = ", ".join(map(repr, intervals)) or "none"
+def _chosen(path: Path, tiers: Tiers, tier: str) -> list[Segment]:
+    """The rows of the tier asked for, or else of the tier of words."""
+    is_textgrid, there = path.suffix.lower() == ".textgrid", ", ".join(map(repr, tiers)) or "none"
+    if (is_textgrid and not tiers) or (tier and any(tiers) and tier not in tiers):
         raise AudioError(f"segments={path}: tier={tier!r} is not an interval tier; the file has {there}")
-    of_words = [name for name in intervals if name.strip().lower() in WORD_TIERS]
-    chosen = grid.getTier(tier or [*of_words, *intervals][0])
-    return [Segment(entry.label.strip(), float(entry.start), float(entry.end)) for entry in chosen.entries]
+    if tier in tiers:
+        return tiers[tier]
+    names = ([name for name in tiers if re.fullmatch(one, name.strip(), re.IGNORECASE)] for one in WORD_TIERS)
+    named = next(filter(None, names), [])
+    filled = [name for name in named or tiers if tiers[name]]
+    if named and len(filled) > 1:
+        which = " and ".join(map(repr, filled))
+        raise AudioError(f"segments={path}: {which} hold words; choose one with tier")
+    if is_textgrid and filled and not named:
+        _warn(path, f"no tier is named words, and {filled[0]!r} of {there} is taken; choose one with tier")
+    return [row for name in (filled[:1] if is_textgrid else filled) for row in tiers[name]]
 
 
-def _read_ctm(path: Path, text: str, recording: str) -> list[Segment]:
+def _read_textgrid(text: str) -> Tiers:
+    """The interval tiers of a TextGrid, those of one name told apart by `_2`."""
+    tokens, tiers = _tokens_of(text), Tiers()
+    *_, num_tiers = islice(tokens, 5)
+    for _ in range(int(num_tiers)):
+        kind, name, _, _, num_rows = islice(tokens, 5)
+        rows = [list(islice(tokens, 3 if kind == "IntervalTier" else 2)) for _ in range(int(num_rows))]
+        if kind == "IntervalTier":
+            while name in tiers:
+                name += "_2"
+            tiers[name] = [_segment(word, start, end) for start, end, word in rows]
+    return tiers
+
+
+def _tokens_of(text: str) -> Iterator[str]:
+    """The parts of a TextGrid that count, long or short: texts in quotes, and numbers that stand alone."""
+    for quoted, number in re.findall(r'"((?:[^"]|"")*)"|(?<!\S)([-+.\d]\S*)', text):
+        yield number or quoted.replace('""', '"')
+    raise ValueError("it breaks off, or is something else")
+
+
+def _read_ctm(path: Path, text: str, recording: str) -> Tiers:
     """Lines of `recording channel start duration word`, in seconds; what follows is left out."""
-    rows = [line.split() for line in text.splitlines() if line.strip() and not line.startswith(COMMENT)]
+    rows = [row for line in text.splitlines() if (row := line.split()) and not row[0].startswith(COMMENTS)]
     short = next((row for row in rows if len(row) < 5), None)
     if short is not None:
         raise ValueError(f"the line {' '.join(short)!r} must be: recording channel start duration word")
-    recordings = sorted({row[0] for row in rows})
-    if len(recordings) > 1 and recording not in recordings:
-        found = f"{len(recordings)} recordings and none named {recording!r}"
-        raise AudioError(f"segments={path} holds {found}; found {', '.join(recordings[:5])}")
-    return [
-        Segment(word, float(start), float(start) + float(duration))
-        for name, _, start, duration, word, *_ in rows
-        if name == recording or len(recordings) == 1
-    ]
+    mine, words, kept = _recording_of(path, sorted({row[0] for row in rows}), recording), [], True
+    for name, _, start, duration, word, *_ in rows:
+        if start == "*":  # of what lies between <ALT_BEGIN> and <ALT_END> the first alternative is taken
+            kept = word.upper() != "<ALT>"
+        elif kept and name == mine:
+            words.append(_segment(word, start, duration, is_duration=True))
+    return {"": words}
 
 
-def _read_table(text: str) -> list[Segment]:
-    delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
-    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    given = {name.strip().lower(): name for name in table.fieldnames or ()}
+def _recording_of(path: Path, names: Sequence[str], recording: str) -> str | None:
+    """The name of a recording in a CTM, where it may be spelled otherwise or be that of a file."""
+    wanted = same_spelling(recording)
+    alike = [name for name in names if same_spelling(name) == wanted]
+    alike = alike or [name for name in names if same_spelling(PureWindowsPath(name).stem) == wanted]
+    if recording in alike or len(alike) == 1:
+        return recording if recording in alike else alike[0]
+    problem = f"the file holds {len(names)} recordings and {len(alike) or 'none'} named {recording!r}"
+    problem += f"; found {', '.join(names[:5])}"
+    if len(names) > 1 and not recording:
+        raise AudioError(f"segments={path}: {problem}")
+    if names and recording:
+        _warn(path, problem)
+    return names[0] if len(names) == 1 else None
+
+
+def _read_table(text: str) -> Tiers:
+    """Rows of a table by tier, without leftovers of spreadsheets: `sep=;` and rows of empty cells."""
+    lines = [line for line in text.splitlines() if line.strip(' ",;\t') and not line.startswith("sep=")]
+    table = csv.DictReader(lines, delimiter=max(",;\t", key=(lines or [""])[0].count))
+    given = {re.sub(r"\W+", "_", name.lower()).strip("_"): name for name in table.fieldnames or ()}
     column = {field: given[name] for field, names in COLUMNS.items() for name in names[::-1] if name in given}
-    if not ({"text", "start_s"} <= column.keys() and column.keys() & {"end_s", "duration_s"}):
+    last = "end_s" if "end_s" in column else "duration_s"
+    if not {"text", "start_s", last} <= column.keys():
         raise ValueError(f"columns={list(given)} must hold text, start_s and end_s")
-    segments = []
+    tiers = Tiers()
     for row in table:
-        cells = {field: row[name] for field, name in column.items()}
-        start_s = float(cells["start_s"])
-        end_s = float(cells["end_s"]) if "end_s" in cells else start_s + float(cells["duration_s"])
-        segments.append(Segment((cells["text"] or "").strip(), start_s, end_s))
-    return segments
+        if any(row.pop(None, ())):  # the key of cells beyond the columns
+            raise ValueError(f"the row {','.join(row.values())!r} goes on beyond the last column")
+        text, start, end, tier = (row.get(column.get(one)) or "" for one in ("text", "start_s", last, "tier"))
+        tiers.setdefault(tier.strip(), []).append(_segment(text, start, end, is_duration=last != "end_s"))
+    return tiers
+
+
+def _segment(text: str, start: str, end: str, *, is_duration: bool = False) -> Segment:
+    """A segment from what is written, with decimal points or commas."""
+    start_s, end_s = (float(cell.replace(",", ".")) for cell in (start, end))
+    return Segment(text.strip(), start_s, start_s + end_s if is_duration else end_s)

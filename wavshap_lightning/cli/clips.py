@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -19,7 +20,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from wavshap_lightning.audio.alignments import SUFFIXES as ALIGNMENT_SUFFIXES
-from wavshap_lightning.audio.alignments import read_segments
+from wavshap_lightning.audio.alignments import read_segments, same_spelling
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES, load_audio
 from wavshap_lightning.audio.segments import Segment, cut_to, voiced_segments
 from wavshap_lightning.cli.terminal import WARNED, complain, on_one_line
@@ -44,6 +45,9 @@ LONGEST_STEM_BYTES = 120
 
 # Some file systems refuse these, and they mean something in a shell or a page.
 FORBIDDEN = '<>:"/\\|?*'
+
+# Words that end later than this after their clip are probably those of another recording.
+BEYOND_S = 0.1
 
 UNKNOWN_LABEL = "unknown"
 Found = TypeVar("Found")
@@ -133,8 +137,8 @@ class ClipExplainer:
         recording = open_recording(clip, self.classifier.sample_rate)
         waveform = recording.waveform.numpy()
         baselines = [sound for path, sound in self.recordings.items() if path != clip.path.resolve()]
-        segments, note = self._segments(clip, waveform)
-        explanation = self._explain(recording, segments, note, baselines)
+        segments, notes = self._segments(clip, waveform)
+        explanation = self._explain(recording, segments, notes, baselines)
         saved = explanation.to_saved_clip(label=label_of(clip), texts=[one.text for one in segments])
         if self.options.families:
             families = self._agreement(recording, baselines)
@@ -146,16 +150,16 @@ class ClipExplainer:
         return ExplainedClip(clip, explanation, saved, waveform, time.monotonic() - started_s, comparisons)
 
     def _explain(
-        self, recording: Recording, segments: Sequence[Segment], note: str, baselines: Sequence[Tensor]
+        self, recording: Recording, segments: Sequence[Segment], notes: list[str], baselines: Sequence[Tensor]
     ) -> Explanation:
-        """The explanation; its diagnostics include the note on the segments and the engine's warnings."""
+        """The explanation; its diagnostics include notes on the segments and the engine's warnings."""
         spans = [(one.start_s, one.end_s) for one in segments]
         explainer = Explainer(self.classifier, replace(self.explainer.settings, segments=spans))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             found = explainer.explain(recording, self.options.target, recordings=baselines)
         told = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
-        more = [Diagnostic("segments", "note", note)] if note else []
+        more = [Diagnostic("segments", "warning", one) for one in notes]
         # A tolerance that was not reached is among the diagnostics of the explanation already.
         more += [Diagnostic("engine", "warning", one) for one in told if not one.startswith("tolerance=")]
         diagnostics = {name: (*known, *self.loading, *more) for name, known in found.diagnostics.items()}
@@ -163,20 +167,27 @@ class ClipExplainer:
 
     def _segments(
         self, clip: Clip, waveform: Float[np.ndarray, " num_samples"]
-    ) -> tuple[Sequence[Segment], str]:
-        """The words of a clip, or its speech and pauses, with a note if there are no words."""
+    ) -> tuple[Sequence[Segment], list[str]]:
+        """The words of a clip, or its speech and pauses, with notes on what is doubtful."""
         rate, source, stem = self.classifier.sample_rate, self.options.alignments, clip.path.stem
         if source is None:
             spans = [Segment("", start_s, end_s) for start_s, end_s in self.explainer.settings.segments]
-            return spans or voiced_segments(waveform, rate), ""
+            return spans or voiced_segments(waveform, rate), []
         path = alignment_of(Path(source), clip)
-        words = [] if path is None else read_segments(path, tier=self.options.tier, recording=stem)
-        start_s = clip.start_s or 0.0
-        inside = cut_to(words, start_s, start_s + len(waveform) / rate)
-        if inside:
-            return inside, ""
-        note = f"No word of {path} lies in the clip" if path else f"There is no alignment of {stem}"
-        return voiced_segments(waveform, rate), f"{note}; speech and pauses instead."
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            words = [] if path is None else read_segments(path, tier=self.options.tier, recording=stem)
+        notes = [str(one.message) for one in caught]
+        start_s, duration_s = clip.start_s or 0.0, len(waveform) / rate
+        if words and clip.start_s is clip.end_s is None and words[-1].end_s > duration_s + BEYOND_S:
+            ends = f"end at {words[-1].end_s:.2f} s, and the clip at {duration_s:.2f} s"
+            notes.append(f"The words of {path} {ends}; is it the alignment of another recording?")
+        inside = cut_to(words, start_s, start_s + duration_s)
+        if not inside:
+            found = f"No word of {path} lies in the clip" if words else f"{path} holds no word of {stem}"
+            found = found if path else f"There is no alignment of {stem} ({', '.join(ALIGNMENT_SUFFIXES)})"
+            notes.append(f"{found}; speech and pauses instead.")
+        return inside or voiced_segments(waveform, rate), notes
 
     def _agreement(self, recording: Recording, baselines: Sequence[Tensor]) -> list[dict[str, Any]]:
         """Correlation of the maps of each two families; None where one of them is constant."""
@@ -208,11 +219,18 @@ def _check(options: ClipOptions, settings: ExplainSettings, num_clips: int) -> N
 
 
 def alignment_of(source: Path, clip: Clip) -> Path | None:
-    """The alignment file of a clip; None if a folder has none for it."""
+    """The alignment file of a clip, by a name that may be spelled otherwise; None if a folder has none."""
     if not source.is_dir():
         return source
-    names = [source / f"{clip.path.stem}{suffix}" for suffix in ALIGNMENT_SUFFIXES]
-    return next((path for path in names if path.is_file()), None)
+    names = [f"{clip.path.stem}{suffix}" for suffix in ALIGNMENT_SUFFIXES]
+    exact = next((source / name for name in names if (source / name).is_file()), None)
+    return exact or next(filter(None, map(_files_in(source).get, map(same_spelling, names))), None)
+
+
+@cache
+def _files_in(folder: Path) -> dict[str, Path]:
+    """The files of a folder, by their names without letter case."""
+    return {same_spelling(path.name): path for path in sorted(folder.iterdir(), reverse=True)}
 
 
 def open_model(name: str, device: str) -> EmotionClassifier:

@@ -29,7 +29,7 @@ def control_maps(
     """
     level_db = frame_level_db(waveform, grid)
     return {
-        "random": torch.randn(grid.num_frames(len(waveform)), generator=generator),
+        "random": torch.randn(grid.num_frames(len(waveform)), generator=generator, dtype=torch.float32),
         "energy": level_db - level_db.min(),
         "edges": edge_map(waveform, grid),
     }
@@ -42,7 +42,8 @@ def edge_map(waveform: Float[Tensor, " samples"], grid: FrameGrid) -> Frames:
     Adebayo et al. (2018) found that explanations of images may resemble the output of an edge detector.
     """
     seen = waveform.unfold(0, grid.receptive_field_samples, grid.hop_samples)
-    power = torch.fft.rfft(seen * torch.hann_window(grid.receptive_field_samples).to(seen)).abs().square()
+    hann = torch.hann_window(grid.receptive_field_samples, dtype=torch.float32).to(seen)
+    power = torch.fft.rfft(seen * hann).abs().square()
     loudness = power.clamp(min=max(QUIETEST, EDGE_RANGE * float(power.max()))).log()
     padded = torch.cat([loudness[:1], loudness, loudness[-1:]])
     return (padded[2:] - padded[:-2]).norm(dim=1)

@@ -212,7 +212,7 @@ def random_removals(
         generator: Draws the frames.
         count: Number of removals.
     """
-    ranks = torch.rand(count, len(frames), generator=generator).argsort(1).argsort(1)
+    ranks = torch.rand(count, len(frames), generator=generator, dtype=torch.float32).argsort(1).argsort(1)
     turns, by_fill = (torch.arange(count) % len(fills)).sort(stable=True)
     removed = (ranks < round(REMOVED_SHARE * len(frames)))[by_fill]
     filled = torch.where(removed[:, :, None].to(frames.device), fills[turns], frames)

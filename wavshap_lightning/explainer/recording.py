@@ -95,6 +95,8 @@ def _from_numbers(numbers: Tensor | Shaped[np.ndarray, "..."], name: str) -> Flo
     if isinstance(numbers, np.ndarray):
         numbers = np.array(numbers)  # a copy: torch takes neither reversed nor read-only arrays as they are
     waveform = torch.as_tensor(numbers).detach()
+    if waveform.ndim == 2 and 1 in waveform.shape:  # a single channel, as torchaudio and soundfile give it
+        waveform = waveform.flatten()
     if waveform.ndim != 1:
         shape = tuple(waveform.shape)
         raise AudioError(f"{name}: shape={shape} must be (num_samples,), one clip with its channels averaged")

@@ -243,9 +243,16 @@ def open_clip(
     Raises:
         AudioError: If the clip or a recording cannot be read, or is too short, too long, silent or not
             finite.
-        SettingError: If recordings are missing or not needed, or a segment lies beyond the clip's end.
+        SettingError: If recordings are missing or not needed, a segment lies beyond the clip's end, or the
+            weights are not in single precision.
         AttributionError: If the family of baselines does not fit the clip or the classifier.
     """
+    wrong = next((one.dtype for one in classifier.parameters() if one.dtype != torch.float32), None)
+    if wrong is not None:
+        raise SettingError(
+            f"classifier: dtype={wrong} must be torch.float32; call classifier.float(), and choose "
+            "precision='fp32' or, for a faster backbone, precision='bf16'"
+        )
     grid = classifier.backbone.frame_grid
     read = partial(
         open_recording, sample_rate=classifier.sample_rate, min_samples=grid.receptive_field_samples

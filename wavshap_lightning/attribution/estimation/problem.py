@@ -241,7 +241,8 @@ def _after(step: LinearFirst, values: Inputs) -> Positions:
 
 def _checked_step(step: LinearFirst, input: Float[Tensor, " *input"]) -> Float[Tensor, " *path"]:
     """The input after the step, for which `A x = A d + A (x - d)` must hold for a random `d`."""
-    drawn = torch.randn(input.shape, generator=torch.Generator().manual_seed(CHECK_SEED)).to(input)
+    generator = torch.Generator().manual_seed(CHECK_SEED)
+    drawn = torch.randn(input.shape, generator=generator, dtype=torch.float32).to(input)
     after = _after(step, torch.stack([input, drawn, input - drawn]))
     whole, one, other = after.double()
     difference = float((whole - one - other).norm())

@@ -87,7 +87,7 @@ def lime(
     """
     seed, own = seeded(generator)
     check_num_coalitions(num_coalitions, players.count)
-    drawn = torch.rand(num_coalitions // 2, players.count, generator=own) < 0.5
+    drawn = torch.rand(num_coalitions // 2, players.count, generator=own, dtype=torch.float32) < 0.5
     present = torch.stack([drawn, ~drawn], 1).flatten(0, 1)
     settings = {"kernel_width": KERNEL_WIDTH, "ridge": RIDGE}
     return explain_players(
