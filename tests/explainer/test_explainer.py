@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 import warnings
+from copy import deepcopy
 from dataclasses import fields
 from inspect import signature
 from pathlib import Path
@@ -151,6 +152,15 @@ def test_arrays_and_tensors_are_alike(classifier, clip):
     found = [explain(classifier, given, **FEW) for given in (clip, clip.numpy(), clip.double())]
     assert len({one.clip_sha256 for one in found}) == 1
     assert all(one.top("frames", 3) == found[0].top("frames", 3) for one in found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_a_classifier_of_another_precision_is_explained_in_single_precision(classifier, clip, dtype):
+    other = deepcopy(classifier).to(dtype)
+    found = explain(other, clip, **FEW, target="happy")
+    expected = explain(deepcopy(other).float(), clip, **FEW, target="happy")
+    assert torch.equal(*(one.values("frames", "frames", "happy") for one in (found, expected)))
+    assert next(other.parameters()).dtype == dtype
 
 
 def test_the_prediction_is_explained_unless_a_label_is_named(classifier, clip):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import fields
 from os import PathLike
+
+import torch
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.diagnostics import (
@@ -33,7 +36,8 @@ from wavshap_lightning.models.loading import load_classifier
 class Explainer:
     """Explains clips with one classifier and one group of settings.
 
-    Weights, gradients, training flags and random states are restored afterwards.
+    Weights, gradients, training flags and random states are restored afterwards. A classifier in half or
+    double precision is explained by a copy in single precision.
 
     Args:
         classifier: The classifier, on any device, or a MODEL that
@@ -52,6 +56,8 @@ class Explainer:
             classifier = load_classifier(classifier)
         if not isinstance(classifier, EmotionClassifier):
             raise SettingError(f"classifier is a {type(classifier).__name__}; give a classifier or a path")
+        if next(classifier.head.parameters()).dtype != torch.float32:
+            classifier = deepcopy(classifier).float()  # gradients overflow in half precision
         self.classifier = classifier
         self.settings = settings or ExplainSettings()
         num_layers = classifier.backbone.num_layers
