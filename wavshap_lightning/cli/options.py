@@ -11,7 +11,8 @@ from functools import partial
 from inspect import getdoc
 from typing import Any, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentParser
+import yaml
+from jsonargparse import ArgumentParser, Namespace, set_loader
 
 POSITIONALS = {
     "model": "Checkpoint, run such as runs/demo, exported folder, or Hugging Face model.",
@@ -21,6 +22,72 @@ POSITIONALS = {
 KINDS = {int: "N", float: "X", bool: "BOOL"}
 HELP_WIDTH, HELP_COLUMN = 100, 23
 WITHOUT_VALUE = ("-h", "--help", "--print_config")
+
+
+class PlainYaml(yaml.SafeLoader):
+    """YAML in which `no`, `off`, `012`, `12:30` and dates are text, as in YAML 1.2, and so is every key."""
+
+    def resolve(self, kind: type, value: Any, implicit: Any) -> str:  # noqa: ANN401 - as of the base class
+        """Tag of a node."""
+        is_text = kind is yaml.ScalarNode and implicit[0] and not UNQUOTED.fullmatch(value)
+        return TEXT if is_text else super().resolve(kind, value, implicit)
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        """A mapping whose keys are text as it is written.
+
+        Raises:
+            ComposerError: If a key stands twice.
+        """
+        node, known = super().compose_mapping_node(anchor), set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"):
+            if key.value in known:
+                raise yaml.composer.ComposerError(None, None, f"found {key.value!r} twice", key.start_mark)
+            known.add(key.value)
+            key.tag = TEXT
+        return node
+
+
+TEXT = "tag:yaml.org,2002:str"
+UNQUOTED = re.compile(
+    r"|~|null|true|false|<<|[-+]?\.(inf|nan)|[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?(e[-+]?[0-9]+)?", re.IGNORECASE
+)
+"""Null, booleans and numbers; everything else is text without quotes."""
+
+
+def load_yaml(text: str, path: str = "") -> Any:  # noqa: ANN401 - whatever it holds
+    """Content of a YAML text.
+
+    Args:
+        text: The text.
+        path: Name of the file, if it is that of a configuration.
+
+    Raises:
+        YAMLError: On one line, if it is malformed, or a configuration without options.
+    """
+    try:
+        found = yaml.load(text, PlainYaml)  # noqa: S506 - a safe loader
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise yaml.YAMLError(f"{path}: {error.problem}{line}") from error
+    if path and not isinstance(found, dict):
+        raise yaml.YAMLError(f"{path} has no options; write each as NAME: VALUE")
+    return found
+
+
+YAML_MODE = "plain_yaml"
+set_loader(YAML_MODE, load_yaml, (yaml.YAMLError,))
+
+
+def parse_words(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
+    """Options of a command from the words after its name.
+
+    Raises:
+        SystemExit: After help was asked for, or with 2 if a word cannot be understood.
+    """
+    try:
+        return parser.parse_args(list(words))
+    except UnicodeDecodeError as error:
+        parser.error(f"--config: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8")
 
 
 def _shorten(action: Action) -> None:
@@ -93,6 +160,7 @@ def read_arguments(
         usage=f"%(prog)s {shown} [--NAME VALUE ...]",
         description=(getdoc(command) or "").split("\n\n")[0],
         epilog=epilog,
+        parser_mode=YAML_MODE,
         formatter_class=partial(HelpFormatter, max_help_position=HELP_COLUMN, width=HELP_WIDTH),  # type: ignore[arg-type]
         allow_abbrev=False,  # a prefix of an option would be taken for it
     )
@@ -109,7 +177,7 @@ def read_arguments(
         _shorten(action)
         action.help = SUPPRESS if action.dest in hidden else action.help
     lists = {f"--{action.dest}" for action in actions if action.metavar == "LIST"}
-    values = parser.parse_args(_arranged(words, lists)).as_dict()
+    values = parse_words(parser, _arranged(words, lists)).as_dict()
     values.pop("config")
     values |= {
         name: record(**{field.name: values.pop(field.name) for field in fields(record) if field.init})

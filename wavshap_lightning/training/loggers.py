@@ -22,7 +22,7 @@ from wavshap_lightning.files import from_here
 
 _warn = rank_zero_only(logging.getLogger(__name__).warning)
 
-WandbMode = Literal["auto", "online", "offline", "off"]
+WandbMode = Literal["auto", "online", "offline", "off", False]
 WANDB_URL = "https://api.wandb.ai"
 INIT_TIMEOUT_S = 15.0
 """Seconds that W&B may take to answer before a run goes offline."""
@@ -36,7 +36,7 @@ class RunSettings:
         name: Name of the run; runs of one name are numbered: `DIRECTORY/NAME/version_0`, `version_1`, ...
         directory: Folder of all runs.
         wandb: `"auto"` logs online if there is an API key and a network, otherwise offline, and prints
-            which; the environment variable WANDB_MODE has priority.
+            which; the environment variable WANDB_MODE has priority. False is `"off"`.
         project: Name of the W&B project.
         tensorboard: Write TensorBoard event files too.
         patience: Number of epochs without a rise of validation UAR after which training stops; 0 to train
@@ -59,6 +59,8 @@ class RunSettings:
     keep_every: int = 0
 
     def __post_init__(self) -> None:
+        if self.wandb is False:  # as YAML may read it
+            object.__setattr__(self, "wandb", "off")
         path = Path(self.name)
         if not path.parts or path.is_absolute() or ".." in path.parts:
             raise SettingError(f"run.name={self.name!r} must be a folder name below run.directory")
