@@ -31,6 +31,10 @@ class CheckpointError(ModelError):
     """A checkpoint that is corrupt, unsafe or belongs to something else."""
 
 
+class DivergenceError(ModelError):
+    """Training whose loss, weights or logits have overflowed or are not numbers."""
+
+
 class CacheError(WavshapError):
     """A feature cache that cannot be written, or whose content contradicts the model."""
 

@@ -76,5 +76,17 @@ def test_an_error_of_the_users_is_a_status_and_no_traceback(error, code, capsys)
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])
+def test_a_lack_of_disk_or_memory_is_a_line_and_a_bug_is_none(error, capsys):
+    with pytest.raises(SystemExit) as ending, exit_status():
+        raise error
+    assert ending.value.code == EXIT_USAGE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(type(error).__name__)
+    for bug in (RuntimeError("a\nbug"), TypeError("bug"), KeyError("bug")):
+        with pytest.raises(type(bug)), exit_status():
+            raise bug
+
+
 def test_a_name_stays_on_one_line():
     assert on_one_line("two\nlines \udcff") == "two\\nlines \\udcff"

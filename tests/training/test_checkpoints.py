@@ -62,6 +62,17 @@ def test_names_mean_the_latest_run_that_has_one(tmp_path):
     assert find_checkpoint(tmp_path, "some/file.ckpt").name == "file.ckpt"
 
 
+def test_a_stored_configuration_means_its_own_run(tmp_path):
+    for number in (0, 1, 2):
+        (tmp_path / f"version_{number}/checkpoints").mkdir(parents=True)
+    for number in (0, 2):
+        (tmp_path / f"version_{number}/checkpoints/last.ckpt").touch()
+    own, empty = (tmp_path / f"version_{number}/config.yaml" for number in (0, 1))
+    assert find_checkpoint(tmp_path, "last", [own, tmp_path / "other.yaml"]).parents[1].name == "version_0"
+    with pytest.raises(SettingError, match=r"ckpt_path='last': .*version_1 has no last\.ckpt"):
+        find_checkpoint(tmp_path, "last", [own, empty])
+
+
 def test_no_such_run_is_told(tmp_path):
     with pytest.raises(SettingError, match=r"ckpt_path='best': no run in .* has a best\.ckpt"):
         find_checkpoint(tmp_path, "best")

@@ -183,6 +183,15 @@ def test_a_module_is_built_from_its_checkpoint(trained, backbone_folder, build_d
     assert again.loss_settings == LossSettings(label_smoothing=0.1)
 
 
+def test_a_checkpoint_without_settings_is_told(trained):
+    _, _, path = trained
+    content = torch.load(path, weights_only=True)
+    del content["hyper_parameters"]
+    torch.save(content, path)
+    with pytest.raises(SettingError, match="load_classifier"):
+        EmotionModule.load_from_checkpoint(path, weights_only=True)
+
+
 def test_a_loaded_module_is_not_tested_on_its_training_speakers(
     build_datamodule, build_module, build_trainer, tmp_path
 ):

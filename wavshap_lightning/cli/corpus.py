@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L  # noqa: N812
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 
 from wavshap_lightning import __version__
@@ -26,7 +25,6 @@ from wavshap_lightning.cli.clips import (
     label_of,
     open_model,
     place_of,
-    reason_of,
 )
 from wavshap_lightning.cli.output import Output, model_words, summary_row, writing_to
 from wavshap_lightning.cli.terminal import EXIT_DONE, complain, tell
@@ -207,25 +205,17 @@ class CorpusJob:
 
 
 def _build_trainer(job: CorpusJob, **where: Any) -> L.Trainer:  # noqa: ANN401 - Lightning's arguments
-    """A trainer without logger and checkpoints.
-
-    Raises:
-        SettingError: If there are no such devices, or no such strategy.
-    """
-    try:
-        return L.Trainer(
-            **where,
-            callbacks=[RichProgressBar(console_kwargs={"stderr": True})],
-            default_root_dir=job.output.folder,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,  # the module divides the clips
-            inference_mode=False,
-        )
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        asked = ", ".join(f"{name}={value!r}" for name, value in where.items())
-        raise SettingError(f"{asked} cannot be used: {reason_of(error)}") from error
+    """A trainer without logger and checkpoints."""
+    return L.Trainer(
+        **where,
+        callbacks=[RichProgressBar(console_kwargs={"stderr": True})],
+        default_root_dir=job.output.folder,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # the module divides the clips
+        inference_mode=False,
+    )
 
 
 def _predict(trainer: L.Trainer, job: CorpusJob) -> None:

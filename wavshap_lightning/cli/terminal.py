@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,7 +38,11 @@ WARNED: list[str] = []
 
 @contextmanager
 def exit_status() -> Iterator[None]:
-    """Turn a usage error into a message and exit status 2, and an interruption into status 130."""
+    """Turn a user's mistake into a message and exit status 2, and an interruption into status 130.
+
+    Mistakes are errors of ours, what Lightning itself raises, and a lack of memory, disk or network. Any
+    other exception may be a bug, and keeps its traceback.
+    """
     try:
         yield
     except WavshapError as error:
@@ -48,6 +53,22 @@ def exit_status() -> Iterator[None]:
         sys.exit(EXIT_DONE)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        if not _is_refusal(error):
+            raise
+        complain(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        sys.exit(EXIT_USAGE)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """True if the computer lacks something, or if Lightning raised the error on purpose."""
+    import torch  # noqa: PLC0415 - slow, and not needed for help
+
+    if isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError, torch.distributed.DistError)):
+        return True
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    raised_in = str(frame.f_globals.get("__name__")).partition(".")[0]
+    return raised_in == "lightning" and not isinstance(error, (AttributeError, LookupError, AssertionError))
 
 
 @contextmanager

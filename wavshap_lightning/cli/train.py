@@ -21,15 +21,24 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from wavshap_lightning.cli.clips import open_model
-from wavshap_lightning.cli.options import read_arguments
+from wavshap_lightning.cli.options import YAML_MODE, parse_words, read_arguments
 from wavshap_lightning.cli.output import writing_to
-from wavshap_lightning.cli.terminal import EXIT_USAGE, WARNED, exit_status, on_one_line, quiet, say, tell
+from wavshap_lightning.cli.terminal import (
+    EXIT_USAGE,
+    WARNED,
+    complain,
+    exit_status,
+    on_one_line,
+    quiet,
+    say,
+    tell,
+)
 from wavshap_lightning.corpora.audit import audit_table, summary_table
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import from_here, write_atomically, write_json
 from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.models.loading import read_test_scores
-from wavshap_lightning.training.callbacks import PROTOCOL, default_callbacks
+from wavshap_lightning.training.callbacks import PROTOCOL, check_flags, check_monitors, default_callbacks
 from wavshap_lightning.training.checkpoints import AtomicCheckpointIO, find_checkpoint, run_of_checkpoint
 from wavshap_lightning.training.cross_validation import (
     Evaluation,
@@ -47,7 +56,7 @@ from wavshap_lightning.training.loggers import (
     wandb_session,
     where_on_wandb,
 )
-from wavshap_lightning.training.module import EmotionModule
+from wavshap_lightning.training.module import EmotionModule, check_precision
 
 COMMANDS = {
     "fit": "Train a head; keep its best and its last checkpoint.",
@@ -86,7 +95,7 @@ def main(args: Sequence[str] | None = None) -> None:
             export(**read_arguments(export, flags, prog="train.py export"))
         else:
             of_config = {"cv": cross_validate, "audit": audit}.get(command, partial(run, command))
-            of_config(build_parser(command).parse_args(options))
+            of_config(parse_words(build_parser(command), options))
 
 
 def run(
@@ -249,6 +258,7 @@ def build_parser(command: str) -> ArgumentParser:
         prog=f"train.py {command}",
         usage="%(prog)s [--config FILE] [--data.root DIR] [--SECTION.NAME VALUE ...]",
         description=COMMANDS[command],
+        parser_mode=YAML_MODE,
         allow_abbrev=False,  # a prefix of an option would be taken for it
     )
     parser.add_argument("--config", action="config", help="A YAML file with any of these options.")
@@ -259,7 +269,9 @@ def build_parser(command: str) -> ArgumentParser:
     elif command == "audit":
         parser.add_argument("--out", type=str, default="audit.json", help="JSON file to write.")
     else:
-        resumed = "Checkpoint to start from: a file, or 'best' or 'last' of the latest run of this name."
+        resumed = (
+            "Checkpoint to start from: a file, or 'best' or 'last' of the run of --config, else the latest."
+        )
         parser.add_argument("--ckpt_path", type=str, help=resumed)
     parser.add_class_arguments(EmotionDataModule, "data", sub_configs=True, fail_untyped=False)
     is_audit = command == "audit"  # which takes the same files of settings, and needs no model
@@ -285,7 +297,8 @@ def checked_checkpoint(command: str, config: Namespace) -> str | None:
         if command == "fit":
             return None
         raise SettingError(f"ckpt_path=None: {command} needs a checkpoint: a file, 'best' or 'last'")
-    path = find_checkpoint(RunSettings(**config.run.as_dict()).home, config.ckpt_path)
+    configs = [Path(str(path)) for path in config.config or () if path is not None]
+    path = find_checkpoint(RunSettings(**config.run.as_dict()).home, config.ckpt_path, configs)
     if "optimizer_states" not in read_checkpoint(path) and command == "fit":
         raise SettingError(f"ckpt_path={path} holds only weights; resume from last.ckpt")
     return str(path)
@@ -301,6 +314,7 @@ def build_run(
     parser = build_parser(command)
     built = parser.instantiate(config)
     given, settings, data = built.trainer.as_dict(), built.run, built.data
+    check_flags(given, validated=command != "test" and data.validation)
     resumed = run_of_checkpoint(settings.home, checkpoint) if command == "fit" else None
     folder = folder or resumed or claim_run_folder(settings.home)
     given["default_root_dir"] = given["default_root_dir"] or str(folder)
@@ -324,6 +338,8 @@ def build_run(
     if not data.validation:
         given["limit_val_batches"] = 0
     trainer = L.Trainer(**given)
+    check_precision(trainer)
+    check_monitors(trainer, validated=data.validation)
     if not given["fast_dev_run"]:
         stored = config.clone()
         if resumed is not None:
@@ -347,6 +363,11 @@ def conclude(trainer: L.Trainer, module: EmotionModule, data: EmotionDataModule,
         say("W&B", address)
     if path:
         say("Next", f"python explain.py {from_here(path)} CLIP.wav")
+    elif not trainer.fast_dev_run:
+        complain(
+            "there is no best.ckpt, since no validation took place: lower trainer.check_val_every_n_epoch, "
+            "or set data.validation=false"
+        )
 
 
 def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,8 @@ from wavshap_lightning.training.scores import Predictions
 
 MONITORED = "val/uar"
 PROTOCOL = "protocol.json"
+LOGGED = (MONITORED, "val/wa", "val/macro_f1", "val/ece", "val/loss", "train/loss", "epoch", "step")
+"""Names that a callback can monitor, besides learning rates and the curves of `ExplanationMonitor`."""
 
 
 class ReproducibleEpochs(Callback):
@@ -184,6 +187,43 @@ def default_callbacks(
         )
         callbacks.append(kept)
     return callbacks
+
+
+def check_flags(given: Mapping[str, Any], *, validated: bool) -> None:
+    """Refuse arguments of the trainer with which a run would end without a result.
+
+    Args:
+        given: The arguments.
+        validated: Whether validation clips are held out, and meant to be used.
+
+    Raises:
+        SettingError: If no checkpoint could be kept, or none could be chosen.
+    """
+    for name, value in (("barebones", True), ("enable_checkpointing", False)):
+        if given[name] is value:
+            raise SettingError(
+                f"trainer.{name}={value}: a run needs its checkpoints; leave it out, or try a few batches "
+                "with trainer.fast_dev_run=true"
+            )
+    if validated and given["limit_val_batches"] == 0:
+        raise SettingError(
+            "trainer.limit_val_batches=0: no validation would choose a checkpoint; set data.validation=false"
+        )
+
+
+def check_monitors(trainer: L.Trainer, *, validated: bool) -> None:
+    """Refuse callbacks that monitor what nothing logs, which Lightning does only after the first epoch.
+
+    Raises:
+        SettingError: If there is such a callback, unless callbacks of others may log what it monitors.
+    """
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    known = [name for name in LOGGED if validated or not name.startswith("val/")]
+    if any(type(one).__module__.split(".")[0] not in ("lightning", "wavshap_lightning") for one in callbacks):
+        return
+    for name in (getattr(one, "monitor", None) or "epoch" for one in callbacks):
+        if name not in known and not name.startswith(("explain/", "learning_rate/")):
+            raise SettingError(f"monitor={name!r} is not logged; use {', '.join(known)}, or explain/...")
 
 
 def _relocated(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 - whatever a callback stores

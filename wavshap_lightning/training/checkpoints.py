@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,18 +109,27 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(path)
 
 
-def find_checkpoint(home: Path, wanted: str) -> Path:
+def find_checkpoint(home: Path, wanted: str, configs: Sequence[Path] = ()) -> Path:
     """Path of the checkpoint meant by `"best"`, `"last"` or a path.
 
     Args:
         home: Folder of all runs of one name.
-        wanted: A path, or `"best"` or `"last"` for that of the latest run that has one.
+        wanted: A path, or `"best"` or `"last"` for that of the run whose stored configuration is given, else
+            of the latest run that has one.
+        configs: The configuration files given, of which the last one that lies in a run's folder counts.
 
     Raises:
-        SettingError: If no run of that name has one.
+        SettingError: If that run, or every run of that name, lacks it.
     """
     if wanted not in ("best", "last"):
         return Path(wanted)
+    given = [path.parent for path in configs if (path.parent / "checkpoints").is_dir()]
+    if given and not (given[-1] / f"checkpoints/{wanted}.ckpt").is_file():
+        raise SettingError(
+            f"ckpt_path={wanted!r}: {given[-1]} has no {wanted}.ckpt; give the path of another"
+        )
+    if given:
+        return given[-1] / f"checkpoints/{wanted}.ckpt"
     found = {run_number(path.parents[1]): path for path in home.glob(f"version_*/checkpoints/{wanted}.ckpt")}
     if not found:
         raise SettingError(

@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from wavshap_lightning.errors import CheckpointError, SettingError
+from wavshap_lightning.errors import CheckpointError, DivergenceError, SettingError
 from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone
 from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, load_trained_state, trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -32,6 +32,9 @@ from wavshap_lightning.training.data.extraction import cache_features
 from wavshap_lightning.training.scores import PredictionLog, Predictions, score_predictions
 
 UNDECAYED = "_undecayed"
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+DIVERGED_LOSS = 1e6
+"""Cross-entropy, in nats, that no training recovers from; guessing costs less than ten."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,19 @@ class LossSettings:
         check_range("label_smoothing", self.label_smoothing, 1.0)
 
 
+def check_precision(trainer: L.Trainer) -> None:
+    """Refuse a precision in which weights and cached features would not be of one type.
+
+    Raises:
+        SettingError: If it is not one of `PRECISIONS`.
+    """
+    if trainer.precision not in PRECISIONS:
+        raise SettingError(
+            f"trainer.precision={trainer.precision} must be one of {', '.join(PRECISIONS)}, because features "
+            "are cached in 32 bits; for a faster backbone set model.backbone.precision=bf16"
+        )
+
+
 class EmotionModule(L.LightningModule):
     """Trains an emotion head on frozen speech layers.
 
@@ -151,13 +167,16 @@ class EmotionModule(L.LightningModule):
         optimizer: Learning rates and weight decay.
         loss: Class weights and label smoothing of the cross-entropy.
         opened: A backbone that is already loaded, used instead of `backbone`.
+
+    Raises:
+        SettingError: If there are no labels.
     """
 
     class_weights: Tensor | None
 
     def __init__(
         self,
-        labels: Sequence[str],
+        labels: Sequence[str] = (),
         backbone: BackboneSettings = BackboneSettings(),  # noqa: B008 - frozen
         head: HeadSettings = HeadSettings(),  # noqa: B008 - frozen
         optimizer: OptimizerSettings = OptimizerSettings(),
@@ -166,6 +185,8 @@ class EmotionModule(L.LightningModule):
         opened: SpeechBackbone | None = None,
     ) -> None:
         super().__init__()
+        if not labels:
+            raise SettingError("labels=() must name the classes; open other checkpoints with load_classifier")
         self.classifier = EmotionClassifier(opened or SpeechBackbone(backbone), labels, head)
         self.optimizer_settings = optimizer
         self.loss_settings = loss
@@ -191,8 +212,10 @@ class EmotionModule(L.LightningModule):
         Raises:
             AuditError: If the audit of the clips found what must not be ignored.
             CacheError: If the cache cannot be used, or differs from the values of the model.
-            SettingError: If classes are to be weighted whose frequencies are unknown, or one does not occur.
+            SettingError: If classes are to be weighted whose frequencies are unknown, or one does not occur,
+                or the precision of the trainer cannot be used.
         """
+        check_precision(self.trainer)
         data = datamodule_of(self.trainer)
         if data is not None:
             data.match(self.classifier.backbone.frame_grid)
@@ -249,7 +272,17 @@ class EmotionModule(L.LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Log the learning rates."""
+        """Log the learning rates, before a checkpoint of the epoch is written.
+
+        Raises:
+            DivergenceError: If the loss or a weight has overflowed or is not a number.
+        """
+        loss = self.trainer.callback_metrics.get("train/loss", torch.tensor(0.0))
+        if not loss < DIVERGED_LOSS:  # true for NaN as well
+            raise self._divergence(f"train/loss={float(loss):g}")
+        trained = ((name, weight) for name, weight in self.named_parameters() if weight.requires_grad)
+        if damaged := [name for name, weight in trained if not weight.isfinite().all()]:
+            raise self._divergence(f"the weights of {', '.join(damaged[:5])} are not finite")
         for part, rate in learning_rates(self.trainer.optimizers[0]).items():
             self.log(f"learning_rate/{part}", rate, sync_dist=True)
 
@@ -309,9 +342,31 @@ class EmotionModule(L.LightningModule):
         frozen = {name: value for name, value in self.state_dict().items() if name not in trained}
         return super().load_state_dict({**frozen, **state_dict}, *args, **options)
 
-    def _log_scores(self, split: str) -> Predictions:
-        """Log the scores of the collected predictions, which are the same on every rank."""
+    def checked_predictions(self) -> Predictions:
+        """The predictions collected so far, the same on every rank.
+
+        Raises:
+            DivergenceError: If logits have overflowed or are not numbers.
+        """
         predictions = self.collected.predictions()
+        losses = F.cross_entropy(predictions.logits, predictions.labels, reduction="none")
+        if num_failed := int((~(losses < DIVERGED_LOSS)).sum()):
+            raise self._divergence(f"logits of {num_failed} of {len(losses)} clips are huge or not finite")
+        return predictions
+
+    def _divergence(self, finding: str) -> DivergenceError:
+        trainer, rate = self.trainer, self.optimizer_settings.learning_rate
+        advice = f"set trainer.precision=32-true (now {trainer.precision}), or check the sound of the clips"
+        if trainer.state.fn != "fit":
+            return DivergenceError(f"{finding}; {advice}")
+        return DivergenceError(
+            f"{finding} in epoch {trainer.current_epoch + 1}: training diverged, and no checkpoint of this "
+            f"epoch is kept; lower model.optimizer.learning_rate={rate:g}, {advice}"
+        )
+
+    def _log_scores(self, split: str) -> Predictions:
+        """Log the scores of the collected predictions."""
+        predictions = self.checked_predictions()
         for name, value in score_predictions(predictions).items():
             self.log(f"{split}/{name}", value, prog_bar=name == "uar", sync_dist=True)
         return predictions

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import lightning as L  # noqa: N812
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.audio.io import SAMPLE_RATE
@@ -86,8 +86,8 @@ class EmotionDataModule(L.LightningDataModule):
         root: str | None = None,
         *,
         options: dict[str, Any] | None = None,
-        labels: list[str] | None = None,
-        label_map: dict[str, str | None] | None = None,
+        labels: list[str | int] | None = None,
+        label_map: dict[str, str | int | None] | None = None,
         protocol: str = "default",
         fold: int = 0,
         validation: bool = True,
@@ -109,7 +109,10 @@ class EmotionDataModule(L.LightningDataModule):
         if num_workers < 0:
             raise SettingError(f"num_workers={num_workers} must be at least 0")
         self.corpus, self.root, self.options = corpus, root, options
-        self.label_map, self.max_samples, self.seed = label_map, max_samples, seed
+        self.max_samples, self.seed = max_samples, seed
+        self.label_map = label_map and {
+            old: None if new is None else str(new) for old, new in label_map.items()
+        }
         self.protocol_name, self.fold, self.validation = protocol, fold, validation
         self.allow_shared_speakers, self.on_bad_clip = allow_shared_speakers, on_bad_clip
         self.max_duration_s = max_duration_s
@@ -117,7 +120,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.transform, self.cached = transform, cache
         self.cache_directory = Path(cache_dir) if cache_dir else default_cache_directory()
         self.feature_cache: TensorCache | None = None
-        self._wanted_labels = labels
+        self._wanted_labels = labels and [str(label) for label in labels]
         self._grid = USUAL_GRID
 
     @cached_property
@@ -287,7 +290,10 @@ class EmotionDataModule(L.LightningDataModule):
 
     def _loader(self, split: str) -> DataLoader[Batch]:
         clips, cached, trains = self.prepared[split], self.is_cached(split), split == "train"
-        sampler = BatchSampler(
+        batches: Dataset[Any] = (
+            self.statistics(clips) if cached else self.waveforms(clips, self.transform if trains else None)
+        )
+        sampler: BatchSampler | None = BatchSampler(
             [one.duration_s for one in clips],
             batch_size=self.batch_size,
             shuffle=trains,
@@ -296,8 +302,11 @@ class EmotionDataModule(L.LightningDataModule):
             num_replicas=self.trainer.world_size if self.trainer else 1,
             rank=self.trainer.global_rank if self.trainer else 0,
         )
+        if self.trainer and self.trainer.overfit_batches:
+            # Lightning would replace the sampler by one of single clips; it leaves fixed batches alone.
+            batches, sampler = Subset(batches, list(sampler)), None  # type: ignore[arg-type]
         return DataLoader(
-            self.statistics(clips) if cached else self.waveforms(clips, self.transform if trains else None),
+            batches,
             sampler=sampler,
             batch_size=None,
             num_workers=0 if cached else self.num_workers,

@@ -15,7 +15,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
-from wavshap_lightning.errors import CacheError
+from wavshap_lightning.errors import CacheError, ModelError
 from wavshap_lightning.files import digest_of
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -53,6 +53,7 @@ def cache_features(
     Raises:
         AudioError: If a clip cannot be read.
         CacheError: If the cache cannot be used, or differs from the values of the model.
+        ModelError: If the model gives no finite logits.
     """
     statistic = classifier.head.statistic
     data.feature_cache = open_feature_cache(data.cache_directory, classifier.backbone, statistic)
@@ -77,6 +78,8 @@ def _check_against_live(
             for batches in (data.waveforms(chosen), data.statistics(chosen))
         )
     classifier.train(was_training)
+    if not expected.isfinite().all():
+        raise ModelError("logits of the first clips are not finite: a weight is not; open another checkpoint")
     # Relative to the largest logit where that exceeds one.
     difference = float((found - expected).abs().max() / expected.abs().max().clamp(min=1.0))
     tolerance = LIVE_TOLERANCE[classifier.backbone.settings.precision]

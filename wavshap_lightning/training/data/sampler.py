@@ -20,7 +20,7 @@ class BatchSampler(DistributedSampler[list[ClipRequest]]):
     Both cannot be had of an odd number of clips in twos: on a single rank one batch has a clip more. On
     several ranks clips are repeated instead, as they are wherever ranks would differ; whoever evaluates
     recognizes repeats by their position. It is a `DistributedSampler` because Lightning leaves those as
-    they are, whatever the trainer's flags.
+    they are; `overfit_batches` alone would replace it, and the datamodule then lists its batches once.
 
     Args:
         durations_s: Length of each clip.

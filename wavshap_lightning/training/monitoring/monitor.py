@@ -191,7 +191,7 @@ class ExplanationMonitor(Callback):
     def _explain(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str) -> None:
         """Explain on the first process, and log the scalars on all of them."""
         module = cast("EmotionModule", pl_module)  # as setup has checked
-        predictions = module.collected.predictions()  # on every rank: they are gathered
+        predictions = module.checked_predictions()  # on every rank: they are gathered
         folder = _run_folder(trainer)
         scalars: dict[str, float] = {}
         if trainer.is_global_zero:
