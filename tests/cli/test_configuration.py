@@ -8,7 +8,7 @@ from wavshap_lightning.cli.options import load_yaml, parse_words
 from wavshap_lightning.cli.terminal import EXIT_USAGE
 from wavshap_lightning.cli.train import build_parser
 from wavshap_lightning.training.data.datamodule import EmotionDataModule
-from wavshap_lightning.training.loggers import RunSettings
+from wavshap_lightning.training.loggers import RunSettings, choose_wandb_mode
 
 
 @pytest.fixture
@@ -45,7 +45,8 @@ def test_words_without_quotes_are_text_unless_they_are_numbers_or_json(text, fou
     ("wandb", "mode"), [("off", "off"), ("false", "off"), ("no", "off"), ("offline", "offline")]
 )
 def test_wandb_is_off_as_it_is_written(read, wandb, mode):
-    assert RunSettings(**read(f"run: {{wandb: {wandb}}}").run.as_dict()).wandb == mode
+    settings = RunSettings(**read(f"run: {{wandb: {wandb}}}").run.as_dict())
+    assert choose_wandb_mode(settings.wandb) == (mode, "")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ HELP_WIDTH, HELP_COLUMN = 100, 23
 WITHOUT_VALUE = ("-h", "--help", "--print_config")
 
 
-class PlainYaml(yaml.SafeLoader):
+class PlainYaml(yaml.SafeLoader):  # type: ignore[misc] # it has no types
     """YAML in which `no`, `off`, `012`, `12:30` and dates are text, as in YAML 1.2, and so is every key."""
 
     def resolve(self, kind: type, value: Any, implicit: Any) -> str:  # noqa: ANN401 - as of the base class

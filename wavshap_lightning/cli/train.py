@@ -363,7 +363,7 @@ def conclude(trainer: L.Trainer, module: EmotionModule, data: EmotionDataModule,
         say("W&B", address)
     if path:
         say("Next", f"python explain.py {from_here(path)} CLIP.wav")
-    elif not trainer.fast_dev_run:
+    elif not trainer.fast_dev_run:  # type: ignore[attr-defined]
         complain(
             "there is no best.ckpt, since no validation took place: lower trainer.check_val_every_n_epoch, "
             "or set data.validation=false"

@@ -59,8 +59,6 @@ class RunSettings:
     keep_every: int = 0
 
     def __post_init__(self) -> None:
-        if self.wandb is False:  # as YAML may read it
-            object.__setattr__(self, "wandb", "off")
         path = Path(self.name)
         if not path.parts or path.is_absolute() or ".." in path.parts:
             raise SettingError(f"run.name={self.name!r} must be a folder name below run.directory")
@@ -128,7 +126,7 @@ def build_loggers(settings: RunSettings, folder: Path, *, resumed_step: int = 0)
 def choose_wandb_mode(wanted: WandbMode) -> tuple[Literal["online", "offline", "off"], str]:
     """Resolve the mode `"auto"`, with the reason if it is not online; other modes are returned unchanged."""
     if wanted != "auto":
-        return wanted, ""
+        return wanted or "off", ""
     mode = os.environ.get("WANDB_MODE", "")
     if mode in ("offline", "dryrun"):
         return "offline", f"WANDB_MODE={mode}"

@@ -110,9 +110,8 @@ class EmotionDataModule(L.LightningDataModule):
             raise SettingError(f"num_workers={num_workers} must be at least 0")
         self.corpus, self.root, self.options = corpus, root, options
         self.max_samples, self.seed = max_samples, seed
-        self.label_map = label_map and {
-            old: None if new is None else str(new) for old, new in label_map.items()
-        }
+        renamed = {old: None if new is None else str(new) for old, new in (label_map or {}).items()}
+        self.label_map = None if label_map is None else renamed
         self.protocol_name, self.fold, self.validation = protocol, fold, validation
         self.allow_shared_speakers, self.on_bad_clip = allow_shared_speakers, on_bad_clip
         self.max_duration_s = max_duration_s
@@ -120,7 +119,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.transform, self.cached = transform, cache
         self.cache_directory = Path(cache_dir) if cache_dir else default_cache_directory()
         self.feature_cache: TensorCache | None = None
-        self._wanted_labels = labels and [str(label) for label in labels]
+        self._wanted_labels = None if labels is None else [str(label) for label in labels]
         self._grid = USUAL_GRID
 
     @cached_property
@@ -302,7 +301,7 @@ class EmotionDataModule(L.LightningDataModule):
             num_replicas=self.trainer.world_size if self.trainer else 1,
             rank=self.trainer.global_rank if self.trainer else 0,
         )
-        if self.trainer and self.trainer.overfit_batches:
+        if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]
             # Lightning would replace the sampler by one of single clips; it leaves fixed batches alone.
             batches, sampler = Subset(batches, list(sampler)), None  # type: ignore[arg-type]
         return DataLoader(
