@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from pathlib import Path
+
 import jaxtyping
+import numpy as np
 import pytest
 import torch
+import yaml
+
+from wavshap_lightning.audio.io import save_audio
 
 
 @pytest.fixture
@@ -23,3 +31,147 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+# Corpora as other projects list them
+
+SPEAKER_OF_SPLIT = {"train": "ann", "dev": "ben", "test": "cat"}
+
+
+def _write_csv(path, *rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def _audiofolder(root, clips):
+    for split in SPEAKER_OF_SPLIT:
+        rows = [
+            f"../{path},{label},{speaker},{text}"
+            for path, label, speaker, part, text in clips
+            if part == split
+        ]
+        _write_csv(root / split / "metadata.csv", "file_name,label,speaker_id,transcription", *rows)
+    return root
+
+
+def _kaldi(root, clips):
+    for split in SPEAKER_OF_SPLIT:
+        rows = {
+            f"{speaker}-{Path(path).stem}": its
+            for its in clips
+            for path, _, speaker, part, _ in [its]
+            if part == split
+        }
+        columns = {"wav.scp": 0, "utt2emo": 1, "utt2spk": 2, "text": 4}
+        for name, column in columns.items():
+            _write_csv(
+                root / "data" / split / name,
+                *(f"{utterance} {its[column]}" for utterance, its in rows.items()),
+            )
+    return root / "data"
+
+
+def _speechbrain(root, clips):
+    for split, name in zip(SPEAKER_OF_SPLIT, ("train", "valid", "test"), strict=True):
+        entries = {
+            path: {
+                "wav": f"{{data_root}}/{path}",
+                "length": 0.5,
+                "emo": label,
+                "spk_id": speaker,
+                "words": text,
+            }
+            for path, label, speaker, part, text in clips
+            if part == split
+        }
+        (root / f"{name}.json").write_text(json.dumps(entries, indent=2))
+    return root
+
+
+def _lhotse(root, clips):
+    for split in SPEAKER_OF_SPLIT:
+        with gzip.open(root / f"cuts_{split}.jsonl.gz", "wt") as file:
+            for path, label, speaker, part, text in clips:
+                recording = {"id": path, "sources": [{"type": "file", "channels": [0], "source": path}]}
+                recording |= {
+                    "sampling_rate": 16000,
+                    "num_samples": 8000,
+                    "duration": 0.5,
+                    "channel_ids": [0],
+                }
+                supervision = {"id": path, "recording_id": path, "start": 0.0, "duration": 0.5, "channel": 0}
+                supervision |= {"text": text, "speaker": speaker, "custom": {"emotion": label}}
+                cut = {"id": path, "start": 0.0, "duration": 0.5, "channel": 0, "supervisions": [supervision]}
+                if part == split:
+                    file.write(json.dumps({**cut, "recording": recording, "type": "MonoCut"}) + "\n")
+    return root
+
+
+def _audformat(root, clips):
+    files = {
+        "type": "filewise",
+        "columns": {"speaker": {"scheme_id": "speaker"}, "transcription": {"scheme_id": "transcription"}},
+    }
+    texts = {f"a{index:02d}": clip[4] for index, clip in enumerate(clips)}
+    header = {
+        "name": "toy",
+        "schemes": {
+            "speaker": {"dtype": "str", "labels": {"ann": {"age": 30}}},
+            "transcription": {"labels": texts},
+        },
+        "splits": {split: {"type": split} for split in SPEAKER_OF_SPLIT},
+        "tables": {"files": files},
+    }
+    _write_csv(
+        root / "db.files.csv",
+        "file,speaker,transcription",
+        *(f"{its[0]},{its[2]},{code}" for code, its in zip(texts, clips, strict=True)),
+    )
+    for split in SPEAKER_OF_SPLIT:
+        name = f"emotion.categories.{split}.gold_standard"
+        header["tables"][name] = {
+            "type": "filewise",
+            "split_id": split,
+            "columns": {"emotion": {"scheme_id": "emotion"}},
+        }
+        rows = [f"{path},{label},0.9" for path, label, _, part, _ in clips if part == split]
+        _write_csv(root / f"db.{name}.csv", "file,emotion,emotion.confidence", *rows)
+    (root / "db.yaml").write_text(yaml.safe_dump(header))
+    return root
+
+
+def _nkululeko(root, clips):
+    for split in SPEAKER_OF_SPLIT:
+        rows = [
+            f"{path},{speaker},{label},female,{text}"
+            for path, label, speaker, part, text in clips
+            if part == split
+        ]
+        _write_csv(root / f"toy_{split}.csv", "file,speaker,emotion,gender,text", *rows)
+    return root
+
+
+TREES = {
+    "audiofolder": _audiofolder,
+    "kaldi": _kaldi,
+    "speechbrain": _speechbrain,
+    "lhotse": _lhotse,
+    "audformat": _audformat,
+    "nkululeko": _nkululeko,
+}
+
+
+@pytest.fixture
+def build_tree():
+    """`(kind, root) -> source`: twelve clips of half a second by three people, in a project's format."""
+
+    def build_tree(kind, root):
+        generator, clips = np.random.default_rng(0), []
+        for split, speaker in SPEAKER_OF_SPLIT.items():
+            for index in range(4):
+                path, label = f"wav/{speaker}_{index}.wav", ("happy", "sad")[index % 2]
+                save_audio(root / path, (0.1 * generator.standard_normal(8_000)).clip(-1, 1))
+                clips.append((path, label, speaker, split, f"sentence {index}"))
+        return TREES[kind](root, clips)
+
+    return build_tree

@@ -5,12 +5,15 @@ import pytest
 
 from wavshap_lightning.corpora.catalogue import CORPORA, corpus_named, load_corpus
 from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.imports import FORMATS
 from wavshap_lightning.corpora.labels import EMOTIONS
 from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.errors import CorpusError, SettingError
 
 RAVDESS = Path(__file__).parents[2].parent / "shared/data/ravdess"
-NAMED = [name for name in CORPORA if name not in {"planted", "planted-in", "manifest", "folders", "flat"}]
+NAMED = [
+    name for name in CORPORA if name not in {"planted", "planted-in", "manifest", "folders", "flat", *FORMATS}
+]
 
 
 def build_ravdess(root, actors=range(1, 25)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import ndiff
@@ -34,6 +35,9 @@ from wavshap_lightning.cli.terminal import (
     tell,
 )
 from wavshap_lightning.corpora.audit import audit_table, summary_table
+from wavshap_lightning.corpora.folders import listed
+from wavshap_lightning.corpora.imports import load_format
+from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import from_here, write_atomically, write_json
 from wavshap_lightning.models.checkpoint import read_checkpoint
@@ -64,6 +68,7 @@ COMMANDS = {
     "test": "Evaluate a checkpoint on the test clips.",
     "audit": "Check the clips of a fold, without training, and write audit.json; 2 is returned on errors.",
     "cv": "Train and test on every fold; report the mean with its confidence interval.",
+    "import": "Write a manifest for recordings listed in the tables of another project, such as Kaldi's.",
     "export": "Write a trained classifier to a folder; with --push_to_hub, publish it on the Hub.",
 }
 DESCRIPTION = "Train emotion heads on frozen speech models. Without arguments: the demo (offline, no data)."
@@ -93,6 +98,8 @@ def main(args: Sequence[str] | None = None) -> None:
         if command == "export":
             flags = ["--public=true" if word == "--public" else word for word in options]
             export(**read_arguments(export, flags, prog="train.py export"))
+        elif command == "import":
+            import_corpus(**read_arguments(import_corpus, options, prog="train.py import"))
         else:
             of_config = {"cv": cross_validate, "audit": audit}.get(command, partial(run, command))
             of_config(parse_words(build_parser(command), options))
@@ -237,6 +244,34 @@ def export(
         address = classifier.push_to_hub(push_to_hub, private=not public, title=title, license=license)
         say("Published", on_one_line(address))
     say("Next", f"python explain.py {on_one_line(quote(str(place)))} CLIP.wav")
+
+
+def import_corpus(format: str, source: str, manifest: str, **options: str | None) -> None:  # noqa: A002
+    """Write a manifest for recordings that are listed in the tables of another project.
+
+    Args:
+        format: Format of the tables.
+        source: The table, or a folder that holds tables.
+        manifest: The file to write.
+        **options: Those of `load_format`.
+
+    Raises:
+        CorpusError: If the tables cannot be read, or the manifest cannot be written.
+        SettingError: If the manifest exists.
+    """
+    place = Path(manifest).expanduser()
+    if place.exists():
+        raise SettingError(f"manifest={manifest} exists; name a new file, or delete this one first")
+    clips = load_format(format, source, **options)
+    save_manifest(place, clips)
+    for title, field in (("Splits", "split"), ("Classes", "label"), ("Speakers", "speaker")):
+        counts = Counter(getattr(clip, field) or "unknown" for clip in clips)
+        say(title, listed((f"{name} ({count})" for name, count in sorted(counts.items())), limit=12))
+    say("Written to", f"{on_one_line(place)} ({len(clips)} clips)")
+    is_divisible = any(all(getattr(clip, field) for clip in clips) for field in ("split", "speaker"))
+    more = "" if is_divisible else " --data.protocol random-clips"
+    config = from_here(Path(DEMO).with_name("manifest.yaml"))
+    say("Next", f"python train.py fit --config {config} --data.root {on_one_line(quote(str(place)))}{more}")
 
 
 # Parsing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from inspect import signature
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from wavshap_lightning.corpora import esd, filename_schemes, folders, iemocap, m
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.filename_schemes import FilenameScheme
 from wavshap_lightning.corpora.folders import Layout
+from wavshap_lightning.corpora.imports import FORMATS, load_format
 from wavshap_lightning.corpora.labels import (
     apply_label_map,
     draw_stratified,
@@ -104,6 +106,10 @@ _TABLE = (
     _by_manifest("manifest", "yours", protocols.default_protocol),
     Corpus(folders.FOLDERS, folders.load_folders, "yours", protocols.default_protocol),
     Corpus(folders.FLAT, folders.load_flat, "yours", protocols.default_protocol),
+    *(
+        Corpus(layout, partial(load_format, name), "yours", protocols.default_protocol)
+        for name, (layout, *_) in FORMATS.items()
+    ),
 )
 
 CORPORA: Mapping[str, Corpus] = {corpus.name: corpus for corpus in _TABLE}

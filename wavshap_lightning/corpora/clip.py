@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -9,6 +10,13 @@ from pathlib import Path
 from wavshap_lightning.errors import CorpusError
 
 SPLITS = ("train", "validation", "test")
+
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "devel", "development"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+"""The split for each of its names in file names, folders and columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,16 @@ class Clip:
         ('toy', 'ann', '01.wav', 'None', 'None')
         """
         return (self.corpus, *self.path.parts[-2:], repr(self.start_s), repr(self.end_s))
+
+
+def split_named(name: str) -> str | None:
+    """The split that a name tells by its last word among `SPLIT_NAMES`; None if it tells none.
+
+    >>> split_named("cuts_train-clean-100"), split_named("test_dev93"), split_named("contest")
+    ('train', 'validation', None)
+    """
+    told = [SPLIT_NAMES[word] for word in re.findall("[a-z]+", name.lower()) if word in SPLIT_NAMES]
+    return told[-1] if told else None
 
 
 def _check_times(start_s: float, end_s: float | None) -> None:

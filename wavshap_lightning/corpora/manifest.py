@@ -51,7 +51,7 @@ def read_manifest(path: Path | str, *, must_exist: bool = True) -> list[Clip]:
             clips[f"line {line}"] = _to_clip(cells, table.parent)
         except CorpusError as error:
             raise CorpusError(f"manifest={table} line={line}: {error}") from error
-    _check_distinct(table, clips)
+    check_distinct(table, clips)
     missing = [f"{place}: {clip.path}" for place, clip in clips.items() if not clip.path.is_file()]
     if missing and must_exist:
         raise CorpusError(
@@ -96,7 +96,7 @@ def save_manifest(path: Path | str, clips: Sequence[Clip]) -> None:
     table = Path(path).expanduser()
     if not clips:
         raise CorpusError(f"manifest={table}: clips=[] is empty; there is nothing to save")
-    _check_distinct(table, {f"clip {index}": clip for index, clip in enumerate(clips)})
+    check_distinct(table, {f"clip {index}": clip for index, clip in enumerate(clips)})
     rows = [_to_cells(clip, table.parent) for clip in clips]
     if _suffix(table) == ".csv":
         columns = [name for name in COLUMNS if any(name in cells for cells in rows)]
@@ -201,7 +201,8 @@ def _check_spelling(table: Path, names: Collection[str]) -> None:
             )
 
 
-def _check_distinct(table: Path, placed: Mapping[str, Clip]) -> None:
+def check_distinct(table: Path, placed: Mapping[str, Clip]) -> None:
+    """Raise CorpusError if two clips, each named by its place in a table, are the same span of a file."""
     first: dict[tuple[Path, float | None, float | None], str] = {}
     for place, clip in placed.items():
         earlier = first.setdefault((clip.path, clip.start_s, clip.end_s), place)

@@ -1,0 +1,344 @@
+"""Corpora in the formats of other projects: AudioFolder, Kaldi, SpeechBrain, Lhotse, audformat, nkululeko.
+
+A reader per format gives the rows of one table: cells by column, with the audio file as the table states it.
+A shared step finds the columns and the files, and makes the clips. Commands inside a table are never run, and
+pickles are never opened.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+from warnings import warn
+
+from yaml import YAMLError, safe_load
+
+from wavshap_lightning.audio.io import load_native
+from wavshap_lightning.corpora.clip import Clip, split_named
+from wavshap_lightning.corpora.folders import Layout, find_files, listed, load_folders
+from wavshap_lightning.corpora.manifest import check_distinct, read_table
+from wavshap_lightning.errors import CorpusError, first_line
+
+COLUMNS: Mapping[str, str] = {
+    "label": "labels?|emo|emotions?|emotionlabel|emoclass|target|category|class",
+    "speaker": "speaker(id|name)?|spk|spkid|spkrid|actor(id)?",
+    "split": "split(set)?|partition|subset|set",
+    "text": "text|transcript(ion)?|sentence|utterance|words|wrd",
+    "dialogue": "dialog(ue)?(id)?|conversation(id)?",
+}
+"""Known columns of each field of a clip: patterns for their names in small letters, without other signs."""
+
+# Cells that a row has beside the columns of its table: the audio file as stated, the folder of the table, and
+# the split that the names of files and folders tell.
+FILE, HOME, TOLD = " file", " home", " split"
+
+MALFORMED = (AttributeError, EOFError, LookupError, OSError, TypeError, ValueError, zlib.error, YAMLError)
+ROUNDING_S = 1e-4
+
+Rows = dict[str, dict[str, Any]]
+"""Cells by column, by the line or name of each row. `start` and `end` are seconds, or like 0 days 00:00:01.5;
+with `stop` in place of `end`, whole numbers count samples."""
+
+
+def load_format(
+    format: str,  # noqa: A002 - the option's name
+    root: Path | str,
+    *,
+    label: str | None = None,
+    speaker: str | None = None,
+    split: str | None = None,
+    text: str | None = None,
+    dialogue: str | None = None,
+    audio_root: str | None = None,
+) -> list[Clip]:
+    """The clips that the tables of another project list, in the order of the rows.
+
+    Rows without a label are left out with a warning. Splits are those of the column, else those that names of
+    tables and folders tell, if they tell at least two.
+
+    Args:
+        format: One of `FORMATS`.
+        root: The table, or a folder that holds tables.
+        label: Column of the label; by default the one with a known name.
+        speaker: Column of the speaker; an empty name for none.
+        split: Column of the split; an empty name for none.
+        text: Column of the spoken text; an empty name for none.
+        dialogue: Column of the dialogue; an empty name for none.
+        audio_root: Folder at which the paths in the table start. By default it is the table's folder or one
+            of the two above; paths from another machine are found below the root by their end.
+
+    Raises:
+        CorpusError: If the format is unknown, a table is missing or malformed, a column is missing or
+            ambiguous, a cell cannot be used, an audio file does not exist, or two rows are the same clip.
+    """
+    if format not in FORMATS:
+        raise CorpusError(f"format={format!r} must be one of {', '.join(FORMATS)}")
+    layout, names, _ = FORMATS[format]
+    source = Path(root).expanduser()
+    tables = {source: None} if source.is_file() else _find_tables(layout.checked_folder(source), names)
+    if not tables and format == "audiofolder":
+        return load_folders(root)
+    rows: Rows = {}
+    for table, told in tables.items():
+        rows |= _read(format, table, told)
+    found = list(dict.fromkeys(column for cells in rows.values() for column in cells if column[0] != " "))
+    given = {"label": label, "speaker": speaker, "split": split, "text": text, "dialogue": dialogue}
+    columns = {field: _find_column(field, found, name) for field, name in given.items()}
+    if not columns["label"]:
+        what = f"no known label among the columns {found} of {len(tables)} tables; name it: label=COLUMN"
+        raise layout.error(root, what)
+    if unlabeled := [place for place, cells in rows.items() if columns["label"] not in cells]:
+        what = f"{len(unlabeled)} of {len(rows)} rows have no label and are left out ({listed(unlabeled)})"
+        warn(f"root={root}: {what}", stacklevel=2)
+    rows = {place: cells for place, cells in rows.items() if columns["label"] in cells}
+    if split is None and len({cells.get(TOLD) for cells in rows.values()} - {None}) > 1:
+        columns["split"] = columns["split"] or TOLD  # a training set alone is no division
+    placed = zip(rows.items(), _find_audio([*rows.values()], audio_root), strict=True)
+    clips = {place: _to_clip(place, cells, file, columns, format) for (place, cells), file in placed}
+    check_distinct(source, clips)
+    return list(clips.values())
+
+
+def _find_tables(folder: Path, names: str) -> Mapping[Path, str | None]:
+    """The tables below a folder, each with the split that its path tells."""
+    found = [path for path in find_files(folder) if re.fullmatch(names, path.name.lower())]
+    told = {path: split_named(str(path.relative_to(folder).with_suffix(""))) for path in found}
+    named = {path: split for path, split in told.items() if split}
+    if len({*named.values()}) < 2 or len(named) == len(told):
+        return told
+    others = listed(path for path in found if path not in named)  # data/all repeats data/train and data/test
+    warn(f"root={folder}: left out tables that name no split, beside those that do ({others})", stacklevel=3)
+    return named
+
+
+def _read(format: str, table: Path, told: str | None) -> Rows:  # noqa: A002 - as above
+    """Rows of a table by their places, with the cells that are filled."""
+    layout, _, read = FORMATS[format]
+    try:
+        rows = read(table)
+    except MALFORMED as error:
+        what = f"cannot be read as {format} ({type(error).__name__}: {first_line(error)})"
+        raise CorpusError(f"table={table} {what}; it is damaged, or not like {layout.example}") from error
+    if missing := [name for name, cells in rows.items() if not _is_filled(cells.get(FILE))]:
+        raise CorpusError(f"table={table}: no audio file in {listed(missing)}; expected {layout.example}")
+    places: Rows = {}
+    for name, cells in rows.items():
+        whole = {HOME: table.parent, TOLD: told or split_named(str(cells[FILE]))} | cells
+        places[f"{table} {name}"] = {column: cell for column, cell in whole.items() if _is_filled(cell)}
+    return places
+
+
+def _is_filled(cell: object) -> bool:
+    """True for text and numbers."""
+    return not isinstance(cell, list | dict | None) and str(cell).strip() not in {"", "NaT", "nan"}
+
+
+# Readers
+
+
+def _read_text(path: Path) -> str:
+    content = path.read_bytes()
+    return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
+
+
+def _distinct(pairs: Collection[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name is there twice")
+    return dict(pairs)
+
+
+def _read_cells(path: Path) -> Rows:
+    """Rows of CSV, JSON Lines or Parquet."""
+    if path.suffix.lower() == ".parquet":
+        try:
+            from pyarrow import duration, parquet, schema, types  # noqa: PLC0415 - an extra
+        except ImportError as error:
+            raise CorpusError(f"table={path}: pip install 'wavshap-lightning[parquet]' first") from error
+        table = parquet.read_table(path)
+        fields = [f.with_type(duration("us")) if types.is_duration(f.type) else f for f in table.schema]
+        rows = dict(enumerate(table.cast(schema(fields), safe=False).to_pylist(), start=1))
+    else:
+        rows = read_table(path, required=())
+    for cells in rows.values():
+        cells[FILE] = next((cells[name] for name in cells if re.fullmatch(FILE_COLUMN, name)), None)
+    return {f"line {line}": cells for line, cells in rows.items()}
+
+
+def _read_kaldi(path: Path) -> Rows:
+    maps = {
+        file.name: _distinct(_FIRST_WORD_AND_REST.findall(_read_text(file)))
+        for file in sorted(path.parent.iterdir())
+        if file == path or re.fullmatch(r"utt2\w+|spk2utt|segments|text|emotion|label", file.name)
+    }
+    sounds, speakers = maps.pop(path.name), maps.pop("spk2utt", {})
+    maps.setdefault("utt2spk", {name: who for who, names in speakers.items() for name in names.split()})
+    segments = maps.pop("segments", {name: f"{name} 0 -1" for name in sounds})
+    rows: Rows = {}
+    for name, segment in segments.items():
+        recording, start, end = segment.split()
+        stated = sounds[recording].strip()
+        copied = _COPYING.fullmatch(" ".join(stated.split()))
+        if not copied and re.search(r"\|$|\.ark:\d+$", stated):
+            what = f"{recording} is {stated!r}; commands are not run, and archives not opened"
+            raise CorpusError(f"table={path}: {what}: save the sound as a file and name that")
+        cells = {column: its.get(name) for column, its in maps.items()}
+        rows[name] = cells | {FILE: copied[1] if copied else stated, "start": start, "end": end}
+    if strangers := sorted({name for its in maps.values() for name in its} - {*rows}):
+        what = f"{len(strangers)} names have no recording ({listed(strangers)})"
+        raise CorpusError(f"table={path}: {what}; run utils/fix_data_dir.sh on its folder")
+    return rows
+
+
+def _read_speechbrain(path: Path) -> Rows:
+    is_json = path.suffix.lower() == ".json"
+    rows = json.loads(_read_text(path), object_pairs_hook=_distinct) if is_json else _read_cells(path)
+    for cells in rows.values():
+        sound = cells["wav"] if isinstance(cells["wav"], dict) else {"file": cells["wav"]}
+        span = dict(re.findall(r"(start|stop):(\d+)", str(cells.get("wav_opts"))))
+        cells |= {**span, **sound, FILE: sound["file"]}
+    return rows
+
+
+def _read_lhotse(path: Path) -> Rows:
+    text = _read_text(path).strip()
+    lines = (line for line in text.split("\n") if line.strip())
+    cuts = json.loads(text if text.startswith("[") else "[" + ",\n".join(lines) + "]")
+    rows: Rows = {}
+    for number, cut in enumerate(cuts, start=1):
+        recording, supervisions = cut.get("recording") or {}, cut.get("supervisions") or [{}]
+        kinds = [source["type"] for source in recording.get("sources") or []]
+        lists = (recording.get("channel_ids") or [0], recording.get("transforms") or [], supervisions)
+        found = (cut.get("type"), kinds, *map(len, lists))
+        if found != ("MonoCut", ["file"], 1, 0, 1):
+            what = f"type, sources and numbers of channels, transforms and supervisions are {found}"
+            remedy = "it must be a MonoCut of one mono file: call trim_to_supervisions or save_audios"
+            raise CorpusError(f"table={path} cut={cut.get('id')!r}: {what}; {remedy}")
+        start, end = cut["start"], cut["start"] + cut["duration"]
+        at_end = end > recording.get("duration", end) - ROUNDING_S  # rounding would miss the last samples
+        about = (cut.get("custom") or {}) | supervisions[0] | (supervisions[0].get("custom") or {})
+        span = {"start": start, "end": None if at_end else end}
+        rows[f"cut {number}"] = about | span | {FILE: recording["sources"][0]["source"]}
+    return rows
+
+
+def _read_audformat(path: Path) -> Rows:
+    header = safe_load(_read_text(path))
+    merged: dict[tuple[str, ...], dict[str, Any]] = {}
+    for name, about in header["tables"].items():
+        files = [path.with_name(f"{path.stem}.{name}{suffix}") for suffix in (".csv", ".parquet")]
+        table = next(filter(Path.is_file, files), None)
+        if table is None:
+            what = "is missing, also as .parquet; pickles are not opened: save with storage_format='csv'"
+            raise CorpusError(f"table={files[0]} {what}")
+        split = about.get("split_id")
+        told = split_named(f"{name} {split} {(header.get('splits') or {}).get(split, {}).get('type')}")
+        for place, cells in _read_cells(table).items():
+            key = tuple(str(cells.pop(column, None) or "") for column in ("file", "start", "end"))
+            known = merged.setdefault(key, {})
+            filled = {column: cell for column, cell in (cells | {TOLD: told}).items() if _is_filled(cell)}
+            if clash := [name for name, cell in filled.items() if known.setdefault(name, cell) != cell]:
+                raise CorpusError(
+                    f"table={table} {place}: {clash} differ in an earlier table; drop one of them"
+                )
+    segmented = {file for file, *times in merged if any(times)}
+    return {
+        f"{file} {start} {end}": merged.get((file, "", ""), {}) | cells | {"start": start, "end": end}
+        for (file, start, end), cells in merged.items()
+        if start or end or file not in segmented  # else its cells belong to each of its segments
+    }
+
+
+FILE_COLUMN = "(.+_)?file_name|file|wav"
+_FIRST_WORD_AND_REST = re.compile(r"^[ \t]*(\S+)[ \t]*(.*)", re.MULTILINE)
+# The commands that only copy a file, or decode one of a format that is read here: the file is taken.
+_COPYING = re.compile(r"(?:\S*/)?(?:cat|flac(?: -[cds]+)+|sph2pipe(?: -f wav| -p)+) (\S+) \|")
+# A variable for the folder of the recordings, such as {data_root}/ or $data_folder/.
+_PLACEHOLDER = re.compile(r"^(?:\{\w+\}|\$\{?\w+\}?)[/\\]")
+
+FORMATS: Mapping[str, tuple[Layout, str, Callable[[Path], Rows]]] = {
+    name: (Layout(name, example, homepage=""), tables, read)
+    for name, example, tables, read in (
+        ("audiofolder", "metadata.csv with file_name", r".*metadata.*\.(csv|jsonl|parquet)", _read_cells),
+        ("kaldi", "train/wav.scp with utt2spk and utt2emo", r"wav\.scp", _read_kaldi),
+        ("speechbrain", 'train.json: {"ID": {"wav": ..., "emo": ...}}', r".+\.(json|csv)", _read_speechbrain),
+        ("lhotse", "cuts_train.jsonl.gz", r".*cuts.*\.jsonl?(\.gz)?", _read_lhotse),
+        ("audformat", "db.yaml with db.emotion.csv", r"db\.yaml", _read_audformat),
+        ("nkululeko", "train.csv with file, speaker and emotion", r".+\.csv", _read_cells),
+    )
+}
+"""Layout, pattern for the names of tables in small letters, and reader of one table, of every format."""
+
+
+# From rows to clips
+
+
+def _find_column(field: str, columns: Sequence[str], given: str | None) -> str:
+    """The column of a field of a clip, empty if there is none."""
+    known = [
+        name for name in columns if re.fullmatch(COLUMNS[field], re.sub(r"[\W_]|^utt2", "", name.lower()))
+    ]
+    found = known if given is None else [name for name in (given,) if name]
+    if len(found) > 1 or not {*found} <= {*columns}:
+        what = f"{field}={found} must be one of the columns {columns}"
+        raise CorpusError(f"{what}; name it: {field}=COLUMN, or an empty name for none")
+    return found[0] if found else ""
+
+
+def _find_audio(rows: Sequence[Mapping[str, Any]], audio_root: str | None) -> list[Path]:
+    """The audio file of each row.
+
+    All paths start equally far above their tables. From another machine, they lack equally many folders.
+    """
+    paths = [Path(_PLACEHOLDER.sub("", str(cells[FILE]))) for cells in rows]
+    homes = [Path(audio_root or cells[HOME]).expanduser().absolute() for cells in rows]
+    tried: list[list[Path]] = []
+    for cut, up in product(range(max(len(path.parts) for path in paths)), range(1 if audio_root else 3)):
+        starts = (([home, *home.parents] * 3)[up] for home in homes)
+        files = [start.joinpath(*path.parts[cut:]) for start, path in zip(starts, paths, strict=True)]
+        is_distinct = len({*files}) >= len({*paths})  # else a/1.wav and b/1.wav would be one file
+        tried.append([file for file in files if not (is_distinct and file.is_file())])
+        if not tried[-1]:
+            if cut and audio_root is None:
+                warn(f"paths are taken to start elsewhere: {files[0]} for {paths[0]}", stacklevel=3)
+            return files
+    missing = min(tried, key=len)
+    what = f"{len(missing)} of {len(rows)} audio files do not exist ({listed(missing)})"
+    raise CorpusError(f"{what}; name the folder at which paths start: audio_root=DIR")
+
+
+def _to_clip(
+    place: str, cells: Mapping[str, Any], file: Path, columns: Mapping[str, str], corpus: str
+) -> Clip:
+    texts = {field: str(cells[column]) for field, column in columns.items() if column in cells}
+    if "split" in texts:
+        texts["split"] = split_named(texts["split"]) or texts["split"]
+    try:
+        start_s, end_s = _find_span(cells, file)
+        return Clip(file, corpus=corpus, start_s=start_s, end_s=end_s, **texts)  # type: ignore[arg-type]
+    except (CorpusError, ValueError) as error:
+        named = ", ".join(f"{field}={column!r}" for field, column in columns.items() if column)
+        what = f"{place}: {error} (columns: {named}; name others, or an empty name for none)"
+        raise CorpusError(what) from error
+
+
+def _find_span(cells: Mapping[str, Any], file: Path) -> tuple[float | None, float | None]:
+    """Start and end in seconds, None where the file's are meant."""
+    times = {name: _seconds(cells[name]) for name in ("start", "end", "stop") if name in cells}
+    start, end = times.get("start", 0.0), times.get("stop", times.get("end", -1.0))
+    if "stop" in times and not any("." in str(cells.get(name)) for name in ("start", "stop")):
+        rate = load_native(file, end_s=0.01)[1]
+        start, end = start / rate, end / rate
+    return (start or None, None) if end == -1.0 else (start, end)
+
+
+def _seconds(cell: object) -> float:
+    """Seconds of a number, or of a time such as 0 days 00:00:01.5."""
+    *days, clock = str(cell).split()
+    seconds = sum(float(part) * 60**place for place, part in enumerate(reversed(clock.split(":"))))
+    return seconds + 86_400 * float(days[0] if days else 0)
