@@ -65,12 +65,13 @@ _PIPE_BYTES = 0x7FFF_0000
 
 # For MP3 data without one whole frame libsndfile reports, misleadingly, a missing file.
 _NO_MP3_FRAME = 7
+_UNKNOWN_FORMAT = 1
 
 # First bytes of MP4 and QuickTime, Matroska and WebM, Windows Media, AMR, AVI, Flash, Speex, WavPack,
-# Monkey's Audio and AAC: containers and codings that ffmpeg reads and libsndfile does not.
+# Monkey's Audio, TTA, AC-3, MPEG-TS and AAC: containers and codings that only ffmpeg reads.
 _FOR_FFMPEG = re.compile(
     rb".{4}(?:ftyp|moov|mdat|wide)|\x1a\x45\xdf\xa3|\x30\x26\xb2\x75|#!AMR|RIFF.{4}AVI |FLV"
-    rb"|OggS.{24}Speex|wvpk|MAC |\xff[\xf0\xf1\xf8\xf9]",
+    rb"|OggS.{24}Speex|wvpk|MAC |TTA1|\x0b\x77|\x47.{187}\x47|\xff[\xf0\xf1\xf8\xf9]",
     re.DOTALL,
 )
 _HEAD_BYTES = 1024
@@ -238,6 +239,8 @@ def _reason(error: Exception) -> str:
         return first_line(error)
     if error.code == _NO_MP3_FRAME:
         return "it holds no whole MP3 frame"
+    if error.code == _UNKNOWN_FORMAT:
+        return "Format not recognised; bare samples need a header that gives their rate, such as that of WAV"
     return error.error_string.removeprefix("Error : ").strip(" .") or "the decoder gives no reason"
 
 
@@ -286,9 +289,12 @@ def _sound_by_ffmpeg(path: Path) -> BytesIO:
     options = ("-v", "error", "-nostdin", "-protocol_whitelist", "file", "-i", f"file:{path}")
     track = ("-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "pipe:1")
     done = subprocess.run([program, *options, *track], capture_output=True, check=False)  # noqa: S603
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise AudioError(f"ffmpeg cannot read it ({said[-1]}); is it damaged, or a film without sound?")
+    if done.returncode or done.stderr:  # of a file that breaks off it reads a part, and ends with status 0
+        said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
+        reason = re.sub(r"^\[[^]]*\] ", "", said.splitlines()[0])
+        raise AudioError(
+            f"ffmpeg cannot read all of it ({reason}); is it truncated, or a film without sound?"
+        )
     return BytesIO(done.stdout)
 
 

@@ -284,10 +284,10 @@ def load_folders(root: Path | str, *, speaker_pattern: str | None = None) -> lis
         what = f"{len(silent)} of {len(files)} classes' folders hold no audio that can be read ({found})"
         raise FOLDERS.error(root, f"{what}; convert the files to wav or flac, or move the folders elsewhere")
     names = [path.relative_to(base).as_posix() for path in paths]
-    speakers = _read_names("speaker_pattern", speaker_pattern, names, ("speaker", "text"))
     levels = [[part for part in name.split("/") if not _SPLIT_NAME.fullmatch(part)] for name in names]
     _check_loose(root, [name for name, found in zip(names, levels, strict=True) if len(found) == 1])
     _check_classes(root, [found[:-1] for found in levels])
+    speakers = _read_names("speaker_pattern", speaker_pattern, names, ("speaker", "text"))
     groups = [{"label": found[0], **its} for found, its in zip(levels, speakers, strict=True)]
     return _clips(FOLDERS, root, paths, groups)
 
