@@ -267,7 +267,7 @@ def test_the_tier_of_words_is_found_wherever_it_stands(tmp_path, tiers, taken):
 def test_two_speakers_words_are_refused_unless_one_is_silent_or_a_tier_is_named(tmp_path):
     path, of_ann, of_ben = tmp_path / "two.TextGrid", [("kids", 0.25, 0.5)], [("are", 0.5, 0.75)]
     path.write_text(textgrid({"ann - phones": of_ben, "ann - words": of_ann, "ben - words": of_ben}))
-    with pytest.raises(AudioError, match="'ann - words' and 'ben - words' hold words; choose one with tier"):
+    with pytest.raises(AudioError, match=r"tiers=\['ann - words', 'ben - words'\] hold words; choose"):
         read_segments(path)
     assert read_segments(path, tier="ben - words") == [Segment("are", 0.5, 0.75)]
     path.write_text(textgrid({"ann - words": [("sil", 0.0, 2.0)], "ben - words": of_ben}))
@@ -277,7 +277,7 @@ def test_two_speakers_words_are_refused_unless_one_is_silent_or_a_tier_is_named(
 def test_tiers_of_one_name_are_numbered(tmp_path):
     path = tmp_path / "a.TextGrid"
     path.write_text(textgrid({"words": [("kids", 0.25, 0.5)], "words#": [("are", 0.5, 0.75)]}))
-    with pytest.raises(AudioError, match="'words' and 'words_2' hold words"):
+    with pytest.raises(AudioError, match=r"tiers=\['words', 'words_2'\] hold words"):
         read_segments(path)
     assert read_segments(path, tier="words_2") == [Segment("are", 0.5, 0.75)]
 

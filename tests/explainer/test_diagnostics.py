@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.text import Text
 
+from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.cli.clips import ExplainedClip
 from wavshap_lightning.cli.explain import describe
 from wavshap_lightning.corpora.clip import Clip
@@ -178,6 +180,20 @@ class TestAttributions:
         level_db = torch.where(values.abs() >= values.abs().median(), -80.0, 0.0)
         (one,) = list(attribution_diagnostics(certain, 0, level_db))
         assert "properties of the recordings instead of the voices" in one.message
+
+
+@pytest.mark.parametrize(("native_rate", "top_hz"), [(8000, [4000.0]), (16_000, []), (48_000, [])])
+def test_empty_upper_bands_of_a_file_are_noted(native_rate, top_hz, classifier, tmp_path):
+    drawn = np.random.default_rng(0).uniform(-0.1, 0.1, native_rate // 4)
+    save_audio(tmp_path / "call.wav", drawn, sample_rate=native_rate)
+    found = tuple(diagnose(classifier, tmp_path / "call.wav", "happy"))
+    assert [one.value for one in found if one.name == "empty_bands"] == top_hz
+    assert (
+        found
+        == explain(classifier, tmp_path / "call.wav", num_draws=2, target="happy").diagnostics["happy"][
+            : len(found)
+        ]
+    )
 
 
 def test_terminal_json_figure_and_page_show_the_same_list(three_paths, clip, tmp_path, capsys):

@@ -251,6 +251,16 @@ def test_odd_names_are_drawn_as_they_are_written(name, build_explanation, wavefo
     assert sum("\n" in text for text in words(figure)) == 1  # only the caption has lines
 
 
+@pytest.mark.parametrize("name", ["gain$_2", "悲しい気持ちの声", "W" * 30])
+def test_the_names_of_classes_end_before_their_bars(name, build_explanation, waveform):
+    labels = (f"{name}a", name, f"{name}b", f"{name}c")
+    figure = plot(build_explanation(labels=labels), waveform, label=name)
+    png(figure)
+    (axes,) = (one for one in figure.axes if one.get_label() == "classes")
+    ends = [one.get_window_extent().x1 for one in axes.get_yticklabels()]
+    assert max(ends) < axes.transData.transform((0, 0))[0] - 1
+
+
 @pytest.mark.parametrize("classes", [(1,), (0, 1, 2, 3)])
 @pytest.mark.parametrize("name", ["angry", "l" * 300])
 def test_no_two_texts_overlap_and_none_leaves_the_page(

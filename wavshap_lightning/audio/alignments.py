@@ -37,6 +37,7 @@ NO_WORD = re.compile(
     re.IGNORECASE,
 )
 
+# Names of the columns of a table, the first of them that is there before the others.
 COLUMNS = {
     "text": ("text", "word", "label", "token", "name", "segment", "phone"),
     "start_s": ("start_s", "start", "start_time", "begin", "onset", "from", "xmin", "tmin"),
@@ -44,10 +45,9 @@ COLUMNS = {
     "duration_s": ("duration_s", "duration", "dur"),
     "tier": ("tier", "type"),
 }
-"""Names of the columns of a table, the first of them that is there before the others."""
 
+# Ends are rounded; more than this is two people at a time, or a mistake.
 OVERLAP_SLACK_S = 0.02
-"""Ends are rounded; more than this is two people at a time, or a mistake."""
 
 
 def read_segments(path: str | Path, *, tier: str = "", recording: str = "") -> list[Segment]:
@@ -127,8 +127,7 @@ def _chosen(path: Path, tiers: Tiers, tier: str) -> list[Segment]:
     named = next(filter(None, names), [])
     filled = [name for name in named or tiers if tiers[name]]
     if named and len(filled) > 1:
-        which = " and ".join(map(repr, filled))
-        raise AudioError(f"segments={path}: {which} hold words; choose one with tier")
+        raise AudioError(f"segments={path}: tiers={filled} hold words; choose one with tier")
     if is_textgrid and filled and not named:
         _warn(path, f"no tier is named words, and {filled[0]!r} of {there} is taken; choose one with tier")
     return [row for name in (filled[:1] if is_textgrid else filled) for row in tiers[name]]
@@ -177,8 +176,8 @@ def _recording_of(path: Path, names: Sequence[str], recording: str) -> str | Non
     alike = alike or [name for name in names if same_spelling(PureWindowsPath(name).stem) == wanted]
     if recording in alike or len(alike) == 1:
         return recording if recording in alike else alike[0]
-    problem = f"the file holds {len(names)} recordings and {len(alike) or 'none'} named {recording!r}"
-    problem += f"; found {', '.join(names[:5])}"
+    of_name = f"{len(alike) or 'none'} named {recording!r}; found {', '.join(names[:5])}"
+    problem = f"the file holds {len(names)} recordings and {of_name}"
     if len(names) > 1 and not recording:
         raise AudioError(f"segments={path}: {problem}")
     if names and recording:

@@ -111,10 +111,23 @@ def load_audio(
             or values far outside [-1, 1], or the span lies outside it.
         SettingError: If `sample_rate` is below 1.
     """
-    import librosa  # noqa: PLC0415 - a second, which nothing but sound is to wait for
-
     _check_sample_rate(sample_rate)
     waveform, native_rate = load_native(path, start_s=start_s, end_s=end_s)
+    return resample(waveform, native_rate, sample_rate)
+
+
+def resample(
+    waveform: Float32[np.ndarray, " num_samples"], native_rate: int, sample_rate: int
+) -> Float32[np.ndarray, " resampled"]:
+    """A waveform in [-1, 1] at another sample rate, as `load_audio` gives it.
+
+    Args:
+        waveform: Samples of one channel.
+        native_rate: Their number in a second.
+        sample_rate: Samples per second of the waveform returned.
+    """
+    import librosa  # noqa: PLC0415 - a second, which nothing but sound is to wait for
+
     if native_rate == sample_rate:
         return waveform
     resampled = librosa.resample(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
 from wavshap_lightning.attribution.targets import Target
-from wavshap_lightning.explainer.recording import AudioSource
+from wavshap_lightning.explainer.recording import AudioSource, Recording
 from wavshap_lightning.explainer.settings import PREDICTED, RECORDED_FAMILIES, ExplainSettings, Stage
 from wavshap_lightning.explainer.stage_attribution import OpenClip, open_clip
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -118,6 +118,15 @@ def baseline_diagnostics(checks: Mapping[str, Any]) -> Iterator[Diagnostic]:
     yield from _warnings_above("baselines_out_of_distribution", checks["baseline_unlikeness"], **words)
 
 
+def recording_diagnostics(recording: Recording) -> Iterator[Diagnostic]:
+    """Diagnostics of a recording as it was read: whether its upper bands can hold anything."""
+    top_hz = (recording.native_rate or recording.sample_rate) / 2
+    if top_hz < recording.sample_rate / 2:
+        found = f"{recording.native_rate} samples per second: nothing lies above {top_hz:g} Hz"
+        message = f"The file has {found}, and bands above differ from the baselines only by being empty."
+        yield Diagnostic("empty_bands", "note", message, top_hz)
+
+
 def diagnose(
     classifier: EmotionClassifier,
     clip: AudioSource,
@@ -142,7 +151,8 @@ def diagnose(
         WavshapError: If the clip, the target and the settings do not go together.
     """
     with open_clip(classifier, clip, settings or ExplainSettings(), recordings) as opened:
-        return list(baseline_diagnostics(run_baseline_checks(opened, opened.target(target))))
+        checks = run_baseline_checks(opened, opened.target(target))
+        return [*recording_diagnostics(opened.recording), *baseline_diagnostics(checks)]
 
 
 @torch.no_grad()

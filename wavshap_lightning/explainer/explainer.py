@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import fields
 from os import PathLike
-
-import torch
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.diagnostics import (
     attribution_diagnostics,
     baseline_diagnostics,
+    recording_diagnostics,
     run_baseline_checks,
 )
 from wavshap_lightning.explainer.explanation import Explanation
@@ -56,8 +54,6 @@ class Explainer:
             classifier = load_classifier(classifier)
         if not isinstance(classifier, EmotionClassifier):
             raise SettingError(f"classifier is a {type(classifier).__name__}; give a classifier or a path")
-        if next(classifier.head.parameters()).dtype != torch.float32:
-            classifier = deepcopy(classifier).float()  # gradients overflow in half precision
         self.classifier = classifier
         self.settings = settings or ExplainSettings()
         num_layers = classifier.backbone.num_layers
@@ -98,7 +94,7 @@ class Explainer:
             attributions = opened.attribute_stages(asked)
             checks = run_baseline_checks(opened, asked) if check_baselines else None
         recording, settings, labels = opened.recording, self.settings, self.classifier.labels
-        doubts = [] if checks is None else list(baseline_diagnostics(checks))
+        doubts = [*recording_diagnostics(recording), *(baseline_diagnostics(checks) if checks else ())]
         level_db = frame_level_db(recording.waveform, self.classifier.backbone.frame_grid)
         num_bands = settings.num_bands if "waveform" in attributions else 0
         return Explanation(

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Shaped
 from torch import Tensor
 
 from wavshap_lightning.attribution.record import tensor_sha256
-from wavshap_lightning.audio.io import hash_audio_file, load_audio
+from wavshap_lightning.audio.io import hash_audio_file, load_native, resample
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AudioError
 
@@ -36,6 +36,7 @@ class Recording:
         sha256: Digest of the file's bytes, or of the numbers.
         start_s: Start in the file, in seconds; None for the file's start.
         end_s: End in the file, in seconds; None for the file's end.
+        native_rate: Samples per second of the file; None if it was given as numbers.
     """
 
     waveform: Float32[Tensor, " samples"]
@@ -44,6 +45,7 @@ class Recording:
     sha256: str
     start_s: float | None = None
     end_s: float | None = None
+    native_rate: int | None = None
 
     @property
     def duration_s(self) -> float:
@@ -52,7 +54,8 @@ class Recording:
 
 
 AudioSource = str | PathLike[str] | Clip | Tensor | Shaped[np.ndarray, "..."] | Recording
-"""A file, a clip of a corpus, a waveform `(num_samples,)` at the classifier's sample rate, or a recording."""
+"""A file, a clip of a corpus, a waveform `(num_samples,)` or `(1, num_samples)` at the classifier's sample
+rate, or a recording."""
 
 
 def open_recording(
@@ -87,8 +90,9 @@ def _read(source: AudioSource, sample_rate: int, name: str) -> Recording:
         path, start_s, end_s = source.path, source.start_s, source.end_s
     else:
         path, start_s, end_s = Path(source), None, None
-    waveform = torch.from_numpy(load_audio(path, sample_rate=sample_rate, start_s=start_s, end_s=end_s))
-    return Recording(waveform, sample_rate, fspath(path), hash_audio_file(path), start_s, end_s)
+    native, native_rate = load_native(path, start_s=start_s, end_s=end_s)
+    waveform = torch.from_numpy(resample(native, native_rate, sample_rate))
+    return Recording(waveform, sample_rate, fspath(path), hash_audio_file(path), start_s, end_s, native_rate)
 
 
 def _from_numbers(numbers: Tensor | Shaped[np.ndarray, "..."], name: str) -> Float32[Tensor, " samples"]:

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -243,16 +244,11 @@ def open_clip(
     Raises:
         AudioError: If the clip or a recording cannot be read, or is too short, too long, silent or not
             finite.
-        SettingError: If recordings are missing or not needed, a segment lies beyond the clip's end, or the
-            weights are not in single precision.
+        SettingError: If recordings are missing or not needed, or a segment lies beyond the clip's end.
         AttributionError: If the family of baselines does not fit the clip or the classifier.
     """
-    wrong = next((one.dtype for one in classifier.parameters() if one.dtype != torch.float32), None)
-    if wrong is not None:
-        raise SettingError(
-            f"classifier: dtype={wrong} must be torch.float32; call classifier.float(), and choose "
-            "precision='fp32' or, for a faster backbone, precision='bf16'"
-        )
+    if any(one.dtype != torch.float32 for one in classifier.parameters()):
+        classifier = deepcopy(classifier).float()  # gradients overflow in half precision
     grid = classifier.backbone.frame_grid
     read = partial(
         open_recording, sample_rate=classifier.sample_rate, min_samples=grid.receptive_field_samples

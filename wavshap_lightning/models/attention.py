@@ -114,8 +114,8 @@ def use_gated_attention(model: TransformersModule) -> None:
 @torch.no_grad()
 def _difference(original: WavLMAttention, fused: WavLMAttention, hidden_size: int) -> float:
     """The largest difference on a few frames, relative to the largest value."""
-    device = fused.gru_rel_pos_const.device
-    frames = torch.linspace(-1.0, 1.0, CHECKED_FRAMES * hidden_size, device=device)
+    weights = fused.gru_rel_pos_const
+    frames = torch.linspace(-1.0, 1.0, CHECKED_FRAMES * hidden_size).to(weights)
     states = frames.cos().view(1, CHECKED_FRAMES, -1) + frames.view(1, CHECKED_FRAMES, -1)
     expected, actual = original(states)[0], fused(states)[0]
     return float((actual - expected).abs().max() / expected.abs().max())

@@ -77,7 +77,7 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
             raise CheckpointError(f"the record does not describe a classifier: {error}") from error
         classifier.check_backbone(record)
         load_trained_state(classifier, state)
-        return classifier.eval()
+        return classifier.float().eval()
 
     @property
     def record(self) -> ClassifierRecord:

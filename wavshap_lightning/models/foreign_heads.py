@@ -71,7 +71,9 @@ def open_huggingface(name: str, revision: str | None = None) -> EmotionClassifie
     layer: Literal["last", "learned"] = "last" if layer_scores is None else "learned"
     head = HeadSettings(layer=layer, pooling="mean", hidden_size=0, dropout=0.0)
     with torch.random.fork_rng(devices=[]):  # weights are drawn before they are filled
-        classifier = EmotionClassifier(SpeechBackbone(opened, final_norm=final_norm), labels, head).eval()
+        classifier = (
+            EmotionClassifier(SpeechBackbone(opened, final_norm=final_norm), labels, head).float().eval()
+        )
     _fill_head(classifier.head, original)
     _check_logits(source, expected, classifier(sound))
     return classifier
@@ -119,7 +121,7 @@ def _sound(config: PretrainedConfig) -> Float[Tensor, "1 samples"]:
     """A tone that rises, as long as a few frames."""
     grid = FrameGrid(tuple(config.conv_kernel), tuple(config.conv_stride), sample_rate=1)
     num_samples = grid.receptive_field_samples + (CHECKED_FRAMES - 1) * grid.hop_samples
-    time = torch.linspace(0.0, 1.0, num_samples)
+    time = torch.linspace(0.0, 1.0, num_samples, dtype=torch.float32)
     return normalize_waveforms((1000.0 * time.square()).sin()[None], torch.tensor([num_samples]))
 
 

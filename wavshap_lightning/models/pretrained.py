@@ -238,7 +238,7 @@ def build_tiny_model(seed: int) -> WavLMModel:
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every GPU too
-        return WavLMModel(tiny_config())
+        return WavLMModel(tiny_config()).float()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, eq=False)
