@@ -42,7 +42,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import from_here, write_atomically, write_json
 from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.models.loading import read_test_scores
-from wavshap_lightning.training.callbacks import PROTOCOL, check_flags, check_monitors, default_callbacks
+from wavshap_lightning.training.callbacks import check_flags, check_monitors, default_callbacks
 from wavshap_lightning.training.checkpoints import AtomicCheckpointIO, find_checkpoint, run_of_checkpoint
 from wavshap_lightning.training.cross_validation import (
     Evaluation,
@@ -141,7 +141,7 @@ def run(
             say("Resume with", f"python train.py fit --config {stored} --ckpt_path {last}", stderr=True)
         raise KeyboardInterrupt from error
     finally:
-        protocol = Path(str(best_checkpoint(trainer).dirpath)).parent / PROTOCOL
+        protocol = Path(str(best_checkpoint(trainer).dirpath)).parent / "protocol.json"
         if WARNED and trainer.is_global_zero and protocol.is_file():
             write_json(protocol, {**json.loads(protocol.read_text(encoding="utf-8")), "warnings": WARNED})
     return module, data
@@ -309,14 +309,12 @@ def build_parser(command: str) -> ArgumentParser:
         )
         parser.add_argument("--ckpt_path", type=str, help=resumed)
     parser.add_class_arguments(EmotionDataModule, "data", sub_configs=True, fail_untyped=False)
-    is_audit = command == "audit"  # which takes the same files of settings, and needs no model
-    unset = {"opened", "labels"} if is_audit else {"opened"}
-    parser.add_class_arguments(EmotionModule, "model", sub_configs=True, skip=unset, instantiate=not is_audit)
+    builds = command != "audit"  # which takes the same files of settings, and opens no model
+    parser.add_class_arguments(EmotionModule, "model", sub_configs=True, skip={"opened"}, instantiate=builds)
     parser.add_class_arguments(RunSettings, "run")
     parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, sub_configs=True, fail_untyped=False)
     parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
-    if not is_audit:
-        parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
+    parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
     parser.link_arguments("seed_everything", "data.seed")
     return parser
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby, product
 from math import inf, log10
+from operator import itemgetter
 from typing import Any, Literal, get_args
 
 import numpy as np
 from rich.box import HORIZONTALS
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from scipy.ndimage import binary_opening
 
@@ -106,7 +107,7 @@ class Finding:
     Args:
         severity: `"error"` if a run must stop, `"warning"` if it may continue, `"note"` if it may be meant.
         check: The check that found it, one of `REMEDIES`.
-        where: The clip, clips, speaker, dialogue or class it is about.
+        where: The path of the clip or clips, or the speaker, dialogue or class it is about.
         detail: What is wrong.
         clips: The clips that are affected; empty if the fault does not concern single clips.
     """
@@ -116,17 +117,6 @@ class Finding:
     where: str
     detail: str
     clips: tuple[Clip, ...] = ()
-
-    @property
-    def place(self) -> str:
-        """The paths of the clips, with the start of each that is a span; `where` if there are none."""
-        starts = ("" if clip.start_s is None else f" from {clip.start_s:.3f} s" for clip in self.clips)
-        places = (f"{clip.path}{start}" for clip, start in zip(self.clips, starts, strict=True))
-        return listed(places, separator=" and ") or self.where
-
-    def to_dict(self) -> dict[str, Any]:
-        """In plain JSON types; clips by their paths."""
-        return {**asdict(self), "clips": [str(clip.path) for clip in self.clips]}
 
 
 def bad_clips(findings: Sequence[Finding]) -> tuple[Clip, ...]:
@@ -143,17 +133,28 @@ def audit_table(findings: Sequence[Finding]) -> str:
       all splits: 1439 clips, expected 1440
     """
     lines = []
-    of_kind = groupby(_by_reason(findings), lambda alike: (alike[0].severity, alike[0].check))
-    for (severity, check), reasons in of_kind:
-        groups = list(reasons)
+    for (severity, check), reasons in groupby(group_findings(findings), itemgetter("severity", "check")):
+        groups = [one["where"] for one in reasons]
         lines.append(f"{severity}: {check} ({sum(map(len, groups))}): {REMEDIES[check]}")
         lines.append("  " + listed(map(_reason_lines, groups), limit=MAX_REASONS, separator="\n  "))
     return "\n".join(lines)
 
 
-def audit_counts(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """The first finding of each check and reason, and the number of those like it, in plain JSON types."""
-    return [{**alike[0].to_dict(), "count": len(alike)} for alike in _by_reason(findings)]
+def group_findings(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """The findings by check and reason, errors first, for JSON: how many, and what is said of each place.
+
+    Reasons that differ in numbers and in the name of the file only are one.
+    """
+    groups: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
+    for one in findings:
+        stems = {re.escape(clip.path.stem) for clip in one.clips if clip.path.stem in one.detail}
+        own = "|".join([*(rf"(?<!\w){stem}(?!\w)" for stem in stems), r"[\d.]+"])
+        groups[one.severity, one.check, re.sub(own, "", one.detail)][one.where] = one.detail
+    order = [*product(get_args(Severity), REMEDIES)]
+    return [
+        {"severity": severity, "check": check, "count": len(where), "where": where}
+        for (severity, check, _), where in sorted(groups.items(), key=lambda group: order.index(group[0][:2]))
+    ]
 
 
 def raise_for_errors(findings: Sequence[Finding]) -> None:
@@ -166,28 +167,17 @@ def raise_for_errors(findings: Sequence[Finding]) -> None:
         )
 
 
-def _by_reason(findings: Sequence[Finding]) -> list[list[Finding]]:
-    """Findings of one kind whose details differ in numbers and in the name of their file at most."""
-    groups: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
-    for one in findings:
-        stems = {re.escape(clip.path.stem) for clip in one.clips if clip.path.stem in one.detail}
-        own = "|".join([*(rf"(?<!\w){stem}(?!\w)" for stem in stems), r"[\d.]+"])
-        groups[one.severity, one.check, re.sub(own, "", one.detail)].append(one)
-    order = [*product(get_args(Severity), REMEDIES)]
-    return [groups[key] for key in sorted(groups, key=lambda key: order.index(key[:2]))]
-
-
-def _reason_lines(alike: Sequence[Finding]) -> str:
+def _reason_lines(where: Mapping[str, str]) -> str:
     """Equal details once, with examples below; details with other numbers each beside its example."""
-    if len(alike) > 1 and len({one.detail for one in alike}) == 1:
-        places = listed((one.place for one in alike), limit=MAX_EXAMPLES, separator="\n    ")
-        return f"{len(alike)} x {alike[0].detail}\n    {places}"
-    details = (f"{one.place}: {one.detail}" for one in alike)
-    return listed(details, limit=MAX_EXAMPLES, separator="\n  ")
+    if len(where) > 1 and len({*where.values()}) == 1:
+        places = listed(where, limit=MAX_EXAMPLES, separator="\n    ")
+        return f"{len(where)} x {next(iter(where.values()))}\n    {places}"
+    examples = (f"{place}: {detail}" for place, detail in where.items())
+    return listed(examples, limit=MAX_EXAMPLES, separator="\n  ")
 
 
 def summarize_clips(split: Split, facts: Mapping[Clip, ClipFacts]) -> dict[str, dict[str, Any]]:
-    """Number, length, level, sample rates and classes of the clips of each split and of `all`, for JSON."""
+    """Number, length, level, sample rates and labels of the clips of each split and of `all`, for JSON."""
     everything = tuple(clip for clips in split.values() for clip in clips)
     parts = {name: clips for name, clips in {**split, "all": everything}.items() if clips}
     return {name: _summarize(clips, [facts[clip] for clip in clips]) for name, clips in parts.items()}
@@ -196,39 +186,34 @@ def summarize_clips(split: Split, facts: Mapping[Clip, ClipFacts]) -> dict[str, 
 def _summarize(clips: Sequence[Clip], facts: Sequence[ClipFacts]) -> dict[str, Any]:
     """Lengths are those of readable clips, levels those of audible ones."""
     read = [one for one in facts if one.error is None]
-    lengths_s = sorted(round(one.duration_s, 2) for one in read) or [0.0]
-    levels_db = sorted(round(one.rms_db, 1) for one in read if one.rms_db >= SILENCE_DB) or [SILENCE_DB]
-    rates, labels = Counter(one.sample_rate for one in read), Counter(clip.label for clip in clips)
+    lengths = sorted(round(one.duration_s, 2) for one in read) or [0.0]
+    levels = sorted(round(one.rms_db, 1) for one in read if one.rms_db >= SILENCE_DB) or [SILENCE_DB]
+    middle, total = lengths[len(lengths) // 2], round(sum(lengths), 2)
     return {
-        "clips": len(clips),
-        "speakers": len({(clip.corpus, clip.speaker) for clip in clips if clip.speaker}),
-        "total_s": round(sum(lengths_s), 1),
-        "shortest_s": lengths_s[0],
-        "median_s": lengths_s[len(lengths_s) // 2],
-        "longest_s": lengths_s[-1],
-        "quietest_db": levels_db[0],
-        "loudest_db": levels_db[-1],
-        "clipped": sum(one.clipped_share > CLIPPED_SHARE for one in read),
-        "silent": sum(one.rms_db < SILENCE_DB for one in read),
-        "unreadable": len(clips) - len(read),
-        "sample_rates": {f"{rate} Hz": count for rate, count in sorted(rates.items())},
-        "labels": dict(sorted(labels.items())),
+        "number": {
+            "clips": len(clips),
+            "speakers": len({(clip.corpus, clip.speaker) for clip in clips if clip.speaker}),
+            "clipped": sum(one.clipped_share > CLIPPED_SHARE for one in read),
+            "silent": sum(one.rms_db < SILENCE_DB for one in read),
+            "unreadable": len(clips) - len(read),
+        },
+        "seconds": {"total": total, "shortest": lengths[0], "median": middle, "longest": lengths[-1]},
+        "dBFS": {"quietest": levels[0], "loudest": levels[-1]},
+        "sample rate": dict(sorted(Counter(f"{one.sample_rate} Hz" for one in read).items())),
+        "label": dict(sorted(Counter(clip.label for clip in clips).items())),
     }
 
 
 def summary_table(summary: Mapping[str, Mapping[str, Any]], title: str) -> Table:
     """A printable table of what [`summarize_clips`][] found, with a column for each split."""
-    table, parts = Table("", title=Text(title), box=HORIZONTALS), summary.values()
-    for name in summary:
-        table.add_column(name, justify="right")
-    for name, value in summary["all"].items():
-        rows = {name.replace("_s", " (s)").replace("_db", " (dBFS)"): [part[name] for part in parts]}
-        if isinstance(value, dict):
-            table.add_section()
-            rows = {key: [part[name].get(key, 0) for part in parts] for key in value}
-        for row, numbers in rows.items():
+    columns = (Column(name, justify="right") for name in summary)
+    table = Table("", "", *columns, title=Text(title), box=HORIZONTALS)
+    for section, rows in summary["all"].items():
+        table.add_section()
+        for index, row in enumerate(rows):
+            numbers = (part[section].get(row, 0) for part in summary.values())
             cells = (f"{one:,}" if isinstance(one, int) else f"{one:,.1f}" for one in numbers)
-            table.add_row(Text(row), *cells)
+            table.add_row("" if index else section, Text(row), *cells)
     return table
 
 
@@ -299,7 +284,7 @@ def _duplicates(members: Members, facts: Mapping[Clip, ClipFacts]) -> Iterator[F
         if len(group) > 1:
             names = dict.fromkeys(name for name, _ in group)
             labels = dict.fromkeys(clip.label for _, clip in group)
-            where = listed((clip.name for _, clip in group), limit=6, separator=" = ")
+            where = listed((_place(clip) for _, clip in group), limit=6, separator=" = ")
             detail = f"the same sound, in {' and '.join(names)}, labeled {' and '.join(labels)}"
             severity: Severity = "warning" if len(names) == len(labels) == 1 else "error"
             yield Finding(severity, "duplicate audio", where, detail, tuple(clip for _, clip in group))
@@ -316,10 +301,14 @@ def _overlaps(members: Members, facts: Mapping[Clip, ClipFacts]) -> Iterator[Fin
                 shared_s = min(ends_s[earlier], ends_s[clip]) - starts_s[clip]
                 is_copy = facts[earlier].sound == facts[clip].sound
                 if other != name and shared_s > SPAN_SLACK_S and not is_copy:
-                    where = f"{earlier.name} and {clip.name}"
+                    where = f"{_place(earlier)} and {_place(clip)}"
                     detail = f"{shared_s:.2f} s of one file, in {other} and {name}"
                     yield Finding("error", "overlapping spans", where, detail, (earlier, clip))
             latest[name] = max(latest.get(name, clip), clip, key=ends_s.__getitem__)
+
+
+def _place(clip: Clip) -> str:
+    return str(clip.path) if clip.start_s is None else f"{clip.path} from {clip.start_s:.3f} s"
 
 
 def _clip_findings(clip: Clip, facts: ClipFacts, min_s: float, max_s: float) -> Iterator[Finding]:
@@ -338,7 +327,7 @@ def _clip_findings(clip: Clip, facts: ClipFacts, min_s: float, max_s: float) -> 
     )
     for severity, check, is_found, detail in checks:
         if is_found:
-            yield Finding(severity, check, clip.name, detail, (clip,))
+            yield Finding(severity, check, _place(clip), detail, (clip,))
 
 
 def _absent_classes(split: Split, labels: Sequence[str]) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from rich.console import Console
 
-from wavshap_lightning.corpora.audit import audit_counts
+from wavshap_lightning.corpora.audit import audit_table
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import write_json
 from wavshap_lightning.training.cross_validation import Evaluation, report
@@ -24,7 +24,6 @@ from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.scores import Predictions
 
 MONITORED = "val/uar"
-PROTOCOL = "protocol.json"
 LOGGED = (MONITORED, "val/wa", "val/macro_f1", "val/ece", "val/loss", "train/loss", "epoch", "step")
 """Names that a callback can monitor, besides learning rates and the curves of `ExplanationMonitor`."""
 
@@ -108,7 +107,7 @@ class RunReport(Callback):
         if not trainer.is_global_zero or data is None or not isinstance(pl_module, EmotionModule):
             return
         if folder:
-            _write_records(Path(folder), data)
+            _write_protocol(Path(folder), data)
         counts = ", ".join(f"{len(clips)} {split}" for split, clips in data.prepared.items() if clips)
         folds = data.protocol.folds
         fold = f", {folds[data.fold].name} of {len(folds)}" if len(folds) > 1 else ""
@@ -116,9 +115,8 @@ class RunReport(Callback):
         num_trained = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
         state = "frozen" if settings.frozen else "partly trained"
         sys.stdout.write(f"{'Clips':<16} {counts} ({data.protocol.name}{fold})\n")
-        for one in audit_counts(data.audited[1]):
-            if one["severity"] == "note":
-                sys.stdout.write(f"{'Note':<16} {one['check']} ({one['count']}): {one['detail']}\n")
+        if notes := [one for one in data.audited[1] if one.severity == "note"]:
+            sys.stdout.write(f"{audit_table(notes)}\n")
         sys.stdout.write(f"{'Model':<16} {settings.name}, {state}: {num_trained:,} parameters are trained\n")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
@@ -235,12 +233,10 @@ def _relocated(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 - whateve
     return value
 
 
-def _write_records(folder: Path, data: EmotionDataModule) -> None:
-    """Write `protocol.json`, with what the audit found by reason, and `audit.json`, with every clip of it."""
-    found = {"findings": audit_counts(data.audited[1])} if data.audited[1] else {}
-    write_json(folder / PROTOCOL, {**data.protocol_record, **found})
-    if found:
-        write_json(folder / "audit.json", data.audit_record)
+def _write_protocol(folder: Path, data: EmotionDataModule) -> None:
+    """Write `protocol.json`, with what the audit found, if anything."""
+    found = data.audit_record if data.audited[1] else {}
+    write_json(folder / "protocol.json", {**data.protocol_record, **found})
 
 
 def _report(trainer: L.Trainer, module: EmotionModule, split: str, predictions: Predictions | None) -> None:
@@ -251,5 +247,5 @@ def _report(trainer: L.Trainer, module: EmotionModule, split: str, predictions: 
     result = Evaluation(predictions, speakers, data.protocol_record)
     place = Path(folder) if folder else None
     if place:
-        _write_records(place, data)
+        _write_protocol(place, data)
     report(result, split, module.classifier.labels, folder=place, console=Console())

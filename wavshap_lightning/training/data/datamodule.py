@@ -21,6 +21,7 @@ from wavshap_lightning.corpora.audit import (
     audit_split,
     audit_table,
     bad_clips,
+    group_findings,
     raise_for_errors,
     summarize_clips,
 )
@@ -147,9 +148,9 @@ class EmotionDataModule(L.LightningDataModule):
 
     @property
     def audit_record(self) -> dict[str, Any]:
-        """Summary of the clips and every finding, errors included, in plain JSON types, for `audit.json`."""
+        """Summary of the clips and all findings, errors included, for JSON."""
         summary = summarize_clips(self._split, self._facts)
-        return {"summary": summary, "findings": [one.to_dict() for one in self.audited[1]]}
+        return {"summary": summary, "findings": group_findings(self.audited[1])}
 
     @property
     def protocol_record(self) -> dict[str, Any]:
