@@ -253,9 +253,9 @@ class TestBadFiles:
             (
                 "a.raw",
                 bytes(range(256)),
-                "Format not recognised; bare samples need a header that gives their rate",
+                "Format not recognised.* without a header",
             ),
-            ("a.gsm", bytes(range(256)), "has no header with its sample rate and coding; convert it"),
+            ("a.gsm", bytes(range(256)), "Format not recognised.* without a header"),
             ("README", b"text", "cannot be read as audio: it is a text file"),
         ],
     )
@@ -394,7 +394,7 @@ class TestContainers:
 
     def test_without_ffmpeg_the_message_names_it(self, tmp_path, monkeypatch, path):
         monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(AudioError, match=rf"only be read with ffmpeg, .*: ffmpeg -i {path.name} a.wav"):
+        with pytest.raises(AudioError, match=rf"only be read with ffmpeg: .*: ffmpeg -i {path.name} a.wav"):
             load_audio(path)
 
     def test_the_sound_of_ffmpeg_is_averaged_resampled_and_cut(self, tmp_path, ffmpeg, path, tones, write):

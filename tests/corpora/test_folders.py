@@ -312,16 +312,16 @@ def test_evaluation_beside_a_test_set_is_the_validation_set(tmp_path):
         ),
         (
             ["train/x.wav", "test/x.wav", "happy/x.wav"],
-            r"2 audio files lie in no class's folder \(test/x\.wav, train/x\.wav\)",
+            r"1 audio files lie in no class's folder \(.*test/x\.wav\)",
         ),
         (["sad/train/x.wav", "happy/y.wav"], "folders train are named after splits"),
         (
             ["ann/happy/x.wav", "ben/happy/x.wav"],
-            "folders ann, ben would be the classes, but hold .* happy; set",
+            "folders ann, ben, which would be the classes, hold happy; set",
         ),
-        (["train/ann/happy/x.wav", "train/ben/happy/x.wav"], "folders ann, ben would be the classes"),
-        (["archive/sad/x.wav", "archive/happy/x.wav"], "folders archive would be the classes"),
-        (["sad/x.wav", "happy/x.wav", "copy/sad/x.wav"], "would be the classes, but hold the folders sad"),
+        (["train/ann/happy/x.wav", "train/ben/happy/x.wav"], "folders ann, ben, which would be the classes"),
+        (["archive/sad/x.wav", "archive/happy/x.wav"], "folders archive, which would be the classes"),
+        (["sad/x.wav", "happy/x.wav", "copy/sad/x.wav"], "which would be the classes, hold sad"),
     ],
 )
 def test_folders_that_would_be_taken_for_classes_are_refused(tmp_path, names, message):

@@ -30,12 +30,11 @@ SAMPLE_RATE = 16_000
 # Folders are searched by suffix; a file that is named may have any.
 USUAL_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
 FFMPEG_SUFFIXES = (".m4a", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".aac", ".amr", ".wma", ".avi")
-# Formats of libsndfile; not those of files that mostly hold no sound, such as .mat.
-_RARE_SUFFIXES = (
-    ".wave", ".bwf", ".rf64", ".w64", ".oga", ".aifc", ".au", ".snd", ".caf", ".sph", ".nist", ".voc", ".iff",
-    ".svx", ".avr", ".paf", ".pvf", ".sf", ".ircam", ".sds", ".xi", ".wve", ".sd2",
+# Besides the usual formats the others of libsndfile, but not those that mostly hold no sound, such as .mat.
+AUDIO_SUFFIXES = (
+    *USUAL_SUFFIXES, ".wave", ".bwf", ".rf64", ".w64", ".oga", ".aifc", ".au", ".snd", ".caf", ".sph",
+    ".nist", ".voc", ".iff", ".svx", ".avr", ".paf", ".pvf", ".sf", ".ircam", ".sds", ".xi", ".wve", *FFMPEG_SUFFIXES,
 )  # fmt: skip
-AUDIO_SUFFIXES = (*USUAL_SUFFIXES, *_RARE_SUFFIXES, *FFMPEG_SUFFIXES)
 WRITTEN_SUFFIXES = (".flac", ".wav")
 
 # Lossy decoders and floating-point recorders overshoot full scale a little; twice full scale is no overshoot.
@@ -53,9 +52,7 @@ MP3_SLACK_SAMPLES = 2 * 1152
 # libsndfile shortens a file that was cut off without an error, and says so in its log only: the bytes that
 # the header promises, and those that are there.
 _CHUNK_LOG = re.compile(r"^\s*(?:data|riff|SSND|BODY|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
-_CUT_LOG = re.compile(
-    r"^(?:\*+ Calculated frame count|Ogg ?: Junk after the last page|Seems to be a truncated)", re.MULTILINE
-)
+_CUT_LOG = re.compile(r"^(?:\*+ Calculated frame|Ogg ?: Junk after|Seems to be a trunc)", re.MULTILINE)
 # Of SPHERE files it says nothing; the header does.
 _SPHERE_COUNT = re.compile(rb"NIST_1A.*\nsample_count -i (\d+)", re.DOTALL)
 
@@ -65,27 +62,27 @@ _PIPE_BYTES = 0x7FFF_0000
 
 # For MP3 data without one whole frame libsndfile reports, misleadingly, a missing file.
 _NO_MP3_FRAME = 7
-_UNKNOWN_FORMAT = 1
 
 # First bytes of MP4 and QuickTime, Matroska and WebM, Windows Media, AMR, AVI, Flash, Speex, WavPack,
 # Monkey's Audio, TTA, AC-3, MPEG-TS and AAC: containers and codings that only ffmpeg reads.
 _FOR_FFMPEG = re.compile(
-    rb".{4}(?:ftyp|moov|mdat|wide)|\x1a\x45\xdf\xa3|\x30\x26\xb2\x75|#!AMR|RIFF.{4}AVI |FLV"
-    rb"|OggS.{24}Speex|wvpk|MAC |TTA1|\x0b\x77|\x47.{187}\x47|\xff[\xf0\xf1\xf8\xf9]",
-    re.DOTALL,
+    rb"(?s).{4}(?:ftyp|moov|mdat|wide)|\x1a\x45\xdf\xa3|\x30\x26\xb2\x75|#!AMR|RIFF.{4}AVI |FLV"
+    rb"|OggS.{24}Speex|wvpk|MAC |TTA1|\x0b\x77|\x47.{187}\x47|\xff[\xf0\xf1\xf8\xf9]"
 )
 _HEAD_BYTES = 1024
-# First bytes of other things under the name of a recording: the thing, and what to do.
+# Suffixes by which soundfile and libsndfile would take sound without a header for what it may not be.
+_BARE_SUFFIXES = (".raw", ".gsm", ".vox")
+# First bytes of other things under the name of a recording.
 _NO_SOUND = (
-    (rb"version https://git-lfs", "a Git LFS pointer, not the recording", "run `git lfs pull` there"),
-    (rb"(?:\xef\xbb\xbf)?\s*[<{[]", "a page or message of a web server", "sign in and download it again"),
-    (rb"PK\x03\x04|\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|.{257}ustar", "an archive", "unpack it"),
-    (rb"\x89PNG|\xff\xd8\xff|GIF8|%PDF", "a picture or document", "replace it by the recording"),
-    (rb"bplist", "a placeholder of iCloud", "download the recording to this computer"),
-    (rb"\0{1024}|\0+\Z", "nothing but zero bytes, as an unfinished download leaves", "download it again"),
-    (rb"NIST_1A", "a SPHERE file compressed with Shorten", "expand it with sph2pipe"),
-    (rb"[\t\n\r -~\x80-\xff]+\Z", "a text file", "replace it by the recording"),
-)  # fmt: skip
+    (rb"version https://git-lfs", "a Git LFS pointer, not the recording; run `git lfs pull` there"),
+    (rb"(?:\xef\xbb\xbf)?\s*[<{[]", "a page or message of a web server; sign in and download it again"),
+    (rb"PK\x03\x04|\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|(?s:.{257}ustar)", "an archive; unpack it"),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8|%PDF", "a picture or document; replace it by the recording"),
+    (rb"bplist", "a placeholder of iCloud; download the recording to this computer"),
+    (rb"\0{1024}|\0+\Z", "nothing but zero bytes, as an unfinished download leaves; download it again"),
+    (rb"NIST_1A", "a SPHERE file compressed with Shorten; expand it with sph2pipe"),
+    (rb"[\t\n\r -~\x80-\xff]+\Z", "a text file; replace it by the recording"),
+)
 
 
 def load_audio(
@@ -152,7 +149,7 @@ def load_native(
         AudioError: As `load_audio` does.
     """
     path = Path(path)
-    remedy = "is it damaged or truncated? Copy it again or convert it"
+    remedy = "is it damaged, truncated or without a header? Copy it again or convert it"
     with _explained(path, "read as audio", remedy), _open(path, head := _first_bytes(path)) as sound:
         _check_header(sound, head)
         first, last = _span_samples(sound, start_s, end_s)
@@ -252,8 +249,6 @@ def _reason(error: Exception) -> str:
         return first_line(error)
     if error.code == _NO_MP3_FRAME:
         return "it holds no whole MP3 frame"
-    if error.code == _UNKNOWN_FORMAT:
-        return "Format not recognised; bare samples need a header that gives their rate, such as that of WAV"
     return error.error_string.removeprefix("Error : ").strip(" .") or "the decoder gives no reason"
 
 
@@ -275,28 +270,24 @@ def _open(path: Path, head: bytes) -> soundfile.SoundFile:
     if _FOR_FFMPEG.match(head):
         return soundfile.SoundFile(_sound_by_ffmpeg(path))
     # As bytes, since a name on disk may be no text.
-    source: Path | bytes | BytesIO = os.fsencode(path) if os.name == "posix" else path
-    if path.suffix.lower() == ".raw":  # without its name, by which soundfile would ask for a sample rate
-        source = BytesIO(path.read_bytes())
+    name = os.fsencode(path) if os.name == "posix" else path
+    is_bare = path.suffix.lower() in _BARE_SUFFIXES
     try:
-        sound = soundfile.SoundFile(source)
+        return soundfile.SoundFile(BytesIO(path.read_bytes()) if is_bare else name)
     except soundfile.LibsndfileError:
-        for pattern, thing, remedy in _NO_SOUND:
-            if re.match(pattern, head, re.DOTALL):
-                raise AudioError(f"cannot be read as audio: it is {thing}; {remedy}") from None
+        for pattern, thing in _NO_SOUND:
+            if re.match(pattern, head):
+                raise AudioError(f"cannot be read as audio: it is {thing}") from None
         raise
-    if sound.format == "RAW":  # by the suffix .gsm or .vox alone
-        raise AudioError("has no header with its sample rate and coding; convert it to WAV")
-    return sound
 
 
 def _sound_by_ffmpeg(path: Path) -> BytesIO:
     """The first sound track of a file, as WAV with 32-bit floats."""
     program = shutil.which("ffmpeg")
     if program is None:
+        example = f"ffmpeg -i {path.name} {path.stem}.wav"
         raise AudioError(
-            "its format can only be read with ffmpeg, which is not installed; install ffmpeg, or convert the "
-            f"file elsewhere: ffmpeg -i {path.name} {path.stem}.wav"
+            f"can only be read with ffmpeg: install it, or convert the file elsewhere: {example}"
         )
     # Of the protocols only that of files: a playlist must not open the network.
     options = ("-v", "error", "-nostdin", "-protocol_whitelist", "file", "-i", f"file:{path}")
@@ -305,9 +296,7 @@ def _sound_by_ffmpeg(path: Path) -> BytesIO:
     if done.returncode or done.stderr:  # of a file that breaks off it reads a part, and ends with status 0
         said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
         reason = re.sub(r"^\[[^]]*\] ", "", said.splitlines()[0])
-        raise AudioError(
-            f"ffmpeg cannot read all of it ({reason}); is it truncated, or a film without sound?"
-        )
+        raise AudioError(f"ffmpeg cannot read all of it ({reason}); is it truncated, or without sound?")
     return BytesIO(done.stdout)
 
 

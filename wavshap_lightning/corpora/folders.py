@@ -8,6 +8,7 @@ import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -135,21 +136,18 @@ class Layout:
             kept[key] += [] if originals else [path]
         trees = dict.fromkeys(_trees(Path(root).expanduser(), *pair) for pair in pairs)
         where = listed((f"in {one} and in {other}" for one, other in trees), separator="; ")
-        differing = [pair for pair in pairs if not _is_copy(*pair)]
-        if differing:
+        if differing := [pair for pair in pairs if not _is_copy(*pair)]:
             names = "{} and {} are the same file twice, but differ".format(*differing[0])
-            count = f"({len(differing)} of {len(pairs)} files that are there twice, {where})"
+            count = f"{len(differing)} of {len(pairs)} files that are there twice, {where}"
             others = listed(dict.fromkeys(other for _, other in trees))
-            raise self.error(root, f"{names} {count}; set root to one copy: {others}, or move it elsewhere")
+            raise self.error(root, f"{names} ({count}); set root to one copy: {others}, or move it elsewhere")
         if pairs:
             what = f"{len(pairs)} files are there twice with the same content, {where}"
             warnings.warn(f"corpus={self.corpus}: {what}; the second copy is left out", stacklevel=2)
         return {copy for _, copy in pairs}
 
 
-FOLDERS = Layout(
-    "folders", "happy/anna_01.wav or train/happy/anna_01.wav (one folder per class)", homepage=""
-)
+FOLDERS = Layout("folders", "happy/anna_01.wav or train/happy/anna_01.wav (one folder a class)", homepage="")
 FLAT = Layout("flat", "anna_happy_01.wav (the label in the file name)", homepage="")
 
 
@@ -231,10 +229,9 @@ def _trees(root: Path, one: Path, other: Path) -> tuple[Path, Path]:
 
 
 def _is_copy(one: Path, other: Path) -> bool:
-    try:
+    with suppress(OSError):  # told when the file is read
         return filecmp.cmp(one, other, shallow=False)
-    except OSError:  # reported when the file is read
-        return False
+    return False
 
 
 def _refuse_unreadable(error: OSError) -> NoReturn:
@@ -247,7 +244,7 @@ def _refuse_unreadable(error: OSError) -> NoReturn:
 
 _SPLIT_NAME = re.compile(
     r"(?:(?P<train>train(?:ing)?)|(?P<validation>val(?:id(?:ation)?)?|dev(?:elopment)?)"
-    r"|(?P<test>test(?:ing)?|eval(?:uation)?))(?:[\W_]*(?:set|split|data|part)s?)?[\W\d_]*",
+    r"|(?P<test>test(?:ing)?)|(?P<evaluation>eval(?:uation)?))(?:[\W_]*(?:set|split|data|part)s?)?[\W\d_]*",
     re.IGNORECASE,
 )
 
@@ -273,10 +270,7 @@ def load_folders(root: Path | str, *, speaker_pattern: str | None = None) -> lis
             classes are named like classes, or a pattern is not valid or does not match a file.
     """
     base = FOLDERS.checked_folder(root)
-    homes = _folders_in(base, root)
-    if all(_SPLIT_NAME.fullmatch(home.name) for home in homes):
-        homes = [inner for home in homes for inner in _folders_in(home, root)]
-    files = {home.relative_to(base).as_posix(): find_files(home) for home in homes}
+    files = {home.relative_to(base).as_posix(): find_files(home) for home in _class_folders(base, root)}
     paths = _some_audio([path for group in files.values() for path in group], root, FOLDERS)
     silent = {label: _counted(group) for label, group in files.items() if not any(map(is_audio, group))}
     if silent:  # the class would vanish without a word
@@ -284,44 +278,35 @@ def load_folders(root: Path | str, *, speaker_pattern: str | None = None) -> lis
         what = f"{len(silent)} of {len(files)} classes' folders hold no audio that can be read ({found})"
         raise FOLDERS.error(root, f"{what}; convert the files to wav or flac, or move the folders elsewhere")
     names = [path.relative_to(base).as_posix() for path in paths]
-    levels = [[part for part in name.split("/") if not _SPLIT_NAME.fullmatch(part)] for name in names]
-    _check_loose(root, [name for name, found in zip(names, levels, strict=True) if len(found) == 1])
-    _check_classes(root, [found[:-1] for found in levels])
+    levels = [[part for part in name.split("/")[:-1] if not _SPLIT_NAME.fullmatch(part)] for name in names]
+    _check_classes(root, levels)
     speakers = _read_names("speaker_pattern", speaker_pattern, names, ("speaker", "text"))
     groups = [{"label": found[0], **its} for found, its in zip(levels, speakers, strict=True)]
     return _clips(FOLDERS, root, paths, groups)
 
 
-def _folders_in(folder: Path, root: Path | str) -> list[Path]:
-    """The visible folders right below a folder, which must hold no audio itself."""
+def _class_folders(folder: Path, root: Path | str) -> list[Path]:
+    """The folders right below a folder, and below those of them that are named after splits."""
     _, folders, loose = next(os.walk(folder, onerror=_refuse_unreadable))
-    _check_loose(root, _audio_among([folder / name for name in sorted(loose) if _is_visible(name)]))
-    return [folder / name for name in sorted(folders) if _is_visible(name)]
-
-
-def _check_loose(root: Path | str, strays: Sequence[Path | str]) -> None:
+    strays = _audio_among([folder / name for name in sorted(loose) if _is_visible(name)])
     if strays:
         raise FOLDERS.error(root, f"{len(strays)} audio files lie in no class's folder ({listed(strays)})")
+    found = [folder / name for name in sorted(folders) if _is_visible(name)]
+    inner = [_class_folders(one, root) if _SPLIT_NAME.fullmatch(one.name) else [one] for one in found]
+    return [*chain.from_iterable(inner)]
 
 
 def _check_classes(root: Path | str, levels: Sequence[Sequence[str]]) -> None:
     """Refuse folders of speakers or archives that hold the classes' folders, taken for classes themselves."""
-    labels = sorted({found[0] for found in levels})
-    below = Counter(
-        inner
-        for label, *inners in {tuple(found[:2]) for found in levels}
-        for inner in inners
-        if inner != label
-    )
-    classes = [inner for inner in sorted(below) if inner in labels]
+    labels = {found[0] for found in levels}
+    below = Counter(found[-1] for found in {tuple(found[:2]) for found in levels} if found[0] != found[-1])
+    classes = labels & below.keys()
     if not any(map(_is_emotion, labels)):  # else they may be finer classes, each in one class only
-        classes += [
-            inner for inner, count in below.items() if _is_emotion(inner) and count >= min(len(labels), 2)
-        ]
+        classes |= {one for one, count in below.items() if _is_emotion(one) and count >= min(len(labels), 2)}
     if classes:
-        taken = f"the folders {listed(labels)} would be the classes, but hold the folders {listed(classes)}"
+        taken = f"{listed(sorted(labels))}, which would be the classes, hold {listed(sorted(classes))}"
         remedy = "rename or move the folders, or list the files in a manifest (corpus=manifest)"
-        raise FOLDERS.error(root, f"{taken}; set root to the folder of the classes, {remedy}")
+        raise FOLDERS.error(root, f"the folders {taken}; set root to the folder of the classes, {remedy}")
 
 
 def _is_emotion(folder: str) -> bool:
@@ -385,11 +370,9 @@ def _read_splits(layout: Layout, root: Path | str, paths: Sequence[Path]) -> lis
         what = f"the folders {listed(sorted(split_of))} are named after splits, and"
         strays = f"{len(outside)} of {len(paths)} audio files lie in none ({listed(outside)})"
         raise layout.error(root, f"{what} {strays}; move these, or rename the folders")
-    tests = {home for home, split in split_of.items() if split == "test"}
-    evaluation = {home for home in tests if home.lower().startswith("eval")}
-    if evaluation < tests and "validation" not in split_of.values():
-        split_of |= dict.fromkeys(evaluation, "validation")
-    return [split_of.get(home) for home in homes]
+    found = set(split_of.values())
+    evaluation = "validation" if "test" in found and "validation" not in found else "test"
+    return [evaluation if split_of.get(home) == "evaluation" else split_of.get(home) for home in homes]
 
 
 def _read_names(
