@@ -33,7 +33,7 @@ FFMPEG_SUFFIXES = (".m4a", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".aa
 # Besides the usual formats the others of libsndfile, but not those that mostly hold no sound, such as .mat.
 AUDIO_SUFFIXES = (
     *USUAL_SUFFIXES, ".wave", ".bwf", ".rf64", ".w64", ".oga", ".aifc", ".au", ".snd", ".caf", ".sph",
-    ".nist", ".voc", ".iff", ".svx", ".avr", ".paf", ".pvf", ".sf", ".ircam", ".sds", ".xi", ".wve", *FFMPEG_SUFFIXES,
+    ".nist", ".voc", ".iff", ".svx", ".avr", ".paf", ".pvf", ".sf", ".ircam", *FFMPEG_SUFFIXES,
 )  # fmt: skip
 WRITTEN_SUFFIXES = (".flac", ".wav")
 
