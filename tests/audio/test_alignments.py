@@ -216,7 +216,7 @@ def test_words_that_truly_overlap_are_refused_by_name(write_rows):
 
 def test_a_word_without_duration_is_left_out_with_a_warning(write_rows):
     path = write_rows([("kids", 0.5, 1.0), ("are", 1.0, 1.0)])
-    with pytest.warns(UserWarning, match=r"1 words without duration are left out, such as 'are' \(1-1 s\)"):
+    with pytest.warns(UserWarning, match=r"words without duration are left out: 'are' \(1-1 s\)"):
         assert read_segments(path) == [Segment("kids", 0.5, 1.0)]
 
 

@@ -40,7 +40,7 @@ NO_WORD = re.compile(
 # Names of the columns of a table, the first of them that is there before the others.
 COLUMNS = {
     "text": ("text", "word", "label", "token", "name", "segment", "phone"),
-    "start_s": ("start_s", "start", "start_time", "begin", "onset", "from", "xmin", "tmin"),
+    "start_s": ("start_s", "start", "start_time", "begin", "begin_time", "onset", "from", "xmin", "tmin"),
     "end_s": ("end_s", "end", "end_time", "stop", "offset", "to", "xmax", "tmax"),
     "duration_s": ("duration_s", "duration", "dur"),
     "tier": ("tier", "type"),
@@ -74,7 +74,7 @@ def read_segments(path: str | Path, *, tier: str = "", recording: str = "") -> l
             raise AudioError(f"segments={path}: {_place(row)} must begin at 0 or later and end after that")
     instants = [_place(row) for row in rows if row.start_s == row.end_s]
     if instants:
-        _warn(path, f"{len(instants)} words without duration are left out, such as {instants[0]}")
+        _warn(path, f"words without duration are left out: {', '.join(instants)}")
         rows = [row for row in rows if row.start_s < row.end_s]
     for before, after in pairwise(rows):
         if before.end_s > after.start_s + OVERLAP_SLACK_S or before.start_s == after.start_s:
@@ -206,4 +206,4 @@ def _read_table(text: str) -> Tiers:
 def _segment(text: str, start: str, end: str, *, is_duration: bool = False) -> Segment:
     """A segment from what is written, with decimal points or commas."""
     start_s, end_s = (float(cell.replace(",", ".")) for cell in (start, end))
-    return Segment(text.strip(), start_s, start_s + end_s if is_duration else end_s)
+    return Segment(" ".join(text.split()), start_s, start_s + end_s if is_duration else end_s)
