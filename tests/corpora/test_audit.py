@@ -121,6 +121,72 @@ class TestLeaks:
         assert audit(split) == ()
 
 
+class TestSpelling:
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("Ann", "ann"),
+            ("spk_1", "spk-1"),
+            ("spk 1", "SPK1"),
+            ("ann", "аnn"),  # noqa: RUF001 - a Cyrillic letter
+            ("spk1", "spk１"),  # noqa: RUF001 - a full-width digit
+            ("Straße", "STRASSE"),
+            ("O'Neil", "O’Neil"),  # noqa: RUF001
+        ],
+    )
+    def test_one_name_in_two_spellings_crosses_splits(self, one, other):
+        split = {name: tuple(replace(clip, dialogue=None) for clip in clips) for name, clips in CLEAN.items()}
+        split["train"] = tuple(replace(clip, speaker=one) for clip in split["train"])
+        split["test"] = tuple(replace(clip, speaker=other) for clip in split["test"])
+        (finding,) = audit(split)
+        assert (finding.severity, finding.check) == ("error", "similar speakers")
+        assert repr(one) in finding.where
+        assert repr(other) in finding.where
+        assert [one.severity for one in audit(split, may_share_speakers=SPLIT_NAMES)] == ["warning"]
+
+    @pytest.mark.parametrize(("one", "other"), [("01", "1"), ("spk_01", "Spk1"), ("José", "jose")])
+    def test_names_that_two_people_may_have_are_a_warning(self, one, other):
+        split = CLEAN | {
+            "train": tuple(replace(clip, speaker=one) for clip in CLEAN["train"]),
+            "test": tuple(replace(clip, speaker=other) for clip in CLEAN["test"]),
+        }
+        assert [(one.severity, one.check) for one in audit(split)] == [("warning", "similar speakers")]
+
+    def test_in_one_split_it_is_a_warning(self):
+        assert [(one.severity, one.check) for one in audit(with_first("train", speaker="Ann"))] == [
+            ("warning", "similar speakers")
+        ]
+
+    def test_dialogues_are_compared_as_speakers_are(self):
+        assert found(audit(with_first("test", dialogue="Ann_talk"))) == [
+            ("error", "similar dialogues", "'Ann_talk' and 'ann-talk'")
+        ]
+
+    def test_labels_are_compared_and_an_absent_class_is_told_of_the_other(self):
+        split = {name: tuple(replace(clip, label="angry") for clip in clips) for name, clips in CLEAN.items()}
+        split["train"] = tuple(replace(clip, label="Angry") for clip in split["train"])
+        report = audit(split, labels=("Angry", "angry"))
+        assert ("warning", "similar labels", "'Angry' and 'angry'") in found(report)
+        details = [one.detail for one in report if one.check == "absent class"]
+        assert details == ["no clip in validation and test, but 'angry'", "no clip in train, but 'Angry'"]
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            [f"{number:02}" for number in range(1, 25)],
+            [str(number) for number in range(1, 125)],
+            [f"Ses0{number}{letter}" for number in range(1, 6) for letter in "FM"],
+            ["1-11", "11-1", "111", "1_1-1"],
+            ["DC", "JE", "JK", "KL", "female1", "female2", "male1", "male2", "OAF", "YAF"],
+            ["か", "が", "कल", "कुल", "王伟", "王维"],
+        ],
+    )
+    def test_other_names_are_other_people(self, names):
+        clips = [Clip(Path(f"{name}.wav"), "angry", name) for name in names]
+        split = {name: tuple(clips[place::3]) for place, name in enumerate(SPLIT_NAMES)}
+        assert audit(split, labels=("angry",)) == ()
+
+
 class TestDuplicates:
     @pytest.mark.parametrize(
         ("original", "copy", "severity"),
@@ -300,7 +366,9 @@ def test_every_finding_has_a_remedy():
         CLEAN["test"][1]: ClipFacts(),
     }
     report = audit(spoilt, facts, max_duration_s=1.0, expected_clips=1)
-    assert {finding.check for finding in report} == set(REMEDIES)
+    similar = replace(clip, speaker="Ann", label="Angry", dialogue="Ann-talk")
+    untested = audit({"train": (clip, similar), "test": ()})
+    assert {finding.check for finding in (*report, *untested)} == set(REMEDIES)
 
 
 # Files on disk

@@ -152,7 +152,7 @@ def test_planted_speech_is_read_from_its_manifest(name, tmp_path):
     split = CORPORA[name].protocol(clips).split(clips, 0)
     assert [len(members) for _, members in split.items()] == [2, 2, 2]
     (tmp_path / "manifest.jsonl").unlink()
-    with pytest.raises(CorpusError, match=r"holds 0 files named manifest.csv or manifest.jsonl"):
+    with pytest.raises(CorpusError, match=r"holds 0 files named manifest.csv, .tsv or .jsonl"):
         load_corpus(name, tmp_path)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavshap_lightning.corpora.clip import SPLITS, Clip, Span
+from wavshap_lightning.corpora.clip import SPLITS, Clip, Span, normalized
 from wavshap_lightning.errors import CorpusError
 
 times_s = st.floats(0, 1e6, allow_nan=False)
@@ -50,9 +50,61 @@ def test_an_end_alone_is_measured_from_the_start_of_the_file(end_s):
         Clip(Path("a.wav"), "angry", end_s=end_s)
 
 
+ALIKE = {
+    "Unicode form": "Jo\u0308rg Koch",
+    "a byte order mark": "\ufeffJörg Koch",
+    "a zero-width space": "Jö\u200brg Koch",
+    "a soft hyphen": "Jörg Ko\u00adch",
+    "direction marks": "\u200eJörg\u200f Koch\u202c",
+    "an idle joiner": "Jör\u200dg Koch\u200c",
+    "a no-break space": "Jörg\u00a0Koch",
+    "a narrow no-break space": "Jörg\u202fKoch",
+    "an ideographic space": "\u3000Jörg\u3000Koch",
+    "spaces, a tab and a line break": " Jörg\t  Koch\r\n",
+    "a control character": "Jörg\x00 Koch\x1a",
+    "bytes of Windows": "J\udcf6rg Koch",
+}
+
+
+@pytest.mark.parametrize("name", ALIKE.values(), ids=ALIKE)
+def test_what_looks_alike_is_equal_in_every_field(name):
+    def build(name):
+        return Clip(
+            Path("a.wav"),
+            label=name,
+            speaker=name,
+            corpus=name,
+            text=name,
+            dialogue=name,
+            votes=((name, 1.0),),
+            evidence=(Span(0.0, 1.0, name),),
+        )
+
+    assert build(name) == build("Jörg Koch")
+    assert build(name).speaker == "Jörg Koch"
+
+
+@pytest.mark.parametrize("name", ["می\u200cرود", "क्\u200dष", "👩\u200d🔬", "Ann", "O'Neil", "王 伟"])
+def test_joiners_stay_where_they_shape_the_writing(name):
+    assert Clip(Path("a.wav"), name).label == name
+
+
+@given(st.text())
+def test_normalized_text_stays_as_it_is_and_can_be_stored(text):
+    once = normalized(text)
+    assert normalized(once) == once
+    assert once.encode().decode() == once
+
+
+def test_paths_stay_as_they_are_on_the_disk():
+    path = Path("Jo\u0308rg/a\u200b.wav")
+    assert Clip(path, "sad").path == path
+
+
 def test_a_clip_needs_a_label():
-    with pytest.raises(CorpusError, match=r"path=a.wav: label='' is empty; give every clip a label"):
-        Clip(Path("a.wav"), "")
+    for label in ("", " ", "\u200b"):
+        with pytest.raises(CorpusError, match=r"path=a.wav: label='' is empty; give every clip a label"):
+            Clip(Path("a.wav"), label)
 
 
 @pytest.mark.parametrize("split", [*SPLITS, None])

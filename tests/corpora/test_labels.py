@@ -36,6 +36,13 @@ def test_a_map_renames_merges_and_leaves_out_in_order():
     ]
 
 
+def test_labels_are_asked_for_as_numbers_and_in_any_unicode_form():
+    clips = [Clip(Path("0.wav"), "0"), Clip(Path("1.wav"), "1"), Clip(Path("2.wav"), "Ärger")]
+    mapped = apply_label_map(clips, {0: "neg", 1: 7, "A\u0308rger": "angry"})
+    assert [clip.label for clip in mapped] == ["neg", "7", "angry"]
+    assert select_labels(clips, [0, "A\u0308rger"]) == [clips[0], clips[2]]
+
+
 def test_a_map_that_lacks_a_label_lists_found_and_missing():
     with pytest.raises(
         CorpusError, match=r"lacks labels=\['hap', 'xxx'\]; found exc \(1\), hap \(1\), sad \(2\), xxx \(1\)"

@@ -1,6 +1,7 @@
 import json
 import os
 import stat
+import unicodedata
 from dataclasses import fields
 from pathlib import Path
 
@@ -8,14 +9,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavshap_lightning.corpora.clip import SPLITS, Clip, Span
-from wavshap_lightning.corpora.manifest import COLUMNS, load_manifest, read_manifest, save_manifest
+from wavshap_lightning.corpora.clip import SPLITS, Clip, Span, normalized
+from wavshap_lightning.corpora.manifest import (
+    COLUMNS,
+    find_file,
+    load_manifest,
+    read_manifest,
+    save_manifest,
+)
 from wavshap_lightning.errors import CorpusError
 
 FIXED = settings(derandomize=True, deadline=None)
 
-# White space around a text is not kept, by design.
-words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).map(str.strip).filter(bool)
+# Names of missing values, which spreadsheets write, are refused by design.
+words = (
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+    .map(normalized)
+    .filter(
+        lambda word: word and word.lower() not in {"nan", "null", "<na>"} and word[0] not in "#0123456789"
+    )
+)
 seconds = st.floats(0, 1e6, allow_nan=False)
 
 
@@ -129,6 +142,36 @@ def test_white_space_makes_no_class_and_hides_no_speaker(tmp_path, name, text):
     ]
 
 
+TABLE = "path,label,speaker,start_s\na.wav,sad,Jörg,0.5\nb.wav,happy,,\n"
+SPREADSHEETS = {
+    "rows of bare commas": TABLE.replace("b.wav", ",,,\nb.wav") + ",,,\r\n,,,\n",
+    "empty columns": "path,label,speaker,start_s,,\na.wav,sad,Jörg,0.5,,\nb.wav,happy,,,,\n",
+    "cells left out at the end of a row": TABLE.replace("b.wav,happy,,", "b.wav,happy"),
+    "an index": ",path,label,speaker,start_s\n0,a.wav,sad,Jörg,0.5\n1,b.wav,happy,,\n",
+    "a line that names the separator": "sep=;\r\n" + TABLE.replace(",", ";").replace("0.5", "0,5"),
+    "semicolons and decimal commas": TABLE.replace(",", ";").replace("0.5", "0,5"),
+    "tabs": TABLE.replace(",", "\t"),
+    "Unicode text": TABLE.replace(",", "\t").encode("utf-16"),
+    "carriage returns": TABLE.replace("\n", "\r"),
+    "a quoted header": '"path", "label","speaker", "start_s"\n' + TABLE.split("\n", 1)[1],
+    "invisible signs": TABLE.replace("path", "\ufeffpa\u200bth").replace("label", "label\u00a0"),
+}
+
+
+@pytest.mark.parametrize("text", SPREADSHEETS.values(), ids=SPREADSHEETS)
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
+def test_leftovers_of_spreadsheets_change_nothing(tmp_path, name, text):
+    assert read_manifest(write(tmp_path, text, name)) == [
+        Clip(tmp_path / "a.wav", "sad", "Jörg", start_s=0.5),
+        Clip(tmp_path / "b.wav", "happy"),
+    ]
+
+
+def test_numbers_in_json_are_names_as_well(tmp_path):
+    (clip,) = read_manifest(write(tmp_path, '{"path": "a.wav", "label": 0, "speaker": 12}\r', "t.jsonl"))
+    assert (clip.label, clip.speaker) == ("0", "12")
+
+
 def test_votes_and_kinds_lose_their_white_space_too(tmp_path):
     text = (
         '{"path": "a.wav", "label": "sad", "votes": [[" sad", 2]], '
@@ -148,12 +191,19 @@ def test_null_and_missing_cells_are_empty_fields(tmp_path):
 CSV_FAULTS = {
     "": r"missing columns=\['path', 'label'\]; found columns=\[\]",
     "path,emotion\na.wav,sad\n": r"missing columns=\['label'\]; found columns=\['path', 'emotion'\]",
-    "path;label\na.wav;sad\n": r"found columns=\['path;label'\]",
+    "path:label\na.wav:sad\n": r"found columns=\['path:label'\]",
     "path,label,label\na.wav,sad,sad\n": "must name every column once",
     "path,label\n": "has no rows",
     "path,label,Speaker\na.wav,sad,ann\n": "column='Speaker' is not a field.*did you mean 'speaker'",
     "path,label,start\na.wav,sad,1\n": "did you mean 'start_s'",
-    "path,label\na.wav,sad\nb.wav\n": "line=3: cells=1 but the header names 2 columns",
+    "path,label\na.wav,sad\nb.wav\n": r"line=3: missing=\['label'\], found=\['path'\]",
+    "path,label,,\na.wav,sad,,really\n": "line=2: cells=4 but the header names 2 columns",
+    "path,label\na.wav,#N/A\n": "line=2: label='#N/A' must be text, not an error, an empty value",
+    "path,label,speaker\na.wav,sad,#BEZUG!\n": "line=2: speaker='#BEZUG!' must be text, not an error",
+    "path,label,speaker\na.wav,sad,1.23457E+12\n": "speaker='1.23457E.12' must be .* a rounded number",
+    "path,label\na.wav,nan\n": "line=2: label='nan' must be text",
+    "path,label\na.wav,\u200b\n": "line=2: .*label='' is empty",
+    'path,label,start_s\na.wav,sad,"0,5"\n': "start_s='0,5' must be a number of seconds, with a decimal p",
     "path,label\na.wav,sad,really\n": "line=2: cells=3 but",
     'path,label\na.wav,"sad\n': "line=2: not a row of a CSV file",
     "path,label\na.wav,\n": r"line=2: missing=\['label'\], found=\['path'\]",
@@ -185,7 +235,10 @@ JSON_FAULTS = {
     "[1]\n": "line=1: not a JSON object",
     '{"path": "a.wav"}': r"line=1: missing=\['label'\], found=\['path'\]",
     '{"path": "a.wav", "label": " "}': r"line=1: missing=\['label'\], found=",
-    '{"path": "a.wav", "label": 3}': "line=1: label=3 must be text",
+    '{"path": "a.wav", "label": true}': "line=1: label=True must be text",
+    '{"path": "a.wav", "label": 1.5}': "line=1: label=1.5 must be text",
+    '{"path": "a.wav", "label": "sad"},': "line=1: not a JSON object .*one object per line, without brackets",
+    '[{"path": "a.wav", "label": "sad"}]': "line=1: not a JSON object .*one object per line, without bracke",
     '{"path": "a.wav", "label": "sad", "start_s": "x"}': "line=1: start_s='x' must be a number",
     '{"path": "a.wav", "label": "sad", "votes": [["x", "y"]]}': "votes=.* must be a JSON list of pairs",
     '{"path": "a.wav", "label": "sad", "start_s": false}': "line=1: start_s=False must be a number",
@@ -210,8 +263,8 @@ def test_faulty_json_lines_are_explained(tmp_path, text, message):
 def test_files_that_are_no_manifest_are_explained(tmp_path):
     with pytest.raises(CorpusError, match=r"cannot be read from .*: No such file or directory"):
         read_manifest(tmp_path / "none.csv")
-    with pytest.raises(CorpusError, match=r"suffix='\.tsv' must be one of \.csv, \.jsonl"):
-        read_manifest(write(tmp_path, "path\tlabel\n", "table.tsv"))
+    with pytest.raises(CorpusError, match=r"suffix='\.txt' must be one of \.csv, \.tsv, \.jsonl"):
+        read_manifest(write(tmp_path, "path\tlabel\n", "table.txt"))
     with pytest.raises(CorpusError, match="is not UTF-8"):
         read_manifest(write(tmp_path, "path,label\na.wav,m\xfcde\n".encode("latin-1")))
     (tmp_path / "folder.csv").mkdir()
@@ -232,6 +285,75 @@ def test_missing_audio_is_counted_and_five_are_listed(tmp_path):
     ) as caught:
         read_manifest(write(tmp_path, f"path,label\na.wav,sad\n{rows}"))
     assert str(tmp_path) in str(caught.value)
+
+
+NAMES = ["ann_fröhlich_0.wav", "Zoë/müde 1.wav", "ANN/Happy_2.wav", "deep/é/ü/3.wav"]
+SPELLINGS = {
+    "composed": lambda name: unicodedata.normalize("NFC", name),
+    "decomposed": lambda name: unicodedata.normalize("NFD", name),
+    "on Windows": lambda name: name.replace("/", "\\"),
+    "in small letters": str.lower,
+    "with odd spaces": lambda name: name.replace(" ", "\u202f"),
+}
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
+def test_files_are_found_however_the_table_spells_them(tmp_path, on_disk, spelling):
+    paths = [tmp_path / unicodedata.normalize(on_disk, name) for name in NAMES]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    rows = "".join(f"{spelling(name)},sad\n" for name in NAMES)
+    assert [clip.path for clip in read_manifest(write(tmp_path, f"path,label\n{rows}"))] == paths
+
+
+def test_addresses_and_the_home_folder_are_paths_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "my clip.wav").touch()
+    address = f"file://{tmp_path}/my%20clip.wav"
+    for name in (address, "~/my clip.wav", "my%20clip.wav"):
+        (clip,) = read_manifest(write(tmp_path, f"path,label\n{name},sad\n"))
+        assert clip.path == tmp_path / "my clip.wav"
+
+
+def test_a_name_that_is_there_as_written_is_taken_and_an_unclear_one_is_not(tmp_path):
+    for name in ("Ann.wav", "ANN.wav", "a\\b.wav"):
+        (tmp_path / name).touch()
+    rows = "path,label\nANN.wav,sad\na\\b.wav,sad\n"
+    assert [clip.path.name for clip in read_manifest(write(tmp_path, rows))] == ["ANN.wav", "a\\b.wav"]
+    with pytest.raises(CorpusError, match=r"ann\.wav.*There is no 'ann\.wav' in .*, but 'A(nn|NN)\.wav'"):
+        read_manifest(write(tmp_path, "path,label\nann.wav,sad\n"))
+    (tmp_path / "annab").mkdir()
+    with pytest.raises(CorpusError, match=r"There is no 'anna' in .*, but 'annab'"):
+        read_manifest(write(tmp_path, "path,label\nanna/1.wav,sad\n"))
+    with pytest.raises(CorpusError, match="1 of 1 audio files do not exist"):
+        read_manifest(write(tmp_path, f"path,label\n{'x' * 300},sad\n"))
+
+
+def test_names_that_are_not_utf_8_survive_json_lines_and_are_found_by_their_text(tmp_path):
+    path = tmp_path / os.fsdecode("m\xfcde.wav".encode("latin-1"))
+    try:
+        path.touch()
+    except OSError:
+        pytest.skip("this disk takes UTF-8 alone")
+    save_manifest(tmp_path / "t.jsonl", [Clip(path, "sad")])
+    assert (tmp_path / "t.jsonl").read_bytes().isascii()
+    assert read_manifest(tmp_path / "t.jsonl") == [Clip(path, "sad")]
+    assert read_manifest(write(tmp_path, "path,label\nmüde.wav,sad\n")) == [Clip(path, "sad")]
+
+
+def test_a_folder_is_listed_once_for_ten_thousand_paths(tmp_path, monkeypatch):
+    names = [f"ü{index}.wav" for index in range(10)]
+    for name in names:
+        (tmp_path / name).touch()
+    listed = []
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: listed.append(folder) or iterdir(folder))
+    listings = {}
+    found = [find_file(tmp_path / unicodedata.normalize("NFD", name), listings) for name in names]
+    assert found == [tmp_path / name for name in names]
+    assert listed == [tmp_path]
 
 
 def test_spans_of_one_file_are_no_duplicates(tmp_path):
@@ -262,8 +384,8 @@ def test_a_save_that_fails_leaves_the_old_manifest(tmp_path, monkeypatch):
         patch.setattr(Path, "replace", fail)
         with pytest.raises(CorpusError, match="cannot be written: no space left"):
             save_manifest(table, [Clip(tmp_path / "b.wav", "sad")])
-    with pytest.raises(CorpusError, match=r"cannot be written.*surrogates"):
-        save_manifest(table, [Clip(tmp_path / "a.wav", "s\udc80d")])
+    with pytest.raises(CorpusError, match=r"cannot be written.*surrogates.*save JSON Lines"):
+        save_manifest(tmp_path / "t.csv", [Clip(tmp_path / "s\udc80d.wav", "sad")])
     assert table.read_bytes() == before
     assert list(tmp_path.iterdir()) == [table]
 
@@ -295,5 +417,5 @@ def test_a_corpus_root_may_be_the_manifest_or_its_folder(tmp_path):
     assert load_manifest(tmp_path) == load_manifest(table) == read_manifest(table)
     write(tmp_path, '{"path": "a.wav", "label": "sad"}', "manifest.jsonl")
     for root, count in ((tmp_path, 2), (tmp_path.parent, 0)):
-        with pytest.raises(CorpusError, match=f"holds {count} files named manifest.csv or manifest.jsonl"):
+        with pytest.raises(CorpusError, match=rf"holds {count} files named manifest\.csv, \.tsv or \.jsonl"):
             load_manifest(root)

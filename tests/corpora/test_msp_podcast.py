@@ -62,11 +62,22 @@ def test_only_turns_that_are_wanted_need_recordings(tmp_path):
         load_msp_podcast(tmp_path, test_set="Test2")
 
 
+def test_only_turns_that_are_wanted_need_labels(tmp_path):
+    """Test3 is published without its labels, and releases to come may have more test sets."""
+    rows = [("MSP-PODCAST_0005_0001.wav", "", "", "Test3"), ("MSP-PODCAST_0006_0001.wav", "?", "", "Test4")]
+    build(tmp_path, [*ROWS, *rows])
+    assert len(load_msp_podcast(tmp_path)) == 4
+    with pytest.raises(
+        CorpusError, match=r"line=7 of .*: EmoClass is empty, and Test3 is asked for; choose an"
+    ):
+        load_msp_podcast(tmp_path, test_set="Test3")
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
         (("a.wav", "Q", "1", "Train"), r"labels=\['Q'\] of labels_consensus.csv must be"),
-        (("a.wav", "A", "1", "Test9"), r"Split_Set='Test9' must be"),
+        (("a.wav", "A", "1", "Tset"), r"line=7 of labels_consensus.csv: Split_Set='Tset' must be"),
     ],
 )
 def test_unknown_codes_are_refused(tmp_path, row, message):

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.clip import SPLITS, Clip
 from wavshap_lightning.corpora.filename_schemes import RAVDESS as SCHEME
 from wavshap_lightning.corpora.protocols import (
     ESD_5_FOLDS,
@@ -98,6 +98,16 @@ def test_a_clip_without_speaker_is_unknown():
 def test_an_empty_split_is_named(speakers, name):
     with pytest.raises(CorpusError, match=f"{name} is empty, since no clip belongs to its speakers="):
         PROTOCOL.split(clips_by(*speakers.split()), 0)
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_a_split_that_nobody_needs_may_be_empty(name):
+    clips = [Clip(Path(f"{split}.wav"), "sad", split=split) for split in SPLITS if split != name]
+    official = official_split(clips)
+    needed = set(SPLITS) - {name}
+    assert [len(members) for members in official.split(clips, 0, needed=needed).values()].count(0) == 1
+    with pytest.raises(CorpusError, match=f"{name} is empty, since no clip belongs to its splits="):
+        official.split(clips, 0, needed=[name])
 
 
 def test_without_validation_those_who_would_choose_train():

@@ -52,7 +52,7 @@ from wavshap_lightning.training.cross_validation import (
     save_summary,
     summarize_folds,
 )
-from wavshap_lightning.training.data.datamodule import EmotionDataModule
+from wavshap_lightning.training.data.datamodule import STAGE_SPLITS, EmotionDataModule
 from wavshap_lightning.training.loggers import (
     RunSettings,
     build_loggers,
@@ -153,6 +153,7 @@ def audit(config: Namespace) -> None:
     Exits with 2 if a run would stop.
     """
     data = build_parser("audit").instantiate(config).data
+    data.require(*STAGE_SPLITS["fit"])
     record, (_, findings) = data.audit_record, data.audited
     with writing_to(Path(config.out)):
         write_json(Path(config.out), {**record, "warnings": WARNED})
@@ -348,6 +349,7 @@ def build_run(
     built = parser.instantiate(config)
     given, settings, data = built.trainer.as_dict(), built.run, built.data
     check_flags(given, validated=command != "test" and data.validation)
+    data.require(*STAGE_SPLITS[command], *(["test"] if settings.test else []))
     resumed = run_of_checkpoint(settings.home, checkpoint) if command == "fit" else None
     folder = folder or resumed or claim_run_folder(settings.home)
     given["default_root_dir"] = given["default_root_dir"] or str(folder)

@@ -6,11 +6,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from itertools import groupby, product
 from math import inf, log10
 from operator import itemgetter
 from typing import Any, Literal, get_args
+from unicodedata import normalize
 
 import numpy as np
 from rich.box import HORIZONTALS
@@ -19,7 +21,7 @@ from rich.text import Text
 from scipy.ndimage import binary_opening
 
 from wavshap_lightning.audio.io import SPAN_SLACK_S, hash_audio_file, load_native
-from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.clip import SPLITS, Clip
 from wavshap_lightning.corpora.folders import listed
 from wavshap_lightning.corpora.protocols import Split
 from wavshap_lightning.errors import AudioError, AuditError
@@ -28,12 +30,20 @@ from wavshap_lightning.errors import AudioError, AuditError
 FULL_SCALE = 1.0 - 2.0**-15
 FLAT_TOP_SAMPLES = 3
 
+# Letters of Cyrillic and Greek that look like Latin ones, small or capital, and apostrophes.
+_LOOK_ALIKE = str.maketrans("авеснһіјкморԛѕтухαβεηικμνορτυχζ’ʼ", "abechhijkmopqstyxabehikmnoptyxz''")  # noqa: RUF001
+_SEPARATORS = re.compile(r"[\s_\u034f\u200c\u200d\u2010-\u2015\u2212\ufe00-\ufe0f-]+")
+
 SILENCE_DB = -80.0
 CLIPPED_SHARE = 0.01
 
 REMEDIES = {
     "shared speaker": "choose a protocol that keeps every speaker in one split",
     "shared dialogue": "choose a protocol that keeps every dialogue in one split",
+    "similar speakers": "write a speaker in one way, or give two people names that differ in more than signs",
+    "similar dialogues": "write a dialogue in one way, or give two names that differ in more than signs",
+    "similar labels": "if they are one class, write it in one way or give both one name in label_map",
+    "empty split": "nothing is tested; for scores of new speakers, choose a protocol with test clips",
     "duplicate audio": "keep one of each group of clips, with the label that is right",
     "overlapping spans": "keep all spans of one file in one split, or those that overlap in none",
     "unreadable": "copy these files again, or leave the clips out",
@@ -246,12 +256,17 @@ def audit_split(
     findings = [
         *_crossings(members, "shared speaker", lambda clip: clip.speaker, may_share_speakers),
         *_crossings(members, "shared dialogue", lambda clip: clip.dialogue),
+        *_similar(members, "similar speakers", lambda clip: clip.speaker, may_share_speakers),
+        *_similar(members, "similar dialogues", lambda clip: clip.dialogue),
+        *_similar(members, "similar labels", lambda clip: clip.label, SPLITS),
         *_duplicates(members, facts),
         *_overlaps(members, facts),
     ]
     for clip in dict.fromkeys(clip for _, clip in members):
         findings += _clip_findings(clip, facts[clip], min_duration_s, max_s)
     findings += _absent_classes(split, labels)
+    if not split.get("test"):
+        findings.append(Finding("warning", "empty split", "test", "no clip"))
     if expected_clips not in {None, len(members)}:
         detail = f"{len(members)} clips, expected {expected_clips}"
         findings.append(Finding("note", "count", "all splits", detail))
@@ -277,6 +292,49 @@ def _crossings(
             severity: Severity = "warning" if counts.keys() <= set(tolerated) else "error"
             detail = " and ".join(f"{count} clips in {split}" for split, count in counts.items())
             yield Finding(severity, check, str(name_of(group[0][1])), detail)
+
+
+@cache
+def _plain(name: str) -> str:
+    r"""A name without letter case, width, look-alikes of other alphabets, and separators next to a letter.
+
+    >>> _plain("Spk_\uff11"), _plain("spk-1"), _plain("1-11") == _plain("11-1")
+    ('spk1', 'spk1', False)
+    """
+    folded = normalize("NFKC", normalize("NFKC", name).casefold()).translate(_LOOK_ALIKE)
+    return re.sub(r"(?<!\d) | (?!\d)", "", _SEPARATORS.sub(" ", folded))
+
+
+@cache
+def _bare(name: str) -> str:
+    """A plain name without accents and leading zeros, by which two people may be called on purpose.
+
+    >>> _bare("José-01")
+    'jose1'
+    """
+    unaccented = re.sub("[\u0300-\u036f]", "", normalize("NFKD", _plain(name)))
+    return re.sub(r"(?<!\d)0+(?=\d)", "", unaccented)
+
+
+def _similar(
+    members: Members, check: str, name_of: Callable[[Clip], str | None], tolerated: Collection[str] = ()
+) -> Iterator[Finding]:
+    """Names of one corpus that differ only in how they are written."""
+
+    def alike(key: Callable[[str], str]) -> Iterable[list[tuple[str, Clip]]]:
+        return _grouped(members, lambda clip: (name := name_of(clip)) and (clip.corpus, key(name)))
+
+    groups = [(_plain, str, group) for group in alike(_plain)] + [
+        (_bare, _plain, group) for group in alike(_bare)
+    ]
+    for key, finer, group in groups:
+        names = sorted({str(name_of(clip)) for _, clip in group})
+        if len({*map(finer, names)}) > 1:
+            splits = dict.fromkeys(split for split, _ in group)
+            passes = key is _bare or len(splits) == 1 or splits.keys() <= set(tolerated)
+            shown = [repr(name) if name.isascii() else f"{name!r} ({name!a})" for name in names]
+            detail = f"they differ only in how they are written, in {' and '.join(splits)}"
+            yield Finding("warning" if passes else "error", check, " and ".join(shown), detail)
 
 
 def _duplicates(members: Members, facts: Mapping[Clip, ClipFacts]) -> Iterator[Finding]:
@@ -334,8 +392,10 @@ def _absent_classes(split: Split, labels: Sequence[str]) -> Iterator[Finding]:
     present = {name: {clip.label for clip in clips} for name, clips in split.items() if clips}
     for label in labels:
         absent = [name for name, found in present.items() if label not in found]
+        others = {one for name in absent for one in present[name] if _bare(one) == _bare(label)}
+        hint = f", but {' and '.join(map(repr, sorted(others)))}" if others else ""
         if "train" in absent:
-            yield Finding("error", "absent class", label, "no clip in train")
+            yield Finding("error", "absent class", label, f"no clip in train{hint}")
         evaluated = [name for name in absent if name != "train"]
         if evaluated:
-            yield Finding("warning", "absent class", label, f"no clip in {' and '.join(evaluated)}")
+            yield Finding("warning", "absent class", label, f"no clip in {' and '.join(evaluated)}{hint}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -121,8 +122,8 @@ def load_corpus(
     root: Path | str,
     /,
     *,
-    label_map: Mapping[str, str | None] | None = None,
-    labels: Sequence[str] | None = None,
+    label_map: Mapping[Any, str | int | None] | None = None,
+    labels: Sequence[str | int] | None = None,
     max_samples: int | None = None,
     seed: int = 0,
     **options: object,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -17,6 +18,34 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
 """The split for each of its names in file names, folders and columns."""
+
+# Joiners shape the letters of cursive and Indic scripts and tie emoji together. Elsewhere they show nothing.
+_JOINED = "\u0600-\u137f\u1780-\u1dff\u2600-\u27bf\ufe0f\U0001f000-\U0001faff"
+_IDLE_JOINER = re.compile(f"(?<![{_JOINED}])[\u200c\u200d]|[\u200c\u200d](?![{_JOINED}])")
+_STRAY_BYTE = re.compile("[\udc80-\udcff]")
+
+
+def normalized(text: str) -> str:
+    r"""Text in one of the many spellings that look alike: the gate for every name, label and text of a clip.
+
+    Composed (NFC), without format characters such as byte order marks, soft hyphens and zero-width spaces,
+    and with single plain spaces. Bytes of a file name that are not UTF-8 are read as Windows-1252.
+
+    >>> normalized("Jo\u0308rg\u200b\u00a0 Ko\u00adch "), normalized("M\udcfcller")
+    ('Jörg Koch', 'Müller')
+    """
+    if not text.isprintable():
+        text = _STRAY_BYTE.sub(
+            lambda sign: bytes([ord(sign[0]) & 0xFF]).decode("cp1252", "backslashreplace"), text
+        )
+        text = text.encode(errors="backslashreplace").decode()  # halves of surrogate pairs cannot be stored
+        text = "".join(
+            sign
+            for sign in text
+            if sign.isspace() or sign in "\u200c\u200d" or unicodedata.category(sign) not in {"Cc", "Cf"}
+        )
+        text = _IDLE_JOINER.sub("", text)
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +66,16 @@ class Span:
     kind: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", normalized(self.kind))
         _check_times(self.start_s, self.end_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
     """One recording, or a span of one, with one label.
+
+    Names, labels and texts are `normalized`, so that those that look alike are equal. The path is kept as it
+    is, or the file could not be opened.
 
     Args:
         path: The audio file.
@@ -74,7 +107,11 @@ class Clip:
     dialogue: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.label.strip():
+        for name in ("label", "speaker", "corpus", "split", "text", "dialogue"):
+            if (text := getattr(self, name)) is not None:
+                object.__setattr__(self, name, normalized(text))
+        object.__setattr__(self, "votes", tuple((normalized(label), count) for label, count in self.votes))
+        if not self.label:
             raise CorpusError(f"path={self.path}: label={self.label!r} is empty; give every clip a label")
         if self.split is not None and self.split not in SPLITS:
             raise CorpusError(f"path={self.path}: split={self.split!r} must be one of {', '.join(SPLITS)}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.clip import Clip, normalized
 from wavshap_lightning.errors import CorpusError, SettingError
 
 OTHER = "other"
@@ -53,13 +54,13 @@ def emotions_among(label_of_code: Mapping[str, str]) -> dict[str, str | None]:
     return {label: None if label in {OTHER, NO_AGREEMENT} else label for label in label_of_code.values()}
 
 
-def apply_label_map(clips: Sequence[Clip], label_map: Mapping[str, str | None]) -> list[Clip]:
+def apply_label_map(clips: Sequence[Clip], label_map: Mapping[Any, str | int | None]) -> list[Clip]:
     """Rename and drop labels, keeping the order of the clips.
 
     Args:
         clips: Labeled clips.
         label_map: New name of every label that occurs. None leaves its clips out on purpose; two labels
-            with one new name become one class.
+            with one new name become one class. Labels may be written as numbers.
 
     Raises:
         CorpusError: If a label occurs that the map lacks.
@@ -69,18 +70,21 @@ def apply_label_map(clips: Sequence[Clip], label_map: Mapping[str, str | None]) 
     >>> [clip.label for clip in apply_label_map(clips, {"excited": "happy", "other": None})]
     ['happy']
     """
+    new_names = {normalized(str(label)): new for label, new in label_map.items()}
     found = Counter(clip.label for clip in clips)
-    missing = sorted(found.keys() - label_map.keys())
+    missing = sorted(found.keys() - new_names.keys())
     if missing:
         raise CorpusError(
             f"label_map lacks labels={missing}; found {_described(found)}. Map each to its new name, or to "
             "null to leave its clips out"
         )
-    renamed = ((clip, label_map[clip.label]) for clip in clips)
-    return [replace(clip, label=label) for clip, label in renamed if label is not None]
+    renamed = ((clip, new_names[clip.label]) for clip in clips)
+    return [replace(clip, label=str(label)) for clip, label in renamed if label is not None]
 
 
-def select_labels(clips: Sequence[Clip], labels: Sequence[str], *, option: str = "labels") -> list[Clip]:
+def select_labels(
+    clips: Sequence[Clip], labels: Sequence[str | int], *, option: str = "labels"
+) -> list[Clip]:
     """The clips of the given classes, in the order given.
 
     Args:
@@ -91,14 +95,15 @@ def select_labels(clips: Sequence[Clip], labels: Sequence[str], *, option: str =
     Raises:
         CorpusError: If `labels` is empty or repeats a class, or a class has no clip.
     """
+    names = [normalized(str(label)) for label in labels]
     found = Counter(clip.label for clip in clips)
-    missing = [label for label in labels if label not in found]
-    if missing or not labels or len(set(labels)) < len(labels):
+    missing = [name for name in names if name not in found]
+    if missing or not names or len(set(names)) < len(names):
         raise CorpusError(
-            f"{option}={list(labels)} must name each wanted class once, and each must occur: "
+            f"{option}={names} must name each wanted class once, and each must occur: "
             f"missing={missing}, found {_described(found)}"
         )
-    wanted = frozenset(labels)
+    wanted = frozenset(names)
     return [clip for clip in clips if clip.label in wanted]
 
 

@@ -2,30 +2,45 @@
 
 `path` and `label` are required; the other columns are the other fields of a clip. Relative paths start at
 the manifest's folder. In CSV, `evidence` and `votes` are JSON inside their cells. White space around a
-path, a name or a text is no part of it.
+path, a name or a text is no part of it. Tables as spreadsheets write them are read too: with semicolons or
+tabs, in UTF-16, with rows and columns of empty cells.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+import os
+import re
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from wavshap_lightning.corpora.clip import Clip, Span
+from wavshap_lightning.corpora.clip import Clip, Span, normalized
 from wavshap_lightning.corpora.folders import listed
 from wavshap_lightning.errors import CorpusError
 from wavshap_lightning.files import format_csv, write_atomically
 
-SUFFIXES = (".csv", ".jsonl")
+SUFFIXES = (".csv", ".tsv", ".jsonl")
+SAVED_SUFFIXES = (".csv", ".jsonl")
 REQUIRED = ("path", "label")
+DELIMITERS = ",;\t|"
+
+# How spreadsheets write errors and numbers too long for them, and programs an empty cell.
+_NO_NAME = re.compile(r"#(N/A|NV|[A-Z0/]+[!?])|\d([.,]\d+)?E\+\d+|nan|NaN|<NA>|NULL")
 
 Rows = dict[int, dict[str, Any]]
 """The cells of each row of a table by column, by the line on which the row starts, counted from 1."""
+
+Listings = dict[Path, dict[str, list[str]]]
+"""Names in each folder, by how they are written in normalized small letters."""
 
 
 def read_manifest(path: Path | str, *, must_exist: bool = True) -> list[Clip]:
@@ -34,7 +49,7 @@ def read_manifest(path: Path | str, *, must_exist: bool = True) -> list[Clip]:
     Columns that a clip does not have are ignored, unless one looks like a misspelled column of a clip.
 
     Args:
-        path: A `.csv` file with a header, or a `.jsonl` file with one object per line.
+        path: A `.csv` or `.tsv` file with a header, or a `.jsonl` file with one object per line.
         must_exist: Whether to refuse a manifest if audio files are missing.
 
     Raises:
@@ -46,26 +61,28 @@ def read_manifest(path: Path | str, *, must_exist: bool = True) -> list[Clip]:
     rows = read_table(table, required=REQUIRED)
     _check_spelling(table, {name for cells in rows.values() for name, cell in cells.items() if cell})
     clips: dict[str, Clip] = {}
+    listings: Listings = {}
     for line, cells in rows.items():
         try:
-            clips[f"line {line}"] = _to_clip(cells, table.parent)
+            clips[f"line {line}"] = _to_clip(cells, table.parent, listings)
         except CorpusError as error:
             raise CorpusError(f"manifest={table} line={line}: {error}") from error
     check_distinct(table, clips)
-    missing = [f"{place}: {clip.path}" for place, clip in clips.items() if not clip.path.is_file()]
+    missing = {place: clip.path for place, clip in clips.items() if not os.path.isfile(clip.path)}  # noqa: PTH113 - of any length
     if missing and must_exist:
+        shown = listed(f"{place}: {path}" for place, path in missing.items())
         raise CorpusError(
-            f"manifest={table}: {len(missing)} of {len(clips)} audio files do not exist ({listed(missing)}); "
-            f"relative paths start at {table.parent.absolute()}"
+            f"manifest={table}: {len(missing)} of {len(clips)} audio files do not exist ({shown}); "
+            f"relative paths start at {table.parent.absolute()}{_nearest(next(iter(missing.values())))}"
         )
     return list(clips.values())
 
 
 def load_manifest(root: Path | str) -> list[Clip]:
-    """The clips of a manifest: the file itself, or the one in a folder that has `manifest.csv` or `.jsonl`.
+    """The clips of a manifest: the file itself, or `manifest.csv`, `.tsv` or `.jsonl` in a folder.
 
     Raises:
-        CorpusError: If there is nothing of that name, the folder holds neither or both, or the manifest
+        CorpusError: If there is nothing of that name, the folder holds none or several, or the manifest
             is inconsistent.
     """
     path = Path(root).expanduser()
@@ -74,7 +91,7 @@ def load_manifest(root: Path | str) -> list[Clip]:
     found = [file for suffix in SUFFIXES if (file := path / f"manifest{suffix}").is_file()]
     if len(found) != 1:
         raise CorpusError(
-            f"root={str(root)!r} holds {len(found)} files named manifest.csv or manifest.jsonl: it needs one"
+            f"root={str(root)!r} holds {len(found)} files named manifest.csv, .tsv or .jsonl: it needs one"
         )
     return read_manifest(found[0])
 
@@ -83,27 +100,28 @@ def save_manifest(path: Path | str, clips: Sequence[Clip]) -> None:
     """Write clips so that `read_manifest` gives them back equal.
 
     Paths below the manifest's folder become relative, so that the folder can be moved; others become
-    absolute. An empty text or dialogue is stored like none, and white space around a text is lost. The
-    file appears complete or not at all.
+    absolute. An empty text or dialogue is stored like none. The file appears complete or not at all.
 
     Args:
         path: A `.csv` or `.jsonl` file; its folder is made.
         clips: At least one.
 
     Raises:
-        CorpusError: If there is no clip, a clip is there twice, or the file cannot be written.
+        CorpusError: If there is no clip, a clip is there twice, the file cannot be written, or a path is not
+            UTF-8, which only JSON Lines can hold.
     """
     table = Path(path).expanduser()
     if not clips:
         raise CorpusError(f"manifest={table}: clips=[] is empty; there is nothing to save")
     check_distinct(table, {f"clip {index}": clip for index, clip in enumerate(clips)})
     rows = [_to_cells(clip, table.parent) for clip in clips]
-    if _suffix(table) == ".csv":
+    if _suffix(table, SAVED_SUFFIXES) == ".csv":
         columns = [name for name in COLUMNS if any(name in cells for cells in rows)]
         table_rows = [[_csv_cell(cells.get(name, "")) for name in columns] for cells in rows]
         text = format_csv([columns, *table_rows])
     else:
         text = "".join(json.dumps(cells, ensure_ascii=False) + "\n" for cells in rows)
+        text = text.encode(errors="backslashreplace").decode()  # stray bytes of a path, as JSON writes them
     write_table(table, text)
 
 
@@ -111,50 +129,72 @@ def save_manifest(path: Path | str, clips: Sequence[Clip]) -> None:
 
 
 def read_table(path: Path, *, required: Sequence[str]) -> Rows:
-    """Rows of a table: comma-separated with a header, or one JSON object per line. CSV cells are text.
+    """Rows of a table: delimited cells with a header, or one JSON object per line. Delimited cells are text.
 
-    White space around a name or a cell is ignored: `a.wav, angry` equals `a.wav,angry`. Blank lines
-    are skipped.
+    The delimiter is the one of `DELIMITERS` that separates the required names in the header; with semicolons,
+    numbers may have decimal commas. White space around a name or a cell is ignored: `a.wav, angry` equals
+    `a.wav,angry`. Blank rows, columns without a name and a spreadsheet's line `sep=;` are skipped; cells left
+    out at the end of a row are empty.
 
     Raises:
-        CorpusError: If the file is missing, not UTF-8, malformed or empty, or a required column is missing.
+        CorpusError: If the file is missing, neither UTF-8 nor UTF-16 with a byte order mark, malformed or
+            empty, or a required column is missing.
     """
     try:
         content = path.read_bytes()
-        is_csv = _suffix(path) == ".csv"
-        text = content.decode("utf-8-sig")  # spreadsheets begin a file with a byte order mark
+        is_json = _suffix(path) == ".jsonl"
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")  # as spreadsheets begin a file
     except OSError as error:
         raise CorpusError(f"table={path} cannot be read from {Path.cwd()}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise CorpusError(f"table={path} is not UTF-8 ({error}); save it as UTF-8") from error
-    rows = _csv_rows(path, text, required) if is_csv else _json_rows(path, text)
+    rows = _json_rows(path, text) if is_json else _csv_rows(path, text, required)
     if not rows:
         raise CorpusError(f"table={path} has no rows; add one per clip")
     return rows
 
 
 def _csv_rows(path: Path, text: str, required: Sequence[str]) -> Rows:
-    lines = [(line, cells) for line, cells in _csv_lines(path, text) if cells]
-    header = lines[0][1] if lines else []
-    missing = [name for name in required if name not in header]
-    if missing or len(set(header)) < len(header):
+    delimiter = _delimiter_of(text, required)
+    lines = [(line, cells) for line, cells in _csv_lines(path, text, delimiter) if any(cells)]
+    header = [normalized(name) for name in lines[0][1]] if lines else []
+    while header and not header[-1]:
+        header.pop()
+    named = [name for name in header if name]
+    missing = [name for name in required if name not in named]
+    if missing or len(set(named)) < len(named):
         raise CorpusError(
             f"table={path}: missing columns={missing}; found columns={header}. The first line must name "
             "every column once, separated by commas"
         )
     for line, cells in lines:
-        if len(cells) != len(header):
+        if any(cells[len(header) :]):
             what = f"cells={len(cells)} but the header names {len(header)} columns"
             raise CorpusError(f"table={path} line={line}: {what}; put text with commas in double quotes")
-    return {line: dict(zip(header, cells, strict=True)) for line, cells in lines[1:]}
+    pairs = {line: zip_longest(header, cells, fillvalue="") for line, cells in lines[1:]}
+    return {line: {name: cell for name, cell in row if name} for line, row in pairs.items()}
 
 
-def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _delimiter_of(text: str, required: Sequence[str]) -> str:
+    """The delimiter that separates the required names in the first line with all of them, else a comma."""
+    header = next((line for line in text.splitlines() if all(name in line for name in required)), "")
+    names = {sign: {normalized(cell).strip('" ') for cell in header.split(sign)} for sign in DELIMITERS}
+    return next((sign for sign, found in names.items() if found.issuperset(required)), ",")
+
+
+def _csv_lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
     start = 1  # a quoted cell may span lines
     try:
-        for cells in reader:
-            yield start, [cell.strip() for cell in cells]
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if delimiter == ";":
+                cells = [re.sub(r"^(-?\d+),(\d+)$", r"\1.\2", cell) for cell in cells]
+            if not (start == 1 and cells and cells[0].startswith("sep=")):
+                yield start, cells
             start = reader.line_num + 1
     except csv.Error as error:
         raise CorpusError(f"table={path} line={start}: not a row of a CSV file ({error})") from error
@@ -162,14 +202,17 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 def _json_rows(path: Path, text: str) -> Rows:
     rows: Rows = {}
-    for line, content in enumerate(text.split("\n"), start=1):
+    for line, content in enumerate(io.StringIO(text, newline=None), start=1):
         if not content.strip():
             continue
         try:
             cells = {**json.loads(content)}
         except (ValueError, TypeError) as error:
-            raise CorpusError(f"table={path} line={line}: not a JSON object ({error})") from error
-        rows[line] = {name: cell.strip() if isinstance(cell, str) else cell for name, cell in cells.items()}
+            way_out = "write one object per line, without brackets around or commas between them"
+            raise CorpusError(f"table={path} line={line}: not a JSON object ({error}); {way_out}") from error
+        rows[line] = {
+            normalized(name): cell.strip() if isinstance(cell, str) else cell for name, cell in cells.items()
+        }
     return rows
 
 
@@ -182,12 +225,13 @@ def write_table(path: Path, text: str) -> None:
     try:
         write_atomically(path, text.encode())
     except (OSError, UnicodeEncodeError) as error:
-        raise CorpusError(f"table={path} cannot be written: {error}") from error
+        way_out = "; rename what is not UTF-8, or save JSON Lines" if isinstance(error, UnicodeError) else ""
+        raise CorpusError(f"table={path} cannot be written: {error}{way_out}") from error
 
 
-def _suffix(table: Path) -> str:
-    if table.suffix.lower() not in SUFFIXES:
-        raise CorpusError(f"manifest={table}: suffix={table.suffix!r} must be one of {', '.join(SUFFIXES)}")
+def _suffix(table: Path, suffixes: Sequence[str] = SUFFIXES) -> str:
+    if table.suffix.lower() not in suffixes:
+        raise CorpusError(f"manifest={table}: suffix={table.suffix!r} must be one of {', '.join(suffixes)}")
     return table.suffix.lower()
 
 
@@ -227,8 +271,18 @@ def _number(value: Any) -> float:  # noqa: ANN401 - any type of JSON
     return float(value)
 
 
+def _text(value: Any) -> str:  # noqa: ANN401 - any type of JSON
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else str.strip(value)
+
+
+def _name(value: Any) -> str:  # noqa: ANN401 - any type of JSON
+    if _NO_NAME.fullmatch(name := _text(value)):
+        raise ValueError(f"{name} names nothing")
+    return name
+
+
 def _span(start_s: object, end_s: object, kind: str = "") -> Span:
-    return Span(_number(start_s), _number(end_s), str.strip(kind))
+    return Span(_number(start_s), _number(end_s), _text(kind))
 
 
 def _spans(cell: object) -> tuple[Span, ...]:
@@ -236,33 +290,33 @@ def _spans(cell: object) -> tuple[Span, ...]:
 
 
 def _votes(cell: object) -> tuple[tuple[str, float], ...]:
-    return tuple((str.strip(label), _number(count)) for label, count in _list(cell))
+    return tuple((_text(label), _number(count)) for label, count in _list(cell))
 
 
-TEXT = (str.strip, "text; put it in double quotes")
-SECONDS = (_number, "a number of seconds")
+NAME = (_name, "text, not an error, an empty value or a rounded number as programs write them; correct it")
+SECONDS = (_number, "a number of seconds, with a decimal point")
 SPANS = (
     _spans,
     'a JSON list of objects like {"start_s": 0.5, "end_s": 0.9, "kind": "word"} and no other key',
 )
 
 COLUMNS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
-    "path": TEXT,
-    "label": TEXT,
-    "speaker": TEXT,
-    "split": TEXT,
+    "path": NAME,
+    "label": NAME,
+    "speaker": NAME,
+    "split": NAME,
     "start_s": SECONDS,
     "end_s": SECONDS,
-    "text": TEXT,
-    "dialogue": TEXT,
-    "corpus": TEXT,
+    "text": (_text, "text; put it in double quotes"),
+    "dialogue": NAME,
+    "corpus": NAME,
     "evidence": SPANS,
     "votes": (_votes, 'a JSON list of pairs like ["angry", 2]'),
 }
 """Every column: how a cell is read, which is text in CSV and any type in JSON Lines, and what it must be."""
 
 
-def _to_clip(cells: Mapping[str, Any], base: Path) -> Clip:
+def _to_clip(cells: Mapping[str, Any], base: Path, listings: Listings) -> Clip:
     """The clip that `_to_cells` described; cells that are missing, empty or null are empty fields."""
     given = {name: cells[name] for name in COLUMNS if cells.get(name) not in (None, "")}
     missing = [name for name in REQUIRED if name not in given]
@@ -275,7 +329,11 @@ def _to_clip(cells: Mapping[str, Any], base: Path) -> Clip:
             fields[name] = read(cell)
         except (ValueError, TypeError, AttributeError, LookupError) as error:
             raise CorpusError(f"{name}={cell!r} must be {kind}") from error
-    return Clip(**{**fields, "path": base / fields["path"]})
+    name = str(fields.pop("path"))
+    home = str(Path(name).expanduser()) if name.startswith("~/") else name
+    spellings = (name, home, name.replace("\\", "/"), unquote(name.removeprefix("file://")))
+    found = (find_file(base / spelling, listings) for spelling in dict.fromkeys(spellings))
+    return Clip(path=next(filter(None, found), base / name), **fields)
 
 
 def _to_cells(clip: Clip, base: Path) -> dict[str, Any]:
@@ -290,3 +348,54 @@ def _to_cells(clip: Clip, base: Path) -> dict[str, Any]:
 
 def _csv_cell(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# Files that are written otherwise in a table than on the disk
+
+
+def find_file(path: Path, listings: Listings | None = None) -> Path | None:
+    """The file or folder at a path, or the one there that is meant.
+
+    A name is meant if it is the only one of its folder that is equal after `normalized`, or else the only
+    one that differs in letter case besides. Tables and disks disagree so after a move between Mac, Windows
+    and Linux.
+
+    Args:
+        path: A path as somebody wrote it.
+        listings: Names in folders, filled here; give the same one for many paths, so that each folder is
+            listed once.
+
+    Returns:
+        A path that exists; None if there is none, or several could be meant.
+    """
+    if os.path.lexists(path) or path.parent == path:
+        return path
+    listings = {} if listings is None else listings
+    folder = find_file(path.parent, listings)
+    if folder is None:
+        return None
+    if folder not in listings:
+        listings[folder] = defaultdict(list)
+        for name in _names_in(folder):
+            listings[folder][normalized(name).casefold()].append(name)
+    alike = listings[folder].get(normalized(path.name).casefold(), [])
+    meant = [name for name in alike if normalized(name) == normalized(path.name)] or alike
+    return folder / meant[0] if len(meant) == 1 else None
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return [one.name for one in folder.iterdir()]
+    except OSError:
+        return []
+
+
+def _nearest(path: Path) -> str:
+    """A sentence with the name that is most like the missing part of a path, if one is alike."""
+    path = next(one for one in (path, *path.parents) if one.parent.is_dir())
+    close = get_close_matches(path.name, _names_in(path.parent), n=1, cutoff=0.7)
+    return (
+        f". There is no {path.name!r} in {path.parent}, but {close[0]!r}"
+        if close and close[0] != path.name
+        else ""
+    )

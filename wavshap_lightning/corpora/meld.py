@@ -57,9 +57,10 @@ def _load_split(root: Path | str, split: str, table: Path, audio: dict[str, Path
     turns: list[tuple[str, Clip]] = []
     for row in read_table(table, required=COLUMNS).values():
         text, dialogue = row["Utterance"] or None, f"{split}-dia{row['Dialogue_ID']}"
-        turn = Clip(table, row["Emotion"], row["Speaker"], LAYOUT.corpus, split, text=text, dialogue=dialogue)
         name = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
         if (split, name) not in BROKEN:
+            who = row["Speaker"]
+            turn = Clip(table, row["Emotion"], who, LAYOUT.corpus, split, text=text, dialogue=dialogue)
             turns.append((name, turn))
     return LAYOUT.recorded_clips(root, table.name, turns, LABELS, audio)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from itertools import chain, permutations
 from typing import Any
 
-from wavshap_lightning.corpora.clip import SPLITS, Clip
+from wavshap_lightning.corpora.clip import SPLITS, Clip, normalized
 from wavshap_lightning.errors import CorpusError
 
 UNITS = ("speaker", "split", "clip")
@@ -138,20 +138,22 @@ class Protocol:
         )
         return replace(self, name=f"{self.name}-no-validation", folds=folds, shared_validation=False)
 
-    def split(self, clips: Sequence[Clip], fold: int) -> Split:
+    def split(self, clips: Sequence[Clip], fold: int, *, needed: Collection[str] = SPLITS) -> Split:
         """The clips of one fold, each split in the order given.
 
         Args:
             clips: Clips whose groups the fold knows; the fold may know more groups than the clips have.
             fold: Index of the fold, from 0.
+            needed: Splits that may not be empty where the fold has groups for them.
 
         Raises:
             CorpusError: If the fold is out of range, a clip belongs to no group of the fold, or a split
-                with groups ends up empty.
+                that is needed ends up empty.
         """
         if not 0 <= fold < len(self.folds):
             raise CorpusError(f"fold={fold} must lie in 0..{len(self.folds) - 1} for protocol={self.name!r}")
-        chosen = self.folds[fold]
+        groups_of = asdict(self.folds[fold])  # older records have names that were not normalized
+        chosen = Fold(groups_of["name"], *(tuple(map(normalized, groups_of[name])) for name in SPLITS))
         where = f"fold={chosen.name!r} of protocol={self.name!r}"
         split_of = {group: name for name in SPLITS for group in getattr(chosen, name)}
         groups = [self._group_of(clip, num_groups=len(split_of)) for clip in clips]
@@ -170,10 +172,11 @@ class Protocol:
                 name = "train"
             split[name].append(clip)
         for name, members in split.items():
-            if getattr(chosen, name) and not members:
+            if name in needed and getattr(chosen, name) and not members:
+                way_out = ", or validation=False to train without" if name == "validation" else ""
                 raise CorpusError(
                     f"{where}: {name} is empty, since no clip belongs to its {self.unit}s="
-                    f"{list(getattr(chosen, name))}; use more clips or another protocol"
+                    f"{list(getattr(chosen, name))}; use more clips or another protocol{way_out}"
                 )
         return {name: tuple(members) for name, members in split.items()}
 

@@ -94,7 +94,7 @@ def select_clips(
         protocol = Protocol.from_dict(own) if is_own else corpus_named(corpus).protocol(clips)
         model_fold = int(trained.get("fold", 0)) if is_own else None
         fold = (model_fold or 0) if fold is None else fold
-        found = protocol.split(clips, fold)
+        found = protocol.split(clips, fold, needed=())
         chosen = list(found[split])
         if not chosen:
             others = ", ".join(name for name, members in found.items() if members)

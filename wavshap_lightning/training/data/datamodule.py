@@ -26,7 +26,7 @@ from wavshap_lightning.corpora.audit import (
     summarize_clips,
 )
 from wavshap_lightning.corpora.catalogue import corpus_named
-from wavshap_lightning.corpora.clip import SPLITS, Clip
+from wavshap_lightning.corpora.clip import SPLITS, Clip, normalized
 from wavshap_lightning.corpora.labels import ordered_labels
 from wavshap_lightning.corpora.protocols import Protocol, Split, build_protocol, split_digest
 from wavshap_lightning.errors import CorpusError, SettingError
@@ -42,6 +42,9 @@ from wavshap_lightning.training.data.sampler import BatchSampler, balancing_weig
 
 USUAL_GRID = FrameGrid((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), SAMPLE_RATE)
 """Frames of WavLM, HuBERT and wav2vec 2.0, assumed until the model is known."""
+
+STAGE_SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
+"""Splits that each command of Lightning's trainer needs."""
 
 
 class EmotionDataModule(L.LightningDataModule):
@@ -120,7 +123,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.transform, self.cached = transform, cache
         self.cache_directory = Path(cache_dir) if cache_dir else default_cache_directory()
         self.feature_cache: TensorCache | None = None
-        self._wanted_labels = None if labels is None else [str(label) for label in labels]
+        self._wanted_labels = None if labels is None else [normalized(str(label)) for label in labels]
         self._grid = USUAL_GRID
 
     @cached_property
@@ -191,11 +194,17 @@ class EmotionDataModule(L.LightningDataModule):
         """Start with waveforms; a module that caches its features says so afterwards.
 
         Raises:
+            CorpusError: If there is no clip of a split that the stage needs.
             SettingError: If a validation is asked for and there are no validation clips.
         """
         if stage == "validate" and not self.validation:
             raise SettingError("data.validation=false: no validation clips; test the checkpoint instead")
+        self.require(*STAGE_SPLITS.get(stage, ()))
         self.feature_cache = None
+
+    def require(self, *splits: str) -> None:
+        """Raise CorpusError if one of these splits has no clip, though the protocol has groups for it."""
+        self.protocol.split(self._listed, self.fold, needed=splits)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of the training clips, in an order that seed and epoch decide."""
@@ -248,7 +257,7 @@ class EmotionDataModule(L.LightningDataModule):
 
     @cached_property
     def _split(self) -> Split:
-        return self.protocol.split(self._listed, self.fold)
+        return self.protocol.split(self._listed, self.fold, needed=())
 
     @cached_property
     def _facts(self) -> Mapping[Clip, ClipFacts]:
