@@ -80,6 +80,8 @@ def test_what_is_stored_reads_back_to_the_same(read, labels):
         ("dat: {fold: 1}", "dat"),
         ("data:\n\tcorpus: x", "line 2"),
         ("data: {fold: 1}\ndata: {fold: 2}", "found 'data' twice in line 2"),
+        ("run: {patience: null}", "run.patience=null: give a value"),
+        ("run: {name: 2024}", "Got value: 2024; put it in quotes"),
         ("run: {wandb: true}", "'auto', 'online', 'offline', 'off'"),
         ("", "no options"),
         ("- a\n- b", "no options"),

@@ -28,7 +28,17 @@ def test_a_run_that_diverges_ends_with_a_line_and_without_a_checkpoint(flags, ru
     [
         (["--trainer.precision", "bf16-true"], "precision=bf16-true must be one of 32-true, 16-mixed"),
         (["--trainer.precision", "64"], "precision=64-true must be one of 32-true"),
-        (["--trainer.limit_val_batches", "0"], "set data.validation=false"),
+        (["--trainer.limit_val_batches", "0"], "leave it out or set data.validation=false"),
+        (["--trainer.limit_test_batches", "0"], "leave it out or set run.test=false"),
+        (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches=0 must be at least 1"),
+        (
+            [
+                "--trainer.callbacks=EarlyStopping",
+                "--trainer.callbacks.monitor=val/loss",
+                "--trainer.callbacks.mode=up",
+            ],
+            "`mode` can be",
+        ),
         (["--trainer.enable_checkpointing", "false"], "trainer.enable_checkpointing=False: a run needs"),
         (["--trainer.barebones", "true"], "trainer.barebones=True: a run needs its checkpoints"),
         ([*STOPPING, "val_loss"], "monitor='val_loss' is not logged; use val/uar"),
@@ -57,9 +67,9 @@ def test_a_run_that_has_ended_is_not_resumed_for_fewer_epochs(flags, run_main, c
     )
 
 
-def test_a_run_without_any_validation_says_why_it_has_no_best_checkpoint(flags, capsys):
-    main(flags("fit", "--trainer.check_val_every_n_epoch", 3))
-    assert "there is no best.ckpt, since no validation took place" in capsys.readouterr().err
+def test_a_run_without_any_validation_says_why_it_has_no_best_checkpoint(flags, run_main, capsys):
+    run_main(flags("fit", "--trainer.check_val_every_n_epoch", 3), code=EXIT_USAGE)
+    assert "no epoch ended with a validation, so there is no best.ckpt" in capsys.readouterr().err
 
 
 @pytest.mark.slow

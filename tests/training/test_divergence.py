@@ -58,8 +58,7 @@ def test_an_evaluation_names_what_it_cannot_score(build_datamodule, build_module
     module = build_module()
     with torch.no_grad():
         module.classifier.head.mlp[-1].bias[0] = float("nan")
-    said = r"logits of 6 of 6 clips .*; set trainer\.precision=32-true"
-    with pytest.raises(DivergenceError, match=said):
+    with pytest.raises(DivergenceError, match="logits of 6 of 6 clips are huge or not finite; take another"):
         build_trainer().test(module, datamodule=build_datamodule(cache=False), verbose=False)
     with pytest.raises(ModelError, match="logits of the first clips are not finite: a weight is not"):
         build_trainer().test(module, datamodule=build_datamodule(), verbose=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from argparse import SUPPRESS, Action, HelpFormatter
+from argparse import SUPPRESS, Action, ArgumentError, HelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import partial
@@ -87,10 +87,26 @@ def parse_words(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
     Raises:
         SystemExit: After help was asked for, or with 2 if a word cannot be understood.
     """
+    parser.exit_on_error, values, message = False, Namespace(), ""
     try:
-        return parser.parse_args(list(words))
+        values = parser.parse_args(list(words))
     except UnicodeDecodeError as error:
-        parser.error(f"--config: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8")
+        message = f"--config: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+    except ArgumentError as error:
+        message = f"{error}; put it in quotes" if "Expected a <class 'str'>" in str(error) else str(error)
+    for option in filter(_refuses_null, parser._actions):  # noqa: SLF001 - its public methods list no actions
+        if option.dest in values and values[option.dest] is None:
+            message = f"{option.dest}=null: give a value, or leave it out"
+    parser.exit_on_error = True
+    if message:
+        parser.error(message)
+    return values
+
+
+def _refuses_null(action: Action) -> bool:
+    """True if an option is never null, which the parser itself lets pass."""
+    hint = getattr(action, "_typehint", None)
+    return hint not in (None, Any) and action.default is not None and type(None) not in get_args(hint)
 
 
 def _shorten(action: Action) -> None:

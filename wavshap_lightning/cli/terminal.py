@@ -61,14 +61,16 @@ def exit_status() -> Iterator[None]:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """True if the computer lacks something, or if Lightning raised the error on purpose."""
+    """True if the computer lacks something, or if Lightning or the parser raised the error on purpose."""
     import torch  # noqa: PLC0415 - slow, and not needed for help
 
     if isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError, torch.distributed.DistError)):
         return True
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    raised_in = str(frame.f_globals.get("__name__")).partition(".")[0]
-    return raised_in == "lightning" and not isinstance(error, (AttributeError, LookupError, AssertionError))
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    raised = (last.line or "").startswith("raise ") and {"lightning", "jsonargparse"} & {
+        *Path(last.filename).parts
+    }
+    return bool(raised) or "returned nan values" in str(error)  # as trainer.detect_anomaly has it
 
 
 @contextmanager

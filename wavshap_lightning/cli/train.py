@@ -27,7 +27,6 @@ from wavshap_lightning.cli.output import writing_to
 from wavshap_lightning.cli.terminal import (
     EXIT_USAGE,
     WARNED,
-    complain,
     exit_status,
     on_one_line,
     quiet,
@@ -348,7 +347,8 @@ def build_run(
     parser = build_parser(command)
     built = parser.instantiate(config)
     given, settings, data = built.trainer.as_dict(), built.run, built.data
-    check_flags(given, validated=command != "test" and data.validation)
+    tested = command == "test" or (command == "fit" and settings.test)
+    check_flags(given, validated=command != "test" and data.validation, tested=tested)
     data.require(*STAGE_SPLITS[command], *(["test"] if settings.test else []))
     resumed = run_of_checkpoint(settings.home, checkpoint) if command == "fit" else None
     folder = folder or resumed or claim_run_folder(settings.home)
@@ -399,9 +399,9 @@ def conclude(trainer: L.Trainer, module: EmotionModule, data: EmotionDataModule,
     if path:
         say("Next", f"python explain.py {from_here(path)} CLIP.wav")
     elif not trainer.fast_dev_run:  # type: ignore[attr-defined]
-        complain(
-            "there is no best.ckpt, since no validation took place: lower trainer.check_val_every_n_epoch, "
-            "or set data.validation=false"
+        raise SettingError(
+            "no epoch ended with a validation, so there is no best.ckpt: raise trainer.max_epochs or "
+            "max_steps, lower trainer.check_val_every_n_epoch, or set data.validation=false"
         )
 
 

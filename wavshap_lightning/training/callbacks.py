@@ -187,15 +187,16 @@ def default_callbacks(
     return callbacks
 
 
-def check_flags(given: Mapping[str, Any], *, validated: bool) -> None:
+def check_flags(given: Mapping[str, Any], *, validated: bool, tested: bool) -> None:
     """Refuse arguments of the trainer with which a run would end without a result.
 
     Args:
         given: The arguments.
         validated: Whether validation clips are held out, and meant to be used.
+        tested: Whether test clips are meant to be used.
 
     Raises:
-        SettingError: If no checkpoint could be kept, or none could be chosen.
+        SettingError: If no checkpoint could be kept or chosen, or a number is too small.
     """
     for name, value in (("barebones", True), ("enable_checkpointing", False)):
         if given[name] is value:
@@ -203,10 +204,14 @@ def check_flags(given: Mapping[str, Any], *, validated: bool) -> None:
                 f"trainer.{name}={value}: a run needs its checkpoints; leave it out, or try a few batches "
                 "with trainer.fast_dev_run=true"
             )
-    if validated and given["limit_val_batches"] == 0:
-        raise SettingError(
-            "trainer.limit_val_batches=0: no validation would choose a checkpoint; set data.validation=false"
-        )
+    for name, wanted, remedy in (("val", validated, "data.validation"), ("test", tested, "run.test")):
+        if wanted and given[f"limit_{name}_batches"] == 0:
+            raise SettingError(
+                f"trainer.limit_{name}_batches=0: no clip would be scored; leave it out or set {remedy}=false"
+            )
+    for name, lowest in (("accumulate_grad_batches", 1), ("gradient_clip_val", 0)):
+        if given[name] is not None and given[name] < lowest:
+            raise SettingError(f"trainer.{name}={given[name]} must be at least {lowest}")
 
 
 def check_monitors(trainer: L.Trainer, *, validated: bool) -> None:

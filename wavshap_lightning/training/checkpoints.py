@@ -123,7 +123,7 @@ def find_checkpoint(home: Path, wanted: str, configs: Sequence[Path] = ()) -> Pa
         SettingError: If that run, or every run of that name, lacks it.
     """
     if wanted not in ("best", "last"):
-        return Path(wanted)
+        return Path(wanted).expanduser()
     given = [path.parent for path in configs if (path.parent / "checkpoints").is_dir()]
     if given and not (given[-1] / f"checkpoints/{wanted}.ckpt").is_file():
         raise SettingError(

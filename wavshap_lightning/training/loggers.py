@@ -69,7 +69,7 @@ class RunSettings:
     @property
     def home(self) -> Path:
         """The folder of all runs of this name."""
-        return Path(self.directory) / self.name
+        return Path(os.path.expandvars(self.directory)).expanduser() / self.name
 
 
 def claim_run_folder(home: Path) -> Path:

@@ -356,9 +356,10 @@ class EmotionModule(L.LightningModule):
 
     def _divergence(self, finding: str) -> DivergenceError:
         trainer, rate = self.trainer, self.optimizer_settings.learning_rate
-        advice = f"set trainer.precision=32-true (now {trainer.precision}), or check the sound of the clips"
+        lowered = "" if trainer.precision == "32-true" else "set trainer.precision=32-true, "
+        advice = f"{lowered}or check the sound of the clips"
         if trainer.state.fn != "fit":
-            return DivergenceError(f"{finding}; {advice}")
+            return DivergenceError(f"{finding}; take another checkpoint, {advice}")
         return DivergenceError(
             f"{finding} in epoch {trainer.current_epoch + 1}: training diverged, and no checkpoint of this "
             f"epoch is kept; lower model.optimizer.learning_rate={rate:g}, {advice}"

@@ -121,7 +121,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.max_duration_s = max_duration_s
         self.batch_size, self.num_workers, self.balanced = batch_size, num_workers, balanced
         self.transform, self.cached = transform, cache
-        self.cache_directory = Path(cache_dir) if cache_dir else default_cache_directory()
+        self.cache_directory = Path(cache_dir).expanduser() if cache_dir else default_cache_directory()
         self.feature_cache: TensorCache | None = None
         self._wanted_labels = None if labels is None else [normalized(str(label)) for label in labels]
         self._grid = USUAL_GRID
