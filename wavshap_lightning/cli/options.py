@@ -87,7 +87,8 @@ def parse_words(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
     Raises:
         SystemExit: After help was asked for, or with 2 if a word cannot be understood.
     """
-    parser.exit_on_error, values, message = False, Namespace(), ""
+    parser.exit_on_error, message = False, ""
+    values = Namespace()  # type: ignore[no-untyped-call]
     try:
         values = parser.parse_args(list(words))
     except UnicodeDecodeError as error:

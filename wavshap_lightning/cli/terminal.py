@@ -61,10 +61,11 @@ def exit_status() -> Iterator[None]:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """True if the computer lacks something, or if Lightning or the parser raised the error on purpose."""
+    """True if the computer or the environment lacks something, or if Lightning or the parser raised the error on purpose."""
     import torch  # noqa: PLC0415 - slow, and not needed for help
 
-    if isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError, torch.distributed.DistError)):
+    lacking = (OSError, MemoryError, ModuleNotFoundError, torch.OutOfMemoryError, torch.distributed.DistError)
+    if isinstance(error, lacking):
         return True
     last = traceback.extract_tb(error.__traceback__)[-1]
     raised = (last.line or "").startswith("raise ") and {"lightning", "jsonargparse"} & {

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from wavshap_lightning.errors import SettingError
+from wavshap_lightning.errors import SettingError, first_line
 from wavshap_lightning.files import from_here
 
 _warn = rank_zero_only(logging.getLogger(__name__).warning)
@@ -154,7 +154,10 @@ def wandb_session(loggers: Sequence[Logger]) -> Iterator[None]:
         yield
         exit_code = 0
     except wandb.Error as error:
-        raise SettingError(f"W&B refused the run: {error}; log in again, or set run.wandb=offline") from error
+        reason = first_line(error)
+        raise SettingError(
+            f"W&B refused the run: {reason}; log in again, or set run.wandb=offline"
+        ) from error
     finally:
         wandb.finish(exit_code=exit_code)
 
