@@ -61,17 +61,17 @@ def exit_status() -> Iterator[None]:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """True if the computer or the environment lacks something, or if Lightning or the parser raised the error on purpose."""
+    """True if memory, disk, network or a package is lacking, or Lightning or the parser raised on purpose."""
     import torch  # noqa: PLC0415 - slow, and not needed for help
 
-    lacking = (OSError, MemoryError, ModuleNotFoundError, torch.OutOfMemoryError, torch.distributed.DistError)
-    if isinstance(error, lacking):
-        return True
+    lacking = OSError, MemoryError, ModuleNotFoundError, torch.OutOfMemoryError, torch.distributed.DistError
     last = traceback.extract_tb(error.__traceback__)[-1]
-    raised = (last.line or "").startswith("raise ") and {"lightning", "jsonargparse"} & {
-        *Path(last.filename).parts
-    }
-    return bool(raised) or "returned nan values" in str(error)  # as trainer.detect_anomaly has it
+    is_library = not {"lightning", "jsonargparse"}.isdisjoint(Path(last.filename).parts)
+    return (
+        isinstance(error, lacking)
+        or (is_library and (last.line or "").startswith("raise "))
+        or "returned nan values" in str(error)  # as trainer.detect_anomaly has it
+    )
 
 
 @contextmanager
