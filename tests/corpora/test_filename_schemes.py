@@ -97,6 +97,16 @@ def test_a_corpus_that_is_there_twice_is_read_once(tmp_path, corpus):
         LOADERS[corpus](tmp_path)
 
 
+def test_a_copy_inside_a_folder_of_its_own_name_is_named_whole(tmp_path):
+    once = tmp_path / "TESS"
+    for folder in (once, once / "TESS"):
+        path = folder / KAGGLE["tess"][0]
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, [0.1, 0.2], 16_000)
+    with pytest.warns(UserWarning, match=rf", in {once} and in {once}/TESS; the second copy is left out"):
+        assert len(LOADERS["tess"](tmp_path)) == 1
+
+
 def test_films_of_the_same_takes_are_no_strangers(tmp_path):
     build(tmp_path, "AudioData/DC/a01.wav", "Films/DC/a1.avi", "Films/DC/a01.avi")
     assert [clip.path.suffix for clip in filename_schemes.SAVEE.load(tmp_path)] == [".wav"]

@@ -134,7 +134,7 @@ class Layout:
             originals = [one for one in kept[key] if not may_differ or _is_copy(one, path)]
             pairs += [(one, path) for one in originals[:1]]
             kept[key] += [] if originals else [path]
-        trees = dict.fromkeys(_trees(Path(root).expanduser(), *pair) for pair in pairs)
+        trees = dict.fromkeys(_trees(*pair) for pair in pairs)
         where = listed((f"in {one} and in {other}" for one, other in trees), separator="; ")
         if differing := [pair for pair in pairs if not _is_copy(*pair)]:
             names = "{} and {} are the same file twice, but differ".format(*differing[0])
@@ -220,10 +220,10 @@ def _is_new(folder: Path, seen: set[Path]) -> bool:
     return True
 
 
-def _trees(root: Path, one: Path, other: Path) -> tuple[Path, Path]:
+def _trees(one: Path, other: Path) -> tuple[Path, Path]:
     """The folders below which two files have the same path."""
     one, other = one.parent, other.parent
-    while one.name == other.name and root not in {one, other}:
+    while one.name == other.name and one not in other.parents and other not in one.parents:
         one, other = one.parent, other.parent
     return one, other
 
@@ -242,9 +242,10 @@ def _refuse_unreadable(error: OSError) -> NoReturn:
 
 # Corpora without a table
 
+_BESIDE = r"(?:(?:set|split|data|part|audio|wav|clip|file)s?|[\W\d_])*"
 _SPLIT_NAME = re.compile(
-    r"(?:(?P<train>train(?:ing)?)|(?P<validation>val(?:id(?:ation)?)?|dev(?:elopment)?)"
-    r"|(?P<test>test(?:ing)?)|(?P<evaluation>eval(?:uation)?))(?:[\W_]*(?:set|split|data|part)s?)?[\W\d_]*",
+    rf"{_BESIDE}(?:(?P<train>train(?:ing)?)|(?P<validation>val(?:id(?:ation)?)?|dev(?:elopment)?)"
+    rf"|(?P<test>test(?:ing)?)|(?P<evaluation>eval(?:uation)?)){_BESIDE}",
     re.IGNORECASE,
 )
 
