@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from transformers import WavLMConfig, WavLMForSequenceClassification
 
 from wavshap_lightning.cli.train import main
 
@@ -90,16 +92,21 @@ def test_a_refused_run_names_the_command_that_lists_everything(write_table, caps
     assert "Traceback" not in complaint
 
 
-def test_what_was_found_and_warned_of_lies_beside_the_protocol(write_table, monkeypatch, capsys):
-    # As Python shows warnings outside of pytest.
-    monkeypatch.setattr(
-        warnings, "showwarning", lambda *one: sys.stderr.write(warnings.formatwarning(*one[:4]))
-    )
-    table = write_table(spoil=["ann-0.wav"])
-    skip = ("--data.on_bad_clip=skip", "--data.max_duration_s=0.4")
+@pytest.fixture
+def shown_warnings(monkeypatch):
+    """Warnings shown as Python shows them outside of pytest."""
+    show = lambda *one: sys.stderr.write(warnings.formatwarning(*one[:4]))  # noqa: E731
+    monkeypatch.setattr(warnings, "showwarning", show)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        main(given("fit", table, *skip))
+        yield
+
+
+@pytest.mark.usefixtures("shown_warnings")
+def test_what_was_found_and_warned_of_lies_beside_the_protocol(write_table, capsys):
+    table = write_table(spoil=["ann-0.wav"])
+    skip = ("--data.on_bad_clip=skip", "--data.max_duration_s=0.4")
+    main(given("fit", table, *skip))
     run = Path("runs/emotion/version_0")
     protocol = json.loads((run / "protocol.json").read_text())
     kinds = {(one["severity"], one["check"]): one["count"] for one in protocol["findings"]}
@@ -122,3 +129,34 @@ def test_an_unexpected_number_of_clips_is_a_note(capsys):
             soundfile.write(path, samples.uniform(-0.1, 0.1, 4_000), 16_000)
     main(["audit", "--data.corpus=ravdess", f"--data.root={folder}"])
     assert "all splits: 192 clips, expected 1440" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("shown_warnings")
+def test_a_warning_of_the_loading_of_a_model_reaches_the_file_of_every_clip(run_explain, clip, tmp_path):
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = WavLMConfig(**sizes, conv_dim=(8,) * 7, num_conv_pos_embedding_groups=2, num_labels=2)
+    WavLMForSequenceClassification(config).save_pretrained(tmp_path / "model")  # without its preprocessor
+    assert (
+        run_explain(tmp_path / "model", clip, "--out", "out", "--num_draws", 4, "--stages", "[frames]") == 0
+    )
+    (path,) = Path("out/clips").glob("*.json")
+    told = json.loads(path.read_text())["diagnostics"]
+    assert [one["severity"] for one in told if "has no preprocessor_config.json" in one["message"]] == [
+        "warning"
+    ]
+
+
+def test_a_name_that_is_no_text_is_printed_with_escapes(run_main, capsys, tmp_path):
+    for index in range(16):
+        folder = tmp_path / "clips" / ("happy", os.fsdecode(b"m\xfcde"))[index % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        samples = min(index, 1) * np.random.default_rng(index).uniform(-0.1, 0.1, 4_000)
+        with (folder / f"{'abcd'[index // 4]}_{index}.wav").open("wb") as file:
+            soundfile.write(file, samples, 16_000, format="WAV")
+    pattern = json.dumps({"speaker_pattern": "/(?P<speaker>[a-d])_"})
+    run_main(
+        ["audit", "--data.corpus=folders", f"--data.root={tmp_path / 'clips'}", f"--data.options={pattern}"],
+        code=2,
+    )
+    assert "m\\udcfcde" in capsys.readouterr().out
+    assert "m\udcfcde" in json.loads(Path("audit.json").read_text())["summary"]["all"]["label"]

@@ -27,7 +27,7 @@ from wavshap_lightning.cli.clips import (
     place_of,
 )
 from wavshap_lightning.cli.output import Output, model_words, summary_row, writing_to
-from wavshap_lightning.cli.terminal import EXIT_DONE, complain, tell
+from wavshap_lightning.cli.terminal import EXIT_DONE, WARNED, complain, tell
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.explainer.files import load_clip
@@ -109,6 +109,7 @@ def explain_corpus(
     )
     every = list(by_stem(chosen.clips).items())
     clips = dict(every[position] for position in chosen.positions)
+    WARNED.extend(filter(None, [chosen.warning]))  # so that every clip's file has it
     output.open()
     job = CorpusJob(ClipExplainer(classifier, settings, clip, len(clips)), clips, output)
     trainer = _build_trainer(

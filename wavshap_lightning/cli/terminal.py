@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 
 from rich.console import Console
@@ -89,6 +90,9 @@ def quiet() -> Iterator[None]:
         restored.callback(setattr, warnings, "formatwarning", warnings.formatwarning)
         warnings.formatwarning = _keep_and_format  # type: ignore[assignment] # called by position
         WARNED.clear()
+        if isinstance(sys.stdout, TextIOWrapper):  # the name of a file may be no text
+            restored.callback(sys.stdout.reconfigure, errors=sys.stdout.errors)
+            sys.stdout.reconfigure(errors="backslashreplace")
         for message in IGNORED_WARNINGS:
             warnings.filterwarnings("ignore", message)
         for logger, level in ((logging.getLogger(name), level) for name, level in LEVELS.items()):
