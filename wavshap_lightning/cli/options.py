@@ -17,7 +17,7 @@ from jsonargparse import ArgumentParser, Namespace, set_loader
 POSITIONALS = {
     "model": "Checkpoint, run such as runs/demo, exported folder, or Hugging Face model.",
     "folder": "A new folder, or that of an earlier export.",
-    "format": "Format of the tables: audiofolder, kaldi, speechbrain, lhotse, audformat, nkululeko.",
+    "format": "One of audiofolder, kaldi, speechbrain, lhotse, audformat and nkululeko.",
     "source": "The table, or a folder that holds tables.",
     "manifest": "A new .csv or .jsonl file.",
     "audio": "Audio files, folders to search, or manifests (.csv, .jsonl); without any, a synthetic clip.",

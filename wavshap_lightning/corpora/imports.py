@@ -36,7 +36,7 @@ COLUMNS: Mapping[str, str] = {
 
 # Cells that a row has beside the columns of its table: the audio file as stated, the folder of the table, and
 # the split that the names of files and folders tell.
-FILE, HOME, TOLD = " file", " home", " split"
+OWN_CELLS = (FILE, HOME, TOLD) = (" file", " home", " split")
 
 MALFORMED = (AttributeError, EOFError, LookupError, OSError, TypeError, ValueError, zlib.error, YAMLError)
 ROUNDING_S = 1e-4
@@ -82,13 +82,13 @@ def load_format(
     layout, names, _ = FORMATS[format]
     source = Path(root).expanduser()
     tables = {source: None} if source.is_file() else _find_tables(layout.checked_folder(source), names)
-    if not tables and format == "audiofolder":
+    given = {"label": label, "speaker": speaker, "split": split, "text": text, "dialogue": dialogue}
+    if not tables and format == "audiofolder" and not any(given.values()):
         return load_folders(root)
     rows: Rows = {}
     for table, told in tables.items():
         rows |= _read(format, table, told)
-    found = list(dict.fromkeys(column for cells in rows.values() for column in cells if column[0] != " "))
-    given = {"label": label, "speaker": speaker, "split": split, "text": text, "dialogue": dialogue}
+    found = list(dict.fromkeys(name for cells in rows.values() for name in cells if name not in OWN_CELLS))
     columns = {field: _find_column(field, found, name) for field, name in given.items()}
     if not columns["label"]:
         what = f"no known label among the columns {found} of {len(tables)} tables; name it: label=COLUMN"
@@ -97,8 +97,9 @@ def load_format(
         what = f"{len(unlabeled)} of {len(rows)} rows have no label and are left out ({listed(unlabeled)})"
         warn(f"root={root}: {what}", stacklevel=2)
     rows = {place: cells for place, cells in rows.items() if columns["label"] in cells}
-    if split is None and len({cells.get(TOLD) for cells in rows.values()} - {None}) > 1:
-        columns["split"] = columns["split"] or TOLD  # a training set alone is no division
+    told_splits = {cells.get(TOLD) for cells in rows.values()}
+    if split is None and None not in told_splits and len(told_splits) > 1:  # one alone is no division
+        columns["split"] = columns["split"] or TOLD
     placed = zip(rows.items(), _find_audio([*rows.values()], audio_root), strict=True)
     clips = {place: _to_clip(place, cells, file, columns, format) for (place, cells), file in placed}
     check_distinct(source, clips)
@@ -129,8 +130,11 @@ def _read(format: str, table: Path, told: str | None) -> Rows:  # noqa: A002 - a
         raise CorpusError(f"table={table}: no audio file in {listed(missing)}; expected {layout.example}")
     places: Rows = {}
     for name, cells in rows.items():
-        whole = {HOME: table.parent, TOLD: told or split_named(str(cells[FILE]))} | cells
-        places[f"{table} {name}"] = {column: cell for column, cell in whole.items() if _is_filled(cell)}
+        told_here = told or split_named(str(Path(str(cells[FILE])).parent))
+        whole = {HOME: table.parent, TOLD: told_here} | cells
+        places[f"{table} {name}"] = {
+            column: cell for column, cell in whole.items() if column and _is_filled(cell)
+        }
     return places
 
 
@@ -179,19 +183,20 @@ def _read_kaldi(path: Path) -> Rows:
     sounds, speakers = maps.pop(path.name), maps.pop("spk2utt", {})
     maps.setdefault("utt2spk", {name: who for who, names in speakers.items() for name in names.split()})
     segments = maps.pop("segments", {name: f"{name} 0 -1" for name in sounds})
+    known = {name for name, segment in segments.items() if segment.split()[0] in sounds}
+    if strangers := sorted({*segments}.union(*maps.values()) - known):
+        what = f"{len(strangers)} names have no recording ({listed(strangers)})"
+        raise CorpusError(f"table={path}: {what}; run utils/fix_data_dir.sh on its folder")
     rows: Rows = {}
     for name, segment in segments.items():
         recording, start, end = segment.split()
-        stated = sounds[recording].strip()
+        stated = sounds[recording]
         copied = _COPYING.fullmatch(" ".join(stated.split()))
         if not copied and re.search(r"\|$|\.ark:\d+$", stated):
             what = f"{recording} is {stated!r}; commands are not run, and archives not opened"
             raise CorpusError(f"table={path}: {what}: save the sound as a file and name that")
         cells = {column: its.get(name) for column, its in maps.items()}
         rows[name] = cells | {FILE: copied[1] if copied else stated, "start": start, "end": end}
-    if strangers := sorted({name for its in maps.values() for name in its} - {*rows}):
-        what = f"{len(strangers)} names have no recording ({listed(strangers)})"
-        raise CorpusError(f"table={path}: {what}; run utils/fix_data_dir.sh on its folder")
     return rows
 
 
@@ -213,13 +218,15 @@ def _read_lhotse(path: Path) -> Rows:
     for number, cut in enumerate(cuts, start=1):
         recording, supervisions = cut.get("recording") or {}, cut.get("supervisions") or [{}]
         kinds = [source["type"] for source in recording.get("sources") or []]
-        lists = (recording.get("channel_ids") or [0], recording.get("transforms") or [], supervisions)
+        # Every recording is resampled here.
+        changes = [one for one in recording.get("transforms") or [] if one["name"] != "Resample"]
+        lists = (recording.get("channel_ids") or [0], changes, supervisions)
         found = (cut.get("type"), kinds, *map(len, lists))
         if found != ("MonoCut", ["file"], 1, 0, 1):
             what = f"type, sources and numbers of channels, transforms and supervisions are {found}"
             remedy = "it must be a MonoCut of one mono file: call trim_to_supervisions or save_audios"
             raise CorpusError(f"table={path} cut={cut.get('id')!r}: {what}; {remedy}")
-        start, end = cut["start"], cut["start"] + cut["duration"]
+        start, end = cut["start"], round(cut["start"] + cut["duration"], 6)
         at_end = end > recording.get("duration", end) - ROUNDING_S  # rounding would miss the last samples
         about = (cut.get("custom") or {}) | supervisions[0] | (supervisions[0].get("custom") or {})
         span = {"start": start, "end": None if at_end else end}
@@ -255,7 +262,7 @@ def _read_audformat(path: Path) -> Rows:
 
 
 FILE_COLUMN = "(.+_)?file_name|file|wav"
-_FIRST_WORD_AND_REST = re.compile(r"^[ \t]*(\S+)[ \t]*(.*)", re.MULTILINE)
+_FIRST_WORD_AND_REST = re.compile(r"^[ \t]*(\S+)[ \t]*(.*?)[ \t\r]*$", re.MULTILINE)
 # The commands that only copy a file, or decode one of a format that is read here: the file is taken.
 _COPYING = re.compile(r"(?:\S*/)?(?:cat|flac(?: -[cds]+)+|sph2pipe(?: -f wav| -p)+) (\S+) \|")
 # A variable for the folder of the recordings, such as {data_root}/ or $data_folder/.
@@ -285,7 +292,7 @@ def _find_column(field: str, columns: Sequence[str], given: str | None) -> str:
     ]
     found = known if given is None else [name for name in (given,) if name]
     if len(found) > 1 or not {*found} <= {*columns}:
-        what = f"{field}={found} must be one of the columns {columns}"
+        what = f"{field}={' or '.join(found)} must be one of the columns {columns}"
         raise CorpusError(f"{what}; name it: {field}=COLUMN, or an empty name for none")
     return found[0] if found else ""
 
