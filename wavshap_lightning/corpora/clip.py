@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -13,11 +14,12 @@ from wavshap_lightning.errors import CorpusError
 SPLITS = ("train", "validation", "test")
 
 SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "devel", "development"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+    "train": "train training",
+    "validation": "validation valid val dev devel development",
+    "test": "test testing",
+    "evaluation": "eval evaluation",
 }
-"""The split for each of its names in file names, folders and columns."""
+"""Names of each split. An evaluation set is the test set, or beside a test set the validation set."""
 
 # Joiners shape the letters of cursive and Indic scripts and tie emoji together. Elsewhere they show nothing.
 _JOINED = "\u0600-\u137f\u1780-\u1dff\u2600-\u27bf\ufe0f\U0001f000-\U0001faff"
@@ -139,14 +141,18 @@ class Clip:
         return (self.corpus, *self.path.parts[-2:], repr(self.start_s), repr(self.end_s))
 
 
-def split_named(name: str) -> str | None:
-    """The split that a name tells by its last word among `SPLIT_NAMES`; None if it tells none.
+def splits_named(names: Iterable[str]) -> dict[str, str | None]:
+    """The split that each name tells by its last word of `SPLIT_NAMES`, None if it tells none.
 
-    >>> split_named("cuts_train-clean-100"), split_named("test_dev93"), split_named("contest")
-    ('train', 'validation', None)
+    >>> splits_named(["cuts_train-clean-100", "test_dev93", "contest", "eval"]).values()
+    dict_values(['train', 'validation', None, 'test'])
     """
-    told = [SPLIT_NAMES[word] for word in re.findall("[a-z]+", name.lower()) if word in SPLIT_NAMES]
-    return told[-1] if told else None
+    split_of = {word: split for split, words in SPLIT_NAMES.items() for word in words.split()}
+    words = {name: re.findall("[a-z]+", name.lower()) for name in names}
+    told = {name: next(filter(None, map(split_of.get, reversed(its))), None) for name, its in words.items()}
+    found = {*told.values()}
+    evaluation = "validation" if "test" in found and "validation" not in found else "test"
+    return {name: evaluation if split == "evaluation" else split for name, split in told.items()}
 
 
 def _check_times(start_s: float, end_s: float | None) -> None:

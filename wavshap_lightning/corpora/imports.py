@@ -12,6 +12,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from warnings import warn
 from yaml import YAMLError, safe_load
 
 from wavshap_lightning.audio.io import load_native
-from wavshap_lightning.corpora.clip import Clip, split_named
+from wavshap_lightning.corpora.clip import Clip, splits_named
 from wavshap_lightning.corpora.folders import Layout, find_files, listed, load_folders
-from wavshap_lightning.corpora.manifest import check_distinct, read_table
+from wavshap_lightning.corpora.manifest import Listings, check_distinct, find_file, read_table, to_clip
 from wavshap_lightning.errors import CorpusError, first_line
 
 COLUMNS: Mapping[str, str] = {
@@ -81,7 +82,7 @@ def load_format(
         raise CorpusError(f"format={format!r} must be one of {', '.join(FORMATS)}")
     layout, names, _ = FORMATS[format]
     source = Path(root).expanduser()
-    tables = {source: None} if source.is_file() else _find_tables(layout.checked_folder(source), names)
+    tables = {source: ""} if source.is_file() else _find_tables(layout.checked_folder(source), names)
     given = {"label": label, "speaker": speaker, "split": split, "text": text, "dialogue": dialogue}
     if not tables and format == "audiofolder" and not any(given.values()):
         return load_folders(root)
@@ -97,28 +98,35 @@ def load_format(
         what = f"{len(unlabeled)} of {len(rows)} rows have no label and are left out ({listed(unlabeled)})"
         warn(f"root={root}: {what}", stacklevel=2)
     rows = {place: cells for place, cells in rows.items() if columns["label"] in cells}
-    told_splits = {cells.get(TOLD) for cells in rows.values()}
-    if split is None and None not in told_splits and len(told_splits) > 1:  # one alone is no division
-        columns["split"] = columns["split"] or TOLD
+    teller = columns.pop("split") or (TOLD if split is None else "")
+    splits = splits_named({str(cells.get(teller)) for cells in rows.values()})
+    if teller == TOLD and (None in splits.values() or len({*splits.values()}) < 2):
+        teller = ""  # a training set alone is no division
     placed = zip(rows.items(), _find_audio([*rows.values()], audio_root), strict=True)
-    clips = {place: _to_clip(place, cells, file, columns, format) for (place, cells), file in placed}
+    clips = {
+        place: _to_clip(place, cells, columns, {"path": str(file), "corpus": format, "split": split})
+        for (place, cells), file in placed
+        for told in [cells.get(teller)]
+        for split in [told and (splits[str(told)] or told)]
+    }
     check_distinct(source, clips)
     return list(clips.values())
 
 
-def _find_tables(folder: Path, names: str) -> Mapping[Path, str | None]:
-    """The tables below a folder, each with the split that its path tells."""
+def _find_tables(folder: Path, names: str) -> dict[Path, str]:
+    """The tables below a folder, each with its path below it if that tells a split."""
     found = [path for path in find_files(folder) if re.fullmatch(names, path.name.lower())]
-    told = {path: split_named(str(path.relative_to(folder).with_suffix(""))) for path in found}
-    named = {path: split for path, split in told.items() if split}
-    if len({*named.values()}) < 2 or len(named) == len(told):
-        return told
+    below = {path: str(path.relative_to(folder).with_suffix("")) for path in found}
+    splits = splits_named(below.values())
+    named = {path: name for path, name in below.items() if splits[name]}
+    if len({*splits.values()} - {None}) < 2 or len(named) == len(found):
+        return dict.fromkeys(found, "") | named
     others = listed(path for path in found if path not in named)  # data/all repeats data/train and data/test
     warn(f"root={folder}: left out tables that name no split, beside those that do ({others})", stacklevel=3)
     return named
 
 
-def _read(format: str, table: Path, told: str | None) -> Rows:  # noqa: A002 - as above
+def _read(format: str, table: Path, told: str) -> Rows:  # noqa: A002 - as above
     """Rows of a table by their places, with the cells that are filled."""
     layout, _, read = FORMATS[format]
     try:
@@ -130,8 +138,7 @@ def _read(format: str, table: Path, told: str | None) -> Rows:  # noqa: A002 - a
         raise CorpusError(f"table={table}: no audio file in {listed(missing)}; expected {layout.example}")
     places: Rows = {}
     for name, cells in rows.items():
-        told_here = told or split_named(str(Path(str(cells[FILE])).parent))
-        whole = {HOME: table.parent, TOLD: told_here} | cells
+        whole = {HOME: table.parent, TOLD: told or str(Path(str(cells[FILE])).parent)} | cells
         places[f"{table} {name}"] = {
             column: cell for column, cell in whole.items() if column and _is_filled(cell)
         }
@@ -139,8 +146,7 @@ def _read(format: str, table: Path, told: str | None) -> Rows:  # noqa: A002 - a
 
 
 def _is_filled(cell: object) -> bool:
-    """True for text and numbers."""
-    return not isinstance(cell, list | dict | None) and str(cell).strip() not in {"", "NaT", "nan"}
+    return cell is not None and str(cell).strip() not in {"", "NaT", "nan"}
 
 
 # Readers
@@ -157,7 +163,7 @@ def _distinct(pairs: Collection[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _read_cells(path: Path) -> Rows:
+def _read_cells(path: Path, required: Sequence[str] = ()) -> Rows:
     """Rows of CSV, JSON Lines or Parquet."""
     if path.suffix.lower() == ".parquet":
         try:
@@ -168,7 +174,7 @@ def _read_cells(path: Path) -> Rows:
         fields = [f.with_type(duration("us")) if types.is_duration(f.type) else f for f in table.schema]
         rows = dict(enumerate(table.cast(schema(fields), safe=False).to_pylist(), start=1))
     else:
-        rows = read_table(path, required=())
+        rows = read_table(path, required=required)
     for cells in rows.values():
         cells[FILE] = next((cells[name] for name in cells if re.fullmatch(FILE_COLUMN, name)), None)
     return {f"line {line}": cells for line, cells in rows.items()}
@@ -202,7 +208,9 @@ def _read_kaldi(path: Path) -> Rows:
 
 def _read_speechbrain(path: Path) -> Rows:
     is_json = path.suffix.lower() == ".json"
-    rows = json.loads(_read_text(path), object_pairs_hook=_distinct) if is_json else _read_cells(path)
+    rows = (
+        json.loads(_read_text(path), object_pairs_hook=_distinct) if is_json else _read_cells(path, ["wav"])
+    )
     for cells in rows.values():
         sound = cells["wav"] if isinstance(cells["wav"], dict) else {"file": cells["wav"]}
         span = dict(re.findall(r"(start|stop):(\d+)", str(cells.get("wav_opts"))))
@@ -244,14 +252,15 @@ def _read_audformat(path: Path) -> Rows:
             what = "is missing, also as .parquet; pickles are not opened: save with storage_format='csv'"
             raise CorpusError(f"table={files[0]} {what}")
         split = about.get("split_id")
-        told = split_named(f"{name} {split} {(header.get('splits') or {}).get(split, {}).get('type')}")
-        for place, cells in _read_cells(table).items():
+        words = f"{name} {split} {(header.get('splits') or {}).get(split, {}).get('type')}"
+        (told,) = splits_named([words]).values()
+        for place, cells in _read_cells(table, ["file"]).items():
             key = tuple(str(cells.pop(column, None) or "") for column in ("file", "start", "end"))
             known = merged.setdefault(key, {})
             filled = {column: cell for column, cell in (cells | {TOLD: told}).items() if _is_filled(cell)}
             if clash := [name for name, cell in filled.items() if known.setdefault(name, cell) != cell]:
                 raise CorpusError(
-                    f"table={table} {place}: {clash} differ in an earlier table; drop one of them"
+                    f"table={table} {place}: an earlier table has another {clash}; drop one table"
                 )
     segmented = {file for file, *times in merged if any(times)}
     return {
@@ -276,7 +285,12 @@ FORMATS: Mapping[str, tuple[Layout, str, Callable[[Path], Rows]]] = {
         ("speechbrain", 'train.json: {"ID": {"wav": ..., "emo": ...}}', r".+\.(json|csv)", _read_speechbrain),
         ("lhotse", "cuts_train.jsonl.gz", r".*cuts.*\.jsonl?(\.gz)?", _read_lhotse),
         ("audformat", "db.yaml with db.emotion.csv", r"db\.yaml", _read_audformat),
-        ("nkululeko", "train.csv with file, speaker and emotion", r".+\.csv", _read_cells),
+        (
+            "nkululeko",
+            "train.csv with file, speaker and emotion",
+            r".+\.csv",
+            partial(_read_cells, required=["file"]),
+        ),
     )
 }
 """Layout, pattern for the names of tables in small letters, and reader of one table, of every format."""
@@ -302,12 +316,14 @@ def _find_audio(rows: Sequence[Mapping[str, Any]], audio_root: str | None) -> li
 
     All paths start equally far above their tables. From another machine, they lack equally many folders.
     """
-    paths = [Path(_PLACEHOLDER.sub("", str(cells[FILE]))) for cells in rows]
+    paths = [Path(_PLACEHOLDER.sub("", str(cells[FILE]).replace("\\", "/"))) for cells in rows]
     homes = [Path(audio_root or cells[HOME]).expanduser().absolute() for cells in rows]
     tried: list[list[Path]] = []
+    listings: Listings = {}
     for cut, up in product(range(max(len(path.parts) for path in paths)), range(1 if audio_root else 3)):
         starts = (([home, *home.parents] * 3)[up] for home in homes)
-        files = [start.joinpath(*path.parts[cut:]) for start, path in zip(starts, paths, strict=True)]
+        meant = [start.joinpath(*path.parts[cut:]) for start, path in zip(starts, paths, strict=True)]
+        files = [find_file(path, listings) or path for path in meant]
         is_distinct = len({*files}) >= len({*paths})  # else a/1.wav and b/1.wav would be one file
         tried.append([file for file in files if not (is_distinct and file.is_file())])
         if not tried[-1]:
@@ -319,19 +335,13 @@ def _find_audio(rows: Sequence[Mapping[str, Any]], audio_root: str | None) -> li
     raise CorpusError(f"{what}; name the folder at which paths start: audio_root=DIR")
 
 
-def _to_clip(
-    place: str, cells: Mapping[str, Any], file: Path, columns: Mapping[str, str], corpus: str
-) -> Clip:
-    texts = {field: str(cells[column]) for field, column in columns.items() if column in cells}
-    if "split" in texts:
-        texts["split"] = split_named(texts["split"]) or texts["split"]
+def _to_clip(place: str, cells: Mapping[str, Any], columns: Mapping[str, str], known: dict[str, Any]) -> Clip:
+    named = {field: cells[column] for field, column in columns.items() if column in cells}
     try:
-        start_s, end_s = _find_span(cells, file)
-        return Clip(file, corpus=corpus, start_s=start_s, end_s=end_s, **texts)  # type: ignore[arg-type]
+        start_s, end_s = _find_span(cells, Path(known["path"]))
+        return to_clip({**known, **named, "start_s": start_s, "end_s": end_s}, Path(), {})
     except (CorpusError, ValueError) as error:
-        named = ", ".join(f"{field}={column!r}" for field, column in columns.items() if column)
-        what = f"{place}: {error} (columns: {named}; name others, or an empty name for none)"
-        raise CorpusError(what) from error
+        raise CorpusError(f"{place}: {error} (columns: {columns}; an empty name for none)") from error
 
 
 def _find_span(cells: Mapping[str, Any], file: Path) -> tuple[float | None, float | None]:

@@ -64,7 +64,7 @@ def read_manifest(path: Path | str, *, must_exist: bool = True) -> list[Clip]:
     listings: Listings = {}
     for line, cells in rows.items():
         try:
-            clips[f"line {line}"] = _to_clip(cells, table.parent, listings)
+            clips[f"line {line}"] = to_clip(cells, table.parent, listings)
         except CorpusError as error:
             raise CorpusError(f"manifest={table} line={line}: {error}") from error
     check_distinct(table, clips)
@@ -316,7 +316,7 @@ COLUMNS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
 """Every column: how a cell is read, which is text in CSV and any type in JSON Lines, and what it must be."""
 
 
-def _to_clip(cells: Mapping[str, Any], base: Path, listings: Listings) -> Clip:
+def to_clip(cells: Mapping[str, Any], base: Path, listings: Listings) -> Clip:
     """The clip that `_to_cells` described; cells that are missing, empty or null are empty fields."""
     given = {name: cells[name] for name in COLUMNS if cells.get(name) not in (None, "")}
     missing = [name for name in REQUIRED if name not in given]
