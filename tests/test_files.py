@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 
 import pytest
 
-from wavshap_lightning.files import write_atomically
+from wavshap_lightning.files import write_atomically, write_csv, write_json
 
 
 def test_the_file_and_its_folder_appear(tmp_path):
@@ -16,6 +17,14 @@ def test_the_file_and_its_folder_appear(tmp_path):
     assert [(path.name, path.read_bytes()) for path in (tmp_path / "new/folder").iterdir()] == [
         ("a.bin", b"second")
     ]
+
+
+def test_a_name_that_is_no_text_can_be_written(tmp_path):
+    name = os.fsdecode(b"m\xfcde.wav")
+    write_json(tmp_path / "a.json", {"path": name})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"path": name}
+    write_csv(tmp_path / "a.csv", [["path"], [name]])
+    assert (tmp_path / "a.csv").read_text() == "path\nm\\udcfcde.wav\n"
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])

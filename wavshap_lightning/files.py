@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-# Names on disk may be no text: they are written as \udcff, which JSON reads back.
-UNENCODABLE = "backslashreplace"
-
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a whole file or nothing, making its folder.
@@ -46,14 +43,14 @@ def from_here(path: Path | str) -> Path:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file that people can read, making its folder."""
-    write_atomically(
-        path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode(errors=UNENCODABLE)
-    )
+    # A name on disk may be no text: it is written as \udcff, which JSON reads back.
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, text.encode(errors="backslashreplace"))
 
 
 def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     """Write a CSV file whose first row names the columns, making its folder."""
-    write_atomically(path, format_csv(rows).encode(errors=UNENCODABLE))
+    write_atomically(path, format_csv(rows).encode(errors="backslashreplace"))
 
 
 def format_csv(rows: Iterable[Iterable[Any]]) -> str:

@@ -266,6 +266,11 @@ class TestBadFiles:
     def test_a_missing_file_is_refused(self, tmp_path):
         assert "no such file; check the path" in self.refusal(tmp_path / "a.wav")
 
+    def test_a_link_to_what_was_not_fetched_says_so(self, tmp_path):
+        path = tmp_path / "a.wav"
+        path.symlink_to(".git/annex/objects/x.wav")
+        assert "is a link to .git/annex/objects/x.wav, which is missing; fetch" in self.refusal(path)
+
     def test_a_folder_is_refused(self, tmp_path):
         assert "is a folder; name an audio file" in self.refusal(tmp_path)
 
@@ -394,7 +399,9 @@ class TestContainers:
 
     def test_without_ffmpeg_the_message_names_it(self, tmp_path, monkeypatch, path):
         monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(AudioError, match=rf"only be read with ffmpeg: .*: ffmpeg -i {path.name} a.wav"):
+        with pytest.raises(
+            AudioError, match=rf"needs ffmpeg to be read; install .*: ffmpeg -i {path.name} a.wav"
+        ):
             load_audio(path)
 
     def test_the_sound_of_ffmpeg_is_averaged_resampled_and_cut(self, tmp_path, ffmpeg, path, tones, write):

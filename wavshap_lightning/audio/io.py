@@ -256,6 +256,10 @@ def _first_bytes(path: Path) -> bytes:
     """The beginning of a file. Refuse a path that is no file, holds no byte or may not be opened."""
     if path.is_dir():
         raise AudioError("is a folder; name an audio file inside it")
+    if path.is_symlink() and not path.exists():
+        raise AudioError(
+            f"is a link to {path.readlink()}, which is missing; fetch it (git annex get, dvc pull)"
+        )
     if not path.is_file():
         raise AudioError("there is no such file; check the path, and that the corpus is complete")
     with path.open("rb") as stream:
@@ -286,9 +290,7 @@ def _sound_by_ffmpeg(path: Path) -> BytesIO:
     program = shutil.which("ffmpeg")
     if program is None:
         example = f"ffmpeg -i {path.name} {path.stem}.wav"
-        raise AudioError(
-            f"can only be read with ffmpeg: install it, or convert the file elsewhere: {example}"
-        )
+        raise AudioError(f"needs ffmpeg to be read; install it, or convert the file elsewhere: {example}")
     # Of the protocols only that of files: a playlist must not open the network.
     options = ("-v", "error", "-nostdin", "-protocol_whitelist", "file", "-i", f"file:{path}")
     track = ("-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "pipe:1")
