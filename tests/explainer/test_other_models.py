@@ -24,6 +24,8 @@ SHAPE = {
 }
 VIEWS = ("frames", "layers", "waveform")
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*the final norm:UserWarning")
+
 
 @pytest.fixture(params=[False, True], ids=["last layer", "weighted sum"])
 def folder(request, tmp_path):
@@ -66,3 +68,12 @@ def test_an_export_is_explained_the_same(folder, tmp_path, clip):
     load_classifier(folder).save_pretrained(exported)
     one, other = (explain(str(model), clip, target="sad", num_draws=64) for model in (folder, exported))
     assert torch.equal(one.values("frames", "frames"), other.values("frames", "frames"))
+
+
+def test_doubts_about_a_model_are_among_the_diagnostics_of_every_clip(folder, clip):
+    classifier = load_classifier(folder)
+    found = explain(classifier, clip, target="all", num_draws=8)
+    weighted = classifier.head.settings.layer == "learned"
+    assert any("after the final norm" in message for message in classifier.warnings) == weighted
+    for diagnostics in found.diagnostics.values():
+        assert [one.message for one in diagnostics if one.name == "model"] == list(classifier.warnings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -204,8 +205,35 @@ def test_another_backbone_is_refused_and_both_are_named(classifier, write, folde
 def test_a_backbone_that_is_gone_is_named(classifier, write, folder):
     path = write(classifier)
     folder.rename(folder.with_name("moved"))
-    with pytest.raises(ModelError, match=f"backbone='{folder}' could not be opened"):
+    with pytest.raises(ModelError, match=f"backbone='{folder}' could not be opened.*--backbone DIR"):
         load_classifier(path)
+
+
+def test_a_backbone_that_was_moved_opens_where_it_is_now(classifier, write, folder, clip):
+    path, moved = write(classifier), folder.with_name("moved")
+    folder.rename(moved)
+    found = load_classifier(path, backbone=moved)
+    assert torch.equal(found(clip), classifier.eval()(clip))
+    assert found.backbone.settings.name == str(moved)
+
+
+def test_another_backbone_is_refused_wherever_it_is(classifier, write):
+    with pytest.raises(CheckpointError, match=r"backbone='tiny'.*use the same weights"):
+        load_classifier(write(classifier), backbone="tiny")
+
+
+def test_a_relative_backbone_is_found_from_anywhere(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    backbone = SpeechBackbone(folder.name)
+    assert backbone.settings.name == str(folder)
+    monkeypatch.chdir(tmp_path)
+    backbone.rename(os.path.relpath(folder))
+    assert backbone.settings.name == str(folder)
+
+
+def test_the_place_of_the_final_norm_is_part_of_a_checkpoint(classifier, write):
+    with pytest.raises(SettingError, match="final_norm=True needs a Hugging Face model"):
+        load_classifier(write(classifier), final_norm=True)
 
 
 def test_a_flipped_bit_is_noticed(write, classifier):

@@ -17,7 +17,7 @@ from transformers import (
     WavLMForSequenceClassification,
 )
 
-from wavshap_lightning.errors import ModelError
+from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.models.foreign_heads import open_huggingface
 
 LABELS = {0: "angry", 1: "happy", 2: "sad"}
@@ -75,7 +75,7 @@ def test_logits_equal_the_originals(family, norm, stable, weighted, make_origina
     original, folder = make_original(
         family, norm, do_stable_layer_norm=stable, use_weighted_layer_sum=weighted
     )
-    classifier = open_huggingface(str(folder))
+    classifier = open_huggingface(str(folder), final_norm=False if stable and weighted else None)
     with torch.no_grad():
         expected = original(clip).logits
         torch.testing.assert_close(classifier(clip), expected, rtol=1e-5, atol=1e-5)
@@ -132,20 +132,52 @@ def test_the_global_random_state_is_as_it_was(make_original):
 # The final norm
 
 
-def test_a_weighted_sum_takes_the_last_layer_where_transformers_does(make_original):
-    _, folder = make_original(norm="layer", use_weighted_layer_sum=True)
-    summed = open_huggingface(str(folder)).backbone
-    change_config(folder, use_weighted_layer_sum=False)
-    last = open_huggingface(str(folder)).backbone
-    assert (summed.settings.final_norm, last.settings.final_norm) == (False, True)
-    assert summed.fingerprint != last.fingerprint
+@torch.no_grad()
+def published_logits(model, clip):
+    """A weighted sum as in transformers 4, where the last of the hidden states was taken after the norm."""
+    outputs = model.base_model(clip, output_hidden_states=True)
+    states = torch.stack([*outputs.hidden_states[:-1], outputs.last_hidden_state], 1)
+    mixed = (states * model.layer_weights.softmax(0).view(1, -1, 1, 1)).sum(1)
+    return model.classifier(model.projector(mixed).mean(1))
 
 
-def test_a_model_of_an_older_transformers_is_warned_of(make_original):
-    _, folder = make_original(norm="layer", use_weighted_layer_sum=True)
-    change_config(folder, transformers_version="4.57.1")
-    with pytest.warns(UserWarning, match=r"saved by transformers 4\.57\.1.*after the final norm"):
-        open_huggingface(str(folder))
+@pytest.mark.parametrize("version", ["4.57.1", "4.6.0.dev0", None, "5.24.0"], ids=str)
+@pytest.mark.parametrize("family", CLASSES)
+def test_a_weighted_sum_takes_the_last_layer_after_the_final_norm(family, version, make_original, clip):
+    original, folder = make_original(family, norm="layer", use_weighted_layer_sum=True)
+    change_config(folder, transformers_version=version)
+    with pytest.warns(
+        UserWarning, match=r"after the final norm, as in transformers 4.*give final_norm=False"
+    ):
+        found = open_huggingface(str(folder))
+    torch.testing.assert_close(found(clip), published_logits(original, clip), rtol=1e-5, atol=1e-5)
+    assert (found(clip) - original(clip).logits).abs().max() > 0.01
+
+
+def test_a_weighted_sum_trained_with_transformers_5_takes_it_before(make_original, clip):
+    original, folder = make_original(norm="layer", use_weighted_layer_sum=True)
+    (folder / "training_args.bin").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"before the final norm, as in transformers 5.*final_norm=True"):
+        found = open_huggingface(str(folder))
+    torch.testing.assert_close(found(clip), original(clip).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_the_place_of_the_final_norm_may_be_given(make_original, clip):
+    original, folder = make_original(norm="layer", use_weighted_layer_sum=True)
+    after, before = (open_huggingface(str(folder), final_norm=given) for given in (True, False))
+    torch.testing.assert_close(after(clip), published_logits(original, clip), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(before(clip), original(clip).logits, rtol=1e-5, atol=1e-5)
+    assert after.backbone.fingerprint != before.backbone.fingerprint
+
+
+@pytest.mark.parametrize("config", [{"norm": "group", "use_weighted_layer_sum": True}, {"norm": "layer"}])
+def test_where_nothing_depends_on_the_final_norm_it_is_not_asked_for(config, make_original):
+    _, folder = make_original(**config)
+    open_huggingface(str(folder))
+    with pytest.raises(
+        SettingError, match=r"final_norm=False needs a weighted sum of layers and a final norm"
+    ):
+        open_huggingface(str(folder), final_norm=False)
 
 
 # What is refused
@@ -176,7 +208,7 @@ def test_another_head_is_refused(build_model, save_model, tmp_path):
         ({"id2label": {"0": "a", "1": "a", "2": "b"}}, ("id2label=", "no name twice")),
         ({"id2label": {"0": "a", "1": " ", "2": "b"}}, ("id2label=", "one name for each class")),
         ({"id2label": {"0": "a", "1": "b", "7": "c"}}, ("id2label=", "from 0 to 2")),
-        ({"id2label": {"0": "a", "1": "b"}}, ("could not be opened",)),
+        ({"id2label": {"0": "a", "1": "b"}}, ("classifier.bias has shape (3,)", "asks for (2,)", "id2label")),
     ],
     ids=str,
 )

@@ -224,6 +224,11 @@ def test_a_revision_is_for_the_hub(write_run):
     refuse(write_run(), "revision='abc' needs a name on the Hub", error=SettingError, revision="abc")
 
 
+def test_a_moved_backbone_is_for_checkpoints(original):
+    _, folder = original
+    refuse(folder, f"backbone={folder} needs a checkpoint", error=SettingError, backbone=folder)
+
+
 def test_pickled_code_is_refused_and_not_run(original, tmp_path):
     _, folder = original
     (folder / "model.safetensors").unlink()

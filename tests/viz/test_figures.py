@@ -194,10 +194,6 @@ def test_without_sound_the_figure_says_so(change, words_for_it, on_disk):
     assert marked(panels(figure)["frames"])
 
 
-def test_a_waveform_may_have_one_channel(explanation, waveform):
-    assert png(plot(explanation, waveform[None])) == png(plot(explanation, waveform))
-
-
 def test_a_waveform_of_another_length_is_refused(explanation, waveform):
     with pytest.raises(AudioError, match=r"shape=\(12344,\) must be \(12345,\)"):
         plot(explanation, waveform[1:])

@@ -7,7 +7,7 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from hashlib import sha256
 from math import isfinite
@@ -58,7 +58,7 @@ class ClipOptions:
     """Questions about every clip: the class to explain, its words, and what to compare with.
 
     Args:
-        target: Class to explain: a label, predicted, all, or a margin such as happy-vs-sad.
+        target: Class: a label, predicted, all, or a margin such as happy-vs-sad.
         alignments: Word times: a TextGrid, CTM or CSV file, or a folder with one for each clip.
         tier: Tier of the TextGrid that holds the words.
         recordings: Files or folders for other_clips, same_speaker_neutral or another_class.
@@ -70,6 +70,20 @@ class ClipOptions:
     tier: str = ""
     recordings: Sequence[str] = ()
     families: Sequence[Family] = ()
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What a model does not tell about itself.
+
+    Args:
+        backbone: Folder or Hub name of the backbone of a checkpoint or export, if it was moved.
+        final_norm: Where a Hugging Face model sums layers, take the last after the final norm. It was so
+            in transformers 4; transformers 5 takes it before.
+    """
+
+    backbone: str | None = None
+    final_norm: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -233,8 +247,13 @@ def _files_in(folder: Path) -> dict[str, Path]:
     return {same_spelling(path.name): path for path in sorted(folder.iterdir(), reverse=True)}
 
 
-def open_model(name: str, device: str) -> EmotionClassifier:
+def open_model(name: str, device: str, options: ModelOptions | None = None) -> EmotionClassifier:
     """The classifier of a MODEL on a device.
+
+    Args:
+        name: Checkpoint, run, exported folder or Hugging Face model.
+        device: Where to compute.
+        options: What it does not tell about itself.
 
     Raises:
         WavshapError: If it is none, or its weights or its backbone cannot be used.
@@ -244,7 +263,7 @@ def open_model(name: str, device: str) -> EmotionClassifier:
         place = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise SettingError(f"device={device!r} cannot be used: {first_line(error)}") from error
-    return load_classifier(name).to(place)
+    return load_classifier(name, **asdict(options or ModelOptions())).to(place)
 
 
 def find_clips(names: Sequence[str], out: Path) -> dict[str, Clip]:

@@ -19,6 +19,7 @@ from wavshap_lightning.audio.io import hash_audio_file, load_audio
 from wavshap_lightning.cli.clips import (
     ClipExplainer,
     ClipOptions,
+    ModelOptions,
     alignment_of,
     attempt,
     by_stem,
@@ -57,6 +58,7 @@ def explain_corpus(
     settings: ExplainSettings,
     output: Output,
     *,
+    opening: ModelOptions,
     corpus: str,
     root: str | None = None,
     options: dict[str, Any] | None = None,
@@ -77,6 +79,7 @@ def explain_corpus(
         clip: What to explain about every clip.
         settings: Settings of the explanation.
         output: Files to write.
+        opening: What the model does not tell about itself.
         corpus: Name of the corpus, such as ravdess, planted or manifest.
         root: Folder of the corpus, or path of the manifest.
         options: Options of the corpus, such as --options.num_speakers 24.
@@ -95,7 +98,7 @@ def explain_corpus(
         WavshapError: If nothing can be done.
         KeyboardInterrupt: If it was interrupted; what is finished is kept.
     """
-    classifier = open_model(model, "cpu")
+    classifier = open_model(model, "cpu", opening)
     chosen = select_clips(
         corpus,
         root,

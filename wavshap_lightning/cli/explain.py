@@ -21,6 +21,7 @@ from wavshap_lightning.cli.clips import (
     ClipExplainer,
     ClipOptions,
     ExplainedClip,
+    ModelOptions,
     attempt,
     find_clips,
     open_for,
@@ -71,9 +72,14 @@ def main(args: Sequence[str] | None = None) -> None:
     with exit_status(), quiet():
         command = getattr(import_module(f"wavshap_lightning.cli.{module}"), function)
         program = f"explain.py {name}".strip()
-        epilog = SHARED if name in ("corpus", "compare") else EPILOG
+        hide_shared = name in ("corpus", "compare")
         arguments = read_arguments(
-            command, words, prog=program, epilog=epilog, defaults=defaults, hide_shared=bool(name)
+            command,
+            words,
+            prog=program,
+            epilog=SHARED if hide_shared else EPILOG,
+            defaults=defaults,
+            hide_shared=hide_shared,
         )
         sys.exit(command(**arguments))
 
@@ -85,6 +91,7 @@ def explain_clips(
     settings: ExplainSettings,
     output: Output,
     *,
+    opening: ModelOptions,
     device: str = "cpu",
 ) -> int:
     """Explain recordings: which frames, bands, layers and neurons speak for or against a class.
@@ -95,13 +102,14 @@ def explain_clips(
         clip: What to explain about every clip.
         settings: Settings of the explanation.
         output: Files to write.
+        opening: What the model does not tell about itself.
         device: Where to compute, such as cpu, cuda or cuda:1.
 
     Returns:
         The exit status.
     """
     clips = find_clips(audio, output.folder)
-    work = ClipExplainer(open_model(model, device), settings, clip, len(clips))
+    work = ClipExplainer(open_model(model, device, opening), settings, clip, len(clips))
     return explain_all(model, work, clips, output)
 
 
@@ -112,6 +120,7 @@ def compare_models(
     settings: ExplainSettings,
     output: Output,
     *,
+    opening: ModelOptions,
     others: Sequence[str] = (),
     epochs: str | None = None,
     device: str = "cpu",
@@ -124,6 +133,7 @@ def compare_models(
         clip: What to explain about every clip.
         settings: Settings of the explanation.
         output: Files to write.
+        opening: What the model does not tell about itself.
         others: Models to compare with.
         epochs: Epochs of MODEL's run to compare with, such as 9,19,29, or all.
         device: Where to compute, such as cpu, cuda or cuda:1.
@@ -139,16 +149,18 @@ def compare_models(
     if not named:
         raise SettingError("others=[], epochs=None: give models to compare with, or epochs of the run")
     clips = find_clips(audio, output.folder)
-    classifier = open_model(model, device)
-    compared = [_open_other(path, device, classifier) for path in named.values()]
+    classifier = open_model(model, device, opening)
+    compared = [_open_other(path, device, opening, classifier) for path in named.values()]
     work = ClipExplainer(classifier, settings, clip, len(clips), compared)
     names = (model if epoch is None else f"epoch {epoch}", *named)
     return explain_all(model, work, clips, output, names)
 
 
-def _open_other(model: str, device: str, first: EmotionClassifier) -> EmotionClassifier:
+def _open_other(
+    model: str, device: str, opening: ModelOptions, first: EmotionClassifier
+) -> EmotionClassifier:
     """A classifier; it shares the backbone of the first if it is the same, which saves memory."""
-    other = open_model(model, device)
+    other = open_model(model, device, opening)
     one, its = first.backbone, other.backbone
     if one.fingerprint == its.fingerprint and one.settings == its.settings and one.settings.frozen:
         other.backbone = one
@@ -253,12 +265,13 @@ def _interval(unit: Mapping[str, Any]) -> str:
     return f"{unit['attribution']:+.4f}{half_width}"
 
 
-def print_scores(model: str, audio: list[str], *, device: str = "cpu") -> int:
+def print_scores(model: str, audio: list[str], opening: ModelOptions, *, device: str = "cpu") -> int:
     """Print the three most probable classes of each recording.
 
     Args:
         model: Checkpoint, run, exported folder or Hugging Face model.
         audio: Recordings.
+        opening: What the model does not tell about itself.
         device: Where to compute, such as cpu, cuda or cuda:1.
 
     Returns:
@@ -270,7 +283,7 @@ def print_scores(model: str, audio: list[str], *, device: str = "cpu") -> int:
     if not audio:
         raise SettingError("audio=[]: give recordings, folders or manifests")
     clips = find_clips(audio, Path("explanations")).values()
-    score = partial(score_clip, open_model(model, device))
+    score = partial(score_clip, open_model(model, device, opening))
     num_done = 0
     for clip in clips:
         probabilities, _ = attempt(score, clip)

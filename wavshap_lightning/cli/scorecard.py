@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
-from wavshap_lightning.cli.clips import attempt, find_clips, label_of, open_for, open_model
+from wavshap_lightning.cli.clips import ModelOptions, attempt, find_clips, label_of, open_for, open_model
 from wavshap_lightning.cli.explain import make_example
 from wavshap_lightning.cli.output import Output, status_of, writing_to
 from wavshap_lightning.cli.terminal import on_one_line, tell
@@ -21,6 +21,7 @@ from wavshap_lightning.viz.scorecard_figure import plot_scorecard
 def score_methods(
     model: str,
     audio: list[str],
+    opening: ModelOptions,
     *,
     target: Literal["predicted", "label"] = "predicted",
     others: Sequence[str] = (),
@@ -33,6 +34,7 @@ def score_methods(
     Args:
         model: Checkpoint, run, exported folder or Hugging Face model.
         audio: Recordings; those that cannot be read are named and left out.
+        opening: What the model does not tell about itself.
         target: Class of each clip to explain; label needs a manifest.
         others: Models with heads trained from other seeds, to measure the agreement of maps.
         seed: Random seed.
@@ -48,10 +50,10 @@ def score_methods(
     """
     output = Output(out)
     asked = find_clips(audio, output.folder)
-    classifier = open_model(model, device)
+    classifier = open_model(model, device, opening)
     output.open()
     asked = asked or make_example(output.folder / "sounds", seed)
-    heads = [open_model(name, device) for name in others]
+    heads = [open_model(name, device, opening) for name in others]
     unknown = [clip.path for clip in asked.values() if label_of(clip) is None]
     if target == LABEL and unknown:
         raise SettingError(f"target={LABEL!r}: {unknown[0]} has no label; give a manifest with labels")

@@ -21,7 +21,7 @@ from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from wavshap_lightning.cli.clips import open_model
+from wavshap_lightning.cli.clips import ModelOptions, open_model
 from wavshap_lightning.cli.options import YAML_MODE, parse_words, read_arguments
 from wavshap_lightning.cli.output import writing_to
 from wavshap_lightning.cli.terminal import (
@@ -41,6 +41,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import from_here, write_atomically, write_json
 from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.models.loading import read_test_scores
+from wavshap_lightning.models.pretrained import is_folder
 from wavshap_lightning.training.callbacks import check_flags, check_monitors, default_callbacks
 from wavshap_lightning.training.checkpoints import AtomicCheckpointIO, find_checkpoint, run_of_checkpoint
 from wavshap_lightning.training.cross_validation import (
@@ -225,14 +226,15 @@ def export(
         license: License identifier of the Hub, such as cc-by-nc-sa-4.0.
         title: Title of the model card, by default the folder's name.
         scores: The test.json with the scores for the card, by default that of the run.
-        backbone: Hub name of the backbone, if it differs from the recorded name.
+        backbone: Hub name or folder of the backbone, if it differs from the recorded one.
         push_to_hub: Hub repository USER/NAME to publish to; log in with 'hf auth login' first.
         public: Create a public repository instead of a private one.
 
     Raises:
         WavshapError: If the model cannot be opened, the folder holds other files, or the Hub refuses.
     """
-    classifier, place = open_model(model, "cpu"), Path(folder).expanduser()
+    moved = ModelOptions(backbone if backbone is not None and is_folder(backbone) else None)
+    classifier, place = open_model(model, "cpu", moved), Path(folder).expanduser()
     if scores is not None:
         known = {**classifier.provenance.scores, "test": read_test_scores(scores)}
         classifier.provenance = replace(classifier.provenance, scores=known)

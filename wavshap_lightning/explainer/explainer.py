@@ -8,6 +8,7 @@ from os import PathLike
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.diagnostics import (
+    Diagnostic,
     attribution_diagnostics,
     baseline_diagnostics,
     recording_diagnostics,
@@ -94,7 +95,8 @@ class Explainer:
             attributions = opened.attribute_stages(asked)
             checks = run_baseline_checks(opened, asked) if check_baselines else None
         recording, settings, labels = opened.recording, self.settings, self.classifier.labels
-        doubts = [*recording_diagnostics(recording), *(baseline_diagnostics(checks) if checks else ())]
+        doubts = [Diagnostic("model", "warning", message) for message in self.classifier.warnings]
+        doubts += [*recording_diagnostics(recording), *(baseline_diagnostics(checks) if checks else ())]
         level_db = frame_level_db(recording.waveform, self.classifier.backbone.frame_grid)
         num_bands = settings.num_bands if "waveform" in attributions else 0
         return Explanation(

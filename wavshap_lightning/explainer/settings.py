@@ -55,7 +55,7 @@ class ExplainSettings:
             completeness, `"saliency"`, `"input_x_gradient"`, `"smooth_grad"`; or, with `stages=("frames",)`,
             a method that removes spans of frames: `"occlusion"`, `"shapley"` (exact), `"kernel_shap"`,
             `"lime"`.
-        score: Class score to explain: `"log_odds"`, `"logit"`, `"log_probability"` or `"probability"`.
+        score: Class score: `"log_odds"`, `"logit"`, `"log_probability"` or `"probability"`.
         baselines: Family of baselines (reference inputs), at the clip's level: `"noise"` (white),
             `"spectral_noise"` (with the clip's long-term spectrum), `"time_shifted"` (the clip, shifted
             circularly), `"silence"`, or recordings, which are given separately: `"other_clips"`,

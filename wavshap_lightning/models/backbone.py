@@ -20,6 +20,7 @@ from wavshap_lightning.models.normalization import normalize_waveforms, valid_gr
 from wavshap_lightning.models.pretrained import (
     PretrainedSpeechModel,
     TransformersModule,
+    absolute,
     open_pretrained,
 )
 
@@ -80,7 +81,7 @@ class BackboneSettings:
         unfreeze_layers: Number of transformer layers to train, counted from the last; 0 keeps all frozen.
         lora_rank: Rank of low-rank adapters to train on the query and value projections; 0 for none.
         final_norm: Take the last layer after the model's final norm, if it has one, as in published
-            features. In transformers 5, the weighted sum of a classifier takes it before.
+            features. In transformers 5, the weighted sum of a classifier takes it before the norm.
         last_layer: Index of the last transformer layer to compute; None for all. 0 computes only the
             projected frames, the input of the transformer.
     """
@@ -182,7 +183,7 @@ class SpeechBackbone(nn.Module):
             name: Name on the Hub, or a folder.
             revision: Commit on the Hub.
         """
-        self.settings = replace(self.settings, name=name, revision=revision)
+        self.settings = replace(self.settings, name=absolute(name), revision=revision)
 
     def train(self, mode: bool = True) -> SpeechBackbone:  # noqa: FBT001, FBT002 - torch's signature
         """Put what is trained into training mode; the rest stays in evaluation mode."""

@@ -35,6 +35,9 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
         head: Settings of the head.
         provenance: Split, versions and scores of its training.
 
+    Attributes:
+        warnings: Doubts about it that came up when it was opened; explanations repeat them.
+
     Raises:
         SettingError: If there are fewer than two labels, or one is repeated.
     """
@@ -52,27 +55,43 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
             raise SettingError(f"labels={list(labels)} must be two classes or more, each named once")
         self.labels = tuple(labels)
         self.provenance = provenance or TrainingProvenance()
+        self.warnings: tuple[str, ...] = ()
         self.backbone = backbone
         self._hub_mixin_config = None  # the mixin would write a config.json, which is transformers' file
         self.head = EmotionHead(backbone.num_layers, backbone.hidden_size, len(labels), head)
 
     @classmethod
-    def from_record(cls, record: ClassifierRecord, state: Mapping[str, Tensor]) -> EmotionClassifier:
+    def from_record(
+        cls,
+        record: ClassifierRecord,
+        state: Mapping[str, Tensor],
+        *,
+        backbone: str | PathLike[str] | None = None,
+    ) -> EmotionClassifier:
         """Build the classifier that a record describes, in evaluation mode on the CPU.
 
         Args:
             record: All but the weights.
             state: What [`trained_state`][wavshap_lightning.models.checkpoint.trained_state] gave.
+            backbone: Where the backbone is now; None for the recorded name.
 
         Raises:
             CheckpointError: If the two do not fit together, or the backbone found under the recorded name is
                 not the one it was trained on.
             ModelError: If the backbone cannot be opened.
         """
+        settings = record.backbone
+        if backbone is not None:
+            settings = replace(settings, name=str(backbone), revision=None)
         try:
             with torch.random.fork_rng(devices=[]):  # the head's first weights are drawn, then replaced
-                backbone = SpeechBackbone(record.backbone)
-                classifier = cls(backbone, record.labels, record.head, provenance=record.provenance)
+                opened = SpeechBackbone(settings)
+                classifier = cls(opened, record.labels, record.head, provenance=record.provenance)
+        except ModelError as error:
+            raise ModelError(
+                f"{error}. If the backbone of this classifier is in another folder now, give that folder: "
+                "--backbone DIR, in Python backbone=DIR"
+            ) from error
         except (TypeError, AttributeError, ValueError) as error:
             raise CheckpointError(f"the record does not describe a classifier: {error}") from error
         classifier.check_backbone(record)
@@ -113,7 +132,11 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
 
     @classmethod
     def from_pretrained(  # type: ignore[override] # the mixin's would look for a config.json first
-        cls, pretrained_model_name_or_path: str | PathLike[str], *, revision: str | None = None
+        cls,
+        pretrained_model_name_or_path: str | PathLike[str],
+        *,
+        revision: str | None = None,
+        backbone: str | PathLike[str] | None = None,
     ) -> EmotionClassifier:
         """Open what `save_pretrained` or `push_to_hub` wrote, in evaluation mode on the CPU.
 
@@ -123,12 +146,14 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
         Args:
             pretrained_model_name_or_path: A folder, or `"user/name"` on the Hub.
             revision: The commit, tag or branch of a repository on the Hub.
+            backbone: Where the backbone is now; None for the recorded name.
 
         Raises:
             CheckpointError: If it is damaged, or belongs to another backbone.
             ModelError: If it does not exist, or its backbone cannot be opened.
         """
-        return cls.from_record(*read_export(Source(str(pretrained_model_name_or_path), revision, "model")))
+        source = Source(str(pretrained_model_name_or_path), revision, "model")
+        return cls.from_record(*read_export(source), backbone=backbone)
 
     def save_pretrained(
         self,
@@ -214,17 +239,10 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
 
     def generate_model_card(self, *args: Any, **options: Any) -> ModelCard:  # noqa: ANN401 - the mixin's
         """Fill the model card; see [`write_card`][wavshap_lightning.models.card.write_card]."""
-        return write_card(self._exported_record(), *args, **options)
+        return write_card(self.record, *args, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        write_export(save_directory, self._exported_record(), trained_state(self))
-
-    def _exported_record(self) -> ClassifierRecord:
-        """The record, with the absolute path of a backbone in a folder: an export opens from anywhere."""
-        record, folder = self.record, Path(self.backbone.settings.name).expanduser()
-        if not folder.is_dir():
-            return record
-        return replace(record, backbone=replace(record.backbone, name=str(folder.resolve())))
+        write_export(save_directory, self.record, trained_state(self))
 
     @property
     def sample_rate(self) -> int:

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from wavshap_lightning.audio.frames import FrameGrid
-from wavshap_lightning.errors import ModelError
+from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import EmotionHead, HeadSettings
@@ -25,14 +25,18 @@ from wavshap_lightning.models.pretrained import (
     PretrainedSpeechModel,
     Source,
     TransformersModule,
+    absolute,
     preprocessing,
+    train_on,
 )
 
 CHECKED_FRAMES = 24
 TOLERANCE = 1e-4
 
 
-def open_huggingface(name: str, revision: str | None = None) -> EmotionClassifier:
+def open_huggingface(
+    name: str, revision: str | None = None, *, final_norm: bool | None = None
+) -> EmotionClassifier:
     """A `WavLMForSequenceClassification`, or its like of HuBERT or wav2vec2, in evaluation mode on the CPU.
 
     The logits of a short sound are compared with the original's.
@@ -40,43 +44,82 @@ def open_huggingface(name: str, revision: str | None = None) -> EmotionClassifie
     Args:
         name: A folder with `config.json` and weights, or a Hub name.
         revision: The Hub commit, tag or branch.
+        final_norm: Whether a weighted sum of layers takes the last one after the final norm (transformers 4)
+            or before (transformers 5). None: after, unless the folder is of a training with transformers 5.
 
     Raises:
         ModelError: If it is not there, of another kind, has no classification head or another one than
             transformers' own, does not classify, or gives other logits here.
+        SettingError: If `final_norm` is given for a model whose logits do not depend on it.
 
     Warns:
-        UserWarning: If transformers itself has changed what the model computes.
+        UserWarning: If they depend on it and it is not given.
     """
-    source = Source(name, revision, "model")
+    source = Source(absolute(name), revision, "model")
+    return source.read(lambda: _open(source, final_norm=final_norm))
+
+
+def _open(source: Source, *, final_norm: bool | None) -> EmotionClassifier:
     config = source.config()
     labels = _labels(source, config)
     original: TransformersModule = source.model(_class_of(config), config).eval()
-    sound = _sound(config)
-    layer_scores = getattr(original, "layer_weights", None)
-    # transformers draws which layers to drop even where none is
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        expected = original(sound).logits
-        final_norm = layer_scores is None or _sums_after_final_norm(original.base_model, sound)
-    if not final_norm and str(config.transformers_version).startswith("4."):
-        warnings.warn(
-            f"{source} was saved by transformers {config.transformers_version}, whose weighted sum of layers "
-            "took the last one after the final norm; transformers now takes it before, and so do we. Its "
-            "logits may be worse than those it was published with",
-            stacklevel=3,
+    weighted = hasattr(original, "layer_weights")
+    if weighted and config.do_stable_layer_norm:
+        final_norm = _default_final_norm(source) if final_norm is None else final_norm
+    elif final_norm is not None:
+        raise SettingError(
+            f"final_norm={final_norm} needs a weighted sum of layers and a final norm, which {source} lacks"
         )
+    sound = _sound(config)
+    expected = _logits(original, sound, final_norm=final_norm)
     opened = PretrainedSpeechModel(
-        original.base_model, name, source.pinned("config.json").revision, **preprocessing(source, config)
+        original.base_model,
+        source.name,
+        source.pinned("config.json").revision,
+        **preprocessing(source, config),
     )
-    layer: Literal["last", "learned"] = "last" if layer_scores is None else "learned"
+    layer: Literal["last", "learned"] = "learned" if weighted else "last"
     head = HeadSettings(layer=layer, pooling="mean", hidden_size=0, dropout=0.0)
     with torch.random.fork_rng(devices=[]):  # weights are drawn before they are filled
-        classifier = (
-            EmotionClassifier(SpeechBackbone(opened, final_norm=final_norm), labels, head).float().eval()
-        )
+        backbone = SpeechBackbone(opened, final_norm=final_norm is not False)
+        classifier = EmotionClassifier(backbone, labels, head).float().eval()
     _fill_head(classifier.head, original)
     _check_logits(source, expected, classifier(sound))
     return classifier
+
+
+def _default_final_norm(source: Source) -> bool:
+    """False for the output of a training with transformers 5.
+
+    A configuration names the version that saved it last; only a training leaves its arguments.
+    """
+    version = source.json("config.json").get("transformers_version")
+    old = str(version or "4.").startswith(("3.", "4."))
+    after = old or source.file("training_args.bin") is None
+    taken, other = ("after", 5) if after else ("before", 4)
+    warnings.warn(
+        f"{source}: its weighted sum takes the last layer {taken} the final norm, as in transformers "
+        f"{9 - other} (saved by {version or 'an unknown version'}); if it was trained with transformers "
+        f"{other}, give final_norm={not after}, else final_norm={after} to confirm",
+        stacklevel=2,
+    )
+    return after
+
+
+@torch.no_grad()
+def _logits(
+    model: TransformersModule, sound: Float[Tensor, "1 samples"], *, final_norm: bool | None
+) -> Float[Tensor, "1 classes"]:
+    """Logits of the model in transformers, whose version must not decide where the final norm comes."""
+    with torch.random.fork_rng(devices=[]):  # it draws which layers to drop even where none is
+        if final_norm is None:
+            return model(sound).logits
+        encoder = model.base_model.encoder
+        norm, encoder.layer_norm = encoder.layer_norm, nn.Identity()
+        logits, last = model(sound).logits, model.base_model(sound).last_hidden_state
+        encoder.layer_norm = norm
+    change = model.layer_weights.softmax(0)[-1] * (norm(last) - last).mean(1)
+    return logits + final_norm * (change @ model.projector.weight.T @ model.classifier.weight.T)
 
 
 def _labels(source: Source, config: PretrainedConfig) -> list[str]:
@@ -90,8 +133,7 @@ def _labels(source: Source, config: PretrainedConfig) -> list[str]:
     if found and wanted not in found:
         raise ModelError(
             f"{source} holds a {' and a '.join(found)}; expected a {wanted}, whose classification head is "
-            "known. On a model without such a head one can be trained: "
-            f"python train.py fit --model.backbone.name {source.name}"
+            f"known. {train_on(source.name)}"
         )
     return _class_names(source, config)
 
@@ -123,12 +165,6 @@ def _sound(config: PretrainedConfig) -> Float[Tensor, "1 samples"]:
     num_samples = grid.receptive_field_samples + (CHECKED_FRAMES - 1) * grid.hop_samples
     time = torch.linspace(0.0, 1.0, num_samples, dtype=torch.float32)
     return normalize_waveforms((1000.0 * time.square()).sin()[None], torch.tensor([num_samples]))
-
-
-def _sums_after_final_norm(model: TransformersModule, sound: Float[Tensor, "1 samples"]) -> bool:
-    """Versions of transformers differ, so it is asked."""
-    outputs = model(sound, output_hidden_states=True)
-    return torch.equal(outputs.hidden_states[-1], outputs.last_hidden_state)
 
 
 @torch.no_grad()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from math import isfinite
 from os import PathLike
 from os.path import isdir, isfile
@@ -18,6 +20,7 @@ from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, read_checkpoint
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.foreign_heads import open_huggingface
 from wavshap_lightning.models.hub import RECORD_NAME
+from wavshap_lightning.models.layouts import names_in, recognize
 from wavshap_lightning.models.pretrained import Source
 from wavshap_lightning.models.record import ClassifierRecord
 
@@ -31,7 +34,13 @@ PARTS_OF_A_FOLDER = frozenset({".safetensors", ".json", ".bin"})
 NO_HUB_SUFFIXES = frozenset({".ckpt", ".pt", ".pth", ".csv", *PARTS_OF_A_FOLDER, *AUDIO_SUFFIXES})
 
 
-def load_classifier(model: str | PathLike[str], *, revision: str | None = None) -> EmotionClassifier:
+def load_classifier(
+    model: str | PathLike[str],
+    *,
+    revision: str | None = None,
+    backbone: str | PathLike[str] | None = None,
+    final_norm: bool | None = None,
+) -> EmotionClassifier:
     """Load the classifier of a path or Hub name, in evaluation mode on the CPU.
 
     Nothing is downloaded unless `model` is a name on the Hub, and no code in a file is executed.
@@ -41,18 +50,47 @@ def load_classifier(model: str | PathLike[str], *, revision: str | None = None) 
             checkpoint is loaded; a folder that `save_pretrained` wrote; a Hugging Face folder with an
             audio-classification model; or the Hub name of one of the last two.
         revision: The commit, tag or branch of a name on the Hub.
+        backbone: Folder or Hub name under which the backbone of a checkpoint or export is now; None for
+            the recorded one. It must have the same weights.
+        final_norm: For a Hugging Face model with a weighted sum of layers and a final norm: True if it takes
+            the last layer after the norm (transformers 4), False if before (transformers 5). None: after,
+            unless the folder is the output of a training with transformers 5, with a warning.
 
     Raises:
         ModelError: If there is no such model, or its backbone cannot be loaded; the message names what was
             found.
         CheckpointError: If it is damaged, carries pickled code, or belongs to another backbone.
-        SettingError: If a revision is given for a local path.
+        SettingError: If a revision is given for a local path, or another argument for a model that it does
+            not apply to.
+
+    Warns:
+        UserWarning: If something had to be assumed; `warnings` of the classifier holds these messages.
     """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        build = _find(model, revision)
+        foreign = build.func is open_huggingface
+        if foreign and backbone is not None:
+            raise SettingError(
+                f"backbone={backbone} needs a checkpoint or export; model={model} holds its own"
+            )
+        if not foreign and final_norm is not None:
+            raise SettingError(f"final_norm={final_norm} needs a Hugging Face model; model={model} is none")
+        classifier = build(final_norm=final_norm) if foreign else build(backbone=backbone)
+    for one in caught:
+        warnings.warn(one.message, one.category, stacklevel=2)
+    told = (str(one.message) for one in caught if issubclass(one.category, UserWarning))
+    classifier.warnings = tuple(dict.fromkeys(told))
+    return classifier
+
+
+def _find(model: str | PathLike[str], revision: str | None) -> partial[EmotionClassifier]:
+    """The function that opens a model, called with what it is found to be."""
     path = Path(model).expanduser()
     if isfile(path) or isdir(path):  # noqa: PTH112, PTH113 - those of Path raise for a name that is too long
         if revision is not None:
             raise SettingError(f"revision={revision!r} needs a name on the Hub; model={path} is local")
-        return _open_file(path) if path.is_file() else _open_folder(path)
+        return _find_file(path) if path.is_file() else _find_folder(path)
     if model == "tiny":
         raise ModelError(
             "model='tiny' is the embedded backbone, which has no classification head; train one on it with "
@@ -60,7 +98,7 @@ def load_classifier(model: str | PathLike[str], *, revision: str | None = None) 
         )
     if not isinstance(model, str) or not _may_be_on_hub(model):
         raise ModelError(f"model={path} does not exist; {EXPECTED}")
-    return _open_from_hub(model, revision)
+    return _find_on_hub(model, revision)
 
 
 def _checkpoint_of(path: Path) -> Path | None:
@@ -70,30 +108,33 @@ def _checkpoint_of(path: Path) -> Path | None:
     return _checkpoint_in(path)
 
 
-def _open_file(path: Path) -> EmotionClassifier:
+def _find_file(path: Path) -> partial[EmotionClassifier]:
     suffix = path.suffix.lower()
     if suffix in AUDIO_SUFFIXES:
         raise ModelError(f"model={path} is a recording; {EXPECTED}, and the recordings after it")
     if suffix in PARTS_OF_A_FOLDER:
         raise ModelError(f"model={path} is one file of a model; give its folder: {path.parent}")
+    if suffix != BEST.suffix and (layout := recognize([path.name])):
+        raise ModelError(f"model={path} is {layout}")
     content, prefix = read_checkpoint(path), "classifier."
     weights = content["state_dict"].items()
     state = {name.removeprefix(prefix): value for name, value in weights if name.startswith(prefix)}
-    classifier = EmotionClassifier.from_record(ClassifierRecord.from_dict(content[CLASSIFIER_KEY]), state)
+    record = ClassifierRecord.from_dict(content[CLASSIFIER_KEY])
     if path.parts[-2:] == BEST.parts:
-        scores = read_scores(path.parent.parent, classifier.provenance.protocol)
-        classifier.provenance = replace(classifier.provenance, scores=scores or classifier.provenance.scores)
-    return classifier
+        record = replace(record, scores=read_scores(path.parent.parent, record.protocol) or record.scores)
+    return partial(EmotionClassifier.from_record, record, state)
 
 
-def _open_folder(folder: Path) -> EmotionClassifier:
+def _find_folder(folder: Path) -> partial[EmotionClassifier]:
     if (folder / RECORD_NAME).is_file():
-        return EmotionClassifier.from_pretrained(folder)
+        return partial(EmotionClassifier.from_pretrained, folder)
     checkpoint = _checkpoint_in(folder)
     if checkpoint is not None:
-        return _open_file(checkpoint)
+        return _find_file(checkpoint)
     if (folder / "config.json").is_file():
-        return open_huggingface(str(folder))
+        return partial(open_huggingface, str(folder))
+    if layout := recognize(names_in(folder)):
+        raise ModelError(f"model={folder} is {layout}")
     raise ModelError(f"model={folder} is a folder {_content(folder)}; {EXPECTED}")
 
 
@@ -130,12 +171,12 @@ def _may_be_on_hub(name: str) -> bool:
     return bool(HUB_NAME.fullmatch(name)) and path.suffix.lower() not in NO_HUB_SUFFIXES and not begins_here
 
 
-def _open_from_hub(name: str, revision: str | None) -> EmotionClassifier:
+def _find_on_hub(name: str, revision: str | None) -> partial[EmotionClassifier]:
     source = Source(name, revision, "model")
     known_as_foreign = source.is_kept("config.json") and not source.is_kept(RECORD_NAME)
     if known_as_foreign or source.file(RECORD_NAME) is None:  # not asking saves waiting without network
-        return open_huggingface(name, revision)
-    return EmotionClassifier.from_pretrained(name, revision=revision)
+        return partial(open_huggingface, name, revision)
+    return partial(EmotionClassifier.from_pretrained, name, revision=revision)
 
 
 CROSS_VALIDATED = ("uar", "uar_low", "uar_high", "resampled", "wa", "macro_f1")

@@ -6,26 +6,28 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from logging import ERROR
+from os.path import isdir
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal, TypeVar
 
 import torch
 import transformers
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, WavLMConfig, WavLMModel
+from transformers.modeling_utils import load_state_dict
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
-from wavshap_lightning.errors import ModelError, first_line
+from wavshap_lightning.errors import ModelError, WavshapError, first_line
+from wavshap_lightning.models.layouts import PROGRAMS, names_in, recognize
 
 Read = TypeVar("Read")
 
@@ -33,21 +35,15 @@ TransformersModule = Any  # transformers' submodules are untyped
 
 # Prefix of transformers' classes by kind of model; a class is imported when one of its kind is opened.
 FAMILIES = {"wavlm": "WavLM", "hubert": "Hubert", "wav2vec2": "Wav2Vec2"}
+KINDS = f"model of kind {', '.join(FAMILIES)}"
+
+# Settings that change the model, and are ignored by transformers or need a library of their own.
+REFUSED_KEYS = {
+    "quantization_config": "it is quantized; save it in full precision",
+    "auto_map": "it brings code of its own, which is never run; give a model of the classes of transformers",
+}
 
 NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
-
-# What broken folders were seen to raise in transformers and its readers.
-UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    SafetensorError,
-    StrictDataclassError,
-    UnpicklingError,
-)
 
 
 @dataclass(frozen=True)
@@ -74,11 +70,22 @@ class Source:
         """Its `config.json`.
 
         Raises:
-            ModelError: If it is not there or cannot be read.
+            ModelError: If it is not there or cannot be read, or announces what the stock classes ignore.
         """
-        return self.read(
+        given = self.json("config.json")
+        for key, words in REFUSED_KEYS.items():
+            if given.get(key):
+                raise ModelError(f"{self} has {key} in its config.json: {words}")
+        if given and self.file("adapter_config.json"):
+            raise ModelError(f"{self} has an adapter_config.json: it is {PROGRAMS['adapter_config.json']}")
+        if "model_type" not in given and (given or self._is_path):
+            lacking = "no model_type in its config.json" if given else "no config.json"
+            raise ModelError(f"{self} could not be opened: it has {lacking}; {self._remedy(reached=True)}")
+        config = self.read(
             lambda: AutoConfig.from_pretrained(self.name, revision=self.revision, trust_remote_code=False)
         )
+        config.return_dict, config.torchscript = True, False  # records, not tuples
+        return config
 
     def model(self, class_name: str, config: PretrainedConfig) -> TransformersModule:
         """Its weights in single precision.
@@ -90,9 +97,11 @@ class Source:
             config: Its configuration.
 
         Raises:
-            ModelError: If they cannot be read, carry pickled code, or are not complete.
+            ModelError: If they cannot be read, carry pickled code, are not complete, have other shapes, are
+                quantized, or if the class has no place for some of them.
         """
         options: dict[str, Any] = {"config": config, "revision": self.revision, "dtype": torch.float32}
+        options |= {"attn_implementation": "eager", "ignore_mismatched_sizes": True}  # told below
         # transformers draws weights before it loads them, asks a server to convert what is not safetensors,
         # and lists what it leaves out, such as the head where a backbone is wanted
         with torch.random.fork_rng(devices=[]), _without_conversion_requests(), _without_reports():
@@ -102,13 +111,44 @@ class Source:
                 )
             )
         model, report = loaded
-        missing = sorted(key for key in report["missing_keys"] if not is_unused(key))
-        if missing:
-            raise ModelError(
-                f"{self} lacks {len(missing)} weights ({', '.join(missing[:3])} ...), which would stay "
-                f"random: it is not a complete {class_name}; give a complete folder or revision"
-            )
+        self._check_weights(class_name, model, report)
         return model
+
+    def _check_weights(self, class_name: str, model: TransformersModule, report: Mapping[str, Any]) -> None:
+        """Refuse weights that are missing, left over, of other shapes, or integers."""
+        missing = sorted(key for key in report["missing_keys"] if not is_unused(key))
+        # a backbone may come with a head, which is left out, but must not have parts of its own
+        names = [model.base_model_prefix, *(name for name, _ in model.named_children())]
+        parts = tuple(f"{name}." for name in names) if self.role == "backbone" else ""
+        other = [key for key in sorted(report["unexpected_keys"]) if not is_unused(key)]
+        left_over = [key for key in other if key.startswith(parts)]
+        if missing or left_over:
+            lacks = f"lacks {_listed(missing)}, which would stay random" if missing else ""
+            holds = f"holds {_listed(left_over or other)}, for which there is no place" if other else ""
+            raise ModelError(
+                f"{self} {' and '.join(filter(None, (lacks, holds)))}: it is not a complete {class_name}, or "
+                "it has parts of its own; give a complete folder or revision, as transformers saves it"
+                + (f". {train_on(self.name)}" if self.role == "model" else "")
+            )
+        for key, found, wanted in sorted(report["mismatched_keys"]):
+            raise ModelError(
+                f"{self} could not be opened: {key} has shape {tuple(found)}, but its config.json asks for "
+                f"{tuple(wanted)}; correct the config.json (a classifier has as many outputs as id2label)"
+            )
+        integers = [key for path in self._weight_files() for key in _integers(path)]
+        if integers:
+            raise ModelError(
+                f"{self} holds {_listed(integers)} as integers: it is quantized; save it in full precision"
+            )
+
+    def _weight_files(self) -> list[Path]:
+        """The files that transformers has read the weights from."""
+        for name in ("model.safetensors", "pytorch_model.bin"):
+            shards = self.json(f"{name}.index.json").get("weight_map", {}).values()
+            files = [self.file(one) for one in ([name] if self.file(name) else sorted(set(shards)))]
+            if found := [path for path in files if path is not None]:
+                return found
+        return []
 
     def json(self, file: str) -> dict[str, Any]:
         """Content of a JSON file of the model; empty if it has no such file.
@@ -162,23 +202,74 @@ class Source:
         """
         try:
             return load()
-        except UNREADABLE as error:
-            reason = first_line(error)
+        except WavshapError:
+            raise
+        except Exception as error:  # on broken folders transformers and its readers raise any
+            if self._is_path and not is_folder(self.name):
+                raise ModelError(
+                    f"{self} could not be opened: there is no such folder; check the path"
+                ) from error
+            told = error.__cause__ if isinstance(error, StrictDataclassError) else None
+            reason = first_line(told or error)
             if isinstance(error, UnpicklingError):
                 reason = "its weights file is damaged or carries pickled code, which is never run"
-            raise ModelError(f"{self} could not be opened: {reason}; {self._remedy()}") from error
+            elif not isinstance(error, OSError | ValueError | ImportError | RuntimeError):
+                reason = f"{type(error).__name__}: {reason}"
+            remedy = self._remedy(reached="does not appear to have" in reason)
+            raise ModelError(f"{self} could not be opened: {reason}; {remedy}") from error
 
-    def _remedy(self) -> str:
-        if Path(self.name).exists():
-            return "the folder needs config.json and model.safetensors (WavLM, HuBERT or wav2vec2)"
-        if Path(self.name).is_absolute() or self.name.startswith((".", "~")):
-            return "there is no such folder; check the path"
+    @property
+    def _is_path(self) -> bool:
+        """True for the name of a folder, whether it is there or not; a name on the Hub is `user/name`."""
+        first, *rest = Path(self.name).parts or ("",)
+        return len(rest) > 1 or self.name.startswith(("/", ".", "~")) or is_folder(first)
+
+    def _remedy(self, *, reached: bool = False) -> str:
+        names = names_in(Path(self.name)) if self._is_path else []
+        if reached and not self._is_path:
+            with suppress(Exception):  # the network may be gone since
+                names = HfApi().list_repo_files(self.name, revision=self.revision)
+        if layout := recognize(names):
+            return f"it is {layout}"
+        if reached or self._is_path:
+            return f"the folder needs config.json and model.safetensors of a {KINDS}"
         fetch = f"hf download {self.name}" + (f" --revision {self.revision}" if self.revision else "")
         embedded = ", or use backbone='tiny', which is embedded" if self.role == "backbone" else ""
         return (
             f"check the name; without network, run '{fetch}' on a machine that has it and copy the folder "
             f"over{embedded}"
         )
+
+
+def _listed(keys: Sequence[str]) -> str:
+    """The number of weights, and the names of the first."""
+    return f"{len(keys)} weights ({', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''})"
+
+
+def _integers(weights: Path) -> list[str]:
+    """Names of the weights in a file that are integers; batch norms count their batches in one."""
+    stored = load_state_dict(weights, map_location="meta").items()
+    return [
+        key
+        for key, value in stored
+        if not (value.is_floating_point() or value.dtype == torch.bool or key.endswith("num_batches_tracked"))
+    ]
+
+
+def absolute(name: str) -> str:
+    """The absolute path of a folder, so that it is found from anywhere; another name as it is."""
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if is_folder(folder) else name
+
+
+def is_folder(path: str | Path) -> bool:
+    """True for a folder; `Path.is_dir` raises for a name that is too long."""
+    return isdir(path)  # noqa: PTH112
+
+
+def train_on(name: str) -> str:
+    """The command that trains a head, as a sentence."""
+    return f"On its backbone a head can be trained: python train.py fit --model.backbone.name {name}"
 
 
 def is_unused(key: str) -> bool:
@@ -300,15 +391,19 @@ def open_pretrained(name: str, revision: str | None = None) -> PretrainedSpeechM
     """
     if name == "tiny":
         return PretrainedSpeechModel(open_tiny_model(), name="tiny")
-    source = Source(name, revision)
+    source = Source(absolute(name), revision)
+    return source.read(lambda: _open(source))
+
+
+def _open(source: Source) -> PretrainedSpeechModel:
     config = source.config()
     if config.model_type not in FAMILIES:
         raise ModelError(
-            f"backbone={name!r} is of kind {config.model_type!r}; need one of {', '.join(FAMILIES)}, "
+            f"{source} is of kind {config.model_type!r}; need one of {', '.join(FAMILIES)}, "
             "such as 'microsoft/wavlm-base-plus'"
         )
     model = source.model(f"{FAMILIES[config.model_type]}Model", config)
-    return PretrainedSpeechModel(model, name, revision, **preprocessing(source, config))
+    return PretrainedSpeechModel(model, source.name, source.revision, **preprocessing(source, config))
 
 
 def preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
@@ -332,7 +427,10 @@ def preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
             stacklevel=4,
         )
     settings = usual | found
-    return {"normalize": bool(settings["do_normalize"]), "sample_rate": int(settings["sampling_rate"])}
+    for key, value in settings.items():
+        if type(value) is not type(usual[key]) or (key == "sampling_rate" and value <= 0):
+            raise ModelError(f"{source}: {key}={value!r} of its preprocessor must be like {usual[key]!r}")
+    return {"normalize": settings["do_normalize"], "sample_rate": settings["sampling_rate"]}
 
 
 def _extractor_settings(source: Source) -> dict[str, Any]:
