@@ -78,6 +78,22 @@ def test_errors_end_with_2_and_every_bad_file_is_in_the_json(write_table, capsys
     assert found["summary"]["train"]["number"]["unreadable"] == 4
 
 
+@pytest.mark.parametrize(("without", "code"), [(["dan"], 0), (["cat", "dan"], 2), (["ann", "bob"], 2)])
+def test_a_corpus_of_some_splits_is_summarized_and_refused_if_a_run_would_stop(
+    write_table, capsys, without, code
+):
+    table = write_table({name: split for name, split in SPLITS.items() if name not in without})
+    try:
+        main(given("audit", table))
+        status = 0
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status == code
+    assert "seconds" in capsys.readouterr().out
+    kept = {SPLITS[name] for name in SPLITS if name not in without}
+    assert json.loads(Path("audit.json").read_text())["summary"].keys() == {*kept, "all"}
+
+
 def test_a_file_that_cannot_be_written_is_one_line(write_table, capsys, run_main, tmp_path):
     (tmp_path / "file").write_text("")
     run_main(given("audit", write_table(), "--out", tmp_path / "file/audit.json"), code=2)
@@ -150,7 +166,7 @@ def test_a_name_that_is_no_text_is_printed_with_escapes(run_main, capsys, tmp_pa
     for index in range(16):
         folder = tmp_path / "clips" / ("happy", os.fsdecode(b"m\xfcde"))[index % 2]
         folder.mkdir(parents=True, exist_ok=True)
-        samples = min(index, 1) * np.random.default_rng(index).uniform(-0.1, 0.1, 4_000)
+        samples = (index != 1) * np.random.default_rng(index).uniform(-0.1, 0.1, 4_000)
         with (folder / f"{'abcd'[index // 4]}_{index}.wav").open("wb") as file:
             soundfile.write(file, samples, 16_000, format="WAV")
     pattern = json.dumps({"speaker_pattern": "/(?P<speaker>[a-d])_"})
@@ -158,5 +174,5 @@ def test_a_name_that_is_no_text_is_printed_with_escapes(run_main, capsys, tmp_pa
         ["audit", "--data.corpus=folders", f"--data.root={tmp_path / 'clips'}", f"--data.options={pattern}"],
         code=2,
     )
-    assert "m\\udcfcde" in capsys.readouterr().out
-    assert "m\udcfcde" in json.loads(Path("audit.json").read_text())["summary"]["all"]["label"]
+    assert "m\\udcfcde/a_1.wav: level" in capsys.readouterr().out
+    assert "m\\udcfcde/a_1.wav" in Path("audit.json").read_text()

@@ -153,13 +153,13 @@ def audit(config: Namespace) -> None:
     Exits with 2 if a run would stop.
     """
     data = build_parser("audit").instantiate(config).data
-    data.require(*STAGE_SPLITS["fit"])
     record, (_, findings) = data.audit_record, data.audited
     with writing_to(Path(config.out)):
         write_json(Path(config.out), {**record, "warnings": WARNED})
     Console().print(summary_table(record["summary"], f"{data.protocol.name}, fold {data.fold}"))
     tell(f"\n{audit_table(findings) or 'Nothing is wrong with these clips.'}\n")
     say("Written to", on_one_line(config.out))
+    data.require(*STAGE_SPLITS["fit"])
     if any(one.severity == "error" for one in findings):
         sys.exit(EXIT_USAGE)
 

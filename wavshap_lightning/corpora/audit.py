@@ -50,7 +50,7 @@ REMEDIES = {
     "too short": "leave these clips out: they are shorter than one frame of the backbone",
     "silent": "leave these clips out: they are inaudible",
     "clipped": "export these clips again at a lower level, if their originals can be had",
-    "too long": "cut these clips, or raise the longest duration allowed",
+    "too long": "only their beginning is used: cut these clips, or raise the longest duration allowed",
     "unknown speaker": "name the speakers: without names, splits may share speakers unnoticed",
     "absent class": "choose a protocol whose splits hold every class, or leave the class out of the labels",
     "count": "check that the corpus was downloaded and unpacked completely",
