@@ -62,7 +62,7 @@ def test_a_manifest_is_not_overwritten(build_tree, tmp_path, run_main, capsys):
     [
         (("kaldy", "."), "format='kaldy' must be one of"),
         (("kaldi", "nowhere"), "there is no such folder"),
-        (("kaldi", "."), "of 0 tables"),
+        (("kaldi", "."), "no known label"),
     ],
 )
 def test_what_cannot_be_imported_is_one_message(words, message, run_main, capsys, tmp_path):

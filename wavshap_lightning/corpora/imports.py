@@ -11,7 +11,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -40,7 +40,6 @@ COLUMNS: Mapping[str, str] = {
 OWN_CELLS = (FILE, HOME, TOLD) = (" file", " home", " split")
 
 MALFORMED = (AttributeError, EOFError, LookupError, OSError, TypeError, ValueError, zlib.error, YAMLError)
-ROUNDING_S = 1e-4
 
 Rows = dict[str, dict[str, Any]]
 """Cells by column, by the line or name of each row. `start` and `end` are seconds, or like 0 days 00:00:01.5;
@@ -86,17 +85,14 @@ def load_format(
     given = {"label": label, "speaker": speaker, "split": split, "text": text, "dialogue": dialogue}
     if not tables and format == "audiofolder" and not any(given.values()):
         return load_folders(root)
-    rows: Rows = {}
-    for table, told in tables.items():
-        rows |= _read(format, table, told)
+    rows = {place: cells for table, told in tables.items() for place, cells in _read(format, table, told)}
     found = list(dict.fromkeys(name for cells in rows.values() for name in cells if name not in OWN_CELLS))
     columns = {field: _find_column(field, found, name) for field, name in given.items()}
     if not columns["label"]:
-        what = f"no known label among the columns {found} of {len(tables)} tables; name it: label=COLUMN"
-        raise layout.error(root, what)
-    if unlabeled := [place for place, cells in rows.items() if columns["label"] not in cells]:
-        what = f"{len(unlabeled)} of {len(rows)} rows have no label and are left out ({listed(unlabeled)})"
-        warn(f"root={root}: {what}", stacklevel=2)
+        raise layout.error(root, f"its columns {found} have no known label; name it: label=COLUMN")
+    if unlabeled := [place for place in rows if columns["label"] not in rows[place]]:
+        what = f"{len(unlabeled)} of {len(rows)} rows have no label and are left out"
+        warn(f"{what} ({listed(unlabeled)})", stacklevel=2)
     rows = {place: cells for place, cells in rows.items() if columns["label"] in cells}
     teller = columns.pop("split") or (TOLD if split is None else "")
     splits = splits_named({str(cells.get(teller)) for cells in rows.values()})
@@ -126,8 +122,8 @@ def _find_tables(folder: Path, names: str) -> dict[Path, str]:
     return named
 
 
-def _read(format: str, table: Path, told: str) -> Rows:  # noqa: A002 - as above
-    """Rows of a table by their places, with the cells that are filled."""
+def _read(format: str, table: Path, told: str) -> Iterator[tuple[str, dict[str, Any]]]:  # noqa: A002 - as above
+    """Place and filled cells of each row of a table."""
     layout, _, read = FORMATS[format]
     try:
         rows = read(table)
@@ -136,13 +132,12 @@ def _read(format: str, table: Path, told: str) -> Rows:  # noqa: A002 - as above
         raise CorpusError(f"table={table} {what}; it is damaged, or not like {layout.example}") from error
     if missing := [name for name, cells in rows.items() if not _is_filled(cells.get(FILE))]:
         raise CorpusError(f"table={table}: no audio file in {listed(missing)}; expected {layout.example}")
-    places: Rows = {}
     for name, cells in rows.items():
-        whole = {HOME: table.parent, TOLD: told or str(Path(str(cells[FILE])).parent)} | cells
-        places[f"{table} {name}"] = {
-            column: cell for column, cell in whole.items() if column and _is_filled(cell)
-        }
-    return places
+        own = {HOME: table.parent, TOLD: told or str(Path(str(cells[FILE])).parent)}
+        yield (
+            f"{table} {name}",
+            {key: cell for key, cell in (own | cells).items() if key and _is_filled(cell)},
+        )
 
 
 def _is_filled(cell: object) -> bool:
@@ -191,16 +186,16 @@ def _read_kaldi(path: Path) -> Rows:
     segments = maps.pop("segments", {name: f"{name} 0 -1" for name in sounds})
     known = {name for name, segment in segments.items() if segment.split()[0] in sounds}
     if strangers := sorted({*segments}.union(*maps.values()) - known):
-        what = f"{len(strangers)} names have no recording ({listed(strangers)})"
-        raise CorpusError(f"table={path}: {what}; run utils/fix_data_dir.sh on its folder")
+        what = f"{len(strangers)} names without a recording ({listed(strangers)})"
+        raise CorpusError(f"table={path}: {what}; run utils/fix_data_dir.sh")
     rows: Rows = {}
     for name, segment in segments.items():
         recording, start, end = segment.split()
         stated = sounds[recording]
         copied = _COPYING.fullmatch(" ".join(stated.split()))
         if not copied and re.search(r"\|$|\.ark:\d+$", stated):
-            what = f"{recording} is {stated!r}; commands are not run, and archives not opened"
-            raise CorpusError(f"table={path}: {what}: save the sound as a file and name that")
+            remedy = "commands are not run, and archives not opened: save the sound and name its file"
+            raise CorpusError(f"table={path}: {recording} is {stated!r}; {remedy}")
         cells = {column: its.get(name) for column, its in maps.items()}
         rows[name] = cells | {FILE: copied[1] if copied else stated, "start": start, "end": end}
     return rows
@@ -208,9 +203,7 @@ def _read_kaldi(path: Path) -> Rows:
 
 def _read_speechbrain(path: Path) -> Rows:
     is_json = path.suffix.lower() == ".json"
-    rows = (
-        json.loads(_read_text(path), object_pairs_hook=_distinct) if is_json else _read_cells(path, ["wav"])
-    )
+    rows = json.loads(_read_text(path), object_pairs_hook=_distinct) if is_json else _read_cells(path)
     for cells in rows.values():
         sound = cells["wav"] if isinstance(cells["wav"], dict) else {"file": cells["wav"]}
         span = dict(re.findall(r"(start|stop):(\d+)", str(cells.get("wav_opts"))))
@@ -226,19 +219,21 @@ def _read_lhotse(path: Path) -> Rows:
     for number, cut in enumerate(cuts, start=1):
         recording, supervisions = cut.get("recording") or {}, cut.get("supervisions") or [{}]
         kinds = [source["type"] for source in recording.get("sources") or []]
-        # Every recording is resampled here.
-        changes = [one for one in recording.get("transforms") or [] if one["name"] != "Resample"]
-        lists = (recording.get("channel_ids") or [0], changes, supervisions)
-        found = (cut.get("type"), kinds, *map(len, lists))
-        if found != ("MonoCut", ["file"], 1, 0, 1):
-            what = f"type, sources and numbers of channels, transforms and supervisions are {found}"
-            remedy = "it must be a MonoCut of one mono file: call trim_to_supervisions or save_audios"
-            raise CorpusError(f"table={path} cut={cut.get('id')!r}: {what}; {remedy}")
-        start, end = cut["start"], round(cut["start"] + cut["duration"], 6)
-        at_end = end > recording.get("duration", end) - ROUNDING_S  # rounding would miss the last samples
+        changes = [one["name"] for one in recording.get("transforms") or [] if one["name"] != "Resample"]
+        channels = recording.get("channel_ids") or [0]
+        found = (cut.get("type"), kinds, len(channels), changes, len(supervisions))
+        if found != ("MonoCut", ["file"], 1, [], 1):
+            what = f"type, sources, channels, transforms and supervisions are {found}; call save_audios or"
+            raise CorpusError(f"table={path} cut={cut.get('id')!r}: {what} trim_to_supervisions")
+        end = round(cut["start"] + cut["duration"], 6)
+        at_end = end > recording.get("duration", end) - 1e-4  # rounding would miss the last samples
+        span = {
+            "start": cut["start"],
+            "end": None if at_end else end,
+            FILE: recording["sources"][0]["source"],
+        }
         about = (cut.get("custom") or {}) | supervisions[0] | (supervisions[0].get("custom") or {})
-        span = {"start": start, "end": None if at_end else end}
-        rows[f"cut {number}"] = about | span | {FILE: recording["sources"][0]["source"]}
+        rows[f"cut {number}"] = about | span
     return rows
 
 
@@ -249,8 +244,7 @@ def _read_audformat(path: Path) -> Rows:
         files = [path.with_name(f"{path.stem}.{name}{suffix}") for suffix in (".csv", ".parquet")]
         table = next(filter(Path.is_file, files), None)
         if table is None:
-            what = "is missing, also as .parquet; pickles are not opened: save with storage_format='csv'"
-            raise CorpusError(f"table={files[0]} {what}")
+            raise CorpusError(f"table={files[0]} is missing, and pickles are not opened; save it as CSV")
         split = about.get("split_id")
         words = f"{name} {split} {(header.get('splits') or {}).get(split, {}).get('type')}"
         (told,) = splits_named([words]).values()
@@ -260,7 +254,7 @@ def _read_audformat(path: Path) -> Rows:
             filled = {column: cell for column, cell in (cells | {TOLD: told}).items() if _is_filled(cell)}
             if clash := [name for name, cell in filled.items() if known.setdefault(name, cell) != cell]:
                 raise CorpusError(
-                    f"table={table} {place}: an earlier table has another {clash}; drop one table"
+                    f"table={table} {place}: an earlier table differs in {clash}; drop one of the two"
                 )
     segmented = {file for file, *times in merged if any(times)}
     return {
@@ -285,12 +279,7 @@ FORMATS: Mapping[str, tuple[Layout, str, Callable[[Path], Rows]]] = {
         ("speechbrain", 'train.json: {"ID": {"wav": ..., "emo": ...}}', r".+\.(json|csv)", _read_speechbrain),
         ("lhotse", "cuts_train.jsonl.gz", r".*cuts.*\.jsonl?(\.gz)?", _read_lhotse),
         ("audformat", "db.yaml with db.emotion.csv", r"db\.yaml", _read_audformat),
-        (
-            "nkululeko",
-            "train.csv with file, speaker and emotion",
-            r".+\.csv",
-            partial(_read_cells, required=["file"]),
-        ),
+        ("nkululeko", "train.csv with file and emotion", r".+\.csv", partial(_read_cells, required=["file"])),
     )
 }
 """Layout, pattern for the names of tables in small letters, and reader of one table, of every format."""
@@ -299,14 +288,12 @@ FORMATS: Mapping[str, tuple[Layout, str, Callable[[Path], Rows]]] = {
 # From rows to clips
 
 
-def _find_column(field: str, columns: Sequence[str], given: str | None) -> str:
+def _find_column(field: str, names: Sequence[str], given: str | None) -> str:
     """The column of a field of a clip, empty if there is none."""
-    known = [
-        name for name in columns if re.fullmatch(COLUMNS[field], re.sub(r"[\W_]|^utt2", "", name.lower()))
-    ]
-    found = known if given is None else [name for name in (given,) if name]
-    if len(found) > 1 or not {*found} <= {*columns}:
-        what = f"{field}={' or '.join(found)} must be one of the columns {columns}"
+    known = [one for one in names if re.fullmatch(COLUMNS[field], re.sub(r"[\W_]|^utt2", "", one.lower()))]
+    found = known if given is None else [given] if given else []
+    if len(found) > 1 or not {*found} <= {*names}:
+        what = f"{field}={' or '.join(found)} must be one of the columns {names}"
         raise CorpusError(f"{what}; name it: {field}=COLUMN, or an empty name for none")
     return found[0] if found else ""
 
