@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES, USUAL_SUFFIXES
-from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.clip import SPLIT_NAMES, Clip, splits_named
 from wavshap_lightning.corpora.labels import EMOTIONS
 from wavshap_lightning.errors import CorpusError
 
@@ -244,9 +244,7 @@ def _refuse_unreadable(error: OSError) -> NoReturn:
 
 _BESIDE = r"(?:(?:set|split|data|part|audio|wav|clip|file)s?|[\W\d_])*"
 _SPLIT_NAME = re.compile(
-    rf"{_BESIDE}(?:(?P<train>train(?:ing)?)|(?P<validation>val(?:id(?:ation)?)?|dev(?:elopment)?)"
-    rf"|(?P<test>test(?:ing)?)|(?P<evaluation>eval(?:uation)?)){_BESIDE}",
-    re.IGNORECASE,
+    f"{_BESIDE}({'|'.join(' '.join(SPLIT_NAMES.values()).split())}){_BESIDE}", re.IGNORECASE
 )
 
 
@@ -364,16 +362,15 @@ def _read_splits(layout: Layout, root: Path | str, paths: Sequence[Path]) -> lis
         CorpusError: If only some files lie in such folders.
     """
     depth = len(Path(root).expanduser().parts)
-    homes = [next(filter(_SPLIT_NAME.fullmatch, path.parts[depth:-1]), "") for path in paths]
-    split_of = {home: match.lastgroup for home in homes if (match := _SPLIT_NAME.fullmatch(home))}
-    outside = [path for path, home in zip(paths, homes, strict=True) if not home]
-    if split_of and outside:
-        what = f"the folders {listed(sorted(split_of))} are named after splits, and"
+    named = [next(filter(None, map(_SPLIT_NAME.fullmatch, path.parts[depth:-1])), None) for path in paths]
+    outside = [path for path, match in zip(paths, named, strict=True) if match is None]
+    if outside and any(named):
+        what = f"the folders {listed(sorted({match[0] for match in named if match}))} are named after splits"
         strays = f"{len(outside)} of {len(paths)} audio files lie in none ({listed(outside)})"
-        raise layout.error(root, f"{what} {strays}; move these, or rename the folders")
-    found = set(split_of.values())
-    evaluation = "validation" if "test" in found and "validation" not in found else "test"
-    return [evaluation if split_of.get(home) == "evaluation" else split_of.get(home) for home in homes]
+        raise layout.error(root, f"{what}, and {strays}; move these, or rename the folders")
+    words = [match[1] if match else "" for match in named]
+    split_of = splits_named(words)
+    return [split_of[word] for word in words]
 
 
 def _read_names(
