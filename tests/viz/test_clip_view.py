@@ -46,6 +46,10 @@ def test_what_was_not_explained_is_none(build_explanation, waveform, stage):
     assert (view.frames is None) == (stage == "layers")
 
 
+def test_a_waveform_may_have_one_channel(explanation, waveform):
+    assert np.array_equal(ClipView.from_explanation(explanation, waveform[None]).waveform, waveform)
+
+
 def test_nothing_is_unresolved_without_errors():
     assert not Units.of([0.0, 1.0]).unresolved.any()
     some = Units.of([0.0, 1.0, -1.0, 2.0], [0.0, 1.0, 0.5, None])

@@ -251,7 +251,7 @@ def test_odd_names_are_drawn_as_they_are_written(name, build_explanation, wavefo
     assert sum("\n" in text for text in words(figure)) == 1  # only the caption has lines
 
 
-@pytest.mark.parametrize("name", ["gain$_2", "悲しい気持ちの声", "W" * 30])
+@pytest.mark.parametrize("name", ["gain$_2", "悲しい気持ちの声"])
 def test_the_names_of_classes_end_before_their_bars(name, build_explanation, waveform):
     labels = (f"{name}a", name, f"{name}b", f"{name}c")
     figure = plot(build_explanation(labels=labels), waveform, label=name)
