@@ -8,7 +8,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -20,14 +19,14 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from wavshap_lightning.audio.alignments import SUFFIXES as ALIGNMENT_SUFFIXES
-from wavshap_lightning.audio.alignments import read_segments, same_spelling
+from wavshap_lightning.audio.alignments import read_segments
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES, load_audio
 from wavshap_lightning.audio.segments import Segment, cut_to, voiced_segments
 from wavshap_lightning.cli.terminal import WARNED, complain, on_one_line
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import find_audio
 from wavshap_lightning.corpora.manifest import SUFFIXES as MANIFEST_SUFFIXES
-from wavshap_lightning.corpora.manifest import read_manifest
+from wavshap_lightning.corpora.manifest import Listings, find_file, read_manifest
 from wavshap_lightning.errors import SettingError, WavshapError, first_line
 from wavshap_lightning.explainer.compare import Comparison, check_comparable, compare
 from wavshap_lightning.explainer.diagnostics import Diagnostic
@@ -138,6 +137,7 @@ class ClipExplainer:
         self.explainer, self.options, self.others = Explainer(classifier, settings), options, others
         self.loading = [Diagnostic("loading", "warning", one) for one in WARNED]  # the model, a manifest
         self.classifier, rate = classifier, classifier.sample_rate
+        self._listings: Listings = {}
         paths = [path for name in options.recordings for path in audio_below(Path(name))]
         self.recordings = {one.resolve(): torch.as_tensor(load_audio(one, sample_rate=rate)) for one in paths}
 
@@ -163,6 +163,14 @@ class ClipExplainer:
             comparisons.append(compare(self.explainer, other, recording, first, recordings=baselines))
         return ExplainedClip(clip, explanation, saved, waveform, time.monotonic() - started_s, comparisons)
 
+    def alignment_of(self, clip: Clip) -> Path | None:
+        """The alignment file of a clip, whose name may be spelled otherwise; None if there is none."""
+        source = None if self.options.alignments is None else Path(self.options.alignments)
+        if source is None or not source.is_dir():
+            return source
+        names = (source / f"{clip.path.stem}{suffix}" for suffix in ALIGNMENT_SUFFIXES)
+        return next(filter(None, (find_file(name, self._listings) for name in names)), None)
+
     def _explain(
         self, recording: Recording, segments: Sequence[Segment], notes: list[str], baselines: Sequence[Tensor]
     ) -> Explanation:
@@ -187,7 +195,7 @@ class ClipExplainer:
         if source is None:
             spans = [Segment("", start_s, end_s) for start_s, end_s in self.explainer.settings.segments]
             return spans or voiced_segments(waveform, rate), []
-        path = alignment_of(Path(source), clip)
+        path = self.alignment_of(clip)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             words = [] if path is None else read_segments(path, tier=self.options.tier, recording=stem)
@@ -230,21 +238,6 @@ def _check(options: ClipOptions, settings: ExplainSettings, num_clips: int) -> N
         raise SettingError(f"alignments={path}: there is no such file or folder")
     if num_clips > 1 and not path.is_dir() and path.suffix.lower() != ".ctm":
         raise SettingError(f"alignments={path} is one file, and there are {num_clips} clips; give a folder")
-
-
-def alignment_of(source: Path, clip: Clip) -> Path | None:
-    """The alignment file of a clip, by a name that may be spelled otherwise; None if a folder has none."""
-    if not source.is_dir():
-        return source
-    names = [f"{clip.path.stem}{suffix}" for suffix in ALIGNMENT_SUFFIXES]
-    exact = next((source / name for name in names if (source / name).is_file()), None)
-    return exact or next(filter(None, map(_files_in(source).get, map(same_spelling, names))), None)
-
-
-@cache
-def _files_in(folder: Path) -> dict[str, Path]:
-    """The files of a folder, by their names without letter case."""
-    return {same_spelling(path.name): path for path in sorted(folder.iterdir(), reverse=True)}
 
 
 def open_model(name: str, device: str, options: ModelOptions | None = None) -> EmotionClassifier:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L  # noqa: N812
@@ -20,7 +19,6 @@ from wavshap_lightning.cli.clips import (
     ClipExplainer,
     ClipOptions,
     ModelOptions,
-    alignment_of,
     attempt,
     by_stem,
     label_of,
@@ -195,8 +193,7 @@ class CorpusJob:
             return False
 
     def _key(self, clip: Clip, audio_sha256: str) -> str:
-        source = self.work.options.alignments
-        words = None if source is None else alignment_of(Path(source), clip)
+        words = self.work.alignment_of(clip)
         content = {
             "audio": audio_sha256,
             "name": place_of(clip),
