@@ -28,9 +28,12 @@ def test_a_run_that_diverges_ends_with_a_line_and_without_a_checkpoint(flags, ru
     [
         (["--trainer.precision", "bf16-true"], "precision=bf16-true must be one of 32-true, 16-mixed"),
         (["--trainer.precision", "64"], "precision=64-true must be one of 32-true"),
-        (["--trainer.limit_val_batches", "0"], "leave it out or set data.validation=false"),
-        (["--trainer.limit_test_batches", "0"], "leave it out or set run.test=false"),
-        (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches=0 must be at least 1"),
+        (["--trainer.limit_val_batches", "0"], "trainer.limit_val_batches=0: set data.validation=false"),
+        (["--trainer.limit_test_batches", "0"], "trainer.limit_test_batches=0: set run.test=false"),
+        (
+            ["--trainer.accumulate_grad_batches", "0"],
+            "trainer.accumulate_grad_batches=0: it must be at least 1",
+        ),
         (
             [
                 "--trainer.callbacks=EarlyStopping",
@@ -41,13 +44,13 @@ def test_a_run_that_diverges_ends_with_a_line_and_without_a_checkpoint(flags, ru
         ),
         (["--trainer.enable_checkpointing", "false"], "trainer.enable_checkpointing=False: a run needs"),
         (["--trainer.barebones", "true"], "trainer.barebones=True: a run needs its checkpoints"),
-        ([*STOPPING, "val_loss"], "monitor='val_loss' is not logged; use val/uar"),
-        (
-            [*STOPPING, "val/uar", "--data.validation", "false"],
-            "monitor='val/uar' is not logged; use train/loss",
-        ),
+        ([*STOPPING, "val_loss"], "monitor='val_loss' is not logged; set monitor='val/loss'"),
         (["--trainer.val_check_interval", "100"], "ValueError: `val_check_interval` (100)"),
         (["--trainer.accelerator", "abacus"], "abacus"),
+        (
+            ["--trainer.strategy", "ddp_spawn"],
+            "trainer.strategy=ddp_spawn: what such processes train is lost; set ddp",
+        ),
         (["--trainer.strategy", "luck"], "luck"),
     ],
 )

@@ -76,7 +76,9 @@ def test_an_error_of_the_users_is_a_status_and_no_traceback(error, code, capsys)
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space"), MemoryError(), ModuleNotFoundError("x")])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space"), MemoryError(), RuntimeError("can't allocate memory")]
+)
 def test_a_lack_of_disk_or_memory_is_a_line_and_a_bug_is_none(error, capsys):
     with pytest.raises(SystemExit) as ending, exit_status():
         raise error

@@ -23,6 +23,7 @@ LEVELS = {
     "lightning.fabric": logging.WARNING,
     "transformers.modeling_utils": logging.ERROR,  # missing weights are an error of ours
 }
+LACKS_OF_TORCH = "returned nan values", "can't allocate memory"  # by trainer.detect_anomaly, and on a CPU
 IGNORED_WARNINGS = (
     ".*does not have many workers which may be a bottleneck",
     ".*module\\(s\\) in eval mode at the start of training",
@@ -71,7 +72,7 @@ def _is_refusal(error: Exception) -> bool:
     return (
         isinstance(error, lacking)
         or (is_library and (last.line or "").startswith("raise "))
-        or "returned nan values" in str(error)  # as trainer.detect_anomaly has it
+        or any(sign in str(error) for sign in LACKS_OF_TORCH)
     )
 
 

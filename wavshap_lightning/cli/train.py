@@ -350,6 +350,7 @@ def build_run(
     built = parser.instantiate(config)
     given, settings, data = built.trainer.as_dict(), built.run, built.data
     tested = command == "test" or (command == "fit" and settings.test)
+    check_monitors(_listed(given["callbacks"]))
     check_flags(given, validated=command != "test" and data.validation, tested=tested)
     data.require(*STAGE_SPLITS[command], *(["test"] if settings.test else []))
     resumed = run_of_checkpoint(settings.home, checkpoint) if command == "fit" else None
@@ -376,7 +377,6 @@ def build_run(
         given["limit_val_batches"] = 0
     trainer = L.Trainer(**given)
     check_precision(trainer)
-    check_monitors(trainer, validated=data.validation)
     if not given["fast_dev_run"]:
         stored = config.clone()
         if resumed is not None:

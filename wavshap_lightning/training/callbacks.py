@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,7 @@ from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.scores import Predictions
 
 MONITORED = "val/uar"
-LOGGED = (MONITORED, "val/wa", "val/macro_f1", "val/ece", "val/loss", "train/loss", "epoch", "step")
-"""Names that a callback can monitor, besides learning rates and the curves of `ExplanationMonitor`."""
+LOGGED = (MONITORED, "val/wa", "val/macro_f1", "val/ece", "val/loss", "train/loss")
 
 
 class ReproducibleEpochs(Callback):
@@ -188,7 +187,7 @@ def default_callbacks(
 
 
 def check_flags(given: Mapping[str, Any], *, validated: bool, tested: bool) -> None:
-    """Refuse arguments of the trainer with which a run would end without a result.
+    """Refuse arguments of the trainer with which a run would fail late, or end without a result.
 
     Args:
         given: The arguments.
@@ -196,37 +195,34 @@ def check_flags(given: Mapping[str, Any], *, validated: bool, tested: bool) -> N
         tested: Whether test clips are meant to be used.
 
     Raises:
-        SettingError: If no checkpoint could be kept or chosen, or a number is too small.
+        SettingError: If there is such an argument.
     """
-    for name, value in (("barebones", True), ("enable_checkpointing", False)):
-        if given[name] is value:
-            raise SettingError(
-                f"trainer.{name}={value}: a run needs its checkpoints; leave it out, or try a few batches "
-                "with trainer.fast_dev_run=true"
-            )
-    for name, wanted, remedy in (("val", validated, "data.validation"), ("test", tested, "run.test")):
-        if wanted and given[f"limit_{name}_batches"] == 0:
-            raise SettingError(
-                f"trainer.limit_{name}_batches=0: no clip would be scored; leave it out or set {remedy}=false"
-            )
-    for name, lowest in (("accumulate_grad_batches", 1), ("gradient_clip_val", 0)):
-        if given[name] is not None and given[name] < lowest:
-            raise SettingError(f"trainer.{name}={given[name]} must be at least {lowest}")
+    needed = "a run needs its checkpoints; leave it out, or try a few batches with fast_dev_run=true"
+    started_over = any(way in str(given["strategy"]) for way in ("spawn", "fork", "notebook"))
+    wrong = {
+        "barebones": given["barebones"] and needed,
+        "enable_checkpointing": given["enable_checkpointing"] is False and needed,
+        "limit_val_batches": validated and given["limit_val_batches"] == 0 and "set data.validation=false",
+        "limit_test_batches": tested and given["limit_test_batches"] == 0 and "set run.test=false",
+        "accumulate_grad_batches": given["accumulate_grad_batches"] < 1 and "it must be at least 1",
+        "gradient_clip_val": (given["gradient_clip_val"] or 0) < 0 and "it must be at least 0",
+        "strategy": started_over and "what such processes train is lost; set ddp",
+        "sync_batchnorm": given["sync_batchnorm"] and given["accelerator"] == "cpu" and "it needs GPUs",
+    }
+    for name, reason in wrong.items():
+        if reason:
+            raise SettingError(f"trainer.{name}={given[name]}: {reason}")
 
 
-def check_monitors(trainer: L.Trainer, *, validated: bool) -> None:
-    """Refuse callbacks that monitor what nothing logs, which Lightning does only after the first epoch.
+def check_monitors(callbacks: Sequence[object]) -> None:
+    """Refuse to monitor `val_loss`, which is logged as `val/loss`: Lightning refuses after the first epoch.
 
     Raises:
-        SettingError: If there is such a callback, unless callbacks of others may log what it monitors.
+        SettingError: If a callback does.
     """
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    known = [name for name in LOGGED if validated or not name.startswith("val/")]
-    if any(type(one).__module__.split(".")[0] not in ("lightning", "wavshap_lightning") for one in callbacks):
-        return
-    for name in (getattr(one, "monitor", None) or "epoch" for one in callbacks):
-        if name not in known and not name.startswith(("explain/", "learning_rate/")):
-            raise SettingError(f"monitor={name!r} is not logged; use {', '.join(known)}, or explain/...")
+    for name in (str(getattr(one, "monitor", "")) for one in callbacks):
+        if "/" not in name and (meant := name.replace("_", "/", 1)) in LOGGED:
+            raise SettingError(f"monitor={name!r} is not logged; set monitor={meant!r}")
 
 
 def _relocated(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 - whatever a callback stores
