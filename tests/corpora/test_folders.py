@@ -278,11 +278,20 @@ def write(path, seed=0):
 )
 @pytest.mark.parametrize("name", ["{}/{}/x.wav", "{1}/{0}/x.wav", "{}/{}/ann/x.wav"])
 def test_a_folder_named_after_a_split_gives_the_split_and_never_the_label(tmp_path, folder, split, name):
-    build(tmp_path, name.format(folder, "happy"), name.format(folder, "sad"))
-    clips = load_folders(tmp_path)
-    assert [(clip.split, clip.label) for clip in clips] == [(split, "happy"), (split, "sad")]
-    (clip,) = load_flat(build(tmp_path / "flat", f"{folder}/x_sad.wav"), label_pattern=r"_(?P<label>\w+)")
-    assert (clip.split, clip.label) == (split, "sad")
+    other = "test" if split == "train" else "train"
+    build(tmp_path, *(name.format(home, label) for home in (folder, other) for label in ("happy", "sad")))
+    clips = {clip.path.relative_to(tmp_path).as_posix(): clip for clip in load_folders(tmp_path)}
+    for label in ("happy", "sad"):
+        clip = clips[name.format(folder, label)]
+        assert (clip.split, clip.label) == (split, label)
+    build(tmp_path / "flat", f"{folder}/x_sad.wav", f"{other}/y_sad.wav")
+    flat = load_flat(tmp_path / "flat", label_pattern=r"_(?P<label>\w+)")
+    assert {(clip.split, clip.label) for clip in flat} == {(split, "sad"), (other, "sad")}
+
+
+def test_a_training_set_alone_is_no_division(tmp_path):
+    clips = load_folders(build(tmp_path, "train/happy/x.wav", "train/sad/x.wav"))
+    assert [(clip.split, clip.label) for clip in clips] == [(None, "happy"), (None, "sad")]
 
 
 def test_splits_in_folders_are_the_default_protocol(tmp_path):

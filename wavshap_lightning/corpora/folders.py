@@ -356,7 +356,7 @@ def _clips(
 
 
 def _read_splits(layout: Layout, root: Path | str, paths: Sequence[Path]) -> list[str | None]:
-    """Split of each file, by its first folder below the root named after one; None if no file has any.
+    """Split of each file, by its first folder below the root named after one; None if there are no two.
 
     Raises:
         CorpusError: If only some files lie in such folders.
@@ -370,7 +370,8 @@ def _read_splits(layout: Layout, root: Path | str, paths: Sequence[Path]) -> lis
         raise layout.error(root, f"{what}, and {strays}; move these, or rename the folders")
     words = [match[1] if match else "" for match in named]
     split_of = splits_named(words)
-    return [split_of[word] for word in words]
+    is_divided = len({*split_of.values()}) > 1  # a training set alone is no division
+    return [split_of[word] if is_divided else None for word in words]
 
 
 def _read_names(
