@@ -148,18 +148,22 @@ def test_an_unexpected_number_of_clips_is_a_note(capsys):
 
 
 @pytest.mark.usefixtures("shown_warnings")
-def test_a_warning_of_the_loading_of_a_model_reaches_the_file_of_every_clip(run_explain, clip, tmp_path):
+def test_warnings_of_the_loading_of_model_and_corpus_reach_the_file_of_every_clip_once(run_explain, tmp_path):
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = WavLMConfig(**sizes, conv_dim=(8,) * 7, num_conv_pos_embedding_groups=2, num_labels=2)
     WavLMForSequenceClassification(config).save_pretrained(tmp_path / "model")  # without its preprocessor
-    assert (
-        run_explain(tmp_path / "model", clip, "--out", "out", "--num_draws", 4, "--stages", "[frames]") == 0
-    )
+    samples = np.random.default_rng(0).uniform(-0.1, 0.1, 4_000)
+    for folder in ("", "clips"):  # as an archive that was packed twice
+        path = tmp_path / "clips" / folder / "1001_DFA_ANG_XX.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, samples, 16_000)
+    corpus = ("--corpus", "crema-d", "--root", tmp_path / "clips", "--split", "all", "--accelerator", "cpu")
+    quick = ("--out", "out", "--num_draws", 4, "--stages", "[frames]")
+    assert run_explain("corpus", tmp_path / "model", *corpus, *quick) == 0
     (path,) = Path("out/clips").glob("*.json")
-    told = json.loads(path.read_text())["diagnostics"]
-    assert [one["severity"] for one in told if "has no preprocessor_config.json" in one["message"]] == [
-        "warning"
-    ]
+    told = [one["message"] for one in json.loads(path.read_text())["diagnostics"]]
+    assert sum("has no preprocessor_config.json" in one for one in told) == 1
+    assert sum("there twice" in one for one in told) == 1
 
 
 def test_a_name_that_is_no_text_is_printed_with_escapes(run_main, capsys, tmp_path):

@@ -135,7 +135,8 @@ class ClipExplainer:
             target_named(options.target, one.labels, 0, settings.score)
         _check(options, settings, num_clips)
         self.explainer, self.options, self.others = Explainer(classifier, settings), options, others
-        self.loading = [Diagnostic("loading", "warning", one) for one in WARNED]  # the model, a manifest
+        told = [one for one in dict.fromkeys(WARNED) if one not in classifier.warnings]
+        self.loading = [Diagnostic("loading", "warning", one) for one in told]  # of a manifest or corpus
         self.classifier, rate = classifier, classifier.sample_rate
         self._listings: Listings = {}
         paths = [path for name in options.recordings for path in audio_below(Path(name))]

@@ -188,9 +188,8 @@ def _reason_lines(where: Mapping[str, str]) -> str:
 
 def summarize_clips(split: Split, facts: Mapping[Clip, ClipFacts]) -> dict[str, dict[str, Any]]:
     """Number, length, level, sample rates and labels of the clips of each split and of `all`, for JSON."""
-    everything = tuple(clip for clips in split.values() for clip in clips)
-    parts = {name: clips for name, clips in {**split, "all": everything}.items() if clips}
-    return {name: _summarize(clips, [facts[clip] for clip in clips]) for name, clips in parts.items()}
+    parts = {**split, "all": tuple(clip for clips in split.values() for clip in clips)}
+    return {name: _summarize(clips, [facts[one] for one in clips]) for name, clips in parts.items() if clips}
 
 
 def _summarize(clips: Sequence[Clip], facts: Sequence[ClipFacts]) -> dict[str, Any]:

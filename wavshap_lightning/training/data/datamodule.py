@@ -152,8 +152,8 @@ class EmotionDataModule(L.LightningDataModule):
     @property
     def audit_record(self) -> dict[str, Any]:
         """Summary of the clips and all findings, errors included, for JSON."""
-        summary = summarize_clips(self._split, self._facts)
-        return {"summary": summary, "findings": group_findings(self.audited[1])}
+        findings = group_findings(self.audited[1])
+        return {"summary": summarize_clips(self._split, self._facts), "findings": findings}
 
     @property
     def protocol_record(self) -> dict[str, Any]:
