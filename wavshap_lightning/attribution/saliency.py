@@ -58,9 +58,8 @@ def smooth_grad(
     noise_std = float(problem.input.max() - problem.input.min()) * RELATIVE_NOISE
 
     def noise() -> Float[Tensor, " *input"]:
-        return noise_std * torch.randn(problem.input.shape, generator=own, dtype=torch.float32).to(
-            problem.input
-        )
+        drawn = torch.randn(problem.input.shape, generator=own, dtype=torch.float32)
+        return noise_std * drawn.to(problem.input)
 
     design = _around_input(problem, torch.ones_like(problem.input), noise)
     stopping, settings = stopping or Stopping(num_draws=FIRST_DRAWS), {"relative_noise": RELATIVE_NOISE}

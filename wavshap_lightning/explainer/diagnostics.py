@@ -123,7 +123,7 @@ def recording_diagnostics(recording: Recording) -> Iterator[Diagnostic]:
     top_hz = (recording.native_rate or recording.sample_rate) / 2
     if top_hz < recording.sample_rate / 2:
         found = f"{recording.native_rate} samples per second: nothing lies above {top_hz:g} Hz"
-        message = f"The file has {found}, and bands above differ from the baselines only by being empty."
+        message = f"The file has {found}, and bands above it show nothing of the voice."
         yield Diagnostic("empty_bands", "note", message, top_hz)
 
 

@@ -54,8 +54,7 @@ class Recording:
 
 
 AudioSource = str | PathLike[str] | Clip | Tensor | Shaped[np.ndarray, "..."] | Recording
-"""A file, a clip of a corpus, a waveform `(num_samples,)` or `(1, num_samples)` at the classifier's sample
-rate, or a recording."""
+"""A file, a clip of a corpus, a waveform of one channel at the classifier's sample rate, or a recording."""
 
 
 def open_recording(

@@ -132,9 +132,8 @@ def draw_coalitions(num_players: int, count: int, generator: torch.Generator) ->
     sizes = torch.arange(1, num_players, dtype=torch.float64)
     by_size = 1 / (sizes * (num_players - sizes))
     size = torch.multinomial(by_size, count // 2, replacement=True, generator=generator) + 1
-    ranks = (
-        torch.rand(count // 2, num_players, generator=generator, dtype=torch.float32).argsort(1).argsort(1)
-    )
+    drawn = torch.rand(count // 2, num_players, generator=generator, dtype=torch.float32)
+    ranks = drawn.argsort(1).argsort(1)
     present = ranks < size[:, None]
     return torch.stack([present, ~present], 1).flatten(0, 1)
 
