@@ -298,7 +298,8 @@ def _sound_by_ffmpeg(path: Path) -> BytesIO:
     if done.returncode or done.stderr:  # of a file that breaks off it reads a part, and ends with status 0
         said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
         reason = re.sub(r"^\[[^]]*\] ", "", said.splitlines()[0])
-        raise AudioError(f"ffmpeg cannot read all of it ({reason}); is it truncated, or without sound?")
+        remedy = "is it truncated, or without sound? Copy it again or convert it"
+        raise AudioError(f"ffmpeg cannot read all of it ({reason}); {remedy}")
     return BytesIO(done.stdout)
 
 
