@@ -188,7 +188,7 @@ def _recording_of(path: Path, names: Sequence[str], recording: str) -> str | Non
 def _read_table(text: str) -> Tiers:
     """Rows of a table by tier, without leftovers of spreadsheets: `sep=;` and rows of empty cells."""
     lines = [line for line in text.splitlines() if line.strip(' ",;\t') and not line.startswith("sep=")]
-    table = csv.DictReader(lines, delimiter=max(",;\t", key=(lines or [""])[0].count))
+    table = csv.DictReader(lines, delimiter=max(",;\t", key=(lines or [""])[0].count), strict=True)
     given = {re.sub(r"\W+", "_", name.lower()).strip("_"): name for name in table.fieldnames or ()}
     column = {field: given[name] for field, names in COLUMNS.items() for name in names[::-1] if name in given}
     last = "end_s" if "end_s" in column else "duration_s"
