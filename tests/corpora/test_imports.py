@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import unicodedata
 
 import numpy as np
 import pytest
@@ -64,6 +65,16 @@ def test_every_format_gives_labels_speakers_texts_and_splits(kind, build_tree, t
     assert [
         (clip.path.resolve(), clip.label, clip.split) for clip in read_manifest(tmp_path / "clips.csv")
     ] == kept
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_files_are_found_in_another_unicode_form_and_with_backslashes(tmp_path, form):
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    save_audio(tmp_path / unicodedata.normalize(other, "Jörg/müde.wav"), np.full(800, 0.1))
+    name = unicodedata.normalize(form, "Jörg\\müde.wav")
+    write(tmp_path / "metadata.csv", "file_name,label,speaker", f"{name},sad,Jörg")
+    (clip,) = load_corpus("audiofolder", tmp_path)
+    assert clip.path.is_file()
 
 
 # AudioFolder

@@ -267,6 +267,8 @@ def test_files_that_are_no_manifest_are_explained(tmp_path):
         read_manifest(write(tmp_path, "path\tlabel\n", "table.txt"))
     with pytest.raises(CorpusError, match="is not UTF-8"):
         read_manifest(write(tmp_path, "path,label\na.wav,m\xfcde\n".encode("latin-1")))
+    with pytest.raises(CorpusError, match="holds zero bytes"):
+        read_manifest(write(tmp_path, "path,label\na.wav,sad\n".encode("utf-16-le")))
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(CorpusError, match="cannot be read"):
         read_manifest(tmp_path / "folder.csv")

@@ -145,10 +145,14 @@ def read_table(path: Path, *, required: Sequence[str]) -> Rows:
         is_json = _suffix(path) == ".jsonl"
         is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = content.decode("utf-16" if is_utf16 else "utf-8-sig")  # as spreadsheets begin a file
+        if "\0" in text:
+            raise CorpusError(
+                f"table={path} holds zero bytes, as UTF-16 and damaged files do; save it as UTF-8"
+            )
     except OSError as error:
         raise CorpusError(f"table={path} cannot be read from {Path.cwd()}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise CorpusError(f"table={path} is not UTF-8 ({error}); save it as UTF-8") from error
+        raise CorpusError(f"table={path} is not UTF-8 ({error}); save it as plain text in UTF-8") from error
     rows = _json_rows(path, text) if is_json else _csv_rows(path, text, required)
     if not rows:
         raise CorpusError(f"table={path} has no rows; add one per clip")
@@ -166,7 +170,7 @@ def _csv_rows(path: Path, text: str, required: Sequence[str]) -> Rows:
     if missing or len(set(named)) < len(named):
         raise CorpusError(
             f"table={path}: missing columns={missing}; found columns={header}. The first line must name "
-            "every column once, separated by commas"
+            "every column once, spelled so and separated by commas"
         )
     for line, cells in lines:
         if any(cells[len(header) :]):
