@@ -118,3 +118,16 @@ def test_a_command_needs_the_clips_of_its_own_splits_alone(run):
     assert "validation is empty" in told
     assert "validation=False" in told
     assert run("fit", "--data.validation", "false")[0] == 0
+
+
+def test_a_test_needs_no_clip_of_every_class_but_a_training_does(run):
+    write_splits("train", "validation", "test")
+    assert run("fit")[0] == 0
+    rows = [row for row in SPLIT_ROWS["test"] if not row.startswith("sad")]
+    write_table(rows, "path,label,speaker,split")
+    with pytest.warns(UserWarning, match="no clip in test"):
+        assert run("test", "--ckpt_path", "best", "--data.labels", "[happy, sad]")[0] == 0
+    write_splits("train", "validation")
+    status, told = run("fit", "--data.labels", "[happy, sda]")
+    assert status == 2
+    assert "missing=['sda'], found happy (3), sad (3)" in told

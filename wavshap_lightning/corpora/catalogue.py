@@ -124,6 +124,7 @@ def load_corpus(
     *,
     label_map: Mapping[Any, str | int | None] | None = None,
     labels: Sequence[str | int] | None = None,
+    must_occur: bool = True,
     max_samples: int | None = None,
     seed: int = 0,
     **options: object,
@@ -136,6 +137,7 @@ def load_corpus(
         label_map: New name for every label of the corpus, or None to leave its clips out; the corpus's own
             map if None.
         labels: Classes to keep, by their new names; all if None.
+        must_occur: Whether each of these classes needs a clip.
         max_samples: Maximum number of clips, drawn class by class; all if None.
         seed: Random seed of that draw.
         **options: Options of the corpus's loader, such as `speaker_pattern` or `language`.
@@ -154,7 +156,7 @@ def load_corpus(
     if label_map is not None:
         clips = apply_label_map(clips, label_map)
     if labels is not None:
-        clips = select_labels(clips, labels)
+        clips = select_labels(clips, labels, must_occur=must_occur)
     if not clips:
         raise CorpusError(f"corpus={name!r} label_map={label_map}: no clip is left; map a label that occurs")
     if max_samples is not None:

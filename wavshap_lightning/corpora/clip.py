@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from unicodedata import category, normalize
 
 from wavshap_lightning.errors import CorpusError
 
@@ -24,6 +25,7 @@ SPLIT_NAMES = {
 # Joiners shape the letters of cursive and Indic scripts and tie emoji together. Elsewhere they show nothing.
 _JOINED = "\u0600-\u137f\u1780-\u1dff\u2600-\u27bf\ufe0f\U0001f000-\U0001faff"
 _IDLE_JOINER = re.compile(f"(?<![{_JOINED}])[\u200c\u200d]|[\u200c\u200d](?![{_JOINED}])")
+_KEPT = frozenset(string.whitespace + "\u200c\u200d")
 _STRAY_BYTE = re.compile("[\udc80-\udcff]")
 
 
@@ -37,17 +39,11 @@ def normalized(text: str) -> str:
     ('Jörg Koch', 'Müller')
     """
     if not text.isprintable():
-        text = _STRAY_BYTE.sub(
-            lambda sign: bytes([ord(sign[0]) & 0xFF]).decode("cp1252", "backslashreplace"), text
-        )
+        text = _STRAY_BYTE.sub(lambda one: bytes([ord(one[0]) & 0xFF]).decode("cp1252", "replace"), text)
         text = text.encode(errors="backslashreplace").decode()  # halves of surrogate pairs cannot be stored
-        text = "".join(
-            sign
-            for sign in text
-            if sign.isspace() or sign in "\u200c\u200d" or unicodedata.category(sign) not in {"Cc", "Cf"}
-        )
+        text = "".join(sign for sign in text if sign in _KEPT or category(sign) not in {"Cc", "Cf"})
         text = _IDLE_JOINER.sub("", text)
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return " ".join(normalize("NFC", text).split())
 
 
 @dataclass(frozen=True, slots=True)

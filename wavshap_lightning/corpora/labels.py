@@ -83,7 +83,7 @@ def apply_label_map(clips: Sequence[Clip], label_map: Mapping[Any, str | int | N
 
 
 def select_labels(
-    clips: Sequence[Clip], labels: Sequence[str | int], *, option: str = "labels"
+    clips: Sequence[Clip], labels: Sequence[str | int], *, option: str = "labels", must_occur: bool = True
 ) -> list[Clip]:
     """The clips of the given classes, in the order given.
 
@@ -91,13 +91,14 @@ def select_labels(
         clips: Labeled clips.
         labels: The classes to keep.
         option: Name of the user's option, for the error message.
+        must_occur: Whether every class needs a clip.
 
     Raises:
-        CorpusError: If `labels` is empty or repeats a class, or a class has no clip.
+        CorpusError: If `labels` is empty or repeats a class, or a class that needs a clip has none.
     """
     names = [normalized(str(label)) for label in labels]
     found = Counter(clip.label for clip in clips)
-    missing = [name for name in names if name not in found]
+    missing = [name for name in names if must_occur and name not in found]
     if missing or not names or len(set(names)) < len(names):
         raise CorpusError(
             f"{option}={names} must name each wanted class once, and each must occur: "

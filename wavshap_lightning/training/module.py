@@ -331,7 +331,9 @@ class EmotionModule(L.LightningModule):
         self.classifier.check_backbone(record)
         if tuple(record.labels) != self.classifier.labels:
             own = list(self.classifier.labels)
-            raise CheckpointError(f"labels={own} must be those of the checkpoint, {list(record.labels)}")
+            raise CheckpointError(
+                f"labels={own} must be those of the checkpoint, {list(record.labels)}; name them: data.labels"
+            )
         _check_head(record.head, self.classifier.head.settings)
         load_trained_state(self, checkpoint["state_dict"])
         self.classifier.provenance = record.provenance

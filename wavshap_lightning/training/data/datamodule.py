@@ -203,7 +203,9 @@ class EmotionDataModule(L.LightningDataModule):
         self.feature_cache = None
 
     def require(self, *splits: str) -> None:
-        """Raise CorpusError if one of these splits has no clip, though the protocol has groups for it."""
+        """Raise CorpusError if one of these splits has no clip, or a class to train has none."""
+        if "train" in splits and {*self.labels} - {clip.label for clip in self._listed}:
+            self._list(must_occur=True)  # which names the labels that are there
         self.protocol.split(self._listed, self.fold, needed=splits)
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -235,12 +237,16 @@ class EmotionDataModule(L.LightningDataModule):
 
     @cached_property
     def _listed(self) -> list[Clip]:
+        return self._list(must_occur=False)
+
+    def _list(self, *, must_occur: bool) -> list[Clip]:
         return list_clips(
             self.corpus,
             self.root,
             self.options,
             self.cache_directory,
             labels=self._wanted_labels,
+            must_occur=must_occur,
             label_map=self.label_map,
             max_samples=self.max_samples,
             seed=self.seed,

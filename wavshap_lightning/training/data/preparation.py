@@ -35,7 +35,7 @@ from wavshap_lightning.training.data.cache import TensorCache
 Settings = TypeVar("Settings", PlantedSettings, PlantedInSettings)
 
 FOLDER_DIGITS = 16
-OWN_SETTINGS = {"labels", "label_map", "max_samples", "seed"}
+OWN_SETTINGS = {"labels", "must_occur", "label_map", "max_samples", "seed"}
 
 
 class KeyedClip(NamedTuple):
@@ -64,6 +64,7 @@ def list_clips(
     cache_directory: Path,
     *,
     labels: Sequence[str] | None = None,
+    must_occur: bool = True,
     label_map: Mapping[str, str | None] | None = None,
     max_samples: int | None = None,
     seed: int = 0,
@@ -76,6 +77,7 @@ def list_clips(
         options: Further arguments of the corpus's loader, or settings of what is planted.
         cache_directory: Folder below which planted corpora are made.
         labels: Labels to keep; all if None.
+        must_occur: Whether each of these labels needs a clip.
         label_map: New name of every label, None to leave its clips out; the corpus's own map if None.
         max_samples: Largest number of clips, drawn class by class; all if None.
         seed: Random seed of that draw.
@@ -95,7 +97,14 @@ def list_clips(
     if taken:
         raise SettingError(f"options={taken} are settings of the data: give them next to options, not inside")
     return load_corpus(
-        name, root, label_map=label_map, labels=labels, max_samples=max_samples, seed=seed, **options
+        name,
+        root,
+        label_map=label_map,
+        labels=labels,
+        must_occur=must_occur,
+        max_samples=max_samples,
+        seed=seed,
+        **options,
     )
 
 
