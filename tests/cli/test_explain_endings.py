@@ -33,6 +33,7 @@ def test_an_unknown_target_lists_the_labels(quick, out, clip, capsys):
         (["--baselines", "music"], "Given value: music"),
         (["--share", "3"], "share=3.0 must be above 0"),
         (["--alignments", "nowhere.TextGrid"], "alignments=nowhere.TextGrid: there is no such file"),
+        (["--tier", "words"], "tier='words' needs alignments"),
         (["--device", "nonsense"], "device='nonsense' cannot be used"),
     ],
 )

@@ -234,6 +234,8 @@ def _check(options: ClipOptions, settings: ExplainSettings, num_clips: int) -> N
         )
     if len(options.families) == 1:
         raise SettingError(f"families={list(options.families)} must name two or more")
+    if options.tier and options.alignments is None:
+        raise SettingError(f"tier={options.tier!r} needs alignments, the files that have it")
     path = Path(options.alignments or ".")
     if not path.exists():
         raise SettingError(f"alignments={path}: there is no such file or folder")
