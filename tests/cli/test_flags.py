@@ -72,7 +72,9 @@ def test_a_run_that_has_ended_is_not_resumed_for_fewer_epochs(flags, run_main, c
 
 def test_a_run_without_any_validation_says_why_it_has_no_best_checkpoint(flags, run_main, capsys):
     run_main(flags("fit", "--trainer.check_val_every_n_epoch", 3), code=EXIT_USAGE)
-    assert "no epoch ended with a validation, so there is no best.ckpt" in capsys.readouterr().err
+    assert "or none with a validation, so there is no best.ckpt" in capsys.readouterr().err
+    main(flags("fit", "--trainer.check_val_every_n_epoch", 3, "--data.validation", "false"))
+    assert Path("runs/demo/version_1/checkpoints/best.ckpt").is_file()
 
 
 @pytest.mark.slow

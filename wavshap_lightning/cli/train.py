@@ -402,8 +402,8 @@ def conclude(trainer: L.Trainer, module: EmotionModule, data: EmotionDataModule,
         say("Next", f"python explain.py {from_here(path)} CLIP.wav")
     elif not trainer.fast_dev_run:  # type: ignore[attr-defined]
         raise SettingError(
-            "no epoch ended with a validation, so there is no best.ckpt: raise trainer.max_epochs or "
-            "max_steps, lower trainer.check_val_every_n_epoch, or set data.validation=false"
+            "no epoch ended, or none with a validation, so there is no best.ckpt: raise trainer.max_epochs "
+            "or max_steps, lower trainer.check_val_every_n_epoch, or set data.validation=false"
         )
 
 

@@ -167,7 +167,8 @@ def default_callbacks(
     monitored = MONITORED if validation else None
     callbacks: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []
     callbacks += [ReproducibleEpochs(seed), RelocatedCheckpoints(), SingleThread(), RunReport()]
-    callbacks.append(checkpoint(filename="best", monitor=monitored, mode="max", save_weights_only=True))
+    best = partial(checkpoint, filename="best", monitor=monitored, mode="max", save_weights_only=True)
+    callbacks.append(best() if validation else best(save_on_train_epoch_end=True))
     callbacks.append(checkpoint(filename="last", save_on_train_epoch_end=True))
     if patience:
         callbacks.append(EarlyStopping(MONITORED, mode="max", patience=patience))
