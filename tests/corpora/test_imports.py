@@ -372,7 +372,7 @@ def test_paths_of_another_machine_are_found_by_their_end_with_a_warning(sounds):
 def test_files_that_are_missing_ask_for_the_folder_at_which_paths_start(sounds, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     table = write(elsewhere / "clips.csv", "file,emotion", "a.wav,sad", "b.wav,happy")
-    with pytest.raises(CorpusError, match=r"2 of 2 audio files do not exist \(.*/a.wav, .*audio_root=DIR"):
+    with pytest.raises(CorpusError, match=r"2 of 2 audio files do not exist \(a.wav, b.wav\) .*audio_root=DIR"):
         load_corpus("nkululeko", table)
     clips = load_corpus("nkululeko", table, audio_root=str(sounds))
     assert [clip.path for clip in clips] == [sounds / "a.wav", sounds / "b.wav"]
@@ -384,6 +384,12 @@ def test_files_may_be_spelled_otherwise_than_on_the_disk(sounds):
     table = write(sounds / "clips.csv", "file;emotion", "deep\\Fr\u00f6hlich.wav;sad", "B.WAV;happy")
     clips = load_corpus("nkululeko", table)
     assert [clip.path for clip in clips] == [sounds / "deep/Fro\u0308hlich.wav", sounds / "b.wav"]
+
+
+def test_a_single_file_that_is_missing_is_named(sounds):
+    table = write(sounds / "clips.csv", "file,emotion", "a.wav,sad", "c.wav,happy")
+    with pytest.raises(CorpusError, match=r"1 of 2 audio files do not exist \(c.wav\) beside"):
+        load_corpus("nkululeko", table)
 
 
 def test_several_labels_in_a_cell_are_refused(sounds):

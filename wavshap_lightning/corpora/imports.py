@@ -305,20 +305,21 @@ def _find_audio(rows: Sequence[Mapping[str, Any]], audio_root: str | None) -> li
     """
     paths = [Path(_PLACEHOLDER.sub("", str(cells[FILE]).replace("\\", "/"))) for cells in rows]
     homes = [Path(audio_root or cells[HOME]).expanduser().absolute() for cells in rows]
-    tried: list[list[Path]] = []
-    listings: Listings = {}
+    missing, listings = paths, Listings()
     for cut, up in product(range(max(len(path.parts) for path in paths)), range(1 if audio_root else 3)):
         starts = (([home, *home.parents] * 3)[up] for home in homes)
         meant = [start.joinpath(*path.parts[cut:]) for start, path in zip(starts, paths, strict=True)]
         files = [find_file(path, listings) or path for path in meant]
         is_distinct = len({*files}) >= len({*paths})  # else a/1.wav and b/1.wav would be one file
-        tried.append([file for file in files if not (is_distinct and file.is_file())])
-        if not tried[-1]:
+        found = [is_distinct and file.is_file() for file in files]
+        if all(found):
             if cut and audio_root is None:
                 warn(f"paths are taken to start elsewhere: {files[0]} for {paths[0]}", stacklevel=3)
             return files
-    missing = min(tried, key=len)
-    what = f"{len(missing)} of {len(rows)} audio files do not exist ({listed(missing)})"
+        if any(found):
+            missing = [path for path, is_there in zip(paths, found, strict=True) if not is_there]
+            break
+    what = f"{len(missing)} of {len(rows)} audio files do not exist ({listed(missing)}) beside {homes[0]}"
     raise CorpusError(f"{what}; name the folder at which paths start: audio_root=DIR")
 
 
