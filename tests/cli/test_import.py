@@ -50,6 +50,13 @@ def test_without_speakers_and_splits_the_next_command_takes_random_clips(build_t
     assert shown.rstrip().endswith("--data.root clips.jsonl --data.protocol random-clips")
 
 
+def test_without_a_validation_split_the_next_command_trains_without_one(build_tree, tmp_path, capsys):
+    source = build_tree("nkululeko", tmp_path)
+    (source / "toy_dev.csv").unlink()
+    main(["import", "nkululeko", str(source), "clips.csv"])
+    assert capsys.readouterr().out.rstrip().endswith("--data.root clips.csv --data.validation false")
+
+
 def test_a_manifest_is_not_overwritten(build_tree, tmp_path, run_main, capsys):
     (tmp_path / "clips.csv").write_text("mine")
     run_main(["import", "lhotse", str(build_tree("lhotse", tmp_path)), "clips.csv"], code=2)

@@ -270,8 +270,10 @@ def import_corpus(format: str, source: str, manifest: str, **options: str | None
         counts = Counter(getattr(clip, field) or "unknown" for clip in clips)
         say(title, listed((f"{name} ({count})" for name, count in sorted(counts.items())), limit=12))
     say("Written to", f"{on_one_line(place)} ({len(clips)} clips)")
-    is_divisible = any(all(getattr(clip, field) for clip in clips) for field in ("split", "speaker"))
-    more = "" if is_divisible else " --data.protocol random-clips"
+    splits = {clip.split for clip in clips}
+    more = " --data.validation false" if splits.isdisjoint({"validation", None}) else ""
+    if None in splits and not all(clip.speaker for clip in clips):
+        more = " --data.protocol random-clips"
     config = from_here(Path(DEMO).with_name("manifest.yaml"))
     say("Next", f"python train.py fit --config {config} --data.root {on_one_line(quote(str(place)))}{more}")
 
