@@ -369,10 +369,12 @@ def test_paths_of_another_machine_are_found_by_their_end_with_a_warning(sounds):
         load_corpus("nkululeko", table)
 
 
-def test_files_that_are_missing_ask_for_the_folder_at_which_paths_start(sounds, tmp_path_factory):
+def test_missing_files_ask_for_the_folder_at_which_paths_start(sounds, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     table = write(elsewhere / "clips.csv", "file,emotion", "a.wav,sad", "b.wav,happy")
-    with pytest.raises(CorpusError, match=r"2 of 2 audio files do not exist \(a.wav, b.wav\) .*audio_root=DIR"):
+    with pytest.raises(
+        CorpusError, match=r"2 of 2 audio files do not exist \(a.wav, b.wav\) .*audio_root=DIR"
+    ):
         load_corpus("nkululeko", table)
     clips = load_corpus("nkululeko", table, audio_root=str(sounds))
     assert [clip.path for clip in clips] == [sounds / "a.wav", sounds / "b.wav"]
