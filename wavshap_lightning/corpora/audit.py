@@ -197,7 +197,7 @@ def _summarize(clips: Sequence[Clip], facts: Sequence[ClipFacts]) -> dict[str, A
     read = [one for one in facts if one.error is None]
     lengths = sorted(round(one.duration_s, 2) for one in read) or [0.0]
     levels = sorted(round(one.rms_db, 1) for one in read if one.rms_db >= SILENCE_DB) or [SILENCE_DB]
-    middle, total = lengths[len(lengths) // 2], round(sum(lengths), 2)
+    middle, total = round(float(np.median(lengths)), 2), round(sum(lengths), 2)
     return {
         "number": {
             "clips": len(clips),
