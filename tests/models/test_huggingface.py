@@ -19,6 +19,7 @@ from transformers import (
 
 from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.models.foreign_heads import open_huggingface
+from wavshap_lightning.models.pretrained import open_pretrained
 
 LABELS = {0: "angry", 1: "happy", 2: "sad"}
 CLASSES = {
@@ -249,3 +250,159 @@ def test_what_is_not_here_says_how_to_get_it(revision, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     fetch = "hf download nobody/nothing" + (" --revision abc" if revision else "")
     refuse("nobody/nothing", fetch, revision=revision)
+
+
+# What would otherwise be left out in silence
+
+
+def with_head(changes):
+    """Other weights of a head, by name and shape, for those of transformers."""
+    return lambda weights: {
+        **{key: value for key, value in weights.items() if key.startswith("wavlm.")},
+        **{key: torch.ones(shape) for key, shape in changes.items()},
+    }
+
+
+@pytest.mark.parametrize("key", ["attention_pool.weight", "batch_norm.running_mean", "projector2.bias"])
+def test_weights_that_nothing_uses_are_refused(key, make_original):
+    _, folder = make_original()
+    change_weights(folder, lambda weights: weights | {key: torch.ones(3)})
+    refuse(folder, f"holds 1 weights ({key}), which nothing would use", "it has another head", "train.py fit")
+
+
+def test_another_head_is_named(make_original):
+    _, folder = make_original()
+    change_weights(folder, with_head({"classifier.dense.bias": 32, "classifier.out_proj.bias": 3}))
+    refuse(folder, "lacks 4 weights", "holds 2 weights (classifier.dense.bias, classifier.out_proj.bias)")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "ssl_model."])
+def test_another_prefix_is_named(prefix, make_original):
+    _, folder = make_original()
+    change_weights(folder, lambda weights: {f"{prefix}{key}": value for key, value in weights.items()})
+    refuse(folder, f"its names begin with '{prefix}'; save it without this prefix")
+
+
+@pytest.mark.parametrize(
+    "scales", [{}, {"wavlm.encoder.layers.0.attention.q_proj.SCB": torch.ones(32)}], ids=len
+)
+@pytest.mark.parametrize("pickled", [False, True], ids=["safetensors", "bin"])
+def test_integers_are_no_weights(scales, pickled, make_original):
+    _, folder = make_original()
+    key = "wavlm.encoder.layers.0.attention.q_proj.weight"
+    change_weights(folder, lambda weights: weights | {key: weights[key].mul(20).to(torch.int8)} | scales)
+    if pickled:
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    for role, load in {"model": open_huggingface, "backbone": open_pretrained}.items():
+        with pytest.raises(
+            ModelError, match=rf"{role}=.* holds 1 weights \({key}\) as integers: it is quantized"
+        ):
+            load(str(folder))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pooling_mode": "max"},
+        {"pooling": "attentive"},
+        {"head_type": "mlp"},
+        {"classifier_activation": "tanh"},
+    ],
+    ids=str,
+)
+def test_a_setting_of_another_head_is_refused(changes, make_original):
+    _, folder = make_original()
+    change_config(folder, **changes)
+    refuse(folder, *(f"has {key}={value!r}" for key, value in changes.items()), "it has another head")
+
+
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "save it in full"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "save it in full precision"),
+        ({"auto_map": {"AutoModelForAudioClassification": "modeling.Own"}}, "never run"),
+        ({"auto_map": {"AutoConfig": "own.Config"}, "model_type": "ser"}, "never run"),
+    ],
+    ids=str,
+)
+def test_code_and_quantization_are_refused(changes, hint, make_original):
+    _, folder = make_original()
+    change_config(folder, **changes)
+    refuse(folder, f"has {next(iter(changes))} in its config.json", hint)
+    with pytest.raises(ModelError, match=hint):
+        open_pretrained(str(folder))
+
+
+def test_an_adapter_beside_full_weights_is_refused(make_original):
+    _, folder = make_original()
+    (folder / "adapter_config.json").write_text("{}")
+    refuse(folder, "it is a LoRA adapter", "merge_and_unload()")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"_attn_implementation": "flash_attention_2"},
+        {"attn_implementation": "flash_attention_2"},
+        {"return_dict": False},
+        {"torchscript": True},
+        {"output_hidden_states": True, "output_attentions": True},
+        {"pooling_mode": "mean"},
+        {"pruned_heads": {}},
+        {"classifier_dropout": 0.1},
+    ],
+    ids=str,
+)
+def test_settings_that_change_no_logit_are_accepted(changes, make_original, clip):
+    original, folder = make_original()
+    change_config(folder, **changes)
+    with torch.no_grad():
+        expected = original(clip).logits
+        torch.testing.assert_close(open_huggingface(str(folder))(clip), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_head_that_was_never_trained_is_told(make_original):
+    _, folder = make_original()
+    change_weights(folder, lambda weights: weights | {k: 0 * v for k, v in weights.items() if "r.bias" in k})
+    with pytest.warns(UserWarning, match="all biases of its head are 0"):
+        open_huggingface(str(folder))
+
+
+BROKEN = [
+    {"hidden_size": 0},
+    {"hidden_size": "large"},
+    {"num_attention_heads": 5},
+    {"conv_stride": [5, 2]},
+    {"conv_kernel": None},
+    {"conv_dim": []},
+    {"num_conv_pos_embedding_groups": 0},
+    {"hidden_act": "none"},
+    {"feat_extract_norm": "batch"},
+    {"id2label": ["a", "b", "c"]},
+    {"id2label": {"0": None, "1": None, "2": None}},
+    {"id2label": 3},
+    {"architectures": "WavLMForCTC"},
+    {"layer_norm_eps": "tiny"},
+    {"model_type": None},
+    {"model_type": 3},
+]
+
+
+@pytest.mark.parametrize("changes", BROKEN, ids=str)
+def test_a_broken_configuration_is_refused_in_a_line(changes, make_original):
+    _, folder = make_original()
+    change_config(folder, **changes)
+    refuse(folder)
+
+
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
+@pytest.mark.parametrize(
+    "settings", [{"do_normalize": "no"}, {"sampling_rate": "16k"}, {"sampling_rate": 0}], ids=str
+)
+def test_a_broken_preprocessor_is_refused_in_a_line(settings, file, make_original):
+    _, folder = make_original()
+    content = {"feature_extractor": settings} if file.startswith("processor") else settings
+    (folder / file).write_text(json.dumps(content))
+    refuse(folder, "of its preprocessor")

@@ -48,6 +48,7 @@ def write_run(classifier, tmp_path):
 def original(build_model, tmp_path):
     """A model of Hugging Face and its folder."""
     model = WavLMForSequenceClassification(build_model(id2label=dict(enumerate("abc"))).config).eval()
+    torch.nn.init.uniform_(model.classifier.bias)
     model.save_pretrained(tmp_path / "hf")
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "hf")
     return model, tmp_path / "hf"
@@ -194,6 +195,62 @@ def test_of_a_cross_validation_one_fold_must_be_chosen(write_run):
     fold = write_run("runs/cv/version_0/fold_0")
     write_run("runs/cv/version_0/fold_1")
     refuse(fold.parent, "2 folds of a cross-validation; choose one", str(fold))
+
+
+OTHER_LAYOUTS = {
+    "a LoRA adapter; load it .* merge_and_unload": ["adapter_config.json", "adapter_model.safetensors"],
+    "the output of a Trainer .*, such as checkpoint-1000": ["checkpoint-90/x", "checkpoint-1000/x"],
+    "a model in the cache of the Hub; give its folder snapshots/ab": ["refs/main", "snapshots/ab/x"],
+    "the cache of the Hub; give the name": ["models--me--mine/refs"],
+    "a SpeechBrain model": ["hyperparams.yaml", "model.ckpt"],
+    "a FunASR model, such as emotion2vec": ["configuration.json", "config.yaml", "model.pt"],
+    "a run of s3prl": ["dev-best.ckpt", "config.yaml"],
+    "an experiment of nkululeko": ["exp.ini", "models/x"],
+    "an ONNX model; give the model it was converted from": ["model.onnx"],
+    "a GGUF model": ["model-q4.gguf"],
+    "a Keras model": ["ser.h5"],
+    "pickled Python, which is never opened": ["model.pkl"],
+    "weights alone; the folder needs config.json": ["model.safetensors"],
+}
+
+
+@pytest.mark.parametrize(("words", "files"), OTHER_LAYOUTS.items(), ids=str)
+def test_a_folder_of_another_program_is_named(words, files, tmp_path):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    with pytest.raises(ModelError, match=f"model={tmp_path} is {words}"):
+        load_classifier(tmp_path)
+    with pytest.raises(ModelError, match=words):
+        SpeechBackbone(str(tmp_path))
+
+
+def test_a_file_of_another_format_is_named(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"")
+    refuse(tmp_path / "model.onnx", "model.onnx is an ONNX model")
+
+
+def test_a_checkpoint_of_another_program_is_named(tmp_path):
+    torch.save({"model": {}}, tmp_path / "model.ckpt")
+    (tmp_path / "hyperparams.yaml").write_text("")
+    refuse(tmp_path / "model.ckpt", "not written by wavshap-lightning", "Its folder is a SpeechBrain model")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_pointer_of_git_lfs_is_named(name, original):
+    _, folder = original
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n")
+    refuse(folder, f"{name} is only a pointer of Git LFS", "git lfs pull")
+
+
+@pytest.mark.parametrize(
+    ("file", "words"), [("tf_model.h5", "a TensorFlow model"), ("flax_model.msgpack", "a Flax model")]
+)
+def test_weights_of_another_library_are_named(file, words, original):
+    _, folder = original
+    (folder / "model.safetensors").rename(folder / file)
+    refuse(folder, f"it is {words}", "transformers 4")
 
 
 @pytest.mark.parametrize(

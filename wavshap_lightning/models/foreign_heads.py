@@ -6,6 +6,7 @@ which are one. So the head of such a model is a layer mix, mean pooling and a si
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any, Literal
 
@@ -30,6 +31,8 @@ from wavshap_lightning.models.pretrained import (
     train_on,
 )
 
+# Settings that the classes of transformers do not have and others use for their heads.
+OF_A_HEAD = re.compile(r"^(?!.*dropout).*(pool|head|classif|fusion|attentive|aggregat|lora)")
 CHECKED_FRAMES = 24
 TOLERANCE = 1e-4
 
@@ -69,6 +72,11 @@ def _open(source: Source, *, final_norm: bool | None) -> EmotionClassifier:
     elif final_norm is not None:
         raise SettingError(
             f"final_norm={final_norm} needs a weighted sum of layers and a final norm, which {source} lacks"
+        )
+    if not (original.projector.bias.any() or original.classifier.bias.any()):
+        warnings.warn(
+            f"{source}: all biases of its head are 0, as before training; it may never have been trained",
+            stacklevel=2,
         )
     sound = _sound(config)
     expected = _logits(original, sound, final_norm=final_norm)
@@ -135,6 +143,13 @@ def _labels(source: Source, config: PretrainedConfig) -> list[str]:
             f"{source} holds a {' and a '.join(found)}; expected a {wanted}, whose classification head is "
             f"known. {train_on(source.name)}"
         )
+    known = type(config)().to_dict()
+    for key, value in source.json("config.json").items():
+        if value and value != "mean" and key not in known and OF_A_HEAD.search(key):
+            raise ModelError(
+                f"{source} has {key}={value!r} in its config.json, which a {wanted} does not use: it has "
+                f"another head. {train_on(source.name)}"
+            )
     return _class_names(source, config)
 
 

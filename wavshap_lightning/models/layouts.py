@@ -13,6 +13,7 @@ OWN_CLASSES = (
 )
 CONVERTED = "give the model it was converted from, as transformers saves it"
 NO_CONFIG = "weights alone; the folder needs config.json and model.safetensors, as transformers saves them"
+POINTER = b"version https://git-lfs"
 PICKLED = "pickled Python, which is never opened; save the model with save_pretrained(FOLDER)"
 
 # By the name of a file or folder in it; of several the first counts.
@@ -47,17 +48,18 @@ FORMATS = {
 }
 
 
-def recognize(names: Collection[str]) -> str | None:
+def recognize(names: Collection[str], *, formats: bool = True) -> str | None:
     """The layout of a folder, as the end of a sentence; None if it is not known.
 
     Args:
         names: Files and folders in it, with those in `snapshots`.
+        formats: Look for the formats too, unless a model of transformers is there.
 
     >>> recognize(["checkpoint-90", "checkpoint-600"])
     'the output of a Trainer of transformers; give one of its checkpoints, such as checkpoint-600'
     """
     complete = "config.json" in names and any(matching(names, "*.safetensors") + matching(names, "*.bin"))
-    for pattern, words in (PROGRAMS if complete else PROGRAMS | FORMATS).items():
+    for pattern, words in (PROGRAMS if complete or not formats else PROGRAMS | FORMATS).items():
         if found := matching(names, pattern):
             return words.format(found=max(found, key=lambda name: (len(name), name)))
     return None
@@ -67,3 +69,11 @@ def names_in(folder: Path) -> list[str]:
     """Names of the files and folders in a folder, and of those in its `snapshots`."""
     found = [*folder.glob("*"), *folder.glob("snapshots/*")]
     return [path.relative_to(folder).as_posix() for path in found]
+
+
+def is_pointer(path: Path) -> bool:
+    """True for what git leaves in place of a large file without Git LFS."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(POINTER)) == POINTER

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES
-from wavshap_lightning.errors import ModelError, SettingError
+from wavshap_lightning.errors import CheckpointError, ModelError, SettingError
 from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, read_checkpoint
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.foreign_heads import open_huggingface
@@ -116,7 +116,12 @@ def _find_file(path: Path) -> partial[EmotionClassifier]:
         raise ModelError(f"model={path} is one file of a model; give its folder: {path.parent}")
     if suffix != BEST.suffix and (layout := recognize([path.name])):
         raise ModelError(f"model={path} is {layout}")
-    content, prefix = read_checkpoint(path), "classifier."
+    try:
+        content, prefix = read_checkpoint(path), "classifier."
+    except CheckpointError as error:
+        if layout := recognize(names_in(path.parent), formats=False):
+            raise CheckpointError(f"{error}. Its folder is {layout}") from error
+        raise
     weights = content["state_dict"].items()
     state = {name.removeprefix(prefix): value for name, value in weights if name.startswith(prefix)}
     record = ClassifierRecord.from_dict(content[CLASSIFIER_KEY])

@@ -27,7 +27,7 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from wavshap_lightning.errors import ModelError, WavshapError, first_line
-from wavshap_lightning.models.layouts import PROGRAMS, names_in, recognize
+from wavshap_lightning.models.layouts import PROGRAMS, is_pointer, names_in, recognize
 
 Read = TypeVar("Read")
 
@@ -72,6 +72,7 @@ class Source:
         Raises:
             ModelError: If it is not there or cannot be read, or announces what the stock classes ignore.
         """
+        self._check_there()
         given = self.json("config.json")
         for key, words in REFUSED_KEYS.items():
             if given.get(key):
@@ -115,31 +116,34 @@ class Source:
         return model
 
     def _check_weights(self, class_name: str, model: TransformersModule, report: Mapping[str, Any]) -> None:
-        """Refuse weights that are missing, left over, of other shapes, or integers."""
-        missing = sorted(key for key in report["missing_keys"] if not is_unused(key))
-        # a backbone may come with a head, which is left out, but must not have parts of its own
-        names = [model.base_model_prefix, *(name for name, _ in model.named_children())]
-        parts = tuple(f"{name}." for name in names) if self.role == "backbone" else ""
-        other = [key for key in sorted(report["unexpected_keys"]) if not is_unused(key)]
-        left_over = [key for key in other if key.startswith(parts)]
-        if missing or left_over:
-            lacks = f"lacks {_listed(missing)}, which would stay random" if missing else ""
-            holds = f"holds {_listed(left_over or other)}, for which there is no place" if other else ""
+        """Refuse weights that are integers, of other shapes, missing or left over."""
+        if integers := [key for path in self._weight_files() for key in _integers(path)]:
             raise ModelError(
-                f"{self} {' and '.join(filter(None, (lacks, holds)))}: it is not a complete {class_name}, or "
-                "it has parts of its own; give a complete folder or revision, as transformers saves it"
-                + (f". {train_on(self.name)}" if self.role == "model" else "")
+                f"{self} holds {_listed(integers)} as integers: it is quantized; save it in full precision"
             )
         for key, found, wanted in sorted(report["mismatched_keys"]):
             raise ModelError(
                 f"{self} could not be opened: {key} has shape {tuple(found)}, but its config.json asks for "
                 f"{tuple(wanted)}; correct the config.json (a classifier has as many outputs as id2label)"
             )
-        integers = [key for path in self._weight_files() for key in _integers(path)]
-        if integers:
-            raise ModelError(
-                f"{self} holds {_listed(integers)} as integers: it is quantized; save it in full precision"
-            )
+        base = f"{model.base_model_prefix}."
+        missing = sorted(key for key in report["missing_keys"] if not is_unused(key))
+        other = sorted(key for key in report["unexpected_keys"] if not is_unused(key))
+        # a backbone may come with a head, which is left out, but not with other parts of its own
+        own = tuple(f"{name}." for name, _ in model.named_children())
+        left_over = [key for key in other if self.role == "model" or key.startswith((base, *own))]
+        if not missing and not left_over:
+            return
+        ends = {key.removeprefix(base) for key in missing}
+        prefix = next((key.removesuffix(end) for key in other for end in ends if key.endswith(f".{end}")), "")
+        advice = f"it is not a complete {class_name}; give a complete folder or revision"
+        if prefix:
+            advice = f"its names begin with {prefix!r}; save it without this prefix"
+        elif self.role == "model" and not any(key.startswith(base) for key in missing + left_over):
+            advice = f"it has another head than a {class_name}. {train_on(self.name)}"
+        found = [f"lacks {_listed(missing)}, which would stay random"] if missing else []
+        found += [f"holds {_listed(left_over or other)}, which nothing would use"] if other else []
+        raise ModelError(f"{self} {', and '.join(found)}: {advice}")
 
     def _weight_files(self) -> list[Path]:
         """The files that transformers has read the weights from."""
@@ -205,10 +209,7 @@ class Source:
         except WavshapError:
             raise
         except Exception as error:  # on broken folders transformers and its readers raise any
-            if self._is_path and not is_folder(self.name):
-                raise ModelError(
-                    f"{self} could not be opened: there is no such folder; check the path"
-                ) from error
+            self._check_there()
             told = error.__cause__ if isinstance(error, StrictDataclassError) else None
             reason = first_line(told or error)
             if isinstance(error, UnpicklingError):
@@ -217,6 +218,10 @@ class Source:
                 reason = f"{type(error).__name__}: {reason}"
             remedy = self._remedy(reached="does not appear to have" in reason)
             raise ModelError(f"{self} could not be opened: {reason}; {remedy}") from error
+
+    def _check_there(self) -> None:
+        if self._is_path and not is_folder(self.name):
+            raise ModelError(f"{self} could not be opened: there is no such folder; check the path")
 
     @property
     def _is_path(self) -> bool:
@@ -231,6 +236,8 @@ class Source:
                 names = HfApi().list_repo_files(self.name, revision=self.revision)
         if layout := recognize(names):
             return f"it is {layout}"
+        if pointers := [name for name in names if is_pointer(Path(self.name, name))]:
+            return f"{pointers[0]} is only a pointer of Git LFS; fetch the file itself with 'git lfs pull'"
         if reached or self._is_path:
             return f"the folder needs config.json and model.safetensors of a {KINDS}"
         fetch = f"hf download {self.name}" + (f" --revision {self.revision}" if self.revision else "")
