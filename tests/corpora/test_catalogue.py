@@ -1,3 +1,4 @@
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -210,3 +211,19 @@ def test_only_tess_shares_validation():
 @pytest.mark.skipif(not RAVDESS.is_dir(), reason="the recordings of RAVDESS are not on this machine")
 def test_ravdess_has_the_expected_number_of_clips():
     assert len(load_corpus("ravdess", RAVDESS)) == CORPORA["ravdess"].expected_clips
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("other", ["NFC", "NFD"])
+def test_roots_and_patterns_find_names_in_another_unicode_form(tmp_path, form, other):
+    root = tmp_path / unicodedata.normalize(other, "Gefühle")
+    for name in ("Jörg_Ärger_1", "Zoë_Freude_2"):
+        root.mkdir(exist_ok=True)
+        (root / unicodedata.normalize(other, f"{name}.wav")).touch()
+    clips = load_corpus(
+        "flat",
+        unicodedata.normalize(form, str(root)),
+        label_pattern=unicodedata.normalize(form, r"^(?P<speaker>\w+)_(?P<label>[Ä-Ü]?[a-zA-Z]+)_"),
+        labels=[unicodedata.normalize(form, "Ärger"), "Freude"],
+    )
+    assert {(clip.speaker, clip.label) for clip in clips} == {("Jörg", "Ärger"), ("Zoë", "Freude")}

@@ -137,3 +137,10 @@ def test_settings_are_read_without_torch():
         "import sys, wavshap_lightning.explainer.settings; print({'torch', 'transformers'} & {*sys.modules})"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"set()\n"
+
+
+def test_a_target_is_found_in_another_unicode_form():
+    labels = ["A\u0308rger", "sad"]
+    expected = target_named("sad-vs-\u00c4rger", labels, 0, "log_odds")
+    assert expected == target_named("sad-vs-A\u0308rger", ["\u00c4rger", "sad"], 0, "log_odds")
+    assert target_named("\u00c4rger", labels, 1, "log_odds").classes == (0,)

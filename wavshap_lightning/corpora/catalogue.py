@@ -24,7 +24,7 @@ from wavshap_lightning.corpora.labels import (
     ordered_labels,
     select_labels,
 )
-from wavshap_lightning.corpora.manifest import load_manifest
+from wavshap_lightning.corpora.manifest import find_file, load_manifest
 from wavshap_lightning.corpora.protocols import ESD_5_FOLDS, IEMOCAP_5_SESSIONS, RAVDESS_6_FOLDS, Protocol
 from wavshap_lightning.errors import CorpusError, SettingError
 
@@ -151,7 +151,7 @@ def load_corpus(
     _check_options(corpus, options)
     if seed < 0:
         raise SettingError(f"seed={seed} must be at least 0")
-    clips = corpus.load(root, **options)
+    clips = corpus.load(find_file(Path(root).expanduser()) or root, **options)
     label_map = corpus.label_map if label_map is None else label_map
     if label_map is not None:
         clips = apply_label_map(clips, label_map)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import NoReturn
+from unicodedata import normalize
 
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES, USUAL_SUFFIXES
 from wavshap_lightning.corpora.clip import SPLIT_NAMES, Clip, splits_named
@@ -385,13 +386,13 @@ def _read_names(
     if pattern is None:
         return [{}] * len(names)
     try:
-        expression = re.compile(pattern)
+        expression = re.compile(normalize("NFC", pattern))
     except re.error as error:
         raise CorpusError(f"{option}={pattern!r} is not a regular expression: {error}") from error
     if groups[0] not in expression.groupindex:
         raise CorpusError(f"{option}={pattern!r} has no group {groups[0]!r}; write it (?P<{groups[0]}>...)")
     groups = [group for group in groups if group in expression.groupindex]
-    matches = [expression.search(name) for name in names]
+    matches = [expression.search(normalize("NFC", name)) for name in names]
     found = [{group: (match[group] or "").strip() if match else "" for group in groups} for match in matches]
     for group in groups:
         unmatched = [name for name, its in zip(names, found, strict=True) if not its[group]]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wavshap_lightning.attribution.targets import Target, every_class
+from wavshap_lightning.corpora.clip import normalized
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.settings import ALL, PREDICTED, VERSUS, ScoreKind
 
@@ -39,7 +40,9 @@ def target_named(
     }
     known |= {PREDICTED: Target(kind, (prediction,)), ALL: every_class(len(labels), kind)}
     known |= {label: Target(kind, (index,)) for index, label in enumerate(labels)}
-    names: list[Any] = [*name] if isinstance(name, list | tuple) else [name]
+    known = {normalized(one): target for one, target in known.items()}
+    given: list[Any] = [*name] if isinstance(name, list | tuple) else [name]
+    names = [normalized(one) if isinstance(one, str) else one for one in given]
     if not names or not all(isinstance(one, str) and one in known for one in names):
         raise AttributionError(
             f"target={name!r} is not a label of this classifier; labels are {', '.join(labels)}; use one, "

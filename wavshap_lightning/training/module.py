@@ -19,6 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from wavshap_lightning.corpora.clip import normalized
 from wavshap_lightning.errors import CheckpointError, DivergenceError, SettingError
 from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone
 from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, load_trained_state, trained_state
@@ -329,7 +330,7 @@ class EmotionModule(L.LightningModule):
             raise CheckpointError(f"the checkpoint has no {CLASSIFIER_KEY!r}: give one of wavshap-lightning")
         record = ClassifierRecord.from_dict(checkpoint[CLASSIFIER_KEY])
         self.classifier.check_backbone(record)
-        if tuple(record.labels) != self.classifier.labels:
+        if [*map(normalized, record.labels)] != [*map(normalized, self.classifier.labels)]:
             own = list(self.classifier.labels)
             raise CheckpointError(
                 f"labels={own} must be those of the checkpoint, {list(record.labels)}; name them: data.labels"
