@@ -95,10 +95,11 @@ def parse_words(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
         message = f"--config: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
     except ArgumentError as error:
         message = f"{error}; put it in quotes" if "Expected a <class 'str'>" in str(error) else str(error)
+    finally:
+        parser.exit_on_error = True
     for option in filter(_refuses_null, parser._actions):  # noqa: SLF001 - its public methods list no actions
         if option.dest in values and values[option.dest] is None:
             message = f"{option.dest}=null: give a value, or leave it out"
-    parser.exit_on_error = True
     if message:
         parser.error(message)
     return values
