@@ -71,7 +71,7 @@ def load_format(
         text: Column of the spoken text; an empty name for none.
         dialogue: Column of the dialogue; an empty name for none.
         audio_root: Folder at which the paths in the table start. By default it is the table's folder or one
-            of the two above; paths from another machine are found below the root by their end.
+            of the three above it; paths from another machine are found there by their end.
 
     Raises:
         CorpusError: If the format is unknown, a table is missing or malformed, a column is missing or
@@ -306,8 +306,8 @@ def _find_audio(rows: Sequence[Mapping[str, Any]], audio_root: str | None) -> li
     paths = [Path(_PLACEHOLDER.sub("", str(cells[FILE]).replace("\\", "/"))) for cells in rows]
     homes = [Path(audio_root or cells[HOME]).expanduser().absolute() for cells in rows]
     missing, listings = paths, Listings()
-    for cut, up in product(range(max(len(path.parts) for path in paths)), range(1 if audio_root else 3)):
-        starts = (([home, *home.parents] * 3)[up] for home in homes)
+    for cut, up in product(range(max(len(path.parts) for path in paths)), range(1 if audio_root else 4)):
+        starts = (([home, *home.parents] * 4)[up] for home in homes)
         meant = [start.joinpath(*path.parts[cut:]) for start, path in zip(starts, paths, strict=True)]
         files = [find_file(path, listings) or path for path in meant]
         is_distinct = len({*files}) >= len({*paths})  # else a/1.wav and b/1.wav would be one file
