@@ -17,7 +17,6 @@ from wavshap_lightning.audio.segments import Segment
 from wavshap_lightning.errors import AudioError, first_line
 
 SUFFIXES = (".TextGrid", ".ctm", ".csv", ".tsv")
-COMMENTS = (";;", "#")
 Tiers = dict[str, list[Segment]]
 
 # Names of tiers of words; the first pattern that fits any of them decides, so that `words` comes before
@@ -31,10 +30,9 @@ WORD_TIERS = (
 # `<unk>`; and what aligners write for silence and noise. Words of a language such as `pause` and `noise` are
 # no marks unless they are in brackets, and `@`, `?` and `&` may be phones or be read aloud.
 NO_WORD = re.compile(
-    r"[\s#_.…,*+|()♪/–—-]*"  # noqa: RUF001 - dashes as people write them
+    r"(?i)[\s#_.…,*+|()♪/–—-]*"  # noqa: RUF001 - dashes as people write them
     r"|(?!\W*(unk|oov))(<[^<>]*>|\[[^][]*\]|\{[^{}]*\}|\+\+.*\+\+|\s)+"
-    r"|\W*(sil[be]?|ssil|sp|spn|nsn|pau|ns|lg|br|cg|ls|sent-start|sent-end)\W*|h#|#\d+|!enter|!exit",
-    re.IGNORECASE,
+    r"|\W*(sil[be]?|ssil|sp|spn|nsn|pau|ns|lg|br|cg|ls|sent-start|sent-end)\W*|h#|#\d+|!enter|!exit"
 )
 
 # Names of the columns of a table, the first of them that is there before the others.
@@ -106,10 +104,8 @@ def _read_tiers(path: Path, recording: str) -> Tiers:
     try:
         raw = path.read_bytes()
         text = raw.decode("utf-16" if raw[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
-        if suffix == ".ctm":
-            tiers = _read_ctm(path, text, recording)
-        else:
-            tiers = _read_textgrid(text) if suffix == ".textgrid" else _read_table(text)
+        read = _read_textgrid if suffix == ".textgrid" else _read_table
+        tiers = _read_ctm(path, text, recording) if suffix == ".ctm" else read(text)
     except (OSError, ValueError, csv.Error) as error:
         reason = f"cannot be read as {suffix[1:]} ({first_line(error)})"
         raise AudioError(f"segments={path} {reason}; export it again, in UTF-8 and seconds") from error
@@ -156,7 +152,7 @@ def _tokens_of(text: str) -> Iterator[str]:
 
 def _read_ctm(path: Path, text: str, recording: str) -> Tiers:
     """Lines of `recording channel start duration word`, in seconds; what follows is left out."""
-    rows = [row for line in text.splitlines() if (row := line.split()) and not row[0].startswith(COMMENTS)]
+    rows = [row for line in text.splitlines() if (row := line.split()) and not row[0].startswith((";;", "#"))]
     short = next((row for row in rows if len(row) < 5), None)
     if short is not None:
         raise ValueError(f"the line {' '.join(short)!r} must be: recording channel start duration word")

@@ -152,8 +152,7 @@ class ClipExplainer:
         recording = open_recording(clip, self.classifier.sample_rate)
         waveform = recording.waveform.numpy()
         baselines = [sound for path, sound in self.recordings.items() if path != clip.path.resolve()]
-        segments, notes = self._segments(clip, waveform)
-        explanation = self._explain(recording, segments, notes, baselines)
+        explanation, segments = self._explain(recording, clip, baselines)
         saved = explanation.to_saved_clip(label=label_of(clip), texts=[one.text for one in segments])
         if self.options.families:
             families = self._agreement(recording, baselines)
@@ -173,44 +172,41 @@ class ClipExplainer:
         return next(filter(None, (find_file(name, self._listings) for name in names)), None)
 
     def _explain(
-        self, recording: Recording, segments: Sequence[Segment], notes: list[str], baselines: Sequence[Tensor]
-    ) -> Explanation:
-        """The explanation; its diagnostics include notes on the segments and the engine's warnings."""
-        spans = [(one.start_s, one.end_s) for one in segments]
-        explainer = Explainer(self.classifier, replace(self.explainer.settings, segments=spans))
+        self, recording: Recording, clip: Clip, baselines: Sequence[Tensor]
+    ) -> tuple[Explanation, Sequence[Segment]]:
+        """The explanation and its segments; its diagnostics include all warnings."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
+            segments = self._segments(clip, recording.waveform.numpy())
+            spans = [(one.start_s, one.end_s) for one in segments]
+            explainer = Explainer(self.classifier, replace(self.explainer.settings, segments=spans))
             found = explainer.explain(recording, self.options.target, recordings=baselines)
         told = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
-        more = [Diagnostic("segments", "warning", one) for one in notes]
         # A tolerance that was not reached is among the diagnostics of the explanation already.
-        more += [Diagnostic("engine", "warning", one) for one in told if not one.startswith("tolerance=")]
+        told = [one for one in told if not one.startswith("tolerance=")]
+        names = ("segments" if one.startswith("segments=") else "engine" for one in told)
+        more = [Diagnostic(name, "warning", one) for name, one in zip(names, told, strict=True)]
         diagnostics = {name: (*known, *self.loading, *more) for name, known in found.diagnostics.items()}
-        return replace(found, diagnostics=diagnostics)
+        return replace(found, diagnostics=diagnostics), segments
 
-    def _segments(
-        self, clip: Clip, waveform: Float[np.ndarray, " num_samples"]
-    ) -> tuple[Sequence[Segment], list[str]]:
-        """The words of a clip, or its speech and pauses, with notes on what is doubtful."""
+    def _segments(self, clip: Clip, waveform: Float[np.ndarray, " num_samples"]) -> Sequence[Segment]:
+        """The words of a clip, or its speech and pauses, with a warning if these are not as expected."""
         rate, source, stem = self.classifier.sample_rate, self.options.alignments, clip.path.stem
         if source is None:
             spans = [Segment("", start_s, end_s) for start_s, end_s in self.explainer.settings.segments]
-            return spans or voiced_segments(waveform, rate), []
+            return spans or voiced_segments(waveform, rate)
         path = self.alignment_of(clip)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            words = [] if path is None else read_segments(path, tier=self.options.tier, recording=stem)
-        notes = [str(one.message) for one in caught]
+        words = [] if path is None else read_segments(path, tier=self.options.tier, recording=stem)
         start_s, duration_s = clip.start_s or 0.0, len(waveform) / rate
         if words and clip.start_s is clip.end_s is None and words[-1].end_s > duration_s + BEYOND_S:
-            ends = f"end at {words[-1].end_s:.2f} s, and the clip at {duration_s:.2f} s"
-            notes.append(f"The words of {path} {ends}; is it the alignment of another recording?")
+            ends = f"its words end at {words[-1].end_s:.2f} s, and the clip at {duration_s:.2f} s"
+            warnings.warn(f"segments={path}: {ends}; is it the alignment of another recording?", stacklevel=2)
         inside = cut_to(words, start_s, start_s + duration_s)
         if not inside:
-            found = f"No word of {path} lies in the clip" if words else f"{path} holds no word of {stem}"
-            found = found if path else f"There is no alignment of {stem} ({', '.join(ALIGNMENT_SUFFIXES)})"
-            notes.append(f"{found}; speech and pauses instead.")
-        return inside or voiced_segments(waveform, rate), notes
+            missing = "no word lies in the clip" if words else f"there is no word of {stem}"
+            missing = missing if path else f"there is no {stem} with {', '.join(ALIGNMENT_SUFFIXES)}"
+            warnings.warn(f"segments={path or source}: {missing}; speech and pauses instead", stacklevel=2)
+        return inside or voiced_segments(waveform, rate)
 
     def _agreement(self, recording: Recording, baselines: Sequence[Tensor]) -> list[dict[str, Any]]:
         """Correlation of the maps of each two families; None where one of them is constant."""

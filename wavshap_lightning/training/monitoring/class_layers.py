@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -62,8 +61,8 @@ def stratified_alphas(
     num_clips: int, num_draws: int, generator: torch.Generator
 ) -> Float[Tensor, "clips draws"]:
     """One alpha in each of `num_draws` strata, in random order for every clip."""
-    draw = partial(torch.rand, num_clips, num_draws, generator=generator, dtype=torch.float32)
-    return (draw().argsort(1) + draw()) / num_draws
+    order = torch.rand(num_clips, num_draws, generator=generator, dtype=torch.float32).argsort(1)
+    return (order + torch.rand(num_clips, num_draws, generator=generator, dtype=torch.float32)) / num_draws
 
 
 def _gradient(points: Tensor, logits: Tensor, labels: Int[Tensor, " rows"], score: TargetKind) -> Tensor:
