@@ -68,7 +68,7 @@ def test_only_turns_that_are_wanted_need_labels(tmp_path):
     build(tmp_path, [*ROWS, *rows])
     assert len(load_msp_podcast(tmp_path)) == 4
     with pytest.raises(
-        CorpusError, match=r"line=7 of .*: EmoClass is empty, and Test3 is asked for; choose an"
+        CorpusError, match=r"line=7 of .*: Split_Set='Test3' is asked for and EmoClass is empty; choose"
     ):
         load_msp_podcast(tmp_path, test_set="Test3")
 

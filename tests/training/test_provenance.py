@@ -38,6 +38,14 @@ def test_the_test_speakers_of_another_fold_have_trained_it(speakers):
         check_unseen(record(speakers, 0), record(speakers, 1))
 
 
+def test_a_training_speaker_is_known_in_another_spelling(speakers):
+    other = record(speakers, 1)
+    (tested,) = speakers.folds[1].test
+    other["folds"] = [{**fold, "test": [name.upper() for name in fold["test"]]} for fold in other["folds"]]
+    with pytest.raises(CheckpointError, match=rf"holds speakers=\['{tested.upper()}'\] of the test split"):
+        check_unseen(record(speakers, 0), other)
+
+
 def test_validation_speakers_of_another_fold_may_have_trained_it_too(speakers):
     (validated,) = speakers.folds[1].validation
     assert validated in speakers.folds[0].train

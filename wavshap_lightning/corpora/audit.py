@@ -294,10 +294,10 @@ def _crossings(
 
 
 @cache
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     r"""A name without letter case, width, look-alikes of other alphabets, and separators next to a letter.
 
-    >>> _plain("Spk_\uff11"), _plain("spk-1"), _plain("1-11") == _plain("11-1")
+    >>> plain_name("Spk_\uff11"), plain_name("spk-1"), plain_name("1-11") == plain_name("11-1")
     ('spk1', 'spk1', False)
     """
     folded = normalize("NFKC", normalize("NFKC", name).casefold()).translate(_LOOK_ALIKE)
@@ -305,13 +305,13 @@ def _plain(name: str) -> str:
 
 
 @cache
-def _bare(name: str) -> str:
+def _bare_name(name: str) -> str:
     """A plain name without accents and leading zeros, by which two people may be called on purpose.
 
-    >>> _bare("José-01")
+    >>> _bare_name("José-01")
     'jose1'
     """
-    unaccented = re.sub("[\u0300-\u036f]", "", normalize("NFKD", _plain(name)))
+    unaccented = re.sub("[\u0300-\u036f]", "", normalize("NFKD", plain_name(name)))
     return re.sub(r"(?<!\d)0+(?=\d)", "", unaccented)
 
 
@@ -323,14 +323,14 @@ def _similar(
     def alike(key: Callable[[str], str]) -> Iterable[list[tuple[str, Clip]]]:
         return _grouped(members, lambda clip: (name := name_of(clip)) and (clip.corpus, key(name)))
 
-    groups = [(_plain, str, group) for group in alike(_plain)] + [
-        (_bare, _plain, group) for group in alike(_bare)
+    groups = [(plain_name, str, group) for group in alike(plain_name)] + [
+        (_bare_name, plain_name, group) for group in alike(_bare_name)
     ]
     for key, finer, group in groups:
         names = sorted({str(name_of(clip)) for _, clip in group})
         if len({*map(finer, names)}) > 1:
             splits = dict.fromkeys(split for split, _ in group)
-            passes = key is _bare or len(splits) == 1 or splits.keys() <= set(tolerated)
+            passes = key is _bare_name or len(splits) == 1 or splits.keys() <= set(tolerated)
             shown = [repr(name) if name.isascii() else f"{name!r} ({name!a})" for name in names]
             detail = f"they differ only in how they are written, in {' and '.join(splits)}"
             yield Finding("warning" if passes else "error", check, " and ".join(shown), detail)
@@ -391,7 +391,7 @@ def _absent_classes(split: Split, labels: Sequence[str]) -> Iterator[Finding]:
     present = {name: {clip.label for clip in clips} for name, clips in split.items() if clips}
     for label in labels:
         absent = [name for name, found in present.items() if label not in found]
-        others = {one for name in absent for one in present[name] if _bare(one) == _bare(label)}
+        others = {one for name in absent for one in present[name] if _bare_name(one) == _bare_name(label)}
         hint = f", but {' and '.join(map(repr, sorted(others)))}" if others else ""
         if "train" in absent:
             yield Finding("error", "absent class", label, f"no clip in train{hint}")

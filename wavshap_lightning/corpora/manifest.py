@@ -8,13 +8,11 @@ tabs, in UTF-16, with rows and columns of empty cells.
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
 import os
 import re
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -143,8 +141,8 @@ def read_table(path: Path, *, required: Sequence[str]) -> Rows:
     try:
         content = path.read_bytes()
         is_json = _suffix(path) == ".jsonl"
-        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")  # as spreadsheets begin a file
+        has_mark = content[:2] in {b"\xff\xfe", b"\xfe\xff"}
+        text = content.decode("utf-16" if has_mark else "utf-8-sig")  # as spreadsheets begin a file
         if "\0" in text:
             raise CorpusError(
                 f"table={path} holds zero bytes, as UTF-16 and damaged files do; save it as UTF-8"
@@ -379,9 +377,9 @@ def find_file(path: Path, listings: Listings | None = None) -> Path | None:
     if folder is None:
         return None
     if folder not in listings:
-        listings[folder] = defaultdict(list)
+        listings[folder] = {}
         for name in _names_in(folder):
-            listings[folder][normalized(name).casefold()].append(name)
+            listings[folder].setdefault(normalized(name).casefold(), []).append(name)
     alike = listings[folder].get(normalized(path.name).casefold(), [])
     meant = [name for name in alike if normalized(name) == normalized(path.name)] or alike
     return folder / meant[0] if len(meant) == 1 else None

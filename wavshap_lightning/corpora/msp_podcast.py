@@ -57,16 +57,15 @@ def load_msp_podcast(root: Path | str, *, test_set: str = "Test1") -> list[Clip]
     split_of = SPLITS_OF | {test_set: "test"}
     turns: list[tuple[str, Clip]] = []
     for line, cells in read_table(table, required=COLUMNS).items():
-        split = split_of.get(cells["Split_Set"])
+        code, split = cells["EmoClass"], split_of.get(cells["Split_Set"])
+        where = f"line={line} of {TABLE}: Split_Set={cells['Split_Set']!r}"
         if split is None and not re.fullmatch(r"Test\d+", cells["Split_Set"]):
-            what = f"line={line} of {TABLE}: Split_Set={cells['Split_Set']!r}"
-            raise LAYOUT.error(root, f"{what} must be one of {sorted({*SPLITS_OF, *TEST_SETS})}")
-        if split is not None:  # of the other test sets nothing is asked, and some come without labels
-            if not cells["EmoClass"]:
-                what = f"line={line} of {TABLE}: EmoClass is empty, and {cells['Split_Set']} is asked for"
-                raise LAYOUT.error(root, f"{what}; choose another test_set, or remove the row")
+            raise LAYOUT.error(root, f"{where} must be one of {sorted({*SPLITS_OF, *TEST_SETS})}")
+        if split and not code:  # of the other test sets nothing is asked, and some come without labels
+            raise LAYOUT.error(root, f"{where} is asked for and EmoClass is empty; choose another test_set")
+        if split:
             speaker = "" if cells["SpkrID"] == "Unknown" else cells["SpkrID"]
-            turn = Clip(table, cells["EmoClass"], speaker, LAYOUT.corpus, split)
+            turn = Clip(table, code, speaker, LAYOUT.corpus, split)
             turns.append((Path(cells["FileName"]).stem, turn))
     folders = (base / name for base in (table.parent, table.parent.parent) for name in AUDIO_FOLDERS)
     audio = next((audio_by_stem(folder) for folder in folders if folder.is_dir()), {})

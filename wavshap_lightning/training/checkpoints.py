@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
 
-from wavshap_lightning.corpora.clip import normalized
+from wavshap_lightning.corpora.audit import plain_name
 from wavshap_lightning.errors import CheckpointError, SettingError
 from wavshap_lightning.files import write_atomically
 from wavshap_lightning.models.checkpoint import read_checkpoint
@@ -53,7 +53,8 @@ def check_unseen(recorded: ProtocolRecord, found: ProtocolRecord, split: str = "
         return  # its own clips, which chose it whatever they are
     before, now = (record["folds"][record["fold"]] for record in (recorded, found))
     known = {*before["train"], *(before["validation"] if split == "test" else ())}
-    seen = sorted({*map(normalized, known)} & {*map(normalized, now[split])})
+    spelled = {*map(plain_name, known)}
+    seen = sorted(group for group in now[split] if plain_name(group) in spelled)
     if seen:
         raise CheckpointError(
             f"the checkpoint was trained on {_describe(recorded)}, which holds {found['unit']}s={seen} of "

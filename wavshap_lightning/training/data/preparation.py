@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -62,12 +62,7 @@ def list_clips(
     root: str | None,
     options: Mapping[str, Any] | None,
     cache_directory: Path,
-    *,
-    labels: Sequence[str] | None = None,
-    must_occur: bool = True,
-    label_map: Mapping[str, str | None] | None = None,
-    max_samples: int | None = None,
-    seed: int = 0,
+    **selection: Any,  # noqa: ANN401 - those of `load_corpus`, with its types
 ) -> list[Clip]:
     """Labeled clips of a corpus, before any audio is read; planted corpora are made in the cache first.
 
@@ -76,11 +71,8 @@ def list_clips(
         root: Folder or table of the corpus; PlantedSpeech is made in the cache if None.
         options: Further arguments of the corpus's loader, or settings of what is planted.
         cache_directory: Folder below which planted corpora are made.
-        labels: Labels to keep; all if None.
-        must_occur: Whether each of these labels needs a clip.
-        label_map: New name of every label, None to leave its clips out; the corpus's own map if None.
-        max_samples: Largest number of clips, drawn class by class; all if None.
-        seed: Random seed of that draw.
+        **selection: Which clips to keep (`label_map`, `labels`, `must_occur`, `max_samples`, `seed`), as
+            `load_corpus` takes them.
 
     Raises:
         CorpusError: If the corpus is not there or its labels do not fit.
@@ -96,16 +88,7 @@ def list_clips(
     taken = sorted(options.keys() & OWN_SETTINGS)
     if taken:
         raise SettingError(f"options={taken} are settings of the data: give them next to options, not inside")
-    return load_corpus(
-        name,
-        root,
-        label_map=label_map,
-        labels=labels,
-        must_occur=must_occur,
-        max_samples=max_samples,
-        seed=seed,
-        **options,
-    )
+    return load_corpus(name, root, **selection, **options)
 
 
 def measure_split(split: Split, cache_directory: Path) -> dict[Clip, ClipFacts]:
