@@ -73,7 +73,7 @@ class ClipOptions:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """What a model does not tell about itself.
+    """Facts that a model does not tell about itself.
 
     Args:
         backbone: Folder or Hub name of the backbone of a checkpoint or export, if it was moved.

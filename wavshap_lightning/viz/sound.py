@@ -59,7 +59,7 @@ def find_waveform(explanation: Explanation, waveform: GivenWaveform) -> tuple[Sa
         AudioError: If the given waveform is not as long as the explained one.
     """
     if waveform is not None:
-        samples = torch.as_tensor(waveform).detach().cpu().double().numpy()
+        samples = torch.as_tensor(waveform).detach().cpu().double().squeeze().numpy()
         if samples.shape != (explanation.num_samples,):
             raise AudioError(
                 f"waveform: shape={samples.shape} must be ({explanation.num_samples},), the clip that was "
