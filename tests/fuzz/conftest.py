@@ -88,7 +88,9 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="session")
 def plain():
     """`(text) -> text`: composed, without spaces around it and signs that cannot be seen."""
-    return lambda text: "".join(one for one in normalize("NFC", text) if category(one)[0] != "C").strip()
+    return lambda text: "".join(
+        one for one in normalize("NFC", text) if category(one) not in {"Cf", "Cc"}
+    ).strip()
 
 
 @dataclass(frozen=True)

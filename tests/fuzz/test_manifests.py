@@ -54,8 +54,49 @@ HARMLESS = {
     "backslash": lambda rows, draw: edited(rows, draw, ".\\{}".format, "path"),
 }
 
+# Further columns, with cells that people write.
+ODD_CELLS = {
+    "start_s": ("0", "0.05", "0,05", "nan", "-1", "1e999", "00:01", "\uff10", "0.2", "[]", "true"),
+    "end_s": ("0.09", "0,09", "inf", "0", "99", "0.1 s"),
+    "split": ("train", "Train", "TEST", "val", "dev", "0", "training", "trian", "\u200btrain"),
+    "text": ("kids", '"kids"', "=A1", "[1]", "null", "-"),
+    "dialogue": ("d1", "D1", "1", "1.0"),
+    "corpus": ("a", "A"),
+    "votes": (
+        '[["sad", 1]]',
+        "[]",
+        "{}",
+        "sad",
+        '[["sad"]]',
+        '[["sad", true]]',
+        "[[1, 2]]",
+        "null",
+        "[" * 9_999,
+    ),
+    "evidence": (
+        '[{"start_s": 0, "end_s": 0.05}]',
+        "[]",
+        "[0, 1]",
+        '[{"start_s": 1, "end_s": 0}]',
+        "{}",
+        "NaN",
+    ),
+}
+
+
+def with_odd_cells(rows, draw):
+    name = draw.choice(list(ODD_CELLS))
+    cells, share = ODD_CELLS[name], draw.choice([0.1, 1.0])
+    chosen = [draw.choice(cells[: draw.randint(1, len(cells))]) for _ in rows[1:]]
+    return [
+        [*rows[0], name],
+        *([*row, cell if draw.random() < share else ""] for row, cell in zip(rows[1:], chosen, strict=True)),
+    ]
+
+
 # What makes another table of it, or none.
 HARMFUL = {
+    "odd cells": with_odd_cells,
     "header in capitals": lambda rows, draw: [[name.upper() for name in rows[0]], *rows[1:]],
     "header lost": lambda rows, draw: rows[1:],
     "header misspelled": lambda rows, draw: [
@@ -141,7 +182,8 @@ def literal(content, plain):
     if not {"path", "label"} <= {*header}:
         return None
     cells = [dict(zip(header, row, strict=False)) for row in rows]
-    return len(cells), *(len({row.get(name, "") for row in cells}) for name in ("label", "speaker"))
+    speakers = {(row.get("corpus", ""), row["speaker"]) for row in cells if row.get("speaker")}
+    return len(cells), len({row.get("label", "") for row in cells}), len(speakers)
 
 
 def test_a_table_that_means_the_same_is_the_same_corpus(search, read, rows, damages):

@@ -27,6 +27,9 @@ from wavshap_lightning.files import write_atomically
 
 SAMPLE_RATE = 16_000
 
+# A damaged header may say 1, which would make three seconds 700 million samples at the rate of the model.
+LEAST_SAMPLE_RATE = 1_000
+
 # Folders are searched by suffix; a file that is named may have any.
 USUAL_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
 FFMPEG_SUFFIXES = (".m4a", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".aac", ".amr", ".wma", ".avi")
@@ -313,6 +316,11 @@ def _check_header(sound: soundfile.SoundFile, head: bytes) -> None:
         raise _truncated(f"breaks off after {sound.frames / sound.samplerate:.3f} s")
     if sound.frames == UNKNOWN_LENGTH:
         raise AudioError("its header lacks the duration; convert it again, writing to a file, not to a pipe")
+    if sound.samplerate < LEAST_SAMPLE_RATE:
+        raise AudioError(
+            f"sample_rate={sound.samplerate} of its header must be at least {LEAST_SAMPLE_RATE} samples per "
+            "second to hold speech; copy or record it again, or leave it out"
+        )
     if sound.frames == 0:
         raise AudioError("holds no sound (0 samples); copy or record it again, or leave it out")
 
