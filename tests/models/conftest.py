@@ -9,6 +9,10 @@ import torch
 from transformers import (
     HubertConfig,
     HubertModel,
+    UniSpeechConfig,
+    UniSpeechModel,
+    UniSpeechSatConfig,
+    UniSpeechSatModel,
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Model,
@@ -26,6 +30,11 @@ FAMILIES = {
     "wavlm": (WavLMConfig, WavLMModel),
     "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
     "hubert": (HubertConfig, HubertModel),
+}
+# The same layers as wav2vec2; tested by their logits.
+ALIKE = {
+    "unispeech": (UniSpeechConfig, UniSpeechModel),
+    "unispeech-sat": (UniSpeechSatConfig, UniSpeechSatModel),
 }
 
 # Hop 40 samples, receptive field 80. Everything random in training is on, and strongly so.
@@ -47,7 +56,7 @@ SHAPE = {
     "mask_time_prob": 0.3,
     "mask_time_length": 2,
 }
-SHAPE_OF_FAMILY = {"wavlm": {"num_buckets": 16, "max_bucket_distance": 20}, "wav2vec2": {}, "hubert": {}}
+SHAPE_OF_FAMILY = {"wavlm": {"num_buckets": 16, "max_bucket_distance": 20}}
 
 
 @pytest.fixture(params=product(FAMILIES, ("group", "layer")), ids="-".join)
@@ -113,11 +122,11 @@ def relative_error():
 
 
 def _build_model(family="wavlm", norm="group", seed=0, **config):
-    config_class, model_class = FAMILIES[family]
+    config_class, model_class = (FAMILIES | ALIKE)[family]
     settings = {"feat_extract_norm": norm, "do_stable_layer_norm": norm == "layer", **SHAPE}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = model_class(config_class(**settings | SHAPE_OF_FAMILY[family] | config))
+        model = model_class(config_class(**settings | SHAPE_OF_FAMILY.get(family, {}) | config))
         _shake(model)
     return model
 

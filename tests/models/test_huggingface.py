@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
     HubertForSequenceClassification,
+    UniSpeechForSequenceClassification,
+    UniSpeechSatForSequenceClassification,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForSequenceClassification,
     WavLMForCTC,
@@ -27,7 +29,14 @@ CLASSES = {
     "hubert": HubertForSequenceClassification,
     "wav2vec2": Wav2Vec2ForSequenceClassification,
 }
-KINDS = list(product(CLASSES, ("group", "layer"), (False, True), (False, True)))
+ALIKE = {
+    "unispeech": UniSpeechForSequenceClassification,
+    "unispeech-sat": UniSpeechSatForSequenceClassification,
+}
+KINDS = [
+    *product(CLASSES, ("group", "layer"), (False, True), (False, True)),
+    *product(ALIKE, ("group", "layer"), (True,), (False, True)),
+]
 
 
 @pytest.fixture
@@ -38,7 +47,7 @@ def make_original(build_model, tmp_path):
         backbone = build_model(family, norm, id2label=LABELS, classifier_proj_size=24, **config)
         generator = torch.Generator().manual_seed(1)
         with torch.random.fork_rng(devices=[]):
-            original = CLASSES[family](backbone.config).eval()
+            original = (CLASSES | ALIKE)[family](backbone.config).eval()
         original.base_model.load_state_dict(backbone.state_dict())
         with torch.no_grad():
             for name, value in original.named_parameters():
@@ -85,7 +94,7 @@ def test_logits_equal_the_originals(family, norm, stable, weighted, make_origina
     assert not any(module.training for module in classifier.modules())
 
 
-@pytest.mark.parametrize("family", CLASSES)
+@pytest.mark.parametrize("family", CLASSES | ALIKE)
 def test_a_padded_batch_is_the_originals_clips_one_by_one(family, make_original, padded_batch):
     original, folder = make_original(family, use_weighted_layer_sum=True)
     waveforms, lengths = padded_batch

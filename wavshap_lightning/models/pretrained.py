@@ -34,7 +34,13 @@ Read = TypeVar("Read")
 TransformersModule = Any  # transformers' submodules are untyped
 
 # Prefix of transformers' classes by kind of model; a class is imported when one of its kind is opened.
-FAMILIES = {"wavlm": "WavLM", "hubert": "Hubert", "wav2vec2": "Wav2Vec2"}
+FAMILIES = {
+    "wavlm": "WavLM",
+    "hubert": "Hubert",
+    "wav2vec2": "Wav2Vec2",
+    "unispeech": "UniSpeech",
+    "unispeech-sat": "UniSpeechSat",
+}
 KINDS = f"model of kind {', '.join(FAMILIES)}"
 
 # Settings that change the model, and are ignored by transformers or need a library of their own.
