@@ -107,6 +107,23 @@ def test_a_padded_batch_is_its_clips_one_by_one(
         assert not layers[clip, :, count:].any()
 
 
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_the_batch_norm_of_positions_does_not_reach_the_padding(
+    norm, build_model, open_backbone, clip, padded_batch, relative_error
+):
+    model = build_model("hubert", norm, conv_pos_batch_norm=True)
+    statistics = model.encoder.pos_conv_embed.batch_norm
+    statistics.running_mean.uniform_(-1.0, 1.0)
+    statistics.running_var.uniform_(0.5, 2.0)
+    expected = layers_of_transformers(copy.deepcopy(model), clip)
+    backbone = open_backbone(model)
+    assert relative_error(backbone(clip), expected) <= 1e-5
+    waveforms, lengths = padded_batch
+    layers = backbone(waveforms, lengths)
+    for row, (length, count) in enumerate(zip(lengths, backbone.num_frames(lengths), strict=True)):
+        assert relative_error(layers[row, :, :count], backbone(waveforms[row : row + 1, :length])[0]) <= 1e-5
+
+
 @mixed_masks
 def test_transformers_with_a_mask_is_not_where_it_normalizes_over_time(
     variant, model, padded_batch, relative_error

@@ -107,7 +107,7 @@ class BackboneSettings:
 
 
 class SpeechBackbone(nn.Module):
-    """WavLM, HuBERT or wav2vec2 as two stages: `frontend` (waveform to frames), `encoder` (frames to layers).
+    """A speech transformer as two stages: `frontend` (waveform to frames), `encoder` (frames to layers).
 
     If it is frozen, no parameter has a gradient, and the model stays in evaluation mode even after
     `train()`, so that dropout, LayerDrop and SpecAugment are off. The results for a clip are the same in a
@@ -171,8 +171,11 @@ class SpeechBackbone(nn.Module):
             self.model.set_attn_implementation("sdpa")  # others read a boolean mask as numbers to add
         self.model.encoder.layers = self.model.encoder.layers[:depth]
         self._trainable = unfreeze(self.model, self.settings.unfreeze_layers, self.settings.lora_rank)
+        position = self.model.encoder.pos_conv_embed
+        # its shift must not reach the padding, so it is called here and not in the position embedding
+        self._position_norm: nn.Module | None = getattr(position, "batch_norm", None)
+        position.batch_norm = None
         if self.settings.frozen:
-            position = self.model.encoder.pos_conv_embed
             position.conv = without_weight_norm(position.conv)
         self.train(False)  # noqa: FBT003 - modules made here begin in training mode
 
@@ -288,7 +291,10 @@ class SpeechBackbone(nn.Module):
         projected = self.model.feature_projection(frames)
         projected = projected[0] if isinstance(projected, tuple) else projected
         projected = projected * mask[:, :, None]
-        states = projected + encoder.pos_conv_embed(projected)
+        positioned = projected
+        if self._position_norm is not None:
+            positioned = self._position_norm(projected.transpose(1, 2)).transpose(1, 2) * mask[:, :, None]
+        states = projected + encoder.pos_conv_embed(positioned)
         states = states if self._normed_before else encoder.layer_norm(states)
         layers = [encoder.dropout(states)]
         run_layer = self._layer_call(mask)
@@ -327,10 +333,8 @@ def _cpu_has_bf16() -> bool:
 
 
 def _check_supported(opened: PretrainedSpeechModel) -> None:
-    config = opened.model.config
-    for option in ("add_adapter", "conv_pos_batch_norm"):
-        if getattr(config, option, False):
-            raise ModelError(
-                f"backbone={opened.name!r} has {option}=True, which mixes padding into valid frames; "
-                "use a model without it"
-            )
+    if getattr(opened.model.config, "add_adapter", False):
+        raise ModelError(
+            f"backbone={opened.name!r} has add_adapter=True, which mixes padding into valid frames; "
+            "use a model without it"
+        )

@@ -40,7 +40,7 @@ TOLERANCE = 1e-4
 def open_huggingface(
     name: str, revision: str | None = None, *, final_norm: bool | None = None
 ) -> EmotionClassifier:
-    """A `WavLMForSequenceClassification`, or its like of HuBERT or wav2vec2, in evaluation mode on the CPU.
+    """A `WavLMForSequenceClassification`, or its like of another family, in evaluation mode on the CPU.
 
     The logits of a short sound are compared with the original's.
 

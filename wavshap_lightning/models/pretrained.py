@@ -350,7 +350,7 @@ class PretrainedSpeechModel:
     """A speech transformer as it was found, before anything is changed.
 
     Args:
-        model: WavLM, HuBERT or wav2vec2, without a task head.
+        model: WavLM, HuBERT, wav2vec2 or UniSpeech, without a task head.
         name: `"tiny"`, a folder, or a Hub name.
         revision: The Hub commit asked for.
         normalize: True if each waveform is scaled to zero mean and unit variance first.
