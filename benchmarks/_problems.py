@@ -36,7 +36,7 @@ from wavshap_lightning.attribution.baselines import (
     recordings,
 )
 from wavshap_lightning.attribution.estimation.estimate import Stopping
-from wavshap_lightning.attribution.estimation.problem import attribute
+from wavshap_lightning.attribution.estimation.problem import open_problem
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate, tensor_sha256
@@ -86,28 +86,13 @@ class Stage:
 
     def explain(self, baselines: Baselines, target: Target, seed: int, stopping: Stopping) -> Attribution:
         """GradientSHAP of waveform baselines, which are brought to this stage."""
-        return attribute(
-            gradient_shap,
-            self.explained,
-            self.input,
-            target,
-            self.bring(baselines),
-            generator=seed,
-            stopping=stopping,
-            views=(self.view,),
-        )
+        with open_problem(self.explained, self.input, target, views=(self.view,)) as problem:
+            return gradient_shap(problem, self.bring(baselines), generator=seed, stopping=stopping)
 
     def quadrature(self, baselines: BaselineSet, target: Target, num_nodes: int) -> Tensor:
         """The view by Gauss-Legendre quadrature from every baseline, `(*units)`."""
-        found = attribute(
-            integrated_gradients,
-            self.explained,
-            self.input,
-            target,
-            self.bring(baselines),
-            num_nodes=num_nodes,
-            views=(self.view,),
-        )
+        with open_problem(self.explained, self.input, target, views=(self.view,)) as problem:
+            found = integrated_gradients(problem, self.bring(baselines), num_nodes=num_nodes)
         return found.views[self.view.name].values[0].contiguous()
 
     def estimate(self, baselines: Baselines, target: Target, seed: int, num_draws: int) -> ViewEstimate:

@@ -19,7 +19,7 @@ from _problems import LABELS, TARGET, Pair, base_pair, stages_of
 
 from wavshap_lightning.attribution.baselines import noise
 from wavshap_lightning.attribution.estimation.estimate import Stopping
-from wavshap_lightning.attribution.estimation.problem import attribute
+from wavshap_lightning.attribution.estimation.problem import open_problem
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.targets import Target, every_class
 
@@ -55,16 +55,8 @@ def call_of(pair: Pair, name: str, target: Target, num_draws: int) -> Callable[[
     baselines = stage.bring(noise(pair.waveform).declare(count, torch.Generator().manual_seed(0)))
 
     def call() -> object:
-        return attribute(
-            gradient_shap,
-            stage.explained,
-            stage.input,
-            target,
-            baselines,
-            generator=0,
-            stopping=Stopping(num_draws=num_draws),
-            views=(stage.view,),
-        )
+        with open_problem(stage.explained, stage.input, target, views=(stage.view,)) as problem:
+            return gradient_shap(problem, baselines, generator=0, stopping=Stopping(num_draws=num_draws))
 
     return call
 

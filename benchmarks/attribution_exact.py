@@ -31,7 +31,7 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import BaselineSet, noise
 from wavshap_lightning.attribution.estimation.estimate import Stopping
-from wavshap_lightning.attribution.estimation.problem import attribute
+from wavshap_lightning.attribution.estimation.problem import open_problem
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views.frames import elements
@@ -73,18 +73,16 @@ def linear_lines() -> list[Measurement]:
     for num_draws in DRAWS:
         drawn: list[Tensor] = []
         baselines = walks().through(lambda values, drawn=drawn: drawn.append(values.clone()) or values)
-        found = attribute(
-            gradient_shap, score, x, first, baselines, generator=0, stopping=Stopping(num_draws=num_draws)
-        )
+        with open_problem(score, x, first) as problem:
+            found = gradient_shap(problem, baselines, generator=0, stopping=Stopping(num_draws=num_draws))
         expected = (x.double() - torch.cat(drawn).double().mean(0)) * score.weight[..., 0]
         worst = max(worst, float((found.views["elements"].values[0] - expected).abs().max()))
     declared = walks().declare(16, torch.Generator().manual_seed(0))
     expected = (x.double() - declared.values.double().mean(0)) * score.weight[..., 0]
     over_set = 0.0
     for num_draws in (16, 32, 64, 4096):
-        found = attribute(
-            gradient_shap, score, x, first, declared, generator=0, stopping=Stopping(num_draws=num_draws)
-        )
+        with open_problem(score, x, first) as problem:
+            found = gradient_shap(problem, declared, generator=0, stopping=Stopping(num_draws=num_draws))
         over_set = max(over_set, float((found.views["elements"].values[0] - expected).abs().max()))
     note = f"{', '.join(map(str, DRAWS))} draws"
     return [

@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from wavshap_lightning.attribution.baselines import noise
 from wavshap_lightning.attribution.estimation.estimate import Stopping
-from wavshap_lightning.attribution.estimation.problem import attribute
+from wavshap_lightning.attribution.estimation.problem import open_problem
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.views.frames import grouped
 from wavshap_lightning.models.backbone import Precision
@@ -78,16 +78,8 @@ def our_draws(pair: Pair, num_draws: int):  # noqa: ANN201
     stopping = Stopping(num_draws=num_draws)
 
     def call() -> object:
-        return attribute(
-            gradient_shap,
-            pair.ours,
-            pair.waveform,
-            TARGET,
-            baselines,
-            generator=0,
-            stopping=stopping,
-            views=views,
-        )
+        with open_problem(pair.ours, pair.waveform, TARGET, views=views) as problem:
+            return gradient_shap(problem, baselines, generator=0, stopping=stopping)
 
     return call
 

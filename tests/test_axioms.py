@@ -8,11 +8,11 @@ from functools import cache, partial
 
 import pytest
 import torch
+from single_call import attribute
 from torch import nn
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
 from wavshap_lightning.attribution.estimation.estimate import Stopping
-from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad

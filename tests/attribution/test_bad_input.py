@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from single_call import attribute
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
 from wavshap_lightning.attribution.estimation.designs import seeded
-from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.saliency import saliency

@@ -6,6 +6,7 @@ from itertools import count as count_up
 
 import pytest
 import torch
+from single_call import attribute
 
 from wavshap_lightning.attribution.baselines import (
     BaselineDistribution,
@@ -16,7 +17,6 @@ from wavshap_lightning.attribution.baselines import (
     spectral_noise,
     time_shifted,
 )
-from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.errors import AttributionError

@@ -7,12 +7,13 @@ from pathlib import PurePath
 
 import pytest
 import torch
+from single_call import attribute
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, BaselineSet
 from wavshap_lightning.attribution.estimation.designs import declared_spread
 from wavshap_lightning.attribution.estimation.estimate import Stopping
 from wavshap_lightning.attribution.estimation.moments import BlockMoments
-from wavshap_lightning.attribution.estimation.problem import attribute, open_problem
+from wavshap_lightning.attribution.estimation.problem import open_problem
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.targets import Target, every_class

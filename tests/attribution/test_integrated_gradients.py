@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from single_call import attribute
 
 from wavshap_lightning.attribution.baselines import BaselineSet
-from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.integrated_gradients import gauss_legendre, integrated_gradients
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.errors import AttributionError

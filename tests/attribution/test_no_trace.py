@@ -10,9 +10,9 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from single_call import attribute
 from torch import nn
 
-from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.no_trace import _modules_of, leave_no_trace
 from wavshap_lightning.attribution.saliency import smooth_grad

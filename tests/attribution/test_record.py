@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from single_call import attribute
 
 from wavshap_lightning.attribution.estimation.estimate import Stopping
-from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.record import tensor_sha256

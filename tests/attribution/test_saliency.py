@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
+from single_call import attribute
 
 from wavshap_lightning.attribution.estimation.estimate import Stopping
-from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
 from wavshap_lightning.attribution.targets import Target
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from single_call import attribute
 
 from wavshap_lightning.attribution.baselines import noise
-from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.views.frames import summed
 from wavshap_lightning.explainer.explainer import explain

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from single_call import attribute
 
 from wavshap_lightning.attribution.estimation.estimate import Stopping
-from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.saliency import smooth_grad

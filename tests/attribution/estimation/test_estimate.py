@@ -7,11 +7,12 @@ import re
 
 import pytest
 import torch
+from single_call import attribute
 
 from wavshap_lightning.attribution.baselines import BaselineSet
 from wavshap_lightning.attribution.estimation.designs import declared_spread, fresh_strata
 from wavshap_lightning.attribution.estimation.estimate import Stopping, estimate
-from wavshap_lightning.attribution.estimation.problem import attribute, open_problem
+from wavshap_lightning.attribution.estimation.problem import open_problem
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.record import ViewEstimate

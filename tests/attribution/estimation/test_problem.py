@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from single_call import attribute
 from torch import nn
 
 from wavshap_lightning.attribution.estimation.estimate import Stopping
-from wavshap_lightning.attribution.estimation.problem import LinearFirst, attribute
+from wavshap_lightning.attribution.estimation.problem import LinearFirst
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.saliency import saliency
 from wavshap_lightning.attribution.targets import Target, every_class

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from single_call import attribute
 from sklearn.linear_model import Ridge
 
 from wavshap_lightning.attribution.baselines import BaselineSet
-from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.shapley.perturbation import closeness, fit_ridge, lime, occlusion
 from wavshap_lightning.attribution.shapley.players import Players, equal_spans
 from wavshap_lightning.attribution.shapley.shapley import draw_coalitions, kernel_shap, shapley

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 import torch
+from single_call import attribute
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution
-from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
 from wavshap_lightning.attribution.saliency import saliency

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 import torch
+from single_call import attribute
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution
-from wavshap_lightning.attribution.estimation.problem import attribute
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.attribution.views.frames import elements

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
@@ -13,7 +12,6 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.estimation.chunks import Chunks
 from wavshap_lightning.attribution.no_trace import leave_no_trace
-from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views.frames import View, elements
 from wavshap_lightning.errors import AttributionError
@@ -181,34 +179,6 @@ def open_problem(
         prediction, chunks = int(logits[0].argmax()), Chunks(chunk_size, own)
         told = progress or (lambda *_: None)
         yield Problem(rest, step, own, after, target, prediction, scores, views, chunks, told)
-
-
-def attribute(
-    method: Callable[..., Attribution],
-    score: Score,
-    input: Tensor,
-    target: Target,
-    *arguments: Any,  # noqa: ANN401 - those of the method
-    views: Sequence[View] | None = None,
-    chunk_size: int | None = None,
-    progress: Progress | None = None,
-    **options: Any,  # noqa: ANN401
-) -> Attribution:
-    """Attributions by one method: opens a problem for a single call.
-
-    Args:
-        method: The method.
-        score: Function from inputs `(draws, *input)` to logits `(draws, classes)`, as for [`open_problem`][].
-        input: The input that is explained.
-        target: Scalars computed from the logits.
-        arguments: Arguments of the method that follow the problem, such as the baselines.
-        views: Resolutions of the result; the elements of the input if None.
-        chunk_size: Number of draws in one batch; chosen from the input size and the memory if None.
-        progress: Called after every chunk with the number of draws done and planned.
-        options: Further arguments of the method, such as `generator`.
-    """
-    with open_problem(score, input, target, views=views, chunk_size=chunk_size, progress=progress) as problem:
-        return method(problem, *arguments, **options)
 
 
 def _same_logits(score: Score, after: Float[Tensor, " *path"]) -> Float[Tensor, "1 classes"]:
