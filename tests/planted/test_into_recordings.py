@@ -333,7 +333,7 @@ def test_recordings_of_one_name_in_different_folders_are_chosen_independently(tm
     for who, take, session in product("abcd", range(8), ("first", "second")):
         path = tmp_path / "calm" / session / f"{who}_{take}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("no sound")
+        path.write_text(session)
     assert len(opened(tmp_path).clips) == 64
     assert len({clip.name for clip in opened(tmp_path).clips}) == 32
     chosen = opened(tmp_path, clips_per_speaker=8).clips
