@@ -32,7 +32,7 @@ def test_a_run_that_diverges_ends_with_a_line_and_without_a_checkpoint(flags, ru
         (["--trainer.limit_test_batches", "0"], "trainer.limit_test_batches=0: set run.test=false"),
         (
             ["--trainer.accumulate_grad_batches", "0"],
-            "trainer.accumulate_grad_batches=0: it must be at least 1",
+            "trainer.accumulate_grad_batches=0: it must be above 0",
         ),
         (
             [
@@ -46,6 +46,7 @@ def test_a_run_that_diverges_ends_with_a_line_and_without_a_checkpoint(flags, ru
         (["--trainer.barebones", "true"], "trainer.barebones=True: a run needs its checkpoints"),
         ([*STOPPING, "val_loss"], "monitor='val_loss' is not logged; set monitor='val/loss'"),
         (["--trainer.val_check_interval", "100"], "ValueError: `val_check_interval` (100)"),
+        (["--trainer.check_val_every_n_epoch", "0"], "check_val_every_n_epoch=0: it must be above 0"),
         (["--trainer.accelerator", "abacus"], "abacus"),
         (
             ["--trainer.strategy", "ddp_spawn"],
@@ -93,7 +94,7 @@ def test_a_run_without_any_validation_says_why_it_has_no_best_checkpoint(flags, 
         "precision=bf16-mixed",
         "deterministic=true detect_anomaly=true inference_mode=false",
         "reload_dataloaders_every_n_epochs=1 use_distributed_sampler=false",
-        "profiler=simple benchmark=true sync_batchnorm=true",
+        "profiler=simple benchmark=true sync_batchnorm=true callbacks=TQDMProgressBar",
     ],
 )
 def test_each_flag_of_the_trainer_runs_to_the_end(flags, more):

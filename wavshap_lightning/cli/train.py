@@ -16,7 +16,7 @@ from typing import Any
 
 import lightning as L  # noqa: N812
 from jsonargparse import ArgumentParser, Namespace
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
@@ -361,13 +361,14 @@ def build_run(
     if given["logger"] in (None, True):
         step = int(read_checkpoint(checkpoint)["global_step"]) if resumed and checkpoint else 0
         given["logger"] = build_loggers(settings, folder, resumed_step=step)
+    has_bar = any(isinstance(one, ProgressBar) for one in _listed(given["callbacks"]))
     given["callbacks"] = [
         *_listed(given["callbacks"]),
         *default_callbacks(
             seed=config.seed_everything,
             patience=settings.patience,
             folder=folder,
-            progress=given["enable_progress_bar"] is not False,
+            progress=given["enable_progress_bar"] is not False and not has_bar,
             validation=data.validation,
             keep_every=settings.keep_every,
         ),

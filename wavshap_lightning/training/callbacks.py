@@ -200,16 +200,18 @@ def check_flags(given: Mapping[str, Any], *, validated: bool, tested: bool) -> N
     """
     needed = "a run needs its checkpoints; leave it out, or try a few batches with fast_dev_run=true"
     started_over = any(way in str(given["strategy"]) for way in ("spawn", "fork", "notebook"))
+    on_cpus = given["accelerator"] == "cpu" and str(given["devices"]) not in ("1", "auto")
     wrong = {
         "barebones": given["barebones"] and needed,
         "enable_checkpointing": given["enable_checkpointing"] is False and needed,
         "limit_val_batches": validated and given["limit_val_batches"] == 0 and "set data.validation=false",
         "limit_test_batches": tested and given["limit_test_batches"] == 0 and "set run.test=false",
-        "accumulate_grad_batches": given["accumulate_grad_batches"] < 1 and "it must be at least 1",
         "gradient_clip_val": (given["gradient_clip_val"] or 0) < 0 and "it must be at least 0",
         "strategy": started_over and "what such processes train is lost; set ddp",
-        "sync_batchnorm": given["sync_batchnorm"] and given["accelerator"] == "cpu" and "it needs GPUs",
+        "sync_batchnorm": given["sync_batchnorm"] and on_cpus and "it needs GPUs",
     }
+    for name in ("accumulate_grad_batches", "val_check_interval", "check_val_every_n_epoch"):
+        wrong[name] = given[name] in (0, -1) and "it must be above 0"
     for name, reason in wrong.items():
         if reason:
             raise SettingError(f"trainer.{name}={given[name]}: {reason}")

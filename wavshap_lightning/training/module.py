@@ -358,14 +358,17 @@ class EmotionModule(L.LightningModule):
         return predictions
 
     def _divergence(self, finding: str) -> DivergenceError:
-        trainer, rate = self.trainer, self.optimizer_settings.learning_rate
+        trainer, settings = self.trainer, self.optimizer_settings
+        rates = f"learning_rate={settings.learning_rate:g}"
+        if not self.classifier.backbone.settings.frozen:
+            rates += f" or backbone_learning_rate={settings.backbone_learning_rate:g}"
         lowered = "" if trainer.precision == "32-true" else "set trainer.precision=32-true, "
         advice = f"{lowered}or check the sound of the clips"
         if trainer.state.fn != "fit":
             return DivergenceError(f"{finding}; take another checkpoint, {advice}")
         return DivergenceError(
             f"{finding} in epoch {trainer.current_epoch + 1}: training diverged, and no checkpoint of this "
-            f"epoch is kept; lower model.optimizer.learning_rate={rate:g}, {advice}"
+            f"epoch is kept; lower model.optimizer.{rates}, {advice}"
         )
 
     def _log_scores(self, split: str) -> Predictions:
