@@ -269,7 +269,7 @@ class TestBadFiles:
     def test_a_link_to_what_was_not_fetched_says_so(self, tmp_path):
         path = tmp_path / "a.wav"
         path.symlink_to(".git/annex/objects/x.wav")
-        assert "is a link to .git/annex/objects/x.wav, which is missing; fetch" in self.refusal(path)
+        assert "a link to a missing file; fetch it" in self.refusal(path)
 
     def test_a_folder_is_refused(self, tmp_path):
         assert "is a folder; name an audio file" in self.refusal(tmp_path)
@@ -399,9 +399,7 @@ class TestContainers:
 
     def test_without_ffmpeg_the_message_names_it(self, tmp_path, monkeypatch, path):
         monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(
-            AudioError, match=rf"needs ffmpeg to be read; install .*: ffmpeg -i {path.name} a.wav"
-        ):
+        with pytest.raises(AudioError, match=r"needs ffmpeg to be read; install it, or .*convert"):
             load_audio(path)
 
     def test_the_sound_of_ffmpeg_is_averaged_resampled_and_cut(self, tmp_path, ffmpeg, path, tones, write):
@@ -415,13 +413,13 @@ class TestContainers:
     def test_the_words_of_ffmpeg_are_the_reason(self, ffmpeg, path, status):
         ffmpeg(f"echo '[mov @ 0x55] stream 0: partial file' >&2; echo more >&2; exit {status}")
         with pytest.raises(
-            AudioError, match=r"cannot read all of it \(stream 0: partial file\); is it trunc"
+            AudioError, match=r"cannot be read as audio \(ffmpeg: stream 0: partial file\); .* truncated"
         ):
             load_audio(path)
 
     def test_a_failure_of_ffmpeg_without_a_word_has_a_reason(self, ffmpeg, path):
         ffmpeg("exit 7")
-        with pytest.raises(AudioError, match=r"cannot read all of it \(exit status 7\)"):
+        with pytest.raises(AudioError, match=r"\(ffmpeg: exit status 7\)"):
             load_audio(path)
 
     @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
@@ -433,7 +431,7 @@ class TestContainers:
         assert abs(len(waveform) - 48_000) < 1_600
         assert np.std(waveform) == pytest.approx(np.std(tones(48_000)), rel=0.1)
         if suffix != ".avi":
-            with pytest.raises(AudioError, match="ffmpeg cannot read all of it"):
+            with pytest.raises(AudioError, match=r"cannot be read as audio \(ffmpeg: "):
                 load_audio(cut(path, 0.5))
 
 

@@ -9,7 +9,6 @@ import pytest
 import soundfile
 
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES
-from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import (
     Layout,
     audio_by_stem,
@@ -76,12 +75,10 @@ def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
 
 
 def test_the_same_recording_twice_is_refused():
-    clips = [
-        Clip(Path(f"{folder}/x.wav"), "sad", speaker=speaker) for folder, speaker in (("a", "1"), ("b", "2"))
-    ]
-    assert LAYOUT.checked_clips("root", [], [], clips) == clips
+    files = [("1", Path("a/x.wav")), ("2", Path("b/x.wav"))]
+    assert LAYOUT.find_copies("root", files) == set()
     with pytest.raises(CorpusError, match=r"a/x\.wav and c/x\.flac are the same file twice, .*in a and in c"):
-        LAYOUT.checked_clips("root", [], [], [*clips, Clip(Path("c/x.flac"), "sad", speaker="1")])
+        LAYOUT.find_copies("root", [*files, ("1", Path("c/x.flac"))])
 
 
 def test_a_film_beside_its_sound_is_not_taken_twice(tmp_path):

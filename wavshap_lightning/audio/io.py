@@ -259,12 +259,10 @@ def _first_bytes(path: Path) -> bytes:
     """The beginning of a file. Refuse a path that is no file, holds no byte or may not be opened."""
     if path.is_dir():
         raise AudioError("is a folder; name an audio file inside it")
-    if path.is_symlink() and not path.exists():
-        raise AudioError(
-            f"is a link to {path.readlink()}, which is missing; fetch it (git annex get, dvc pull)"
-        )
     if not path.is_file():
-        raise AudioError("there is no such file; check the path, and that the corpus is complete")
+        is_link = "a link to a missing file; fetch it (git annex get, dvc pull)"
+        is_missing = "there is no such file; check the path, and that the corpus is complete"
+        raise AudioError(is_link if path.is_symlink() else is_missing)
     with path.open("rb") as stream:
         head = stream.read(_HEAD_BYTES)
     if not head:
@@ -292,17 +290,14 @@ def _sound_by_ffmpeg(path: Path) -> BytesIO:
     """The first sound track of a file, as WAV with 32-bit floats."""
     program = shutil.which("ffmpeg")
     if program is None:
-        example = f"ffmpeg -i {path.name} {path.stem}.wav"
-        raise AudioError(f"needs ffmpeg to be read; install it, or convert the file elsewhere: {example}")
+        raise AudioError("needs ffmpeg to be read; install it, or elsewhere convert the file to WAV with it")
     # Of the protocols only that of files: a playlist must not open the network.
     options = ("-v", "error", "-nostdin", "-protocol_whitelist", "file", "-i", f"file:{path}")
     track = ("-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "pipe:1")
     done = subprocess.run([program, *options, *track], capture_output=True, check=False)  # noqa: S603
     if done.returncode or done.stderr:  # of a file that breaks off it reads a part, and ends with status 0
-        said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
-        reason = re.sub(r"^\[[^]]*\] ", "", said.splitlines()[0])
-        remedy = "is it truncated, or without sound? Copy it again or convert it"
-        raise AudioError(f"ffmpeg cannot read all of it ({reason}); {remedy}")
+        said = done.stderr.decode(errors="replace") or f"exit status {done.returncode}"
+        raise ValueError("ffmpeg: " + re.sub(r"^\[[^]]*\] ", "", said).replace(f"file:{path}: ", ""))
     return BytesIO(done.stdout)
 
 

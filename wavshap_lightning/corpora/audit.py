@@ -319,18 +319,12 @@ def _similar(
     members: Members, check: str, name_of: Callable[[Clip], str | None], tolerated: Collection[str] = ()
 ) -> Iterator[Finding]:
     """Names of one corpus that differ only in how they are written."""
-
-    def alike(key: Callable[[str], str]) -> Iterable[list[tuple[str, Clip]]]:
-        return _grouped(members, lambda clip: (name := name_of(clip)) and (clip.corpus, key(name)))
-
-    groups = [(plain_name, str, group) for group in alike(plain_name)] + [
-        (_bare_name, plain_name, group) for group in alike(_bare_name)
-    ]
-    for key, finer, group in groups:
+    for group in _grouped(members, lambda clip: (name := name_of(clip)) and (clip.corpus, _bare_name(name))):
         names = sorted({str(name_of(clip)) for _, clip in group})
-        if len({*map(finer, names)}) > 1:
+        if len(names) > 1:
             splits = dict.fromkeys(split for split, _ in group)
-            passes = key is _bare_name or len(splits) == 1 or splits.keys() <= set(tolerated)
+            may_be_two = len({*map(plain_name, names)}) == len(names)
+            passes = may_be_two or len(splits) == 1 or splits.keys() <= set(tolerated)
             shown = [repr(name) if name.isascii() else f"{name!r} ({name!a})" for name in names]
             detail = f"they differ only in how they are written, in {' and '.join(splits)}"
             yield Finding("warning" if passes else "error", check, " and ".join(shown), detail)
@@ -390,11 +384,6 @@ def _clip_findings(clip: Clip, facts: ClipFacts, min_s: float, max_s: float) -> 
 def _absent_classes(split: Split, labels: Sequence[str]) -> Iterator[Finding]:
     present = {name: {clip.label for clip in clips} for name, clips in split.items() if clips}
     for label in labels:
-        absent = [name for name, found in present.items() if label not in found]
-        others = {one for name in absent for one in present[name] if _bare_name(one) == _bare_name(label)}
-        hint = f", but {' and '.join(map(repr, sorted(others)))}" if others else ""
-        if "train" in absent:
-            yield Finding("error", "absent class", label, f"no clip in train{hint}")
-        evaluated = [name for name in absent if name != "train"]
-        if evaluated:
-            yield Finding("warning", "absent class", label, f"no clip in {' and '.join(evaluated)}{hint}")
+        if absent := [name for name, found in present.items() if label not in found]:
+            severity: Severity = "error" if "train" in absent else "warning"
+            yield Finding(severity, "absent class", label, f"no clip in {' and '.join(absent)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wavshap_lightning.audio.io import FFMPEG_SUFFIXES
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.folders import Layout, find_audio
+from wavshap_lightning.corpora.folders import Layout, find_audio, listed
 from wavshap_lightning.corpora.labels import emotion_by_name
 
 
@@ -49,13 +49,18 @@ class FilenameScheme:
         # Releases hold films of the same takes too.
         paths = [path for path in found_audio if path.suffix.lower() not in FFMPEG_SUFFIXES] or found_audio
         found = {path: self._groups(path) for path in paths}
+        if strangers := [path for path, groups in found.items() if groups is None]:
+            what = f"{len(strangers)} of {len(paths)} audio files have names that the corpus does not use"
+            raise self.layout.error(root, f"{what} ({listed(strangers)}); move them elsewhere")
         clips = [
             self._clip(path, groups)
             for path, groups in found.items()
             if groups and not re.fullmatch(self.skip, path.stem, re.IGNORECASE)
         ]
-        strangers = [path for path, groups in found.items() if groups is None]
-        return self.layout.checked_clips(root, paths, strangers, clips)
+        if not clips:
+            raise self.layout.error(root, f"none of its {len(paths)} audio files is a clip that is asked for")
+        copies = self.layout.find_copies(root, [((clip.speaker, clip.name), clip.path) for clip in clips])
+        return [clip for clip in clips if clip.path not in copies]
 
     def _groups(self, path: Path) -> dict[str, str] | None:
         """The groups of a file name; None if it does not follow the scheme."""

@@ -94,28 +94,6 @@ class Layout:
             raise self.error(root, what)
         return [replace(turn, path=audio[name], label=labels[turn.label]) for name, turn in turns]
 
-    def checked_clips(
-        self, root: Path | str, paths: Sequence[Path], strangers: Sequence[Path], clips: Sequence[Clip]
-    ) -> list[Clip]:
-        """Each clip once: archives that hold a corpus twice give two with one speaker, file name and span.
-
-        Args:
-            root: The root, for the message.
-            paths: Audio files below it.
-            strangers: Those with names that the corpus does not use.
-            clips: Clips made from the others.
-
-        Raises:
-            CorpusError: If a file is not of the corpus, none is a clip, or two of one name differ.
-        """
-        if strangers:
-            what = f"{len(strangers)} of {len(paths)} audio files have names that the corpus does not use"
-            raise self.error(root, f"{what} ({listed(strangers)}); move them elsewhere")
-        if not clips:
-            raise self.error(root, f"none of its {len(paths)} audio files is a clip that is asked for")
-        copies = self.find_copies(root, [((clip.speaker, clip.name), clip.path) for clip in clips])
-        return [clip for clip in clips if clip.path not in copies]
-
     def find_copies(
         self, root: Path | str, files: Iterable[tuple[Hashable, Path]], *, may_differ: bool = False
     ) -> set[Path]:

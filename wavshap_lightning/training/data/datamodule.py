@@ -113,9 +113,7 @@ class EmotionDataModule(L.LightningDataModule):
         if num_workers < 0:
             raise SettingError(f"num_workers={num_workers} must be at least 0")
         self.corpus, self.root, self.options = corpus, root, options
-        self.max_samples, self.seed = max_samples, seed
-        renamed = {old: None if new is None else str(new) for old, new in (label_map or {}).items()}
-        self.label_map = None if label_map is None else renamed
+        self.label_map, self.max_samples, self.seed = label_map, max_samples, seed
         self.protocol_name, self.fold, self.validation = protocol, fold, validation
         self.allow_shared_speakers, self.on_bad_clip = allow_shared_speakers, on_bad_clip
         self.max_duration_s = max_duration_s

@@ -22,11 +22,10 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.pooling import LayerStatistics, Statistic, summarize_layers
 from wavshap_lightning.progress import progress_bars
 from wavshap_lightning.training.data.cache import TensorCache
-from wavshap_lightning.training.data.datamodule import EmotionDataModule
+from wavshap_lightning.training.data.datamodule import STAGE_SPLITS, EmotionDataModule
 from wavshap_lightning.training.data.dataset import pad_waveforms, read_waveform
 from wavshap_lightning.training.data.preparation import KeyedClip
 
-SPLITS_OF_STAGE = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
 CHECKED_CLIPS = 2
 LIVE_TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2}
 
@@ -57,7 +56,7 @@ def cache_features(
     """
     statistic = classifier.head.statistic
     data.feature_cache = open_feature_cache(data.cache_directory, classifier.backbone, statistic)
-    splits = [split for split in SPLITS_OF_STAGE.get(stage, ()) if data.is_cached(split)]
+    splits = [split for split in STAGE_SPLITS.get(stage, ()) if data.is_cached(split)]
     clips = [one for split in splits for one in data.prepared[split]]
     fill_cache(trainer, classifier, clips, data.feature_cache)
     if clips:

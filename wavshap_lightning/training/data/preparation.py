@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -102,12 +103,9 @@ def measure_split(split: Split, cache_directory: Path) -> dict[Clip, ClipFacts]:
     cache = TensorCache(cache_directory / "facts" / "v5")
 
     def measure(clip: Clip) -> ClipFacts:
-        try:
-            key = clip_key(hash_audio_file(clip.path), clip)
-        except AudioError as error:
-            return ClipFacts(error=str(error))
-        if key in cache:
-            return ClipFacts(**json.loads(cache.read(key)["facts"].numpy().tobytes()))
+        with suppress(AudioError):  # told by measure_clip
+            if (key := clip_key(hash_audio_file(clip.path), clip)) in cache:
+                return ClipFacts(**json.loads(cache.read(key)["facts"].numpy().tobytes()))
         return measure_clip(clip)
 
     facts: dict[Clip, ClipFacts] = {}
