@@ -152,12 +152,13 @@ class Source:
         raise ModelError(f"{self} {', and '.join(found)}: {advice}")
 
     def _weight_files(self) -> list[Path]:
-        """The files that transformers has read the weights from."""
+        """The files that transformers has just read the weights from."""
         for name in ("model.safetensors", "pytorch_model.bin"):
-            shards = self.json(f"{name}.index.json").get("weight_map", {}).values()
-            files = [self.file(one) for one in ([name] if self.file(name) else sorted(set(shards)))]
-            if found := [path for path in files if path is not None]:
-                return found
+            if path := self._kept(name):
+                return [path]
+            if index := self._kept(f"{name}.index.json"):
+                shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+                return [path for name in sorted(set(shards)) if (path := self._kept(name))]
         return []
 
     def json(self, file: str) -> dict[str, Any]:
@@ -200,9 +201,16 @@ class Source:
         return self if path is None else replace(self, revision=path.parent.name)  # so the cache is laid out
 
     def is_kept(self, file: str) -> bool:
-        """True if one of its files was fetched before."""
+        """True if one of its files is in its folder, or was fetched before."""
+        return self._kept(file) is not None
+
+    def _kept(self, file: str) -> Path | None:
+        """Local path of one of its files, without asking the Hub."""
+        if self._is_path:
+            path = Path(self.name, file)
+            return path if path.is_file() else None
         kept = self.read(lambda: try_to_load_from_cache(self.name, file, revision=self.revision))
-        return isinstance(kept, str)
+        return Path(kept) if isinstance(kept, str) else None
 
     def read(self, load: Callable[[], Read]) -> Read:
         """Call `load` and translate its failure into a `ModelError`.
@@ -440,10 +448,13 @@ def preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
             stacklevel=4,
         )
     settings = usual | found
-    for key, value in settings.items():
-        if type(value) is not type(usual[key]) or (key == "sampling_rate" and value <= 0):
-            raise ModelError(f"{source}: {key}={value!r} of its preprocessor must be like {usual[key]!r}")
-    return {"normalize": settings["do_normalize"], "sample_rate": settings["sampling_rate"]}
+    normalize, rate = settings["do_normalize"], settings["sampling_rate"]
+    if normalize not in (True, False) or not isinstance(rate, int | float) or rate < 1:
+        raise ModelError(
+            f"{source}: do_normalize={normalize!r}, sampling_rate={rate!r} of its preprocessor must be true "
+            "or false, and samples per second"
+        )
+    return {"normalize": bool(normalize), "sample_rate": int(rate)}
 
 
 def _extractor_settings(source: Source) -> dict[str, Any]:
