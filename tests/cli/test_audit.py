@@ -100,6 +100,17 @@ def test_a_file_that_cannot_be_written_is_one_line(write_table, capsys, run_main
     assert "out=" in capsys.readouterr().err
 
 
+def test_one_class_alone_is_refused_as_by_a_run(write_table, capsys, run_main):
+    run_main(given("audit", write_table(), f"--data.labels=[{LABELS[0]}]"), code=2)
+    assert f"labels=['{LABELS[0]}'] of corpus='manifest': at least two classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("table", ["~nobody/clips.csv", "clips\0.csv"])
+def test_a_path_that_no_system_takes_is_one_line(table, capsys, run_main):
+    run_main(given("audit", table), code=2)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_a_refused_run_names_the_command_that_lists_everything(write_table, capsys, run_main):
     run_main(given("fit", write_table(spoil=["ann-0.wav", "bob-3.wav"])), code=2)
     complaint = capsys.readouterr().err

@@ -168,6 +168,12 @@ class TestSpelling:
         report = audit(split, labels=("Angry", "angry"))
         assert ("warning", "similar labels", "'Angry' and 'angry'") in found(report)
 
+    def test_whole_numbers_with_a_decimal_point_are_told(self):
+        split = {name: tuple(replace(clip, label="1") for clip in clips) for name, clips in CLEAN.items()}
+        split["train"] = (*split["train"][1:], replace(split["train"][0], label="1.0"))
+        report = audit(split, labels=("1", "1.0"))
+        assert ("warning", "similar labels", "'1' and '1.0'") in found(report)
+
     @pytest.mark.parametrize(
         "names",
         [

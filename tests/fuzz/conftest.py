@@ -24,12 +24,12 @@ from wavshap_lightning.corpora.clip import Clip
 LABELS, SPEAKERS, TAKES = ("angry", "fröhlich", "sad"), ("ann", "Bob", "Jörg", "Zoë"), (0, 1)
 NUM_SAMPLES = 1_600
 
-FEW_OR_MANY = [pytest.param(0.04, id="few"), pytest.param(1.0, id="many", marks=pytest.mark.slow)]
+FEW_OR_MANY = [pytest.param(0.02, id="few"), pytest.param(1.0, id="many", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(params=FEW_OR_MANY)
 def search(request):
-    """`(law, num_examples, **strategies)`: call the law with drawn arguments; 4% as often unless slow.
+    """`(law, num_examples, **strategies)`: call the law with drawn arguments; 2% as often unless slow.
 
     Every run draws the same; with FUZZ_TIMES=10 in the environment, ten times as many, and others each time.
     """
@@ -152,6 +152,7 @@ def audit(run_audit, plain):
         words = ("--data.corpus", corpus, "--data.root", root, "--data.options", json.dumps(options))
         outcome = run_audit(*words)
         if outcome.counts is not None:
+            assert outcome.status == 2 or outcome.counts[1] > 1, outcome
             with warnings.catch_warnings(action="ignore"):
                 clips = load_corpus(corpus, root, **options)
             for names in ({clip.label for clip in clips}, {clip.speaker for clip in clips}):

@@ -106,6 +106,7 @@ HARMFUL = {
     "columns swapped": lambda rows, draw: [draw.sample(HEADER, 3), *rows[1:]],
     "column lost": lambda rows, draw: ordered(rows, draw.sample(range(3), 2)),
     "row twice": lambda rows, draw: [*rows, list(draw.choice(rows[1:]))],
+    "one class": lambda rows, draw: [rows[0], *([row[0], "sad", *row[2:]] for row in rows[1:] if row)],
     "row lost": lambda rows, draw: [rows[0], *draw.sample(rows[1:], len(rows) - 2)],
     "cell missing at the right": lambda rows, draw: [*rows[:-1], rows[-1][:-1]],
     "cell too many": lambda rows, draw: [*rows[:-1], [*rows[-1], "x"]],

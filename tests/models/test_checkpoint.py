@@ -273,3 +273,11 @@ def test_a_record_of_no_classifier_is_refused(change, write, classifier, uncheck
     torch.save(content, path)
     with pytest.raises((CheckpointError, SettingError)):
         load_classifier(path)
+
+
+def test_a_pointer_of_git_lfs_is_told_from_a_damaged_checkpoint(tmp_path):
+    (tmp_path / "best.ckpt").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n"
+    )
+    with pytest.raises(CheckpointError, match="git lfs pull"):
+        load_classifier(tmp_path / "best.ckpt")

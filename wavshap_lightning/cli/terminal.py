@@ -23,7 +23,8 @@ LEVELS = {
     "lightning.fabric": logging.WARNING,
     "transformers.modeling_utils": logging.ERROR,  # missing weights are an error of ours
 }
-LACKS_OF_TORCH = "returned nan values", "can't allocate memory"  # by trainer.detect_anomaly, and on a CPU
+# Of torch (by trainer.detect_anomaly, and on a CPU), and of a path (a zero byte, `~` before no user's name).
+REFUSALS = "returned nan values", "can't allocate memory", "embedded null", "determine home directory"
 IGNORED_WARNINGS = (
     ".*does not have many workers which may be a bottleneck",
     ".*module\\(s\\) in eval mode at the start of training",
@@ -72,7 +73,7 @@ def _is_refusal(error: Exception) -> bool:
     return (
         isinstance(error, lacking)
         or (is_library and (last.line or "").startswith("raise "))
-        or any(sign in str(error) for sign in LACKS_OF_TORCH)
+        or any(sign in str(error) for sign in REFUSALS)
     )
 
 
@@ -120,8 +121,6 @@ def on_one_line(name: Path | str) -> str:
 def complain(error: WavshapError | str) -> None:
     """Print a message on standard error."""
     words = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-    if "in DataLoader worker process" in words:  # torch puts the traceback of the worker before its message
-        words = words.splitlines()[-1].rpartition("errors.")[2]
     message = words.encode(errors="backslashreplace").decode()  # a path may be no text
     Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
 

@@ -306,12 +306,13 @@ def plain_name(name: str) -> str:
 
 @cache
 def _bare_name(name: str) -> str:
-    """A plain name without accents and leading zeros, by which two people may be called on purpose.
+    """A plain name without accents, leading zeros and a last `.0`, which may be meant to be another.
 
-    >>> _bare_name("José-01")
-    'jose1'
+    >>> _bare_name("José-01"), _bare_name("1.0")
+    ('jose1', '1')
     """
-    unaccented = re.sub("[\u0300-\u036f]", "", normalize("NFKD", plain_name(name)))
+    whole = re.sub(r"(?<=\d)\.0+$", "", name)  # a column of numbers with a gap becomes 1.0 in many programs
+    unaccented = re.sub("[\u0300-\u036f]", "", normalize("NFKD", plain_name(whole)))
     return re.sub(r"(?<!\d)0+(?=\d)", "", unaccented)
 
 

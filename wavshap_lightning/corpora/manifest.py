@@ -209,7 +209,7 @@ def _json_rows(path: Path, text: str) -> Rows:
             continue
         try:
             cells = {**json.loads(content)}
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             way_out = "write one object per line, without brackets around or commas between them"
             raise CorpusError(f"table={path} line={line}: not a JSON object ({error}); {way_out}") from error
         rows[line] = {
@@ -329,7 +329,7 @@ def to_clip(cells: Mapping[str, Any], base: Path, listings: Listings) -> Clip:
         read, kind = COLUMNS[name]
         try:
             fields[name] = read(cell)
-        except (ValueError, TypeError, AttributeError, LookupError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
             raise CorpusError(f"{name}={cell!r} must be {kind}") from error
     name = str(fields.pop("path"))
     home = str(Path(name).expanduser()) if name.startswith("~/") else name

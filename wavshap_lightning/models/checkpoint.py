@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from wavshap_lightning.errors import CheckpointError, first_line
+from wavshap_lightning.models.layouts import is_pointer
 
 CLASSIFIER_KEY = "wavshap_classifier"
 REQUIRED_KEYS = (CLASSIFIER_KEY, "state_dict")
@@ -97,6 +98,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: If it is missing, corrupt, or carries pickled code.
     """
     path = Path(path)
+    if is_pointer(path):
+        raise CheckpointError(f"checkpoint={path} is only a pointer of Git LFS; run 'git lfs pull' there")
     if not zipfile.is_zipfile(path):
         found = "not a checkpoint, or a damaged one" if path.is_file() else "not a file"
         raise CheckpointError(
