@@ -1,8 +1,8 @@
 """Corpora in the formats of other projects: AudioFolder, Kaldi, SpeechBrain, Lhotse, audformat, nkululeko.
 
-A reader per format gives the rows of one table: cells by column, with the audio file as the table states it.
-A shared step finds the columns and the files, and makes the clips. Commands inside a table are never run, and
-pickles are never opened.
+A reader per format gives the rows of a table, and an adapter the cells of a row, with the audio file in the
+column `file`. The steps after it find the other columns and the files and make the clips. Commands in a table
+are never run, and pickles are never opened.
 """
 
 from __future__ import annotations
@@ -35,15 +35,14 @@ COLUMNS: Mapping[str, str] = {
 }
 """Known columns of each field of a clip: patterns for their names in small letters, without other signs."""
 
-# Cells that a row has beside the columns of its table: the audio file as stated, the folder of the table, and
-# the split that the names of files and folders tell.
-OWN_CELLS = (FILE, HOME, TOLD) = (" file", " home", " split")
+# Cells beside those of the table: its folder, and names of files and folders that may tell the split.
+OWN_CELLS = (HOME, TOLD) = (" home", " split")
 
 MALFORMED = (AttributeError, EOFError, LookupError, OSError, TypeError, ValueError, zlib.error, YAMLError)
 
-Rows = dict[str, dict[str, Any]]
-"""Cells by column, by the line or name of each row. `start` and `end` are seconds, or like 0 days 00:00:01.5;
-with `stop` in place of `end`, whole numbers count samples."""
+Cells = dict[str, Any]
+"""Cells of a row by column. `start` and `end` are seconds, or like 0 days 00:00:01.5; with `stop` in place of
+`end`, samples are counted."""
 
 
 def load_format(
@@ -79,13 +78,14 @@ def load_format(
     """
     if format not in FORMATS:
         raise CorpusError(f"format={format!r} must be one of {', '.join(FORMATS)}")
-    layout, names, _ = FORMATS[format]
+    layout, names, *_ = FORMATS[format]
     source = Path(root).expanduser()
-    tables = {source: ""} if source.is_file() else _find_tables(layout.checked_folder(source), names)
+    tables = [source] if source.is_file() else find_files(layout.checked_folder(source))
+    tables = [table for table in tables if table == source or re.fullmatch(names, table.name.lower())]
     given = {"label": label, "speaker": speaker, "split": split, "text": text, "dialogue": dialogue}
     if not tables and format == "audiofolder" and not any(given.values()):
         return load_folders(root)
-    rows = {place: cells for table, told in tables.items() for place, cells in _read(format, table, told)}
+    rows = {place: cells for table in tables for place, cells in _read(format, table, source)}
     found = list(dict.fromkeys(name for cells in rows.values() for name in cells if name not in OWN_CELLS))
     columns = {field: _find_column(field, found, name) for field, name in given.items()}
     if not columns["label"]:
@@ -93,58 +93,62 @@ def load_format(
     if unlabeled := [place for place in rows if columns["label"] not in rows[place]]:
         what = f"{len(unlabeled)} of {len(rows)} rows have no label and are left out"
         warn(f"{what} ({listed(unlabeled)})", stacklevel=2)
-    rows = {place: cells for place, cells in rows.items() if columns["label"] in cells}
-    teller = columns.pop("split") or (TOLD if split is None else "")
-    splits = splits_named({str(cells.get(teller)) for cells in rows.values()})
-    if teller == TOLD and (None in splits.values() or len({*splits.values()}) < 2):
-        teller = ""  # a training set alone is no division
-    placed = zip(rows.items(), _find_audio([*rows.values()], audio_root), strict=True)
+        rows = {place: cells for place, cells in rows.items() if columns["label"] in cells}
+    files = _find_audio([*rows.values()], audio_root)
+    splits = _find_splits([*rows.values()], columns.pop("split") or (TOLD if split is None else ""))
     clips = {
         place: _to_clip(place, cells, columns, {"path": str(file), "corpus": format, "split": split})
-        for (place, cells), file in placed
-        for told in [cells.get(teller)]
-        for split in [told and (splits[str(told)] or told)]
+        for (place, cells), file, split in zip(rows.items(), files, splits, strict=True)
     }
     check_distinct(source, clips)
     return list(clips.values())
 
 
-def _find_tables(folder: Path, names: str) -> dict[Path, str]:
-    """The tables below a folder, each with its path below it if that tells a split."""
-    found = [path for path in find_files(folder) if re.fullmatch(names, path.name.lower())]
-    below = {path: str(path.relative_to(folder).with_suffix("")) for path in found}
-    splits = splits_named(below.values())
-    named = {path: name for path, name in below.items() if splits[name]}
-    if len({*splits.values()} - {None}) < 2 or len(named) == len(found):
-        return dict.fromkeys(found, "") | named
-    others = listed(path for path in found if path not in named)  # data/all repeats data/train and data/test
-    warn(f"root={folder}: left out tables that name no split, beside those that do ({others})", stacklevel=3)
-    return named
-
-
-def _read(format: str, table: Path, told: str) -> Iterator[tuple[str, dict[str, Any]]]:  # noqa: A002 - as above
-    """Place and filled cells of each row of a table."""
-    layout, _, read = FORMATS[format]
+def _read(format: str, table: Path, source: Path) -> Iterator[tuple[str, Cells]]:  # noqa: A002 - as above
+    """Place and filled cells of each row of a table below the source."""
+    layout, _, read, adapt = FORMATS[format]
+    place = str(table)
     try:
-        rows = read(table)
+        for name, row in read(table).items():
+            place = f"{table} {name}"
+            cells = _filled(adapt(row))
+            words = Path(cells["file"]).parent, table.relative_to(source), cells.get(TOLD, "")
+            yield place, cells | {HOME: table.parent, TOLD: " ".join(map(str, words))}
     except MALFORMED as error:
         what = f"cannot be read as {format} ({type(error).__name__}: {first_line(error)})"
-        raise CorpusError(f"table={table} {what}; it is damaged, or not like {layout.example}") from error
-    if missing := [name for name, cells in rows.items() if not _is_filled(cells.get(FILE))]:
-        raise CorpusError(f"table={table}: no audio file in {listed(missing)}; expected {layout.example}")
-    for name, cells in rows.items():
-        own = {HOME: table.parent, TOLD: told or str(Path(str(cells[FILE])).parent)}
-        yield (
-            f"{table} {name}",
-            {key: cell for key, cell in (own | cells).items() if key and _is_filled(cell)},
-        )
+        raise CorpusError(f"table={place} {what}; expected {layout.example}") from error
 
 
-def _is_filled(cell: object) -> bool:
-    return cell is not None and str(cell).strip() not in {"", "NaT", "nan"}
+def _filled(cells: Cells) -> Cells:
+    empty = {"", "NaT", "nan"}
+    return {name: cell for name, cell in cells.items() if cell is not None and str(cell).strip() not in empty}
 
 
-# Readers
+# Readers and adapters
+
+
+def _read_rows(path: Path, required: Sequence[str] = ()) -> dict[str, Cells]:
+    """Rows of CSV, Parquet or JSON Lines, or of a JSON object."""
+    if path.suffix.lower() == ".parquet":
+        rows = _read_parquet(path)
+    elif path.suffix.lower() in {".csv", ".tsv"}:
+        rows = read_table(path, required=required)
+    elif path.suffix.lower() == ".json":
+        return {**json.loads(_read_text(path), object_pairs_hook=_distinct)}
+    else:
+        lines = enumerate(_read_text(path).split("\n"), start=1)
+        rows = {number: json.loads(line) for number, line in lines if line.strip()}
+    return {f"line {number}": row for number, row in rows.items()}
+
+
+def _read_parquet(path: Path) -> dict[int, Cells]:
+    try:
+        from pyarrow import duration, parquet, schema, types  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise CorpusError(f"table={path}: pip install 'wavshap-lightning[parquet]' first") from error
+    table = parquet.read_table(path)
+    fields = [f.with_type(duration("us")) if types.is_duration(f.type) else f for f in table.schema]
+    return dict(enumerate(table.cast(schema(fields), safe=False).to_pylist(), start=1))
 
 
 def _read_text(path: Path) -> str:
@@ -158,131 +162,92 @@ def _distinct(pairs: Collection[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _read_cells(path: Path, required: Sequence[str] = ()) -> Rows:
-    """Rows of CSV, JSON Lines or Parquet."""
-    if path.suffix.lower() == ".parquet":
-        try:
-            from pyarrow import duration, parquet, schema, types  # noqa: PLC0415 - an extra
-        except ImportError as error:
-            raise CorpusError(f"table={path}: pip install 'wavshap-lightning[parquet]' first") from error
-        table = parquet.read_table(path)
-        fields = [f.with_type(duration("us")) if types.is_duration(f.type) else f for f in table.schema]
-        rows = dict(enumerate(table.cast(schema(fields), safe=False).to_pylist(), start=1))
-    else:
-        rows = read_table(path, required=required)
-    for cells in rows.values():
-        cells[FILE] = next((cells[name] for name in cells if re.fullmatch(FILE_COLUMN, name)), None)
-    return {f"line {line}": cells for line, cells in rows.items()}
+def _of_hub(row: Cells) -> Cells:
+    return row | {"file": next((row[name] for name in row if re.fullmatch("(.+_)?file_name", name)), None)}
 
 
-def _read_kaldi(path: Path) -> Rows:
+def _read_kaldi(path: Path) -> dict[str, Cells]:
     maps = {
         file.name: _distinct(_FIRST_WORD_AND_REST.findall(_read_text(file)))
         for file in sorted(path.parent.iterdir())
-        if file == path or re.fullmatch(r"utt2\w+|spk2utt|segments|text|emotion|label", file.name)
+        if file == path or re.fullmatch(r"utt2\w+|segments|text|emotion|label", file.name)
     }
-    sounds, speakers = maps.pop(path.name), maps.pop("spk2utt", {})
-    maps.setdefault("utt2spk", {name: who for who, names in speakers.items() for name in names.split()})
+    sounds = maps.pop(path.name)
     segments = maps.pop("segments", {name: f"{name} 0 -1" for name in sounds})
     known = {name for name, segment in segments.items() if segment.split()[0] in sounds}
     if strangers := sorted({*segments}.union(*maps.values()) - known):
         what = f"{len(strangers)} names without a recording ({listed(strangers)})"
-        raise CorpusError(f"table={path}: {what}; run utils/fix_data_dir.sh")
-    rows: Rows = {}
+        raise ValueError(f"{what}; run utils/fix_data_dir.sh")
+    rows = {}
     for name, segment in segments.items():
         recording, start, end = segment.split()
-        stated = sounds[recording]
-        copied = _COPYING.fullmatch(" ".join(stated.split()))
-        if not copied and re.search(r"\|$|\.ark:\d+$", stated):
+        file = _COPYING.sub(r"\1", sounds[recording])
+        if re.search(r"\|$|\.ark:\d+$", file):
             remedy = "commands are not run, and archives not opened: save the sound and name its file"
-            raise CorpusError(f"table={path}: {recording} is {stated!r}; {remedy}")
+            raise ValueError(f"{recording} is {file!r}; {remedy}")
         cells = {column: its.get(name) for column, its in maps.items()}
-        rows[name] = cells | {FILE: copied[1] if copied else stated, "start": start, "end": end}
+        rows[name] = cells | {"file": file, "start": start, "end": None if float(end) == -1 else end}
     return rows
 
 
-def _read_speechbrain(path: Path) -> Rows:
-    is_json = path.suffix.lower() == ".json"
-    rows = json.loads(_read_text(path), object_pairs_hook=_distinct) if is_json else _read_cells(path)
-    for cells in rows.values():
-        sound = cells["wav"] if isinstance(cells["wav"], dict) else {"file": cells["wav"]}
-        span = dict(re.findall(r"(start|stop):(\d+)", str(cells.get("wav_opts"))))
-        cells |= {**span, **sound, FILE: sound["file"]}
-    return rows
+def _of_speechbrain(row: Cells) -> Cells:
+    span = dict(re.findall(r"(start|stop):(\d+)", str(row.get("wav_opts"))))
+    return row | span | (row["wav"] if isinstance(row["wav"], dict) else {"file": row["wav"]})
 
 
-def _read_lhotse(path: Path) -> Rows:
-    text = _read_text(path).strip()
-    lines = (line for line in text.split("\n") if line.strip())
-    cuts = json.loads(text if text.startswith("[") else "[" + ",\n".join(lines) + "]")
-    rows: Rows = {}
-    for number, cut in enumerate(cuts, start=1):
-        recording, supervisions = cut.get("recording") or {}, cut.get("supervisions") or [{}]
-        kinds = [source["type"] for source in recording.get("sources") or []]
-        changes = [one["name"] for one in recording.get("transforms") or [] if one["name"] != "Resample"]
-        channels = recording.get("channel_ids") or [0]
-        found = (cut.get("type"), kinds, len(channels), changes, len(supervisions))
-        if found != ("MonoCut", ["file"], 1, [], 1):
-            what = f"type, sources, channels, transforms and supervisions are {found}; call save_audios or"
-            raise CorpusError(f"table={path} cut={cut.get('id')!r}: {what} trim_to_supervisions")
-        end = round(cut["start"] + cut["duration"], 6)
-        at_end = end > recording.get("duration", end) - 1e-4  # rounding would miss the last samples
-        span = {
-            "start": cut["start"],
-            "end": None if at_end else end,
-            FILE: recording["sources"][0]["source"],
-        }
-        about = (cut.get("custom") or {}) | supervisions[0] | (supervisions[0].get("custom") or {})
-        rows[f"cut {number}"] = about | span
-    return rows
+def _of_lhotse(cut: Cells) -> Cells:
+    recording, (supervision, *others) = cut["recording"], cut["supervisions"] or [{}]
+    (source,) = recording["sources"]
+    kinds = (cut["type"], source["type"], len(recording.get("channel_ids", [0])))
+    if kinds != ("MonoCut", "file", 1) or others or recording.get("transforms"):
+        raise ValueError(f"{cut['id']} is changed or mixed; call save_audios or trim_to_supervisions")
+    end = round(cut["start"] + cut["duration"], 6)
+    is_last = end > recording.get("duration", end) - 1e-4  # rounding would miss the last samples
+    span = {"start": cut["start"], "end": None if is_last else end, "file": source["source"]}
+    return (cut.get("custom") or {}) | supervision | (supervision.get("custom") or {}) | span
 
 
-def _read_audformat(path: Path) -> Rows:
+def _read_audformat(path: Path) -> dict[str, Cells]:
     header = safe_load(_read_text(path))
-    merged: dict[tuple[str, ...], dict[str, Any]] = {}
+    merged: dict[tuple[str, ...], Cells] = {}
     for name, about in header["tables"].items():
         files = [path.with_name(f"{path.stem}.{name}{suffix}") for suffix in (".csv", ".parquet")]
         table = next(filter(Path.is_file, files), None)
         if table is None:
-            raise CorpusError(f"table={files[0]} is missing, and pickles are not opened; save it as CSV")
-        split = about.get("split_id")
-        words = f"{name} {split} {(header.get('splits') or {}).get(split, {}).get('type')}"
-        (told,) = splits_named([words]).values()
-        for place, cells in _read_cells(table, ["file"]).items():
-            key = tuple(str(cells.pop(column, None) or "") for column in ("file", "start", "end"))
-            known = merged.setdefault(key, {})
-            filled = {column: cell for column, cell in (cells | {TOLD: told}).items() if _is_filled(cell)}
-            if clash := [name for name, cell in filled.items() if known.setdefault(name, cell) != cell]:
-                raise CorpusError(
-                    f"table={table} {place}: an earlier table differs in {clash}; drop one of the two"
-                )
+            raise ValueError(f"{files[0].name} is missing, and pickles are not opened; save it as CSV")
+        (told,) = splits_named([f"{name} {about.get('split_id')}"]).values()
+        for place, row in _read_rows(table).items():
+            cells = _filled(row | {TOLD: told})
+            known = merged.setdefault(tuple(str(cells.pop(one, "")) for one in ("file", "start", "end")), {})
+            if clash := [column for column, cell in cells.items() if known.setdefault(column, cell) != cell]:
+                raise ValueError(f"{table.name} {place} differs from an earlier table in {clash}; drop one")
     segmented = {file for file, *times in merged if any(times)}
     return {
-        f"{file} {start} {end}": merged.get((file, "", ""), {}) | cells | {"start": start, "end": end}
+        f"{file} {start} {end}": merged.get((file, "", ""), {}) | cells | span
         for (file, start, end), cells in merged.items()
+        for span in [{"file": file, "start": start, "end": end}]
         if start or end or file not in segmented  # else its cells belong to each of its segments
     }
 
 
-FILE_COLUMN = "(.+_)?file_name|file|wav"
 _FIRST_WORD_AND_REST = re.compile(r"^[ \t]*(\S+)[ \t]*(.*?)[ \t\r]*$", re.MULTILINE)
 # The commands that only copy a file, or decode one of a format that is read here: the file is taken.
-_COPYING = re.compile(r"(?:\S*/)?(?:cat|flac(?: -[cds]+)+|sph2pipe(?: -f wav| -p)+) (\S+) \|")
+_COPYING = re.compile(r"^(?:\S*/)?(?:cat|flac(?:\s+-[cds]+)+|sph2pipe(?:\s+-f\s+wav|\s+-p)+)\s+(\S+)\s*\|$")
 # A variable for the folder of the recordings, such as {data_root}/ or $data_folder/.
 _PLACEHOLDER = re.compile(r"^(?:\{\w+\}|\$\{?\w+\}?)[/\\]")
 
-FORMATS: Mapping[str, tuple[Layout, str, Callable[[Path], Rows]]] = {
-    name: (Layout(name, example, homepage=""), tables, read)
-    for name, example, tables, read in (
-        ("audiofolder", "metadata.csv with file_name", r".*metadata.*\.(csv|jsonl|parquet)", _read_cells),
-        ("kaldi", "train/wav.scp with utt2spk and utt2emo", r"wav\.scp", _read_kaldi),
-        ("speechbrain", 'train.json: {"ID": {"wav": ..., "emo": ...}}', r".+\.(json|csv)", _read_speechbrain),
-        ("lhotse", "cuts_train.jsonl.gz", r".*cuts.*\.jsonl?(\.gz)?", _read_lhotse),
-        ("audformat", "db.yaml with db.emotion.csv", r"db\.yaml", _read_audformat),
-        ("nkululeko", "train.csv with file and emotion", r".+\.csv", partial(_read_cells, required=["file"])),
+FORMATS: Mapping[str, tuple[Layout, str, Callable[[Path], dict[str, Cells]], Callable[[Cells], Cells]]] = {
+    name: (Layout(name, example, homepage=""), tables, read, adapt)
+    for name, example, tables, read, adapt in (
+        ("audiofolder", "metadata.csv: file_name", r".*metadata.*(csv|jsonl|parquet)", _read_rows, _of_hub),
+        ("kaldi", "train/wav.scp with utt2spk and utt2emo", r"wav\.scp", _read_kaldi, dict),
+        ("speechbrain", 'train.json: {"ID": {"wav": ...}}', r".+\.(json|csv)", _read_rows, _of_speechbrain),
+        ("lhotse", "cuts_train.jsonl.gz", r".*cuts.*\.jsonl(\.gz)?", _read_rows, _of_lhotse),
+        ("audformat", "db.yaml with db.emotion.csv", r"db\.yaml", _read_audformat, dict),
+        ("nkululeko", "train.csv: file, emotion", r".+\.csv", partial(_read_rows, required=["file"]), dict),
     )
 }
-"""Layout, pattern for the names of tables in small letters, and reader of one table, of every format."""
+"""Layout, pattern for the names of tables in small letters, reader of a table, adapter of a row."""
 
 
 # From rows to clips
@@ -298,32 +263,40 @@ def _find_column(field: str, names: Sequence[str], given: str | None) -> str:
     return found[0] if found else ""
 
 
-def _find_audio(rows: Sequence[Mapping[str, Any]], audio_root: str | None) -> list[Path]:
+def _find_splits(rows: Sequence[Cells], column: str) -> list[str | None]:
+    """The split of each row, or what its cell says instead, which a clip refuses."""
+    stated = [str(cells.get(column, "")) for cells in rows]
+    splits = splits_named(stated)
+    if column == TOLD and len({*splits.values()} - {None}) < 2:
+        return [None] * len(rows)  # a training set alone is no division
+    return [splits[words] or words or None for words in stated]
+
+
+def _find_audio(rows: Sequence[Cells], audio_root: str | None) -> list[Path]:
     """The audio file of each row.
 
     All paths start equally far above their tables. From another machine, they lack equally many folders.
     """
-    paths = [Path(_PLACEHOLDER.sub("", str(cells[FILE]).replace("\\", "/"))) for cells in rows]
+    paths = [Path(_PLACEHOLDER.sub("", str(cells["file"]).replace("\\", "/"))) for cells in rows]
     homes = [Path(audio_root or cells[HOME]).expanduser().absolute() for cells in rows]
-    missing, listings = paths, Listings()
-    for cut, up in product(range(max(len(path.parts) for path in paths)), range(1 if audio_root else 4)):
-        starts = (([home, *home.parents] * 4)[up] for home in homes)
-        meant = [start.joinpath(*path.parts[cut:]) for start, path in zip(starts, paths, strict=True)]
+    starts = [*zip(*([home, *home.parents][: 1 if audio_root else 4] for home in homes), strict=False)]
+    listings: Listings = {}
+    for cut, above in product(range(max(len(path.parts) for path in paths)), starts):
+        meant = [start.joinpath(*path.parts[cut:]) for start, path in zip(above, paths, strict=True)]
         files = [find_file(path, listings) or path for path in meant]
         is_distinct = len({*files}) >= len({*paths})  # else a/1.wav and b/1.wav would be one file
-        found = [is_distinct and file.is_file() for file in files]
-        if all(found):
-            if cut and audio_root is None:
-                warn(f"paths are taken to start elsewhere: {files[0]} for {paths[0]}", stacklevel=3)
-            return files
-        if any(found):
-            missing = [path for path, is_there in zip(paths, found, strict=True) if not is_there]
+        there = [is_distinct and file.is_file() for file in files]
+        if any(there):
             break
-    what = f"{len(missing)} of {len(rows)} audio files do not exist ({listed(missing)}) beside {homes[0]}"
-    raise CorpusError(f"{what}; name the folder at which paths start: audio_root=DIR")
+    if missing := [path for path, is_there in zip(paths, there, strict=True) if not is_there]:
+        what = f"{len(missing)} of {len(rows)} audio files do not exist ({listed(missing)}) beside {homes[0]}"
+        raise CorpusError(f"{what}; name the folder at which paths start: audio_root=DIR")
+    if cut and audio_root is None:
+        warn(f"paths are taken to start elsewhere: {files[0]} for {paths[0]}", stacklevel=3)
+    return files
 
 
-def _to_clip(place: str, cells: Mapping[str, Any], columns: Mapping[str, str], known: dict[str, Any]) -> Clip:
+def _to_clip(place: str, cells: Cells, columns: Mapping[str, str], known: dict[str, Any]) -> Clip:
     named = {field: cells[column] for field, column in columns.items() if column in cells}
     try:
         start_s, end_s = _find_span(cells, Path(known["path"]))
@@ -332,18 +305,16 @@ def _to_clip(place: str, cells: Mapping[str, Any], columns: Mapping[str, str], k
         raise CorpusError(f"{place}: {error} (columns: {columns}; an empty name for none)") from error
 
 
-def _find_span(cells: Mapping[str, Any], file: Path) -> tuple[float | None, float | None]:
+def _find_span(cells: Cells, file: Path) -> tuple[float | None, float | None]:
     """Start and end in seconds, None where the file's are meant."""
-    times = {name: _seconds(cells[name]) for name in ("start", "end", "stop") if name in cells}
-    start, end = times.get("start", 0.0), times.get("stop", times.get("end", -1.0))
-    if "stop" in times and not any("." in str(cells.get(name)) for name in ("start", "stop")):
+    if "stop" in cells:
         rate = load_native(file, end_s=0.01)[1]
-        start, end = start / rate, end / rate
-    return (start or None, None) if end == -1.0 else (start, end)
+        return int(str(cells.get("start", 0))) / rate, int(str(cells["stop"])) / rate
+    start, end = (_seconds(cells[name]) if name in cells else None for name in ("start", "end"))
+    return start or None, end
 
 
 def _seconds(cell: object) -> float:
     """Seconds of a number, or of a time such as 0 days 00:00:01.5."""
-    *days, clock = str(cell).split()
-    seconds = sum(float(part) * 60**place for place, part in enumerate(reversed(clock.split(":"))))
-    return seconds + 86_400 * float(days[0] if days else 0)
+    parts = re.split(r" days?,? |:", str(cell))
+    return sum(float(part) * unit for part, unit in zip(reversed(parts), (1, 60, 3600, 86_400), strict=False))
