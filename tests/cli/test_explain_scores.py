@@ -57,6 +57,20 @@ def test_a_clip_without_a_single_frame_is_refused(run, checkpoint, tmp_path, cap
     assert "one frame needs 1080" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--backbone", "moved/elsewhere"), "backbone='moved/elsewhere' could not be opened"),
+        (("--final_norm", "true"), "final_norm=True needs a Hugging Face model"),
+    ],
+    ids=["backbone", "final norm"],
+)
+def test_what_a_model_does_not_tell_may_be_given(options, words, run, checkpoint, clip, capsys):
+    assert run(checkpoint, clip, *options) == 2
+    assert words in capsys.readouterr().err
+    assert run(checkpoint, clip, "--backbone", "tiny") == 0
+
+
 @pytest.mark.parametrize("model", ["missing.ckpt", "text.ckpt"])
 def test_what_is_no_checkpoint_ends_with_2_and_a_message(run, model, clip, tmp_path, capsys):
     (tmp_path / "text.ckpt").write_text("hello")
