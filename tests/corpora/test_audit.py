@@ -468,7 +468,7 @@ def test_the_table_puts_errors_first_and_says_equal_reasons_once_with_three_path
     ]
 
 
-def test_reasons_that_differ_in_numbers_and_in_the_name_of_the_file_are_one_reason():
+def test_reasons_that_differ_in_numbers_are_one_reason():
     details = [f"{level}.5 dBFS; try: ffmpeg -i {clip.path} out.wav" for level, clip in enumerate(TWELVE)]
     alike = [
         Finding("error", "silent", str(clip.path), detail, (clip,))

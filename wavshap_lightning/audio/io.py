@@ -312,10 +312,8 @@ def _check_header(sound: soundfile.SoundFile, head: bytes) -> None:
     if sound.frames == UNKNOWN_LENGTH:
         raise AudioError("its header lacks the duration; convert it again, writing to a file, not to a pipe")
     if sound.samplerate < LEAST_SAMPLE_RATE:
-        raise AudioError(
-            f"sample_rate={sound.samplerate} of its header must be at least {LEAST_SAMPLE_RATE} samples per "
-            "second to hold speech; copy or record it again, or leave it out"
-        )
+        least = f"at least {LEAST_SAMPLE_RATE} to hold speech"
+        raise AudioError(f"sample_rate={sound.samplerate} of its header must be {least}; copy it again")
     if sound.frames == 0:
         raise AudioError("holds no sound (0 samples); copy or record it again, or leave it out")
 

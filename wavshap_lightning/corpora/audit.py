@@ -153,13 +153,11 @@ def audit_table(findings: Sequence[Finding]) -> str:
 def group_findings(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """The findings by check and reason, errors first, for JSON: how many, and what is said of each place.
 
-    Reasons that differ in numbers and in the name of the file only are one.
+    Reasons that differ in numbers only are one.
     """
     groups: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
     for one in findings:
-        stems = {re.escape(clip.path.stem) for clip in one.clips if clip.path.stem in one.detail}
-        own = "|".join([*(rf"(?<!\w){stem}(?!\w)" for stem in stems), r"[\d.]+"])
-        groups[one.severity, one.check, re.sub(own, "", one.detail)][one.where] = one.detail
+        groups[one.severity, one.check, re.sub(r"[\d.]+", "", one.detail)][one.where] = one.detail
     order = [*product(get_args(Severity), REMEDIES)]
     return [
         {"severity": severity, "check": check, "count": len(where), "where": where}
@@ -253,11 +251,11 @@ def audit_split(
     members = [(name, clip) for name, clips in split.items() for clip in clips]
     max_s = inf if max_duration_s is None else max_duration_s
     findings = [
-        *_crossings(members, "shared speaker", lambda clip: clip.speaker, may_share_speakers),
-        *_crossings(members, "shared dialogue", lambda clip: clip.dialogue),
-        *_similar(members, "similar speakers", lambda clip: clip.speaker, may_share_speakers),
-        *_similar(members, "similar dialogues", lambda clip: clip.dialogue),
-        *_similar(members, "similar labels", lambda clip: clip.label, SPLITS),
+        *_crossings(members, "speaker", may_share_speakers),
+        *_crossings(members, "dialogue"),
+        *_similar(members, "speaker", may_share_speakers),
+        *_similar(members, "dialogue"),
+        *_similar(members, "label", SPLITS),
         *_duplicates(members, facts),
         *_overlaps(members, facts),
     ]
@@ -281,16 +279,14 @@ def _grouped(members: Members, key: Callable[[Clip], Hashable]) -> Iterable[list
     return groups.values()
 
 
-def _crossings(
-    members: Members, check: str, name_of: Callable[[Clip], str | None], tolerated: Collection[str] = ()
-) -> Iterator[Finding]:
+def _crossings(members: Members, field: str, tolerated: Collection[str] = ()) -> Iterator[Finding]:
     """Speakers or dialogues of one corpus that are in more than one split."""
-    for group in _grouped(members, lambda clip: name_of(clip) and (clip.corpus, name_of(clip))):
+    for group in _grouped(members, lambda clip: (name := getattr(clip, field)) and (clip.corpus, name)):
         counts = Counter(split for split, _ in group)
         if len(counts) > 1:
             severity: Severity = "warning" if counts.keys() <= set(tolerated) else "error"
             detail = " and ".join(f"{count} clips in {split}" for split, count in counts.items())
-            yield Finding(severity, check, str(name_of(group[0][1])), detail)
+            yield Finding(severity, f"shared {field}", getattr(group[0][1], field), detail)
 
 
 @cache
@@ -316,19 +312,19 @@ def _bare_name(name: str) -> str:
     return re.sub(r"(?<!\d)0+(?=\d)", "", unaccented)
 
 
-def _similar(
-    members: Members, check: str, name_of: Callable[[Clip], str | None], tolerated: Collection[str] = ()
-) -> Iterator[Finding]:
+def _similar(members: Members, field: str, tolerated: Collection[str] = ()) -> Iterator[Finding]:
     """Names of one corpus that differ only in how they are written."""
-    for group in _grouped(members, lambda clip: (name := name_of(clip)) and (clip.corpus, _bare_name(name))):
-        names = sorted({str(name_of(clip)) for _, clip in group})
+    for group in _grouped(
+        members, lambda one: (name := getattr(one, field)) and (one.corpus, _bare_name(name))
+    ):
+        names = sorted({getattr(clip, field) for _, clip in group})
         if len(names) > 1:
             splits = dict.fromkeys(split for split, _ in group)
             may_be_two = len({*map(plain_name, names)}) == len(names)
             passes = may_be_two or len(splits) == 1 or splits.keys() <= set(tolerated)
             shown = [repr(name) if name.isascii() else f"{name!r} ({name!a})" for name in names]
             detail = f"they differ only in how they are written, in {' and '.join(splits)}"
-            yield Finding("warning" if passes else "error", check, " and ".join(shown), detail)
+            yield Finding("warning" if passes else "error", f"similar {field}s", " and ".join(shown), detail)
 
 
 def _duplicates(members: Members, facts: Mapping[Clip, ClipFacts]) -> Iterator[Finding]:
@@ -365,7 +361,8 @@ def _place(clip: Clip) -> str:
 
 def _clip_findings(clip: Clip, facts: ClipFacts, min_s: float, max_s: float) -> Iterator[Finding]:
     """Faults of one clip by itself."""
-    reason = (facts.error or "").removeprefix(f"path={clip.path}: ")
+    name = str(clip.path)
+    reason = (facts.error or "").removeprefix(f"path={name}: ").replace(f": {name!r}", "")
     short = f"{facts.duration_s:.4f} s, and one frame needs {min_s:.4f} s"
     silent = f"level {facts.rms_db:.1f} dBFS, below {SILENCE_DB:.0f} dBFS"
     clipped = f"{facts.clipped_share:.1%} of its samples at full scale"

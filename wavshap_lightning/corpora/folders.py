@@ -283,8 +283,7 @@ def _check_classes(root: Path | str, levels: Sequence[Sequence[str]]) -> None:
         classes |= {one for one, count in below.items() if _is_emotion(one) and count >= min(len(labels), 2)}
     if classes:
         taken = f"{listed(sorted(labels))}, which would be the classes, hold {listed(sorted(classes))}"
-        remedy = "rename or move the folders, or list the files in a manifest (corpus=manifest)"
-        raise FOLDERS.error(root, f"the folders {taken}; set root to the folder of the classes, {remedy}")
+        raise FOLDERS.error(root, f"the folders {taken}; set root to the folder of the classes, or move them")
 
 
 def _is_emotion(folder: str) -> bool:
@@ -344,9 +343,9 @@ def _read_splits(layout: Layout, root: Path | str, paths: Sequence[Path]) -> lis
     named = [next(filter(None, map(_SPLIT_NAME.fullmatch, path.parts[depth:-1])), None) for path in paths]
     outside = [path for path, match in zip(paths, named, strict=True) if match is None]
     if outside and any(named):
-        what = f"the folders {listed(sorted({match[0] for match in named if match}))} are named after splits"
-        strays = f"{len(outside)} of {len(paths)} audio files lie in none ({listed(outside)})"
-        raise layout.error(root, f"{what}, and {strays}; move these, or rename the folders")
+        folders = listed(sorted({match[0] for match in named if match}))
+        what = f"the folders {folders} are named after splits, and {len(outside)} of {len(paths)} audio files"
+        raise layout.error(root, f"{what} lie in none ({listed(outside)}); move these, or rename the folders")
     words = [match[1] if match else "" for match in named]
     split_of = splits_named(words)
     is_divided = len({*split_of.values()}) > 1  # a training set alone is no division

@@ -122,6 +122,10 @@ class EmotionDataModule(L.LightningDataModule):
         self.cache_directory = Path(cache_dir).expanduser() if cache_dir else default_cache_directory()
         self.feature_cache: TensorCache | None = None
         self._wanted_labels = None if labels is None else [normalized(str(label)) for label in labels]
+        chosen = {"labels": self._wanted_labels, "label_map": label_map, "max_samples": max_samples}
+        self._list_clips = partial(
+            list_clips, corpus, root, options, self.cache_directory, **chosen, seed=seed
+        )
         self._grid = USUAL_GRID
 
     @cached_property
@@ -203,7 +207,7 @@ class EmotionDataModule(L.LightningDataModule):
     def require(self, *splits: str) -> None:
         """Raise CorpusError if one of these splits has no clip, or a class to train has none."""
         if "train" in splits and {*self.labels} - {clip.label for clip in self._listed}:
-            self._list(must_occur=True)  # which names the labels that are there
+            self._list_clips(must_occur=True)  # which names the labels that are there
         self.protocol.split(self._listed, self.fold, needed=splits)
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -235,20 +239,7 @@ class EmotionDataModule(L.LightningDataModule):
 
     @cached_property
     def _listed(self) -> list[Clip]:
-        return self._list(must_occur=False)
-
-    def _list(self, *, must_occur: bool) -> list[Clip]:
-        return list_clips(
-            self.corpus,
-            self.root,
-            self.options,
-            self.cache_directory,
-            labels=self._wanted_labels,
-            must_occur=must_occur,
-            label_map=self.label_map,
-            max_samples=self.max_samples,
-            seed=self.seed,
-        )
+        return self._list_clips(must_occur=False)
 
     @cached_property
     def protocol(self) -> Protocol:
@@ -308,9 +299,8 @@ class EmotionDataModule(L.LightningDataModule):
 
     def _loader(self, split: str) -> DataLoader[Batch]:
         clips, cached, trains = self.prepared[split], self.is_cached(split), split == "train"
-        batches: Dataset[Any] = (
-            self.statistics(clips) if cached else self.waveforms(clips, self.transform if trains else None)
-        )
+        transform = self.transform if trains else None
+        batches: Dataset[Any] = self.statistics(clips) if cached else self.waveforms(clips, transform)
         sampler: BatchSampler | None = BatchSampler(
             [one.duration_s for one in clips],
             batch_size=self.batch_size,
