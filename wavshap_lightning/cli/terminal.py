@@ -121,6 +121,8 @@ def on_one_line(name: Path | str) -> str:
 def complain(error: WavshapError | str) -> None:
     """Print a message on standard error."""
     words = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    if "in DataLoader worker process" in words:  # torch puts the traceback of the worker before its message
+        words = words.splitlines()[-1].partition("errors.")[2]
     message = words.encode(errors="backslashreplace").decode()  # a path may be no text
     Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
 

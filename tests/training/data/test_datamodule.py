@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.errors import AuditError, CacheError, SettingError
@@ -178,6 +179,26 @@ def test_balanced_draws_are_for_training_alone(tmp_path, write_corpus, attach, b
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("settings", "limit"),
+    [({}, 2), ({}, 0.7), ({"balanced": True}, 2), ({"cache": False, "transform": add_noise}, 2)],
+)
+def test_overfitting_takes_the_same_batches_in_every_epoch(
+    build_datamodule, build_module, build_trainer, settings, limit
+):
+    taken: dict[int, list] = {}
+
+    class Record(Callback):
+        def on_train_batch_start(self, trainer, module, batch, index):
+            taken.setdefault(trainer.current_epoch, []).append(batch.positions.tolist())
+
+    trainer = build_trainer(overfit_batches=limit, max_epochs=3, callbacks=[Record()])
+    trainer.fit(build_module(), datamodule=build_datamodule(**settings))
+    first, *others = taken.values()
+    assert [len(batch) for batch in first] == [4, 4]
+    assert others == [first, first]
+
+
 def test_workers_read_the_same_batches(attach, build_datamodule):
     here, there = build_datamodule(cache=False), build_datamodule(cache=False, num_workers=1)
     for datamodule in (here, there):
