@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 from transformers import WavLMForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
@@ -18,8 +19,16 @@ from wavshap_lightning.cli.terminal import (
     on_one_line,
     quiet,
 )
-from wavshap_lightning.errors import SettingError
+from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.models.pretrained import open_pretrained, tiny_config
+
+
+class Unreadable(Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise AudioError("path=a.wav cannot be read")
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -88,6 +97,13 @@ def test_a_lack_of_disk_or_memory_is_a_line_and_a_bug_is_none(error, capsys):
     for bug in (RuntimeError("a\nbug"), TypeError("bug"), KeyError("bug")):
         with pytest.raises(type(bug)), exit_status():
             raise bug
+
+
+def test_an_error_of_a_worker_is_told_without_its_traceback(capsys):
+    loader = DataLoader(Unreadable(), batch_size=None, num_workers=1)
+    with pytest.raises(SystemExit), exit_status():
+        next(iter(loader))
+    assert capsys.readouterr().err == "AudioError: path=a.wav cannot be read\n"
 
 
 def test_a_name_stays_on_one_line():
