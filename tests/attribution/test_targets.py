@@ -61,7 +61,7 @@ def test_log_odds_do_not_saturate():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("logit", ()), r"classes=\(\), against=None: name at least one"),
+        (("logit", ()), r"classes=\(\), against=None: one or more"),
         (("margin", (0,)), r"kind='margin', against=None"),
         (("logit", (0,), 1), r"kind='logit', against=1"),
         (("margin", (1,), 1), r"classes=\(1,\), against=1: .* none twice"),

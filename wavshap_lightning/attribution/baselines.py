@@ -137,9 +137,7 @@ def declared_only(baselines: Baselines) -> BaselineSet:
         AttributionError: If they are a distribution.
     """
     if isinstance(baselines, BaselineDistribution):
-        raise AttributionError(
-            f"baselines={baselines.name!r} must be a fixed set; use baselines.declare(count, generator)"
-        )
+        raise AttributionError(f"baselines={baselines.name!r} must be a fixed set; use baselines.declare()")
     return baselines
 
 

@@ -53,9 +53,7 @@ def leave_no_trace(*scores: Callable[..., Any]) -> Iterator[None]:
         )
     parameters = {parameter: None for module in modules for parameter in module.parameters(recurse=False)}
     if any(parameter.is_inference() for parameter in parameters):
-        raise AttributionError(
-            "the model was made or loaded inside torch.inference_mode(), and has no gradient; make it outside"
-        )
+        raise AttributionError("a model made inside torch.inference_mode() has no gradient; make it outside")
     flags = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters]
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - to put it back
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]

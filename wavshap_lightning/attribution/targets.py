@@ -51,9 +51,7 @@ class Target:
         if self.kind not in get_args(TargetKind):
             raise AttributionError(f"kind={self.kind!r} must be one of {', '.join(get_args(TargetKind))}")
         if not self.classes or len({*self.classes, self.against}) <= len(self.classes):
-            raise AttributionError(
-                f"classes={self.classes}, against={self.against}: name at least one class, and none twice"
-            )
+            raise AttributionError(f"classes={self.classes}, against={self.against}: one or more, none twice")
         if (self.kind == "margin") != (self.against is not None):
             raise AttributionError(
                 f"kind={self.kind!r}, against={self.against}: only a margin has a second class"

@@ -97,10 +97,8 @@ def select_clips(
         found = protocol.split(clips, fold, needed=())
         chosen = list(found[split])
         if not chosen:
-            others = ", ".join(name for name, members in found.items() if members)
-            raise SettingError(
-                f"split={split!r}: empty under protocol={protocol.name!r}; use {others} or all"
-            )
+            rest = ", ".join(name for name, members in found.items() if members)
+            raise SettingError(f"split={split!r}: empty under protocol={protocol.name!r}; use {rest} or all")
         description = f"the {split} clips of {corpus} ({protocol.name}, {protocol.folds[fold].name})"
         warning = _warn_if_other_clips(trained, protocol, split_digest(found)) if fold == model_fold else ""
     if limit is not None and limit < len(chosen):

@@ -155,9 +155,7 @@ def wandb_session(loggers: Sequence[Logger]) -> Iterator[None]:
         exit_code = 0
     except wandb.Error as error:
         reason = first_line(error)
-        raise SettingError(
-            f"W&B refused the run: {reason}; log in again, or set run.wandb=offline"
-        ) from error
+        raise SettingError(f"W&B refused the run: {reason}; log in again or set run.wandb=offline") from error
     finally:
         wandb.finish(exit_code=exit_code)
 

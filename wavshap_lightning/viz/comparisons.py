@@ -142,9 +142,7 @@ def plot_comparison(
         raise SettingError("comparisons=[] must hold at least one comparison")
     names = names or [str(place) for place in range(1, len(comparisons) + 2)]
     if len(names) != len(comparisons) + 1:
-        raise SettingError(
-            f"names={names} must be {len(comparisons) + 1} names, beginning with the first classifier"
-        )
+        raise SettingError(f"names={names} must be {len(comparisons) + 1} names, beginning with the first")
     first, target = comparisons[0].first, comparisons[0].target
     view = ClipView.from_explanation(first, waveform, target=target, label=label, evidence=evidence)
     is_short = all(len(name) <= SHORT_NAME for name in names)

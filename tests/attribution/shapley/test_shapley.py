@@ -230,7 +230,7 @@ def test_players_may_be_segments_and_own_nothing(network, frames, declared):
     [
         ({"players": equal_spans(12, 12), "which": "many"}, r"players.count=13 must be at most 12"),
         ({"players": equal_spans(11, 4)}, "players: 11 positions are given, but the input has 12"),
-        ({"baselines": "distribution"}, r"use baselines.declare\(count, generator\)"),
+        ({"baselines": "distribution"}, r"use baselines.declare\(\)"),
         ({"baselines": "short"}, r"shape \(11, 3\), the input has \(12, 3\)"),
     ],
 )

@@ -292,9 +292,7 @@ def like_input(values: Tensor, input: Tensor, name: str, start: int = 0) -> Inpu
         )
     bad = first_not_finite(values)
     if bad is not None:
-        raise AttributionError(
-            f"baselines={name!r}: that of draw={start + bad} holds NaN or infinity; check how they are drawn"
-        )
+        raise AttributionError(f"baselines={name!r}: draw={start + bad} is not finite; check how it is drawn")
     return values.detach().to(input)
 
 

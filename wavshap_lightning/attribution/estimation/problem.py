@@ -203,9 +203,7 @@ def _after(step: LinearFirst, values: Inputs) -> Positions:
     with torch.no_grad():
         rows = [step.apply(row[None]) for row in values]
     if any(len(row) != 1 for row in rows):
-        raise AttributionError(
-            f"apply: {(1, *values.shape[1:])} became {tuple(rows[0].shape)}: draws are lost"
-        )
+        raise AttributionError(f"apply: {(1, *values.shape[1:])} became {tuple(rows[0].shape)}, losing draws")
     return torch.cat(rows)
 
 
@@ -217,9 +215,7 @@ def _checked_step(step: LinearFirst, input: Float[Tensor, " *input"]) -> Float[T
     whole, one, other = after.double()
     difference = float((whole - one - other).norm())
     if not difference <= torch.finfo(input.dtype).eps ** 0.5 * float(after.double().norm()):
-        raise AttributionError(
-            f"linear step: apply(x) is not apply(d) + apply(x - d), by {difference:.3g}; it must be linear"
-        )
+        raise AttributionError(f"linear step: apply(x) - apply(d) - apply(x - d) is {difference:.3g}, not 0")
     return after[0]
 
 

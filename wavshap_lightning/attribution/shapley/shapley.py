@@ -55,9 +55,7 @@ def shapley(problem: Problem, baselines: Baselines, players: Players) -> Attribu
     """
     count = players.count
     if count > MAX_PLAYERS:
-        raise AttributionError(
-            f"players.count={count} must be at most {MAX_PLAYERS} for exact values; use kernel_shap for more"
-        )
+        raise AttributionError(f"players.count={count} must be at most {MAX_PLAYERS}; else use kernel_shap")
     present = (torch.arange(2**count)[:, None] >> torch.arange(count)) % 2 == 1
 
     def fit_exact(every: Coalitions, gains: Gains, _: Float64[Tensor, " targets"]) -> Values:

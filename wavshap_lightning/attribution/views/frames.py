@@ -57,9 +57,7 @@ def of_terms(
 
     def project(gradients: Tensor, directions: Tensor) -> Tensor:
         if gradients.shape[2:] != directions.shape[1:]:
-            raise AttributionError(
-                f"view={name!r} needs a score without a linear first step; use those of layers"
-            )
+            raise AttributionError(f"view={name!r} takes no linear first step; use those of layers")
         return add_up(gradients * directions[:, None])
 
     return View(name, project, smooth_variance)
