@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from wavshap_lightning.attribution.baselines import Baselines, declared_only
-from wavshap_lightning.attribution.estimation.designs import DeclaredPaths, Design, Points
+from wavshap_lightning.attribution.estimation.designs import Points, declared_paths
 from wavshap_lightning.attribution.estimation.estimate import Stopping, estimate
 from wavshap_lightning.attribution.estimation.moments import WeightedSum
 from wavshap_lightning.attribution.estimation.problem import Problem
@@ -40,14 +40,9 @@ def integrated_gradients(
     """
     baselines = declared_only(baselines)
     points = gauss_legendre(num_nodes, len(baselines), decibels=decibels)
-    paths = DeclaredPaths(problem, baselines)
-    return estimate(
-        problem,
-        Design(lambda _: [points], paths.place, lambda _: WeightedSum(), baselines, paths.after),
-        Stopping(num_draws=len(points)),
-        method="integrated_gradients",
-        settings={"num_nodes": num_nodes, "decibels": decibels},
-    )
+    design = declared_paths(problem, baselines, lambda _: [points], lambda _: WeightedSum())
+    settings, stopping = {"num_nodes": num_nodes, "decibels": decibels}, Stopping(num_draws=len(points))
+    return estimate(problem, design, stopping, method="integrated_gradients", settings=settings)
 
 
 def gauss_legendre(num_nodes: int, num_baselines: int = 1, *, decibels: bool = False) -> Points:

@@ -86,7 +86,10 @@ class Target:
             case "probability":
                 return logits.softmax(1)[:, chosen]
             case "log_odds":
-                return _log_odds(logits, chosen)
+                # log p - log(1 - p) without ever forming 1 - p, which is 0 where the model is sure
+                own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)[chosen]
+                others = logits[:, None, :].masked_fill(own, -torch.inf).logsumexp(2)
+                return logits[:, chosen] - others
             case "margin":
                 assert self.against is not None  # noqa: S101 - checked when made; tells the type checker
                 return logits[:, chosen] - logits[:, [self.against]]
@@ -99,10 +102,3 @@ def every_class(num_classes: int, kind: TargetKind = "log_odds") -> Target:
     (0, 1, 2)
     """
     return Target(kind, tuple(range(num_classes)))
-
-
-def _log_odds(logits: Float[Tensor, "draws classes"], chosen: list[int]) -> Float[Tensor, "draws targets"]:
-    """`log p - log(1 - p)` without ever forming `1 - p`, which is 0 where the model is sure."""
-    own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)[chosen]
-    others = logits[:, None, :].masked_fill(own, -torch.inf).logsumexp(2)
-    return logits[:, chosen] - others

@@ -133,9 +133,8 @@ def add_distractors(
     """
     gain, sounds = np.ones(tracks.num_controls), np.zeros(tracks.num_controls * CONTROL_SAMPLES)
     num_others = generator.integers(*_NUM_OTHERS, endpoint=True)
-    spoken = np.rint([(one.start_s * CONTROL_RATE, one.end_s * CONTROL_RATE) for one in syllables]).astype(
-        int
-    )
+    spoken_s = np.array([(one.start_s, one.end_s) for one in syllables])
+    spoken = np.rint(CONTROL_RATE * spoken_s).astype(int)
     for kind in ("loud_syllable", *map(str, generator.permutation(_OTHER_DISTRACTORS)[:num_others])):
         places = spoken if kind == "loud_syllable" else _every_place(_LENGTH_S[kind], len(gain), generator)
         for start, stop in _draw_clear(places, place, generator):

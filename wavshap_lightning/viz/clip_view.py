@@ -306,11 +306,6 @@ class ClipView:
         return [f"{marks[one]} {spell(one)}".strip() for one in shown], [chances[one] for one in shown]
 
     @property
-    def diagnostics(self) -> list[str]:
-        """Messages of the diagnostics, as the JSON of the clip has them."""
-        return [one["message"] for one in self.numbers["diagnostics"]]
-
-    @property
     def largest_gap(self) -> float | None:
         """Largest relative completeness gap of all stages; None for methods that claim no completeness."""
         gaps = [one["relative_gap"] for one in self.numbers["stages"].values()]

@@ -107,7 +107,9 @@ def literal(text: str, width: int = 16) -> str:
     >>> print(literal("two\nlines"), literal("a_very_long_$name$.wav", 12))
     two\nlines a_very…$.wav
     """
-    return shorten("".join(sign if _can_be_drawn(sign) else ascii(sign)[1:-1] for sign in text), width)
+    known = _known_characters()
+    drawn = (sign if sign.isprintable() and ord(sign) in known else ascii(sign)[1:-1] for sign in text)
+    return shorten("".join(drawn), width)
 
 
 def number(value: float, *, signed: bool = False) -> str:
@@ -128,10 +130,6 @@ def percent(share: float) -> str:
     if abs(share) < SMALLEST_SHARE:
         return "0 %"
     return f"{100 * share:.2g} %" if abs(share) < 0.0995 else f"{share * 100:.0f} %"
-
-
-def _can_be_drawn(sign: str) -> bool:
-    return sign.isprintable() and ord(sign) in _known_characters()
 
 
 @cache

@@ -175,21 +175,18 @@ class AlphaStrata:
     def draw(self, count: int) -> Points:
         """First `count` points, or all that exist already if these are more."""
         inside = torch.rand(count, generator=self._generator, dtype=torch.float64)
-        strata = torch.arange(count, dtype=torch.float64)
         if len(self._alphas):
             halves = (2 * count * self._alphas).long()
             alphas = (halves.bitwise_xor(1) + inside) / (2 * count)
         else:
-            alphas = (strata + inside) / count
+            alphas = (torch.arange(count, dtype=torch.float64) + inside) / count
         self._alphas = torch.cat([self._alphas, alphas]).sort().values
-        ordered = alphas[self._pairs_in_random_order(count)]
-        return Points(ordered, torch.full_like(ordered, 1 / count))
-
-    def _pairs_in_random_order(self, count: int) -> Int[Tensor, " draws"]:
         firsts = 2 * torch.randperm(count // 2, generator=self._generator)
         swapped = torch.randint(0, 2, (count // 2,), generator=self._generator)
-        paired = torch.stack([firsts + swapped, firsts + 1 - swapped], 1).flatten()
-        return torch.cat([paired, torch.arange(2 * (count // 2), count)])
+        pairs = torch.stack([firsts + swapped, firsts + 1 - swapped], 1).flatten()
+        # The last of an odd number has no neighbor
+        order = torch.cat([pairs, torch.arange(2 * (count // 2), count)])
+        return Points(alphas[order], torch.full_like(alphas, 1 / count))
 
 
 class Placement(NamedTuple):
@@ -232,25 +229,30 @@ class Design:
     declared: Float[Tensor, "baselines *path"] | None = None
 
 
-class DeclaredPaths:
-    """Straight paths from a fixed set, which goes through the score's linear first step once.
+def declared_paths(
+    problem: Problem,
+    baselines: BaselineSet,
+    extend: Callable[[int], list[Points]],
+    moments: Callable[[View], Moments],
+) -> Design:
+    """Draws on straight paths from a fixed set, which goes through the score's linear first step once.
 
     Args:
         problem: Score, input and target.
         baselines: The fixed set.
+        extend: Returns the next draws, with their baselines given by index.
+        moments: Makes the accumulator for the terms of a view.
     """
+    declared = like_input(baselines.values, problem.input, baselines.name)
+    declared_after = problem.after_step(declared)
 
-    def __init__(self, problem: Problem, baselines: BaselineSet) -> None:
-        self._problem = problem
-        self._values = like_input(baselines.values, problem.input, baselines.name)
-        self.after = problem.after_step(self._values)
-
-    def place(self, points: Points) -> Placement:
-        """Positions and directions of draws whose baselines are given by index."""
+    def place(points: Points) -> Placement:
         assert points.baselines is not None  # noqa: S101 - draws of a set have them; tells the type checker
-        values = _rows(self._values, points.baselines)
-        after = values if self._problem.step is None else _rows(self.after, points.baselines)
-        return along_path(self._problem, values, after, points)
+        values = _rows(declared, points.baselines)
+        after = values if problem.step is None else _rows(declared_after, points.baselines)
+        return along_path(problem, values, after, points)
+
+    return Design(extend, place, moments, baselines, declared_after)
 
 
 def _rows(values: Tensor, chosen: Int[Tensor, " draws"]) -> Tensor:
@@ -314,7 +316,7 @@ def declared_spread(
     on_lattice = first_draws % (LATTICE_PARTS * len(baselines)) == 0
     sampler = (BaselineLattice if on_lattice else SobolNet)(len(baselines), generator)
     closely = on_lattice and len(baselines) >= LATTICE_BASELINES
-    paths, num_blocks = DeclaredPaths(problem, baselines), iter([4])
+    num_blocks = iter([4])
 
     def extend(count: int) -> list[Points]:
         drawn = sampler.draw(count)
@@ -323,13 +325,10 @@ def declared_spread(
         edges = [count * block // blocks for block in range(blocks + 1)]
         return [drawn[slice(*pair)] for pair in pairwise(edges) if pair[0] < pair[1]]
 
-    return Design(
-        extend,
-        paths.place,
-        lambda view: BlockMoments(smooth=view.smooth_variance, lattice=closely),
-        baselines,
-        paths.after,
-    )
+    def moments(view: View) -> BlockMoments:
+        return BlockMoments(smooth=view.smooth_variance, lattice=closely)
+
+    return declared_paths(problem, baselines, extend, moments)
 
 
 def fresh_strata(problem: Problem, baselines: BaselineDistribution, generator: torch.Generator) -> Design:

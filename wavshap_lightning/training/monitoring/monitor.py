@@ -8,13 +8,11 @@ from copy import deepcopy
 from math import isfinite
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, cast
 
 import lightning as L  # noqa: N812
 import torch
-from jaxtyping import Float
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from torch import Tensor
 
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.errors import SettingError
@@ -53,22 +51,6 @@ SMALLEST = {"every_n_epochs": 1, "per_class": 0, "num_hardest": 0, "num_wrong": 
 
 AVERAGED = ("gap/", "reliability", "entropy", "share/", "drift/", "comprehensiveness", "sufficiency")
 """Numbers of a clip that become a curve: the mean over clips, of gaps the median."""
-
-
-class MonitorState(TypedDict):
-    """State of a monitor that is kept from epoch to epoch and in checkpoints, under these names.
-
-    Args:
-        probes: By split, content key of each probe clip and why it was chosen.
-        frames: By content key, attributions of the frames in the `first` and in the `previous` epoch.
-        glances: Shares of the explained epochs, in order.
-        scalars: Scalars as last logged.
-    """
-
-    probes: dict[str, list[list[str]]]
-    frames: dict[str, dict[str, Float[Tensor, " frames"]]]
-    glances: list[EpochShares]
-    scalars: dict[str, float]
 
 
 class ExplanationMonitor(Callback):
@@ -143,7 +125,10 @@ class ExplanationMonitor(Callback):
             stages, score=score, baselines=baselines, num_draws=num_draws, max_seconds=max_seconds, seed=seed
         )
         self._budget = TimeBudget(max_seconds)
-        self._state = MonitorState(probes={}, frames={}, glances=[], scalars={})
+        # Kept from epoch to epoch and in checkpoints, under these names: by split, the content key of each
+        # probe clip and why it was chosen; by content key, attributions of the frames in the `first` and in
+        # the `previous` epoch; shares of the explained epochs, in order; scalars as last logged.
+        self._state: dict[str, Any] = {"probes": {}, "frames": {}, "glances": [], "scalars": {}}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: ARG002
         """Check that there is something to explain.
@@ -182,11 +167,11 @@ class ExplanationMonitor(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Probes, and what was found in them so far."""
-        return deepcopy(dict(self._state))
+        return deepcopy(self._state)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume with the same probes."""
-        self._state = cast("MonitorState", deepcopy(state_dict))
+        self._state = deepcopy(state_dict)
 
     def _explain(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str) -> None:
         """Explain on the first process, and log the scalars on all of them."""
