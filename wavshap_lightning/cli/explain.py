@@ -72,14 +72,10 @@ def main(args: Sequence[str] | None = None) -> None:
     with exit_status(), quiet():
         command = getattr(import_module(f"wavshap_lightning.cli.{module}"), function)
         program = f"explain.py {name}".strip()
-        hide_shared = name in ("corpus", "compare")
+        hidden = name in ("corpus", "compare")
+        epilog = SHARED if hidden else EPILOG
         arguments = read_arguments(
-            command,
-            words,
-            prog=program,
-            epilog=SHARED if hide_shared else EPILOG,
-            defaults=defaults,
-            hide_shared=hide_shared,
+            command, words, prog=program, epilog=epilog, defaults=defaults, hide_shared=hidden
         )
         sys.exit(command(**arguments))
 
@@ -150,17 +146,14 @@ def compare_models(
         raise SettingError("others=[], epochs=None: give models to compare with, or epochs of the run")
     clips = find_clips(audio, output.folder)
     classifier = open_model(model, device, opening)
-    compared = [_open_other(path, device, opening, classifier) for path in named.values()]
+    compared = [_sharing_backbone(open_model(path, device, opening), classifier) for path in named.values()]
     work = ClipExplainer(classifier, settings, clip, len(clips), compared)
     names = (model if epoch is None else f"epoch {epoch}", *named)
     return explain_all(model, work, clips, output, names)
 
 
-def _open_other(
-    model: str, device: str, opening: ModelOptions, first: EmotionClassifier
-) -> EmotionClassifier:
-    """A classifier; it shares the backbone of the first if it is the same, which saves memory."""
-    other = open_model(model, device, opening)
+def _sharing_backbone(other: EmotionClassifier, first: EmotionClassifier) -> EmotionClassifier:
+    """The other classifier; it shares the backbone of the first if it is the same, which saves memory."""
     one, its = first.backbone, other.backbone
     if one.fingerprint == its.fingerprint and one.settings == its.settings and one.settings.frozen:
         other.backbone = one

@@ -24,15 +24,7 @@ from rich.console import Console
 from wavshap_lightning.cli.clips import ModelOptions, open_model
 from wavshap_lightning.cli.options import YAML_MODE, parse_words, read_arguments
 from wavshap_lightning.cli.output import writing_to
-from wavshap_lightning.cli.terminal import (
-    EXIT_USAGE,
-    WARNED,
-    exit_status,
-    on_one_line,
-    quiet,
-    say,
-    tell,
-)
+from wavshap_lightning.cli.terminal import EXIT_USAGE, WARNED, exit_status, on_one_line, quiet, say, tell
 from wavshap_lightning.corpora.audit import audit_table, summary_table
 from wavshap_lightning.corpora.folders import listed
 from wavshap_lightning.corpora.imports import load_format
@@ -308,9 +300,7 @@ def build_parser(command: str) -> ArgumentParser:
     elif command == "audit":
         parser.add_argument("--out", type=str, default="audit.json", help="JSON file to write.")
     else:
-        resumed = (
-            "Checkpoint to start from: a file, or 'best' or 'last' of the run of --config, else the latest."
-        )
+        resumed = "Checkpoint to start from: a file, or 'best' or 'last' of --config's run, else the latest."
         parser.add_argument("--ckpt_path", type=str, help=resumed)
     parser.add_class_arguments(EmotionDataModule, "data", sub_configs=True, fail_untyped=False)
     builds = command != "audit"  # which takes the same files of settings, and opens no model

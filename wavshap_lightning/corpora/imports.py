@@ -112,8 +112,8 @@ def _read(format: str, table: Path, source: Path) -> Iterator[tuple[str, Cells]]
         for name, row in read(table).items():
             place = f"{table} {name}"
             cells = _filled(adapt(row))
-            words = Path(cells["file"]).parent, table.relative_to(source), cells.get(TOLD, "")
-            yield place, cells | {HOME: table.parent, TOLD: " ".join(map(str, words))}
+            told = f"{Path(cells['file']).parent} {table.relative_to(source)}"
+            yield place, cells | {HOME: table.parent, TOLD: told}
     except MALFORMED as error:
         what = f"cannot be read as {format} ({type(error).__name__}: {first_line(error)})"
         raise CorpusError(f"table={place} {what}; expected {layout.example}") from error
@@ -215,9 +215,8 @@ def _read_audformat(path: Path) -> dict[str, Cells]:
         table = next(filter(Path.is_file, files), None)
         if table is None:
             raise ValueError(f"{files[0].name} is missing, and pickles are not opened; save it as CSV")
-        (told,) = splits_named([f"{name} {about.get('split_id')}"]).values()
         for place, row in _read_rows(table).items():
-            cells = _filled(row | {TOLD: told})
+            cells = _filled({"split": about.get("split_id")} | row)
             known = merged.setdefault(tuple(str(cells.pop(one, "")) for one in ("file", "start", "end")), {})
             if clash := [column for column, cell in cells.items() if known.setdefault(column, cell) != cell]:
                 raise ValueError(f"{table.name} {place} differs from an earlier table in {clash}; drop one")
