@@ -52,7 +52,7 @@ def test_a_score_of_the_input_that_is_not_finite():
 
 def test_a_score_of_a_baseline_that_is_not_finite():
     baselines = BaselineSet(torch.tensor([[0.0] * 4, [1.0] * 4, [-1.0] * 4]), "mine")
-    with pytest.raises(AttributionError, match=r"baselines='mine': baseline=2: its score is \[nan\]"):
+    with pytest.raises(AttributionError, match=r"baselines='mine': baseline=2: score=\[nan\]"):
         explain(
             lambda inputs: two_logits(inputs.sum(1, keepdim=True).sqrt().expand(-1, 4)), baselines=baselines
         )
@@ -87,7 +87,7 @@ def test_a_fresh_baseline_that_breaks_the_score_is_named_by_its_draw():
         return two_logits(inputs) + torch.where(inputs.sum(1, keepdim=True) < -3.9, torch.nan, 0.0)
 
     with pytest.raises(
-        AttributionError, match=r"baseline of draw=5: its score is \[nan\]|draw=5 \(a baseline of its own"
+        AttributionError, match=r"baseline of draw=5: score=\[nan\]|draw=5 \(a baseline of its own"
     ):
         explain(score, baselines=baselines)
 

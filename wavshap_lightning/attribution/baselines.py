@@ -161,8 +161,7 @@ def noise(clip: Waveform) -> BaselineDistribution:
     Raises:
         AttributionError: If the clip is empty, silent or not finite, as in every family here.
     """
-    level = _level(clip)
-    return BaselineDistribution(partial(_white, len(clip), level, None), "noise")
+    return BaselineDistribution(partial(_white, len(clip), _level(clip), None), "noise")
 
 
 def spectral_noise(clip: Waveform) -> BaselineDistribution:
@@ -180,8 +179,7 @@ def time_shifted(clip: Waveform) -> BaselineDistribution:
 
     def stream(generator: torch.Generator) -> Iterator[Tensor]:
         while True:
-            shift = torch.randint(1, max(2, len(clip)), (), generator=generator)
-            yield clip.roll(int(shift))
+            yield clip.roll(int(torch.randint(1, max(2, len(clip)), (), generator=generator)))
 
     return BaselineDistribution(stream, "time_shifted")
 

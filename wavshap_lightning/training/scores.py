@@ -104,6 +104,5 @@ def score_predictions(predictions: Predictions) -> dict[str, Tensor]:
 
 def confusion_counts(predictions: Predictions) -> Int[Tensor, "label prediction"]:
     """Confusion matrix: number of clips by label and prediction."""
-    return multiclass_confusion_matrix(
-        predictions.logits, predictions.labels, num_classes=predictions.logits.shape[1]
-    )
+    logits = predictions.logits
+    return multiclass_confusion_matrix(logits, predictions.labels, num_classes=logits.shape[1])

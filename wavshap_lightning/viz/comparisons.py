@@ -205,8 +205,7 @@ def _map_panel(name: str, title: str, rows: Units, layers: Sequence[Units], **be
     """A map of frames by rows, with the panels to its right, and a map of layers if all rows have them."""
     count = len(rows.values)
     if len(layers) == count:
-        layer_rows = Units.stack(layers, rows.names)
-        beside[f"layers of {name}"] = partial(draw.plot_layers_of_rows, rows=layer_rows)
+        beside[f"layers of {name}"] = partial(draw.plot_layers_of_rows, rows=Units.stack(layers, rows.names))
     over_time = partial(draw.plot_rows_over_time, rows=rows, title=title)
     return Panel(name, int(np.clip(MAP_ROW_PX * count, *MAP_PX)), over_time, beside)
 

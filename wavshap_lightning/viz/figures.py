@@ -107,8 +107,7 @@ def _plot_targets(views: Sequence[ClipView], num_top: int) -> Figure:
     note = f"attribution of each frame to the {view.score_name(lambda _: 'each class')}"
     rows = frame_rows("frames", targets, frames, layer_bars(layers), note=note)
     shown = [*sound_panels(view, all_targets=True), *rows]
-    lines = [view.line(GAP), view.line(*ABOUT)]
-    return draw_sheet(view, shown, lines, num_top=num_top, all_targets=True)
+    return draw_sheet(view, shown, [view.line(GAP), view.line(*ABOUT)], num_top=num_top, all_targets=True)
 
 
 def frame_rows(

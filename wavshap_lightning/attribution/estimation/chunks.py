@@ -16,10 +16,6 @@ T = TypeVar("T")
 CPU_ELEMENTS = 2**18  # about what the caches of a processor hold; larger chunks are not faster
 MAX_CHUNK = 64
 MAX_CUDA_CHUNK = 256
-OUT_OF_MEMORY = (
-    "chunk_size=1: the memory of {} does not hold a single draw; use a shorter clip, a lower precision or a "
-    "stage later in the model"
-)
 MEMORY_SHARE = 0.5  # of the free memory of a GPU, as later chunks may need a little more than the first
 
 
@@ -66,7 +62,10 @@ class Chunks:
             except torch.OutOfMemoryError as error:
                 self.size = (part.stop - part.start) // 2
                 if self.size == 0:
-                    raise AttributionError(OUT_OF_MEMORY.format(self._device)) from error
+                    raise AttributionError(
+                        f"chunk_size=1: the memory of {self._device} does not hold a single draw; use a "
+                        "shorter clip, a lower precision or a stage later in the model"
+                    ) from error
                 continue  # past the error, which holds whatever the failed attempt still held
             start = part.stop
             if self._measure:

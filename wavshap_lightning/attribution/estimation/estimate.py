@@ -114,8 +114,7 @@ def estimate(
         run.draw(wanted, late)
         found, gap = run.views()
         if stopping.tolerance is not None:
-            first_view = found[problem.views[0].name]
-            unresolved, needed = _unresolved(first_view, stopping.tolerance, run.num_draws)
+            unresolved, needed = _unresolved(found[problem.views[0].name], stopping.tolerance, run.num_draws)
         reached = stopping.tolerance is not None and needed is None
         if late() or reached or 2 * run.num_draws > stopping.max_draws:
             break

@@ -99,8 +99,7 @@ class PairMoments:
     def estimate(self, gap: Gap, shape: torch.Size) -> ViewEstimate:
         """Mean with its error, corrected by each unit's share of the gap where there is one."""
         if not self._num_pairs:
-            unknown = torch.full_like(self.mean, torch.inf)
-            return _view(self.mean, unknown, 1.0, shape)
+            return _view(self.mean, torch.full_like(self.mean, torch.inf), 1.0, shape)
         variance = self._squares / (2 * self._num_pairs * self._count)
         share = gap_share(self._products, variance, self._count / (self._count + PAIR_SHRINKAGE))
         return _view(_corrected(self.mean, share, gap), variance.sqrt(), float(self._num_pairs), shape)

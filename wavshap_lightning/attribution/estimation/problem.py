@@ -110,9 +110,7 @@ class Problem:
             scores = self.target(_check_logits(self.score(inputs), inputs)).double()
         bad = first_not_finite(scores)
         if bad is not None:
-            raise AttributionError(
-                f"{what}={start + bad}: its score is {scores[bad].tolist()}, not finite; leave it out"
-            )
+            raise AttributionError(f"{what}={start + bad}: score={scores[bad].tolist()}, not finite; omit it")
         return scores
 
     def gradients(self, positions: Positions) -> tuple[Float[Tensor, "draws targets"], Gradients]:

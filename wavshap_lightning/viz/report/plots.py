@@ -165,8 +165,7 @@ def _stacked(rows: Sequence[Row], view: ClipView) -> Plot:
     axes: Plot = {}
     for place, (heading, height, shown, vertical) in enumerate(rows):
         number = "" if place == 0 else str(place + 1)
-        domain = [(top - height) / inner, top / inner]
-        axes[f"yaxis{number}"] = {**vertical, "domain": domain, "anchor": "x"}
+        axes[f"yaxis{number}"] = {**vertical, "domain": [(top - height) / inner, top / inner], "anchor": "x"}
         traces += [{**trace, "xaxis": "x", "yaxis": f"y{number}"} for trace in shown]
         titles.append({"text": heading, "xref": "paper", "yref": f"y{number} domain", "x": 0, "y": 1})
         top -= height + GAP_PX
