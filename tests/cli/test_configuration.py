@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from wavshap_lightning.cli.options import load_yaml, parse_words
 from wavshap_lightning.cli.terminal import EXIT_USAGE
 from wavshap_lightning.cli.train import build_parser
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.labels import apply_label_map
 from wavshap_lightning.training.data.datamodule import EmotionDataModule
 from wavshap_lightning.training.loggers import RunSettings, choose_wandb_mode
 
@@ -57,8 +61,9 @@ def test_labels_are_kept_as_they_are_written(read, label_map):
     in_file, on_line = read(f"data: {{label_map: {label_map}}}"), read("{}", "--data.label_map", label_map)
     expected = [one.split(": ") for one in label_map.strip("{}").replace("'", "").split(", ")]
     for config in (in_file, on_line):
-        found = EmotionDataModule(label_map=config.data.label_map).label_map
-        assert found == {key: None if value == "null" else value for key, value in expected}
+        clips = [Clip(Path("a.wav"), key) for key, _ in expected]
+        found = [clip.label for clip in apply_label_map(clips, config.data.label_map)]
+        assert found == [value for _, value in expected if value != "null"]
 
 
 @pytest.mark.parametrize("labels", ["[0, 1]", "[no, yes]", "[001, 002]", "['0', 1]"])
