@@ -158,7 +158,8 @@ def load_corpus(
     if labels is not None:
         clips = select_labels(clips, labels, must_occur=must_occur)
     if not clips:
-        raise CorpusError(f"corpus={name!r} label_map={label_map}: no clip is left; map a label that occurs")
+        chosen = f"label_map={label_map} labels={labels}"
+        raise CorpusError(f"corpus={name!r} {chosen}: no clip is left; choose labels that occur")
     if max_samples is not None:
         clips = draw_stratified(clips, max_samples, np.random.default_rng(seed))
     return clips

@@ -266,8 +266,8 @@ class EmotionDataModule(L.LightningDataModule):
             raise SettingError(f"max_duration_s={longest_s} must be at least a frame, {shortest_s:.4f} s")
         if len(self.labels) < 2:
             raise CorpusError(
-                f"labels={self.labels} of corpus={self.corpus!r}: at least two classes are needed; check the "
-                "folders, the column or the pattern that labels are read from"
+                f"labels={self.labels} of corpus={self.corpus!r} root={self.root!r}: two classes or more are "
+                "needed; check the folders, the column or the pattern that labels are read from"
             )
         is_whole = self.max_samples is None and self._wanted_labels is None and self.label_map is None
         audit = partial(
