@@ -87,19 +87,18 @@ def parse_words(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
     Raises:
         SystemExit: After help was asked for, or with 2 if a word cannot be understood.
     """
-    parser.exit_on_error, message = False, ""
-    values = Namespace()  # type: ignore[no-untyped-call]
+    parser.exit_on_error = False
     try:
         values = parser.parse_args(list(words))
+        options = filter(_refuses_null, parser._actions)  # noqa: SLF001 - its public methods list no actions
+        nulls = [option.dest for option in options if values.get(option.dest, "") is None]
+        message = f"{nulls[0]}=null: give a value, or leave it out" if nulls else ""
     except UnicodeDecodeError as error:
         message = f"--config: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
     except ArgumentError as error:
         message = f"{error}; put it in quotes" if "Expected a <class 'str'>" in str(error) else str(error)
     finally:
         parser.exit_on_error = True
-    for option in filter(_refuses_null, parser._actions):  # noqa: SLF001 - its public methods list no actions
-        if option.dest in values and values[option.dest] is None:
-            message = f"{option.dest}=null: give a value, or leave it out"
     if message:
         parser.error(message)
     return values

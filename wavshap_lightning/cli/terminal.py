@@ -48,18 +48,15 @@ def exit_status() -> Iterator[None]:
     """
     try:
         yield
-    except WavshapError as error:
-        complain(error)
-        sys.exit(EXIT_USAGE)
     except BrokenPipeError:  # the reader of the lines, such as head, has closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_DONE)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
-        if not _is_refusal(error):
+        if not (isinstance(error, WavshapError) or _is_refusal(error)):
             raise
-        complain(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        complain(error)
         sys.exit(EXIT_USAGE)
 
 
@@ -118,12 +115,13 @@ def on_one_line(name: Path | str) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(name))
 
 
-def complain(error: WavshapError | str) -> None:
-    """Print a message on standard error."""
-    words = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+def complain(error: Exception | str) -> None:
+    """Print a message on one line of standard error."""
+    words = error if isinstance(error, str) else f"{type(error).__name__}: {str(error).strip()}"
     if "in DataLoader worker process" in words:  # torch puts the traceback of the worker before its message
         words = words.splitlines()[-1].partition("errors.")[2]
-    message = words.encode(errors="backslashreplace").decode()  # a path may be no text
+    line = " ".join(map(str.strip, words.splitlines()))
+    message = line.encode(errors="backslashreplace").decode()  # a path may be no text
     Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -143,12 +143,10 @@ def _read_rows(path: Path, required: Sequence[str] = ()) -> dict[str, Cells]:
 
 def _read_parquet(path: Path) -> dict[int, Cells]:
     try:
-        from pyarrow import duration, parquet, schema, types  # noqa: PLC0415 - an extra
+        from pyarrow import parquet  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise CorpusError(f"table={path}: pip install 'wavshap-lightning[parquet]' first") from error
-    table = parquet.read_table(path)
-    fields = [f.with_type(duration("us")) if types.is_duration(f.type) else f for f in table.schema]
-    return dict(enumerate(table.cast(schema(fields), safe=False).to_pylist(), start=1))
+    return dict(enumerate(parquet.read_table(path).to_pylist(), start=1))
 
 
 def _read_text(path: Path) -> str:
