@@ -13,7 +13,6 @@ from wavshap_lightning.attribution.estimation.estimate import Stopping, estimate
 from wavshap_lightning.attribution.estimation.moments import WeightedSum
 from wavshap_lightning.attribution.estimation.problem import Problem
 from wavshap_lightning.attribution.record import Attribution
-from wavshap_lightning.errors import AttributionError
 
 SILENT_DB = -120.0
 """Level where a path in decibels begins; below it alpha is taken to be 0."""
@@ -53,14 +52,9 @@ def gauss_legendre(num_nodes: int, num_baselines: int = 1, *, decibels: bool = F
     magnitude of alpha, such as level-normalized ones on the path from silence. The weights then include
     `d alpha / d log(alpha) = alpha`.
 
-    Raises:
-        AttributionError: If `num_nodes` is below 1.
-
     >>> gauss_legendre(2).alphas
     tensor([0.2113, 0.7887], dtype=torch.float64)
     """
-    if num_nodes < 1:
-        raise AttributionError(f"num_nodes={num_nodes} must be at least 1")
     places, weights = (torch.from_numpy(numbers) for numbers in np.polynomial.legendre.leggauss(num_nodes))
     alphas = (places + 1) / 2
     if decibels:

@@ -74,12 +74,7 @@ def equal_spans(num_places: int, count: int) -> Players:
 
     >>> equal_spans(5, 2).owner
     tensor([0, 0, 0, 1, 1])
-
-    Raises:
-        AttributionError: If there would be no span.
     """
-    if count < 1:
-        raise AttributionError(f"count={count} must be at least 1, the number of spans of the input")
     count = min(count, num_places)
     return Players(torch.arange(num_places) * count // num_places, count)
 
