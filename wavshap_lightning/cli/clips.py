@@ -348,7 +348,8 @@ def attempt(work: Callable[[Clip], Found], clip: Clip) -> tuple[Found | None, st
     try:
         return work(clip), ""
     except (WavshapError, RuntimeError, MemoryError) as error:  # PyTorch raises the second for lack of memory
-        reason = reason_of(error)
+        words = " ".join(str(error).split()) or type(error).__name__
+        reason = words if isinstance(error, WavshapError) else f"{type(error).__name__}: {words[:300]}"
         complain(f"failed: {on_one_line(clip.path)}: {reason}")
         return None, reason
 
@@ -361,9 +362,3 @@ def open_for(classifier: EmotionClassifier, clip: Clip) -> Recording:
     """
     num_samples = classifier.backbone.frame_grid.receptive_field_samples
     return open_recording(clip, classifier.sample_rate, min_samples=num_samples)
-
-
-def reason_of(error: BaseException) -> str:
-    """The message of an error on one line; never empty."""
-    words = " ".join(str(error).split()) or type(error).__name__
-    return words if isinstance(error, WavshapError) else f"{type(error).__name__}: {words[:300]}"

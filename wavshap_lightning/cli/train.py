@@ -394,10 +394,8 @@ def conclude(trainer: L.Trainer, module: EmotionModule, data: EmotionDataModule,
     if path:
         say("Next", f"python explain.py {from_here(path)} CLIP.wav")
     elif not trainer.fast_dev_run:  # type: ignore[attr-defined]
-        raise SettingError(
-            "no epoch ended, or none with a validation, so there is no best.ckpt: raise trainer.max_epochs "
-            "or max_steps, lower trainer.check_val_every_n_epoch, or set data.validation=false"
-        )
+        remedy = "raise max_epochs or max_steps, lower check_val_every_n_epoch, or set data.validation=false"
+        raise SettingError(f"no epoch ended, or none with a validation, so there is no best.ckpt: {remedy}")
 
 
 def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint:
