@@ -139,7 +139,8 @@ class ExplanationMonitor(Callback):
         data = datamodule_of(trainer)
         if data is None or not isinstance(pl_module, EmotionModule):
             raise SettingError(
-                f"module={type(pl_module).__name__} must be an EmotionModule on an EmotionDataModule"
+                f"module={type(pl_module).__name__}: what is needed is an EmotionModule on an "
+                "EmotionDataModule; use these, or no ExplanationMonitor"
             )
         self._data, self._probes, self._noise, self._heard = data, {}, {}, set()
         if trainer.is_global_zero and self.figures:
