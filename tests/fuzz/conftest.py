@@ -87,10 +87,13 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def plain():
-    """`(text) -> text`: composed, without spaces around it and signs that cannot be seen."""
-    return lambda text: "".join(
-        one for one in normalize("NFC", text) if category(one) not in {"Cf", "Cc"}
-    ).strip()
+    """`(text) -> text`: composed, in words with one space between them, without signs that cannot be seen."""
+
+    def plain(text):
+        seen = (one for one in normalize("NFC", text) if one.isspace() or category(one) not in {"Cf", "Cc"})
+        return " ".join("".join(seen).split())
+
+    return plain
 
 
 @dataclass(frozen=True)
