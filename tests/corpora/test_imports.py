@@ -300,6 +300,17 @@ def test_audformat_segments_take_the_columns_of_their_file(sounds):
     assert [clip.speaker for clip in clips] == ["3", "3"]
 
 
+def test_the_names_of_audformat_tables_tell_their_splits(sounds):
+    names = ("emotion.categories.train.gold_standard", "emotion.categories.dev.gold_standard")
+    write(
+        sounds / "db.yaml", yaml.safe_dump({"tables": {name: {"columns": {"emotion": {}}} for name in names}})
+    )
+    for name, row in zip(names, ("a.wav,sad", "b.wav,happy"), strict=True):
+        write(sounds / f"db.{name}.csv", "file,emotion", row)
+    splits = {clip.label: clip.split for clip in load_corpus("audformat", sounds)}
+    assert splits == {"sad": "train", "happy": "validation"}
+
+
 def test_pickled_tables_are_not_opened(sounds):
     write(sounds / "db.yaml", yaml.safe_dump({"tables": {"emotion": {"columns": {}}}}))
     (sounds / "db.emotion.pkl").write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")

@@ -208,13 +208,14 @@ def _of_lhotse(cut: Cells) -> Cells:
 def _read_audformat(path: Path) -> dict[str, Cells]:
     header = safe_load(_read_text(path))
     merged: dict[tuple[str, ...], Cells] = {}
+    told = splits_named(header["tables"])  # such as emotion.categories.train.gold_standard
     for name, about in header["tables"].items():
         files = [path.with_name(f"{path.stem}.{name}{suffix}") for suffix in (".csv", ".parquet")]
         table = next(filter(Path.is_file, files), None)
         if table is None:
             raise ValueError(f"{files[0].name} is missing, and pickles are not opened; save it as CSV")
         for place, row in _read_rows(table).items():
-            cells = _filled({"split": about.get("split_id")} | row)
+            cells = _filled({"split": about.get("split_id") or told[name]} | row)
             known = merged.setdefault(tuple(str(cells.pop(one, "")) for one in ("file", "start", "end")), {})
             if clash := [column for column, cell in cells.items() if known.setdefault(column, cell) != cell]:
                 raise ValueError(f"{table.name} {place} differs from an earlier table in {clash}; drop one")
