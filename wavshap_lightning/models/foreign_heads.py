@@ -58,7 +58,8 @@ def open_huggingface(
     Warns:
         UserWarning: If they depend on it and it is not given.
     """
-    source = Source(absolute(name), revision, "model")
+    # at one commit, whose files are found in the cache without asking the Hub again
+    source = Source(absolute(name), revision, "model").pinned("config.json")
     return source.read(lambda: _open(source, final_norm=final_norm))
 
 
@@ -83,7 +84,7 @@ def _open(source: Source, *, final_norm: bool | None) -> EmotionClassifier:
     opened = PretrainedSpeechModel(
         original.base_model,
         source.name,
-        source.pinned("config.json").revision,
+        source.revision,
         **preprocessing(source, config),
     )
     layer: Literal["last", "learned"] = "learned" if weighted else "last"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -49,6 +50,7 @@ REFUSED_KEYS = {
     "auto_map": "it brings code of its own, which is never run; give a model of the classes of transformers",
 }
 
+COMMIT = re.compile("[0-9a-f]{40}")
 NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 
 
@@ -85,7 +87,7 @@ class Source:
                 raise ModelError(f"{self} has {key} in its config.json: {words}")
         if given and self.file("adapter_config.json"):
             raise ModelError(f"{self} has an adapter_config.json: it is {PROGRAMS['adapter_config.json']}")
-        if "model_type" not in given and (given or self._is_path):
+        if "model_type" not in given:
             lacking = "no model_type in its config.json" if given else "no config.json"
             raise ModelError(f"{self} could not be opened: it has {lacking}; {self._remedy(reached=True)}")
         config = self.read(
@@ -181,11 +183,10 @@ class Source:
         Raises:
             ModelError: If the file cannot be fetched.
         """
-        path = self.read(
-            lambda: cached_file(
-                self.name, file, revision=self.revision, _raise_exceptions_for_missing_entries=False
-            )
-        )
+        # what was fetched of a commit, or was not there, stays so
+        commit = self.revision if COMMIT.fullmatch(self.revision or "") else None
+        options: dict[str, Any] = {"_commit_hash": commit, "_raise_exceptions_for_missing_entries": False}
+        path = self.read(lambda: cached_file(self.name, file, revision=self.revision, **options))
         return None if path is None else Path(path)
 
     def pinned(self, file: str) -> Source:
@@ -197,8 +198,10 @@ class Source:
         Raises:
             ModelError: If it is not there.
         """
-        path = None if Path(self.name).exists() else self.file(file)
-        return self if path is None else replace(self, revision=path.parent.name)  # so the cache is laid out
+        if self._is_path:
+            return self
+        path: Any = self.read(lambda: cached_file(self.name, file, revision=self.revision))
+        return replace(self, revision=Path(path).parent.name)  # so the cache is laid out
 
     def is_kept(self, file: str) -> bool:
         """True if one of its files is in its folder, or was fetched before."""
@@ -412,11 +415,11 @@ def open_pretrained(name: str, revision: str | None = None) -> PretrainedSpeechM
     """
     if name == "tiny":
         return PretrainedSpeechModel(open_tiny_model(), name="tiny")
-    source = Source(absolute(name), revision)
-    return source.read(lambda: _open(source))
+    source = Source(absolute(name), revision).pinned("config.json")
+    return source.read(lambda: _open(source, revision))
 
 
-def _open(source: Source) -> PretrainedSpeechModel:
+def _open(source: Source, revision: str | None) -> PretrainedSpeechModel:
     config = source.config()
     if config.model_type not in FAMILIES:
         raise ModelError(
@@ -424,7 +427,7 @@ def _open(source: Source) -> PretrainedSpeechModel:
             "such as 'microsoft/wavlm-base-plus'"
         )
     model = source.model(f"{FAMILIES[config.model_type]}Model", config)
-    return PretrainedSpeechModel(model, source.name, source.revision, **preprocessing(source, config))
+    return PretrainedSpeechModel(model, source.name, revision, **preprocessing(source, config))
 
 
 def preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
