@@ -15,6 +15,7 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Processor,
     WavLMForSequenceClassification,
+    WavLMForXVector,
     WavLMModel,
 )
 
@@ -237,6 +238,22 @@ def test_weights_of_another_shape_are_refused(folder):
     key = "encoder.layers.0.attention.q_proj.weight"
     change_weights(folder, lambda weights: weights | {key: torch.zeros(5, 5)})
     refuse(folder, "could not be opened")
+
+
+def test_a_backbone_opens_out_of_a_model_with_any_head(build_model, save_model, tmp_path):
+    """That of speaker verification has a layer of the same name as a part of the backbone."""
+    model = WavLMForXVector(build_model().config)
+    opened = open_pretrained(str(save_model(model, tmp_path))).model
+    assert torch.equal(opened.encoder.layer_norm.weight, model.wavlm.encoder.layer_norm.weight)
+
+
+@pytest.mark.parametrize("key", ["encoder.layers.2.layer_norm.bias", "encoder.layers.0.attention.q_proj.SCB"])
+def test_parts_of_a_backbone_that_nothing_uses_are_refused(key, build_model, save_model, tmp_path):
+    folder = save_model(build_model(), tmp_path)
+    change_weights(folder, lambda weights: weights | {key: torch.ones(32)})
+    refuse(folder, f"holds 1 weights ({key}), which nothing would use")
+    change_weights(folder, lambda weights: {f"wavlm.{name}": value for name, value in weights.items()})
+    refuse(folder, f"holds 1 weights (wavlm.{key}), which nothing would use")
 
 
 def test_another_kind_of_model_is_refused_and_the_kinds_listed(tmp_path):

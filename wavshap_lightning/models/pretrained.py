@@ -22,6 +22,7 @@ import transformers
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
+from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, WavLMConfig, WavLMModel
 from transformers.modeling_utils import load_state_dict
 from transformers.utils import logging
@@ -125,7 +126,8 @@ class Source:
 
     def _check_weights(self, class_name: str, model: TransformersModule, report: Mapping[str, Any]) -> None:
         """Refuse weights that are integers, of other shapes, missing or left over."""
-        if integers := [key for path in self._weight_files() for key in _integers(path)]:
+        stored = self._stored()
+        if integers := [key for key, value in stored.items() if _is_integer(key, value)]:
             raise ModelError(
                 f"{self} holds {_listed(integers)} as integers: it is quantized; save it in full precision"
             )
@@ -138,8 +140,9 @@ class Source:
         missing = sorted(key for key in report["missing_keys"] if not is_unused(key))
         other = sorted(key for key in report["unexpected_keys"] if not is_unused(key))
         # a backbone may come with a head, which is left out, but not with other parts of its own
-        own = tuple(f"{name}." for name, _ in model.named_children())
-        left_over = [key for key in other if self.role == "model" or key.startswith((base, *own))]
+        within = any(key.startswith(base) for key in stored)
+        parts = (base,) if within else tuple(f"{name}." for name, _ in model.named_children())
+        left_over = [key for key in other if self.role == "model" or key.startswith(parts)]
         if not missing and not left_over:
             return
         ends = {key.removeprefix(base) for key in missing}
@@ -153,15 +156,15 @@ class Source:
         found += [f"holds {_listed(left_over or other)}, which nothing would use"] if other else []
         raise ModelError(f"{self} {', and '.join(found)}: {advice}")
 
-    def _weight_files(self) -> list[Path]:
-        """The files that transformers has just read the weights from."""
+    def _stored(self) -> dict[str, Tensor]:
+        """Names, shapes and types of the weights that transformers has just read."""
         for name in ("model.safetensors", "pytorch_model.bin"):
-            if path := self._kept(name):
-                return [path]
-            if index := self._kept(f"{name}.index.json"):
-                shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-                return [path for name in sorted(set(shards)) if (path := self._kept(name))]
-        return []
+            files = [name]
+            if not self._kept(name) and (index := self._kept(f"{name}.index.json")):
+                files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            if paths := [path for file in files if (path := self._kept(file))]:
+                return {k: v for path in paths for k, v in load_state_dict(path, map_location="meta").items()}
+        return {}
 
     def json(self, file: str) -> dict[str, Any]:
         """Content of a JSON file of the model; empty if it has no such file.
@@ -270,14 +273,10 @@ def _listed(keys: Sequence[str]) -> str:
     return f"{len(keys)} weights ({', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''})"
 
 
-def _integers(weights: Path) -> list[str]:
-    """Names of the weights in a file that are integers; batch norms count their batches in one."""
-    stored = load_state_dict(weights, map_location="meta").items()
-    return [
-        key
-        for key, value in stored
-        if not (value.is_floating_point() or value.dtype == torch.bool or key.endswith("num_batches_tracked"))
-    ]
+def _is_integer(key: str, value: Tensor) -> bool:
+    """True for an integer in place of a weight; batch norms count their batches in one."""
+    is_number = not value.is_floating_point() and value.dtype != torch.bool
+    return is_number and not key.endswith("num_batches_tracked")
 
 
 def absolute(name: str) -> str:
