@@ -1,4 +1,4 @@
-"""The small files of a run, as JSON and CSV; each appears whole or not at all."""
+"""Small files: text and tables as people save them, and JSON and CSV that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,11 +6,60 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+DELIMITERS = ",;\t|"
+
+
+def read_text(path: Path) -> str:
+    """Text of a file in UTF-8, or in UTF-16 with a byte order mark, as spreadsheets and Praat save it.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is in neither, or holds zero bytes.
+    """
+    content = path.read_bytes()
+    text = content.decode("utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
+    if "\0" in text:
+        raise ValueError("it holds zero bytes, as UTF-16 without its mark and damaged files do")
+    return text
+
+
+def parse_csv(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows of delimited text, the header first, each with the line on which it starts, counted from 1.
+
+    The delimiter is the one of `DELIMITERS` that the header has most; with semicolons, numbers may have
+    decimal commas. White space around a cell is ignored. Blank rows, a spreadsheet's line `sep=;` and empty
+    cells to the right of the header are skipped; cells left out at the end of a row are empty.
+
+    Raises:
+        ValueError: If a row is malformed or has more cells than the header.
+    """
+    text = re.sub(r'\A"?sep=[^\r\n]*', "", text)
+    header = next((line for line in text.splitlines() if line.strip(f' "{DELIMITERS}')), "")
+    delimiter = max(DELIMITERS, key=re.sub('"[^"]*"', "", header).count)
+    source = io.StringIO(text, newline="")
+    reader = csv.reader(source, delimiter=delimiter, skipinitialspace=True, strict=True)
+    width, start = 0, 1  # a quoted cell may span lines
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if delimiter == ";":
+                cells = [re.sub(r"^(-?\d+),(\d+)$", r"\1.\2", cell) for cell in cells]
+            if any(cells):
+                width = width or max(number for number, cell in enumerate(cells, start=1) if cell)
+                if any(cells[width:]):
+                    what = f"cells={len(cells)} but the header names {width} columns"
+                    raise ValueError(f"line={start}: {what}; put text with commas in double quotes")
+                yield start, cells[:width] + [""] * (width - len(cells))
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"line={start}: not a row of a CSV file ({error})") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

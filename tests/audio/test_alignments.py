@@ -159,7 +159,7 @@ def test_a_recording_of_a_ctm_is_found_however_its_name_is_spelled(tmp_path, nam
     [
         ("a.txt", "mary", "suffix='.txt' must be one of .TextGrid, .ctm, .csv, .tsv; export the words"),
         ("a.TextGrid", LONG[:-60], "cannot be read as textgrid .it breaks off"),
-        ("a.csv", "text,start_s,end_s\nmary,0,25,0,5\n", "'mary,0,25' goes on beyond"),
+        ("a.csv", "text,start_s,end_s\nmary,0,25,0,5\n", "line=2: cells=5 but the header names 3 columns"),
         ("a.TextGrid", "", "cannot be read as textgrid"),
         ("a.TextGrid", "hello\n" * 20, "cannot be read as textgrid"),
         ("a.ctm", "clip 1 0.25 mary", "must be: recording channel start duration word"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import unicodedata
 import warnings
@@ -15,6 +14,7 @@ from pathlib import Path, PureWindowsPath
 
 from wavshap_lightning.audio.segments import Segment
 from wavshap_lightning.errors import AudioError, first_line
+from wavshap_lightning.files import parse_csv, read_text
 
 SUFFIXES = (".TextGrid", ".ctm", ".csv", ".tsv")
 Tiers = dict[str, list[Segment]]
@@ -102,11 +102,10 @@ def _read_tiers(path: Path, recording: str) -> Tiers:
         must = f"must be one of {', '.join(SUFFIXES)}; export the words as one of them"
         raise AudioError(f"segments={path}: suffix={path.suffix!r} {must}")
     try:
-        raw = path.read_bytes()
-        text = raw.decode("utf-16" if raw[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
+        text = read_text(path)
         read = _read_textgrid if suffix == ".textgrid" else _read_table
         tiers = _read_ctm(path, text, recording) if suffix == ".ctm" else read(text)
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         reason = f"cannot be read as {suffix[1:]} ({first_line(error)})"
         raise AudioError(f"segments={path} {reason}; export it again, in UTF-8 and seconds") from error
     return {name: [row for row in rows if not NO_WORD.fullmatch(row.text)] for name, rows in tiers.items()}
@@ -182,20 +181,18 @@ def _recording_of(path: Path, names: Sequence[str], recording: str) -> str | Non
 
 
 def _read_table(text: str) -> Tiers:
-    """Rows of a table by tier, without leftovers of spreadsheets: `sep=;` and rows of empty cells."""
-    lines = [line for line in text.splitlines() if line.strip(' ",;\t') and not line.startswith("sep=")]
-    table = csv.DictReader(lines, delimiter=max(",;\t", key=(lines or [""])[0].count), strict=True)
-    given = {re.sub(r"\W+", "_", name.lower()).strip("_"): name for name in table.fieldnames or ()}
-    column = {field: given[name] for field, names in COLUMNS.items() for name in names[::-1] if name in given}
-    last = "end_s" if "end_s" in column else "duration_s"
-    if not {"text", "start_s", last} <= column.keys():
-        raise ValueError(f"columns={list(given)} must hold text, start_s and end_s")
+    """Rows of a table by tier."""
+    rows = parse_csv(text)
+    names = [re.sub(r"\W+", "_", name.lower()).strip("_") for _, header in islice(rows, 1) for name in header]
+    place = {of: names.index(one) for of, known in COLUMNS.items() for one in known[::-1] if one in names}
+    last = "end_s" if "end_s" in place else "duration_s"
+    if not {"text", "start_s", last} <= place.keys():
+        raise ValueError(f"columns={names} must hold text, start_s and end_s")
     tiers = Tiers()
-    for row in table:
-        if any(row.pop(None, ())):  # the key of cells beyond the columns
-            raise ValueError(f"the row {','.join(row.values())!r} goes on beyond the last column")
-        text, start, end, tier = (row.get(column.get(one)) or "" for one in ("text", "start_s", last, "tier"))
-        tiers.setdefault(tier.strip(), []).append(_segment(text, start, end, is_duration=last != "end_s"))
+    for _, cells in rows:
+        text, start, end = (cells[place[one]] for one in ("text", "start_s", last))
+        tier = cells[place["tier"]] if "tier" in place else ""
+        tiers.setdefault(tier, []).append(_segment(text, start, end, is_duration=last != "end_s"))
     return tiers
 
 

@@ -8,15 +8,14 @@ tabs, in UTF-16, with rows and columns of empty cells.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
-from itertools import zip_longest
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -24,12 +23,11 @@ from urllib.parse import unquote
 from wavshap_lightning.corpora.clip import Clip, Span, normalized
 from wavshap_lightning.corpora.folders import listed
 from wavshap_lightning.errors import CorpusError
-from wavshap_lightning.files import format_csv, write_atomically
+from wavshap_lightning.files import format_csv, parse_csv, read_text, write_atomically
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 SAVED_SUFFIXES = (".csv", ".jsonl")
 REQUIRED = ("path", "label")
-DELIMITERS = ",;\t|"
 
 # How spreadsheets write errors and numbers too long for them, and programs an empty cell.
 _NO_NAME = re.compile(r"#(N/A|NV|[A-Z0/]+[!?])|\d([.,]\d+)?E\+\d+|nan|NaN|<NA>|NULL")
@@ -129,27 +127,19 @@ def save_manifest(path: Path | str, clips: Sequence[Clip]) -> None:
 def read_table(path: Path, *, required: Sequence[str]) -> Rows:
     """Rows of a table: delimited cells with a header, or one JSON object per line. Delimited cells are text.
 
-    The delimiter is the one of `DELIMITERS` that separates the required names in the header; with semicolons,
-    numbers may have decimal commas. White space around a name or a cell is ignored: `a.wav, angry` equals
-    `a.wav,angry`. Blank rows, columns without a name and a spreadsheet's line `sep=;` are skipped; cells left
-    out at the end of a row are empty.
+    Delimited cells are read by `parse_csv`; columns without a name are skipped. White space around a name or
+    a cell is ignored: `a.wav, angry` equals `a.wav,angry`.
 
     Raises:
         CorpusError: If the file is missing, neither UTF-8 nor UTF-16 with a byte order mark, malformed or
             empty, or a required column is missing.
     """
     try:
-        content = path.read_bytes()
-        is_json = _suffix(path) == ".jsonl"
-        has_mark = content[:2] in {b"\xff\xfe", b"\xfe\xff"}
-        text = content.decode("utf-16" if has_mark else "utf-8-sig")  # as spreadsheets begin a file
-        if "\0" in text:
-            raise CorpusError(
-                f"table={path} holds zero bytes, as UTF-16 and damaged files do; save it as UTF-8"
-            )
+        is_json = path.exists() and _suffix(path) == ".jsonl"  # else the suffix does not matter
+        text = read_text(path)
     except OSError as error:
         raise CorpusError(f"table={path} cannot be read from {Path.cwd()}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
+    except ValueError as error:
         raise CorpusError(f"table={path} is not UTF-8 ({error}); save it as plain text in UTF-8") from error
     rows = _json_rows(path, text) if is_json else _csv_rows(path, text, required)
     if not rows:
@@ -158,48 +148,22 @@ def read_table(path: Path, *, required: Sequence[str]) -> Rows:
 
 
 def _csv_rows(path: Path, text: str, required: Sequence[str]) -> Rows:
-    delimiter = _delimiter_of(text, required)
-    lines = [(line, cells) for line, cells in _csv_lines(path, text, delimiter) if any(cells)]
-    header = [normalized(name) for name in lines[0][1]] if lines else []
-    while header and not header[-1]:
-        header.pop()
-    named = [name for name in header if name]
-    missing = [name for name in required if name not in named]
-    if missing or len(set(named)) < len(named):
-        raise CorpusError(
-            f"table={path}: missing columns={missing}; found columns={header}. The first line must name "
-            "every column once, spelled so and separated by commas"
-        )
-    for line, cells in lines:
-        if any(cells[len(header) :]):
-            what = f"cells={len(cells)} but the header names {len(header)} columns"
-            raise CorpusError(f"table={path} line={line}: {what}; put text with commas in double quotes")
-    pairs = {line: zip_longest(header, cells, fillvalue="") for line, cells in lines[1:]}
-    return {line: {name: cell for name, cell in row if name} for line, row in pairs.items()}
-
-
-def _delimiter_of(text: str, required: Sequence[str]) -> str:
-    """The delimiter that separates the required names in the first line with all of them, else a comma."""
-    header = next((line for line in text.splitlines() if all(name in line for name in required)), "")
-    names = {sign: {normalized(cell).strip('" ') for cell in header.split(sign)} for sign in DELIMITERS}
-    return next((sign for sign, found in names.items() if found.issuperset(required)), ",")
-
-
-def _csv_lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
-    )
-    start = 1  # a quoted cell may span lines
+    rows = parse_csv(text)
     try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            if delimiter == ";":
-                cells = [re.sub(r"^(-?\d+),(\d+)$", r"\1.\2", cell) for cell in cells]
-            if not (start == 1 and cells and cells[0].startswith("sep=")):
-                yield start, cells
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise CorpusError(f"table={path} line={start}: not a row of a CSV file ({error})") from error
+        header = [normalized(name) for _, names in islice(rows, 1) for name in names]
+        named = [name for name in header if name]
+        missing = [name for name in required if name not in named]
+        if missing or len(set(named)) < len(named):
+            raise CorpusError(
+                f"table={path}: missing columns={missing}; found columns={header}. The first line must name "
+                "every column once, spelled so and separated by commas"
+            )
+        return {
+            line: {name: cell for name, cell in zip(header, cells, strict=True) if name}
+            for line, cells in rows
+        }
+    except ValueError as error:
+        raise CorpusError(f"table={path} {error}") from error
 
 
 def _json_rows(path: Path, text: str) -> Rows:
@@ -396,8 +360,5 @@ def _nearest(path: Path) -> str:
     """A sentence with the name that is most like the missing part of a path, if one is alike."""
     path = next(one for one in (path, *path.parents) if one.parent.is_dir())
     close = get_close_matches(path.name, _names_in(path.parent), n=1, cutoff=0.7)
-    return (
-        f". There is no {path.name!r} in {path.parent}, but {close[0]!r}"
-        if close and close[0] != path.name
-        else ""
-    )
+    there = [name for name in close if name != path.name]
+    return f". There is no {path.name!r} in {path.parent}, but {there[0]!r}" if there else ""
