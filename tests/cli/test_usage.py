@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("surroundings")
         (["--data.batch_size", "1"], "SettingError: batch_size=1 must be at least 2"),
         (["--run.name", "../up"], "SettingError: run.name='../up' must be a folder name"),
         (["--model.optimizer.learning_rate", "-1"], "SettingError: learning_rate=-1.0 must be at least 0"),
-        (["--ckpt_path", "last"], "SettingError: ckpt_path='last': no run in runs/demo has a last.ckpt"),
+        (["--ckpt_path", "last"], "SettingError: ckpt_path='last': no last.ckpt in runs/demo"),
         (["--ckpt_path", "missing.ckpt"], "CheckpointError: checkpoint=missing.ckpt is not a file"),
         (["--data.labels", "[happy, nothing]"], "CorpusError: "),
         (

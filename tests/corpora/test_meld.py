@@ -104,7 +104,7 @@ def test_tables_that_cannot_be_used_are_refused(tmp_path):
     ):
         assert load_meld(build(tmp_path / "b", ROWS)) == load_meld(build(tmp_path / "b", ROWS))
     (tmp_path / "b/one/train_sent_emo.csv").write_text(HEADER)
-    with pytest.raises(CorpusError, match=r"train_sent_emo\.csv are the same file twice, but differ"):
+    with pytest.raises(CorpusError, match=r"twice differ \(.*/train_sent_emo\.csv\)"):
         load_meld(tmp_path / "b")
     (tmp_path / "c").mkdir()
     (tmp_path / "c/dev_sent_emo.csv").write_text("Utterance,Speaker\n")

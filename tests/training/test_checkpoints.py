@@ -69,12 +69,12 @@ def test_a_stored_configuration_means_its_own_run(tmp_path):
         (tmp_path / f"version_{number}/checkpoints/last.ckpt").touch()
     own, empty = (tmp_path / f"version_{number}/config.yaml" for number in (0, 1))
     assert find_checkpoint(tmp_path, "last", [own, tmp_path / "other.yaml"]).parents[1].name == "version_0"
-    with pytest.raises(SettingError, match=r"ckpt_path='last': .*version_1 has no last\.ckpt"):
+    with pytest.raises(SettingError, match=r"ckpt_path='last': no last\.ckpt in .*version_1;"):
         find_checkpoint(tmp_path, "last", [own, empty])
 
 
 def test_no_such_run_is_told(tmp_path):
-    with pytest.raises(SettingError, match=r"ckpt_path='best': no run in .* has a best\.ckpt"):
+    with pytest.raises(SettingError, match=r"ckpt_path='best': no best\.ckpt in .*; give its path"):
         find_checkpoint(tmp_path, "best")
 
 

@@ -28,7 +28,7 @@ class Damage(L.Callback):
     [
         (True, float("nan"), r"logits of 7 of 7 clips .* in epoch 2: training diverged"),
         (True, 1e30, r"logits of \d of 7 clips are huge or not finite in epoch 2: training diverged"),
-        (False, float("inf"), r"weights of classifier\.head\.\S+ are not finite in epoch 2"),
+        (False, float("inf"), "weights not finite in epoch 2"),
     ],
 )
 def test_checkpoints_of_the_epochs_before_stay(
@@ -50,7 +50,9 @@ def test_a_loss_that_is_no_number_ends_the_epoch_it_is_in(build_datamodule, buil
     module = build_module()
     module.class_weights = torch.tensor([1.0, float("nan"), 1.0])
     trainer = build_trainer(max_epochs=3, limit_val_batches=0)
-    with pytest.raises(DivergenceError, match="train/loss=nan in epoch 1: training diverged"):
+    with pytest.raises(
+        DivergenceError, match="train/loss=nan, weights not finite in epoch 1: training diverged"
+    ):
         trainer.fit(module, datamodule=build_datamodule())
 
 

@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.training import loggers as loggers_module
 from wavshap_lightning.training.loggers import (
     RunSettings,
     build_loggers,
@@ -183,13 +182,3 @@ def test_tensorboard_writes_event_files_into_the_runs_folder(tmp_path):
     logger.log_metrics({"val/uar": 0.5}, step=1)
     logger.finalize("success")
     assert list(folder.glob("events.out.tfevents.*"))
-
-
-def test_a_missing_tensorboard_is_told(tmp_path, monkeypatch):
-    def missing(*_, **__):
-        raise ModuleNotFoundError("tensorboard")
-
-    monkeypatch.setattr(loggers_module, "TensorBoardLogger", missing)
-    with pytest.raises(SettingError, match=r"needs tensorboard: pip install 'wavshap-lightning\[tracking\]'"):
-        build_loggers(RunSettings(wandb="off", tensorboard=True), tmp_path)
-    assert TensorBoardLogger is not missing

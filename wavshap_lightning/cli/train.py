@@ -34,7 +34,7 @@ from wavshap_lightning.files import from_here, write_atomically, write_json
 from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.models.loading import read_test_scores
 from wavshap_lightning.models.pretrained import is_folder
-from wavshap_lightning.training.callbacks import check_flags, check_monitors, default_callbacks
+from wavshap_lightning.training.callbacks import check_flags, default_callbacks
 from wavshap_lightning.training.checkpoints import AtomicCheckpointIO, find_checkpoint, run_of_checkpoint
 from wavshap_lightning.training.cross_validation import (
     Evaluation,
@@ -342,7 +342,6 @@ def build_run(
     built = parser.instantiate(config)
     given, settings, data = built.trainer.as_dict(), built.run, built.data
     tested = command == "test" or (command == "fit" and settings.test)
-    check_monitors(_listed(given["callbacks"]))
     check_flags(given, validated=command != "test" and data.validation, tested=tested)
     data.require(*STAGE_SPLITS[command], *(["test"] if settings.test else []))
     resumed = run_of_checkpoint(settings.home, checkpoint) if command == "fit" else None

@@ -113,13 +113,11 @@ class Layout:
             originals = [one for one in kept[key] if not may_differ or _is_copy(one, path)]
             pairs += [(one, path) for one in originals[:1]]
             kept[key] += [] if originals else [path]
-        trees = dict.fromkeys(_trees(*pair) for pair in pairs)
-        where = listed((f"in {one} and in {other}" for one, other in trees), separator="; ")
-        if differing := [pair for pair in pairs if not _is_copy(*pair)]:
-            names = "{} and {} are the same file twice, but differ".format(*differing[0])
-            count = f"{len(differing)} of {len(pairs)} files that are there twice, {where}"
-            others = listed(dict.fromkeys(other for _, other in trees))
-            raise self.error(root, f"{names} ({count}); set root to one copy: {others}, or move it elsewhere")
+        trees = dict.fromkeys("in {} and in {}".format(*_trees(*pair)) for pair in pairs)
+        where = listed(trees, separator="; ")
+        if differing := [f"{one} and {other}" for one, other in pairs if not _is_copy(one, other)]:
+            what = f"{len(differing)} of {len(pairs)} files that are there twice differ ({listed(differing)})"
+            raise self.error(root, f"{what}, {where}; set root to one copy, or move it elsewhere")
         if pairs:
             what = f"{len(pairs)} files are there twice with the same content, {where}"
             warnings.warn(f"corpus={self.corpus}: {what}; the second copy is left out", stacklevel=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,6 @@ from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.scores import Predictions
 
 MONITORED = "val/uar"
-LOGGED = (MONITORED, "val/wa", "val/macro_f1", "val/ece", "val/loss", "train/loss")
 
 
 class ReproducibleEpochs(Callback):
@@ -188,7 +187,7 @@ def default_callbacks(
 
 
 def check_flags(given: Mapping[str, Any], *, validated: bool, tested: bool) -> None:
-    """Refuse arguments of the trainer with which a run would fail late, or end without a result.
+    """Refuse what Lightning accepts and what makes a run fail late, or end without a result.
 
     Args:
         given: The arguments.
@@ -198,12 +197,9 @@ def check_flags(given: Mapping[str, Any], *, validated: bool, tested: bool) -> N
     Raises:
         SettingError: If there is such an argument.
     """
-    needed = "a run needs its checkpoints; leave it out, or try a few batches with fast_dev_run=true"
     started_over = any(way in str(given["strategy"]) for way in ("spawn", "fork", "notebook"))
     on_cpus = given["accelerator"] == "cpu" and str(given["devices"]) not in ("1", "auto")
     wrong = {
-        "barebones": given["barebones"] and needed,
-        "enable_checkpointing": given["enable_checkpointing"] is False and needed,
         "limit_val_batches": validated and given["limit_val_batches"] == 0 and "set data.validation=false",
         "limit_test_batches": tested and given["limit_test_batches"] == 0 and "set run.test=false",
         "gradient_clip_val": (given["gradient_clip_val"] or 0) < 0 and "it must be at least 0",
@@ -215,17 +211,6 @@ def check_flags(given: Mapping[str, Any], *, validated: bool, tested: bool) -> N
     for name, reason in wrong.items():
         if reason:
             raise SettingError(f"trainer.{name}={given[name]}: {reason}")
-
-
-def check_monitors(callbacks: Sequence[object]) -> None:
-    """Refuse to monitor `val_loss`, which is logged as `val/loss`: Lightning refuses after the first epoch.
-
-    Raises:
-        SettingError: If a callback does.
-    """
-    for name in (str(getattr(one, "monitor", "")) for one in callbacks):
-        if "/" not in name and (meant := name.replace("_", "/", 1)) in LOGGED:
-            raise SettingError(f"monitor={name!r} is not logged; set monitor={meant!r}")
 
 
 def _relocated(value: Any, old: str, new: str) -> Any:  # noqa: ANN401 - whatever a callback stores

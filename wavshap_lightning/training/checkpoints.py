@@ -126,18 +126,14 @@ def find_checkpoint(home: Path, wanted: str, configs: Sequence[Path] = ()) -> Pa
     if wanted not in ("best", "last"):
         return Path(wanted).expanduser()
     given = [path.parent for path in configs if (path.parent / "checkpoints").is_dir()]
-    if given and not (given[-1] / f"checkpoints/{wanted}.ckpt").is_file():
-        raise SettingError(
-            f"ckpt_path={wanted!r}: {given[-1]} has no {wanted}.ckpt; give the path of another"
-        )
-    if given:
-        return given[-1] / f"checkpoints/{wanted}.ckpt"
-    found = {run_number(path.parents[1]): path for path in home.glob(f"version_*/checkpoints/{wanted}.ckpt")}
+    runs = given[-1:] or sorted(home.glob("version_*"), key=run_number)
+    found = [path for run in runs if (path := run / f"checkpoints/{wanted}.ckpt").is_file()]
     if not found:
+        place = given[-1] if given else home
         raise SettingError(
-            f"ckpt_path={wanted!r}: no run in {home} has a {wanted}.ckpt; give its path, or its run.name"
+            f"ckpt_path={wanted!r}: no {wanted}.ckpt in {place}; give its path, or its run.name"
         )
-    return found[max(found)]
+    return found[-1]
 
 
 def run_of_checkpoint(home: Path, checkpoint: str | Path | None) -> Path | None:

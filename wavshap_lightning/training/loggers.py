@@ -110,11 +110,12 @@ def build_loggers(settings: RunSettings, folder: Path, *, resumed_step: int = 0)
         resumed_step: Step from which an earlier run in this folder is resumed; rows before it are kept.
 
     Raises:
-        SettingError: If TensorBoard is asked for but not installed.
+        ModuleNotFoundError: If TensorBoard is asked for but not installed.
     """
     loggers: list[Logger] = [_csv(folder, resumed_step)]
     if settings.tensorboard:
-        loggers.append(_tensorboard(folder))
+        place = str(folder.parent)
+        loggers.append(TensorBoardLogger(place, name="", version=folder.name, default_hp_metric=False))
     mode, reason = choose_wandb_mode(settings.wandb)
     if mode != "off":
         loggers.append(_wandb(settings, folder, mode))
@@ -183,15 +184,6 @@ def _csv(folder: Path, resumed_step: int) -> CSVLogger:
         known = {name: float(value) for name, value in row.items() if value and name not in ("step", "epoch")}
         writer.log_metrics({"epoch": int(row["epoch"]), **known}, int(row["step"]))
     return logger
-
-
-def _tensorboard(folder: Path) -> TensorBoardLogger:
-    try:
-        return TensorBoardLogger(str(folder.parent), name="", version=folder.name, default_hp_metric=False)
-    except ModuleNotFoundError as error:
-        raise SettingError(
-            "run.tensorboard=true needs tensorboard: pip install 'wavshap-lightning[tracking]'"
-        ) from error
 
 
 def _wandb(settings: RunSettings, folder: Path, mode: Literal["online", "offline"]) -> WandbLogger:

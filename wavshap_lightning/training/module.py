@@ -278,12 +278,10 @@ class EmotionModule(L.LightningModule):
         Raises:
             DivergenceError: If the loss or a weight has overflowed or is not a number.
         """
-        loss = self.trainer.callback_metrics.get("train/loss", torch.tensor(0.0))
-        if not loss < DIVERGED_LOSS:  # true for NaN as well
-            raise self._divergence(f"train/loss={float(loss):g}")
-        trained = ((name, weight) for name, weight in self.named_parameters() if weight.requires_grad)
-        if damaged := [name for name, weight in trained if not weight.isfinite().all()]:
-            raise self._divergence(f"the weights of {', '.join(damaged[:5])} are not finite")
+        loss = float(self.trainer.callback_metrics.get("train/loss", 0.0))
+        finite = all(weight.isfinite().all() for weight in self.parameters() if weight.requires_grad)
+        if not (loss < DIVERGED_LOSS and finite):  # no comparison with NaN is true
+            raise self._divergence(f"train/loss={loss:g}, weights {'' if finite else 'not '}finite")
         for part, rate in learning_rates(self.trainer.optimizers[0]).items():
             self.log(f"learning_rate/{part}", rate, sync_dist=True)
 
@@ -331,11 +329,13 @@ class EmotionModule(L.LightningModule):
         record = ClassifierRecord.from_dict(checkpoint[CLASSIFIER_KEY])
         self.classifier.check_backbone(record)
         if [*map(normalized, record.labels)] != [*map(normalized, self.classifier.labels)]:
-            own = list(self.classifier.labels)
             raise CheckpointError(
-                f"labels={own} must be those of the checkpoint, {list(record.labels)}; name them: data.labels"
+                f"labels={list(self.classifier.labels)} must be those of the checkpoint, "
+                f"{list(record.labels)}; name them: data.labels"
             )
-        _check_head(record.head, self.classifier.head.settings)
+        own, recorded = self.classifier.head.settings, record.head  # dropout leaves no mark on the weights
+        if replace(own, dropout=recorded.dropout, frame_dropout=recorded.frame_dropout) != recorded:
+            raise CheckpointError(f"head={own} must be that of the checkpoint, head={recorded}")
         load_trained_state(self, checkpoint["state_dict"])
         self.classifier.provenance = record.provenance
 
@@ -358,17 +358,13 @@ class EmotionModule(L.LightningModule):
         return predictions
 
     def _divergence(self, finding: str) -> DivergenceError:
-        trainer, settings = self.trainer, self.optimizer_settings
-        rates = f"learning_rate={settings.learning_rate:g}"
-        if not self.classifier.backbone.settings.frozen:
-            rates += f" or backbone_learning_rate={settings.backbone_learning_rate:g}"
-        lowered = "" if trainer.precision == "32-true" else "set trainer.precision=32-true, "
-        advice = f"{lowered}or check the sound of the clips"
-        if trainer.state.fn != "fit":
+        advice = f"and check trainer.precision={self.trainer.precision} and the sound of the clips"
+        if self.trainer.state.fn != "fit":
             return DivergenceError(f"{finding}; take another checkpoint, {advice}")
+        rate = self.optimizer_settings.learning_rate
         return DivergenceError(
-            f"{finding} in epoch {trainer.current_epoch + 1}: training diverged, and no checkpoint of this "
-            f"epoch is kept; lower model.optimizer.{rates}, {advice}"
+            f"{finding} in epoch {self.trainer.current_epoch + 1}: training diverged, and no checkpoint of "
+            f"this epoch is kept; lower model.optimizer.learning_rate={rate:g}, {advice}"
         )
 
     def _log_scores(self, split: str) -> Predictions:
@@ -392,10 +388,3 @@ class EmotionModule(L.LightningModule):
             raise SettingError(f"class_weights=True: labels={absent} have no training clip; leave them out")
         values = torch.tensor([counts[label] for label in self.classifier.labels], dtype=torch.float32)
         return values.sum() / (len(values) * values)
-
-
-def _check_head(recorded: HeadSettings, found: HeadSettings) -> None:
-    """Raise if two heads differ in shape; dropout may differ, since it leaves no mark on the weights."""
-    shapes = [replace(settings, dropout=0.0, frame_dropout=0.0) for settings in (recorded, found)]
-    if shapes[0] != shapes[1]:
-        raise CheckpointError(f"head={found} must be that of the checkpoint, head={recorded}")
