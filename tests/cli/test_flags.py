@@ -28,8 +28,8 @@ def test_a_run_that_diverges_ends_with_a_line_and_without_a_checkpoint(flags, ru
     [
         (["--trainer.precision", "bf16-true"], "precision=bf16-true must be one of 32-true, 16-mixed"),
         (["--trainer.precision", "64"], "precision=64-true must be one of 32-true"),
-        (["--trainer.limit_val_batches", "0"], "trainer.limit_val_batches=0: set data.validation=false"),
-        (["--trainer.limit_test_batches", "0"], "trainer.limit_test_batches=0: set run.test=false"),
+        (["--trainer.limit_val_batches", "0"], ": set data.validation=false"),
+        (["--trainer.limit_test_batches", "0"], ": set run.test=false"),
         (
             ["--trainer.accumulate_grad_batches", "0"],
             "trainer.accumulate_grad_batches=0: it must be above 0",
