@@ -24,9 +24,14 @@ def read_text(path: Path) -> str:
         ValueError: If it is in neither, or holds zero bytes.
     """
     content = path.read_bytes()
-    text = content.decode("utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
+    try:
+        text = content.decode("utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not UTF-8 ({error}); save it as plain text in UTF-8") from error
     if "\0" in text:
-        raise ValueError("it holds zero bytes, as UTF-16 without its mark and damaged files do")
+        raise ValueError(
+            "holds zero bytes, as damaged files do and UTF-16 without its mark; save it as UTF-8"
+        )
     return text
 
 

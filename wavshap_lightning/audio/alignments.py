@@ -167,12 +167,13 @@ def _read_ctm(path: Path, text: str, recording: str) -> Tiers:
 def _recording_of(path: Path, names: Sequence[str], recording: str) -> str | None:
     """The name of a recording in a CTM, where it may be spelled otherwise or be that of a file."""
     wanted = same_spelling(recording)
-    alike = [name for name in names if same_spelling(name) == wanted]
+    alike = [name for name in names if name == recording]
+    alike = alike or [name for name in names if same_spelling(name) == wanted]
     alike = alike or [name for name in names if same_spelling(PureWindowsPath(name).stem) == wanted]
-    if recording in alike or len(alike) == 1:
-        return recording if recording in alike else alike[0]
-    of_name = f"{len(alike) or 'none'} named {recording!r}; found {', '.join(names[:5])}"
-    problem = f"the file holds {len(names)} recordings and {of_name}"
+    if len(alike) == 1:
+        return alike[0]
+    found = f"{len(names)} recordings and {len(alike) or 'none'} named {recording!r}"
+    problem = f"the file holds {found}; found {', '.join(names[:5])}"
     if len(names) > 1 and not recording:
         raise AudioError(f"segments={path}: {problem}")
     if names and recording:

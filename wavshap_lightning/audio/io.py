@@ -312,8 +312,8 @@ def _check_header(sound: soundfile.SoundFile, head: bytes) -> None:
     if sound.frames == UNKNOWN_LENGTH:
         raise AudioError("its header lacks the duration; convert it again, writing to a file, not to a pipe")
     if sound.samplerate < LEAST_SAMPLE_RATE:
-        least = f"at least {LEAST_SAMPLE_RATE} to hold speech"
-        raise AudioError(f"sample_rate={sound.samplerate} of its header must be {least}; copy it again")
+        rate = f"sample_rate={sound.samplerate} of its header"
+        raise AudioError(f"{rate} must be at least {LEAST_SAMPLE_RATE} to hold speech; copy it again")
     if sound.frames == 0:
         raise AudioError("holds no sound (0 samples); copy or record it again, or leave it out")
 
@@ -328,9 +328,8 @@ def _span_samples(sound: soundfile.SoundFile, start_s: float | None, end_s: floa
     end = duration_s if end_s is None else end_s
     asked = f"the span start_s={start_s}, end_s={end_s}"
     if not 0.0 <= start < end <= duration_s + SPAN_SLACK_S:
-        raise AudioError(
-            f"{asked} must begin before it ends and within the file's {duration_s:.3f} s; correct the times"
-        )
+        within = f"within the file's {duration_s:.3f} s"
+        raise AudioError(f"{asked} must begin before it ends and {within}; correct the times")
     first, last = (min(round(time_s * sound.samplerate), sound.frames) for time_s in (start, end))
     if first == last:
         raise AudioError(f"{asked} must hold at least one sample; correct the times")
@@ -342,9 +341,7 @@ def _check_finite(samples: Float[np.ndarray, "*channels num_samples"], start: in
     finite = np.isfinite(samples).all(axis=tuple(range(samples.ndim - 1)))
     if not finite.all():
         first_s = (start + int(finite.argmin())) / sample_rate
-        raise AudioError(
-            f"the sample at {first_s:.4f} s is NaN or infinite; export the recording again, or leave it out"
-        )
+        raise AudioError(f"the sample at {first_s:.4f} s is NaN or infinite; export it again or leave it out")
 
 
 def _check_peak(waveform: Float[np.ndarray, " num_samples"], highest: float) -> None:

@@ -284,7 +284,7 @@ def audio_below(path: Path, out: Path | None = None) -> list[Path]:
     Raises:
         SettingError: If a folder holds no audio.
     """
-    path = find_file(path) or path
+    path = find_file(path, {}) or path
     if not path.is_dir():
         return [path]
     found = [one for one in find_audio(path) if out is None or out.resolve() not in one.resolve().parents]

@@ -151,7 +151,7 @@ def load_corpus(
     _check_options(corpus, options)
     if seed < 0:
         raise SettingError(f"seed={seed} must be at least 0")
-    clips = corpus.load(find_file(Path(root).expanduser()) or root, **options)
+    clips = corpus.load(find_file(Path(root).expanduser(), {}) or root, **options)
     label_map = corpus.label_map if label_map is None else label_map
     if label_map is not None:
         clips = apply_label_map(clips, label_map)

@@ -181,8 +181,8 @@ def _read_kaldi(path: Path) -> dict[str, Cells]:
         recording, start, end = segment.split()
         file = _COPYING.sub(r"\1", sounds[recording])
         if re.search(r"\|$|\.ark:\d+$", file):
-            remedy = "commands are not run, and archives not opened: save the sound and name its file"
-            raise ValueError(f"{recording} is {file!r}; {remedy}")
+            refused = "commands are not run, and archives not opened"
+            raise ValueError(f"{recording} is {file!r}; {refused}: save the sound and name its file")
         cells = {column: its.get(name) for column, its in maps.items()}
         rows[name] = cells | {"file": file, "start": start, "end": None if float(end) == -1 else end}
     return rows

@@ -86,9 +86,8 @@ def load_manifest(root: Path | str) -> list[Clip]:
         return read_manifest(path)
     found = [file for suffix in SUFFIXES if (file := path / f"manifest{suffix}").is_file()]
     if len(found) != 1:
-        raise CorpusError(
-            f"root={str(root)!r} holds {len(found)} files named manifest.csv, .tsv or .jsonl: it needs one"
-        )
+        names = "files named manifest.csv, .tsv or .jsonl"
+        raise CorpusError(f"root={str(root)!r} holds {len(found)} {names}: it needs one")
     return read_manifest(found[0])
 
 
@@ -137,36 +136,29 @@ def read_table(path: Path, *, required: Sequence[str]) -> Rows:
     try:
         is_json = path.exists() and _suffix(path) == ".jsonl"  # else the suffix does not matter
         text = read_text(path)
+        rows = _json_rows(text) if is_json else _csv_rows(text, required)
     except OSError as error:
         raise CorpusError(f"table={path} cannot be read from {Path.cwd()}: {error.strerror}") from error
     except ValueError as error:
-        raise CorpusError(f"table={path} is not UTF-8 ({error}); save it as plain text in UTF-8") from error
-    rows = _json_rows(path, text) if is_json else _csv_rows(path, text, required)
+        raise CorpusError(f"table={path} {error}") from error
     if not rows:
         raise CorpusError(f"table={path} has no rows; add one per clip")
     return rows
 
 
-def _csv_rows(path: Path, text: str, required: Sequence[str]) -> Rows:
+def _csv_rows(text: str, required: Sequence[str]) -> Rows:
     rows = parse_csv(text)
-    try:
-        header = [normalized(name) for _, names in islice(rows, 1) for name in names]
-        named = [name for name in header if name]
-        missing = [name for name in required if name not in named]
-        if missing or len(set(named)) < len(named):
-            raise CorpusError(
-                f"table={path}: missing columns={missing}; found columns={header}. The first line must name "
-                "every column once, spelled so and separated by commas"
-            )
-        return {
-            line: {name: cell for name, cell in zip(header, cells, strict=True) if name}
-            for line, cells in rows
-        }
-    except ValueError as error:
-        raise CorpusError(f"table={path} {error}") from error
+    header = [normalized(name) for _, names in islice(rows, 1) for name in names]
+    named = [name for name in header if name]
+    missing = [name for name in required if name not in named]
+    if missing or len(set(named)) < len(named):
+        found = f"missing columns={missing}; found columns={header}"
+        raise ValueError(f"{found}. The first line must name every column once, separated by commas")
+    pairs = ((line, zip(header, cells, strict=True)) for line, cells in rows)
+    return {line: {name: cell for name, cell in row if name} for line, row in pairs}
 
 
-def _json_rows(path: Path, text: str) -> Rows:
+def _json_rows(text: str) -> Rows:
     rows: Rows = {}
     for line, content in enumerate(io.StringIO(text, newline=None), start=1):
         if not content.strip():
@@ -175,7 +167,7 @@ def _json_rows(path: Path, text: str) -> Rows:
             cells = {**json.loads(content)}
         except (ValueError, TypeError, RecursionError) as error:
             way_out = "write one object per line, without brackets around or commas between them"
-            raise CorpusError(f"table={path} line={line}: not a JSON object ({error}); {way_out}") from error
+            raise ValueError(f"line={line}: not a JSON object ({error}); {way_out}") from error
         rows[line] = {
             normalized(name): cell.strip() if isinstance(cell, str) else cell for name, cell in cells.items()
         }
@@ -205,10 +197,8 @@ def _check_spelling(table: Path, names: Collection[str]) -> None:
     for name in names:
         close = get_close_matches(name.lower(), COLUMNS, n=1, cutoff=0.8)
         if name not in COLUMNS and close and close[0] not in names:
-            raise CorpusError(
-                f"manifest={table}: column={name!r} is not a field of a clip; did you mean {close[0]!r}? "
-                "Rename or remove it"
-            )
+            meant = f"did you mean {close[0]!r}? Rename or remove it"
+            raise CorpusError(f"manifest={table}: column={name!r} is not a field of a clip; {meant}")
 
 
 def check_distinct(table: Path, placed: Mapping[str, Clip]) -> None:
@@ -217,9 +207,9 @@ def check_distinct(table: Path, placed: Mapping[str, Clip]) -> None:
     for place, clip in placed.items():
         earlier = first.setdefault((clip.path, clip.start_s, clip.end_s), place)
         if earlier != place:
+            span = f"path={clip.path} start_s={clip.start_s} end_s={clip.end_s}"
             raise CorpusError(
-                f"manifest={table}: {earlier} and {place} are the same clip, path={clip.path} "
-                f"start_s={clip.start_s} end_s={clip.end_s}; remove one"
+                f"manifest={table}: {earlier} and {place} are the same clip, {span}; remove one"
             )
 
 
@@ -261,10 +251,7 @@ def _votes(cell: object) -> tuple[tuple[str, float], ...]:
 
 NAME = (_name, "text, not an error, an empty value or a rounded number as programs write them; correct it")
 SECONDS = (_number, "a number of seconds, with a decimal point")
-SPANS = (
-    _spans,
-    'a JSON list of objects like {"start_s": 0.5, "end_s": 0.9, "kind": "word"} and no other key',
-)
+SPANS = (_spans, 'a JSON list of objects like {"start_s": 0, "end_s": 1, "kind": "word"} and no other key')
 
 COLUMNS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "path": NAME,
@@ -319,7 +306,7 @@ def _csv_cell(value: object) -> str:
 # Files that are written otherwise in a table than on the disk
 
 
-def find_file(path: Path, listings: Listings | None = None) -> Path | None:
+def find_file(path: Path, listings: Listings) -> Path | None:
     """The file or folder at a path, or the one there that is meant.
 
     A name is meant if it is the only one of its folder that is equal after `normalized`, or else the only
@@ -336,7 +323,6 @@ def find_file(path: Path, listings: Listings | None = None) -> Path | None:
     """
     if os.path.lexists(path) or path.parent == path:
         return path
-    listings = {} if listings is None else listings
     folder = find_file(path.parent, listings)
     if folder is None:
         return None
