@@ -25,6 +25,7 @@ from wavshap_lightning.corpora.clip import Clip, splits_named
 from wavshap_lightning.corpora.folders import Layout, find_files, listed, load_folders
 from wavshap_lightning.corpora.manifest import Listings, check_distinct, find_file, read_table, to_clip
 from wavshap_lightning.errors import CorpusError, first_line
+from wavshap_lightning.files import read_text
 
 COLUMNS: Mapping[str, str] = {
     "label": "labels?|emo|emotions?|emotionlabel|emoclass|target|category|class",
@@ -134,9 +135,10 @@ def _read_rows(path: Path, required: Sequence[str] = ()) -> dict[str, Cells]:
     elif path.suffix.lower() in {".csv", ".tsv"}:
         rows = read_table(path, required=required)
     elif path.suffix.lower() == ".json":
-        return {**json.loads(_read_text(path), object_pairs_hook=_distinct)}
+        return {**json.loads(read_text(path), object_pairs_hook=_distinct)}
     else:
-        lines = enumerate(_read_text(path).split("\n"), start=1)
+        text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else read_text(path)
+        lines = enumerate(text.split("\n"), start=1)
         rows = {number: json.loads(line) for number, line in lines if line.strip()}
     return {f"line {number}": row for number, row in rows.items()}
 
@@ -147,11 +149,6 @@ def _read_parquet(path: Path) -> dict[int, Cells]:
     except ImportError as error:
         raise CorpusError(f"table={path}: pip install 'wavshap-lightning[parquet]' first") from error
     return dict(enumerate(parquet.read_table(path).to_pylist(), start=1))
-
-
-def _read_text(path: Path) -> str:
-    content = path.read_bytes()
-    return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
 
 
 def _distinct(pairs: Collection[tuple[str, Any]]) -> dict[str, Any]:
@@ -166,7 +163,7 @@ def _of_hub(row: Cells) -> Cells:
 
 def _read_kaldi(path: Path) -> dict[str, Cells]:
     maps = {
-        file.name: _distinct(_FIRST_WORD_AND_REST.findall(_read_text(file)))
+        file.name: _distinct(_FIRST_WORD_AND_REST.findall(read_text(file)))
         for file in sorted(path.parent.iterdir())
         if file == path or re.fullmatch(r"utt2\w+|segments|text|emotion|label", file.name)
     }
@@ -206,7 +203,7 @@ def _of_lhotse(cut: Cells) -> Cells:
 
 
 def _read_audformat(path: Path) -> dict[str, Cells]:
-    header = safe_load(_read_text(path))
+    header = safe_load(read_text(path))
     merged: dict[tuple[str, ...], Cells] = {}
     told = splits_named(header["tables"])  # such as emotion.categories.train.gold_standard
     for name, about in header["tables"].items():

@@ -74,10 +74,8 @@ def apply_label_map(clips: Sequence[Clip], label_map: Mapping[Any, str | int | N
     found = Counter(clip.label for clip in clips)
     missing = sorted(found.keys() - new_names.keys())
     if missing:
-        raise CorpusError(
-            f"label_map lacks labels={missing}; found {_described(found)}. Map each to its new name, or to "
-            "null to leave its clips out"
-        )
+        remedy = "map each to its new name, or to null to leave its clips out"
+        raise CorpusError(f"label_map lacks labels={missing}; found {_described(found)}; {remedy}")
     renamed = ((clip, new_names[clip.label]) for clip in clips)
     return [replace(clip, label=str(label)) for clip, label in renamed if label is not None]
 
@@ -100,10 +98,8 @@ def select_labels(
     found = Counter(clip.label for clip in clips)
     missing = [name for name in names if must_occur and name not in found]
     if missing or not names or len(set(names)) < len(names):
-        raise CorpusError(
-            f"{option}={names} must name each wanted class once, and each must occur: "
-            f"missing={missing}, found {_described(found)}"
-        )
+        occurring = f"of those that occur; missing={missing}, found {_described(found)}"
+        raise CorpusError(f"{option}={names} must name each wanted class once, {occurring}")
     wanted = frozenset(names)
     return [clip for clip in clips if clip.label in wanted]
 

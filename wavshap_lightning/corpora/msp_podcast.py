@@ -65,8 +65,7 @@ def load_msp_podcast(root: Path | str, *, test_set: str = "Test1") -> list[Clip]
             raise LAYOUT.error(root, f"{where} is asked for and EmoClass is empty; choose another test_set")
         if split:
             speaker = "" if cells["SpkrID"] == "Unknown" else cells["SpkrID"]
-            turn = Clip(table, code, speaker, LAYOUT.corpus, split)
-            turns.append((Path(cells["FileName"]).stem, turn))
+            turns.append((Path(cells["FileName"]).stem, Clip(table, code, speaker, LAYOUT.corpus, split)))
     folders = (base / name for base in (table.parent, table.parent.parent) for name in AUDIO_FOLDERS)
     audio = next((audio_by_stem(folder) for folder in folders if folder.is_dir()), {})
     clips = LAYOUT.recorded_clips(root, TABLE, turns, LABELS, audio)

@@ -119,10 +119,8 @@ class Protocol:
         except (KeyError, TypeError, AttributeError) as error:
             raise CorpusError(f"protocol={dict(fields)}: not a stored protocol ({error!r})") from error
         if fields.get("hash", protocol.hash) != protocol.hash:
-            raise CorpusError(
-                f"protocol={protocol.name!r}: hash={fields['hash']!r} was stored but its fields hash to "
-                f"{protocol.hash!r}; it was edited by hand, so make it again or remove the hash"
-            )
+            edited = "is not that of its fields, so that it was edited by hand; make it again"
+            raise CorpusError(f"protocol={protocol.name!r}: hash={fields['hash']!r} {edited}")
         return protocol
 
     def without_validation(self) -> Protocol:
@@ -159,11 +157,9 @@ class Protocol:
         groups = [self._group_of(clip, num_groups=len(split_of)) for clip in clips]
         strangers = [clip.path for clip, group in zip(clips, groups, strict=True) if group not in split_of]
         if strangers:
-            raise CorpusError(
-                f"{where}: {len(strangers)} of {len(clips)} clips have {self.unit}s="
-                f"{sorted(set(groups) - set(split_of))} outside of it, the first is path={strangers[0]}; "
-                f"it has {sorted(split_of)}. Leave these clips out, or choose a protocol made for them"
-            )
+            others = f"{self.unit}s={sorted({*groups} - {*split_of})}, the first is path={strangers[0]}"
+            found = f"{len(strangers)} of {len(clips)} clips have {others}, but it has {sorted(split_of)}"
+            raise CorpusError(f"{where}: {found}; leave these clips out, or choose a protocol made for them")
         held_out = self._validation_texts(chosen, clips) if self.shared_validation else None
         split: dict[str, list[Clip]] = {name: [] for name in SPLITS}
         for clip, group in zip(clips, groups, strict=True):
@@ -266,10 +262,8 @@ def balanced_speaker_folds(
     """
     counts, corpus = _count_speakers(clips, at_least=3), _corpus_of(clips)
     if not 3 <= num_folds <= len(counts):
-        raise CorpusError(
-            f"num_folds={num_folds} must be at least 3 and at most the number of speakers, {len(counts)}, of "
-            f"corpus={corpus!r}; change it, or choose another protocol"
-        )
+        most = f"at most the number of speakers, {len(counts)}, of corpus={corpus!r}"
+        raise CorpusError(f"num_folds={num_folds} must be at least 3 and {most}; change it or the protocol")
     groups: list[list[str]] = [[] for _ in range(num_folds)]
     sizes = [0] * num_folds
     for speaker in sorted(counts, key=lambda who: (-counts[who], stable_hash(seed, who), who)):
@@ -319,10 +313,8 @@ def official_split(clips: Sequence[Clip]) -> Protocol:
     corpus = _corpus_of(clips)
     homeless = [clip.path for clip in clips if not clip.split]
     if homeless:
-        raise CorpusError(
-            f"corpus={corpus!r}: {len(homeless)} of {len(clips)} clips have no split, the first is "
-            f"path={homeless[0]}; give each one of {', '.join(SPLITS)}, or use folds by speaker"
-        )
+        found = f"{len(homeless)} of {len(clips)} clips have no split, the first is path={homeless[0]}"
+        raise CorpusError(f"corpus={corpus!r}: {found}; give each one, or use folds by speaker")
     train, validation, test = ((name,) for name in SPLITS)
     return Protocol(f"{corpus}-official", corpus, (Fold("official", train, validation, test),), unit="split")
 
