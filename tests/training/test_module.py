@@ -217,7 +217,7 @@ def test_a_checkpoint_is_loaded_into_an_equal_module(trained, build_module, buil
     [
         (
             {"labels": ("neutral", "sad", "happy")},
-            r"must be those of the checkpoint, \['neutral', 'happy', 'sad'\]",
+            r"must be data\.labels=\['neutral', 'happy', 'sad'\], those of the checkpoint",
         ),
         (
             {"head": HeadSettings(layer=1)},

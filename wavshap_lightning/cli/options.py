@@ -70,8 +70,7 @@ def load_yaml(text: str, path: str = "") -> Any:  # noqa: ANN401 - whatever it h
     try:
         found = yaml.load(text, PlainYaml)  # noqa: S506 - a safe loader
     except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise yaml.YAMLError(f"{path}: {error.problem}{line}") from error
+        raise yaml.YAMLError(f"{path}: {error.problem} in line {error.problem_mark.line + 1}") from error
     if path and not isinstance(found, dict):
         raise yaml.YAMLError(f"{path} has no options; write each as NAME: VALUE")
     return found

@@ -159,9 +159,7 @@ def default_callbacks(
         SettingError: If there is patience but no validation.
     """
     if patience and not validation:
-        raise SettingError(
-            f"run.patience={patience} needs validation clips; set run.patience=0 or data.validation=true"
-        )
+        raise SettingError(f"run.patience={patience} needs validation clips: set data.validation=true")
     checkpoint = partial(ModelCheckpoint, folder and folder / "checkpoints", enable_version_counter=False)
     monitored = MONITORED if validation else None
     callbacks: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []

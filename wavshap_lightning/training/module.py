@@ -148,10 +148,7 @@ def check_precision(trainer: L.Trainer) -> None:
         SettingError: If it is not one of `PRECISIONS`.
     """
     if trainer.precision not in PRECISIONS:
-        raise SettingError(
-            f"trainer.precision={trainer.precision} must be one of {', '.join(PRECISIONS)}, because features "
-            "are cached in 32 bits; for a faster backbone set model.backbone.precision=bf16"
-        )
+        raise SettingError(f"trainer.precision={trainer.precision} must be one of {', '.join(PRECISIONS)}")
 
 
 class EmotionModule(L.LightningModule):
@@ -329,10 +326,8 @@ class EmotionModule(L.LightningModule):
         record = ClassifierRecord.from_dict(checkpoint[CLASSIFIER_KEY])
         self.classifier.check_backbone(record)
         if [*map(normalized, record.labels)] != [*map(normalized, self.classifier.labels)]:
-            raise CheckpointError(
-                f"labels={list(self.classifier.labels)} must be those of the checkpoint, "
-                f"{list(record.labels)}; name them: data.labels"
-            )
+            wanted = f"data.labels={list(record.labels)}, those of the checkpoint"
+            raise CheckpointError(f"labels={list(self.classifier.labels)} must be {wanted}")
         own, recorded = self.classifier.head.settings, record.head  # dropout leaves no mark on the weights
         if replace(own, dropout=recorded.dropout, frame_dropout=recorded.frame_dropout) != recorded:
             raise CheckpointError(f"head={own} must be that of the checkpoint, head={recorded}")

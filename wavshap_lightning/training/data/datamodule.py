@@ -122,10 +122,8 @@ class EmotionDataModule(L.LightningDataModule):
         self.cache_directory = Path(cache_dir).expanduser() if cache_dir else default_cache_directory()
         self.feature_cache: TensorCache | None = None
         self._wanted_labels = None if labels is None else [normalized(str(label)) for label in labels]
-        chosen = {"labels": self._wanted_labels, "label_map": label_map, "max_samples": max_samples}
-        self._list_clips = partial(
-            list_clips, corpus, root, options, self.cache_directory, **chosen, seed=seed
-        )
+        kept = {"labels": self._wanted_labels, "label_map": label_map, "max_samples": max_samples}
+        self._list_clips = partial(list_clips, corpus, root, options, self.cache_directory, **kept, seed=seed)
         self._grid = USUAL_GRID
 
     @cached_property
@@ -265,10 +263,8 @@ class EmotionDataModule(L.LightningDataModule):
         if (longest_s := self.max_duration_s) is not None and longest_s < shortest_s:
             raise SettingError(f"max_duration_s={longest_s} must be at least a frame, {shortest_s:.4f} s")
         if len(self.labels) < 2:
-            raise CorpusError(
-                f"labels={self.labels} of corpus={self.corpus!r} root={self.root!r}: two classes or more are "
-                "needed; check the folders, the column or the pattern that labels are read from"
-            )
+            source = f"corpus={self.corpus!r} root={self.root!r}"
+            raise CorpusError(f"labels={self.labels} of {source}: two classes or more are needed")
         is_whole = self.max_samples is None and self._wanted_labels is None and self.label_map is None
         audit = partial(
             audit_split,
@@ -286,9 +282,7 @@ class EmotionDataModule(L.LightningDataModule):
             left_out = [replace(one, severity="note", detail=f"left out: {one.detail}") for one in told]
             split = {name: tuple(c for c in clips if c not in bad) for name, clips in split.items()}
             if emptied := [name for name, clips in self._split.items() if clips and not split[name]]:
-                raise CorpusError(
-                    f"on_bad_clip='skip' leaves no clip in {' and '.join(emptied)}; repair the clips listed"
-                )
+                raise CorpusError(f"on_bad_clip='skip' leaves no clip in {', '.join(emptied)}; repair some")
             findings = (*left_out, *audit(split))
         return split, findings
 
