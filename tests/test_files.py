@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from wavshap_lightning.files import write_atomically, write_csv, write_json
+from wavshap_lightning.files import parse_csv, write_atomically, write_csv, write_json
 
 
 def test_the_file_and_its_folder_appear(tmp_path):
@@ -70,3 +70,22 @@ def test_threads_that_write_one_file_do_not_disturb_each_other(tmp_path):
 def test_a_long_name_leaves_room_for_the_draft(tmp_path):
     write_atomically(tmp_path / ("a" * 255), b"x")
     assert (tmp_path / ("a" * 255)).read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a,b\n1.5,x\n",
+        "sep=;\r\na;b;;\r\n\r\n1,5; x ;;\r\n;;;\r\n",
+        '"sep=,"\ra,b\r1.5,x',
+        '"a"|"b"\n"1.5"|x\n',
+        "a\tb\n1.5\tx\n",
+    ],
+)
+def test_delimited_text_is_the_same_with_every_delimiter(text):
+    assert [cells for _, cells in parse_csv(text)] == [["a", "b"], ["1.5", "x"]]
+
+
+def test_signs_in_quotes_do_not_choose_the_delimiter_and_lines_are_counted():
+    rows = [*parse_csv('a;"b, c, d"\n1;"two\nlines"\n2\n')]
+    assert rows == [(1, ["a", "b, c, d"]), (2, ["1", "two\nlines"]), (4, ["2", ""])]

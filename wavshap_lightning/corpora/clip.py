@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
@@ -25,7 +24,7 @@ SPLIT_NAMES = {
 # Joiners shape the letters of cursive and Indic scripts and tie emoji together. Elsewhere they show nothing.
 _JOINED = "\u0600-\u137f\u1780-\u1dff\u2600-\u27bf\ufe0f\U0001f000-\U0001faff"
 _IDLE_JOINER = re.compile(f"(?<![{_JOINED}])[\u200c\u200d]|[\u200c\u200d](?![{_JOINED}])")
-_KEPT = frozenset(string.whitespace + "\u200c\u200d")
+_KEPT = frozenset("\t\n\v\f\r\u200c\u200d")
 _STRAY_BYTE = re.compile("[\udc80-\udcff]")
 
 

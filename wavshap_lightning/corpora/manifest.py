@@ -67,10 +67,9 @@ def read_manifest(path: Path | str, *, must_exist: bool = True) -> list[Clip]:
     missing = {place: clip.path for place, clip in clips.items() if not os.path.isfile(clip.path)}  # noqa: PTH113 - of any length
     if missing and must_exist:
         shown = listed(f"{place}: {path}" for place, path in missing.items())
-        raise CorpusError(
-            f"manifest={table}: {len(missing)} of {len(clips)} audio files do not exist ({shown}); "
-            f"relative paths start at {table.parent.absolute()}{_nearest(next(iter(missing.values())))}"
-        )
+        found = f"{len(missing)} of {len(clips)} audio files do not exist ({shown})"
+        base = f"{table.parent.absolute()}{_nearest(next(iter(missing.values())))}"
+        raise CorpusError(f"manifest={table}: {found}; relative paths start at {base}")
     return list(clips.values())
 
 
@@ -168,9 +167,8 @@ def _json_rows(text: str) -> Rows:
         except (ValueError, TypeError, RecursionError) as error:
             way_out = "write one object per line, without brackets around or commas between them"
             raise ValueError(f"line={line}: not a JSON object ({error}); {way_out}") from error
-        rows[line] = {
-            normalized(name): cell.strip() if isinstance(cell, str) else cell for name, cell in cells.items()
-        }
+        texts = {name: cell.strip() for name, cell in cells.items() if isinstance(cell, str)}
+        rows[line] = {normalized(name): cell for name, cell in {**cells, **texts}.items()}
     return rows
 
 

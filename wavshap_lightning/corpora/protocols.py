@@ -170,10 +170,9 @@ class Protocol:
         for name, members in split.items():
             if name in needed and getattr(chosen, name) and not members:
                 way_out = ", or validation=False to train without" if name == "validation" else ""
-                raise CorpusError(
-                    f"{where}: {name} is empty, since no clip belongs to its {self.unit}s="
-                    f"{list(getattr(chosen, name))}; use more clips or another protocol{way_out}"
-                )
+                reason = f"no clip belongs to its {self.unit}s={list(getattr(chosen, name))}"
+                remedy = f"use more clips or another protocol{way_out}"
+                raise CorpusError(f"{where}: {name} is empty, since {reason}; {remedy}")
         return {name: tuple(members) for name, members in split.items()}
 
     def _check_groups(self, fold: Fold) -> None:
@@ -389,10 +388,9 @@ def _count_speakers(clips: Sequence[Clip], *, at_least: int) -> Counter[str]:
     counts = Counter(clip.speaker for clip in clips)
     if len(counts) < at_least:
         two = 'protocol="two-speakers" or ' if len(counts) == 2 else ""
-        raise CorpusError(
-            f"corpus={_corpus_of(clips)!r}: speakers={sorted(counts)} are {len(counts)}, and this split by "
-            f"speaker needs at least {at_least}; add speakers, or choose {two}{RANDOM_CLIPS}"
-        )
+        needed = f"and this split by speaker needs at least {at_least}"
+        found = f"corpus={_corpus_of(clips)!r}: speakers={sorted(counts)} are {len(counts)}"
+        raise CorpusError(f"{found}, {needed}; add speakers, or choose {two}{RANDOM_CLIPS}")
     return counts
 
 
