@@ -76,7 +76,6 @@ TRAINER_DEFAULTS = {
     "log_every_n_steps": 1,
     "enable_model_summary": False,
 }
-MAX_SHOWN_CHANGES = 6
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -429,6 +428,6 @@ def open_folds(given: str | None, config: Namespace) -> Path:
     lines = ndiff(stored.read_text(encoding="utf-8").splitlines(), text.splitlines())
     changes = [" ".join(line.split()) for line in lines if line.startswith(("- ", "+ "))]
     if changes:
-        shown = "; ".join(changes[:MAX_SHOWN_CHANGES])
+        shown = listed(changes, limit=6, separator="; ")
         raise SettingError(f"folder={given} has other settings ({shown}); give --config {stored}")
     return Path(given)

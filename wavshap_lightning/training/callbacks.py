@@ -161,11 +161,10 @@ def default_callbacks(
     if patience and not validation:
         raise SettingError(f"run.patience={patience} needs validation clips: set data.validation=true")
     checkpoint = partial(ModelCheckpoint, folder and folder / "checkpoints", enable_version_counter=False)
-    monitored = MONITORED if validation else None
     callbacks: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []
     callbacks += [ReproducibleEpochs(seed), RelocatedCheckpoints(), SingleThread(), RunReport()]
-    best = partial(checkpoint, filename="best", monitor=monitored, mode="max", save_weights_only=True)
-    callbacks.append(best() if validation else best(save_on_train_epoch_end=True))
+    best = partial(checkpoint, filename="best", mode="max", save_weights_only=True)
+    callbacks.append(best(monitor=MONITORED) if validation else best(save_on_train_epoch_end=True))
     callbacks.append(checkpoint(filename="last", save_on_train_epoch_end=True))
     if patience:
         callbacks.append(EarlyStopping(MONITORED, mode="max", patience=patience))
