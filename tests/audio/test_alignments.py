@@ -255,6 +255,7 @@ def test_marks_of_silence_and_noise_are_no_words_and_words_like_them_are(write_r
         (("phone", "words (Ann)"), "words (Ann)"),
         (("ann - words", "words"), "words"),
         (("passwords", "phone", "word"), "word"),
+        (("Phone Tier", "Word Tier"), "Word Tier"),
     ],
 )
 def test_the_tier_of_words_is_found_wherever_it_stands(tmp_path, tiers, taken):

@@ -97,11 +97,13 @@ def test_a_fresh_process_tests_the_best_checkpoint_quietly(flags, run_program):
     assert done.stdout.splitlines()[-1].startswith("Test             UAR")
 
 
-def test_a_run_can_be_watched_and_cut_down(flags):
+def test_a_run_can_be_watched_and_cut_down(flags, capsys):
     """Each of these once broke, or could."""
     main(flags("fit", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false"))
     main(flags("fit", "--trainer.callbacks", "DeviceStatsMonitor", "--trainer.log_every_n_steps", 1))
+    capsys.readouterr()
     main(flags("fit", "--trainer.fast_dev_run", "true"))
+    assert "nothing is tested" in capsys.readouterr().out
     main(flags("fit", "--run.patience", 1, "--run.tensorboard", "true"))
 
 

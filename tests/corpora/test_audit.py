@@ -132,6 +132,7 @@ class TestSpelling:
             ("spk1", "spk１"),  # noqa: RUF001 - a full-width digit
             ("Straße", "STRASSE"),
             ("O'Neil", "O’Neil"),  # noqa: RUF001
+            ("Ann", "Ann\u3164"),
         ],
     )
     def test_one_name_in_two_spellings_crosses_splits(self, one, other):
@@ -144,7 +145,9 @@ class TestSpelling:
         assert repr(other) in finding.where
         assert [one.severity for one in audit(split, may_share_speakers=SPLIT_NAMES)] == ["warning"]
 
-    @pytest.mark.parametrize(("one", "other"), [("01", "1"), ("spk_01", "Spk1"), ("José", "jose")])
+    @pytest.mark.parametrize(
+        ("one", "other"), [("01", "1"), ("spk_01", "Spk1"), ("José", "jose"), ("K\u0131r\u0131", "Kiri")]
+    )
     def test_names_that_two_people_may_have_are_a_warning(self, one, other):
         split = CLEAN | {
             "train": tuple(replace(clip, speaker=one) for clip in CLEAN["train"]),

@@ -333,6 +333,8 @@ def test_evaluation_beside_a_test_set_is_the_validation_set(tmp_path):
         (["train/ann/happy/x.wav", "train/ben/happy/x.wav"], "folders ann, ben, which would be the classes"),
         (["archive/sad/x.wav", "archive/happy/x.wav"], "folders archive, which would be the classes"),
         (["sad/x.wav", "happy/x.wav", "copy/sad/x.wav"], "which would be the classes, hold sad"),
+        (["train-clean/sad/x.wav", "test-other/sad/x.wav"], "test-other, train-clean, .*, hold sad"),
+        (["train-clean/7/x.wav", "test-other/7/x.wav"], "test-other, train-clean, .* are named like splits"),
     ],
 )
 def test_folders_that_would_be_taken_for_classes_are_refused(tmp_path, names, message):

@@ -22,7 +22,7 @@ Tiers = dict[str, list[Segment]]
 # Names of tiers of words; the first pattern that fits any of them decides, so that `words` comes before
 # `Ann - words` (MFA, FAVE), `ORT-MAU` (MAUS) and `TokensAlign` (SPPAS).
 WORD_TIERS = (
-    r"words?(_2)*",
+    r"words?([ _-]?tier)?(_2)*",
     r"(.*[\W\d_])?(words?|wrds?|tokens?|ort)[\W\d_]*|words? *[-:/(\[].*|ort-mau|tokensalign|w",
 )
 

@@ -391,7 +391,9 @@ def conclude(trainer: L.Trainer, module: EmotionModule, data: EmotionDataModule,
         say("W&B", address)
     if path:
         say("Next", f"python explain.py {from_here(path)} CLIP.wav")
-    elif not trainer.fast_dev_run:  # type: ignore[attr-defined]
+    elif trainer.fast_dev_run:  # type: ignore[attr-defined]
+        say("Checkpoint", "none: fast_dev_run keeps none, and nothing is tested")
+    else:
         remedy = "raise max_epochs or max_steps, lower check_val_every_n_epoch, or set data.validation=false"
         raise SettingError(f"no epoch ended, or none with a validation, so there is no best.ckpt: {remedy}")
 

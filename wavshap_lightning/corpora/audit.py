@@ -32,7 +32,8 @@ FLAT_TOP_SAMPLES = 3
 
 # Letters of Cyrillic and Greek that look like Latin ones, small or capital, and apostrophes.
 _LOOK_ALIKE = str.maketrans("авеснһіјкморԛѕтухαβεηικμνορτυχζ’ʼ", "abechhijkmopqstyxabehikmnoptyxz''")  # noqa: RUF001
-_SEPARATORS = re.compile(r"[\s_\u034f\u200c\u200d\u2010-\u2015\u2212\ufe00-\ufe0f-]+")
+_STROKED = str.maketrans("ıłøđħ", "ilodh")
+_SEPARATORS = re.compile(r"[\s_\u034f\u115f\u1160\u2800\u200c\u200d\u2010-\u2015\u2212\ufe00-\ufe0f-]+")
 
 SILENCE_DB = -80.0
 CLIPPED_SHARE = 0.01
@@ -308,7 +309,7 @@ def _bare_name(name: str) -> str:
     ('jose1', '1')
     """
     whole = re.sub(r"(?<=\d)\.0+$", "", name)  # a column of numbers with a gap becomes 1.0 in many programs
-    unaccented = re.sub("[\u0300-\u036f]", "", normalize("NFKD", plain_name(whole)))
+    unaccented = re.sub("[\u0300-\u036f]", "", normalize("NFKD", plain_name(whole).translate(_STROKED)))
     return re.sub(r"(?<!\d)0+(?=\d)", "", unaccented)
 
 

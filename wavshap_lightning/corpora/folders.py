@@ -277,10 +277,16 @@ def _check_classes(root: Path | str, levels: Sequence[Sequence[str]]) -> None:
     labels = {found[0] for found in levels}
     below = Counter(found[-1] for found in {tuple(found[:2]) for found in levels} if found[0] != found[-1])
     classes = labels & below.keys()
-    if not any(map(_is_emotion, labels)):  # else they may be finer classes, each in one class only
+    split_of = splits_named(labels)
+    if not any(_is_emotion(one) for one in labels if not split_of[one]):  # else they may be finer classes
         classes |= {one for one, count in below.items() if _is_emotion(one) and count >= min(len(labels), 2)}
-    if classes:
-        taken = f"{listed(sorted(labels))}, which would be the classes, hold {listed(sorted(classes))}"
+    if classes or all(split_of.values()):
+        fault = (
+            f"hold {listed(sorted(classes))}"
+            if classes
+            else "are named like splits: name these train, validation, test"
+        )
+        taken = f"{listed(sorted(labels))}, which would be the classes, {fault}"
         raise FOLDERS.error(root, f"the folders {taken}; set root to the folder of the classes, or move them")
 
 

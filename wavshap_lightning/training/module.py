@@ -348,7 +348,8 @@ class EmotionModule(L.LightningModule):
         """
         predictions = self.collected.predictions()
         losses = F.cross_entropy(predictions.logits, predictions.labels, reduction="none")
-        if num_failed := int((~(losses < DIVERGED_LOSS)).sum()):
+        largest = torch.maximum(losses, predictions.logits.abs().amax(dim=1))  # a loss of 0 may hide overflow
+        if num_failed := int((~(largest < DIVERGED_LOSS)).sum()):
             raise self._divergence(f"logits of {num_failed} of {len(losses)} clips are huge or not finite")
         return predictions
 
