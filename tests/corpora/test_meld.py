@@ -114,6 +114,14 @@ def test_tables_that_cannot_be_used_are_refused(tmp_path):
         load_meld(tmp_path / "c")
 
 
+def test_a_row_without_a_label_is_named_and_a_split_without_labels_can_be_left_out(tmp_path):
+    build(tmp_path, {"train": [row(0)], "test": [row(1, emotion="")]})
+    with pytest.raises(CorpusError, match=r"line=2 of test_sent_emo\.csv: Emotion is empty; remove the row"):
+        load_meld(tmp_path)
+    next(tmp_path.rglob("test_sent_emo.csv")).unlink()
+    assert [clip.split for clip in load_meld(tmp_path)] == ["train"]
+
+
 def test_films_are_read_as_they_come(tmp_path):
     root = build(tmp_path, {"train": [row()]})
     (sound,) = root.rglob("*.wav")

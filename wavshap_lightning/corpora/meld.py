@@ -55,7 +55,10 @@ def load_meld(root: Path | str) -> list[Clip]:
 
 def _load_split(root: Path | str, split: str, table: Path, audio: dict[str, Path]) -> list[Clip]:
     turns: list[tuple[str, Clip]] = []
-    for row in read_table(table, required=COLUMNS).values():
+    for line, row in read_table(table, required=COLUMNS).items():
+        if not row["Emotion"]:
+            what = f"line={line} of {table.name}: Emotion is empty; remove the row, or a table without labels"
+            raise LAYOUT.error(root, what)
         text, dialogue = row["Utterance"] or None, f"{split}-dia{row['Dialogue_ID']}"
         name = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
         if (split, name) not in BROKEN:
