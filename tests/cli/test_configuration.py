@@ -37,7 +37,7 @@ def read(tmp_path):
         ("[1_000, '1', \"no\"]", ["1_000", "1", "no"]),
         ("{0: a, 1.0: b, no: c, null: d}", {"0": "a", "1.0": "b", "no": "c", "null": "d"}),
         ("a: &x {0: b}\nc: {<<: *x, 1: d}", {"a": {"0": "b"}, "c": {"0": "b", "1": "d"}}),
-        ("\ufeffa: 1\r\nb:\r\n", {"a": 1, "b": None}),
+        ("\ufeffa: 1\r\nb: null\r\n", {"a": 1, "b": None}),
         ("", None),
     ],
 )
@@ -85,6 +85,11 @@ def test_what_is_stored_reads_back_to_the_same(read, labels):
         ("dat: {fold: 1}", "dat"),
         ("data:\n\tcorpus: x", "line 2"),
         ("data: {fold: 1}\ndata: {fold: 2}", "found 'data' twice in line 2"),
+        (
+            "data:\n  # corpus: x\nrun: {name: x}",
+            "found 'data' without a value (leave it out, or write null) in line 1",
+        ),
+        ("model: {optimizer: }", "found 'optimizer' without a value"),
         ("run: {patience: null}", "run.patience=null: give a value"),
         ("run: {name: 2024}", "Got value: 2024; put it in quotes"),
         ("run: {wandb: true}", "'auto', 'online', 'offline', 'off'"),

@@ -39,12 +39,16 @@ class PlainYaml(yaml.SafeLoader):  # type: ignore[misc] # it has no types
         """A mapping whose keys are text as it is written.
 
         Raises:
-            ComposerError: If a key stands twice.
+            ComposerError: If a key stands twice, or without a value: a section would lose all its options.
         """
         node, known = super().compose_mapping_node(anchor), set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"):
-            if key.value in known:
-                raise yaml.composer.ComposerError(None, None, f"found {key.value!r} twice", key.start_mark)
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+                continue
+            is_empty = isinstance(value, yaml.ScalarNode) and not value.value and not value.style
+            if key.value in known or is_empty:
+                what = "without a value (leave it out, or write null)" if is_empty else "twice"
+                raise yaml.composer.ComposerError(None, None, f"found {key.value!r} {what}", key.start_mark)
             known.add(key.value)
             key.tag = TEXT
         return node
