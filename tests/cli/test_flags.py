@@ -49,6 +49,7 @@ def test_a_run_that_diverges_ends_with_a_line_and_without_a_checkpoint(flags, ru
         (["--trainer.barebones", "true"], "`Trainer(barebones=True, logger="),
         ([*STOPPING, "val_loss"], "Early stopping conditioned on metric `val_loss` which is not available"),
         (["--trainer.val_check_interval", "100"], "ValueError: `val_check_interval` (100)"),
+        (["--trainer.devices", "9999"], "trainer.devices=9999: this computer has"),
         (["--trainer.check_val_every_n_epoch", "0"], "check_val_every_n_epoch=0: it must be above 0"),
         (["--trainer.accelerator", "abacus"], "abacus"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -195,11 +196,13 @@ def check_flags(given: Mapping[str, Any], *, validated: bool, tested: bool) -> N
         SettingError: If there is such an argument.
     """
     started_over = any(way in str(given["strategy"]) for way in ("spawn", "fork", "notebook"))
-    on_cpus = given["accelerator"] == "cpu" and str(given["devices"]) not in ("1", "auto")
+    cores, devices = os.cpu_count() or 1, str(given["devices"])
+    on_cpus = given["accelerator"] == "cpu" and devices not in ("1", "auto")
     wrong = {
         "limit_val_batches": validated and given["limit_val_batches"] == 0 and "set data.validation=false",
         "limit_test_batches": tested and given["limit_test_batches"] == 0 and "set run.test=false",
         "gradient_clip_val": (given["gradient_clip_val"] or 0) < 0 and "it must be at least 0",
+        "devices": devices.isdecimal() and int(devices) > cores and f"this computer has {cores} cores",
         "strategy": started_over and "what such processes train is lost; set ddp",
         "sync_batchnorm": given["sync_batchnorm"] and on_cpus and "it needs GPUs",
     }
