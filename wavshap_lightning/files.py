@@ -21,13 +21,15 @@ def read_text(path: Path) -> str:
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is in neither, or holds zero bytes.
+        ValueError: If it is in neither, holds zero bytes, or is a pointer of Git LFS.
     """
     content = path.read_bytes()
     try:
         text = content.decode("utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"is not UTF-8 ({error}); save it as plain text in UTF-8") from error
+    if text.startswith("version https://git-lfs"):
+        raise ValueError("is only a pointer of Git LFS; run `git lfs pull` there")
     if "\0" in text:
         raise ValueError(
             "holds zero bytes, as damaged files do and UTF-16 without its mark; save it as UTF-8"

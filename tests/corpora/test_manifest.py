@@ -267,6 +267,8 @@ def test_files_that_are_no_manifest_are_explained(tmp_path):
         read_manifest(write(tmp_path, "path\tlabel\n", "table.txt"))
     with pytest.raises(CorpusError, match="is not UTF-8"):
         read_manifest(write(tmp_path, "path,label\na.wav,m\xfcde\n".encode("latin-1")))
+    with pytest.raises(CorpusError, match="is only a pointer of Git LFS; run `git lfs pull` there"):
+        read_manifest(write(tmp_path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"))
     with pytest.raises(CorpusError, match="holds zero bytes"):
         read_manifest(write(tmp_path, "path,label\na.wav,sad\n".encode("utf-16-le")))
     (tmp_path / "folder.csv").mkdir()
@@ -326,7 +328,10 @@ def test_a_name_that_is_there_as_written_is_taken_and_an_unclear_one_is_not(tmp_
     assert [clip.path.name for clip in read_manifest(write(tmp_path, rows))] == ["ANN.wav", "a\\b.wav"]
     with pytest.raises(CorpusError, match=r"ann\.wav.*There is no 'ann\.wav' in .*, but 'A(nn|NN)\.wav'"):
         read_manifest(write(tmp_path, "path,label\nann.wav,sad\n"))
-    (tmp_path / "annab").mkdir()
+    for name in ("Eve", "EVE", "annab"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(CorpusError, match=r"There is no 'eve' in .*, but 'E(ve|VE)'"):
+        read_manifest(write(tmp_path, "path,label\neve/1.wav,sad\n"))
     with pytest.raises(CorpusError, match=r"There is no 'anna' in .*, but 'annab'"):
         read_manifest(write(tmp_path, "path,label\nanna/1.wav,sad\n"))
     with pytest.raises(CorpusError, match="1 of 1 audio files do not exist"):

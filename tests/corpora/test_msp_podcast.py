@@ -71,6 +71,9 @@ def test_only_turns_that_are_wanted_need_labels(tmp_path):
         CorpusError, match=r"line=7 of .*: Split_Set='Test3' is asked for and EmoClass is empty; choose"
     ):
         load_msp_podcast(tmp_path, test_set="Test3")
+    build(tmp_path, [*ROWS, ("MSP-PODCAST_0005_0001.wav", "", "", "Train")])
+    with pytest.raises(CorpusError, match="EmoClass is empty; label the turn, or delete its line"):
+        load_msp_podcast(tmp_path)
 
 
 @pytest.mark.parametrize(

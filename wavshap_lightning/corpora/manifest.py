@@ -343,6 +343,6 @@ def _names_in(folder: Path) -> list[str]:
 def _nearest(path: Path) -> str:
     """A sentence with the name that is most like the missing part of a path, if one is alike."""
     path = next(one for one in (path, *path.parents) if one.parent.is_dir())
-    close = get_close_matches(path.name, _names_in(path.parent), n=1, cutoff=0.7)
-    there = [name for name in close if name != path.name]
-    return f". There is no {path.name!r} in {path.parent}, but {there[0]!r}" if there else ""
+    names = {name.casefold(): name for name in sorted(_names_in(path.parent)) if name != path.name}
+    close = get_close_matches(path.name.casefold(), names, n=1, cutoff=0.7)
+    return f". There is no {path.name!r} in {path.parent}, but {names[close[0]]!r}" if close else ""

@@ -62,7 +62,8 @@ def load_msp_podcast(root: Path | str, *, test_set: str = "Test1") -> list[Clip]
         if split is None and not re.fullmatch(r"Test\d+", cells["Split_Set"]):
             raise LAYOUT.error(root, f"{where} must be one of {sorted({*SPLITS_OF, *TEST_SETS})}")
         if split and not code:  # of the other test sets nothing is asked, and some come without labels
-            raise LAYOUT.error(root, f"{where} is asked for and EmoClass is empty; choose another test_set")
+            way_out = "choose another test_set" if split == "test" else "label the turn, or delete its line"
+            raise LAYOUT.error(root, f"{where} is asked for and EmoClass is empty; {way_out}")
         if split:
             speaker = "" if cells["SpkrID"] == "Unknown" else cells["SpkrID"]
             turns.append((Path(cells["FileName"]).stem, Clip(table, code, speaker, LAYOUT.corpus, split)))
