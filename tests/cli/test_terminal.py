@@ -19,7 +19,7 @@ from wavshap_lightning.cli.terminal import (
     on_one_line,
     quiet,
 )
-from wavshap_lightning.errors import AudioError, SettingError
+from wavshap_lightning.errors import AudioError, AuditError, SettingError
 from wavshap_lightning.models.pretrained import open_pretrained, tiny_config
 
 
@@ -104,6 +104,14 @@ def test_an_error_of_a_worker_is_told_without_its_traceback(capsys):
     with pytest.raises(SystemExit), exit_status():
         next(iter(loader))
     assert capsys.readouterr().err == "AudioError: path=a.wav cannot be read\n"
+
+
+def test_tables_of_ours_keep_their_lines_and_messages_of_others_are_one(capsys):
+    for error in (AuditError("errors=2\n\n  a.wav\n  b.wav"), OSError("no space\n  left")):
+        with pytest.raises(SystemExit), exit_status():
+            raise error
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["AuditError: errors=2", "", "  a.wav", "  b.wav", "OSError: no space left"]
 
 
 def test_a_name_stays_on_one_line():

@@ -116,12 +116,13 @@ def on_one_line(name: Path | str) -> str:
 
 
 def complain(error: Exception | str) -> None:
-    """Print a message on one line of standard error."""
+    """Print a message on standard error; that of another library on one line."""
     words = error if isinstance(error, str) else f"{type(error).__name__}: {str(error).strip()}"
     if "in DataLoader worker process" in words:  # torch puts the traceback of the worker before its message
         words = words.splitlines()[-1].partition("errors.")[2]
-    line = " ".join(map(str.strip, words.splitlines()))
-    message = line.encode(errors="backslashreplace").decode()  # a path may be no text
+    elif not isinstance(error, WavshapError | str):
+        words = " ".join(map(str.strip, words.splitlines()))
+    message = words.encode(errors="backslashreplace").decode()  # a path may be no text
     Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
