@@ -86,7 +86,7 @@ def network_off() -> Sequence[str]:
 SETTINGS = PlantedSettings(num_speakers=24)
 """Those of configs/demo.yaml."""
 
-UNHEARD_SEED = 1
+OTHER_SEED = 1
 """Of a corpus none of whose speakers is one of the demo's."""
 
 CONFIG = ROOT / "configs/demo.yaml"
@@ -126,7 +126,7 @@ def _trained(cache_dir: Path, seed: int) -> Path:
 
 
 def _code_key() -> str:
-    """Of what decides a demo's weights, so that one of other code is trained anew."""
+    """Of what decides a demo's weights, so that other code trains a demo of its own."""
     package = ROOT / "wavshap_lightning"
     folders = ("models", "training", "corpora", "audio")
     sources = sorted(path for name in folders for path in (package / name).rglob("*.py"))
@@ -143,7 +143,7 @@ def demo_run(arguments: argparse.Namespace) -> DemoRun:
     return DemoRun(load_classifier(path), _best_uar(table) if table.is_file() else None)
 
 
-def unheard_clips(cache_dir: Path, count: int, seed: int = 0) -> list[Clip]:
+def clips_of_test(cache_dir: Path, count: int, seed: int = 0) -> list[Clip]:
     """Clips with evidence, of speakers who neither trained nor validated, without regard to anything else."""
     clips = ensure_planted_speech(cache_dir / "planted", SETTINGS)
     clips = [clip for clip in clips if clip.split == "test" and clip.evidence]
@@ -151,12 +151,12 @@ def unheard_clips(cache_dir: Path, count: int, seed: int = 0) -> list[Clip]:
     return [clips[index] for index in order.tolist()]
 
 
-def unheard_speakers(cache_dir: Path, count: int, seed: int = 0) -> list[Clip]:
+def other_speakers_clips(cache_dir: Path, count: int, seed: int = 0) -> list[Clip]:
     """Clips with evidence of 24 speakers of a corpus of their own, without regard to anything else.
 
     The demo's own test speakers are four, too few to say how much speakers differ.
     """
-    clips = ensure_planted_speech(cache_dir / "unheard", replace(SETTINGS, seed=UNHEARD_SEED))
+    clips = ensure_planted_speech(cache_dir / "other-speakers", replace(SETTINGS, seed=OTHER_SEED))
     clips = [clip for clip in clips if clip.evidence]
     order = np.random.default_rng(seed).permutation(len(clips))[:count]
     return [clips[index] for index in order.tolist()]

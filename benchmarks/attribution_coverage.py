@@ -2,7 +2,7 @@
 
 A linear model, a small MLP and a small WavLM trained end to end on RAVDESS, with clips of actors who did not
 train; paths in the frames and in the layers; declared baselines and a distribution; 64 draws. The number
-is the share of units whose interval holds the converged value. Units of one run hang together, so the
+is the share of units whose interval holds the converged value. Units of one run are correlated, so the
 range is that of the mean over runs: 1.96 standard errors, from how runs differ.
 
     python benchmarks/attribution_coverage.py --root DIR

@@ -1,7 +1,7 @@
 """What does explaining take besides the model? A clip at Base geometry, the path from its frames, 256 draws.
 
 The clock is read around every gradient evaluation and around every other pass through frontend and encoder,
-within one run of the baseline doctor and the explainer; what is left is the overhead: drawing, multiplying,
+within one explanation with its diagnostics; what is left is the overhead: drawing, multiplying,
 adding up, standard errors, the record. A fresh baseline for every draw has its score taken by a forward
 pass of its own; a fixed set has it once.
 
@@ -20,9 +20,9 @@ from unittest.mock import patch
 
 from _common import SAMPLE_RATE, Measurement, over_repeats, read_arguments, report
 from _problems import base_pair
+from torch import Tensor
 
 from wavshap_lightning.attribution.estimation.problem import Problem
-from wavshap_lightning.explainer.diagnostics import examine
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.backbone import SpeechBackbone
@@ -82,8 +82,7 @@ def _measure(name: str, arguments: argparse.Namespace) -> list[Measurement]:
     )
     explainer = Explainer(pair.ours, settings)
     shares = [
-        shares_of_a_run(lambda: examine(explainer, waveform), lambda: explainer.explain(waveform, "happy"))
-        for _ in range(1 if arguments.quick else arguments.repeats)
+        shares_of_a_run(explainer, waveform) for _ in range(1 if arguments.quick else arguments.repeats)
     ]
     lines = {key: [one[key] for one in shares] for key in shares[0]}
     return [
@@ -92,8 +91,8 @@ def _measure(name: str, arguments: argparse.Namespace) -> list[Measurement]:
     ]
 
 
-def shares_of_a_run(check: Callable[[], object], explain: Callable[[], object]) -> dict[str, float]:
-    """What part of the whole time went into the overhead, gradients, other forward passes, the doctor."""
+def shares_of_a_run(explainer: Explainer, waveform: Tensor) -> dict[str, float]:
+    """Shares of the whole time: the overhead, gradients, and other forward passes."""
     clock = Clock()
     passes = {name: getattr(SpeechBackbone, name) for name in ("frontend", "encoder")}
     start = time.perf_counter()
@@ -103,12 +102,10 @@ def shares_of_a_run(check: Callable[[], object], explain: Callable[[], object]) 
             SpeechBackbone, **{name: clock.timed("other passes", one) for name, one in passes.items()}
         ),
     ):
-        check()
-        checked_s = time.perf_counter() - start
-        explain()
+        explainer.explain(waveform, "happy")
     whole_s = time.perf_counter() - start
     counted = {name: seconds / whole_s for name, seconds in clock.seconds.items()}
-    return {"overhead": 1.0 - sum(counted.values()), **counted, "doctor": checked_s / whole_s}
+    return {"overhead": 1.0 - sum(counted.values()), **counted}
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Do GradientSHAP's maps say what exact Shapley values say, and do they depend on what was learned?
 
-On PlantedSpeech, with the demo's classifier and speakers it has not heard. First: maps summed over 8 equal
-spans against exact Shapley values of these spans, the same target, the same declared baselines as fill;
-Spearman's correlation. Then: maps of the classifier with its parameters drawn anew, from the head down to
-every one of them, against its own. A correlation that is 0 on average still scatters from clip to clip, and
+On PlantedSpeech, with the demo's classifier and its test speakers. First: maps summed over 8 equal spans
+against exact Shapley values of these spans, the same target, the same declared baselines as fill;
+Spearman's correlation. Then: maps of the classifier with randomized parameters, from the head down to
+all of them, against its own. A correlation that is 0 on average still scatters from clip to clip, and
 neighboring frames resemble one another: what maps come to that were shifted in time is given beside it.
 
     python benchmarks/explanations_true.py
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from _common import Measurement, read_arguments, report
-from _runs import demo_run, unheard_clips
+from _runs import clips_of_test, demo_run
 from torch import Tensor
 
 from wavshap_lightning.attribution.shapley.players import equal_spans
@@ -38,7 +38,7 @@ def main() -> None:
     arguments = read_arguments(__doc__, needs=["cache_dir", "clips", "checkpoint"])
     count = QUICK_CLIPS if arguments.quick else arguments.clips
     classifier = demo_run(arguments).classifier
-    clips = unheard_clips(arguments.cache_dir, count)
+    clips = clips_of_test(arguments.cache_dir, count)
     against_exact = shapley_correlations(classifier, clips)
     against_random, shifted = randomized_correlations(classifier, clips)
     median = statistics.median(against_exact)
@@ -95,7 +95,7 @@ def _of_level(level: str, values: Sequence[float]) -> Measurement:
     error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
     bar: Mapping[str, float] = {"at_most": BAR_RANDOM} if level == "every parameter" else {}
     return Measurement(
-        f"|mean Spearman|, {level} drawn anew",
+        f"|mean Spearman|, {level} randomized",
         abs(mean),
         mean - 1.96 * error,
         mean + 1.96 * error,

@@ -1,4 +1,4 @@
-"""What does watching cost? The demo with its monitor against the demo without, and the weights of both.
+"""The cost of the monitor: the demo with it against the demo without, and the weights of both.
 
 Whole commands with an empty cache, as a newcomer runs them. Runs alternate, and the ratio is taken pair by
 pair: of the seconds on the clock, and of those of the processor, which suffer less from what else the machine
@@ -38,24 +38,24 @@ def main() -> None:
             for repeat in range(1 if arguments.quick else arguments.repeats)
         ]
         differing = compare(here / "with-0", here / "without-0")
-    watched, plain = (list(runs) for runs in zip(*pairs, strict=True))
+    monitored, plain = (list(runs) for runs in zip(*pairs, strict=True))
     report(
         "monitor_demo",
         [
             over_repeats(
-                "the demo watched against unwatched",
-                ratios([wall for wall, _ in watched], [wall for wall, _ in plain]),
+                "the demo with its monitor, against without",
+                ratios([wall for wall, _ in monitored], [wall for wall, _ in plain]),
                 unit="x",
                 at_most=BAR,
             ),
             over_repeats(
                 "the same in seconds of the processor",
-                ratios([cpu for _, cpu in watched], [cpu for _, cpu in plain]),
+                ratios([cpu for _, cpu in monitored], [cpu for _, cpu in plain]),
                 unit="x",
                 at_most=BAR,
             ),
-            over_repeats("watched", [wall for wall, _ in watched], unit="s"),
-            over_repeats("unwatched", [wall for wall, _ in plain], unit="s"),
+            over_repeats("with the monitor", [wall for wall, _ in monitored], unit="s"),
+            over_repeats("without the monitor", [wall for wall, _ in plain], unit="s"),
             Measurement("tensors of last.ckpt that differ", float(differing), at_most=0.0),
         ],
         arguments,

@@ -24,7 +24,7 @@ REPEATS = 3
 QUICK_CLIPS = 96
 CHECKPOINTS = {
     "best.ckpt": "head, labels, protocol, backbone's name and fingerprint",
-    "last.ckpt": "the same and the optimizer's state, to go on from",
+    "last.ckpt": "the same and the optimizer's state, to resume from",
 }
 
 

@@ -1,9 +1,9 @@
 """Which explanations find planted evidence, and which name the frames that a classifier goes by?
 
 Eight methods and three controls: on PlantedSpeech, with the demo's classifier and speakers of a corpus of
-their own, explaining each clip's label; and on crops of RAVDESS, with a small WavLM and eight actors it has
-not heard, explaining what it says. Speakers are resampled for the intervals. Prints the verdicts, and writes
-tables and figures beside the JSON. Nothing was tuned on these clips.
+their own, explaining each clip's label; and on crops of RAVDESS, with a small WavLM and eight actors that
+it was not trained on, explaining its prediction. Speakers are resampled for the intervals. Prints the
+verdicts, and writes tables and figures beside the JSON. Nothing was tuned on these clips.
 
     python benchmarks/scorecard.py --root RAVDESS
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 from _common import RESULTS, Measurement, read_arguments, report
 from _problems import heldout_spans, trained_classifier
-from _runs import demo_heads, demo_run, unheard_speakers
+from _runs import demo_heads, demo_run, other_speakers_clips
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.evaluation.controls import CONTROLS
@@ -68,7 +68,7 @@ def main() -> None:
     demo = demo_run(arguments)
     trained = trained_classifier(arguments.root, arguments.cache_dir, quick=arguments.quick)
     heads = demo_heads(arguments.cache_dir, () if arguments.quick else OTHER_SEEDS)
-    clips = unheard_speakers(arguments.cache_dir, arguments.clips)
+    clips = other_speakers_clips(arguments.cache_dir, arguments.clips)
     planted = score("PlantedSpeech", demo.classifier, clips, target=LABEL, others=heads)
     spans = heldout_spans(arguments.root, arguments.clips)
     ravdess = score("RAVDESS", trained.classifier, spans)
