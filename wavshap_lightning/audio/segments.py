@@ -16,7 +16,7 @@ FLOOR_QUANTILE, LOUD_QUANTILE = 0.1, 0.95
 """Of the levels of a clip: what its pauses, and what its speech, sound like."""
 
 QUIET_BELOW_DB = 30.0
-"""What is this much quieter than speech is never speech."""
+"""Frames this much quieter than the loud ones are never speech."""
 
 SPEECH_FROM = 0.3
 """Where speech begins on the way from the level of pauses to that of speech, in decibels."""

@@ -12,7 +12,7 @@ from wavshap_lightning.explainer.time_grid import frame_level_db
 CONTROLS = ("random", "energy", "edges")
 QUIETEST = 1e-12
 EDGE_RANGE = 1e-5
-"""What lies further than 50 dB below the loudest of a clip is no edge."""
+"""Frames more than 50 dB below the loudest of a clip are no edges."""
 
 Frames = Float[Tensor, " frames"]
 

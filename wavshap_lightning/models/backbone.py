@@ -152,9 +152,7 @@ class SpeechBackbone(nn.Module):
         complete = depth == config.num_hidden_layers
         self._norms_last = self._normed_before and self.settings.final_norm and complete
         self.fingerprint = opened.fingerprint
-        if (
-            not complete or self._normed_before != self._norms_last
-        ):  # other layers than the model's own come out
+        if not complete or self._normed_before != self._norms_last:  # not the model's own layers
             change = "before the final norm" if complete else f"up to layer {depth}"
             self.fingerprint = sha256(f"{opened.fingerprint} {change}".encode()).hexdigest()
         self.normalize = opened.normalize
