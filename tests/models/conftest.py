@@ -208,13 +208,13 @@ def exported_provenance():
 
 @pytest.fixture
 def build_exportable(build_model, save_model, tmp_path):
-    """`(provenance=..., labels=..., **backbone) -> EmotionClassifier` on a backbone in a folder."""
+    """`(provenance=..., labels=..., task=..., **backbone) -> EmotionClassifier` on a backbone in a folder."""
     folder = save_model(build_model(), tmp_path / "backbone")
 
-    def build(provenance=EXPORTED_PROVENANCE, labels=EXPORTED_LABELS, **backbone):
+    def build(provenance=EXPORTED_PROVENANCE, labels=EXPORTED_LABELS, task="classes", **backbone):
         head = HeadSettings(hidden_size=16)
         opened = SpeechBackbone(str(folder), **backbone)
-        return EmotionClassifier(opened, labels, head, provenance=provenance).eval()
+        return EmotionClassifier(opened, labels, head, task=task, provenance=provenance).eval()
 
     return build
 

@@ -51,6 +51,15 @@ def test_equal_classifiers_give_equal_bytes(classifier, tmp_path, export):
         assert (one / name).read_bytes() == (other / name).read_bytes() == (again / name).read_bytes()
 
 
+@pytest.mark.parametrize("task", ["classes", "labels", "dimensions"])
+def test_an_export_keeps_the_meaning_of_the_outputs(task, build_exportable, tmp_path, export):
+    folder = export(build_exportable(labels=("arousal", "valence"), task=task), tmp_path / "mine")
+    assert load_classifier(folder).task == task
+    record = json.loads((folder / "classifier.json").read_text())
+    assert record.get("task", "classes") == task
+    assert ("task" in record) == (task != "classes")  # those of classes have the bytes of older versions
+
+
 def test_a_relative_backbone_is_found_from_elsewhere(
     build_model, save_model, tmp_path, monkeypatch, clip, export
 ):

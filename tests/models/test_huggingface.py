@@ -44,7 +44,8 @@ def make_original(build_model, tmp_path):
     """`(family, norm, normalize=False, **config) -> (model, folder)` with weights far from fresh ones."""
 
     def make(family="wavlm", norm="group", *, normalize=False, **config):
-        backbone = build_model(family, norm, id2label=LABELS, classifier_proj_size=24, **config)
+        config = {"id2label": LABELS, "classifier_proj_size": 24, **config}
+        backbone = build_model(family, norm, **config)
         generator = torch.Generator().manual_seed(1)
         with torch.random.fork_rng(devices=[]):
             original = (CLASSES | ALIKE)[family](backbone.config).eval()
@@ -114,6 +115,35 @@ def test_the_feature_extractor_is_obeyed(normalize, make_original, clip):
             open_huggingface(str(folder))(clip), original(heard).logits, rtol=1e-5, atol=1e-5
         )
         assert normalize != torch.allclose(original(heard).logits, original(clip).logits, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "names", "task"),
+    [
+        (None, ["angry", "sad"], "classes"),
+        ("single_label_classification", ["angry", "sad"], "classes"),
+        ("multi_label_classification", ["angry", "laughs", "sad"], "labels"),
+        ("multi_label_classification", ["angry"], "labels"),
+        ("regression", ["arousal", "dominance", "valence"], "dimensions"),
+        ("regression", ["arousal"], "dimensions"),
+    ],
+)
+def test_the_meaning_of_the_outputs_is_that_of_the_problem_type(
+    problem_type, names, task, make_original, clip
+):
+    original, folder = make_original(problem_type=problem_type, id2label=dict(enumerate(names)))
+    classifier = open_huggingface(str(folder))
+    assert (classifier.task, classifier.labels) == (task, tuple(names))
+    with torch.no_grad():
+        torch.testing.assert_close(classifier(clip), original(clip).logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_dimensions_without_names_are_numbered_and_this_is_told(count, make_original):
+    _, folder = make_original(problem_type="regression", id2label={n: f"LABEL_{n}" for n in range(count)})
+    with pytest.warns(UserWarning, match="does not name its dimensions: they are output_0"):
+        classifier = open_huggingface(str(folder))
+    assert classifier.labels == tuple(f"output_{n}" for n in range(count))
 
 
 def test_another_sampling_rate_is_told(make_original):
@@ -212,11 +242,13 @@ def test_another_head_is_refused(build_model, save_model, tmp_path):
     ("changes", "hints"),
     [
         ({"add_adapter": True}, ("add_adapter=True", "could not be opened")),
-        ({"problem_type": "regression"}, ("problem_type='regression'", "a classifier")),
-        ({"problem_type": "multi_label_classification"}, ("'multi_label_classification'",)),
-        ({"id2label": {"0": "arousal"}, "label2id": {"arousal": 0}}, ("1 outputs", "at least two classes")),
+        ({"problem_type": "ranking"}, ("problem_type='ranking'", "'regression'")),
+        (
+            {"id2label": {"0": "arousal"}, "label2id": {"arousal": 0}},
+            ("1 outputs", "at least two classes", "'regression'"),
+        ),
         ({"id2label": {"0": "a", "1": "a", "2": "b"}}, ("id2label=", "no name twice")),
-        ({"id2label": {"0": "a", "1": " ", "2": "b"}}, ("id2label=", "one name for each class")),
+        ({"id2label": {"0": "a", "1": " ", "2": "b"}}, ("id2label=", "one name for each output")),
         ({"id2label": {"0": "a", "1": "b", "7": "c"}}, ("id2label=", "from 0 to 2")),
         ({"id2label": {"0": "a", "1": "b"}}, ("classifier.bias has shape (3,)", "asks for (2,)", "id2label")),
     ],

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
@@ -18,7 +18,7 @@ from wavshap_lightning.errors import CheckpointError, ModelError, SettingError, 
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.card import write_card
 from wavshap_lightning.models.checkpoint import load_trained_state, trained_state
-from wavshap_lightning.models.head import EmotionHead, HeadSettings
+from wavshap_lightning.models.head import EmotionHead, HeadSettings, Task
 from wavshap_lightning.models.hub import check_folder, check_repository, read_export, write_export
 from wavshap_lightning.models.pretrained import Source
 from wavshap_lightning.models.record import ClassifierRecord, TrainingProvenance
@@ -31,15 +31,17 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
 
     Args:
         backbone: The speech backbone.
-        labels: The classes, in the order of the logits.
+        labels: Names of the outputs, in their order: classes, labels or dimensions.
         head: Settings of the head.
+        task: Meaning of the outputs.
         provenance: Split, versions and scores of its training.
 
     Attributes:
         warnings: Doubts about it that came up when it was opened; explanations repeat them.
 
     Raises:
-        SettingError: If there are fewer than two labels, or one is repeated.
+        SettingError: If there are fewer than two classes, or no output, a name is repeated, or there is no
+            such task.
     """
 
     def __init__(
@@ -48,12 +50,17 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
         labels: Sequence[str],
         head: HeadSettings | None = None,
         *,
+        task: Task = "classes",
         provenance: TrainingProvenance | None = None,
     ) -> None:
         super().__init__()
-        if len(labels) < 2 or len(set(labels)) != len(labels):
-            raise SettingError(f"labels={list(labels)} must be two classes or more, each named once")
+        if task not in get_args(Task):
+            raise SettingError(f"task={task!r} must be one of {', '.join(get_args(Task))}")
+        fewest, words = (2, "two classes") if task == "classes" else (1, "one output")
+        if len(labels) < fewest or len(set(labels)) != len(labels):
+            raise SettingError(f"labels={list(labels)} must be {words} or more, each named once")
         self.labels = tuple(labels)
+        self.task = task
         self.provenance = provenance or TrainingProvenance()
         self.warnings: tuple[str, ...] = ()
         self.backbone = backbone
@@ -86,7 +93,9 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
         try:
             with torch.random.fork_rng(devices=[]):  # the head's first weights are drawn, then replaced
                 opened = SpeechBackbone(settings)
-                classifier = cls(opened, record.labels, record.head, provenance=record.provenance)
+                classifier = cls(
+                    opened, record.labels, record.head, task=record.task, provenance=record.provenance
+                )
         except ModelError as error:
             raise ModelError(
                 f"{error}. If the backbone of this classifier is in another folder now, give that folder: "
@@ -110,6 +119,7 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
             protocol=dict(self.provenance.protocol),
             versions=dict(self.provenance.versions),
             scores=dict(self.provenance.scores),
+            task=self.task,
         )
 
     def check_backbone(self, record: ClassifierRecord) -> None:

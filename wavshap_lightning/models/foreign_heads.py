@@ -19,7 +19,7 @@ from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.head import EmotionHead, HeadSettings
+from wavshap_lightning.models.head import EmotionHead, HeadSettings, Task
 from wavshap_lightning.models.normalization import normalize_waveforms
 from wavshap_lightning.models.pretrained import (
     FAMILIES,
@@ -33,6 +33,14 @@ from wavshap_lightning.models.pretrained import (
 
 # Settings that the classes of transformers do not have and others use for their heads.
 OF_A_HEAD = re.compile(r"^(?!.*dropout).*(pool|head|classif|fusion|attentive|aggregat|lora)")
+TASKS: dict[str | None, Task] = {
+    None: "classes",
+    "single_label_classification": "classes",
+    "multi_label_classification": "labels",
+    "regression": "dimensions",
+}
+"""Meaning of the outputs by `problem_type`."""
+
 CHECKED_FRAMES = 24
 TOLERANCE = 1e-4
 
@@ -91,7 +99,8 @@ def _open(source: Source, *, final_norm: bool | None) -> EmotionClassifier:
     head = HeadSettings(layer=layer, pooling="mean", hidden_size=0, dropout=0.0)
     with torch.random.fork_rng(devices=[]):  # weights are drawn before they are filled
         backbone = SpeechBackbone(opened, final_norm=final_norm is not False)
-        classifier = EmotionClassifier(backbone, labels, head).float().eval()
+        task = TASKS[config.problem_type]
+        classifier = EmotionClassifier(backbone, labels, head, task=task).float().eval()
     _fill_head(classifier.head, original)
     _check_logits(source, expected, classifier(sound))
     return classifier
@@ -132,7 +141,7 @@ def _logits(
 
 
 def _labels(source: Source, config: PretrainedConfig) -> list[str]:
-    """Its classes in the order of the logits, after a look at what kind of model it is."""
+    """Names of its outputs in their order, after a look at what kind of model it is."""
     if config.model_type not in FAMILIES:
         raise ModelError(
             f"{source} is of kind {config.model_type!r}; expected an audio-classification model of kind "
@@ -159,18 +168,25 @@ def _class_of(config: PretrainedConfig) -> str:
 
 
 def _class_names(source: Source, config: PretrainedConfig) -> list[str]:
-    problem = config.problem_type or "single_label_classification"
     by_index: dict[Any, Any] = dict(config.id2label or {})
-    if problem != "single_label_classification" or len(by_index) < 2:
+    task = TASKS.get(config.problem_type)
+    if task is None or (task == "classes" and len(by_index) < 2):
         raise ModelError(
-            f"{source} solves problem_type={problem!r} with {len(by_index)} outputs; expected a classifier "
-            "of at least two classes,with one class per clip"
+            f"{source} has problem_type={config.problem_type!r} and {len(by_index)} outputs; expected at least "
+            "two classes, or 'regression' (values) or 'multi_label_classification' (sigmoids) in config.json"
         )
     labels = [str(by_index.get(index, "")).strip() for index in range(len(by_index))]
     if not all(labels) or len(set(labels)) < len(labels):
         raise ModelError(
-            f"{source} has id2label={by_index}; expected one name for each class from 0 to "
+            f"{source} has id2label={by_index}; expected one name for each output from 0 to "
             f"{len(labels) - 1}, and no name twice; correct its config.json"
+        )
+    if task == "dimensions" and labels == [f"LABEL_{index}" for index in range(len(labels))]:
+        labels = [f"output_{index}" for index in range(len(labels))]
+        warnings.warn(
+            f"{source} does not name its dimensions: they are {', '.join(labels)}; name them by id2label in "
+            "its config.json",
+            stacklevel=2,
         )
     return labels
 

@@ -13,6 +13,10 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models.normalization import valid_mask
 from wavshap_lightning.models.pooling import POOLINGS, LayerStatistics, PoolingName, Statistic, drop_frames
 
+Task = Literal["classes", "labels", "dimensions"]
+"""Meaning of the outputs: logits of classes of which a clip has one (softmax), logits of labels of which it
+may have several (sigmoid), or values of dimensions (regression)."""
+
 
 @dataclass(frozen=True)
 class HeadSettings:
@@ -94,7 +98,7 @@ class EmotionHead(nn.Module):
     Args:
         num_layers: Number of layers that the backbone returns.
         layer_size: Size of each of their frames.
-        num_classes: Number of logits.
+        num_classes: Number of outputs.
         settings: The head's shape.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 
 from wavshap_lightning.errors import CheckpointError
 from wavshap_lightning.models.backbone import BackboneSettings
-from wavshap_lightning.models.head import HeadSettings
+from wavshap_lightning.models.head import HeadSettings, Task
 
 FORMAT_VERSION = 1
 
@@ -33,7 +33,7 @@ class ClassifierRecord:
     """Everything about a classifier except its weights.
 
     Args:
-        labels: The classes, in the order of the logits.
+        labels: Names of the outputs, in their order.
         sample_rate: Samples per second of its waveforms.
         backbone: Settings of the backbone.
         backbone_fingerprint: SHA-256 of the backbone's weights and preprocessing.
@@ -41,6 +41,7 @@ class ClassifierRecord:
         protocol: See [`TrainingProvenance`][wavshap_lightning.models.record.TrainingProvenance].
         versions: See the same.
         scores: See the same.
+        task: Meaning of the outputs; not in the files of classifiers of classes, as before it existed.
         format_version: Version of this layout.
     """
 
@@ -52,6 +53,7 @@ class ClassifierRecord:
     protocol: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
+    task: Task = "classes"
     format_version: int = FORMAT_VERSION
 
     @property
@@ -61,7 +63,8 @@ class ClassifierRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """The record in plain JSON types."""
-        return asdict(self)
+        values = asdict(self)
+        return {name: value for name, value in values.items() if (name, value) != ("task", "classes")}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ClassifierRecord:
