@@ -80,8 +80,3 @@ def test_other_outputs_may_be_a_single_one(task, open_backbone):
     assert EmotionClassifier(open_backbone(), ["arousal"], task=task).labels == ("arousal",)
     with pytest.raises(SettingError, match="must be one output or more"):
         EmotionClassifier(open_backbone(), [], task=task)
-
-
-def test_an_unknown_task_is_refused(open_backbone):
-    with pytest.raises(SettingError, match="task='ranking' must be one of classes, labels, dimensions"):
-        EmotionClassifier(open_backbone(), ["a", "b"], task="ranking")

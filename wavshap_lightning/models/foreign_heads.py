@@ -172,8 +172,9 @@ def _class_names(source: Source, config: PretrainedConfig) -> list[str]:
     task = TASKS.get(config.problem_type)
     if task is None or (task == "classes" and len(by_index) < 2):
         raise ModelError(
-            f"{source} has problem_type={config.problem_type!r} and {len(by_index)} outputs; expected at least "
-            "two classes, or 'regression' (values) or 'multi_label_classification' (sigmoids) in config.json"
+            f"{source} has problem_type={config.problem_type!r} and {len(by_index)} outputs; expected at "
+            "least two classes, or in its config.json problem_type 'regression' (values) or "
+            "'multi_label_classification' (sigmoids)"
         )
     labels = [str(by_index.get(index, "")).strip() for index in range(len(by_index))]
     if not all(labels) or len(set(labels)) < len(labels):
