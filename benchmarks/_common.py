@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor
 from transformers import WavLMConfig, WavLMModel
 
-from wavshap_lightning.models.pretrained import TransformersModule
+from wavshap_lightning.models.frontends import TransformersModule
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

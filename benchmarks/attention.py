@@ -28,7 +28,8 @@ from _common import (
 from torch import Tensor
 
 from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.pretrained import PretrainedSpeechModel, TransformersModule
+from wavshap_lightning.models.frontends import TransformersModule
+from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 
 DURATION_S, QUICK_DURATION_S = 3.0, 0.5
 BAR = 1e-5

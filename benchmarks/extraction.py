@@ -36,8 +36,9 @@ from torch import Tensor
 from wavshap_lightning.audio.io import hash_audio_file, save_audio
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.models.backbone import Precision, SpeechBackbone
+from wavshap_lightning.models.frontends import TransformersModule
 from wavshap_lightning.models.pooling import Statistic
-from wavshap_lightning.models.pretrained import PretrainedSpeechModel, TransformersModule
+from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 from wavshap_lightning.training.data import extraction as features
 from wavshap_lightning.training.data.dataset import read_waveform
 from wavshap_lightning.training.data.extraction import extract_features, open_feature_cache

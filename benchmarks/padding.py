@@ -26,8 +26,8 @@ from _common import (
 from torch import Tensor
 
 from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.normalization import valid_mask
-from wavshap_lightning.models.pretrained import PretrainedSpeechModel, TransformersModule
+from wavshap_lightning.models.frontends import TransformersModule, valid_mask
+from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 from wavshap_lightning.training.data.dataset import pad_waveforms
 
 DURATIONS_S = (1.0, 1.5, 2.0, 2.5)

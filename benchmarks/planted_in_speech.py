@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _common import ROOT, SAMPLE_RATE, Measurement, read_arguments, report
+from _common import ROOT, Measurement, read_arguments, report
 from _runs import run_training
 from torch import Tensor
 
@@ -91,7 +91,7 @@ def of_controls(explainer: Explainer, clips: Sequence[Clip]) -> dict[str, list[f
     grid, generator = explainer.classifier.backbone.frame_grid, torch.Generator().manual_seed(0)
     found: dict[str, list[float]] = {name: [] for name in CONTROLS}
     for clip in clips:
-        waveform = open_recording(clip, SAMPLE_RATE, min_samples=grid.receptive_field_samples).waveform
+        waveform = open_recording(clip, grid).waveform
         for name, values in control_maps(waveform, grid, generator).items():
             found[name].append(_auc(values, clip, grid, len(waveform)))
     return found
@@ -99,7 +99,7 @@ def of_controls(explainer: Explainer, clips: Sequence[Clip]) -> dict[str, list[f
 
 def _ours(explainer: Explainer, clip: Clip) -> float:
     grid = explainer.classifier.backbone.frame_grid
-    num_samples = len(open_recording(clip, SAMPLE_RATE, min_samples=grid.receptive_field_samples).waveform)
+    num_samples = len(open_recording(clip, grid).waveform)
     return _auc(explainer.explain(clip, clip.label).values("frames", "frames"), clip, grid, num_samples)
 
 

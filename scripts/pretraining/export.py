@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from transformers import Wav2Vec2FeatureExtractor, WavLMModel
 
-from wavshap_lightning.models.pretrained import TransformersModule, build_tiny_model
+from wavshap_lightning.models.frontends import TransformersModule
+from wavshap_lightning.models.pretrained import build_tiny_model
 
 
 def export_backbone(model: WavLMModel, folder: Path) -> None:

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from wavshap_lightning.models.pretrained import TransformersModule
+from wavshap_lightning.models.frontends import TransformersModule
 
 
 class MatrixFrontend(nn.Module):

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.audio.io import SAMPLE_RATE
-from wavshap_lightning.models.pretrained import TransformersModule
+from wavshap_lightning.models.frontends import TransformersModule
 
 _LOWEST_HZ, _HIGHEST_HZ = 60.0, 7_600.0
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.audio.io import save_audio
 from wavshap_lightning.errors import AudioError
 from wavshap_lightning.explainer.recording import MAX_DURATION_S, Recording, open_recording
 
 RATE, SHORTEST = 16_000, 400
+GRID = FrameGrid((SHORTEST,), (1,), RATE)
 GOOD = torch.linspace(-0.5, 0.5, 800)
 
 
@@ -44,7 +46,7 @@ def with_sample(value):
 )
 def test_refused(recording, complaint):
     with pytest.raises(AudioError, match=complaint):
-        open_recording(recording, RATE, min_samples=SHORTEST)
+        open_recording(recording, GRID)
 
 
 def test_a_file_that_is_too_short_or_silent_is_named(tmp_path):
@@ -54,50 +56,50 @@ def test_a_file_that_is_too_short_or_silent_is_named(tmp_path):
     ):
         save_audio(tmp_path / name, waveform)
         with pytest.raises(AudioError, match=f"path=.*{name}.*{complaint}"):
-            open_recording(tmp_path / name, RATE, min_samples=SHORTEST)
+            open_recording(tmp_path / name, GRID)
 
 
 @pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize("recording", [None, [0.1, 0.2], 7])
 def test_what_is_no_recording(recording):
     with pytest.raises(AudioError, match=f"clip is a {type(recording).__name__}; give a file"):
-        open_recording(recording, RATE, min_samples=SHORTEST)
+        open_recording(recording, GRID)
 
 
 def test_arrays_that_torch_does_not_take_as_they_are():
     still = GOOD.numpy().copy()
     still.setflags(write=False)
     for array in (GOOD.numpy()[::-1], still):
-        opened = open_recording(array, RATE)
+        opened = open_recording(array, GRID)
         assert opened.waveform.tolist() == array.tolist()
 
 
 def test_a_single_channel_needs_no_average():
     for given in (GOOD[None], GOOD[:, None].numpy()):
-        opened = open_recording(given, RATE)
+        opened = open_recording(given, GRID)
         assert torch.equal(opened.waveform, GOOD)
-        assert opened.sha256 == open_recording(GOOD, RATE).sha256
+        assert opened.sha256 == open_recording(GOOD, GRID).sha256
 
 
 def test_what_is_given_is_copied():
     given = GOOD.clone()
-    opened = open_recording(given, RATE)
+    opened = open_recording(given, GRID)
     opened.waveform.zero_()
     assert torch.equal(given, GOOD)
-    assert open_recording(GOOD.numpy(), RATE).sha256 == open_recording(given, RATE).sha256
+    assert open_recording(GOOD.numpy(), GRID).sha256 == open_recording(given, GRID).sha256
     assert opened.path == ""
 
 
 def test_more_than_a_minute_is_refused_with_advice():
-    assert open_recording(noise_of(MAX_DURATION_S), RATE).duration_s == MAX_DURATION_S
+    assert open_recording(noise_of(MAX_DURATION_S), GRID).duration_s == MAX_DURATION_S
     with pytest.raises(AudioError, match=r"clip: duration=60\.1 s must be at most 60 s; cut it .* start_s"):
-        open_recording(noise_of(MAX_DURATION_S + 0.1), RATE)
+        open_recording(noise_of(MAX_DURATION_S + 0.1), GRID)
 
 
 def test_an_open_recording_is_taken_as_it_is_but_at_the_same_rate():
-    opened = open_recording(GOOD, RATE)
-    assert open_recording(opened, RATE) is opened
+    opened = open_recording(GOOD, GRID)
+    assert open_recording(opened, GRID) is opened
     with pytest.raises(AudioError, match="sample_rate=16000 must be 8000"):
-        open_recording(opened, 8000)
+        open_recording(opened, FrameGrid((SHORTEST,), (1,), 8000))
     with pytest.raises(AudioError, match="one frame needs 801"):
-        open_recording(Recording(GOOD, RATE, "", ""), RATE, min_samples=801)
+        open_recording(Recording(GOOD, RATE, "", ""), FrameGrid((801,), (1,), RATE))

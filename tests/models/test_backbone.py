@@ -12,7 +12,7 @@ from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
-from wavshap_lightning.models.normalization import valid_mask
+from wavshap_lightning.models.frontends import valid_mask
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 
 # transformers hands WavLM's attention a boolean mask and a float bias

@@ -149,7 +149,7 @@ class ClipExplainer:
             WavshapError: If it cannot be explained; the message says why.
         """
         started_s = time.monotonic()
-        recording = open_recording(clip, self.classifier.sample_rate)
+        recording = open_recording(clip, self.classifier.backbone.frame_grid)
         waveform = recording.waveform.numpy()
         baselines = [sound for path, sound in self.recordings.items() if path != clip.path.resolve()]
         explanation, segments = self._explain(recording, clip, baselines)
@@ -360,5 +360,4 @@ def open_for(classifier: EmotionClassifier, clip: Clip) -> Recording:
     Raises:
         AudioError: If it cannot be read or is shorter than one frame.
     """
-    num_samples = classifier.backbone.frame_grid.receptive_field_samples
-    return open_recording(clip, classifier.sample_rate, min_samples=num_samples)
+    return open_recording(clip, classifier.backbone.frame_grid)

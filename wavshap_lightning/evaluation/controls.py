@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.audio.frames import FrameGrid
-from wavshap_lightning.explainer.time_grid import frame_level_db
+from wavshap_lightning.explainer.time_grid import frame_level_db, seen_by_frames
 
 CONTROLS = ("random", "energy", "edges")
 QUIETEST = 1e-12
@@ -41,7 +41,7 @@ def edge_map(waveform: Float[Tensor, " samples"], grid: FrameGrid) -> Frames:
     It is the Euclidean norm of the difference between the log-magnitude spectra after and before the frame.
     Adebayo et al. (2018) found that explanations of images may resemble the output of an edge detector.
     """
-    seen = waveform.unfold(0, grid.receptive_field_samples, grid.hop_samples)
+    seen = seen_by_frames(waveform, grid)
     hann = torch.hann_window(grid.receptive_field_samples, dtype=torch.float32).to(seen)
     power = torch.fft.rfft(seen * hann).abs().square()
     loudness = power.clamp(min=max(QUIETEST, EDGE_RANGE * float(power.max()))).log()

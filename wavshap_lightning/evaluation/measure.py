@@ -117,8 +117,7 @@ def evenly_spaced(count: int, num_clips: int) -> set[int]:
 
 def _open(classifier: EmotionClassifier, clip: Clip) -> tuple[Waveform, list[str]]:
     """The waveform, and the labels from the most to the least probable."""
-    grid, rate = classifier.backbone.frame_grid, classifier.sample_rate
-    waveform = open_recording(clip, rate, min_samples=grid.receptive_field_samples).waveform
+    waveform = open_recording(clip, classifier.backbone.frame_grid).waveform
     order = _logits(classifier, waveform).argsort(descending=True)
     return waveform, [classifier.labels[place] for place in order.tolist()]
 

@@ -13,6 +13,7 @@ from jaxtyping import Float32, Shaped
 from torch import Tensor
 
 from wavshap_lightning.attribution.record import tensor_sha256
+from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.audio.io import hash_audio_file, load_native, resample
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AudioError
@@ -57,23 +58,20 @@ AudioSource = str | PathLike[str] | Clip | Tensor | Shaped[np.ndarray, "..."] | 
 """A file, a clip of a corpus, a waveform of one channel at the classifier's sample rate, or a recording."""
 
 
-def open_recording(
-    source: AudioSource, sample_rate: int, *, min_samples: int = 1, name: str = "clip"
-) -> Recording:
+def open_recording(source: AudioSource, grid: FrameGrid, *, name: str = "clip") -> Recording:
     """Read a recording, or take a waveform or an open recording as it is, and check it.
 
     Args:
         source: File, clip, waveform or open recording.
-        sample_rate: Samples per second that the classifier takes.
-        min_samples: Samples that are needed at least: the receptive field of one frame.
+        grid: Sample rate and frames of the classifier.
         name: What a source without a file is called in messages.
 
     Raises:
-        AudioError: If it is no recording, cannot be read, has channels, is shorter than one frame or longer
-            than a minute, silent, not finite or not in [-1, 1].
+        AudioError: If it is no recording, cannot be read, has channels, is shorter than one frame, longer
+            than a minute or than the classifier takes, silent, not finite or not in [-1, 1].
     """
-    recording = source if isinstance(source, Recording) else _read(source, sample_rate, name)
-    problem = next(_problems(recording, sample_rate, min_samples), None)
+    recording = source if isinstance(source, Recording) else _read(source, grid.sample_rate, name)
+    problem = next(_problems(recording, grid), None)
     if problem is not None:
         raise AudioError(f"{f'path={recording.path}' if recording.path else name}: {problem}")
     return recording
@@ -108,15 +106,16 @@ def _from_numbers(numbers: Tensor | Shaped[np.ndarray, "..."], name: str) -> Flo
     return waveform.to("cpu", torch.float32, copy=True)
 
 
-def _problems(recording: Recording, sample_rate: int, min_samples: int) -> Iterator[str]:
+def _problems(recording: Recording, grid: FrameGrid) -> Iterator[str]:
     """Reasons why a recording cannot be explained, with the remedy."""
-    waveform = recording.waveform
+    waveform, sample_rate = recording.waveform, grid.sample_rate
+    longest = MAX_DURATION_S * sample_rate if grid.max_samples is None else grid.max_samples
     if recording.sample_rate != sample_rate:
         yield f"sample_rate={recording.sample_rate} must be {sample_rate}, the classifier's"
-    if len(waveform) < min_samples:
-        yield f"{len(waveform)} samples at {sample_rate} Hz, one frame needs {min_samples}; give more"
-    if recording.duration_s > MAX_DURATION_S:
-        limit = f"{MAX_DURATION_S:g} s; cut it with start_s and end_s of a Clip or a manifest"
+    if len(waveform) < grid.min_samples:
+        yield f"{len(waveform)} samples at {sample_rate} Hz, one frame needs {grid.min_samples}; give more"
+    if len(waveform) > longest:
+        limit = f"{longest / sample_rate:g} s; cut it with start_s and end_s of a Clip or a manifest"
         yield f"duration={recording.duration_s:.1f} s must be at most {limit}"
     bad = (~waveform.isfinite()).nonzero()
     if len(bad):

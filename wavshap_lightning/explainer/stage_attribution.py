@@ -249,10 +249,7 @@ def open_clip(
     """
     if any(one.dtype != torch.float32 for one in classifier.parameters()):
         classifier = deepcopy(classifier).float()  # gradients overflow in half precision
-    grid = classifier.backbone.frame_grid
-    read = partial(
-        open_recording, sample_rate=classifier.sample_rate, min_samples=grid.receptive_field_samples
-    )
+    read = partial(open_recording, grid=classifier.backbone.frame_grid)
     recording = read(source)
     if isinstance(recordings, str) or not isinstance(recordings, Sequence):
         raise SettingError(f"recordings is a {type(recordings).__name__}; give a list, even of one")

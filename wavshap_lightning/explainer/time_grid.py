@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 from transformers.audio_utils import hertz_to_mel, mel_to_hertz
 
 from wavshap_lightning.attribution.views.spectral import NUM_BINS, STFT_HOP, STFT_WINDOW, num_windows
@@ -58,7 +59,8 @@ def times_of(grid: FrameGrid, num_samples: int) -> dict[str, TimeGrid]:
     waveform's path spans the backbone's hop, from the first sample on, the last one perhaps cut short.
     """
     hop = grid.hop_samples
-    seen = TimeGrid(grid.num_frames(num_samples), hop, grid.receptive_field_samples, 0, grid.sample_rate)
+    count, size = grid.num_frames(num_samples), grid.receptive_field_samples
+    seen = TimeGrid(count, hop, size, -grid.padding[0], grid.sample_rate)
     hops = TimeGrid(-(-num_samples // hop), hop, hop, 0, grid.sample_rate)
     return {
         "frames": seen,
@@ -99,10 +101,17 @@ def band_edges_hz(num_bands: int, sample_rate: int) -> list[float]:
     return np.minimum(edges, sample_rate / 2).tolist()
 
 
+def seen_by_frames(waveform: Float[Tensor, " samples"], grid: FrameGrid) -> Float[Tensor, "frames size"]:
+    """Samples that each frame sees, with zeros where it begins before the clip or ends after it."""
+    size = (grid.num_frames(len(waveform)) - 1) * grid.hop_samples + grid.receptive_field_samples
+    before = grid.padding[0]
+    padded = F.pad(waveform, (before, size - before - len(waveform)))  # cuts what fills no frame
+    return padded.unfold(0, grid.receptive_field_samples, grid.hop_samples)
+
+
 def frame_level_db(waveform: Float[Tensor, " samples"], grid: FrameGrid) -> Float[Tensor, " frames"]:
     """How loud what each frame sees is, in decibels relative to full scale, not below -120."""
-    seen = waveform.unfold(0, grid.receptive_field_samples, grid.hop_samples)
-    return (10 * torch.log10(seen.square().mean(1))).clamp(min=SILENT_DB)
+    return (10 * torch.log10(seen_by_frames(waveform, grid).square().mean(1))).clamp(min=SILENT_DB)
 
 
 def segment_membership(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -12,24 +11,20 @@ from typing import Any, Literal, get_args
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
-from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.errors import ModelError, SettingError
-from wavshap_lightning.models.attention import use_gated_attention, without_weight_norm
-from wavshap_lightning.models.normalization import normalize_waveforms, valid_group_norm, valid_mask
-from wavshap_lightning.models.pretrained import (
-    PretrainedSpeechModel,
-    TransformersModule,
-    absolute,
-    open_pretrained,
-)
+from wavshap_lightning.models.encoders import Encoder, Layers
+from wavshap_lightning.models.families import FAMILIES
+from wavshap_lightning.models.frontends import TransformersModule, valid_mask
+from wavshap_lightning.models.pretrained import PretrainedSpeechModel, absolute, open_pretrained
 
 
-def unfreeze(model: TransformersModule, num_layers: int, lora_rank: int) -> list[nn.Module]:
+def unfreeze(encoder: Encoder, num_layers: int, lora_rank: int) -> list[nn.Module]:
     """Make the last layers trainable, and add low-rank adapters.
 
     Args:
-        model: The speech transformer, with all parameters frozen.
+        encoder: The encoder, with all parameters frozen.
         num_layers: Number of transformer layers to train, counted from the last.
         lora_rank: Rank of the adapters on every query and value projection; 0 adds none.
 
@@ -41,25 +36,26 @@ def unfreeze(model: TransformersModule, num_layers: int, lora_rank: int) -> list
 
     Source: Hu et al. 2021, "LoRA", for the adapters.
     """
-    depth = len(model.encoder.layers)
+    depth = len(encoder.layers)
     if not 0 <= num_layers <= depth:
         raise SettingError(
             f"unfreeze_layers={num_layers} must lie between 0 and this backbone's {depth} layers"
         )
     if lora_rank < 0:
         raise SettingError(f"lora_rank={lora_rank} must be at least 0 (0 means no adapters)")
-    trained = [layer.requires_grad_(True) for layer in model.encoder.layers[depth - num_layers :]]  # noqa: FBT003
-    return trained + (_add_adapters(model, lora_rank) if lora_rank else [])
+    trained = [layer.requires_grad_(True) for layer in encoder.layers[depth - num_layers :]]  # noqa: FBT003
+    return trained + (_add_adapters(encoder, lora_rank) if lora_rank else [])
 
 
-def _add_adapters(model: TransformersModule, rank: int) -> list[nn.Module]:
+def _add_adapters(encoder: Encoder, rank: int) -> list[nn.Module]:
     try:
         from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise SettingError(
             f"lora_rank={rank} needs peft; install it with: pip install 'wavshap-lightning[lora]'"
         ) from error
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules=["q_proj", "v_proj"])
+    model, targets = encoder.model, [*encoder.projections]
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules=targets)
     kept = [parameter for parameter in model.parameters() if parameter.requires_grad]
     inject_adapter_in_model(config, model)  # leaves a gradient to the adapters alone
     for parameter in kept:
@@ -148,33 +144,23 @@ class SpeechBackbone(nn.Module):
             raise SettingError(
                 f"last_layer={depth} must lie between 0 and this backbone's {config.num_hidden_layers}"
             )
-        self._normed_before = bool(config.do_stable_layer_norm)  # and once more after the last layer
-        complete = depth == config.num_hidden_layers
-        self._norms_last = self._normed_before and self.settings.final_norm and complete
+        family, final_norm = FAMILIES[config.model_type], self.settings.final_norm
         self.fingerprint = opened.fingerprint
-        if not complete or self._normed_before != self._norms_last:  # not the model's own layers
+        complete = depth == config.num_hidden_layers
+        if not complete or (family.encoder.has_final_norm(opened.model) and not final_norm):
+            # not the model's own layers
             change = "before the final norm" if complete else f"up to layer {depth}"
             self.fingerprint = sha256(f"{opened.fingerprint} {change}".encode()).hexdigest()
         self.normalize = opened.normalize
         self.sample_rate = opened.sample_rate
-        self.frame_grid = FrameGrid(tuple(config.conv_kernel), tuple(config.conv_stride), opened.sample_rate)
-        self.num_channels: int = config.conv_dim[-1]
-        self.num_layers: int = depth + 1
-        self.hidden_size: int = config.hidden_size
         self.model = opened.model.requires_grad_(False)  # noqa: FBT003
-        self._gated = config.model_type == "wavlm"
-        if self._gated:
-            use_gated_attention(self.model)
-        else:
-            self.model.set_attn_implementation("sdpa")  # others read a boolean mask as numbers to add
-        self.model.encoder.layers = self.model.encoder.layers[:depth]
-        self._trainable = unfreeze(self.model, self.settings.unfreeze_layers, self.settings.lora_rank)
-        position = self.model.encoder.pos_conv_embed
-        # its shift must not reach the padding, so it is called here and not in the position embedding
-        self._position_norm: nn.Module | None = getattr(position, "batch_norm", None)
-        position.batch_norm = None
-        if self.settings.frozen:
-            position.conv = without_weight_norm(position.conv)
+        self._frontend = family.frontend(self.model, sample_rate=self.sample_rate, normalize=self.normalize)
+        self._encoder = family.encoder(self.model, depth, final_norm=final_norm, frozen=self.settings.frozen)
+        self.frame_grid = self._frontend.grid
+        self.num_channels = self._frontend.num_channels
+        self.num_layers = self._encoder.num_layers
+        self.hidden_size: int = config.hidden_size
+        self._trainable = unfreeze(self._encoder, self.settings.unfreeze_layers, self.settings.lora_rank)
         self.train(False)  # noqa: FBT003 - modules made here begin in training mode
 
     def rename(self, name: str, revision: str | None = None) -> None:
@@ -197,21 +183,25 @@ class SpeechBackbone(nn.Module):
         """Valid frames of clips of `lengths` samples.
 
         Raises:
-            SettingError: If a clip is shorter than one receptive field.
+            SettingError: If a clip is shorter than one frame, or longer than the model takes.
         """
-        shortest = int(lengths.min())
-        if shortest < self.frame_grid.receptive_field_samples:
+        grid, shortest, longest = self.frame_grid, int(lengths.min()), int(lengths.max())
+        if shortest < grid.min_samples:
             raise SettingError(
                 f"lengths: the shortest clip has {shortest} samples, one frame needs "
-                f"{self.frame_grid.receptive_field_samples}; leave out or pad clips this short"
+                f"{grid.min_samples}; leave out or pad clips this short"
             )
-        steps = lengths - self.frame_grid.receptive_field_samples
-        return steps.div(self.frame_grid.hop_samples, rounding_mode="floor") + 1
+        if grid.max_samples is not None and longest > grid.max_samples:
+            raise SettingError(
+                f"lengths: the longest clip has {longest} samples, the model takes {grid.max_samples}; "
+                "leave out or cut clips this long"
+            )
+        return lengths.new_tensor([grid.num_frames(length) for length in lengths.tolist()])
 
     def frontend(
         self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch time channels"]:
-        """Convolutional features of each clip; zero beyond its last whole frame.
+        """Frames of each clip, such as its convolutional features; zero beyond its last whole frame.
 
         Args:
             waveforms: Clips in [-1, 1], zero-padded at the end.
@@ -223,9 +213,7 @@ class SpeechBackbone(nn.Module):
         lengths = _valid_lengths("lengths", lengths, waveforms)
         num_frames = self.num_frames(lengths)
         with self._autocast(waveforms.device):
-            states = normalize_waveforms(waveforms, lengths) if self.normalize else waveforms
-            states = self._convolve(states, lengths)
-        frames = states.transpose(1, 2).float()
+            frames = self._frontend(waveforms, lengths).float()
         return frames * valid_mask(num_frames, frames.shape[1])[:, :, None]
 
     def encoder(
@@ -246,7 +234,11 @@ class SpeechBackbone(nn.Module):
         num_frames = _valid_lengths("num_frames", num_frames, frames)
         mask = valid_mask(num_frames, frames.shape[1])
         with self._autocast(frames.device):
-            layers = self._hidden_states(frames, mask)
+            if self._encoder.masks_padding or bool(mask.all()):
+                layers = self._encoder(frames, mask)
+            else:
+                layers = self._encode_alone(frames, num_frames)
+        mask = mask[:, : layers[0].shape[1]]  # AST has fewer steps than frames
         return torch.stack([states.float() for states in layers], 1) * mask[:, None, :, None]
 
     def forward(
@@ -267,52 +259,17 @@ class SpeechBackbone(nn.Module):
             )
         return torch.autocast(device.type, torch.bfloat16, enabled=lowered)
 
-    def _convolve(
-        self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
-    ) -> Float[Tensor, "batch channels time"]:
-        """Output of the convolutions, unmasked."""
-        first, *rest = self.model.feature_extractor.conv_layers
-        norm, states = getattr(first, "layer_norm", None), waveforms[:, None]
-        if isinstance(norm, nn.GroupNorm):  # over the whole clip: the padding must not count
-            kernel, stride = first.conv.kernel_size[0], first.conv.stride[0]
-            steps = (lengths - kernel).div(stride, rounding_mode="floor") + 1
-            states = first.activation(valid_group_norm(first.conv(states), steps, norm))
-        else:
-            states = first(states)
-        for convolution in rest:
-            states = convolution(states)
-        return states
-
-    def _hidden_states(self, frames: Float[Tensor, "batch time channels"], mask: Tensor) -> list[Tensor]:
-        """The layers from the first to the last, `(batch, time, hidden)` each."""
-        encoder = self.model.encoder
-        projected = self.model.feature_projection(frames)
-        projected = projected[0] if isinstance(projected, tuple) else projected
-        projected = projected * mask[:, :, None]
-        positioned = projected
-        if self._position_norm is not None:
-            positioned = self._position_norm(projected.transpose(1, 2)).transpose(1, 2) * mask[:, :, None]
-        states = projected + encoder.pos_conv_embed(positioned)
-        states = states if self._normed_before else encoder.layer_norm(states)
-        layers = [encoder.dropout(states)]
-        run_layer = self._layer_call(mask)
-        for layer in encoder.layers:
-            layers.append(run_layer(layer, layers[-1]))
-        if self._norms_last:
-            layers[-1] = encoder.layer_norm(layers[-1])
-        return layers
-
-    def _layer_call(self, mask: Tensor) -> Callable[[nn.Module, Tensor], Tensor]:
-        """Function that calls one transformer layer of this family."""
-        keys = None if bool(mask.all()) else mask
-        if not len(self.model.encoder.layers):
-            return lambda _layer, states: states  # all were cut off; none is called
-        if not self._gated:
-            attendable = None if keys is None else keys[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
-            return lambda layer, states: layer(states, attention_mask=attendable)
-        num_frames = mask.shape[1]
-        bias = self.model.encoder.layers[0].attention.compute_bias(num_frames, num_frames)
-        return lambda layer, states: layer(states, attention_mask=keys, position_bias=bias)[0]
+    def _encode_alone(
+        self, frames: Float[Tensor, "batch time channels"], num_frames: Int[Tensor, " batch"]
+    ) -> Layers:
+        """The layers of each clip without its padding, which would change them."""
+        clips = [clip[None, :count] for clip, count in zip(frames, num_frames.tolist(), strict=True)]
+        encoded = [self._encoder(clip, torch.ones_like(clip[:, :, 0], dtype=torch.bool)) for clip in clips]
+        size = frames.shape[1]
+        return [
+            torch.cat([F.pad(states, (0, 0, 0, size - states.shape[1])) for states in layer])
+            for layer in zip(*encoded, strict=True)
+        ]
 
 
 def _valid_lengths(name: str, lengths: Int[Tensor, " batch"] | None, batch: Tensor) -> Int[Tensor, " batch"]:

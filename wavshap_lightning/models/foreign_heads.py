@@ -19,13 +19,12 @@ from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.families import FAMILIES
+from wavshap_lightning.models.frontends import TransformersModule, normalize_waveforms
 from wavshap_lightning.models.head import EmotionHead, HeadSettings, Task
-from wavshap_lightning.models.normalization import normalize_waveforms
 from wavshap_lightning.models.pretrained import (
-    FAMILIES,
     PretrainedSpeechModel,
     Source,
-    TransformersModule,
     absolute,
     preprocessing,
     train_on,
@@ -164,7 +163,7 @@ def _labels(source: Source, config: PretrainedConfig) -> list[str]:
 
 
 def _class_of(config: PretrainedConfig) -> str:
-    return f"{FAMILIES[config.model_type]}ForSequenceClassification"
+    return FAMILIES[config.model_type].classifier
 
 
 def _class_names(source: Source, config: PretrainedConfig) -> list[str]:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.models.normalization import valid_mask
+from wavshap_lightning.models.frontends import valid_mask
 from wavshap_lightning.models.pooling import POOLINGS, LayerStatistics, PoolingName, Statistic, drop_frames
 
 Task = Literal["classes", "labels", "dimensions"]

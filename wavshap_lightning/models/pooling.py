@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from wavshap_lightning.models.normalization import valid_mask
+from wavshap_lightning.models.frontends import valid_mask
 
 Statistic = Literal["mean", "moments", "frames"]
 

@@ -29,21 +29,11 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from wavshap_lightning.errors import ModelError, WavshapError, first_line
+from wavshap_lightning.models.families import FAMILIES, KINDS
+from wavshap_lightning.models.frontends import TransformersModule
 from wavshap_lightning.models.layouts import PROGRAMS, is_pointer, names_in, recognize
 
 Read = TypeVar("Read")
-
-TransformersModule = Any  # transformers' submodules are untyped
-
-# Prefix of transformers' classes by kind of model; a class is imported when one of its kind is opened.
-FAMILIES = {
-    "wavlm": "WavLM",
-    "hubert": "Hubert",
-    "wav2vec2": "Wav2Vec2",
-    "unispeech": "UniSpeech",
-    "unispeech-sat": "UniSpeechSat",
-}
-KINDS = f"model of kind {', '.join(FAMILIES)}"
 
 # Settings that change the model, and are ignored by transformers or need a library of their own.
 REFUSED_KEYS = {
@@ -360,7 +350,7 @@ class PretrainedSpeechModel:
     """A speech transformer as it was found, before anything is changed.
 
     Args:
-        model: WavLM, HuBERT, wav2vec2 or UniSpeech, without a task head.
+        model: A speech transformer of one of the families, without a task head.
         name: `"tiny"`, a folder, or a Hub name.
         revision: The Hub commit asked for.
         normalize: True if each waveform is scaled to zero mean and unit variance first.
@@ -425,7 +415,7 @@ def _open(source: Source, revision: str | None) -> PretrainedSpeechModel:
             f"{source} is of kind {config.model_type!r}; need one of {', '.join(FAMILIES)}, "
             "such as 'microsoft/wavlm-base-plus'"
         )
-    model = source.model(f"{FAMILIES[config.model_type]}Model", config)
+    model = source.model(FAMILIES[config.model_type].backbone, config)
     return PretrainedSpeechModel(model, source.name, revision, **preprocessing(source, config))
 
 

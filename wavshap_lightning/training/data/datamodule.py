@@ -259,7 +259,7 @@ class EmotionDataModule(L.LightningDataModule):
     @cached_property
     def audited(self) -> tuple[Split, tuple[Finding, ...]]:
         """The split without the clips that may be skipped, and all findings; errors do not raise here."""
-        shortest_s = self._grid.receptive_field_samples / self._grid.sample_rate
+        shortest_s = self._grid.min_samples / self._grid.sample_rate
         if (longest_s := self.max_duration_s) is not None and longest_s < shortest_s:
             raise SettingError(f"max_duration_s={longest_s} must be at least a frame, {shortest_s:.4f} s")
         if len(self.labels) < 2:

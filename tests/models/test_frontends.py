@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import Wav2Vec2FeatureExtractor
 
-from wavshap_lightning.models.normalization import normalize_waveforms, valid_group_norm, valid_mask
+from wavshap_lightning.models.frontends import normalize_waveforms, valid_group_norm, valid_mask
 
 
 def test_the_mask_counts_to_each_length():

@@ -9,7 +9,7 @@ import torch
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 from wavshap_lightning.errors import ModelError
-from wavshap_lightning.models.attention import GatedAttention, use_gated_attention
+from wavshap_lightning.models.encoders import GatedAttention, use_gated_attention
 
 NUM_FRAMES = 30
 NUM_BUCKETS, MAX_DISTANCE = 16, 20
