@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForSequenceClassification
 
-from wavshap_lightning.explainer.explainer import explain
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.evaluation.measure import measure
+from wavshap_lightning.explainer.compare import compare
+from wavshap_lightning.explainer.diagnostics import diagnose
+from wavshap_lightning.explainer.explainer import Explainer, explain
 from wavshap_lightning.models.loading import load_classifier
+from wavshap_lightning.viz.figures import plot
 
 SHAPE = {
     "hidden_size": 16,
@@ -68,6 +77,48 @@ def test_an_export_is_explained_the_same(folder, tmp_path, clip):
     load_classifier(folder).save_pretrained(exported)
     one, other = (explain(str(model), clip, target="sad", num_draws=64) for model in (folder, exported))
     assert torch.equal(one.values("frames", "frames"), other.values("frames", "frames"))
+
+
+@pytest.mark.parametrize(
+    ("named", "own", "used"),
+    [
+        (VIEWS, ("waveform", "frames"), ("frames", "waveform")),
+        (("layers", "frames"), ("waveform",), ("waveform",)),
+        (("layers",), ("waveform", "frames"), ("frames", "waveform")),
+    ],
+)
+def test_a_model_without_some_stages_is_explained_by_its_others(build_classifier, clip, named, own, used):
+    classifier = build_classifier()
+    expected = explain(classifier, clip, target="sad", stages=used, num_draws=8)
+    classifier.backbone.stages = own
+    found = explain(classifier, clip, target="sad", stages=named, num_draws=8)
+    assert (*found.attributions,) == found.settings.stages == used
+    for stage in used:
+        assert torch.equal(found.values(stage, "frames"), expected.values(stage, "frames"))
+    note, *rest = found.diagnostics["sad"]
+    assert (note.severity, "not to its layers" in note.message) == ("note", own != ("waveform",))
+    assert rest == list(expected.diagnostics["sad"])
+    assert note in diagnose(classifier, clip, "sad")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot(found, clip)
+
+
+def test_models_are_compared_at_the_stages_that_both_have(build_classifier, clip):
+    first, second = Explainer(build_classifier()), build_classifier()
+    second.backbone.stages = ("waveform", "frames")
+    found = compare(first, second, clip, first.explain(clip))
+    assert found.differences.keys() == {("frames", "frames")}
+
+
+def test_settings_that_need_a_missing_stage_are_refused(build_classifier, clip):
+    classifier = build_classifier()
+    classifier.backbone.stages = ("waveform",)
+    for settings in ({"method": "occlusion", "stages": ("frames",)}, {"layer": 1}):
+        with pytest.raises(SettingError, match="this model has waveform alone"):
+            explain(classifier, clip, **settings)
+    with pytest.raises(SettingError, match="removes frames, which this model does not have"):
+        measure(classifier, [Clip(Path("a.wav"), "sad")])
 
 
 def test_doubts_about_a_model_are_among_the_diagnostics_of_every_clip(folder, clip):

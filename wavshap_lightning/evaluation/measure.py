@@ -188,6 +188,8 @@ def _check_inputs(
 ) -> None:
     if not clips:
         raise SettingError("clips=[] is empty; give at least one")
+    if "frames" not in classifier.stages:
+        raise SettingError("a scorecard removes frames, which this model does not have; give another")
     known = ", ".join(classifier.labels)
     for clip in clips:
         if target == LABEL and clip.label not in classifier.labels:

@@ -155,6 +155,7 @@ def compare(
         differences: dict[tuple[str, str], Difference] = {
             (stage, view): difference
             for stage in settings.stages
+            if stage in second.stages
             for view, difference in (
                 _paired(stage, one, other, target) if stage in alike else _apart(stage, *found)
             ).items()

@@ -19,7 +19,7 @@ from wavshap_lightning.attribution.baselines import BaselineDistribution, Baseli
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.explainer.recording import AudioSource, Recording
-from wavshap_lightning.explainer.settings import PREDICTED, RECORDED_FAMILIES, ExplainSettings, Stage
+from wavshap_lightning.explainer.settings import PREDICTED, RECORDED_FAMILIES, STAGES, ExplainSettings, Stage
 from wavshap_lightning.explainer.stage_attribution import OpenClip, open_clip
 from wavshap_lightning.models.classifier import EmotionClassifier
 
@@ -127,6 +127,15 @@ def recording_diagnostics(recording: Recording) -> Iterator[Diagnostic]:
         yield Diagnostic("empty_bands", "note", message, top_hz)
 
 
+def stage_diagnostics(classifier: EmotionClassifier) -> Iterator[Diagnostic]:
+    """A note of the stages that the classifier lacks."""
+    if missing := [stage for stage in STAGES if stage not in classifier.stages]:
+        words = f"{' and '.join(classifier.stages)} alone, not to its {' or '.join(missing)}"
+        yield Diagnostic(
+            "missing_stages", "note", f"The score of this model can be attributed to its {words}."
+        )
+
+
 def diagnose(
     classifier: EmotionClassifier,
     clip: AudioSource,
@@ -150,9 +159,11 @@ def diagnose(
     Raises:
         WavshapError: If the clip, the target and the settings do not go together.
     """
-    with open_clip(classifier, clip, settings or ExplainSettings(), recordings) as opened:
+    settings = (settings or ExplainSettings()).within(classifier.stages)
+    with open_clip(classifier, clip, settings, recordings) as opened:
         checks = run_baseline_checks(opened, opened.target(target))
-        return [*recording_diagnostics(opened.recording), *baseline_diagnostics(checks)]
+        found = [*stage_diagnostics(classifier), *recording_diagnostics(opened.recording)]
+        return [*found, *baseline_diagnostics(checks)]
 
 
 @torch.no_grad()

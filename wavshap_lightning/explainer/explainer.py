@@ -13,6 +13,7 @@ from wavshap_lightning.explainer.diagnostics import (
     baseline_diagnostics,
     recording_diagnostics,
     run_baseline_checks,
+    stage_diagnostics,
 )
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import AudioSource
@@ -41,7 +42,8 @@ class Explainer:
     Args:
         classifier: The classifier, on any device, or a MODEL that
             [`load_classifier`][wavshap_lightning.models.loading.load_classifier] opens.
-        settings: Settings of the explanation; the defaults if None.
+        settings: Settings of the explanation; the defaults if None. Stages that the classifier lacks are left
+            out; if it has none of those named, all of its own are used.
 
     Raises:
         ModelError: If the model cannot be opened.
@@ -56,7 +58,7 @@ class Explainer:
         if not isinstance(classifier, EmotionClassifier):
             raise SettingError(f"classifier is a {type(classifier).__name__}; give a classifier or a path")
         self.classifier = classifier
-        self.settings = settings or ExplainSettings()
+        self.settings = (settings or ExplainSettings()).within(classifier.stages)
         num_layers = classifier.backbone.num_layers
         if self.settings.layer is not None and self.settings.layer >= num_layers:
             raise SettingError(f"layer={self.settings.layer} does not exist; use 0 to {num_layers - 1}")
@@ -96,7 +98,8 @@ class Explainer:
             checks = run_baseline_checks(opened, asked) if check_baselines else None
         recording, settings, labels = opened.recording, self.settings, self.classifier.labels
         doubts = [Diagnostic("model", "warning", message) for message in self.classifier.warnings]
-        doubts += [*recording_diagnostics(recording), *(baseline_diagnostics(checks) if checks else ())]
+        doubts += [*stage_diagnostics(self.classifier), *recording_diagnostics(recording)]
+        doubts += baseline_diagnostics(checks) if checks else ()
         level_db = frame_level_db(recording.waveform, self.classifier.backbone.frame_grid)
         num_bands = settings.num_bands if "waveform" in attributions else 0
         return Explanation(

@@ -6,7 +6,7 @@ This module does not import torch, so that the command line prints its help at o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from math import inf
 from numbers import Integral, Real
@@ -117,6 +117,21 @@ class ExplainSettings:
         for is_broken, message in RULES:
             if is_broken(self):
                 raise SettingError(message.format(**{**vars(self), "stages": list(self.stages)}))
+
+    def within(self, stages: Sequence[str]) -> ExplainSettings:
+        """The settings for a model with some stages only; with all of these if it has none of those named.
+
+        Args:
+            stages: Stages of the model.
+
+        Raises:
+            SettingError: If what is left does not go together.
+        """
+        kept = [one for one in self.stages if one in stages] or [one for one in STAGES if one in stages]
+        try:
+            return replace(self, stages=kept)
+        except SettingError as error:
+            raise SettingError(f"{error}; of the stages, this model has {', '.join(stages)} alone") from error
 
     def to_dict(self) -> dict[str, Any]:
         """The settings in plain JSON types."""

@@ -145,7 +145,7 @@ class SpeechBackbone(nn.Module):
                 f"last_layer={depth} must lie between 0 and this backbone's {config.num_hidden_layers}"
             )
         family, final_norm = FAMILIES[config.model_type], self.settings.final_norm
-        self.fingerprint = opened.fingerprint
+        self.stages, self.fingerprint = family.stages, opened.fingerprint
         complete = depth == config.num_hidden_layers
         if not complete or (family.encoder.has_final_norm(opened.model) and not final_norm):
             # not the model's own layers

@@ -255,6 +255,11 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
         write_export(save_directory, self.record, trained_state(self))
 
     @property
+    def stages(self) -> tuple[str, ...]:
+        """Stages to whose input a score can be attributed."""
+        return self.backbone.stages
+
+    @property
     def sample_rate(self) -> int:
         """Samples per second of the waveforms."""
         return self.backbone.sample_rate

@@ -18,12 +18,14 @@ class Family:
         classifier: Name of the class with a head for classes.
         frontend: First stage.
         encoder: Second stage.
+        stages: Stages to whose input a score can be attributed.
     """
 
     backbone: str
     classifier: str
     frontend: Callable[..., Frontend] = Convolutions
     encoder: type[Encoder] = ConvolutionalPositions
+    stages: tuple[str, ...] = ("frames", "layers", "waveform")
 
 
 # By `model_type` of a config.json.
