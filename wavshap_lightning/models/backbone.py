@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.models.encoders import Encoder, Layers
 from wavshap_lightning.models.families import FAMILIES
@@ -80,6 +81,9 @@ class BackboneSettings:
             features. In transformers 5, the weighted sum of a classifier takes it before the norm.
         last_layer: Index of the last transformer layer to compute; None for all. 0 computes only the
             projected frames, the input of the transformer.
+        pad_to_window: Pad every clip with silence to the window of the model, 30 s for Whisper, as published.
+            False: only as many frames as the clip has, which is faster and gives other layers. Models without
+            a window need the default.
     """
 
     name: str = "tiny"
@@ -89,6 +93,7 @@ class BackboneSettings:
     lora_rank: int = 0
     final_norm: bool = True
     last_layer: int | None = None
+    pad_to_window: bool = True
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
@@ -146,22 +151,35 @@ class SpeechBackbone(nn.Module):
             )
         family, final_norm = FAMILIES[config.model_type], self.settings.final_norm
         self.stages, self.fingerprint = family.stages, opened.fingerprint
-        complete = depth == config.num_hidden_layers
-        if not complete or (family.encoder.has_final_norm(opened.model) and not final_norm):
-            # not the model's own layers
-            change = "before the final norm" if complete else f"up to layer {depth}"
-            self.fingerprint = sha256(f"{opened.fingerprint} {change}".encode()).hexdigest()
+        changes = [f"up to layer {depth}"] if depth < config.num_hidden_layers else []
+        if not (changes or final_norm) and family.encoder.has_final_norm(opened.model):
+            changes.append("before the final norm")
+        if not self.settings.pad_to_window:
+            changes.append("with frames of the clip alone")
+        if changes:  # not the model's own layers
+            self.fingerprint = sha256(" ".join([opened.fingerprint, *changes]).encode()).hexdigest()
         self.normalize = opened.normalize
         self.sample_rate = opened.sample_rate
         self.model = opened.model.requires_grad_(False)  # noqa: FBT003
         self._frontend = family.frontend(self.model, sample_rate=self.sample_rate, normalize=self.normalize)
         self._encoder = family.encoder(self.model, depth, final_norm=final_norm, frozen=self.settings.frozen)
-        self.frame_grid = self._frontend.grid
+        self.frame_grid = self._frontend.grid = self._grid(self._frontend.grid)
         self.num_channels = self._frontend.num_channels
         self.num_layers = self._encoder.num_layers
         self.hidden_size: int = config.hidden_size
         self._trainable = unfreeze(self._encoder, self.settings.unfreeze_layers, self.settings.lora_rank)
         self.train(False)  # noqa: FBT003 - modules made here begin in training mode
+
+    def _grid(self, grid: FrameGrid) -> FrameGrid:
+        """The frames of the model, those of the padding only if the settings say so."""
+        if self.settings.pad_to_window:
+            return grid
+        if not grid.fixed:
+            raise SettingError(
+                f"pad_to_window=False needs a model that pads every clip to one length, such as Whisper; "
+                f"backbone={self.settings.name!r} does not; leave it out"
+            )
+        return replace(grid, fixed=False)
 
     def rename(self, name: str, revision: str | None = None) -> None:
         """Record another name for the same weights, such as that of a folder once it is published.

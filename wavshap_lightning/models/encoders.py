@@ -45,10 +45,10 @@ class Encoder(ABC):
     """Names of the query and value projections, for low-rank adapters."""
 
     def __init__(self, model: TransformersModule, depth: int, *, final_norm: bool, frozen: bool) -> None:  # noqa: ARG002 - for those that need it
-        self.norms_last = final_norm and self.has_final_norm(model) and depth == len(model.encoder.layers)
-        self.num_layers = depth + 1
         self.model = model
-        model.encoder.layers = model.encoder.layers[:depth]
+        self.norms_last = final_norm and self.has_final_norm(model) and depth == len(self.layers)
+        self.num_layers = depth + 1
+        self._stack.layers = self.layers[:depth]
 
     @staticmethod
     def has_final_norm(model: TransformersModule) -> bool:
@@ -58,8 +58,12 @@ class Encoder(ABC):
     @property
     def layers(self) -> nn.ModuleList:
         """The transformer layers, from the first to the last."""
-        layers: nn.ModuleList = self.model.encoder.layers
+        layers: nn.ModuleList = self._stack.layers
         return layers
+
+    @property
+    def _stack(self) -> TransformersModule:
+        return getattr(self.model, "encoder", self.model)  # some models are an encoder and nothing else
 
     @abstractmethod
     def __call__(
@@ -121,6 +125,31 @@ class ConvolutionalPositions(Encoder):
         keys, num_frames = None if bool(mask.all()) else mask, mask.shape[1]
         bias = self.model.encoder.layers[0].attention.compute_bias(num_frames, num_frames)
         return lambda layer, states: layer(states, attention_mask=keys, position_bias=bias)[0]
+
+
+class TabulatedPositions(Encoder):
+    """Transformer layers after a table of position embeddings, as in Whisper."""
+
+    def __init__(self, model: TransformersModule, depth: int, *, final_norm: bool, frozen: bool) -> None:
+        model.set_attn_implementation("sdpa")
+        super().__init__(model, depth, final_norm=final_norm, frozen=frozen)
+
+    @staticmethod
+    def has_final_norm(model: TransformersModule) -> bool:
+        """True, as in every such model."""
+        return hasattr(model, "layer_norm")
+
+    def __call__(
+        self, frames: Float[Tensor, "batch time channels"], mask: Bool[Tensor, "batch time"]
+    ) -> Layers:
+        """Position embedding and the transformer layers."""
+        layers = [frames + self.model.embed_positions.weight[: frames.shape[1]]]
+        attendable = attendable_frames(mask)
+        for layer in self.layers:
+            layers.append(layer(layers[-1], attendable))
+        if self.norms_last:
+            layers[-1] = self.model.layer_norm(layers[-1])
+        return layers
 
 
 def attendable_frames(mask: Bool[Tensor, "batch time"]) -> Bool[Tensor, "batch 1 time time"] | None:

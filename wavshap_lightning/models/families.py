@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from wavshap_lightning.models.encoders import ConvolutionalPositions, Encoder
-from wavshap_lightning.models.frontends import Convolutions, Frontend
+from wavshap_lightning.models.encoders import ConvolutionalPositions, Encoder, TabulatedPositions
+from wavshap_lightning.models.frontends import Convolutions, Frontend, LogMel
 
 
 @dataclass(frozen=True)
@@ -14,11 +15,16 @@ class Family:
     """A family of speech transformers.
 
     Args:
-        backbone: Name of the class of transformers without a head; it is imported when a model is opened.
+        backbone: Name of the class of transformers without a head, with its module unless it is public; it is
+            imported when a model is opened.
         classifier: Name of the class with a head for classes.
         frontend: First stage.
         encoder: Second stage.
         stages: Stages to whose input a score can be attributed.
+        renamed: Patterns in the names of the weights of the backbone, and their replacements.
+        extractor: From a configuration, settings of the feature extractor that the frontend is; none for
+            waveforms.
+        geometry: Settings that change the layers, besides those that all families have.
     """
 
     backbone: str
@@ -26,6 +32,9 @@ class Family:
     frontend: Callable[..., Frontend] = Convolutions
     encoder: type[Encoder] = ConvolutionalPositions
     stages: tuple[str, ...] = ("frames", "layers", "waveform")
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    extractor: Callable[[Any], dict[str, Any]] = lambda _config: {}
+    geometry: tuple[str, ...] = ()
 
 
 # By `model_type` of a config.json.
@@ -35,5 +44,14 @@ FAMILIES = {
     "wav2vec2": Family("Wav2Vec2Model", "Wav2Vec2ForSequenceClassification"),
     "unispeech": Family("UniSpeechModel", "UniSpeechForSequenceClassification"),
     "unispeech-sat": Family("UniSpeechSatModel", "UniSpeechSatForSequenceClassification"),
+    "whisper": Family(
+        "models.whisper.modeling_whisper.WhisperEncoder",
+        "WhisperForAudioClassification",
+        LogMel,
+        TabulatedPositions,
+        renamed={r"^(model\.)?encoder\.": ""},
+        extractor=LogMel.extractor,
+        geometry=("activation_function",),
+    ),
 }
 KINDS = f"model of kind {', '.join(FAMILIES)}"

@@ -13,10 +13,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from transformers.audio_utils import mel_filter_bank
 
 from wavshap_lightning.audio.frames import FrameGrid
 
 TransformersModule = Any  # transformers' submodules are untyped
+
+# Of Whisper's spectrogram, in samples and samples per second.
+N_FFT, HOP, MEL_RATE = 400, 160, 16_000
 
 WAVEFORM_EPSILON = 1e-7  # what the models' own feature extractors add to the variance
 
@@ -75,6 +79,66 @@ class Convolutions:
         for convolution in rest:
             states = convolution(states)
         return states.transpose(1, 2)
+
+
+class LogMel:
+    """Log-mel spectrogram and two convolutions, as in Whisper: a frame every 20 ms, the first at 0 s.
+
+    The spectrogram equals that of `WhisperFeatureExtractor`, with levels down to 80 dB below the highest.
+
+    Args:
+        model: The encoder that the convolutions belong to.
+        sample_rate: Samples per second of its waveforms.
+        normalize: Unused; the extractor takes waveforms as they are.
+    """
+
+    def __init__(self, model: TransformersModule, *, sample_rate: int, normalize: bool) -> None:  # noqa: ARG002
+        config, padding = (
+            model.config,
+            (520, 519),
+        )  # half a window, and a column on either side of each kernel
+        self.grid = FrameGrid(
+            (N_FFT, 3, 3), (HOP, 1, 2), sample_rate, padding, config.max_source_positions, fixed=True
+        )
+        self.num_channels: int = config.d_model
+        self._max_samples: int = 2 * HOP * config.max_source_positions
+        self._model = model
+        bins, mels = N_FFT // 2 + 1, config.num_mel_bins
+        filters = mel_filter_bank(bins, mels, 0.0, 8000.0, sample_rate, norm="slaney", mel_scale="slaney")
+        self._filters = torch.from_numpy(filters.T).float()
+
+    @staticmethod
+    def extractor(config: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers' are untyped
+        """Settings of the extractor that it equals."""
+        seconds = config.max_source_positions * 2 * HOP / MEL_RATE
+        sizes = {"feature_size": config.num_mel_bins, "n_fft": N_FFT, "hop_length": HOP}
+        return {**sizes, "chunk_length": seconds, "sampling_rate": MEL_RATE, "dither": 0.0}
+
+    def __call__(
+        self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch time channels"]:
+        """Output of the convolutions."""
+        states = F.gelu(self._model.conv1(self.features(waveforms, lengths)))
+        return F.gelu(self._model.conv2(states)).transpose(1, 2)
+
+    def features(
+        self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch mels columns"]:
+        """Spectrogram of each clip, two columns a frame; zero beyond its last frame."""
+        grid, longest = self.grid, self._max_samples
+        num_samples = min(waveforms.shape[1], longest)
+        # so much silence that the last window neither cuts nor mirrors the clip, except at the window's end
+        size = longest if grid.fixed else min(num_samples + N_FFT + 2 * HOP, longest)
+        padded = waveforms[:, :num_samples] * valid_mask(lengths, num_samples)
+        padded = F.pad(padded, (0, size - num_samples))
+        with torch.autocast(waveforms.device.type, enabled=False):
+            window = torch.hann_window(N_FFT).to(padded)
+            spectrum = torch.stft(padded, N_FFT, HOP, window=window, return_complex=True)
+            levels = (self._filters.to(padded) @ spectrum[..., :-1].abs().square()).clamp(1e-10).log10()
+        levels = torch.maximum(levels, levels.amax((1, 2), keepdim=True) - 8.0)
+        num_columns = lengths.new_tensor([2 * grid.num_frames(length) for length in lengths.tolist()])
+        mask = valid_mask(num_columns, 2 * grid.num_frames(num_samples))[:, None]
+        return (levels[:, :, : mask.shape[2]] + 4.0) / 4.0 * mask
 
 
 def valid_mask(lengths: Int[Tensor, " batch"], size: int) -> Bool[Tensor, "batch size"]:

@@ -7,11 +7,12 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from logging import ERROR
+from operator import attrgetter
 from os.path import isdir
 from pathlib import Path
 from pickle import UnpicklingError
@@ -102,16 +103,18 @@ class Source:
         """
         options: dict[str, Any] = {"config": config, "revision": self.revision, "dtype": torch.float32}
         options |= {"attn_implementation": "eager", "ignore_mismatched_sizes": True}  # told below
+        renamed = FAMILIES[config.model_type].renamed if self.role == "backbone" else {}
+        options |= {"key_mapping": dict(renamed)} if renamed else {}
         # transformers draws weights before it loads them, asks a server to convert what is not safetensors,
         # and lists what it leaves out, such as the head where a backbone is wanted
         with torch.random.fork_rng(devices=[]), _without_conversion_requests(), _without_reports():
             loaded: Any = self.read(
-                lambda: getattr(transformers, class_name).from_pretrained(
+                lambda: attrgetter(class_name)(transformers).from_pretrained(
                     self.name, output_loading_info=True, **options
                 )
             )
         model, report = loaded
-        self._check_weights(class_name, model, report)
+        self._check_weights(type(model).__name__, model, report)
         return model
 
     def _check_weights(self, class_name: str, model: TransformersModule, report: Mapping[str, Any]) -> None:
@@ -130,12 +133,13 @@ class Source:
         missing = sorted(key for key in report["missing_keys"] if not is_unused(key))
         other = sorted(key for key in report["unexpected_keys"] if not is_unused(key))
         # a backbone may come with a head, which is left out, but not with other parts of its own
-        within = any(key.startswith(base) for key in stored)
+        is_part = bool(FAMILIES[model.config.model_type].renamed)
+        within = not is_part and any(key.startswith(base) for key in stored)
         parts = (base,) if within else tuple(f"{name}." for name, _ in model.named_children())
         left_over = [key for key in other if self.role == "model" or key.startswith(parts)]
         if not missing and not left_over:
             return
-        ends = {key.removeprefix(base) for key in missing}
+        ends = sorted(key.removeprefix(base) for key in missing)[:1]
         prefix = next((key.removesuffix(end) for key in other for end in ends if key.endswith(f".{end}")), "")
         advice = f"it is not a complete {class_name}; give a complete folder or revision"
         if prefix:
@@ -387,7 +391,8 @@ class PretrainedSpeechModel:
             "layer_norm_eps",
             "max_bucket_distance",
         )
-        geometry = {name: getattr(config, name, None) for name in names}
+        own = FAMILIES[config.model_type].geometry
+        geometry = {name: getattr(config, name, None) for name in (*names, *own)}
         # the key keeps its old spelling: the fingerprints in existing checkpoints are made with it
         return {**geometry, "normalise": self.normalize, "sample_rate": self.sample_rate}
 
@@ -431,8 +436,9 @@ def preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
     """
     # of the published models only WavLM Base and Base+ take waveforms as they are
     as_they_are = config.model_type == "wavlm" and config.feat_extract_norm == "group"
-    usual = {"do_normalize": not as_they_are, "sampling_rate": 16_000}
-    found = _extractor_settings(source)
+    needed = FAMILIES[config.model_type].extractor(config)
+    usual = {"do_normalize": not (as_they_are or needed), "sampling_rate": 16_000} | needed
+    found = _extractor_settings(source, usual)
     if not found:
         warnings.warn(
             f"backbone={source.name!r} has no preprocessor_config.json; assuming {usual}, as published "
@@ -440,17 +446,21 @@ def preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
             stacklevel=4,
         )
     settings = usual | found
+    for name, value in needed.items():
+        if settings[name] != value:
+            raise ModelError(f"{source}: {name}={settings[name]!r} of its preprocessor must be {value!r}")
     normalize, rate = settings["do_normalize"], settings["sampling_rate"]
     if normalize not in (True, False) or not isinstance(rate, int | float) or rate < 1:
         raise ModelError(
             f"{source}: do_normalize={normalize!r}, sampling_rate={rate!r} of its preprocessor must be true "
             "or false, and samples per second"
         )
-    return {"normalize": bool(normalize), "sample_rate": int(rate)}
+    # an extractor of spectrograms does not heed the do_normalize of its file
+    return {"normalize": bool(normalize) and not needed, "sample_rate": int(rate)}
 
 
-def _extractor_settings(source: Source) -> dict[str, Any]:
+def _extractor_settings(source: Source, known: Collection[str]) -> dict[str, Any]:
     """A model saved together with its processor keeps them in the processor's file."""
     nested = source.json("processor_config.json").get("feature_extractor", {})
     settings = nested or source.json("preprocessor_config.json")
-    return {key: settings[key] for key in ("do_normalize", "sampling_rate") if settings.get(key) is not None}
+    return {key: settings[key] for key in known if settings.get(key) is not None}

@@ -64,6 +64,8 @@ class ClassifierRecord:
     def to_dict(self) -> dict[str, Any]:
         """The record in plain JSON types."""
         values = asdict(self)
+        if self.backbone.pad_to_window:
+            del values["backbone"]["pad_to_window"]  # as before it existed
         return {name: value for name, value in values.items() if (name, value) != ("task", "classes")}
 
     @classmethod

@@ -68,7 +68,8 @@ class EmotionDataModule(L.LightningDataModule):
         allow_shared_speakers: Accept a protocol that shares speakers between its splits (MELD's official
             one does); scores are then higher than for new speakers.
         max_samples: Maximum number of clips, drawn class by class; all if None.
-        max_duration_s: Longer clips are cut to their first `max_duration_s` seconds; no limit if None.
+        max_duration_s: Longer clips are cut to their first `max_duration_s` seconds, and to the longest that
+            the model takes; no limit of this kind if None.
         on_bad_clip: `"error"` stops if any clip cannot be used, with the full list; `"skip"` leaves
             these out.
         batch_size: Number of clips in a batch, on each rank.
@@ -145,7 +146,7 @@ class EmotionDataModule(L.LightningDataModule):
         if warned := [one for one in findings if one.severity == "warning"]:
             rank_zero_warn(f"the audit of the clips found:\n{audit_table(warned)}", stacklevel=2)
         return {
-            name: [cut_and_key(clip, self._facts[clip], self.max_duration_s) for clip in clips]
+            name: [cut_and_key(clip, self._facts[clip], self._longest_s) for clip in clips]
             for name, clips in split.items()
         }
 
@@ -256,11 +257,17 @@ class EmotionDataModule(L.LightningDataModule):
     def _facts(self) -> Mapping[Clip, ClipFacts]:
         return measure_split(self._split, self.cache_directory)
 
+    @property
+    def _longest_s(self) -> float | None:
+        """Duration to which clips are cut: the setting, or that of the model if it is shorter."""
+        of_model = self._grid.max_samples and self._grid.max_samples / self._grid.sample_rate
+        return min((one for one in (self.max_duration_s, of_model) if one is not None), default=None)
+
     @cached_property
     def audited(self) -> tuple[Split, tuple[Finding, ...]]:
         """The split without the clips that may be skipped, and all findings; errors do not raise here."""
         shortest_s = self._grid.min_samples / self._grid.sample_rate
-        if (longest_s := self.max_duration_s) is not None and longest_s < shortest_s:
+        if (longest_s := self._longest_s) is not None and longest_s < shortest_s:
             raise SettingError(f"max_duration_s={longest_s} must be at least a frame, {shortest_s:.4f} s")
         if len(self.labels) < 2:
             source = f"corpus={self.corpus!r} root={self.root!r}"
