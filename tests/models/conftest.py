@@ -7,8 +7,14 @@ from itertools import product
 import pytest
 import torch
 from transformers import (
+    Data2VecAudioConfig,
+    Data2VecAudioModel,
     HubertConfig,
     HubertModel,
+    SEWConfig,
+    SEWDConfig,
+    SEWDModel,
+    SEWModel,
     UniSpeechConfig,
     UniSpeechModel,
     UniSpeechSatConfig,
@@ -30,7 +36,16 @@ FAMILIES = {
     "wavlm": (WavLMConfig, WavLMModel),
     "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
     "hubert": (HubertConfig, HubertModel),
+    "data2vec-audio": (Data2VecAudioConfig, Data2VecAudioModel),
+    "sew": (SEWConfig, SEWModel),
+    "sew-d": (SEWDConfig, SEWDModel),
 }
+VARIANTS = [
+    *product(("wavlm", "wav2vec2", "hubert"), ("group", "layer")),
+    ("data2vec-audio", "layer"),
+    ("sew", "group"),
+    ("sew-d", "group"),
+]
 # The same layers as wav2vec2; tested by their logits.
 ALIKE = {
     "unispeech": (UniSpeechConfig, UniSpeechModel),
@@ -56,10 +71,14 @@ SHAPE = {
     "mask_time_prob": 0.3,
     "mask_time_length": 2,
 }
-SHAPE_OF_FAMILY = {"wavlm": {"num_buckets": 16, "max_bucket_distance": 20}}
+SHAPE_OF_FAMILY = {
+    "wavlm": {"num_buckets": 16, "max_bucket_distance": 20},
+    "data2vec-audio": {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 5},
+    "sew-d": {"max_position_embeddings": 64, "position_buckets": 16, "conv_dim": (16, 16, 16, 32)},
+}
 
 
-@pytest.fixture(params=product(FAMILIES, ("group", "layer")), ids="-".join)
+@pytest.fixture(params=VARIANTS, ids="-".join)
 def variant(request):
     """A family and where its feature extractor normalizes."""
     return request.param

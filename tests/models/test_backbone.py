@@ -20,9 +20,10 @@ mixed_masks = pytest.mark.filterwarnings("ignore:Support for mismatched key_padd
 
 
 def layers_of_transformers(model, waveforms, attention_mask=None):
-    """All hidden states; the last one after the final norm, which `hidden_states` leaves out."""
+    """All hidden states at the rate of the frames; the last one after the final norm, as published."""
     outputs = model.eval()(waveforms, attention_mask=attention_mask, output_hidden_states=True)
-    return torch.stack([*outputs.hidden_states[:-1], outputs.last_hidden_state], 1)
+    last = outputs.last_hidden_state
+    return torch.stack([*(one for one in outputs.hidden_states[:-1] if one.shape == last.shape), last], 1)
 
 
 def input_gradient(function, waveforms):
@@ -37,7 +38,7 @@ def input_gradient(function, waveforms):
 
 def test_layers_are_those_of_transformers(model, backbone, clip, relative_error):
     expected, found = layers_of_transformers(model, clip), backbone(clip)
-    for layer in range(3):
+    for layer in range(backbone.num_layers):
         assert relative_error(found[:, layer], expected[:, layer]) <= 1e-5
 
 
@@ -134,7 +135,8 @@ def test_transformers_with_a_mask_is_not_where_it_normalizes_over_time(
     count = int(model._get_feat_extract_output_lengths(lengths)[1])
     alone = layers_of_transformers(model, waveforms[1:2, : lengths[1]])[0]
     error = relative_error(padded[1, :, :count], alone)
-    assert error > 1e-2 if variant[1] == "group" else error <= 1e-5
+    leaks = variant[1] == "group" or variant[0] == "data2vec-audio"
+    assert error > 1e-2 if leaks else error <= 1e-5
 
 
 @pytest.mark.parametrize("normalize", [False, True], ids=["plain", "normalized"])

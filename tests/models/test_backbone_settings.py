@@ -89,6 +89,10 @@ def test_what_is_left_of_a_cut_backbone_is_as_it_was(
     variant, last_layer, build_model, open_backbone, padded_batch
 ):
     whole = open_backbone(build_model(*variant))
+    if whole.num_layers == 1:
+        with pytest.raises(SettingError, match=f"last_layer={last_layer}: only this model's last"):
+            open_backbone(build_model(*variant), last_layer=last_layer)
+        return
     cut = open_backbone(build_model(*variant), last_layer=last_layer)
     assert cut.num_layers == last_layer + 1
     expected = whole(*padded_batch)[:, : last_layer + 1]

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from wavshap_lightning.errors import ModelError
+from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.pretrained import NO_CONVERSION, PretrainedSpeechModel, open_pretrained
 
 
@@ -209,6 +210,23 @@ def test_geometry_that_weights_do_not_show_is_in_the_fingerprint(change, model):
     for name, value in change.items():
         setattr(model.config, name, value)
     assert fingerprint(model) != before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"feature_layer_norm_eps": 0.1}, {"max_position_embeddings": 32}, {"pos_att_type": ["p2c"]}],
+    ids=lambda change: next(iter(change)),
+)
+def test_so_is_what_a_family_has_of_its_own(change, build_model, clip, relative_error):
+    model, other = (build_model("sew-d", **config).eval() for config in ({}, change))
+    assert relative_error(other(clip).last_hidden_state, model(clip).last_hidden_state) > 1e-4
+    assert fingerprint(other) != fingerprint(model)
+    assert fingerprint(build_model(**change)) == fingerprint(build_model())
+
+
+def test_the_fingerprint_of_the_embedded_backbone_stays():
+    """Checkpoints and exports hold it."""
+    assert SpeechBackbone("tiny").fingerprint.startswith("6125842c9029a491")
 
 
 def test_what_only_pretraining_uses_may_lack_and_does_not_count(folder, model):

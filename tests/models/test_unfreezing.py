@@ -35,7 +35,8 @@ def clip(generator):
 @pytest.mark.parametrize("num_layers", [0, 1, 2])
 def test_exactly_the_last_layers_are_trained(variant, num_layers, build_model, open_backbone, clip):
     backbone = open_backbone(build_model(*variant), unfreeze_layers=num_layers)
-    layers = tuple(f"model.encoder.layers.{index}." for index in (1, 0)[:num_layers])
+    stack = "model.encoder.encoder.layer" if variant[0] == "sew-d" else "model.encoder.layers"
+    layers = tuple(f"{stack}.{index}." for index in (1, 0)[:num_layers])
     expected = names_under(backbone, *layers) if layers else set()
     assert trained_names(backbone) == expected
     if num_layers:
@@ -69,10 +70,13 @@ def test_what_is_trained_changes_nothing_before_training(
 
 def test_low_rank_adapters_alone_are_trained(variant, build_model, open_backbone, clip):
     backbone = open_backbone(build_model(*variant), lora_rank=3)
+    attention, projections = {
+        "sew-d": ("encoder.encoder.layer.{}.attention.self", ("query_proj", "value_proj")),
+    }.get(variant[0], ("encoder.layers.{}.attention", ("q_proj", "v_proj")))
     expected = {
-        f"model.encoder.layers.{layer}.attention.{projection}_proj.lora_{matrix}.default.weight"
+        f"model.{attention.format(layer)}.{projection}.lora_{matrix}.default.weight"
         for layer in (0, 1)
-        for projection in "qv"
+        for projection in projections
         for matrix in "AB"
     }
     assert trained_names(backbone) == expected

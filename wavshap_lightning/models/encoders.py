@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
-from wavshap_lightning.errors import ModelError
+from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.models.frontends import TransformersModule
 
 Layers = list[Float[Tensor, "batch time hidden"]]
@@ -41,8 +41,8 @@ class Encoder(ABC):
     masks_padding: ClassVar[bool] = True
     """False if padding would reach valid frames, so that each clip of a batch must be run alone."""
 
-    projections: ClassVar[tuple[str, ...]] = ("q_proj", "v_proj")
-    """Names of the query and value projections, for low-rank adapters."""
+    projections: ClassVar[tuple[str, ...]] = ("q_proj", "v_proj", "query_proj", "value_proj")
+    """Names that query and value projections may have, for low-rank adapters."""
 
     def __init__(self, model: TransformersModule, depth: int, *, final_norm: bool, frozen: bool) -> None:  # noqa: ARG002 - for those that need it
         self.model = model
@@ -53,7 +53,8 @@ class Encoder(ABC):
     @staticmethod
     def has_final_norm(model: TransformersModule) -> bool:
         """True if the model normalizes the output of its last layer."""
-        return bool(getattr(model.config, "do_stable_layer_norm", False))
+        # not all families heed the setting do_stable_layer_norm
+        return "StableLayerNorm" in type(getattr(model, "encoder", None)).__name__
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -92,7 +93,7 @@ class ConvolutionalPositions(Encoder):
         if getattr(position, "batch_norm", None) is not None:
             # its shift must not reach the padding, so it is called here and not in the position embedding
             model.position_norm, position.batch_norm = position.batch_norm, None
-        if frozen:
+        if frozen and hasattr(position, "conv"):
             position.conv = without_weight_norm(position.conv)
 
     def __call__(
@@ -106,7 +107,7 @@ class ConvolutionalPositions(Encoder):
         positioned, norm = projected, getattr(self.model, "position_norm", None)
         if norm is not None:
             positioned = norm(projected.transpose(1, 2)).transpose(1, 2) * mask[:, :, None]
-        states = projected + encoder.pos_conv_embed(positioned)
+        states = projected + self._embed_positions(positioned, mask)
         layers = [encoder.dropout(encoder.layer_norm(states) if self._norms_first else states)]
         run_layer = self._layer_call(mask)
         for layer in self.layers:
@@ -114,6 +115,17 @@ class ConvolutionalPositions(Encoder):
         if self.norms_last:
             layers[-1] = encoder.layer_norm(layers[-1])
         return layers
+
+    def _embed_positions(
+        self, states: Float[Tensor, "batch time hidden"], mask: Bool[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch time hidden"]:
+        position = self.model.encoder.pos_conv_embed
+        if not hasattr(position, "layers"):
+            return position(states)
+        states = states.transpose(1, 2)
+        for layer in position.layers:  # a stack, each of which fills the padding for the next
+            states = layer(states * mask[:, None])
+        return states.transpose(1, 2)
 
     def _layer_call(self, mask: Bool[Tensor, "batch time"]) -> Callable[[nn.Module, Tensor], Tensor]:
         """Function that calls one transformer layer."""
@@ -152,6 +164,41 @@ class TabulatedPositions(Encoder):
         return layers
 
 
+class SqueezedLayers(Encoder):
+    """Transformer layers at a fraction of the frame rate, as in SEW; only the last is brought back to it."""
+
+    masks_padding = False
+
+    def __init__(self, model: TransformersModule, depth: int, *, final_norm: bool, frozen: bool) -> None:  # noqa: ARG002
+        if depth != model.config.num_hidden_layers:
+            raise SettingError(
+                f"last_layer={depth}: only this model's last layer has the rate of the frames; leave it out"
+            )
+        self.model, self.num_layers, self.norms_last = model, 1, False
+        if frozen:
+            model.encoder.pos_conv_embed.conv = without_weight_norm(model.encoder.pos_conv_embed.conv)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The transformer layers, from the first to the last."""
+        encoder = self.model.encoder
+        layers: nn.ModuleList = getattr(encoder, "layers", None) or encoder.encoder.layer
+        return layers
+
+    def __call__(
+        self,
+        frames: Float[Tensor, "batch time channels"],
+        mask: Bool[Tensor, "batch time"],  # noqa: ARG002
+    ) -> Layers:
+        """Projection and the whole encoder."""
+        states = self.model.layer_norm(frames)
+        if self.model.project_features:
+            states = self.model.feature_projection(states)
+        missing = max(0, self.model.config.squeeze_factor - states.shape[1])  # transformers refuses less
+        states = F.pad(self.model.feature_dropout(states), (0, 0, 0, missing))
+        return [self.model.encoder(states).last_hidden_state[:, : frames.shape[1]]]
+
+
 def attendable_frames(mask: Bool[Tensor, "batch time"]) -> Bool[Tensor, "batch 1 time time"] | None:
     """Mask of scaled dot-product attention, True where a frame may be attended to; None if all may."""
     return None if bool(mask.all()) else mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
@@ -166,6 +213,7 @@ def without_weight_norm(conv: nn.Conv1d) -> nn.Conv1d:
         conv.in_channels,
         conv.out_channels,
         conv.kernel_size[0],
+        stride=conv.stride[0],
         padding=int(conv.padding[0]),
         groups=conv.groups,
         device="meta",

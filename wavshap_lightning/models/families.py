@@ -6,7 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wavshap_lightning.models.encoders import ConvolutionalPositions, Encoder, TabulatedPositions
+from wavshap_lightning.models.encoders import (
+    ConvolutionalPositions,
+    Encoder,
+    SqueezedLayers,
+    TabulatedPositions,
+)
 from wavshap_lightning.models.frontends import Convolutions, Frontend, LogMel
 
 
@@ -52,6 +57,19 @@ FAMILIES = {
         renamed={r"^(model\.)?encoder\.": ""},
         extractor=LogMel.extractor,
         geometry=("activation_function",),
+    ),
+    "data2vec-audio": Family("Data2VecAudioModel", "Data2VecAudioForSequenceClassification"),
+    "sew": Family("SEWModel", "SEWForSequenceClassification", encoder=SqueezedLayers),
+    "sew-d": Family(
+        "SEWDModel",
+        "SEWDForSequenceClassification",
+        encoder=SqueezedLayers,
+        geometry=(
+            "feature_layer_norm_eps",
+            "max_position_embeddings",
+            "max_relative_positions",
+            "pos_att_type",
+        ),
     ),
 }
 KINDS = f"model of kind {', '.join(FAMILIES)}"

@@ -75,7 +75,7 @@ def _open(source: Source, *, final_norm: bool | None) -> EmotionClassifier:
     labels = _labels(source, config)
     original: TransformersModule = source.model(_class_of(config), config).eval()
     weighted = hasattr(original, "layer_weights")
-    if weighted and config.do_stable_layer_norm:
+    if weighted and FAMILIES[config.model_type].encoder.has_final_norm(original.base_model):
         final_norm = _default_final_norm(source) if final_norm is None else final_norm
     elif final_norm is not None:
         raise SettingError(
