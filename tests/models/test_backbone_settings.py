@@ -90,7 +90,7 @@ def test_what_is_left_of_a_cut_backbone_is_as_it_was(
 ):
     whole = open_backbone(build_model(*variant))
     if whole.num_layers == 1:
-        with pytest.raises(SettingError, match=f"last_layer={last_layer}: only this model's last"):
+        with pytest.raises(SettingError, match=f"last_layer={last_layer}: this model has one layer"):
             open_backbone(build_model(*variant), last_layer=last_layer)
         return
     cut = open_backbone(build_model(*variant), last_layer=last_layer)

@@ -107,7 +107,13 @@ class ConvolutionalPositions(Encoder):
         positioned, norm = projected, getattr(self.model, "position_norm", None)
         if norm is not None:
             positioned = norm(projected.transpose(1, 2)).transpose(1, 2) * mask[:, :, None]
-        states = projected + self._embed_positions(positioned, mask)
+        position = encoder.pos_conv_embed
+        if hasattr(position, "layers"):
+            for layer in position.layers:  # each of which fills the padding for the next
+                positioned = layer((positioned * mask[:, :, None]).transpose(1, 2)).transpose(1, 2)
+        else:
+            positioned = position(positioned)
+        states = projected + positioned
         layers = [encoder.dropout(encoder.layer_norm(states) if self._norms_first else states)]
         run_layer = self._layer_call(mask)
         for layer in self.layers:
@@ -115,17 +121,6 @@ class ConvolutionalPositions(Encoder):
         if self.norms_last:
             layers[-1] = encoder.layer_norm(layers[-1])
         return layers
-
-    def _embed_positions(
-        self, states: Float[Tensor, "batch time hidden"], mask: Bool[Tensor, "batch time"]
-    ) -> Float[Tensor, "batch time hidden"]:
-        position = self.model.encoder.pos_conv_embed
-        if not hasattr(position, "layers"):
-            return position(states)
-        states = states.transpose(1, 2)
-        for layer in position.layers:  # a stack, each of which fills the padding for the next
-            states = layer(states * mask[:, None])
-        return states.transpose(1, 2)
 
     def _layer_call(self, mask: Bool[Tensor, "batch time"]) -> Callable[[nn.Module, Tensor], Tensor]:
         """Function that calls one transformer layer."""
@@ -172,7 +167,7 @@ class SqueezedLayers(Encoder):
     def __init__(self, model: TransformersModule, depth: int, *, final_norm: bool, frozen: bool) -> None:  # noqa: ARG002
         if depth != model.config.num_hidden_layers:
             raise SettingError(
-                f"last_layer={depth}: only this model's last layer has the rate of the frames; leave it out"
+                f"last_layer={depth}: this model has one layer at the frame rate; leave it out"
             )
         self.model, self.num_layers, self.norms_last = model, 1, False
         if frozen:
@@ -186,9 +181,7 @@ class SqueezedLayers(Encoder):
         return layers
 
     def __call__(
-        self,
-        frames: Float[Tensor, "batch time channels"],
-        mask: Bool[Tensor, "batch time"],  # noqa: ARG002
+        self, frames: Float[Tensor, "batch time channels"], mask: Bool[Tensor, "batch time"]
     ) -> Layers:
         """Projection and the whole encoder."""
         states = self.model.layer_norm(frames)
@@ -196,7 +189,7 @@ class SqueezedLayers(Encoder):
             states = self.model.feature_projection(states)
         missing = max(0, self.model.config.squeeze_factor - states.shape[1])  # transformers refuses less
         states = F.pad(self.model.feature_dropout(states), (0, 0, 0, missing))
-        return [self.model.encoder(states).last_hidden_state[:, : frames.shape[1]]]
+        return [self.model.encoder(states).last_hidden_state[:, : mask.shape[1]]]
 
 
 def attendable_frames(mask: Bool[Tensor, "batch time"]) -> Bool[Tensor, "batch 1 time time"] | None:

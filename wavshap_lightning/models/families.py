@@ -64,12 +64,7 @@ FAMILIES = {
         "SEWDModel",
         "SEWDForSequenceClassification",
         encoder=SqueezedLayers,
-        geometry=(
-            "feature_layer_norm_eps",
-            "max_position_embeddings",
-            "max_relative_positions",
-            "pos_att_type",
-        ),
+        geometry=("feature_layer_norm_eps", "max_position_embeddings", "pos_att_type"),
     ),
 }
 KINDS = f"model of kind {', '.join(FAMILIES)}"
