@@ -134,6 +134,20 @@ def other_checkpoint(other_classifier, tmp_path_factory):
     return _save(other_classifier, tmp_path_factory.mktemp("model") / "other.ckpt")
 
 
+@pytest.fixture(scope="session")
+def regressor(tmp_path_factory):
+    """Checkpoint of a model of two dimensions."""
+    classifier = _build_classifier(0, ("arousal", "valence"), "dimensions")
+    return _save(classifier, tmp_path_factory.mktemp("model") / "values.ckpt")
+
+
+@pytest.fixture(scope="session")
+def tagger(tmp_path_factory):
+    """Checkpoint of a model of several labels a clip."""
+    classifier = _build_classifier(0, ("angry", "laughs", "sad"), "labels")
+    return _save(classifier, tmp_path_factory.mktemp("model") / "labels.ckpt")
+
+
 @pytest.fixture
 def clip(tmp_path):
     """Half a second: noise that swells, under a name that means something elsewhere."""
@@ -200,10 +214,10 @@ def corpus(tmp_path_factory):
 
 
 @torch.no_grad()
-def _build_classifier(seed):
+def _build_classifier(seed, labels=("angry", "happy", "sad"), task="classes"):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        classifier = EmotionClassifier(SpeechBackbone("tiny"), ["angry", "happy", "sad"]).eval()
+        classifier = EmotionClassifier(SpeechBackbone("tiny"), labels, task=task).eval()
         for parameter in classifier.head.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
         return classifier

@@ -33,7 +33,7 @@ SHAPE = {
 
 @pytest.fixture(scope="session")
 def build_classifier():
-    """`(norm="layer", normalize=False, precision="fp32", **head) -> EmotionClassifier`, curved on purpose."""
+    """`(norm="layer", labels=..., task="classes", **options) -> EmotionClassifier`, curved on purpose."""
     return _build_classifier
 
 
@@ -61,15 +61,16 @@ def three_paths(classifier, clip):
 
 
 @torch.no_grad()
-def _build_classifier(norm="layer", *, normalize=False, precision="fp32", **head):
+def _build_classifier(
+    norm="layer", labels=LABELS, task="classes", *, normalize=False, precision="fp32", **head
+):
     settings = {"feat_extract_norm": norm, "do_stable_layer_norm": norm == "layer", **SHAPE}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = WavLMModel(WavLMConfig(**settings))
         opened = PretrainedSpeechModel(model, name="small", normalize=normalize)
-        classifier = EmotionClassifier(
-            SpeechBackbone(opened, precision=precision), LABELS, HeadSettings(**{"hidden_size": 16, **head})
-        )
+        backbone, settings = SpeechBackbone(opened, precision=precision), {"hidden_size": 16, **head}
+        classifier = EmotionClassifier(backbone, labels, HeadSettings(**settings), task=task)
         for parameter in classifier.parameters():  # fresh ones are nearly linear, which would hide mistakes
             parameter.add_(0.3 * torch.randn_like(parameter) * parameter[0].numel() ** -0.5)
         classifier.head.mlp[-1].weight.mul_(10)

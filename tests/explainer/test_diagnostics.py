@@ -205,7 +205,7 @@ def test_terminal_json_figure_and_page_show_the_same_list(three_paths, clip, tmp
     view = ClipView.from_saved(saved, "clip.wav", clip.numpy())
     recording = Clip(tmp_path / "clip.wav", "happy")
     described = ExplainedClip(recording, explanation, saved, clip.numpy(), seconds=0.0)
-    describe(described, view, "", brief=False)
+    describe(described, [view], "", brief=False)
     printed = capsys.readouterr().out
     drawn = [text.get_text() for text in plot(explanation, clip).findobj(Text)]
     page = build_report([view], title="One")

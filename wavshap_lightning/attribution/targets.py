@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wavshap_lightning.errors import AttributionError
 
-TargetKind = Literal["logit", "log_probability", "probability", "log_odds", "margin"]
+TargetKind = Literal["logit", "value", "log_probability", "probability", "log_odds", "margin"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Target:
     With logits `z` and probabilities `p = softmax(z)`, class `y` has
 
     - `logit`: `z_y`;
+    - `value`: `z_y` too, where outputs are values instead of logits;
     - `log_probability`: `log p_y`;
     - `probability`: `p_y`, which saturates: its gradient vanishes for probabilities near 0 and 1;
     - `log_odds`: `log(p_y / (1 - p_y)) = z_y - log sum_{c != y} exp z_c`, which does not saturate and
@@ -72,14 +73,14 @@ class Target:
         missing = [index for index in asked if not 0 <= index < num_classes]
         if missing:
             raise AttributionError(f"target: classes={missing} do not exist; use 0 to {num_classes - 1}")
-        if num_classes == 1 and self.kind != "logit":
+        if num_classes == 1 and self.kind not in ("logit", "value"):
             raise AttributionError(f"target={self.kind}: the score has only one class; use kind='logit'")
 
     def __call__(self, logits: Float[Tensor, "draws classes"]) -> Float[Tensor, "draws targets"]:
         """Scores of each draw, one column for each class."""
         chosen = list(self.classes)
         match self.kind:
-            case "logit":
+            case "logit" | "value":
                 return logits[:, chosen]
             case "log_probability":
                 return logits.log_softmax(1)[:, chosen]

@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -35,7 +36,7 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.explainer.recording import Recording, open_recording
 from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, ExplainSettings, Family
-from wavshap_lightning.explainer.targets import target_named
+from wavshap_lightning.explainer.targets import score_of_task, target_named
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import load_classifier
 
@@ -57,7 +58,7 @@ class ClipOptions:
     """Questions about every clip: the class to explain, its words, and what to compare with.
 
     Args:
-        target: Class: a label, predicted, all, or a margin such as happy-vs-sad.
+        target: A label, predicted, all, or a margin such as happy-vs-sad.
         alignments: Word times: a TextGrid, CTM or CSV file, or a folder with one for each clip.
         tier: Tier of the TextGrid that holds the words.
         recordings: Files or folders for other_clips, same_speaker_neutral or another_class.
@@ -96,6 +97,7 @@ class ExplainedClip:
         waveform: Samples of the clip.
         seconds: Computing time in seconds.
         comparisons: Comparisons of the classifier with each of the others.
+        others: Contents for the other dimensions, if several are explained.
     """
 
     clip: Clip
@@ -104,6 +106,7 @@ class ExplainedClip:
     waveform: Float32[np.ndarray, " num_samples"]
     seconds: float
     comparisons: Sequence[Comparison] = ()
+    others: Sequence[SavedClip] = ()
 
 
 class ClipExplainer:
@@ -132,7 +135,7 @@ class ClipExplainer:
     ) -> None:
         for one in (classifier, *others):
             check_comparable(classifier, one)
-            target_named(options.target, one.labels, 0, settings.score)
+            target_named(options.target, one.labels, 0, score_of_task(settings.score, one.task))
         _check(options, settings, num_clips)
         self.explainer, self.options, self.others = Explainer(classifier, settings), options, others
         told = [one for one in dict.fromkeys(WARNED) if one not in classifier.warnings]
@@ -153,7 +156,9 @@ class ClipExplainer:
         waveform = recording.waveform.numpy()
         baselines = [sound for path, sound in self.recordings.items() if path != clip.path.resolve()]
         explanation, segments = self._explain(recording, clip, baselines)
-        saved = explanation.to_saved_clip(label=label_of(clip), texts=[one.text for one in segments])
+        save = partial(explanation.to_saved_clip, label=label_of(clip), texts=[one.text for one in segments])
+        saved, targets = save(), explanation.targets if explanation.task == "dimensions" else ()
+        others = [save(target=name) for name in targets if name != explanation.default_target]
         if self.options.families:
             families = self._agreement(recording, baselines)
             saved = replace(saved, numbers={**saved.numbers, "families": families})
@@ -161,7 +166,8 @@ class ClipExplainer:
         for other in self.others:
             first = comparisons[0].first if comparisons else explanation  # with the draws and target of all
             comparisons.append(compare(self.explainer, other, recording, first, recordings=baselines))
-        return ExplainedClip(clip, explanation, saved, waveform, time.monotonic() - started_s, comparisons)
+        seconds = time.monotonic() - started_s
+        return ExplainedClip(clip, explanation, saved, waveform, seconds, comparisons, others)
 
     def alignment_of(self, clip: Clip) -> Path | None:
         """The alignment file of a clip, whose name may be spelled otherwise; None if there is none."""

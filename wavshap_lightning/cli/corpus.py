@@ -174,7 +174,7 @@ class CorpusJob:
         """
         stem, clip = list(self.clips.items())[position]
         found, reason = attempt(self.work.explain, clip)
-        row = summary_row(clip, found, reason)
+        row = summary_row(clip, found, reason, self.work.classifier)
         row["seconds"] = ""  # two runs that agree write the same
         if found is None:
             self.output.discard(stem)

@@ -36,6 +36,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.settings import STAGES, ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.head import logits_to_outputs
 from wavshap_lightning.models.loading import choose_epochs
 from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.report.page import build_report
@@ -182,38 +183,45 @@ def explain_all(
     try:
         for stem, clip in clips.items():
             found, reason = attempt(work.explain, clip)
-            rows.append(summary_row(clip, found, reason))
+            rows.append(summary_row(clip, found, reason, work.classifier))
             if found is not None:
                 output.write_clip(stem, found, names)
-                views.append(ClipView.from_saved(found.saved, place_of(clip), found.waveform))
+                every = (found.saved, *found.others)
+                shown = [ClipView.from_saved(one, place_of(clip), found.waveform) for one in every]
+                views += shown
                 progress = f"[{len(rows):>{len(str(len(clips)))}}/{len(clips)}]"
-                describe(found, views[-1], progress, brief=len(clips) > MAX_DESCRIBED)
+                describe(found, shown, progress, brief=len(clips) > MAX_DESCRIBED)
             output.write_summary(rows)
     except KeyboardInterrupt:
-        complain(f"interrupted: {len(views)} of {len(clips)} clips are done, in {on_one_line(output.folder)}")
+        done = f"{_num_done(rows)} of {len(clips)} clips are done"
+        complain(f"interrupted: {done}, in {on_one_line(output.folder)}")
         raise
     if output.report:
         failed = [(row["clip"], row["reason"]) for row in rows if row["status"] == "failed"]
         facts = model_words(model, work.classifier)
         page = build_report(views, title="Explained recordings", model=facts, failed=failed)
         output.write("report.html", page)
-    return output.conclude(len(views), len(clips))
+    return output.conclude(_num_done(rows), len(clips))
 
 
-def describe(found: ExplainedClip, view: ClipView, progress: str, *, brief: bool) -> None:
+def _num_done(rows: Sequence[Mapping[str, str]]) -> int:
+    return sum(row["status"] == "ok" for row in rows)
+
+
+def describe(found: ExplainedClip, views: Sequence[ClipView], progress: str, *, brief: bool) -> None:
     """Print a clip in a few aligned lines, or on one line that ends with `!` if there are diagnostics.
 
     Args:
         found: The explained clip.
-        view: The same, as it is shown.
+        views: The same, as it is shown; of several dimensions each, the others only with their scores.
         progress: What a single line begins with, such as `[3/40]`.
         brief: Print a single line: decision and gap.
     """
     explanation, numbers, console = found.explanation, found.saved.numbers, Console(highlight=False)
-    name, facts = on_one_line(place_of(found.clip)), dict(_facts(explanation, view))
+    name, facts = on_one_line(place_of(found.clip)), dict(_facts(explanation, views))
     if brief:
         mark = "  !" if numbers["diagnostics"] else ""
-        line = f"{progress}  {facts['predicted']}  gap {facts['completeness gap']}  {name}{mark}"
+        line = f"{progress}  {next(iter(facts.values()))}  gap {facts['completeness gap']}  {name}{mark}"
         console.print(Text(line), soft_wrap=True)
         return
     console.print(Text(f"{name}  {explanation.duration_s:.2f} s", style="bold"), soft_wrap=True)
@@ -226,14 +234,19 @@ def describe(found: ExplainedClip, view: ClipView, progress: str, *, brief: bool
     console.print()
 
 
-def _facts(explanation: Explanation, view: ClipView) -> Iterator[tuple[str, str]]:
-    """Decision, score, gap, frames, layer and neurons of one target, in words by title."""
-    numbers, target, stage = view.numbers, view.target, explanation.time_stage
+def _facts(explanation: Explanation, views: Sequence[ClipView]) -> Iterator[tuple[str, str]]:
+    """Decision, scores, and gap, frames, layer and neurons of the first target, in words by title."""
+    view, stage = views[0], explanation.time_stage
+    numbers, target = view.numbers, view.target
     labeled = f"  (labeled {view.label})" if view.label else ""
-    yield "predicted", f"{view.prediction}, probability {view.probabilities[view.prediction]:.3f}{labeled}"
-    score, mean = numbers["score"], numbers["baseline_score"]
-    difference = "" if mean is None else f", of the baselines {mean:+.3f}, explained {score - mean:+.3f}"
-    yield view.score_name(), f"{score:+.3f}{difference}"
+    decision = view.values()
+    if view.prediction:
+        decision = f"{view.prediction}, probability {view.outputs[view.prediction]:.3f}"
+    yield view.words["best"] or "values", f"{decision}{labeled}"
+    for one in views:
+        score, mean = one.numbers["score"], one.numbers["baseline_score"]
+        difference = "" if mean is None else f", of the baselines {mean:+.3f}, explained {score - mean:+.3f}"
+        yield one.score_name(), f"{score:+.3f}{difference}"
     gap = next(iter(explanation.relative_gap(target).values()))
     yield "completeness gap", f"{'none' if gap is None else f'{100 * gap:.1f} %'} (before correction)"
     if stage is not None:
@@ -259,7 +272,7 @@ def _interval(unit: Mapping[str, Any]) -> str:
 
 
 def print_scores(model: str, audio: list[str], opening: ModelOptions, *, device: str = "cpu") -> int:
-    """Print the three most probable classes of each recording.
+    """Print the three most probable classes of each recording, or its values.
 
     Args:
         model: Checkpoint, run, exported folder or Hugging Face model.
@@ -276,37 +289,40 @@ def print_scores(model: str, audio: list[str], opening: ModelOptions, *, device:
     if not audio:
         raise SettingError("audio=[]: give recordings, folders or manifests")
     clips = find_clips(audio, Path("explanations")).values()
-    score = partial(score_clip, open_model(model, device, opening))
+    classifier = open_model(model, device, opening)
+    score = partial(score_clip, classifier)
     num_done = 0
     for clip in clips:
-        probabilities, _ = attempt(score, clip)
-        if probabilities is not None:
+        outputs, _ = attempt(score, clip)
+        if outputs is not None:
             num_done += 1
-            tell(f"{_ranked(probabilities)}  {on_one_line(place_of(clip))}")
+            words = _listed(outputs, ranked=classifier.task != "dimensions")
+            tell(f"{words}  {on_one_line(place_of(clip))}")
     return status_of(num_done, len(clips))
 
 
 @torch.inference_mode()
 def score_clip(classifier: EmotionClassifier, clip: Clip) -> dict[str, float]:
-    """Probability of each class for one clip.
+    """Probability of each class or label, or value of each dimension, for one clip.
 
     Raises:
         AudioError: If the clip cannot be read or is shorter than one frame.
     """
     device = next(classifier.parameters()).device
     logits = classifier(open_for(classifier, clip).waveform[None].to(device))[0]
-    return dict(zip(classifier.labels, logits.softmax(0).tolist(), strict=True))
+    outputs = logits_to_outputs(logits, classifier.task).tolist()
+    return dict(zip(classifier.labels, outputs, strict=True))
 
 
-def _ranked(probabilities: dict[str, float]) -> str:
-    """The three most probable classes, in columns of fixed width.
+def _listed(outputs: dict[str, float], *, ranked: bool) -> str:
+    """The three largest outputs, or all in their order, in columns of fixed width.
 
-    >>> _ranked({"sad": 0.25, "angry": 0.7, "calm": 0.05})
+    >>> _listed({"sad": 0.25, "angry": 0.7, "calm": 0.05, "bored": 0.0}, ranked=True)
     'angry 0.700  sad   0.250  calm  0.050'
     """
-    width = max(map(len, probabilities))
-    first = sorted(probabilities, key=lambda label: -probabilities[label])[:3]
-    return "  ".join(f"{label:<{width}} {probabilities[label]:.3f}" for label in first)
+    width = max(map(len, outputs))
+    shown = sorted(outputs, key=lambda name: -outputs[name])[:3] if ranked else outputs
+    return "  ".join(f"{name:<{width}} {outputs[name]:.3f}" for name in shown)
 
 
 def make_example(folder: Path, seed: int) -> dict[str, Clip]:

@@ -165,7 +165,7 @@ def model_words(name: str, classifier: EmotionClassifier) -> dict[str, str]:
     return {
         "model": name,
         "backbone": settings.name if settings.revision is None else f"{settings.name} ({settings.revision})",
-        "classes": ", ".join(classifier.labels),
+        classifier.task: ", ".join(classifier.labels),
         "fingerprint": fingerprint(classifier)[:12],
     }
 
@@ -186,16 +186,24 @@ def writing_to(folder: Path) -> Iterator[None]:
         raise SettingError(f"out={folder} cannot be written ({reason}); {advice}") from error
 
 
-def summary_row(clip: Clip, found: ExplainedClip | None, reason: str) -> dict[str, str]:
+def summary_row(
+    clip: Clip, found: ExplainedClip | None, reason: str, classifier: EmotionClassifier
+) -> dict[str, str]:
     """Row of a clip in summary.csv, with the reason if it could not be explained."""
     status = "failed" if found is None else "ok"
     row = {"clip": place_of(clip), "status": status, "reason": reason, "label": label_of(clip) or ""}
     numbers: dict[str, Any] = {}
+    outputs: Mapping[str, float] = {}
     if found is not None:
         numbers = {**found.saved.numbers, "seconds": f"{found.seconds:.2f}"}
-        numbers["probability"] = numbers["probabilities"][numbers["prediction"]]
+        outputs = found.explanation.outputs
+        numbers["probability"] = outputs.get(found.explanation.prediction)
         numbers["draws"] = str(next(iter(numbers["stages"].values()))["num_draws"])
-    return row | {name: _cell(numbers.get(name)) for name in (*NUMBERS, "draws", "seconds")}
+    row |= {name: _cell(numbers.get(name)) for name in (*NUMBERS, "draws", "seconds")}
+    if classifier.task == "classes":
+        return row
+    kind = "value" if classifier.task == "dimensions" else "probability"
+    return row | {f"{kind}/{label}": _cell(outputs.get(label)) for label in classifier.labels}
 
 
 def _cell(value: float | str | None) -> str:

@@ -18,6 +18,7 @@ from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.stages import Stages
+from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.models.backbone import Precision
 from wavshap_lightning.models.classifier import EmotionClassifier
 
@@ -55,7 +56,7 @@ def frame_faithfulness(
         AttributionError: If there is no such path or target.
     """
     values, settings = explanation.values("frames", "frames", target), explanation.settings
-    asked = Target(settings.score, (explanation.labels.index(target),))
+    asked = target_named(target, explanation.labels, 0, settings.score)
     generator = torch.Generator().manual_seed(settings.seed)
     with leave_no_trace(classifier):
         frames, fills, logits_of = removable_frames(classifier, waveform, generator, settings.precision)

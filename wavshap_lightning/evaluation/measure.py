@@ -67,7 +67,8 @@ def measure(
     Raises:
         AudioError: If a clip cannot be read.
         SettingError: If there is no clip, a label to explain is not one of the classifier's, a method has
-            other stages or the name of a control, or the others have other classes or another backbone.
+            other stages or the name of a control, the outputs are no classes, or the others have other
+            classes or another backbone.
     """
     methods = usual_methods(seed) if methods is None else methods
     _check_settings(methods, target)
@@ -190,6 +191,8 @@ def _check_inputs(
         raise SettingError("clips=[] is empty; give at least one")
     if "frames" not in classifier.stages:
         raise SettingError("a scorecard removes frames, which this model does not have; give another")
+    if classifier.task != "classes":
+        raise SettingError(f"task={classifier.task!r} of the classifier: a scorecard needs classes")
     known = ", ".join(classifier.labels)
     for clip in clips:
         if target == LABEL and clip.label not in classifier.labels:

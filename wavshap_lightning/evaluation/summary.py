@@ -81,9 +81,10 @@ def family_agreement(
 def summarize(explanation: Explanation, target: str) -> dict[str, float]:
     """Numbers that summarize one target, by name.
 
-    `probability`, `score` and `baseline_score` of the target; for each stage `gap/STAGE` (relative, before
-    the correction) and `draws/STAGE`; of the frames `reliability`, `entropy` (1: spread evenly, 0: all in
-    one) and `share/speech`, `share/pause`, `share/edges`; of the layers `layers/00` and so on, shares of the
+    `probability` (of a class or label), `score` and `baseline_score` of the target; for each stage
+    `gap/STAGE` (relative, before the correction) and `draws/STAGE`; of the frames `reliability`, `entropy`
+    (1: spread evenly, 0: all in one) and `share/speech`, `share/pause`, `share/edges`; of the layers
+    `layers/00` and so on, shares of the
     magnitude, where that stage was explained.
 
     Args:
@@ -91,7 +92,9 @@ def summarize(explanation: Explanation, target: str) -> dict[str, float]:
         target: One of its targets, a label.
     """
     index = explanation.targets.index(target)
-    numbers = {"probability": explanation.probabilities[target], "score": explanation.score[target]}
+    chances = explanation.probabilities
+    numbers = {"probability": chances[target]} if target in chances else {}
+    numbers["score"] = explanation.score[target]
     for stage, found in explanation.attributions.items():
         if found.mean_baseline_score is not None:
             numbers["baseline_score"] = found.mean_baseline_score[index]

@@ -35,6 +35,9 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 # Views by stage that have the same meaning in both classifiers.
 COMPARED = {"frames": ("frames",), "layers": ("layers",), "waveform": ("frames", "bands")}
 
+# Numbers of each classifier; those of dimensions have values, the others a prediction and probabilities.
+KEPT = ("task", "values", "prediction", "probabilities", "score", "settings", "stages")
+
 FIRST, SECOND, DIFFERENCE = 0, 1, 2
 
 
@@ -103,7 +106,7 @@ def plain_comparisons(comparisons: Sequence[Comparison], names: Sequence[str]) -
     for name, explanation in zip(names, [first, *(one.second for one in comparisons)], strict=True):
         plain = explanation.to_dict(target=target)
         fingerprint = next(iter(explanation.attributions.values())).provenance["model_fingerprint"]
-        kept = {key: plain[key] for key in ("prediction", "probabilities", "score", "settings", "stages")}
+        kept = {key: plain[key] for key in KEPT if key in plain}
         models.append({"model": name, "fingerprint": fingerprint, **kept})
     facts = {"clip": first.clip, "sha256": first.clip_sha256, "target": target}
     return {**facts, "models": models, "stages": stages}
@@ -133,11 +136,11 @@ def compare(
         first: The first classifier, with the settings for both.
         second: The second classifier.
         clip: A file, a clip of a corpus, or a waveform at the classifiers' sample rate.
-        explanation: Explanation by the first. If it has several targets, its prediction is compared.
+        explanation: Explanation by the first. If it has several targets, its default one is compared.
         recordings: Baselines, where the settings name a family of recordings.
 
     Raises:
-        SettingError: If the two have different frames or sample rates.
+        SettingError: If the two have different frames, sample rates or kinds of outputs.
         AttributionError: If the second classifier does not have the target's classes.
         WavshapError: If one of them cannot explain the clip.
     """
@@ -164,7 +167,7 @@ def compare(
 
 
 def check_comparable(first: EmotionClassifier, second: EmotionClassifier) -> None:
-    """Raise if the frames of two classifiers do not lie at the same times.
+    """Raise if two classifiers have outputs of another meaning, or frames that lie at other times.
 
     Args:
         first: The first classifier.
@@ -173,6 +176,8 @@ def check_comparable(first: EmotionClassifier, second: EmotionClassifier) -> Non
     Raises:
         SettingError: If they do not.
     """
+    if first.task != second.task:
+        raise SettingError(f"compare: models of {first.task} and of {second.task}; compare two of one kind")
     if first.backbone.frame_grid != second.backbone.frame_grid:
         names = f"{first.backbone.settings.name!r} and {second.backbone.settings.name!r}"
         raise SettingError(

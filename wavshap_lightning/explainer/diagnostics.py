@@ -22,6 +22,7 @@ from wavshap_lightning.explainer.recording import AudioSource, Recording
 from wavshap_lightning.explainer.settings import PREDICTED, RECORDED_FAMILIES, STAGES, ExplainSettings, Stage
 from wavshap_lightning.explainer.stage_attribution import OpenClip, open_clip
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.head import logits_to_outputs
 
 # The path is probed after its first hundredth, and the clip 20 dB quieter.
 FIRST_STEP, QUIETER = 0.01, 0.1
@@ -175,7 +176,7 @@ def run_baseline_checks(clip: OpenClip, target: Target) -> dict[str, Any]:
       0.01 if the score changes linearly;
     - `level_response`: change of the score when the clip is attenuated by 20 dB, relative to the explained
       difference; 0 if the classifier is invariant to input gain;
-    - `baseline_probability`: mean probability of the target's class for the baselines;
+    - `baseline_probability`: mean probability of the target's class for the baselines; None for dimensions;
     - `gain_invariant`: whether the model normalizes the level of a clip by construction;
     - `clip_unlikeness`: root mean square of the clip's pooled features, standardized by those of the training
       clips; 1 for one of these, None where the head keeps no such statistics;
@@ -183,7 +184,7 @@ def run_baseline_checks(clip: OpenClip, target: Target) -> dict[str, Any]:
 
     Args:
         clip: The clip in the classifier.
-        target: Scalar to explain; of several classes the predicted one is probed.
+        target: Scalar to explain; of several classes the predicted one is probed, of dimensions the first.
     """
     asked = target if target.num_targets == 1 else clip.target(PREDICTED)
     stages, seed = clip.stages, clip.settings.seed
@@ -193,7 +194,8 @@ def run_baseline_checks(clip: OpenClip, target: Target) -> dict[str, Any]:
     score, quieter = (float(asked(logits)[0, 0]) for logits in (clip.logits[None], of_quieter))
     probed: tuple[Stage, ...] = ("waveform", "frames")
     change = score - float(asked(of_baselines)[:, 0].mean())
-    backbone = clip.classifier.backbone
+    backbone, task = clip.classifier.backbone, clip.classifier.task
+    outputs = logits_to_outputs(of_baselines, task)[:, asked.classes[0]]
     is_group_norm = getattr(backbone.model.config, "feat_extract_norm", None) == "group"
     return {
         "target": clip.classifier.labels[asked.classes[0]],
@@ -202,7 +204,7 @@ def run_baseline_checks(clip: OpenClip, target: Target) -> dict[str, Any]:
             stage: _early_share(clip, stage, asked) for stage in probed if stage in clip.settings.stages
         },
         "level_response": _relative(quieter - score, change),
-        "baseline_probability": float(of_baselines.softmax(1)[:, asked.classes[0]].mean()),
+        "baseline_probability": None if task == "dimensions" else float(outputs.mean()),
         "gain_invariant": is_group_norm or backbone.normalize,
         "clip_unlikeness": _unlikeness(clip, clip.waveform[None]),
         "baseline_unlikeness": _unlikeness(clip, some),

@@ -76,8 +76,8 @@ class Explainer:
         Args:
             clip: A file, a clip of a corpus, a waveform `(num_samples,)` at the classifier's sample rate, or
                 an open recording.
-            target: A label, `"predicted"`, `"all"` classes at once (they share the forward passes), a margin
-                such as `"happy-vs-sad"`, or a list of some labels.
+            target: A label, `"predicted"` (of dimensions all), `"all"` classes at once (they share the
+                forward passes), a margin such as `"happy-vs-sad"`, or a list of some labels.
             recordings: Baselines, where `settings.baselines` names a family of recordings.
             check_baselines: Run the diagnostics of the baselines, which need a few forward passes.
 
@@ -96,7 +96,7 @@ class Explainer:
             asked = opened.target(target)
             attributions = opened.attribute_stages(asked)
             checks = run_baseline_checks(opened, asked) if check_baselines else None
-        recording, settings, labels = opened.recording, self.settings, self.classifier.labels
+        recording, settings, labels = opened.recording, opened.settings, self.classifier.labels
         doubts = [Diagnostic("model", "warning", message) for message in self.classifier.warnings]
         doubts += [*stage_diagnostics(self.classifier), *recording_diagnostics(recording)]
         doubts += baseline_diagnostics(checks) if checks else ()
@@ -121,6 +121,7 @@ class Explainer:
                 for index, name in enumerate(target_names(asked, labels))
             },
             baseline_checks=checks,
+            task=self.classifier.task,
         )
 
 
@@ -153,8 +154,8 @@ def explain(
         classifier: The classifier, on any device, or a MODEL that
             [`load_classifier`][wavshap_lightning.models.loading.load_classifier] opens.
         clip: A file, a clip of a corpus, or a waveform `(num_samples,)` at the classifier's sample rate.
-        target: A label, `"predicted"`, `"all"` classes at once, a margin such as `"happy-vs-sad"`, or a list
-            of some labels.
+        target: A label, `"predicted"` (of dimensions all), `"all"` classes at once, a margin such as
+            `"happy-vs-sad"`, or a list of some labels.
         recordings: Baselines, where `baselines` names a family of recordings.
         stages: Stages of the model to attribute the score to: `"frames"` (when), `"layers"` (which layer,
             which neuron), `"waveform"` (when and which frequency band; the slowest). All stages use the same
@@ -163,7 +164,8 @@ def explain(
             completeness, `"saliency"`, `"input_x_gradient"`, `"smooth_grad"`; or, with `stages=("frames",)`,
             a method that removes spans of frames: `"occlusion"`, `"shapley"` (exact), `"kernel_shap"`,
             `"lime"`.
-        score: Class score to explain: `"log_odds"`, `"logit"`, `"log_probability"` or `"probability"`.
+        score: Class score: `"log_odds"`, `"logit"`, `"log_probability"` or `"probability"`. For labels it is
+            the `"logit"`, which is the log-odds, and for dimensions the `"value"`, without being given.
         baselines: Family of baselines (reference inputs), at the clip's level: `"noise"` (white),
             `"spectral_noise"` (with the clip's long-term spectrum), `"time_shifted"` (the clip, shifted
             circularly), `"silence"`, or recordings, which are given separately: `"other_clips"`,

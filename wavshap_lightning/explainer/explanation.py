@@ -18,10 +18,11 @@ from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.views.frames import Sign, top
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.diagnostics import TIME_STAGES, Diagnostic, attribution_shares
-from wavshap_lightning.explainer.files import FORMAT, SavedClip, read_explanation, write_explanation
+from wavshap_lightning.explainer.files import SavedClip, format_of, read_explanation, write_explanation
 from wavshap_lightning.explainer.settings import PREDICTED, STAGES, ExplainSettings
 from wavshap_lightning.explainer.targets import target_names
 from wavshap_lightning.explainer.time_grid import TimeGrid
+from wavshap_lightning.models.head import Task, logits_to_outputs
 
 Units = Float[Tensor, "*units"]
 
@@ -65,8 +66,8 @@ class Explanation:
 
     Args:
         attributions: Attributions by stage.
-        labels: The classes, in the order of the logits.
-        logits: Logits of the classifier.
+        labels: Names of the outputs, in their order: classes, labels or dimensions.
+        logits: Outputs of the classifier: logits, or values of dimensions.
         clip: File of the clip; empty if a waveform was given.
         clip_sha256: Digest of the file's bytes, or of the waveform.
         sample_rate: Samples per second of the waveform.
@@ -79,6 +80,7 @@ class Explanation:
         clip_end_s: End of the clip in its file, in seconds; None for the file's end.
         diagnostics: Reasons for doubt, by target.
         baseline_checks: Numbers behind the diagnostics of the baselines; None where they were not checked.
+        task: Meaning of the outputs.
     """
 
     attributions: Mapping[str, Attribution]
@@ -96,12 +98,15 @@ class Explanation:
     clip_end_s: float | None = None
     diagnostics: Mapping[str, tuple[Diagnostic, ...]] = field(default_factory=dict)
     baseline_checks: Mapping[str, Any] | None = None
+    task: Task = "classes"
 
     def __repr__(self) -> str:
         """One line, without the numbers."""
+        found = f"values={ {name: round(value, 4) for name, value in self.outputs.items()} }"
+        if self.prediction:
+            found = f"prediction={self.prediction!r} ({self.probabilities[self.prediction]:.0%})"
         return (
-            f"Explanation(clip={self.clip!r}, duration_s={self.duration_s:.3f}, "
-            f"prediction={self.prediction!r} ({self.probabilities[self.prediction]:.0%}), "
+            f"Explanation(clip={self.clip!r}, duration_s={self.duration_s:.3f}, {found}, "
             f"targets={self.targets}, stages={(*self.attributions,)})"
         )
 
@@ -111,15 +116,20 @@ class Explanation:
         return self.num_samples / self.sample_rate
 
     @property
-    def probabilities(self) -> dict[str, float]:
-        """Probability of each class."""
-        values = torch.tensor(self.logits, dtype=torch.float64).softmax(0).tolist()
+    def outputs(self) -> dict[str, float]:
+        """Probability of each class or label, or value of each dimension."""
+        values = logits_to_outputs(torch.tensor(self.logits, dtype=torch.float64), self.task).tolist()
         return dict(zip(self.labels, values, strict=True))
 
     @property
+    def probabilities(self) -> dict[str, float]:
+        """Probability of each class or label; empty for dimensions."""
+        return {} if self.task == "dimensions" else self.outputs
+
+    @property
     def prediction(self) -> str:
-        """Class with the largest logit."""
-        return max(self.probabilities, key=self.probabilities.__getitem__)
+        """Class or label with the largest logit; empty for dimensions."""
+        return max(self.probabilities, key=self.probabilities.__getitem__, default="")
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -128,8 +138,8 @@ class Explanation:
 
     @property
     def default_target(self) -> str:
-        """Target that is meant where none is named: the only one, or the prediction."""
-        return self.targets[0] if len(self.targets) == 1 else self.prediction
+        """Target that is meant where none is named: the only one, the prediction, or the first dimension."""
+        return self.targets[0] if len(self.targets) == 1 else self.prediction or self.targets[0]
 
     @property
     def score(self) -> dict[str, float]:
@@ -294,7 +304,7 @@ class Explanation:
         index = self._target_index(target)
         target = self.targets[index]
         plain: dict[str, Any] = {
-            "format": FORMAT,
+            **format_of(self.task),
             "clip": self.clip,
             "sha256": self.clip_sha256,
             "start_s": self.clip_start_s,
@@ -302,8 +312,7 @@ class Explanation:
             "sample_rate": self.sample_rate,
             "duration_s": self.duration_s,
             "labels": list(self.labels),
-            "probabilities": self.probabilities,
-            "prediction": self.prediction,
+            **self._plain_outputs(),
             "label": label,
             "target": target,
             "method": self._any.method,
@@ -319,6 +328,12 @@ class Explanation:
         if len(self.targets) > 1:
             plain["by_target"] = {one: self._totals(one, NUMBERS) for one in self.targets}
         return plain
+
+    def _plain_outputs(self) -> dict[str, Any]:
+        """Values of dimensions, else probabilities and the prediction."""
+        if self.task == "dimensions":
+            return {"values": self.outputs}
+        return {"probabilities": self.probabilities, "prediction": self.prediction}
 
     def _totals(self, target: str, names: Sequence[str]) -> dict[str, Any]:
         """Numbers of one target: its score and sums, and these columns of the views with one axis."""

@@ -23,16 +23,17 @@ from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.files import write_atomically
+from wavshap_lightning.models.head import Task
 
-# Versions of both formats; a file of another one is refused.
-FORMAT = 2
+# Versions of both formats; a file of another one is refused. Older readers refuse what they would misread.
+FORMAT_OF_CLASSES, FORMAT = 2, 3
 ATTRIBUTION_FORMAT = 1
 
 METADATA_KEY = "explanation"
 UNREADABLE = (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, WavshapError)
 
 # Fields of an explanation that are no plain JSON types.
-NOT_PLAIN = ("attributions", "settings", "times", "frame_level_db", "diagnostics")
+NOT_PLAIN = ("attributions", "settings", "times", "frame_level_db", "diagnostics", "task")
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ def write_explanation(path: Path, fields: Mapping[str, Any]) -> None:
     for stage, found in fields["attributions"].items():
         tensors |= {f"{stage}/{name}": values.contiguous() for name, values in _tensors_of(found)}
     header = {
-        "format": FORMAT,
         **{name: value for name, value in fields.items() if name not in NOT_PLAIN},
+        **format_of(fields["task"]),
         "settings": fields["settings"].to_dict(),
         "times": {stage: vars(times) for stage, times in fields["times"].items()},
         "attributions": [
@@ -117,6 +118,11 @@ def write_explanation(path: Path, fields: Mapping[str, Any]) -> None:
     }
     plain = json.dumps(header, sort_keys=True, allow_nan=False)
     write_atomically(path, save(tensors, {METADATA_KEY: plain}))
+
+
+def format_of(task: Task) -> dict[str, Any]:
+    """Format and task of a file; of classes the same as before there were other tasks."""
+    return {"format": FORMAT_OF_CLASSES} if task == "classes" else {"format": FORMAT, "task": task}
 
 
 def _tensors_of(found: Attribution) -> Iterator[tuple[str, Tensor]]:
@@ -160,6 +166,7 @@ def _fields_of(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict
     diagnostics = header["diagnostics"].items()
     return {
         **{name: _from_json(value) for name, value in header.items() if name not in (*NOT_PLAIN, "format")},
+        "task": header.get("task", "classes"),
         "attributions": {stage: _attribution(stage, held, tensors) for stage, held in header["attributions"]},
         "settings": ExplainSettings.from_dict(header["settings"]),
         "times": {stage: TimeGrid(**times) for stage, times in header["times"].items()},
@@ -188,5 +195,5 @@ def _from_json(value: Any) -> Any:  # noqa: ANN401 - whatever a header holds
 
 
 def _check_format(numbers: Mapping[str, Any]) -> None:
-    if numbers["format"] != FORMAT:
-        raise ValueError(f"format={numbers['format']}, this version reads format={FORMAT}")
+    if numbers["format"] not in (FORMAT_OF_CLASSES, FORMAT):
+        raise ValueError(f"format={numbers['format']}, this version reads {FORMAT_OF_CLASSES} and {FORMAT}")

@@ -22,7 +22,8 @@ GradientMethod = Literal[
 ]
 SpanMethod = Literal["occlusion", "shapley", "kernel_shap", "lime"]
 MethodName = GradientMethod | SpanMethod
-ScoreKind = Literal["log_odds", "logit", "log_probability", "probability"]
+ClassScore = Literal["log_odds", "logit", "log_probability", "probability"]
+ScoreKind = Literal[ClassScore, "value"]
 RecordedFamily = Literal["other_clips", "same_speaker_neutral", "another_class"]
 Precision = Literal["fp32", "bf16"]
 Family = Literal["noise", "spectral_noise", "time_shifted", "silence"] | RecordedFamily
@@ -55,7 +56,8 @@ class ExplainSettings:
             completeness, `"saliency"`, `"input_x_gradient"`, `"smooth_grad"`; or, with `stages=("frames",)`,
             a method that removes spans of frames: `"occlusion"`, `"shapley"` (exact), `"kernel_shap"`,
             `"lime"`.
-        score: Class score: `"log_odds"`, `"logit"`, `"log_probability"` or `"probability"`.
+        score: Class score: `"log_odds"`, `"logit"`, `"log_probability"` or `"probability"`. For labels it is
+            the `"logit"`, which is the log-odds, and for dimensions the `"value"`, without being given.
         baselines: Family of baselines (reference inputs), at the clip's level: `"noise"` (white),
             `"spectral_noise"` (with the clip's long-term spectrum), `"time_shifted"` (the clip, shifted
             circularly), `"silence"`, or recordings, which are given separately: `"other_clips"`,

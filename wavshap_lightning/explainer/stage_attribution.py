@@ -42,7 +42,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.recording import AudioSource, Recording, open_recording
 from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, RECORDED_FAMILIES, ExplainSettings, Stage
 from wavshap_lightning.explainer.stages import Stages
-from wavshap_lightning.explainer.targets import target_named
+from wavshap_lightning.explainer.targets import score_of_task, target_named
 from wavshap_lightning.explainer.time_grid import TimeGrid, mel_band_edges, segment_membership, times_of
 from wavshap_lightning.models.checkpoint import trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -244,9 +244,11 @@ def open_clip(
     Raises:
         AudioError: If the clip or a recording cannot be read, or is too short, too long, silent or not
             finite.
-        SettingError: If recordings are missing or not needed, or a segment lies beyond the clip's end.
+        SettingError: If recordings are missing or not needed, a segment lies beyond the clip's end, or the
+            outputs have no such score.
         AttributionError: If the family of baselines does not fit the clip or the classifier.
     """
+    settings = replace(settings, score=score_of_task(settings.score, classifier.task))
     if any(one.dtype != torch.float32 for one in classifier.parameters()):
         classifier = deepcopy(classifier).float()  # gradients overflow in half precision
     read = partial(open_recording, grid=classifier.backbone.frame_grid)
@@ -343,6 +345,7 @@ def time_shares(
 def fingerprint(classifier: EmotionClassifier) -> str:
     """SHA-256 over the backbone's fingerprint, the labels and everything that is trained."""
     parts = [classifier.backbone.fingerprint, *classifier.labels]
+    parts += [] if classifier.task == "classes" else [classifier.task]  # as before there were others
     parts += [f"{name} {tensor_sha256(value)}" for name, value in sorted(trained_state(classifier).items())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Targets by name: labels, the prediction, all classes, or a margin between two."""
+"""Targets by name: labels, the prediction, all classes, or a margin between two; scores by task."""
 
 from __future__ import annotations
 
@@ -7,8 +7,28 @@ from typing import Any
 
 from wavshap_lightning.attribution.targets import Target, every_class
 from wavshap_lightning.corpora.clip import normalized
-from wavshap_lightning.errors import AttributionError
+from wavshap_lightning.errors import AttributionError, SettingError
 from wavshap_lightning.explainer.settings import ALL, PREDICTED, VERSUS, ScoreKind
+from wavshap_lightning.models.head import Task
+
+USUAL_SCORE: dict[Task, ScoreKind] = {"classes": "log_odds", "labels": "logit", "dimensions": "value"}
+
+
+def score_of_task(score: ScoreKind, task: Task) -> ScoreKind:
+    """Score for a model's outputs: that of the settings, whose default means the usual one of the task.
+
+    Raises:
+        SettingError: If the outputs have no such score.
+
+    >>> score_of_task("log_odds", "dimensions"), score_of_task("probability", "classes")
+    ('value', 'probability')
+    """
+    usual = USUAL_SCORE[task]
+    if score in ("log_odds", usual):
+        return usual
+    if task != "classes" or score == "value":
+        raise SettingError(f"score={score!r} does not exist for {task}; leave it out, for {usual!r}")
+    return score
 
 
 def target_named(
@@ -17,7 +37,8 @@ def target_named(
     """Target for one name or several.
 
     Args:
-        name: A label; `"predicted"` for the class with the largest logit; `"all"` for every class at once;
+        name: A label; `"predicted"` for the class with the largest logit (for values, which predict none of
+            the dimensions, all of them); `"all"` for every class at once;
             `"happy-vs-sad"` for the margin between two. A label with such a name takes precedence. In a list,
             each name stands for a class; repeated classes are explained once.
         labels: The classes, in the order of the logits.
@@ -38,15 +59,18 @@ def target_named(
         for against, other in enumerate(labels)
         if index != against
     }
-    known |= {PREDICTED: Target(kind, (prediction,)), ALL: every_class(len(labels), kind)}
+    every = every_class(len(labels), kind)
+    known |= {PREDICTED: every if kind == "value" else Target(kind, (prediction,)), ALL: every}
     known |= {label: Target(kind, (index,)) for index, label in enumerate(labels)}
     known = {normalized(one): target for one, target in known.items()}
     given: list[Any] = [*name] if isinstance(name, list | tuple) else [name]
     names = [normalized(one) if isinstance(one, str) else one for one in given]
     if not names or not all(isinstance(one, str) and one in known for one in names):
+        noun = "dimension" if kind == "value" else "label"
+        margin = f", or a margin such as {VERSUS.join(labels[:2])!r}" if len(labels) > 1 else ""
         raise AttributionError(
-            f"target={name!r} is not a label of this classifier; labels are {', '.join(labels)}; use one, "
-            f"{PREDICTED!r}, {ALL!r}, or a margin such as {VERSUS.join(labels[:2])!r}"
+            f"target={name!r} is not a {noun} of this classifier; {noun}s are {', '.join(labels)}; use one, "
+            f"{PREDICTED!r}, {ALL!r}{margin}"
         )
     found = [known[one] for one in names]
     if len(found) == 1:

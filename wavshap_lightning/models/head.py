@@ -18,6 +18,19 @@ Task = Literal["classes", "labels", "dimensions"]
 may have several (sigmoid), or values of dimensions (regression)."""
 
 
+def logits_to_outputs(logits: Float[Tensor, "*batch outputs"], task: Task) -> Float[Tensor, "*batch outputs"]:
+    """Probabilities of classes, which sum to one, or of labels, which need not; values of dimensions.
+
+    >>> logits_to_outputs(torch.tensor([0.0, 0.0, 0.0, 0.0]), "classes")
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    >>> logits_to_outputs(torch.tensor([0.0, 0.0]), "labels")
+    tensor([0.5000, 0.5000])
+    """
+    if task == "dimensions":
+        return logits
+    return logits.softmax(-1) if task == "classes" else logits.sigmoid()
+
+
 @dataclass(frozen=True)
 class HeadSettings:
     """Settings of a head.

@@ -16,6 +16,7 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.explainer.time_grid import TimeGrid, stft_times
+from wavshap_lightning.models.head import Task
 from wavshap_lightning.viz.sound import GivenWaveform, Samples, find_waveform
 from wavshap_lightning.viz.theme import EN_DASH, literal, number, percent
 
@@ -26,6 +27,13 @@ MOST = 0.5
 GAP = "Completeness gap (before correction)"
 ABOUT = ("Method", "Estimated", "Draws", "Seed")
 """Facts that every caption states."""
+
+WORDS: Mapping[Task, Mapping[str, str]] = {
+    "classes": {"one": "class", "unit": "Probability", "best": "predicted", "+": "for", "-": "against"},
+    "labels": {"one": "label", "unit": "Probability", "best": "top label", "+": "for", "-": "against"},
+    "dimensions": {"one": "dimension", "unit": "Value", "best": "", "+": "raises", "-": "lowers"},
+}
+"""By task: one of the outputs, their meaning, that of the largest, and that of the signs of attributions."""
 
 NO_TIME = TimeGrid(0, 1, 1, 0, 1)
 """Time grid of units that are sums over time."""
@@ -254,9 +262,19 @@ class ClipView:
         return str(self.numbers["target"])
 
     @property
+    def task(self) -> Task:
+        """Meaning of the outputs."""
+        return self.numbers.get("task", "classes")
+
+    @property
+    def words(self) -> Mapping[str, str]:
+        """Words of the task."""
+        return WORDS[self.task]
+
+    @property
     def prediction(self) -> str:
-        """The most probable class."""
-        return str(self.numbers["prediction"])
+        """The most probable class or label; empty for dimensions."""
+        return str(self.numbers.get("prediction", ""))
 
     @property
     def label(self) -> str | None:
@@ -264,9 +282,10 @@ class ClipView:
         return self.numbers.get("label")
 
     @property
-    def probabilities(self) -> dict[str, float]:
-        """Probability of each class."""
-        return {label: self.numbers["probabilities"][label] for label in self.numbers["labels"]}
+    def outputs(self) -> dict[str, float]:
+        """Probability of each class or label, or value of each dimension."""
+        held = self.numbers["values" if self.task == "dimensions" else "probabilities"]
+        return {label: held[label] for label in self.numbers["labels"]}
 
     @property
     def target_labels(self) -> tuple[str, ...]:
@@ -283,6 +302,8 @@ class ClipView:
             spell: Rewrites the names of classes, such as `literal` for figures.
         """
         label, *against = map(spell, self.target_labels)
+        if against and self.task == "dimensions":
+            return f"value of {label} minus {against[0]}"
         if against:
             return f"logit of {label} above {against[0]}"
         return f"{self.numbers['settings']['score'].replace('_', '-')} of {label}"
@@ -290,16 +311,16 @@ class ClipView:
     def classes(
         self, spell: Callable[[str], str] = str, *, target: bool = True, most: int | None = None
     ) -> tuple[list[str], list[float]]:
-        """Names of classes, marked as target, prediction or label, and their probabilities.
+        """Names of the outputs, marked as target, prediction or label, and their probabilities or values.
 
         Args:
-            spell: Rewrites the names of classes.
+            spell: Rewrites the names.
             target: Whether to mark the target.
-            most: Maximum number of classes, the marked and the most probable ones; all if None.
+            most: Maximum number of outputs, the marked and the largest ones; all if None.
         """
         signs = {TARGET: self.target_labels[0] if target else None}
         signs |= {PREDICTED: self.prediction, LABELED: self.label}
-        chances = self.probabilities
+        chances = self.outputs
         marks = {one: "".join(sign for sign, marked in signs.items() if marked == one) for one in chances}
         ranked = sorted(chances, key=lambda one: (not marks[one], -chances[one]))[:most]
         shown = [one for one in chances if one in ranked]
@@ -313,14 +334,37 @@ class ClipView:
 
     @property
     def headline(self) -> str:
-        """One sentence: the prediction, and where most of the evidence lies."""
-        decision = f"Predicted {self.prediction} ({percent(self.probabilities[self.prediction])})"
+        """One sentence: the prediction or the values, and where most of the evidence lies."""
+        decision = self.values()
+        if self.prediction:
+            chance = percent(self.outputs[self.prediction])
+            decision = f"{self.words['best'].capitalize()} {self.prediction} ({chance})"
         if self.label not in (None, self.prediction):
             decision += f", labeled {self.label}"
         return f"{decision}; {self._where()}."
 
+    def values(self, *, target: bool = True) -> str:
+        """Value of each dimension, in words.
+
+        Args:
+            target: Whether to say which one is explained.
+        """
+        marks = dict.fromkeys(self.target_labels if target else (), " (explained)")
+        shown = self.outputs.items()
+        return ", ".join(f"{name} {number(value)}{marks.get(name, '')}" for name, value in shown)
+
+    @property
+    def cells(self) -> list[tuple[str, str, float | None]]:
+        """Heading, text and number of the cells of a table that state the prediction or the values."""
+        if not self.prediction:
+            return [(name, number(value), value) for name, value in self.outputs.items()]
+        chance = self.outputs[self.prediction]
+        word = "Prediction" if self.task == "classes" else "Top label"
+        return [(word, self.prediction, None), ("Probability", percent(chance), chance)]
+
     def _where(self) -> str:
-        of = "" if self.target == self.prediction else f" for {self.target}"
+        target = f"higher {self.target}" if self.task == "dimensions" else self.target
+        of = "" if self.target == self.prediction else f" for {target}"
         frames = self.frames
         if frames is None:
             return f"attributions{of} have no frames"
@@ -328,7 +372,7 @@ class ClipView:
             return f"no frame is resolved{of}: use more draws"
         stretch = frames.shortest_stretch()
         if stretch is None:
-            return f"no resolved frame is evidence for {self.target}"
+            return f"no resolved frame is evidence for {target}"
         start_s, end_s, _ = stretch
         if end_s - start_s > MOST * self.duration_s:
             return f"the evidence{of} is spread over the clip"

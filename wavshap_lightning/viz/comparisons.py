@@ -175,7 +175,9 @@ def _as_bars(view: ClipView, models: Models, frames: Sequence[Units], layers: Se
     """A row for each classifier and each difference, with bars and their intervals."""
     count, rows = len(models), partial(frame_rows, num_rows=len(frames))
     first, *others = (name for name, _ in models)
-    titles = [f"{name}, predicts {literal(one.prediction)}" for name, one in models]
+    titles = [
+        f"{name}, predicts {literal(one.prediction)}" if one.prediction else name for name, one in models
+    ]
     titles += [f"{name} minus {first}" for name in others]
     note = f"attribution of each frame to the {view.score_name(literal)}"
     own = "differences, on a scale of their own"
@@ -211,10 +213,12 @@ def _map_panel(name: str, title: str, rows: Units, layers: Sequence[Units], **be
 
 
 def _probability(explanations: Sequence[Explanation], label: str) -> Draw:
-    """Draws the probability of a class in each row; hollow where another class was predicted."""
-    values = [one.probabilities[label] for one in explanations]
-    hollow = [place for place, one in enumerate(explanations) if one.prediction != label]
+    """Draws the probability of a class, hollow where another is predicted, or the value of a dimension."""
+    values = [one.outputs[label] for one in explanations]
+    hollow = [place for place, one in enumerate(explanations) if one.prediction not in ("", label)]
     title, limits = f"p({literal(label, 12)})", (0.0, 1.0)
+    if explanations[0].task == "dimensions":
+        title, limits = literal(label, 12), (min(0.0, *values), max(0.0, *values))
     return partial(draw.plot_dots, values=values, title=title, limits=limits, hollow=hollow)
 
 

@@ -104,7 +104,8 @@ def _plot_targets(views: Sequence[ClipView], num_top: int) -> Figure:
     targets = [one.target for one in views]
     frames = [found for one in views if (found := one.frames) is not None]
     layers = [found for one in views if (found := one.units("layers")) is not None]
-    note = f"attribution of each frame to the {view.score_name(lambda _: 'each class')}"
+    each = f"each {view.words['one']}"
+    note = f"attribution of each frame to the {view.score_name(lambda _: each)}"
     rows = frame_rows("frames", targets, frames, layer_bars(layers), note=note)
     shown = [*sound_panels(view, all_targets=True), *rows]
     return draw_sheet(view, shown, [view.line(GAP), view.line(*ABOUT)], num_top=num_top, all_targets=True)
@@ -153,12 +154,13 @@ def sound_panels(view: ClipView, *, with_bands: bool = False, all_targets: bool 
     Args:
         view: The clip.
         with_bands: Whether attributions of bands, if there are any, color the spectrogram.
-        all_targets: Whether all classes are targets, so that none is marked as such.
+        all_targets: Whether all outputs are targets, so that none is marked as such.
     """
-    names, chances = view.classes(literal, target=not all_targets, most=MOST_CLASSES)
-    more = len(view.probabilities) - len(names)
-    title = "Probability of each class" + (f" ({more} more)" if more else "")
-    classes = partial(draw.plot_proportions, names=names, proportions=chances, title=title)
+    names, outputs = view.classes(literal, target=not all_targets, most=MOST_CLASSES)
+    more = f" ({len(view.outputs) - len(names)} more)" if len(view.outputs) > len(names) else ""
+    title = "{unit} of each {one}".format_map(view.words) + more
+    draw_outputs = draw.plot_values if view.task == "dimensions" else draw.plot_proportions
+    classes = partial(draw_outputs, names=names, proportions=outputs, title=title)
     beside, height = {"classes": classes}, max(WAVEFORM_PX, CLASS_PX * len(names))
     if view.waveform is None:
         words = partial(draw.plot_lines_of_text, lines=[f"The sound is not drawn: {view.no_sound}. {ADVICE}"])
@@ -262,9 +264,12 @@ def _build(shown: Sequence[Panel], num_lines: int) -> tuple[Figure, dict[str, Ax
 
 
 def _draw_heading(axes: Axes, view: ClipView, *, all_targets: bool) -> None:
-    target = "all classes" if all_targets else literal(view.target, 32)
+    target = f"all {view.task}" if all_targets else literal(view.target, 32)
     score = "" if all_targets else f": {view.score_name(literal)} = {number(view.numbers['score'])}"
-    words = [f"{TARGET} target {target}{score}", f"{PREDICTED} predicted {literal(view.prediction)}"]
+    best = f"{PREDICTED} {view.words['best']} {literal(view.prediction)}"
+    words = [f"{TARGET} target {target}{score}", best]
+    if view.task == "dimensions":
+        words = [literal(view.values(target=not all_targets), 140)]
     words += [] if view.label is None else [f"{LABELED} labeled {literal(view.label)}"]
     axes.set_title(literal(view.name, 72), fontsize=theme.TITLE_PT)
     axes.text(0, 1, "      ".join(words), va="top", transform=axes.transAxes).set_in_layout(False)
@@ -286,13 +291,14 @@ def _share_time(timed: Sequence[Axes], duration_s: float) -> None:
 def _draw_legend(axes: Axes, view: ClipView, num_marked: int, *, all_targets: bool) -> None:
     units = [view.units(name) for name in ("frames", "waveform", "layers", "bands")]
     known = not all(np.isnan(one.half_widths).all() for one in units if one is not None)
-    target = "the class" if all_targets else literal(view.target, 32)
+    whole = "value" if view.task == "dimensions" else view.words["one"]
+    target = f"the {whole}" if all_targets else literal(view.target, 32)
     marks = f"{num_marked} strongest frames" if num_marked > 1 else "strongest frame"
     marks += f" for {literal(view.target)}" if all_targets else ""
     interval = (Patch(color=theme.FOR_PALE), Line2D([], [], color=theme.FOR, linewidth=2.5))
     entries: list[tuple[Any, str, bool]] = [
-        (Patch(color=theme.FOR), f"for {target}", True),
-        (Patch(color=theme.AGAINST), f"against {target}", True),
+        (Patch(color=theme.FOR), f"{view.words['+']} {target}", True),
+        (Patch(color=theme.AGAINST), f"{view.words['-']} {target}", True),
         (interval, "attribution with its 95 % interval", known and bool(axes.figure.findobj(StepPatch))),
         (Patch(color=theme.UNRESOLVED), "unresolved: the interval contains 0", known),
         (Patch(facecolor=theme.MARK, edgecolor=theme.MARK_EDGE, linewidth=0.8), marks, num_marked > 0),

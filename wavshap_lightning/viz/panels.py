@@ -238,6 +238,27 @@ def plot_proportions(axes: Axes, names: Sequence[str], proportions: Sequence[flo
     axes.spines["bottom"].set_visible(False)
 
 
+def plot_values(axes: Axes, names: Sequence[str], proportions: Sequence[float], title: str) -> None:
+    """Draw named values as dots on an axis that includes 0, the first on top.
+
+    Args:
+        axes: Axes to draw on.
+        names: Name of each value.
+        proportions: The values.
+        title: Title of the panel.
+    """
+    low, high, count = min(0.0, *proportions), max(0.0, *proportions), len(names)
+    room = 0.28 * (high - low) or 1.0
+    plot_dots(axes, proportions, title, (low - room * (low < 0), high + room))
+    for place, value in enumerate(proportions):
+        side: dict[str, Any] = {"xytext": (7, 0)} if value >= 0 else {"xytext": (-7, 0), "ha": "right"}
+        side |= {"textcoords": "offset points", "va": "center", "fontsize": theme.SMALL_PT}
+        axes.annotate(number(value), (value, place), **side)
+    axes.set_yticks(range(count), names)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(max(count, LEAST_PLACES) - 0.5, -0.5)
+
+
 def plot_dots(
     axes: Axes, values: Sequence[float], title: str, limits: tuple[float, float], hollow: Collection[int] = ()
 ) -> None:

@@ -18,7 +18,7 @@ from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.faithfulness import frame_faithfulness
 from wavshap_lightning.evaluation.similarity import correlation
-from wavshap_lightning.explainer.settings import ExplainSettings, ScoreKind, Stage
+from wavshap_lightning.explainer.settings import ClassScore, ExplainSettings, Stage
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.pooling import LayerStatistics
 from wavshap_lightning.training.data.datamodule import EmotionDataModule, datamodule_of
@@ -106,7 +106,7 @@ class ExplanationMonitor(Callback):
         num_wrong: int = 2,
         clips: list[str] | None = None,
         stages: Sequence[Stage] = ("frames", "layers"),
-        score: ScoreKind = "log_odds",
+        score: ClassScore = "log_odds",
         baselines: BaselineFamily = "noise",
         num_draws: int = 64,
         max_seconds: float | None = None,

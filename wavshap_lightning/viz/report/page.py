@@ -56,7 +56,8 @@ def build_report(
     if summaries is None:
         summaries = summarize([clip_shares(clip) for clip in clips]) if len(clips) > 1 else []
     views = [(clip, charts_of(clip), _segments(clip)) for clip in clips]
-    classes = [(summary, sentence(summary), class_charts(summary)) for summary in summaries]
+    one = clips[0].words["one"] if clips else "class"
+    classes = [(summary, sentence(summary, one), class_charts(summary)) for summary in summaries]
     style, script = (Markup((ASSETS / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))  # noqa: S704
     plotly = Markup(get_plotlyjs().replace("\r\n", "\n"))  # noqa: S704 - plotly's own file
     html = _template().render(
@@ -70,6 +71,7 @@ def build_report(
         data=[_compressed(_data(clip, charts)) for clip, charts, _ in views],
         failed=failed,
         note=note,
+        one_output=one,
         summaries=classes,
         summary_plots=[{kind: plot for kind, (_, plot) in charts.items()} for _, _, charts in classes],
     )

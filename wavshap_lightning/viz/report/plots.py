@@ -15,6 +15,7 @@ import librosa
 import numpy as np
 from jaxtyping import Shaped
 
+from wavshap_lightning.viz import theme
 from wavshap_lightning.viz.clip_view import LABELED, PREDICTED, TARGET, ClipView, Units
 from wavshap_lightning.viz.sound import cell_edges_s, envelope, log_mel, mel_axis, spectrogram_url
 from wavshap_lightning.viz.theme import AGAINST, FOR, FULL_COLOR, OVER_GRAY, percent, shorten, signed_norm
@@ -178,9 +179,11 @@ def _stacked(rows: Sequence[Row], view: ClipView) -> Plot:
 
 def charts_of(view: ClipView) -> dict[str, tuple[str, Plot]]:
     """Heading and plot of each chart there are numbers for, by name."""
-    names, probabilities = view.classes(plain_text)
-    key = f"{TARGET} target, {PREDICTED} predicted, {LABELED} labeled"
-    charts = {"classes": (f"Probability of each class ({key})", share_plot(names, probabilities))}
+    names, outputs = view.classes(plain_text)
+    is_value, title = view.task == "dimensions", "{unit} of each {one}".format_map(view.words)
+    key = f"{TARGET} target, {PREDICTED} {view.words['best']}, {LABELED} labeled"
+    plot = (value_plot if is_value else share_plot)(names, outputs)
+    charts = {"classes": (f"{title} ({f'{TARGET} explained' if is_value else key})", plot)}
     if shares := view.numbers.get("shares"):
         plot = share_plot(list(shares), list(shares.values()))
         charts["shares"] = ("Share of the attribution\N{RIGHT SINGLE QUOTATION MARK}s magnitude in", plot)
@@ -226,6 +229,23 @@ def share_plot(names: Sequence[str], shares: Sequence[float]) -> Plot:
     }
     across: Plot = {"range": [0, 1.12], "tickvals": [0, 0.5, 1], "ticktext": ["0", "50 %", "100 %"]}
     return {"data": [trace], "layout": _rows_layout(names, across)}
+
+
+def value_plot(names: Sequence[str], values: Sequence[float]) -> Plot:
+    """Values as dots on one axis that includes 0, the first on top.
+
+    Args:
+        names: Name of each value; escaped.
+        values: The values.
+    """
+    plot, words = share_plot(names, values), [*map(theme.number, values)]
+    (trace,) = plot["data"]
+    sides = ["middle right" if one >= 0 else "middle left" for one in values]
+    trace |= {"type": "scatter", "mode": "markers+text", "marker": {"color": GRAY, "size": 10}}
+    trace |= {"text": words, "textposition": sides, "cliponaxis": False}
+    trace["hovertext"] = [f"{name}: {one}" for name, one in zip(names, words, strict=True)]
+    plot["layout"]["xaxis"] = {**SIGNED_AXIS, "rangemode": "tozero"}
+    return plot
 
 
 def _rows_layout(names: Sequence[str], across: Plot) -> Plot:

@@ -131,14 +131,19 @@ def _over_clips(kind: str, clips: Sequence[ClipShares]) -> MeanShares | None:
     return MeanShares(names, mean, np.maximum(mean - half, 0), np.minimum(mean + half, 1), len(rows))
 
 
-def sentence(summary: ClassSummary) -> str:
-    """The part of each kind that most is attributed to, and whether there are too few clips for intervals."""
+def sentence(summary: ClassSummary, one: str = "class") -> str:
+    """The part of each kind that most is attributed to, and whether there are too few clips for intervals.
+
+    Args:
+        summary: The summary of one class.
+        one: Class, label or dimension.
+    """
     parts = []
     for kind, shares in summary.shares.items():
         strongest = int(np.argmax(shares.mean))
         parts.append(f"{KINDS[kind][1].format(shares.names[strongest])} ({shares.words(strongest)})")
     found = f"Attributed most to: {', '.join(parts)}." if parts else "Nothing can be compared."
-    few = "Too few clips for intervals: these numbers describe the clips, not the class. "
+    few = f"Too few clips for intervals: these numbers describe the clips, not the {one}. "
     return found if summary.num_clips >= ENOUGH_CLIPS else few + found
 
 
