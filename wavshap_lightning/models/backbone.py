@@ -161,7 +161,7 @@ class SpeechBackbone(nn.Module):
         self.normalize = opened.normalize
         self.sample_rate = opened.sample_rate
         self.model = opened.model.requires_grad_(False)  # noqa: FBT003
-        self._frontend = family.frontend(self.model, sample_rate=self.sample_rate, normalize=self.normalize)
+        self._frontend = opened.frontend()
         self._encoder = family.encoder(self.model, depth, final_norm=final_norm, frozen=self.settings.frozen)
         self.frame_grid = self._frontend.grid = self._grid(self._frontend.grid)
         self.num_channels = self._frontend.num_channels
@@ -174,10 +174,10 @@ class SpeechBackbone(nn.Module):
         """The frames of the model, those of the padding only if the settings say so."""
         if self.settings.pad_to_window:
             return grid
-        if not grid.fixed:
+        if not grid.fixed or "layers" not in self.stages:  # without layers in time, as many patches as ever
             raise SettingError(
-                f"pad_to_window=False needs a model that pads every clip to one length, such as Whisper; "
-                f"backbone={self.settings.name!r} does not; leave it out"
+                f"pad_to_window=False needs a model that pads every clip to a window and can do with less, "
+                f"such as Whisper; backbone={self.settings.name!r} is another; leave it out"
             )
         return replace(grid, fixed=False)
 

@@ -192,6 +192,56 @@ class SqueezedLayers(Encoder):
         return [self.model.encoder(states).last_hidden_state[:, : mask.shape[1]]]
 
 
+class Conformer(Encoder):
+    """Conformer layers, which know where frames are by relative positions, as in Wav2Vec2-BERT."""
+
+    projections = ("linear_q", "linear_v")
+
+    def __init__(self, model: TransformersModule, depth: int, *, final_norm: bool, frozen: bool) -> None:
+        model.set_attn_implementation("eager")  # the positions are a bias, which rules out fused kernels
+        super().__init__(model, depth, final_norm=final_norm, frozen=frozen)
+
+    def __call__(
+        self, frames: Float[Tensor, "batch time channels"], mask: Bool[Tensor, "batch time"]
+    ) -> Layers:
+        """Projection and the conformer layers."""
+        encoder = self.model.encoder
+        projected = self.model.feature_projection(frames)[0] * mask[:, :, None]
+        layers, positions = [encoder.dropout(projected)], encoder.embed_positions
+        if positions is not None:
+            positions.cached_sequence_length = None  # what it keeps may be on another device
+            positions = positions(projected.float())  # it would keep a lower precision
+        bias = None if bool(mask.all()) else torch.where(mask, 0.0, float("-inf"))[:, None, None, :]
+        for layer in self.layers:
+            layers.append(layer(layers[-1], bias, positions, conv_attention_mask=mask))
+        return layers
+
+
+class SummaryTokens(Encoder):
+    """Transformer on patches of a spectrogram that is read off at two tokens of no time, as in AST.
+
+    It has one layer of one step: their mean, normalized as the head begins.
+    """
+
+    def __init__(self, model: TransformersModule, depth: int, *, final_norm: bool, frozen: bool) -> None:
+        model.set_attn_implementation("sdpa")
+        super().__init__(model, depth, final_norm=final_norm, frozen=frozen)
+        self.num_layers = 1
+
+    def __call__(
+        self,
+        frames: Float[Tensor, "batch time channels"],
+        mask: Bool[Tensor, "batch time"],  # noqa: ARG002
+    ) -> Layers:
+        """Patches, the transformer layers, and the mean of the class and the distillation token."""
+        states = self.model.embeddings(frames)
+        for layer in self.layers:
+            states = layer(states)
+        norm = self.model.layernorm
+        summary = F.layer_norm(norm(states)[:, :2].mean(1), norm.normalized_shape, eps=norm.eps)
+        return [summary[:, None]]
+
+
 def attendable_frames(mask: Bool[Tensor, "batch time"]) -> Bool[Tensor, "batch 1 time time"] | None:
     """Mask of scaled dot-product attention, True where a frame may be attended to; None if all may."""
     return None if bool(mask.all()) else mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)

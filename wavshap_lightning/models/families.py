@@ -6,13 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wavshap_lightning.models.encoders import (
-    ConvolutionalPositions,
-    Encoder,
-    SqueezedLayers,
-    TabulatedPositions,
-)
-from wavshap_lightning.models.frontends import Convolutions, Frontend, LogMel
+from wavshap_lightning.models import encoders, frontends
+
+# What Wav2Vec2-BERT's feature extractor does, and the usual statistics of that of AST.
+STACKED = {"stride": 2, "return_attention_mask": True}
+AUDIOSET = {"do_normalize": True, "mean": -4.2677393, "std": 4.5689974}
 
 
 @dataclass(frozen=True)
@@ -29,16 +27,18 @@ class Family:
         renamed: Patterns in the names of the weights of the backbone, and their replacements.
         extractor: From a configuration, settings of the feature extractor that the frontend is; none for
             waveforms.
+        followed: Those among them that the frontend takes as arguments, so that others will do.
         geometry: Settings that change the layers, besides those that all families have.
     """
 
     backbone: str
     classifier: str
-    frontend: Callable[..., Frontend] = Convolutions
-    encoder: type[Encoder] = ConvolutionalPositions
+    frontend: Callable[..., frontends.Frontend] = frontends.Convolutions
+    encoder: type[encoders.Encoder] = encoders.ConvolutionalPositions
     stages: tuple[str, ...] = ("frames", "layers", "waveform")
     renamed: Mapping[str, str] = field(default_factory=dict)
     extractor: Callable[[Any], dict[str, Any]] = lambda _config: {}
+    followed: tuple[str, ...] = ()
     geometry: tuple[str, ...] = ()
 
 
@@ -52,19 +52,37 @@ FAMILIES = {
     "whisper": Family(
         "models.whisper.modeling_whisper.WhisperEncoder",
         "WhisperForAudioClassification",
-        LogMel,
-        TabulatedPositions,
+        frontends.LogMel,
+        encoders.TabulatedPositions,
         renamed={r"^(model\.)?encoder\.": ""},
-        extractor=LogMel.extractor,
+        extractor=frontends.LogMel.extractor,
         geometry=("activation_function",),
     ),
     "data2vec-audio": Family("Data2VecAudioModel", "Data2VecAudioForSequenceClassification"),
-    "sew": Family("SEWModel", "SEWForSequenceClassification", encoder=SqueezedLayers),
+    "sew": Family("SEWModel", "SEWForSequenceClassification", encoder=encoders.SqueezedLayers),
     "sew-d": Family(
         "SEWDModel",
         "SEWDForSequenceClassification",
-        encoder=SqueezedLayers,
+        encoder=encoders.SqueezedLayers,
         geometry=("feature_layer_norm_eps", "max_position_embeddings", "pos_att_type"),
+    ),
+    "wav2vec2-bert": Family(
+        "Wav2Vec2BertModel",
+        "Wav2Vec2BertForSequenceClassification",
+        frontends.StackedFilterBank,
+        encoders.Conformer,
+        extractor=lambda config: {**STACKED, "num_mel_bins": config.feature_projection_input_dim // 2},
+        geometry=("position_embeddings_type", "rotary_embedding_base", "left_max_position_embeddings"),
+    ),
+    "audio-spectrogram-transformer": Family(
+        "ASTModel",
+        "ASTForAudioClassification",
+        frontends.PaddedFilterBank,
+        encoders.SummaryTokens,
+        stages=("frames", "waveform"),
+        extractor=lambda c: {**AUDIOSET, "num_mel_bins": c.num_mel_bins, "max_length": c.max_length},
+        followed=("mean", "std"),
+        geometry=("max_length", "frequency_stride", "time_stride"),
     ),
 }
 KINDS = f"model of kind {', '.join(FAMILIES)}"

@@ -81,19 +81,18 @@ def _open(source: Source, *, final_norm: bool | None) -> EmotionClassifier:
         raise SettingError(
             f"final_norm={final_norm} needs a weighted sum of layers and a final norm, which {source} lacks"
         )
-    if not (original.projector.bias.any() or original.classifier.bias.any()):
+    first, second = _head_layers(original)
+    if not (first.bias.any() or second.bias.any()):
         warnings.warn(
             f"{source}: all biases of its head are 0, as before training; it may never have been trained",
             stacklevel=2,
         )
-    sound = _sound(config)
-    expected = _logits(original, sound, final_norm=final_norm)
-    opened = PretrainedSpeechModel(
-        original.base_model,
-        source.name,
-        source.revision,
-        **preprocessing(source, config),
-    )
+    settings = preprocessing(source, config)
+    opened = PretrainedSpeechModel(original.base_model, source.name, source.revision, **settings)
+    frontend = opened.frontend()
+    sound = _sound(frontend.grid)
+    features = frontend.features(sound, torch.tensor([sound.shape[1]]))
+    expected = _logits(original, features, final_norm=final_norm)
     layer: Literal["last", "learned"] = "learned" if weighted else "last"
     head = HeadSettings(layer=layer, pooling="mean", hidden_size=0, dropout=0.0)
     with torch.random.fork_rng(devices=[]):  # weights are drawn before they are filled
@@ -125,7 +124,7 @@ def _default_final_norm(source: Source) -> bool:
 
 @torch.no_grad()
 def _logits(
-    model: TransformersModule, sound: Float[Tensor, "1 samples"], *, final_norm: bool | None
+    model: TransformersModule, sound: Float[Tensor, "1 ..."], *, final_norm: bool | None
 ) -> Float[Tensor, "1 classes"]:
     """Logits of the model in transformers, whose version must not decide where the final norm comes."""
     with torch.random.fork_rng(devices=[]):  # it draws which layers to drop even where none is
@@ -191,22 +190,28 @@ def _class_names(source: Source, config: PretrainedConfig) -> list[str]:
     return labels
 
 
-def _sound(config: PretrainedConfig) -> Float[Tensor, "1 samples"]:
+def _sound(grid: FrameGrid) -> Float[Tensor, "1 samples"]:
     """A tone that rises, as long as a few frames."""
-    grid = FrameGrid(tuple(config.conv_kernel), tuple(config.conv_stride), sample_rate=1)
     num_samples = grid.receptive_field_samples + (CHECKED_FRAMES - 1) * grid.hop_samples
     time = torch.linspace(0.0, 1.0, num_samples, dtype=torch.float32)
     return normalize_waveforms((1000.0 * time.square()).sin()[None], torch.tensor([num_samples]))
 
 
+def _head_layers(original: TransformersModule) -> tuple[TransformersModule, TransformersModule]:
+    """Its two linear layers; the first of AST is a layer norm, of which scale and shift are left."""
+    head = original.classifier
+    return (original.projector, head) if hasattr(original, "projector") else (head.layernorm, head.dense)
+
+
 @torch.no_grad()
 def _fill_head(head: EmotionHead, original: TransformersModule) -> None:
     """Multiply the two projections into one, and undo the norm, which divides by the root of 1 + eps."""
-    first, second = original.projector, original.classifier
+    first, second = _head_layers(original)
     mlp: TransformersModule = head.mlp
     norm, linear = mlp[0], mlp[-1]
-    weight = second.weight.double()
-    linear.weight.copy_((weight @ first.weight.double()).float() * (1.0 + norm.eps) ** 0.5)
+    weight, inner = second.weight.double(), first.weight.double()
+    inner = inner.diag() if inner.ndim == 1 else inner
+    linear.weight.copy_((weight @ inner).float() * (1.0 + norm.eps) ** 0.5)
     linear.bias.copy_((weight @ first.bias.double() + second.bias.double()).float())
     if hasattr(original, "layer_weights"):
         head.mix.scores.copy_(original.layer_weights)

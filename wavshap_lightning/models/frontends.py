@@ -7,13 +7,15 @@ Computed over each clip's own samples, a padded batch equals the clips one by on
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import warnings
+from functools import cache
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from transformers.audio_utils import mel_filter_bank
+from transformers.audio_utils import mel_filter_bank, window_function
 
 from wavshap_lightning.audio.frames import FrameGrid
 
@@ -22,9 +24,14 @@ TransformersModule = Any  # transformers' submodules are untyped
 # Of Whisper's spectrogram, in samples and samples per second.
 N_FFT, HOP, MEL_RATE = 400, 160, 16_000
 
+# Kaldi's filter banks, with frames of as many samples; the floor is that of single precision.
+KALDI_FFT, KALDI_FLOOR = 512, 1.192092955078125e-07
+KALDI_MEL: dict[str, Any] = {"min_frequency": 20.0, "mel_scale": "kaldi", "triangularize_in_mel_space": True}
+
 WAVEFORM_EPSILON = 1e-7  # what the models' own feature extractors add to the variance
 
 
+@runtime_checkable
 class Frontend(Protocol):
     """First stage of a backbone.
 
@@ -40,6 +47,14 @@ class Frontend(Protocol):
         self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch time channels"]:
         """Frames of each clip; any values beyond its last whole frame.
+
+        Args:
+            waveforms: Clips in [-1, 1], zero-padded at the end.
+            lengths: Valid samples of each clip.
+        """
+
+    def features(self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]) -> Tensor:
+        """Output of the model's own feature extractor, which the model in transformers takes.
 
         Args:
             waveforms: Clips in [-1, 1], zero-padded at the end.
@@ -67,7 +82,7 @@ class Convolutions:
         self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch time channels"]:
         """Output of the convolutions, unmasked."""
-        states = normalize_waveforms(waveforms, lengths) if self._normalize else waveforms
+        states = self.features(waveforms, lengths)
         first, *rest = self._layers
         norm, states = getattr(first, "layer_norm", None), states[:, None]
         if isinstance(norm, nn.GroupNorm):  # over the whole clip: the padding must not count
@@ -79,6 +94,12 @@ class Convolutions:
         for convolution in rest:
             states = convolution(states)
         return states.transpose(1, 2)
+
+    def features(
+        self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch samples"]:
+        """The waveforms, normalized if the model wants them so."""
+        return normalize_waveforms(waveforms, lengths) if self._normalize else waveforms
 
 
 class LogMel:
@@ -141,6 +162,107 @@ class LogMel:
         return (levels[:, :, : mask.shape[2]] + 4.0) / 4.0 * mask
 
 
+class StackedFilterBank:
+    """Kaldi's filter bank, each bin normalized over the clip, and two frames as one, as in Wav2Vec2-BERT.
+
+    The differentiable twin of `SeamlessM4TFeatureExtractor`. An odd frame at the end counts in the
+    normalization alone.
+
+    Args:
+        model: The speech transformer that reads it.
+        sample_rate: Samples per second of the waveforms.
+        normalize: Ignored, as by its feature extractor, which always normalizes.
+    """
+
+    def __init__(self, model: TransformersModule, *, sample_rate: int, normalize: bool) -> None:  # noqa: ARG002
+        self.grid = FrameGrid((N_FFT, 2), (HOP, 2), sample_rate)
+        self.num_channels: int = model.config.feature_projection_input_dim
+
+    def __call__(
+        self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch time channels"]:
+        """Normalized log energies."""
+        num_bins = self.num_channels // 2
+        energies = filter_bank(2.0**15 * waveforms, "povey", num_bins, self.grid.sample_rate)
+        rows, counts = energies.transpose(1, 2).flatten(0, 1), _bank_frames(lengths)
+        rows = normalize_waveforms(rows, counts.repeat_interleave(num_bins), ddof=1)
+        even = rows.view(len(lengths), num_bins, -1).transpose(1, 2)[:, : rows.shape[1] // 2 * 2]
+        return even.reshape(len(lengths), -1, self.num_channels).float()
+
+    features = __call__
+
+
+class PaddedFilterBank:
+    """Kaldi's filter bank in a fixed number of frames, as in the Audio Spectrogram Transformer.
+
+    The differentiable twin of `ASTFeatureExtractor` without torchaudio.
+
+    Args:
+        model: The transformer that reads it.
+        sample_rate: Samples per second of the waveforms.
+        mean: Mean of the log energies.
+        std: Half of what they are divided by.
+    """
+
+    def __init__(
+        self, model: TransformersModule, *, sample_rate: int, mean: float, std: float, **_: bool
+    ) -> None:
+        size, self.num_channels = model.config.max_length, model.config.num_mel_bins
+        self.grid = FrameGrid((N_FFT,), (HOP,), sample_rate, max_frames=size, fixed=True)
+        self._mean, self._std = mean, std
+
+    def __call__(
+        self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch time channels"]:
+        """Log energies, zero beyond the clip before they are standardized."""
+        energies = filter_bank(waveforms, "hann", self.num_channels, self.grid.sample_rate)
+        energies = energies * valid_mask(_bank_frames(lengths), energies.shape[1])[:, :, None]
+        energies = F.pad(energies, (0, 0, 0, self.grid.num_frames(0) - energies.shape[1]))
+        return ((energies - self._mean) / (2 * self._std)).float()
+
+    features = __call__
+
+
+def filter_bank(
+    waveforms: Float[Tensor, "batch samples"], window: str, num_bins: int, sample_rate: int
+) -> Float64[Tensor, "batch time bins"]:
+    """Log energies of a mel filter bank as Kaldi computes them: no padding, each frame without its mean.
+
+    In double precision: in single, a quiet bin beside a loud one has few digits left.
+
+    Args:
+        waveforms: Clips at the scale that the floor of the energies belongs to.
+        window: `"povey"` or `"hann"`.
+        num_bins: Number of mel filters, from 20 Hz to half the sample rate.
+        sample_rate: Samples per second.
+    """
+    weights, filters = (values.to(waveforms.device) for values in _bank(window, num_bins, sample_rate))
+    frames = waveforms.double().unfold(1, N_FFT, HOP)
+    frames = frames - frames.mean(2, keepdim=True)
+    frames = frames - 0.97 * F.pad(frames, (1, 0), mode="replicate")[:, :, :-1]  # pre-emphasis
+    spectra = torch.view_as_real(torch.fft.rfft(frames * weights, KALDI_FFT))
+    return (spectra.square().sum(3) @ filters).clamp(min=KALDI_FLOOR).log()
+
+
+@cache
+def _bank(window: str, num_bins: int, sample_rate: int) -> tuple[Tensor, Tensor]:
+    """Window and mel filters, as of transformers' feature extractors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some of AST's filters are empty, as when it was trained
+        filters = mel_filter_bank(
+            KALDI_FFT // 2 + 1,
+            num_bins,
+            max_frequency=sample_rate / 2,
+            sampling_rate=sample_rate,
+            **KALDI_MEL,
+        )
+    return torch.from_numpy(window_function(N_FFT, window, periodic=False)), torch.from_numpy(filters)
+
+
+def _bank_frames(lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    return (lengths - N_FFT) // HOP + 1
+
+
 def valid_mask(lengths: Int[Tensor, " batch"], size: int) -> Bool[Tensor, "batch size"]:
     """True at the first `lengths[i]` of `size` positions.
 
@@ -151,15 +273,20 @@ def valid_mask(lengths: Int[Tensor, " batch"], size: int) -> Bool[Tensor, "batch
 
 
 def normalize_waveforms(
-    waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
+    waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"], ddof: int = 0
 ) -> Float[Tensor, "batch samples"]:
     """Scale each clip's valid samples to zero mean and unit variance; padding becomes zero.
 
     The differentiable twin of `Wav2Vec2FeatureExtractor(do_normalize=True)`.
+
+    Args:
+        waveforms: Clips, or other rows of numbers.
+        lengths: Valid samples of each.
+        ddof: Subtracted from their number where the variance is divided by it.
     """
     mask = valid_mask(lengths, waveforms.shape[1])
     centred = (waveforms - _valid_mean(waveforms * mask, lengths)) * mask
-    return centred / torch.sqrt(_valid_mean(centred.square(), lengths) + WAVEFORM_EPSILON)
+    return centred / torch.sqrt(_valid_mean(centred.square(), lengths - ddof) + WAVEFORM_EPSILON)
 
 
 def valid_group_norm(

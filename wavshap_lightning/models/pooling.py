@@ -34,6 +34,7 @@ def summarize_layers(
     Returns:
         The statistics of the batch by name.
     """
+    num_frames = num_frames.clamp(max=layers.shape[2])  # AST has fewer steps than frames
     if statistic == "frames":
         return {"layers": layers, "num_frames": num_frames}
     counts = num_frames[:, None, None].to(layers.dtype)

@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from logging import ERROR
 from operator import attrgetter
@@ -31,7 +31,7 @@ from transformers.utils.hub import cached_file
 
 from wavshap_lightning.errors import ModelError, WavshapError, first_line
 from wavshap_lightning.models.families import FAMILIES, KINDS
-from wavshap_lightning.models.frontends import TransformersModule
+from wavshap_lightning.models.frontends import Frontend, TransformersModule
 from wavshap_lightning.models.layouts import PROGRAMS, is_pointer, names_in, recognize
 
 Read = TypeVar("Read")
@@ -359,6 +359,7 @@ class PretrainedSpeechModel:
         revision: The Hub commit asked for.
         normalize: True if each waveform is scaled to zero mean and unit variance first.
         sample_rate: Samples per second it was trained on.
+        followed: Other settings of its feature extractor that its frontend takes.
     """
 
     model: PreTrainedModel
@@ -366,6 +367,12 @@ class PretrainedSpeechModel:
     revision: str | None = None
     normalize: bool = False
     sample_rate: int = 16_000
+    followed: Mapping[str, float] = field(default_factory=dict)
+
+    def frontend(self) -> Frontend:
+        """First stage of the model."""
+        build = FAMILIES[self.model.config.model_type].frontend
+        return build(self.model, sample_rate=self.sample_rate, normalize=self.normalize, **self.followed)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -394,7 +401,7 @@ class PretrainedSpeechModel:
         own = FAMILIES[config.model_type].geometry
         geometry = {name: getattr(config, name, None) for name in (*names, *own)}
         # the key keeps its old spelling: the fingerprints in existing checkpoints are made with it
-        return {**geometry, "normalise": self.normalize, "sample_rate": self.sample_rate}
+        return {**geometry, "normalise": self.normalize, "sample_rate": self.sample_rate, **self.followed}
 
 
 def open_pretrained(name: str, revision: str | None = None) -> PretrainedSpeechModel:
@@ -425,7 +432,7 @@ def _open(source: Source, revision: str | None) -> PretrainedSpeechModel:
 
 
 def preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
-    """Sampling rate and normalization of the model's feature extractor, as arguments of a backbone.
+    """Settings of the model's feature extractor, as arguments of a `PretrainedSpeechModel`.
 
     Args:
         source: The folder or Hub name.
@@ -446,8 +453,9 @@ def preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
             stacklevel=4,
         )
     settings = usual | found
+    followed = {name: float(settings[name]) for name in FAMILIES[config.model_type].followed}
     for name, value in needed.items():
-        if settings[name] != value:
+        if name not in followed and settings[name] != value:
             raise ModelError(f"{source}: {name}={settings[name]!r} of its preprocessor must be {value!r}")
     normalize, rate = settings["do_normalize"], settings["sampling_rate"]
     if normalize not in (True, False) or not isinstance(rate, int | float) or rate < 1:
@@ -456,7 +464,7 @@ def preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
             "or false, and samples per second"
         )
     # an extractor of spectrograms does not heed the do_normalize of its file
-    return {"normalize": bool(normalize) and not needed, "sample_rate": int(rate)}
+    return {"normalize": bool(normalize) and not needed, "sample_rate": int(rate), "followed": followed}
 
 
 def _extractor_settings(source: Source, known: Collection[str]) -> dict[str, Any]:
