@@ -20,6 +20,8 @@ from transformers import (
     UniSpeechSatConfig,
     UniSpeechSatModel,
     Wav2Vec2Config,
+    Wav2Vec2ConformerConfig,
+    Wav2Vec2ConformerModel,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Model,
     WavLMConfig,
@@ -37,12 +39,14 @@ FAMILIES = {
     "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
     "hubert": (HubertConfig, HubertModel),
     "data2vec-audio": (Data2VecAudioConfig, Data2VecAudioModel),
+    "wav2vec2-conformer": (Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel),
     "sew": (SEWConfig, SEWModel),
     "sew-d": (SEWDConfig, SEWDModel),
 }
 VARIANTS = [
     *product(("wavlm", "wav2vec2", "hubert"), ("group", "layer")),
     ("data2vec-audio", "layer"),
+    ("wav2vec2-conformer", "layer"),
     ("sew", "group"),
     ("sew-d", "group"),
 ]
@@ -74,6 +78,7 @@ SHAPE = {
 SHAPE_OF_FAMILY = {
     "wavlm": {"num_buckets": 16, "max_bucket_distance": 20},
     "data2vec-audio": {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 5},
+    "wav2vec2-conformer": {"conv_depthwise_kernel_size": 5, "max_source_positions": 20},
     "sew-d": {"max_position_embeddings": 64, "position_buckets": 16, "conv_dim": (16, 16, 16, 32)},
 }
 

@@ -92,6 +92,21 @@ def test_frame_counts_are_those_of_transformers(build_model, open_backbone, kern
     assert torch.equal(backbone.num_frames(lengths), model._get_feat_extract_output_lengths(lengths))
 
 
+@pytest.mark.parametrize("positions", ["rotary", None])
+def test_conformers_have_positions_of_other_kinds(
+    positions, build_model, open_backbone, clip, relative_error
+):
+    model = build_model("wav2vec2-conformer", position_embeddings_type=positions)
+    expected = layers_of_transformers(copy.deepcopy(model), clip)
+    backbone = open_backbone(model)
+    with torch.inference_mode():  # keeps positions that take no gradient
+        assert relative_error(backbone(clip), expected) <= 1e-5
+    assert input_gradient(backbone, clip).any()
+    others = ({}, {"position_embeddings_type": "rotary", "rotary_embedding_base": 100})
+    others = {open_backbone(build_model("wav2vec2-conformer", **one)).fingerprint for one in others}
+    assert len(others | {backbone.fingerprint}) == 3
+
+
 # Padding
 
 
@@ -135,7 +150,7 @@ def test_transformers_with_a_mask_is_not_where_it_normalizes_over_time(
     count = int(model._get_feat_extract_output_lengths(lengths)[1])
     alone = layers_of_transformers(model, waveforms[1:2, : lengths[1]])[0]
     error = relative_error(padded[1, :, :count], alone)
-    leaks = variant[1] == "group" or variant[0] == "data2vec-audio"
+    leaks = variant[1] == "group" or variant[0] in ("data2vec-audio", "wav2vec2-conformer")
     assert error > 1e-2 if leaks else error <= 1e-5
 
 

@@ -16,6 +16,7 @@ from transformers import (
     SEWForSequenceClassification,
     UniSpeechForSequenceClassification,
     UniSpeechSatForSequenceClassification,
+    Wav2Vec2ConformerForSequenceClassification,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForSequenceClassification,
     WavLMForCTC,
@@ -38,12 +39,14 @@ ALIKE = {
 }
 FURTHER = {
     "data2vec-audio": Data2VecAudioForSequenceClassification,
+    "wav2vec2-conformer": Wav2Vec2ConformerForSequenceClassification,
     "sew": SEWForSequenceClassification,
     "sew-d": SEWDForSequenceClassification,
 }
 KINDS = [
     ("data2vec-audio", "layer", True, False),
     ("data2vec-audio", "layer", False, True),
+    *product(("wav2vec2-conformer",), ("group",), (True,), (False, True)),
     *product(("sew", "sew-d"), ("group", "layer"), (True,), (False,)),
     *product(CLASSES, ("group", "layer"), (False, True), (False, True)),
     *product(ALIKE, ("group", "layer"), (True,), (False, True)),
@@ -111,7 +114,8 @@ def test_a_padded_batch_is_the_originals_clips_one_by_one(family, make_original,
     original, folder = make_original(family, use_weighted_layer_sum=not family.startswith("sew"))
     waveforms, lengths = padded_batch[0], padded_batch[1].clamp(min=120)  # SEW needs two frames
     with torch.no_grad():
-        found = open_huggingface(str(folder))(waveforms, lengths)
+        final_norm = False if family == "wav2vec2-conformer" else None
+        found = open_huggingface(str(folder), final_norm=final_norm)(waveforms, lengths)
         for clip, length, logits in zip(waveforms, lengths, found, strict=True):
             torch.testing.assert_close(logits, original(clip[None, :length]).logits[0], rtol=1e-4, atol=1e-5)
 

@@ -71,6 +71,7 @@ def test_what_is_trained_changes_nothing_before_training(
 def test_low_rank_adapters_alone_are_trained(variant, build_model, open_backbone, clip):
     backbone = open_backbone(build_model(*variant), lora_rank=3)
     attention, projections = {
+        "wav2vec2-conformer": ("encoder.layers.{}.self_attn", ("linear_q", "linear_v")),
         "sew-d": ("encoder.encoder.layer.{}.attention.self", ("query_proj", "value_proj")),
     }.get(variant[0], ("encoder.layers.{}.attention", ("q_proj", "v_proj")))
     expected = {

@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
 from importlib.metadata import version
-from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -38,10 +37,10 @@ class Encoder(ABC):
         frozen: No parameter will be trained, so that constants may be computed once.
     """
 
-    masks_padding: ClassVar[bool] = True
+    masks_padding: bool = True
     """False if padding would reach valid frames, so that each clip of a batch must be run alone."""
 
-    projections: ClassVar[tuple[str, ...]] = ("q_proj", "v_proj", "query_proj", "value_proj")
+    projections = ("q_proj", "v_proj", "query_proj", "value_proj", "linear_q", "linear_v")
     """Names that query and value projections may have, for low-rank adapters."""
 
     def __init__(self, model: TransformersModule, depth: int, *, final_norm: bool, frozen: bool) -> None:  # noqa: ARG002 - for those that need it
@@ -195,11 +194,16 @@ class SqueezedLayers(Encoder):
 class Conformer(Encoder):
     """Conformer layers, which know where frames are by relative positions, as in Wav2Vec2-BERT."""
 
-    projections = ("linear_q", "linear_v")
-
     def __init__(self, model: TransformersModule, depth: int, *, final_norm: bool, frozen: bool) -> None:
         model.set_attn_implementation("eager")  # the positions are a bias, which rules out fused kernels
         super().__init__(model, depth, final_norm=final_norm, frozen=frozen)
+        # the layers of Wav2Vec2-Conformer take no mask for their convolutions
+        self.masks_padding = model.config.model_type == "wav2vec2-bert"
+
+    @staticmethod
+    def has_final_norm(model: TransformersModule) -> bool:
+        """True if the encoder has one, which is always used."""
+        return hasattr(model.encoder, "layer_norm")
 
     def __call__(
         self, frames: Float[Tensor, "batch time channels"], mask: Bool[Tensor, "batch time"]
@@ -212,8 +216,11 @@ class Conformer(Encoder):
             positions.cached_sequence_length = None  # what it keeps may be on another device
             positions = positions(projected.float())  # it would keep a lower precision
         bias = None if bool(mask.all()) else torch.where(mask, 0.0, float("-inf"))[:, None, None, :]
+        masks = {"conv_attention_mask": mask} if self.masks_padding else {}
         for layer in self.layers:
-            layers.append(layer(layers[-1], bias, positions, conv_attention_mask=mask))
+            layers.append(layer(layers[-1], bias, positions, **masks))
+        if self.norms_last:
+            layers[-1] = encoder.layer_norm(layers[-1])
         return layers
 
 

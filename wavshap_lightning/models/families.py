@@ -20,7 +20,6 @@ class Family:
     Args:
         backbone: Name of the class of transformers without a head, with its module unless it is public; it is
             imported when a model is opened.
-        classifier: Name of the class with a head for classes.
         frontend: First stage.
         encoder: Second stage.
         stages: Stages to whose input a score can be attributed.
@@ -32,7 +31,6 @@ class Family:
     """
 
     backbone: str
-    classifier: str
     frontend: Callable[..., frontends.Frontend] = frontends.Convolutions
     encoder: type[encoders.Encoder] = encoders.ConvolutionalPositions
     stages: tuple[str, ...] = ("frames", "layers", "waveform")
@@ -44,31 +42,29 @@ class Family:
 
 # By `model_type` of a config.json.
 FAMILIES = {
-    "wavlm": Family("WavLMModel", "WavLMForSequenceClassification"),
-    "hubert": Family("HubertModel", "HubertForSequenceClassification"),
-    "wav2vec2": Family("Wav2Vec2Model", "Wav2Vec2ForSequenceClassification"),
-    "unispeech": Family("UniSpeechModel", "UniSpeechForSequenceClassification"),
-    "unispeech-sat": Family("UniSpeechSatModel", "UniSpeechSatForSequenceClassification"),
+    "wavlm": Family("WavLMModel"),
+    "hubert": Family("HubertModel"),
+    "wav2vec2": Family("Wav2Vec2Model"),
+    "unispeech": Family("UniSpeechModel"),
+    "unispeech-sat": Family("UniSpeechSatModel"),
     "whisper": Family(
         "models.whisper.modeling_whisper.WhisperEncoder",
-        "WhisperForAudioClassification",
         frontends.LogMel,
         encoders.TabulatedPositions,
         renamed={r"^(model\.)?encoder\.": ""},
         extractor=frontends.LogMel.extractor,
         geometry=("activation_function",),
     ),
-    "data2vec-audio": Family("Data2VecAudioModel", "Data2VecAudioForSequenceClassification"),
-    "sew": Family("SEWModel", "SEWForSequenceClassification", encoder=encoders.SqueezedLayers),
+    "data2vec-audio": Family("Data2VecAudioModel"),
+    "wav2vec2-conformer": Family("Wav2Vec2ConformerModel", encoder=encoders.Conformer),
+    "sew": Family("SEWModel", encoder=encoders.SqueezedLayers),
     "sew-d": Family(
         "SEWDModel",
-        "SEWDForSequenceClassification",
         encoder=encoders.SqueezedLayers,
         geometry=("feature_layer_norm_eps", "max_position_embeddings", "pos_att_type"),
     ),
     "wav2vec2-bert": Family(
         "Wav2Vec2BertModel",
-        "Wav2Vec2BertForSequenceClassification",
         frontends.StackedFilterBank,
         encoders.Conformer,
         extractor=lambda config: {**STACKED, "num_mel_bins": config.feature_projection_input_dim // 2},
@@ -76,7 +72,6 @@ FAMILIES = {
     ),
     "audio-spectrogram-transformer": Family(
         "ASTModel",
-        "ASTForAudioClassification",
         frontends.PaddedFilterBank,
         encoders.SummaryTokens,
         stages=("frames", "waveform"),

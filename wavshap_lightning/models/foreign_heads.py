@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
 
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.errors import ModelError, SettingError
@@ -162,7 +163,7 @@ def _labels(source: Source, config: PretrainedConfig) -> list[str]:
 
 
 def _class_of(config: PretrainedConfig) -> str:
-    return FAMILIES[config.model_type].classifier
+    return MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES[config.model_type]
 
 
 def _class_names(source: Source, config: PretrainedConfig) -> list[str]:
