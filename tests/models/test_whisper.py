@@ -21,7 +21,9 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
+from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.frontends import LogMel
+from wavshap_lightning.models.loading import load_classifier
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 
 TINY_EN = Path(__file__).parents[3] / "shared/data/whisper-tiny.en"
@@ -292,3 +294,37 @@ def test_published_weights_give_the_layers_of_transformers(relative_error):
     ).eval()
     expected = layers_of_transformers(model, features.input_features)
     assert relative_error(backbone(clip[None]), expected) <= 1e-5
+
+
+# Classifiers
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["last layer", "weighted sum"])
+@torch.no_grad()
+def test_logits_are_those_of_transformers_alone_and_in_a_batch(
+    weighted, batch, clips, tmp_path, relative_error
+):
+    model = build(WhisperForAudioClassification, use_weighted_layer_sum=weighted, num_labels=3)
+    classifier = load_classifier(save(model, tmp_path))
+    expected = model(features_of(clips)).logits
+    assert float((expected[1] - expected[3]).abs().max() / expected.abs().max()) > 0.1
+    assert relative_error(classifier(*batch), expected) <= 1e-6
+    for clip, logits in zip(clips, expected, strict=True):
+        assert relative_error(classifier(clip[None]), logits[None]) <= 1e-6
+    assert classifier.warnings == ()  # about the final norm: all versions of transformers agree
+    backbone = SpeechBackbone(str(tmp_path))
+    assert classifier.backbone.fingerprint == backbone.fingerprint
+
+
+def test_heads_on_cut_clips_survive_export(tmp_path, clips):
+    folder = save(build(), tmp_path / "whisper")
+    backbone = SpeechBackbone(str(folder), pad_to_window=False)
+    classifier = EmotionClassifier(backbone, ["sad", "happy"]).eval()
+    classifier.save_pretrained(tmp_path / "export")
+    restored = load_classifier(tmp_path / "export")
+    assert restored.backbone.settings == backbone.settings
+    assert torch.equal(restored(clips[2][None]), classifier(clips[2][None]))
+    assert (
+        "pad_to_window"
+        not in EmotionClassifier(SpeechBackbone("tiny"), ["a", "b"]).record.to_dict()["backbone"]
+    )

@@ -72,13 +72,9 @@ class FrameGrid:
         return None if self.max_frames is None else self.min_samples + self.max_frames * self.hop_samples - 1
 
     def num_frames(self, num_samples: int) -> int:
-        """Number of whole frames for `num_samples` samples (0 if it is too short), the padding's included."""
+        """Number of whole frames in `num_samples` samples (0 if it is too short)."""
         if self.fixed and self.max_frames is not None:
             return self.max_frames
-        return self.num_clip_frames(num_samples)
-
-    def num_clip_frames(self, num_samples: int) -> int:
-        """Number of frames that belong to the clip itself; any others are of the padding."""
         return max(0, (num_samples - self.min_samples) // self.hop_samples + 1)
 
     def start_s(self, num_frames: int) -> Float[np.ndarray, " num_frames"]:

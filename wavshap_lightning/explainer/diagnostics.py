@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
@@ -61,6 +62,10 @@ WARNINGS = {
 SILENCE_IS_ILL_POSED = (
     "Silence is an ill-posed baseline: the classifier is invariant to input gain, so that all of the change "
     f"lies at the very beginning of the path. Use noise or {RECORDED_FAMILIES[0]}."
+)
+PADDED = (
+    "The model adds silence to the clip. {share:.0%} of the magnitude of the attributions lies there, "
+    "{total:+.3g} in sum; it is part of all sums, and not drawn."
 )
 SMALL_LEVEL_RESPONSE = 0.05
 LARGE_UNRESOLVED_SHARE = 0.5
@@ -261,6 +266,10 @@ def attribution_diagnostics(
     if "frames" in attributions:
         shares = attribution_shares(attributions["frames"].views["frames"].values[index], frame_level_db)
         yield from _warnings_above("attribution_outside_speech", shares["pause"] + shares["edges"])
+        if "padding" in shares:
+            total = float(attributions["frames"].views["frames"].values[index, len(frame_level_db) :].sum())
+            message = PADDED.format(share=shares["padding"], total=total)
+            yield Diagnostic("attribution_to_padding", "note", message, shares["padding"])
     timed = next((stage for stage in TIME_STAGES if stage in attributions), None)
     if timed is not None:
         yield from _unresolved_frames(attributions[timed].views["frames"], index)
@@ -284,24 +293,26 @@ def _unresolved_frames(view: ViewEstimate, index: int) -> Iterator[Diagnostic]:
 
 
 def attribution_shares(
-    values: Float[Tensor, " frames"], level_db: Float[Tensor, " frames"]
+    values: Float[Tensor, " frames"], level_db: Float[Tensor, " clip_frames"]
 ) -> dict[str, float]:
-    """Shares of the attributions' magnitude in speech, pauses and edges, which sum to one.
+    """Shares of the attributions' magnitude in speech, pauses, edges and any padding, which sum to one.
 
     Args:
         values: Attribution of each frame.
-        level_db: Level of each frame. A frame 35 dB below the loudest is a pause, and an edge before the
-            first or after the last frame of speech.
+        level_db: Level of each frame of the clip; further frames are padding. A frame 35 dB below the loudest
+            is a pause, and an edge before the first or after the last frame of speech.
 
     >>> attribution_shares(torch.tensor([1.0, 2.0, -1.0, 4.0]), torch.tensor([-90.0, -20.0, -80.0, -25.0]))
     {'speech': 0.75, 'pause': 0.125, 'edges': 0.125}
     """
     speech = level_db > level_db.max() - PAUSE_BELOW_DB
     between = speech.cummax(0).values & speech.flip(0).cummax(0).values.flip(0)
+    places = {"speech": speech, "pause": between & ~speech, "edges": ~between}
+    padding = len(values) - len(level_db)
+    places |= {"padding": torch.zeros_like(speech)} if padding else {}
     return {
-        "speech": _share(values, speech),
-        "pause": _share(values, between & ~speech),
-        "edges": _share(values, ~between),
+        name: _share(values, F.pad(inside, (0, padding), value=name == "padding"))
+        for name, inside in places.items()
     }
 
 

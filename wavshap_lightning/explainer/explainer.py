@@ -101,6 +101,7 @@ class Explainer:
         doubts += [*stage_diagnostics(self.classifier), *recording_diagnostics(recording)]
         doubts += baseline_diagnostics(checks) if checks else ()
         level_db = frame_level_db(recording.waveform, self.classifier.backbone.frame_grid)
+        level_db = level_db[: opened.times["frames"].num_within(recording.duration_s)]
         num_bands = settings.num_bands if "waveform" in attributions else 0
         return Explanation(
             attributions=attributions,

@@ -74,7 +74,8 @@ class Explanation:
         num_samples: Samples of the waveform.
         times: Position of the frames in time, by stage, and of the columns of `band_frame` as `"stft"`.
         band_edges_hz: Edges of the bands, one more than there are bands; empty without them.
-        frame_level_db: Level of each frame, in dB relative to full scale.
+        frame_level_db: Level of each frame, in dB relative to full scale, without those of silence that the
+            model adds to the clip.
         settings: Settings of the explanation.
         clip_start_s: Start of the clip in its file, in seconds; None for the file's start.
         clip_end_s: End of the clip in its file, in seconds; None for the file's end.
@@ -191,7 +192,7 @@ class Explanation:
         sign: Sign = "any",
         target: str | None = None,
     ) -> list[dict[str, Any]]:
-        """Units with the largest attributions, the largest first.
+        """Units with the largest attributions, the largest first; none of silence that the model adds.
 
         Args:
             view: Kind of units, such as `"frames"`, `"layers"` or `"layer_neuron"`.
@@ -215,11 +216,16 @@ class Explanation:
             if not of_layer.any():
                 raise AttributionError(f"layer={layer}: view={view!r} has no such layer; see to_columns()")
             columns = {name: numbers[of_layer] for name, numbers in columns.items()}
+        if self._padding() and view in ("frames", "layer_frame"):
+            count = self.times["layers"].num_within(self.duration_s)
+            columns = {name: numbers[columns["frame"] < count] for name, numbers in columns.items()}
         places = top(torch.from_numpy(columns["attribution"]), k, sign=sign)
         return [{name: numbers[place].item() for name, numbers in columns.items()} for (place,) in places]
 
     def shares(self, *, target: str | None = None) -> dict[str, float]:
         """Shares of the magnitude of the frames' attributions in speech, in pauses and at the edges.
+
+        There is a share of the padding too, if the model adds silence to the clip.
 
         A classifier whose attributions lie in pauses or at edges may have learned properties of the
         recordings instead of the voices.
@@ -311,6 +317,7 @@ class Explanation:
             "end_s": self.clip_end_s,
             "sample_rate": self.sample_rate,
             "duration_s": self.duration_s,
+            **self._padding(),
             "labels": list(self.labels),
             **self._plain_outputs(),
             "label": label,
@@ -334,6 +341,12 @@ class Explanation:
         if self.task == "dimensions":
             return {"values": self.outputs}
         return {"probabilities": self.probabilities, "prediction": self.prediction}
+
+    def _padding(self) -> dict[str, float]:
+        """Duration with the silence that the model adds to the clip, if it does."""
+        times = self.times["layers"]
+        is_padded = times.num_within(self.duration_s) < times.count
+        return {"padded_s": times.count * times.hop_samples / times.sample_rate} if is_padded else {}
 
     def _totals(self, target: str, names: Sequence[str]) -> dict[str, Any]:
         """Numbers of one target: its score and sums, and these columns of the views with one axis."""

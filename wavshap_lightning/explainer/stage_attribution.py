@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from wavshap_lightning.attribution.baselines import (
     Baselines,
@@ -175,13 +176,17 @@ class OpenClip:
         return found
 
     def spans(self) -> Players:
-        """Spans of frames that are removed: the segments and the rest of the clip, or equal spans."""
+        """Spans of frames that are removed: the segments and the rest, or equal spans and the padding."""
         settings, times = self.settings, self.times["frames"]
         if settings.segments:
             membership = segment_membership(times, settings.segments)
             return Players(membership.argmax(0), len(membership), "segments")
-        usual = {"occlusion": -(-times.count // FRAMES_A_SPAN), "shapley": EXACT_SPANS}
-        return equal_spans(times.count, settings.num_spans or usual.get(settings.method, FITTED_SPANS))
+        count = times.num_within(self.recording.duration_s)
+        usual = {"occlusion": -(-count // FRAMES_A_SPAN), "shapley": EXACT_SPANS}
+        spans = equal_spans(count, settings.num_spans or usual.get(settings.method, FITTED_SPANS))
+        if count == times.count:
+            return spans
+        return Players(F.pad(spans.owner, (0, times.count - count), value=spans.count), spans.count + 1)
 
     def views(self, stage: Stage) -> tuple[View, ...]:
         """Views of a stage; a tolerance applies to the first of them.

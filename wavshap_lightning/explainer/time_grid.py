@@ -51,6 +51,14 @@ class TimeGrid:
         """Center of each unit, in seconds."""
         return (self.start_s() + self.end_s()) / 2
 
+    def num_within(self, duration_s: float) -> int:
+        """Number of units whose cell begins before the end of the clip; the others are silence added to it.
+
+        A cell is a hop wide and around the center.
+        """
+        begins = self.center_s() - self.hop_samples / self.sample_rate / 2
+        return int((begins < duration_s - 1e-9).sum())  # rounding adds none
+
 
 def times_of(grid: FrameGrid, num_samples: int) -> dict[str, TimeGrid]:
     """Positions of units in time, by stage, and of the columns of `band_frame` as `"stft"`.

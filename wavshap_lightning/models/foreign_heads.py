@@ -76,7 +76,7 @@ def _open(source: Source, *, final_norm: bool | None) -> EmotionClassifier:
     labels = _labels(source, config)
     original: TransformersModule = source.model(_class_of(config), config).eval()
     weighted = hasattr(original, "layer_weights")
-    if weighted and FAMILIES[config.model_type].encoder.has_final_norm(original.base_model):
+    if weighted and getattr(config, "do_stable_layer_norm", False):  # for others the versions agree
         final_norm = _default_final_norm(source) if final_norm is None else final_norm
     elif final_norm is not None:
         raise SettingError(
@@ -89,7 +89,7 @@ def _open(source: Source, *, final_norm: bool | None) -> EmotionClassifier:
             stacklevel=2,
         )
     settings = preprocessing(source, config)
-    opened = PretrainedSpeechModel(original.base_model, source.name, source.revision, **settings)
+    opened = PretrainedSpeechModel(_base(original), source.name, source.revision, **settings)
     frontend = opened.frontend()
     sound = _sound(frontend.grid)
     features = frontend.features(sound, torch.tensor([sound.shape[1]]))
@@ -103,6 +103,11 @@ def _open(source: Source, *, final_norm: bool | None) -> EmotionClassifier:
     _fill_head(classifier.head, original)
     _check_logits(source, expected, classifier(sound))
     return classifier
+
+
+def _base(classifier: TransformersModule) -> TransformersModule:
+    """The model without its head; that of Whisper is only an encoder, and no base model to transformers."""
+    return classifier.encoder if classifier.base_model is classifier else classifier.base_model
 
 
 def _default_final_norm(source: Source) -> bool:

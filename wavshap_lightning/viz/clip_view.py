@@ -120,6 +120,12 @@ class Units:
             words.append(f"{number(value, signed=True)}, {interval}{remark}")
         return words
 
+    def within(self, duration_s: float) -> Units:
+        """Without the frames of silence that a model adds to a clip."""
+        count = self.times.num_within(duration_s)
+        values, half_widths = self.values[..., :count], self.half_widths[..., :count]
+        return replace(self, values=values, half_widths=half_widths, times=replace(self.times, count=count))
+
     def strongest(self, count: int) -> list[tuple[float, float]]:
         """Start and end in seconds of the units with the largest magnitudes, the strongest first."""
         order = np.argsort(-np.abs(self.values), kind="stable")[:count]
@@ -222,16 +228,18 @@ class ClipView:
             if held is None:
                 return None
             values, half_widths = held["attribution"], held["half_width"]
-        times = self.times[TIME_GRIDS[name]] if name in TIME_GRIDS else NO_TIME
-        names = self._names(name, times, len(values))
-        return replace(Units.of(values, half_widths), times=times, names=names)
+        shown = Units.of(values, half_widths)
+        if name in TIME_GRIDS:
+            shown = replace(shown, times=self.times[TIME_GRIDS[name]])
+            shown = shown if name == "band_frame" else shown.within(self.duration_s)
+        return replace(shown, names=self._names(name, shown.times, len(shown.values)))
 
     def _names(self, name: str, times: TimeGrid, count: int) -> list[str]:
         """Names of the rows of a map, or of units along one axis."""
         if name in ("bands", "band_frame"):
             return [f"{low:.0f}{EN_DASH}{high:.0f} Hz" for low, high in pairwise(self.band_edges_hz)]
         if name in ("frames", "waveform"):
-            spans = zip(times.start_s(), times.end_s(), strict=True)
+            spans = zip(*np.clip([times.start_s(), times.end_s()], 0, self.duration_s), strict=True)
             return [f"{start:.3f}{EN_DASH}{end:.3f} s" for start, end in spans]
         return [f"layer {layer}" for layer in range(count)]
 
@@ -373,7 +381,7 @@ class ClipView:
         stretch = frames.shortest_stretch()
         if stretch is None:
             return f"no resolved frame is evidence for {target}"
-        start_s, end_s, _ = stretch
+        start_s, end_s = np.clip(stretch[:2], 0, self.duration_s)
         if end_s - start_s > MOST * self.duration_s:
             return f"the evidence{of} is spread over the clip"
         return f"most of the evidence{of} between {start_s:.2f} and {end_s:.2f} s"
@@ -433,8 +441,8 @@ def _times_of(saved: SavedClip) -> dict[str, TimeGrid]:
         hop = int(starts[1] - starts[0]) if len(starts) > 1 else size
         times[stage] = TimeGrid(len(starts), hop, size, int(starts[0]), rate)
     if "layer_frame" in arrays:
-        # Without the frames' times the columns are spread evenly over the clip.
+        # Without the frames' times the columns are spread evenly over the clip and its padding.
         count = arrays["layer_frame"].shape[1]
-        hop = num_samples // count
+        hop = round(numbers.get("padded_s", num_samples / rate) * rate) // count
         times["layers"] = times.get("frames", TimeGrid(count, hop, hop, 0, rate))
     return times

@@ -151,6 +151,7 @@ def plot_comparison(
     stage = first.time_stage or "frames"
     times = view.times.get(stage, NO_TIME)
     frames = _units([one.differences.get((stage, "frames")) for one in comparisons], times)
+    frames = [one.within(view.duration_s) for one in frames]
     layers = _units([one.differences.get(("layers", "layers")) for one in comparisons])
     if not frames:
         raise SettingError("comparisons: no frames were compared; explain with stages=frames or waveform")

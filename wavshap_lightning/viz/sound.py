@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 
 import librosa
 import numpy as np
@@ -146,7 +147,8 @@ def split_by_attribution(
         SettingError: If the share is not above 0 and at most 1.
     """
     check_share(share)
-    kept = fading_mask(strongest(frames, share), times, len(waveform))
+    count = times.num_within(len(waveform) / times.sample_rate)
+    kept = fading_mask(strongest(frames[:count], share), replace(times, count=count), len(waveform))
     return {"kept": _as_loud(waveform, kept), "removed": _as_loud(waveform, 1 - kept)}
 
 

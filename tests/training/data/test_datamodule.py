@@ -245,3 +245,13 @@ def test_clips_are_audited_for_the_frames_of_the_model(write_corpus, tmp_path, b
         datamodule.clips("train")
     datamodule.match(FrameGrid((400,), (320,), 8_000))
     assert datamodule.waveforms(datamodule.prepared["train"])[[(0, 0)]].lengths <= 8_000 * 0.6
+
+
+def test_clips_are_cut_to_what_the_model_takes(build_datamodule):
+    datamodule = build_datamodule(max_duration_s=None)
+    datamodule.match(FrameGrid((400,), (320,), 16_000, max_frames=15))
+    longest_s = (400 + 15 * 320 - 1) / 16_000
+    with pytest.warns(UserWarning, match=rf"above {longest_s:.1f}"):
+        clips = datamodule.clips("train")
+    assert clips
+    assert max(one.duration_s for one in datamodule.prepared["train"]) <= longest_s
