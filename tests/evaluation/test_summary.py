@@ -11,6 +11,7 @@ from scipy import stats
 from wavshap_lightning.evaluation.summary import evenness, family_agreement, magnitude_shares, summarize
 from wavshap_lightning.explainer.explainer import Explainer, explain
 from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.models.classifier import EmotionClassifier
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,13 @@ def test_every_number_is_that_of_its_target(explanation):
     assert sum(numbers["sad"][f"share/{where}"] for where in ("speech", "pause", "edges")) == pytest.approx(1)
     assert sum(numbers["sad"][f"layers/{layer:02d}"] for layer in range(4)) == pytest.approx(1)
     assert numbers["sad"]["draws/frames"] == 16
+
+
+def test_values_have_no_probability(classifier, waveform):
+    regressor = EmotionClassifier(classifier.backbone, ("arousal", "valence"), task="dimensions").eval()
+    numbers = summarize(explain(regressor, waveform, num_draws=4), "valence")
+    assert "probability" not in numbers
+    assert numbers["score"] != numbers["baseline_score"]
 
 
 def test_without_a_path_there_are_no_numbers_of_it(classifier, waveform):

@@ -100,6 +100,22 @@ def test_the_headline_states_the_prediction_and_where_the_evidence_lies(build_cl
     assert "no resolved frame is evidence for happy" in headline([-value for value in peak], 0.1)
 
 
+def test_the_headline_states_values_without_a_prediction(build_clip):
+    view = build_clip(label=None, task="dimensions", logits=(0.5, 0.62, -12.3, 40.0))
+    assert view.headline.startswith("neutral 0.5, happy 0.62 (explained), sad \N{MINUS SIGN}12.3, angry 40; ")
+    assert view.score_name() == "value of happy"
+    margin = replace(view, numbers={**view.numbers, "target": "sad-vs-happy"})
+    assert margin.score_name() == "value of sad minus happy"
+    assert [cell[0] for cell in view.cells] == ["neutral", "happy", "sad", "angry"]
+
+
+def test_the_headline_of_labels_names_the_most_probable(build_clip):
+    view = build_clip(label=None, task="labels")
+    assert view.headline.startswith("Top label happy (88 %); ")  # 1 / (1 + exp(-2))
+    assert view.score_name() == "logit of happy"
+    assert sum(view.outputs.values()) > 2
+
+
 def test_a_margin_is_named_by_both_classes(build_clip):
     view = build_clip()
     assert view.score_name() == "log-odds of happy"

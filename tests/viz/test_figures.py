@@ -300,3 +300,29 @@ def test_marks_lie_behind_what_they_mark(explanation, waveform):
     fills = [patch for patch in axes.patches if patch.get_gid() == MARK_GID]
     assert all(fill.get_zorder() < bars(axes, FOR_PALE).get_zorder() for fill in fills)
     assert all(np.allclose(fill.get_facecolor(), mpl.colors.to_rgba(MARK)) for fill in fills)
+
+
+VALUES = (0.5, 0.62, -0.3, 0.1)
+
+
+@pytest.mark.parametrize("classes", [(1,), (0, 1, 2, 3)])
+def test_a_figure_of_values_predicts_nothing(classes, build_explanation, waveform, assert_texts_are_apart):
+    figure = plot(build_explanation(classes, task="dimensions", logits=VALUES), waveform)
+    found = panels(figure)
+    explained = " (explained)" if len(classes) == 1 else ""
+    heading = f"neutral 0.5, happy 0.62{explained}, sad \N{MINUS SIGN}0.3, angry 0.1"
+    assert found["heading"].texts[0].get_text() == heading
+    assert found["classes"].get_title("left") == "Value of each dimension"
+    assert not any("redict" in text or "class" in text for text in words(figure))
+    legend = [text.get_text() for text in found["legend"].get_legend().get_texts()]
+    assert legend[:2] == [f"{sign} {'happy' if explained else 'the value'}" for sign in ("raises", "lowers")]
+    assert_texts_are_apart(figure)
+
+
+def test_a_figure_of_labels_has_a_probability_for_each(build_explanation, waveform, assert_texts_are_apart):
+    figure = plot(build_explanation(task="labels"), waveform)
+    found = panels(figure)
+    assert found["classes"].get_title("left") == "Probability of each label"
+    assert {"50 %", "88 %", "73 %", "27 %"} <= {text.get_text() for text in found["classes"].texts}
+    assert "top label happy" in found["heading"].texts[0].get_text()
+    assert_texts_are_apart(figure)

@@ -18,6 +18,7 @@ from wavshap_lightning.viz.panels import (
     plot_layers_over_time,
     plot_proportions,
     plot_sums,
+    plot_values,
     plot_waveform,
 )
 from wavshap_lightning.viz.theme import AGAINST, AGAINST_PALE, FOR, FOR_PALE, UNRESOLVED, UNRESOLVED_PALE
@@ -129,3 +130,16 @@ def test_proportions_are_written_beside_their_bars(axes):
     assert [text.get_text() for text in axes.texts] == ["25 %", "75 %"]
     weights = {tick.get_text(): tick.get_weight() for tick in axes.get_yticklabels()}
     assert weights == {"sad": "normal", f"{PREDICTED} happy": "bold"}
+
+
+@pytest.mark.parametrize("values", [[0.62, 0.48], [-3.0, 40.0], [-1.0, -0.2], [0.0, 0.0], [7.0]])
+def test_values_are_dots_on_an_axis_of_their_own_that_includes_0(values, axes):
+    """No bar whose length would be a share of something, and no per cent."""
+    plot_values(axes, [f"value {place}" for place in range(len(values))], values, "")
+    dots = np.asarray(axes.collections[-1].get_offsets())
+    np.testing.assert_allclose(dots, np.stack([values, np.arange(len(values))], 1))
+    low, high = axes.get_xlim()
+    assert low <= min(0, *values) < high
+    assert low < high >= max(0, *values)
+    assert not axes.patches
+    assert not any("%" in text.get_text() for text in axes.texts)

@@ -184,3 +184,26 @@ def test_diagnostics_are_listed_as_they_are_stated(build_clip):
 def test_no_clip_is_refused():
     with pytest.raises(SettingError, match="at least one clip"):
         build_report([], title="None")
+
+
+@pytest.mark.parametrize(
+    ("task", "title", "headings"),
+    [
+        ("dimensions", "Value of each dimension (\N{BLACK CIRCLE} explained)", ["neutral", "angry"]),
+        ("labels", "Probability of each label", ["Top label", "Probability"]),
+    ],
+)
+def test_a_page_of_other_outputs_says_what_they_are(task, title, headings, build_clip):
+    clips = [build_clip(name, None, task=task, logits=(0.5, 0.62, -0.3, 0.1)) for name in ("a", "b")]
+    html = build_report(clips, title="Page")
+    page = parsed(html)
+    text = " ".join(page.text)
+    assert not page.faults
+    assert title in text
+    assert all(heading in page.text for heading in headings)
+    assert f"Per-{clips[0].words['one']} attribution summary" in text
+    assert not any(word in text for word in ("Prediction", "predicted", "class "))
+    (shown,) = unpacked(html)["plots"]["classes"]["data"]
+    assert shown["x"] == list(clips[0].outputs.values())
+    assert any("%" in text for text in shown["text"]) == (task == "labels")
+    go.Figure(unpacked(html)["plots"]["classes"])

@@ -239,7 +239,7 @@ def _facts(explanation: Explanation, views: Sequence[ClipView]) -> Iterator[tupl
     view, stage = views[0], explanation.time_stage
     numbers, target = view.numbers, view.target
     labeled = f"  (labeled {view.label})" if view.label else ""
-    decision = view.values()
+    decision = view.values(target=len(views) == 1)
     if view.prediction:
         decision = f"{view.prediction}, probability {view.outputs[view.prediction]:.3f}"
     yield view.words["best"] or "values", f"{decision}{labeled}"

@@ -177,7 +177,10 @@ def _as_bars(view: ClipView, models: Models, frames: Sequence[Units], layers: Se
     count, rows = len(models), partial(frame_rows, num_rows=len(frames))
     first, *others = (name for name, _ in models)
     titles = [
-        f"{name}, predicts {literal(one.prediction)}" if one.prediction else name for name, one in models
+        f"{name}, predicts {literal(one.prediction)}"
+        if one.prediction
+        else f"{name}, {number(one.score[view.target])}"
+        for name, one in models
     ]
     titles += [f"{name} minus {first}" for name in others]
     note = f"attribution of each frame to the {view.score_name(literal)}"
