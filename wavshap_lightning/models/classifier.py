@@ -109,7 +109,15 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
 
     @property
     def record(self) -> ClassifierRecord:
-        """All about the classifier but its weights."""
+        """All about the classifier but its weights.
+
+        Raises:
+            SettingError: If no settings describe its head.
+        """
+        if not self.head.described:
+            raise SettingError(
+                f"model={self.backbone.settings.name}: heads of other projects are explained, not exported"
+            )
         return ClassifierRecord(
             labels=list(self.labels),
             sample_rate=self.sample_rate,
@@ -187,8 +195,10 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
             The address of the commit with `push_to_hub=True`, else None.
 
         Raises:
-            SettingError: If the folder holds other files or cannot be written.
+            SettingError: If the folder holds other files or cannot be written, or no settings describe
+                the head.
         """
+        self.record.to_dict()  # an error must come before anything is written
         folder = Path(save_directory).expanduser()
         check_folder(folder)
         name = folder.resolve().name
@@ -228,9 +238,11 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
             The address of the commit.
 
         Raises:
-            SettingError: If the repository holds other files, or the backbone is a local folder.
+            SettingError: If the repository holds other files, the backbone is a local folder, or no settings
+                describe its head.
             ModelError: If the Hub refuses or cannot be reached.
         """
+        self.record.to_dict()  # an error must come before anything is written
         if Path(self.backbone.settings.name).expanduser().exists():
             raise SettingError(
                 f"backbone={self.backbone.settings.name!r} is a folder of this machine, without which nobody "

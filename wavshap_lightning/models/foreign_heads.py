@@ -1,14 +1,17 @@
-"""Audio-classification models of Hugging Face as classifiers of ours, with the same logits.
+"""Emotion models of others as classifiers of ours, with the same outputs and without their code.
 
 transformers projects every frame, takes the mean over time and projects again: three linear steps,
-which are one. So the head of such a model is a layer mix, mean pooling and a single linear layer.
+which are one. So the head of such a model is a layer mix, mean pooling and a single linear layer. Heads of
+other projects are rows of a table, which gives the names of the weights of each part.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,16 +26,19 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.families import FAMILIES
 from wavshap_lightning.models.frontends import TransformersModule, normalize_waveforms
 from wavshap_lightning.models.head import EmotionHead, HeadSettings, Task
+from wavshap_lightning.models.pooling import FramewisePooling
 from wavshap_lightning.models.pretrained import (
     PretrainedSpeechModel,
     Source,
+    State,
     absolute,
+    listed,
     preprocessing,
     train_on,
 )
 
 # Settings that the classes of transformers do not have and others use for their heads.
-OF_A_HEAD = re.compile(r"^(?!.*dropout).*(pool|head|classif|fusion|attentive|aggregat|lora)")
+OF_A_HEAD = re.compile(r"^(?!.*dropout|is_classifier).*(pool|head|classif|fusion|attentive|aggregat|lora)")
 TASKS: dict[str | None, Task] = {
     None: "classes",
     "single_label_classification": "classes",
@@ -41,8 +47,100 @@ TASKS: dict[str | None, Task] = {
 }
 """Meaning of the outputs by `problem_type`."""
 
+NO_FINAL_NORM = "final_norm={final_norm} needs a weighted sum of layers and a final norm: {source} lacks them"
 CHECKED_FRAMES = 24
 TOLERANCE = 1e-4
+
+# Geometry of the backbones that other projects name, where it is not the default of the family.
+LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+WAVLM_LARGE = {"model_type": "wavlm", "feat_extract_norm": "layer", "do_stable_layer_norm": True, **LARGE}
+BACKBONES: dict[Any, dict[str, Any]] = {
+    "facebook/wav2vec2-base": {"model_type": "wav2vec2", "normalization_epsilon": 1e-5},
+    "microsoft/wavlm-large": WAVLM_LARGE,
+    "wavlm_large": WAVLM_LARGE,
+}
+DIMENSIONS = ("arousal", "valence", "dominance")
+ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A head of another project, by the names of its weights.
+
+    `frames`, `score` and `mlp` are chains of layers: an activation, or the name of a layer with weight and
+    bias. The weight tells the kind: a vector is a layer norm, a matrix a linear layer, also as a convolution
+    over one frame. Names joined by `|` are layers side by side; `?` ends that of a weight without bias.
+
+    Args:
+        mark: A weight that only this layout has.
+        mlp: From the pooled frames to the outputs.
+        frames: From a frame of the layer mix to a frame, before pooling.
+        score: From a frame to its score, in attentive statistics pooling.
+        mix: Name of the scores of the layers; without it, the last layer is taken.
+        normalized: Setting that is `True` if frames are normalized over time and features before the mean.
+        backbone: Begin of the names of the backbone's weights; without it, that of transformers.
+        geometry: Setting that names the backbone, one of `BACKBONES`, without settings of transformers.
+        unused: Begins of the names of weights of other outputs.
+        labels: Names of the outputs, where the files do not give them.
+        tokens: Outputs are tokens of a speech recognizer.
+        scaled: Waveforms are scaled by the settings `mean` and `std` instead of their own.
+        doubt: Assumption of which the user is warned.
+    """
+
+    mark: str
+    mlp: str
+    frames: str = ""
+    score: str = ""
+    mix: str = ""
+    normalized: str = ""
+    backbone: str = ""
+    geometry: str = ""
+    unused: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    tokens: bool = False
+    scaled: bool = False
+    doubt: str = ""
+
+
+TANH_ASSUMED = "the activation of its head is not published; tanh is assumed, as in the code it was made from"
+VOX_PROFILE = Layout(
+    "emotion_layer.0.weight",
+    "emotion_layer.0 relu emotion_layer.2",
+    frames="model_seq.0 relu model_seq.3 relu model_seq.6",
+    mix="weights",
+    backbone="backbone_model.",
+    geometry="pretrain_model",
+    unused=("detailed_out_layer.", "arousal_layer.", "valence_layer.", "dominance_layer."),
+    labels=("Anger", "Contempt", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise", "Other"),
+)
+LAYOUTS = (
+    # of audeering and of a tutorial that many followed; a variant of it; of nkululeko
+    Layout("classifier.out_proj.weight", "classifier.dense tanh classifier.out_proj"),
+    Layout("classifier.output.weight", "classifier.dense tanh classifier.output", doubt=TANH_ASSUMED),
+    Layout("head.out_proj.weight", "head.dense tanh head.out_proj"),
+    # CTC with emotions as tokens, averaged over the frames
+    Layout("lm_head.weight", "lm_head", tokens=True),
+    # baselines of the Odyssey 2024 challenge
+    Layout(
+        "pool_model.attention",
+        "ser_model.fc.0.0 ser_model.fc.0.1 relu ser_model.out.0",
+        score="pool_model.sap_linear tanh pool_model.attention?",
+        backbone="ssl_model.",
+        geometry="ssl_type",
+        scaled=True,
+    ),
+    # SpeechBrain
+    Layout("0.w.weight", "0.w.weight?", normalized="output_norm", backbone="model.", geometry="wav2vec2_hub"),
+    VOX_PROFILE,
+    replace(
+        VOX_PROFILE,
+        mark="arousal_layer.0.weight",
+        mlp="arousal_layer.0|valence_layer.0|dominance_layer.0 relu "
+        "arousal_layer.2|valence_layer.2|dominance_layer.2 sigmoid",
+        unused=("gender_layer.",),
+        labels=DIMENSIONS,
+    ),
+)
 
 
 def open_huggingface(
@@ -72,16 +170,151 @@ def open_huggingface(
 
 
 def _open(source: Source, *, final_norm: bool | None) -> EmotionClassifier:
+    weights, given = source.weights(), source.json("config.json")
+    for layout in LAYOUTS:
+        if layout.mark in weights:
+            try:
+                return _build(source, layout, given, final_norm=final_norm)
+            except (KeyError, ValueError, RuntimeError) as error:
+                what = f"lacks {error}" if isinstance(error, KeyError) else error
+                raise ModelError(f"{source} {what}; it is not complete, or another kind of model") from error
+    return _open_stock(source, final_norm=final_norm)
+
+
+def _build(
+    source: Source, layout: Layout, given: dict[str, Any], *, final_norm: bool | None
+) -> EmotionClassifier:
+    """The classifier of a layout of the table."""
+    if path := source.file("hyperparams.yaml") if layout.normalized else None:
+        # as lines of text, which no tag in it can make anything else
+        given |= re.findall(r"^ *(\w+): *(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    config = _configuration(source, layout, given)
+    names = _emotions(source, config) if layout.tokens else dict(enumerate(_class_names(source, config)))
+    prefix = layout.backbone or f"{config.model_type.replace('-', '_')}."
+    weights = source.weights("cpu")
+    inner = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    outer = {key: value for key, value in weights.items() if not key.startswith((prefix, *layout.unused))}
+    if layout.tokens:
+        outer |= {key: value[[*names]] for key, value in outer.items() if key.startswith(layout.mlp)}
+    model = source.model(FAMILIES[config.model_type].backbone, config, inner)
+    if final_norm is not None and not layout.mix:
+        raise SettingError(NO_FINAL_NORM.format(final_norm=final_norm, source=source))
+    if layout.scaled:
+        _scale_input(model, float(given["mean"]), float(given["std"]))
+    heard = {"normalize": not layout.scaled} if layout.geometry else preprocessing(source, config)
+    opened = PretrainedSpeechModel(model, source.name, source.revision, **heard)
+    classifier = _classifier(opened, [*names.values()], mixed=bool(layout.mix), final_norm=final_norm)
+    _fill_parts(layout, given, outer, classifier.head, config.hidden_size)
+    if damaged := [key for key, value in classifier.state_dict().items() if not value.isfinite().all()]:
+        raise ValueError(f"has {listed(damaged)} that are not finite")
+    if layout.doubt:
+        warnings.warn(f"{source}: {layout.doubt}", stacklevel=2)
+    return classifier.eval()
+
+
+def _configuration(source: Source, layout: Layout, given: Mapping[str, Any]) -> PretrainedConfig:
+    """Geometry of the backbone, names and kind of the outputs."""
+    known = None
+    if layout.geometry:
+        path, name = source.file("label_encoder.txt"), given[layout.geometry]
+        if name not in BACKBONES:
+            raise ModelError(f"{source} has {layout.geometry}={name!r}; known are {', '.join(BACKBONES)}")
+        lines = path.read_text(encoding="utf-8").split("====")[0] if path else ""
+        labels = {int(index): label for label, index in re.findall(r"'(.*)' => (\d+)", lines)}
+        known = BACKBONES[name] | {"id2label": labels or dict(enumerate(layout.labels))}
+    config = source.config(known)
+    if not known:
+        _check_kind(source, config)
+    named = {str(label).strip().casefold() for label in (config.id2label or {}).values()}
+    if named <= {*DIMENSIONS} or given.get("is_classifier") is False:
+        config.problem_type = "regression"
+    return config
+
+
+def _emotions(source: Source, config: PretrainedConfig) -> dict[int, str]:
+    """Words among the tokens of a speech recognizer, without special ones such as `<pad>` and `|`."""
+    tokens: dict[Any, Any] = {index: token for token, index in source.json("vocab.json").items()}
+    tokens = {i: name for i, name in (config.id2label or {}).items() if name != f"LABEL_{i}"} or tokens
+    words = {i: str(name) for i, name in tokens.items() if not re.fullmatch(r"\[.*\]|<.*>|\||", str(name))}
+    if not 2 <= len(words) <= 24 or min(map(len, words.values())) < 2:  # others have letters, or many tokens
+        raise ModelError(
+            f"{source} is a speech recognizer: its tokens are not emotions. {train_on(source.name)}"
+        )
+    return words
+
+
+@torch.no_grad()
+def _scale_input(model: TransformersModule, mean: float, std: float) -> None:
+    """Let the first convolution, which is linear, take waveforms that are not scaled yet."""
+    first = model.feature_extractor.conv_layers[0].conv
+    first.weight.div_(std + 1e-6)  # as added by those who trained it
+    shift = -mean * first.weight.sum((1, 2))
+    first.bias = nn.Parameter(shift if first.bias is None else first.bias + shift)
+
+
+def _fill_parts(layout: Layout, given: Mapping[str, Any], left: State, head: EmotionHead, size: int) -> None:
+    """Build the head, on frames of a size, of all the weights that are left."""
+    num_named = len([*head.parameters()][-1])
+    frames, size = _chain(left, layout.frames, size)
+    score = _chain(left, layout.score, size)[0] if layout.score else None
+    normalized = bool(layout.normalized) and given[layout.normalized] == "True"
+    head.pooling = FramewisePooling(size, frames, score, normalized=normalized)
+    head.mlp, num_outputs = _chain(left, layout.mlp, head.pooling.output_size)
+    head.described = False
+    if layout.mix:
+        if len(scores := left.pop(layout.mix)) != len(head.mix.scores):
+            raise ValueError(f"has {layout.mix} of {len(scores)} layers instead of {len(head.mix.scores)}")
+        head.mix.scores.data.copy_(scores)
+    if left:
+        raise ValueError(f"holds {listed([*left])}, which nothing would use")
+    if num_outputs != num_named:
+        raise ValueError(f"has {num_outputs} outputs, but names of {num_named}")
+
+
+def _chain(left: State, names: str, size: int) -> tuple[nn.Sequential, int]:
+    """A chain of layers on `size` features, and the number of features after it; uses the weights up."""
+    layers: TransformersModule = nn.Sequential()
+    for name in names.split():
+        known = ACTIVATIONS.get(name)
+        layers.append(known() if known else _layer(left, name, size))
+        size = size if known else len(layers[-1].weight)
+    return layers, size
+
+
+def _layer(left: State, name: str, size: int) -> nn.Module:
+    parts = name.split("|")
+    bias = None if name.endswith("?") else torch.cat([left.pop(f"{part}.bias") for part in parts])
+    weights = [left.pop(name[:-1])] if bias is None else [left.pop(f"{part}.weight") for part in parts]
+    weight, *others = (weight.flatten(min(1, weight.dim() - 1)) for weight in weights)
+    if weight.shape[-1] == size:
+        weight = torch.cat([weight, *others])
+    else:  # each layer has features of its own; a weight without bias may be stored the other way round
+        weight = weight.T if bias is None else torch.block_diag(weight, *others)  # type: ignore[no-untyped-call]
+    if weight.shape[-1] != size or (bias is not None and bias.shape != weight.shape[:1]):
+        raise ValueError(f"has {name} of shape {tuple(weight.shape)}, where {size} features come in")
+    layer = nn.LayerNorm(size) if weight.dim() == 1 else nn.Linear(size, len(weight), device="meta")
+    layer.weight = nn.Parameter(weight.float())
+    layer.register_parameter("bias", None if bias is None else nn.Parameter(bias.float()))
+    return layer
+
+
+def _open_stock(source: Source, *, final_norm: bool | None) -> EmotionClassifier:
     config = source.config()
-    labels = _labels(source, config)
-    original: TransformersModule = source.model(_class_of(config), config).eval()
+    _check_kind(source, config)
+    wanted = MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES[config.model_type]
+    found = config.architectures or []
+    if found and wanted not in found:
+        raise ModelError(
+            f"{source} holds a {' and a '.join(found)}; expected a {wanted}, whose classification head is "
+            f"known. {train_on(source.name)}"
+        )
+    labels = _class_names(source, config)
+    original: TransformersModule = source.model(wanted, config).eval()
     weighted = hasattr(original, "layer_weights")
     if weighted and getattr(config, "do_stable_layer_norm", False):  # for others the versions agree
         final_norm = _default_final_norm(source) if final_norm is None else final_norm
     elif final_norm is not None:
-        raise SettingError(
-            f"final_norm={final_norm} needs a weighted sum of layers and a final norm, which {source} lacks"
-        )
+        raise SettingError(NO_FINAL_NORM.format(final_norm=final_norm, source=source))
     first, second = _head_layers(original)
     if not (first.bias.any() or second.bias.any()):
         warnings.warn(
@@ -94,12 +327,7 @@ def _open(source: Source, *, final_norm: bool | None) -> EmotionClassifier:
     sound = _sound(frontend.grid)
     features = frontend.features(sound, torch.tensor([sound.shape[1]]))
     expected = _logits(original, features, final_norm=final_norm)
-    layer: Literal["last", "learned"] = "learned" if weighted else "last"
-    head = HeadSettings(layer=layer, pooling="mean", hidden_size=0, dropout=0.0)
-    with torch.random.fork_rng(devices=[]):  # weights are drawn before they are filled
-        backbone = SpeechBackbone(opened, final_norm=final_norm is not False)
-        task = TASKS[config.problem_type]
-        classifier = EmotionClassifier(backbone, labels, head, task=task).float().eval()
+    classifier = _classifier(opened, labels, mixed=weighted, final_norm=final_norm)
     _fill_head(classifier.head, original)
     _check_logits(source, expected, classifier(sound))
     return classifier
@@ -108,6 +336,17 @@ def _open(source: Source, *, final_norm: bool | None) -> EmotionClassifier:
 def _base(classifier: TransformersModule) -> TransformersModule:
     """The model without its head; that of Whisper is only an encoder, and no base model to transformers."""
     return classifier.encoder if classifier.base_model is classifier else classifier.base_model
+
+
+def _classifier(
+    opened: PretrainedSpeechModel, labels: list[str], *, mixed: bool, final_norm: bool | None
+) -> EmotionClassifier:
+    """The classifier with a random linear head on the mean of the last layer or of a layer mix."""
+    head = HeadSettings("learned" if mixed else "last", "mean", hidden_size=0, dropout=0.0)
+    with torch.random.fork_rng(devices=[]):  # weights are drawn before they are filled
+        backbone = SpeechBackbone(opened, final_norm=final_norm is not False)
+        task = TASKS[opened.model.config.problem_type]
+        return EmotionClassifier(backbone, labels, head, task=task).float().eval()
 
 
 def _default_final_norm(source: Source) -> bool:
@@ -144,31 +383,19 @@ def _logits(
     return logits + final_norm * (change @ model.projector.weight.T @ model.classifier.weight.T)
 
 
-def _labels(source: Source, config: PretrainedConfig) -> list[str]:
-    """Names of its outputs in their order, after a look at what kind of model it is."""
+def _check_kind(source: Source, config: PretrainedConfig) -> None:
     if config.model_type not in FAMILIES:
         raise ModelError(
             f"{source} is of kind {config.model_type!r}; expected an audio-classification model of kind "
             f"{', '.join(FAMILIES)}"
         )
-    wanted, found = _class_of(config), config.architectures or []
-    if found and wanted not in found:
-        raise ModelError(
-            f"{source} holds a {' and a '.join(found)}; expected a {wanted}, whose classification head is "
-            f"known. {train_on(source.name)}"
-        )
     known = type(config)().to_dict()
     for key, value in source.json("config.json").items():
         if value and value != "mean" and key not in known and OF_A_HEAD.search(key):
             raise ModelError(
-                f"{source} has {key}={value!r} in its config.json, which a {wanted} does not use: it has "
-                f"another head. {train_on(source.name)}"
+                f"{source} has {key}={value!r} in its config.json, which is not known: it has another head. "
+                f"{train_on(source.name)}"
             )
-    return _class_names(source, config)
-
-
-def _class_of(config: PretrainedConfig) -> str:
-    return MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES[config.model_type]
 
 
 def _class_names(source: Source, config: PretrainedConfig) -> list[str]:

@@ -77,6 +77,7 @@ class Convolutions:
         self.num_channels: int = config.conv_dim[-1]
         self._layers = model.feature_extractor.conv_layers
         self._normalize = normalize
+        self._epsilon: float = getattr(config, "normalization_epsilon", WAVEFORM_EPSILON)
 
     def __call__(
         self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
@@ -99,7 +100,9 @@ class Convolutions:
         self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch samples"]:
         """The waveforms, normalized if the model wants them so."""
-        return normalize_waveforms(waveforms, lengths) if self._normalize else waveforms
+        return (
+            normalize_waveforms(waveforms, lengths, epsilon=self._epsilon) if self._normalize else waveforms
+        )
 
 
 class LogMel:
@@ -273,7 +276,10 @@ def valid_mask(lengths: Int[Tensor, " batch"], size: int) -> Bool[Tensor, "batch
 
 
 def normalize_waveforms(
-    waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"], ddof: int = 0
+    waveforms: Float[Tensor, "batch samples"],
+    lengths: Int[Tensor, " batch"],
+    ddof: int = 0,
+    epsilon: float = WAVEFORM_EPSILON,
 ) -> Float[Tensor, "batch samples"]:
     """Scale each clip's valid samples to zero mean and unit variance; padding becomes zero.
 
@@ -283,10 +289,11 @@ def normalize_waveforms(
         waveforms: Clips, or other rows of numbers.
         lengths: Valid samples of each.
         ddof: Subtracted from their number where the variance is divided by it.
+        epsilon: Added to the variance.
     """
     mask = valid_mask(lengths, waveforms.shape[1])
     centred = (waveforms - _valid_mean(waveforms * mask, lengths)) * mask
-    return centred / torch.sqrt(_valid_mean(centred.square(), lengths - ddof) + WAVEFORM_EPSILON)
+    return centred / torch.sqrt(_valid_mean(centred.square(), lengths - ddof) + epsilon)
 
 
 def valid_group_norm(

@@ -114,9 +114,14 @@ class EmotionHead(nn.Module):
         num_classes: Number of outputs.
         settings: The head's shape.
 
+    Attributes:
+        described: False if it has parts of another project, which no settings describe.
+
     Raises:
         SettingError: If the backbone has no such layer.
     """
+
+    described = True
 
     def __init__(
         self, num_layers: int, layer_size: int, num_classes: int, settings: HeadSettings | None = None

@@ -136,7 +136,7 @@ def _find_folder(folder: Path) -> partial[EmotionClassifier]:
     checkpoint = _checkpoint_in(folder)
     if checkpoint is not None:
         return _find_file(checkpoint)
-    if (folder / "config.json").is_file():
+    if (folder / "config.json").is_file() or (folder / "wav2vec2.ckpt").is_file():
         return partial(open_huggingface, str(folder))
     if layout := recognize(names_in(folder)):
         raise ModelError(f"model={folder} is {layout}")

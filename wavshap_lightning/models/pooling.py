@@ -187,6 +187,43 @@ class AttentivePooling(Pooling):
         return torch.cat([mean, departed.flatten(1)], 1)
 
 
+class FramewisePooling(Pooling):
+    """Layers on each frame, then a mean over time, as in models of other projects.
+
+    Source: Okabe, Koshinaka and Shinoda 2018, "Attentive Statistics Pooling for Deep Speaker Embedding"; the
+    variance is at least 1e-5, as in the baselines of the Odyssey 2024 emotion challenge.
+
+    Args:
+        size: Size of a frame after the layers.
+        layers: From a frame to a frame.
+        score: From a frame to its score, whose softmax over time is its weight in a mean and a standard
+            deviation; None for the plain mean.
+        normalized: Normalize the frames over time and features before the plain mean, as SpeechBrain does.
+    """
+
+    def __init__(
+        self, size: int, layers: nn.Module, score: nn.Module | None = None, *, normalized: bool = False
+    ) -> None:
+        super().__init__(size if score is None else 2 * size)
+        self.layers, self.score, self.normalized = layers, score, normalized
+
+    def forward(
+        self, frames: Float[Tensor, "batch time hidden"], mask: Bool[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch pooled"]:
+        """Pool the mixed frames inside the mask."""
+        frames, weights = self.layers(frames), _uniform(mask)
+        if self.score is not None:
+            weights = self.score(frames)[:, :, 0].masked_fill(~mask, float("-inf")).softmax(1)
+        mean = _weighted_mean(frames, weights)
+        variance = _weighted_mean((frames - mean[:, None]).square(), weights)
+        if self.score is not None:
+            return torch.cat([mean, variance.clamp(min=1e-5).sqrt()], 1)
+        if not self.normalized:
+            return mean
+        spread = mean.var(1, correction=0, keepdim=True) + variance.mean(1, keepdim=True)
+        return (mean - mean.mean(1, keepdim=True)) / (spread + 1e-5).sqrt()
+
+
 POOLINGS: dict[PoolingName, Callable[[int], Pooling]] = {
     "mean": MeanPooling,
     "mean_std": MeanStdPooling,

@@ -35,12 +35,16 @@ from wavshap_lightning.models.frontends import Frontend, TransformersModule
 from wavshap_lightning.models.layouts import PROGRAMS, is_pointer, names_in, recognize
 
 Read = TypeVar("Read")
+State = dict[str, Tensor]
 
 # Settings that change the model, and are ignored by transformers or need a library of their own.
 REFUSED_KEYS = {
     "quantization_config": "it is quantized; save it in full precision",
     "auto_map": "it brings code of its own, which is never run; give a model of the classes of transformers",
 }
+
+# In the order in which transformers looks for them; then those of SpeechBrain.
+WEIGHT_FILES = (["model.safetensors"], ["pytorch_model.bin"], ["wav2vec2.ckpt", "model.ckpt"])
 
 COMMIT = re.compile("[0-9a-f]{40}")
 NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
@@ -66,8 +70,12 @@ class Source:
     def __str__(self) -> str:
         return f"{self.role}={self.name!r}" + (f" at revision={self.revision!r}" if self.revision else "")
 
-    def config(self) -> PretrainedConfig:
+    def config(self, known: Mapping[str, Any] | None = None) -> PretrainedConfig:
         """Its `config.json`.
+
+        Args:
+            known: Geometry of the backbone of a model that is built without its own code; what its
+                `config.json` says of the geometry counts more.
 
         Raises:
             ModelError: If it is not there or cannot be read, or announces what the stock classes ignore.
@@ -75,20 +83,27 @@ class Source:
         self._check_there()
         given = self.json("config.json")
         for key, words in REFUSED_KEYS.items():
-            if given.get(key):
+            if given.get(key) and not (known and key == "auto_map"):
                 raise ModelError(f"{self} has {key} in its config.json: {words}")
         if given and self.file("adapter_config.json"):
             raise ModelError(f"{self} has an adapter_config.json: it is {PROGRAMS['adapter_config.json']}")
-        if "model_type" not in given:
+        if "model_type" not in given and not known:
             lacking = "no model_type in its config.json" if given else "no config.json"
             raise ModelError(f"{self} could not be opened: it has {lacking}; {self._remedy(reached=True)}")
-        config = self.read(
-            lambda: AutoConfig.from_pretrained(self.name, revision=self.revision, trust_remote_code=False)
-        )
+        if known:
+            config = self.read(
+                lambda: AutoConfig.for_model(**{**known, **given, "model_type": known["model_type"]})
+            )
+        else:
+            config = self.read(
+                lambda: AutoConfig.from_pretrained(self.name, revision=self.revision, trust_remote_code=False)
+            )
         config.return_dict, config.torchscript = True, False  # records, not tuples
         return config
 
-    def model(self, class_name: str, config: PretrainedConfig) -> TransformersModule:
+    def model(
+        self, class_name: str, config: PretrainedConfig, state: State | None = None
+    ) -> TransformersModule:
         """Its weights in single precision.
 
         The global random state is as it was afterwards.
@@ -96,12 +111,14 @@ class Source:
         Args:
             class_name: Name of the class of transformers to open it as.
             config: Its configuration.
+            state: The weights by the names that the class has for them; None for those of its files.
 
         Raises:
             ModelError: If they cannot be read, carry pickled code, are not complete, have other shapes, are
                 quantized, or if the class has no place for some of them.
         """
         options: dict[str, Any] = {"config": config, "revision": self.revision, "dtype": torch.float32}
+        options |= {} if state is None else {"state_dict": state}
         options |= {"attn_implementation": "eager", "ignore_mismatched_sizes": True}  # told below
         renamed = FAMILIES[config.model_type].renamed if self.role == "backbone" else {}
         options |= {"key_mapping": dict(renamed)} if renamed else {}
@@ -110,19 +127,18 @@ class Source:
         with torch.random.fork_rng(devices=[]), _without_conversion_requests(), _without_reports():
             loaded: Any = self.read(
                 lambda: attrgetter(class_name)(transformers).from_pretrained(
-                    self.name, output_loading_info=True, **options
+                    self.name if state is None else None, output_loading_info=True, **options
                 )
             )
         model, report = loaded
-        self._check_weights(type(model).__name__, model, report)
+        self._check_weights(model, report, self.weights() if state is None else state)
         return model
 
-    def _check_weights(self, class_name: str, model: TransformersModule, report: Mapping[str, Any]) -> None:
+    def _check_weights(self, model: TransformersModule, report: Mapping[str, Any], stored: State) -> None:
         """Refuse weights that are integers, of other shapes, missing or left over."""
-        stored = self._stored()
         if integers := [key for key, value in stored.items() if _is_integer(key, value)]:
             raise ModelError(
-                f"{self} holds {_listed(integers)} as integers: it is quantized; save it in full precision"
+                f"{self} holds {listed(integers)} as integers: it is quantized; save it in full precision"
             )
         for key, found, wanted in sorted(report["mismatched_keys"]):
             raise ModelError(
@@ -141,23 +157,27 @@ class Source:
             return
         ends = sorted(key.removeprefix(base) for key in missing)[:1]
         prefix = next((key.removesuffix(end) for key in other for end in ends if key.endswith(f".{end}")), "")
-        advice = f"it is not a complete {class_name}; give a complete folder or revision"
+        advice = f"it is not a complete {type(model).__name__}; give a complete folder or revision"
         if prefix:
             advice = f"its names begin with {prefix!r}; save it without this prefix"
         elif self.role == "model" and not any(key.startswith(base) for key in missing + left_over):
-            advice = f"it has another head than a {class_name}. {train_on(self.name)}"
-        found = [f"lacks {_listed(missing)}, which would stay random"] if missing else []
-        found += [f"holds {_listed(left_over or other)}, which nothing would use"] if other else []
+            advice = f"it has another head than a {type(model).__name__}. {train_on(self.name)}"
+        found = [f"lacks {listed(missing)}, which would stay random"] if missing else []
+        found += [f"holds {listed(left_over or other)}, which nothing would use"] if other else []
         raise ModelError(f"{self} {', and '.join(found)}: {advice}")
 
-    def _stored(self) -> dict[str, Tensor]:
-        """Names, shapes and types of the weights that transformers has just read."""
-        for name in ("model.safetensors", "pytorch_model.bin"):
-            files = [name]
-            if not self._kept(name) and (index := self._kept(f"{name}.index.json")):
-                files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            if paths := [path for file in files if (path := self._kept(file))]:
-                return {k: v for path in paths for k, v in load_state_dict(path, map_location="meta").items()}
+    def weights(self, device: str = "meta") -> State:
+        """Its weights by name; on the device `"meta"`, only their shapes and types."""
+        for find in (self._kept, self.file):  # what is here needs no network
+            for names in WEIGHT_FILES:
+                index = None if find(names[0]) else find(f"{names[0]}.index.json")
+                shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"] if index else {}
+                files = sorted({*shards.values()} or names)
+                paths = [path for file in files if (path := find(file))]
+                if len(paths) == len(files):
+                    return {
+                        k: v for path in paths for k, v in load_state_dict(path, map_location=device).items()
+                    }
         return {}
 
     def json(self, file: str) -> dict[str, Any]:
@@ -262,7 +282,7 @@ class Source:
         )
 
 
-def _listed(keys: Sequence[str]) -> str:
+def listed(keys: Sequence[str]) -> str:
     """The number of weights, and the names of the first."""
     return f"{len(keys)} weights ({', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''})"
 
