@@ -262,6 +262,17 @@ def test_a_checkpoint_of_another_program_is_refused(trained, build_module, build
         )
 
 
+def test_a_checkpoint_of_other_outputs_is_refused(trained, build_module, build_trainer, tmp_path):
+    """The same names and weights, but not classes: they would be trained as if they were."""
+    content = torch.load(trained[2], weights_only=True)
+    content[CLASSIFIER_KEY]["task"] = "labels"
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match="task='labels' of the checkpoint: only classes can be trained"):
+        build_trainer().validate(
+            build_module(), datamodule=trained[1], ckpt_path=str(tmp_path / "other.ckpt"), weights_only=True
+        )
+
+
 def test_a_linear_head_trains_too(build_module, build_trainer, build_datamodule):
     module = build_module(
         head=HeadSettings(layer="last", pooling="mean", hidden_size=0),

@@ -193,17 +193,15 @@ def summary_row(
     status = "failed" if found is None else "ok"
     row = {"clip": place_of(clip), "status": status, "reason": reason, "label": label_of(clip) or ""}
     numbers: dict[str, Any] = {}
-    outputs: Mapping[str, float] = {}
+    outputs = {} if found is None else found.explanation.outputs
     if found is not None:
         numbers = {**found.saved.numbers, "seconds": f"{found.seconds:.2f}"}
-        outputs = found.explanation.outputs
         numbers["probability"] = outputs.get(found.explanation.prediction)
         numbers["draws"] = str(next(iter(numbers["stages"].values()))["num_draws"])
     row |= {name: _cell(numbers.get(name)) for name in (*NUMBERS, "draws", "seconds")}
-    if classifier.task == "classes":
-        return row
     kind = "value" if classifier.task == "dimensions" else "probability"
-    return row | {f"{kind}/{label}": _cell(outputs.get(label)) for label in classifier.labels}
+    listed = () if classifier.task == "classes" else classifier.labels
+    return row | {f"{kind}/{name}": _cell(outputs.get(name)) for name in listed}
 
 
 def _cell(value: float | str | None) -> str:

@@ -75,7 +75,7 @@ def faithfulness_of_maps(
     """All metrics of this module, for each of several maps of a clip, with the same fills and random draws.
 
     Args:
-        classifier: The one that was explained, in evaluation mode.
+        classifier: The one that was explained, of classes, in evaluation mode.
         waveform: Samples of the clip.
         target: The explained score; one scalar.
         maps: Attributions of the frames.

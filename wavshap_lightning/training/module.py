@@ -325,6 +325,8 @@ class EmotionModule(L.LightningModule):
             raise CheckpointError(f"the checkpoint has no {CLASSIFIER_KEY!r}: give one of wavshap-lightning")
         record = ClassifierRecord.from_dict(checkpoint[CLASSIFIER_KEY])
         self.classifier.check_backbone(record)
+        if record.task != "classes":
+            raise CheckpointError(f"task={record.task!r} of the checkpoint: only classes can be trained here")
         if [*map(normalized, record.labels)] != [*map(normalized, self.classifier.labels)]:
             wanted = f"data.labels={list(record.labels)}, those of the checkpoint"
             raise CheckpointError(f"labels={list(self.classifier.labels)} must be {wanted}")
