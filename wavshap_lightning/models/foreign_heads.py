@@ -311,7 +311,8 @@ def _open_stock(source: Source, *, final_norm: bool | None) -> EmotionClassifier
     labels = _class_names(source, config)
     original: TransformersModule = source.model(wanted, config).eval()
     weighted = hasattr(original, "layer_weights")
-    if weighted and getattr(config, "do_stable_layer_norm", False):  # for others the versions agree
+    # for Whisper, which has no base model, the versions agree
+    if weighted and FAMILIES[config.model_type].encoder.has_final_norm(original.base_model):
         final_norm = _default_final_norm(source) if final_norm is None else final_norm
     elif final_norm is not None:
         raise SettingError(NO_FINAL_NORM.format(final_norm=final_norm, source=source))
