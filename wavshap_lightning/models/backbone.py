@@ -236,11 +236,12 @@ class SpeechBackbone(nn.Module):
 
     def encoder(
         self, frames: Float[Tensor, "batch time channels"], num_frames: Int[Tensor, " batch"] | None = None
-    ) -> Float[Tensor, "batch layer time hidden"]:
+    ) -> Float[Tensor, "batch layer step hidden"]:
         """Hidden states of each clip; zero beyond its last frame.
 
         Layer 0 is the projected frames with their position embedding, layer k the output of
         transformer layer k, the last one after the final norm where the model has one (see `final_norm`).
+        A step is a frame, except in AST, which has one layer of one step.
 
         Args:
             frames: Output of `frontend`.

@@ -284,7 +284,7 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
 
     def encoder(
         self, frames: Float[Tensor, "batch time channels"], num_frames: Int[Tensor, " batch"] | None = None
-    ) -> Float[Tensor, "batch layer time hidden"]:
+    ) -> Float[Tensor, "batch layer step hidden"]:
         """Second stage; see `SpeechBackbone.encoder`."""
         return self.backbone.encoder(frames, num_frames)
 

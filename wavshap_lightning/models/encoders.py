@@ -192,7 +192,10 @@ class SqueezedLayers(Encoder):
 
 
 class Conformer(Encoder):
-    """Conformer layers, which know where frames are by relative positions, as in Wav2Vec2-BERT."""
+    """Conformer layers with relative positions, as in Wav2Vec2-BERT.
+
+    Padding is kept out of the attention alone: the convolutions are causal.
+    """
 
     def __init__(self, model: TransformersModule, depth: int, *, final_norm: bool, frozen: bool) -> None:
         model.set_attn_implementation("eager")  # the positions are a bias, which rules out fused kernels
@@ -210,15 +213,14 @@ class Conformer(Encoder):
     ) -> Layers:
         """Projection and the conformer layers."""
         encoder = self.model.encoder
-        projected = self.model.feature_projection(frames)[0] * mask[:, :, None]
+        projected = self.model.feature_projection(frames)[0]
         layers, positions = [encoder.dropout(projected)], encoder.embed_positions
         if positions is not None:
             positions.cached_sequence_length = None  # what it keeps may be on another device
             positions = positions(projected.float())  # it would keep a lower precision
         bias = None if bool(mask.all()) else torch.where(mask, 0.0, float("-inf"))[:, None, None, :]
-        masks = {"conv_attention_mask": mask} if self.masks_padding else {}
         for layer in self.layers:
-            layers.append(layer(layers[-1], bias, positions, **masks))
+            layers.append(layer(layers[-1], bias, positions))
         if self.norms_last:
             layers[-1] = encoder.layer_norm(layers[-1])
         return layers
@@ -239,7 +241,7 @@ class SummaryTokens(Encoder):
         self,
         frames: Float[Tensor, "batch time channels"],
         mask: Bool[Tensor, "batch time"],  # noqa: ARG002
-    ) -> Layers:
+    ) -> list[Float[Tensor, "batch 1 hidden"]]:
         """Patches, the transformer layers, and the mean of the class and the distillation token."""
         states = self.model.embeddings(frames)
         for layer in self.layers:
