@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
-from transformers import (
-    Data2VecAudioConfig,
-    Data2VecAudioModel,
-    HubertConfig,
-    HubertModel,
-    SEWConfig,
-    SEWDConfig,
-    SEWDModel,
-    SEWModel,
-    UniSpeechConfig,
-    UniSpeechModel,
-    UniSpeechSatConfig,
-    UniSpeechSatModel,
-    Wav2Vec2Config,
-    Wav2Vec2ConformerConfig,
-    Wav2Vec2ConformerModel,
-    Wav2Vec2FeatureExtractor,
-    Wav2Vec2Model,
-    WavLMConfig,
-    WavLMModel,
-)
 
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -34,15 +15,9 @@ from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 from wavshap_lightning.models.record import TrainingProvenance
 
-FAMILIES = {
-    "wavlm": (WavLMConfig, WavLMModel),
-    "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
-    "hubert": (HubertConfig, HubertModel),
-    "data2vec-audio": (Data2VecAudioConfig, Data2VecAudioModel),
-    "wav2vec2-conformer": (Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel),
-    "sew": (SEWConfig, SEWModel),
-    "sew-d": (SEWDConfig, SEWDModel),
-}
+sys.path.insert(0, str(Path(__file__).parent))
+import published
+
 VARIANTS = [
     *product(("wavlm", "wav2vec2", "hubert"), ("group", "layer")),
     ("data2vec-audio", "layer"),
@@ -50,37 +25,6 @@ VARIANTS = [
     ("sew", "group"),
     ("sew-d", "group"),
 ]
-# The same layers as wav2vec2; tested by their logits.
-ALIKE = {
-    "unispeech": (UniSpeechConfig, UniSpeechModel),
-    "unispeech-sat": (UniSpeechSatConfig, UniSpeechSatModel),
-}
-
-# Hop 40 samples, receptive field 80. Everything random in training is on, and strongly so.
-SHAPE = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "conv_dim": (16, 16, 16, 16),
-    "conv_kernel": (10, 3, 3, 3),
-    "conv_stride": (5, 2, 2, 2),
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 4,
-    "attention_dropout": 0.3,
-    "hidden_dropout": 0.3,
-    "activation_dropout": 0.3,
-    "feat_proj_dropout": 0.3,
-    "layerdrop": 0.5,
-    "mask_time_prob": 0.3,
-    "mask_time_length": 2,
-}
-SHAPE_OF_FAMILY = {
-    "wavlm": {"num_buckets": 16, "max_bucket_distance": 20},
-    "data2vec-audio": {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 5},
-    "wav2vec2-conformer": {"conv_depthwise_kernel_size": 5, "max_source_positions": 20},
-    "sew-d": {"max_position_embeddings": 64, "position_buckets": 16, "conv_dim": (16, 16, 16, 32)},
-}
 
 
 @pytest.fixture(params=VARIANTS, ids="-".join)
@@ -92,7 +36,7 @@ def variant(request):
 @pytest.fixture
 def build_model():
     """`(family, norm, **config) -> model` as transformers builds it; equal arguments, equal weights."""
-    return _build_model
+    return published.build_model
 
 
 @pytest.fixture
@@ -100,7 +44,7 @@ def open_backbone():
     """`(model, normalize=False, **options) -> SpeechBackbone`; a small WavLM where no model is given."""
 
     def open_backbone(model=None, *, normalize=False, **options):
-        opened = PretrainedSpeechModel(model or _build_model(), name="small", normalize=normalize)
+        opened = PretrainedSpeechModel(model or published.build_model(), name="small", normalize=normalize)
         return SpeechBackbone(opened, **options)
 
     return open_backbone
@@ -145,36 +89,10 @@ def relative_error():
     return relative_error
 
 
-def _build_model(family="wavlm", norm="group", seed=0, **config):
-    config_class, model_class = (FAMILIES | ALIKE)[family]
-    settings = {"feat_extract_norm": norm, "do_stable_layer_norm": norm == "layer", **SHAPE}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = model_class(config_class(**settings | SHAPE_OF_FAMILY.get(family, {}) | config))
-        _shake(model)
-    return model
-
-
-@torch.no_grad()
-def _shake(model):
-    """Fresh transformers have unit norms, zero biases and faint attention, which would hide mistakes."""
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            parameter.copy_(torch.randn_like(parameter) * parameter[0].numel() ** -0.5)
-        else:
-            parameter.add_(0.2 * torch.randn_like(parameter))
-
-
 @pytest.fixture(scope="session")
 def save_model():
     """`(model, folder)`: a folder as it is published, with weights and preprocessing."""
-
-    def save(model, folder):
-        model.save_pretrained(folder)
-        Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
-        return folder
-
-    return save
+    return published.save_model
 
 
 @pytest.fixture

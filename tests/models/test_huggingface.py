@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 import torch
+from published import published_logits
 from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
@@ -188,15 +189,6 @@ def test_the_global_random_state_is_as_it_was(make_original):
 # The final norm
 
 
-@torch.no_grad()
-def published_logits(model, clip):
-    """A weighted sum as in transformers 4, where the last of the hidden states was taken after the norm."""
-    outputs = model.base_model(clip, output_hidden_states=True)
-    states = torch.stack([*outputs.hidden_states[:-1], outputs.last_hidden_state], 1)
-    mixed = (states * model.layer_weights.softmax(0).view(1, -1, 1, 1)).sum(1)
-    return model.classifier(model.projector(mixed).mean(1))
-
-
 @pytest.mark.parametrize("version", ["4.57.1", "4.6.0.dev0", None, "5.24.0"], ids=str)
 @pytest.mark.parametrize("family", CLASSES)
 def test_a_weighted_sum_takes_the_last_layer_after_the_final_norm(family, version, make_original, clip):
@@ -206,7 +198,9 @@ def test_a_weighted_sum_takes_the_last_layer_after_the_final_norm(family, versio
         UserWarning, match=r"after the final norm, as in transformers 4.*give final_norm=False"
     ):
         found = open_huggingface(str(folder))
-    torch.testing.assert_close(found(clip), published_logits(original, clip), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        found(clip), published_logits(original, input_values=clip), rtol=1e-5, atol=1e-5
+    )
     assert (found(clip) - original(clip).logits).abs().max() > 0.01
 
 
@@ -221,7 +215,9 @@ def test_a_weighted_sum_trained_with_transformers_5_takes_it_before(make_origina
 def test_the_place_of_the_final_norm_may_be_given(make_original, clip):
     original, folder = make_original(norm="layer", use_weighted_layer_sum=True)
     after, before = (open_huggingface(str(folder), final_norm=given) for given in (True, False))
-    torch.testing.assert_close(after(clip), published_logits(original, clip), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        after(clip), published_logits(original, input_values=clip), rtol=1e-5, atol=1e-5
+    )
     torch.testing.assert_close(before(clip), original(clip).logits, rtol=1e-5, atol=1e-5)
     assert after.backbone.fingerprint != before.backbone.fingerprint
 
