@@ -192,15 +192,15 @@ class SqueezedLayers(Encoder):
 
 
 class Conformer(Encoder):
-    """Conformer layers with relative positions, as in Wav2Vec2-BERT.
+    """Conformer layers with relative positions, as in Wav2Vec2-BERT and Wav2Vec2-Conformer.
 
-    Padding is kept out of the attention alone: the convolutions are causal.
+    Padding is kept out of the attention alone, which is enough where the convolutions look only back.
     """
 
     def __init__(self, model: TransformersModule, depth: int, *, final_norm: bool, frozen: bool) -> None:
         model.set_attn_implementation("eager")  # the positions are a bias, which rules out fused kernels
         super().__init__(model, depth, final_norm=final_norm, frozen=frozen)
-        # the layers of Wav2Vec2-Conformer take no mask for their convolutions
+        # the convolutions of Wav2Vec2-Conformer look ahead
         self.masks_padding = model.config.model_type == "wav2vec2-bert"
 
     @staticmethod

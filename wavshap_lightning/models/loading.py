@@ -26,7 +26,7 @@ from wavshap_lightning.models.record import ClassifierRecord
 
 EXPECTED = (
     "expected a checkpoint (.ckpt), the folder of a run, an exported folder, or an audio-classification "
-    "model of Hugging Face (WavLM, HuBERT, wav2vec2 or UniSpeech), in a folder or as user/name on the Hub"
+    "model of Hugging Face (such as WavLM, wav2vec2 or Whisper), in a folder or as user/name on the Hub"
 )
 BEST = Path("checkpoints", "best.ckpt")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
