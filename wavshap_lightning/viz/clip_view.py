@@ -324,13 +324,14 @@ class ClipView:
         Args:
             spell: Rewrites the names.
             target: Whether to mark the target.
-            most: Maximum number of outputs, the marked and the largest ones; all if None.
+            most: Maximum number of outputs, the marked and the most probable or first ones; all if None.
         """
         signs = {TARGET: self.target_labels[0] if target else None}
         signs |= {PREDICTED: self.prediction, LABELED: self.label}
         chances = self.outputs
         marks = {one: "".join(sign for sign, marked in signs.items() if marked == one) for one in chances}
-        ranked = sorted(chances, key=lambda one: (not marks[one], -chances[one]))[:most]
+        is_value = self.task == "dimensions"  # which are in order, not ranked
+        ranked = sorted(chances, key=lambda one: (not marks[one], 0 if is_value else -chances[one]))[:most]
         shown = [one for one in chances if one in ranked]
         return [f"{marks[one]} {spell(one)}".strip() for one in shown], [chances[one] for one in shown]
 
