@@ -66,6 +66,12 @@ def test_its_share_stands_apart_and_in_words(explanation):
     assert explanation.to_dict()["padded_s"] == pytest.approx(1.0)
 
 
+def test_frames_are_counted_in_the_clip_alone(waveform):
+    found = explain(open_classifier(), waveform, stages=("frames",), target="happy", num_draws=2)
+    (doubt,) = (one for one in found.diagnostics["happy"] if one.name == "unresolved_frames")
+    assert f"of {NUM_WITHIN} frames are resolved" in doubt.message
+
+
 def test_nothing_of_it_is_drawn(explanation, waveform):
     saved = explanation.to_saved_clip()
     for view in (ClipView.from_explanation(explanation, waveform), ClipView.from_saved(saved, "clip")):

@@ -236,7 +236,7 @@ def describe(found: ExplainedClip, views: Sequence[ClipView], progress: str, *, 
 
 def _facts(explanation: Explanation, views: Sequence[ClipView]) -> Iterator[tuple[str, str]]:
     """Decision, scores, and gap, frames, layer and neurons of the first target, in words by title."""
-    view, stage = views[0], explanation.time_stage
+    view = views[0]
     numbers, target = view.numbers, view.target
     labeled = f"  (labeled {view.label})" if view.label else ""
     decision = view.values(target=len(views) == 1)
@@ -249,10 +249,9 @@ def _facts(explanation: Explanation, views: Sequence[ClipView]) -> Iterator[tupl
         yield one.score_name(), f"{score:+.3f}{difference}"
     gap = next(iter(explanation.relative_gap(target).values()))
     yield "completeness gap", f"{'none' if gap is None else f'{100 * gap:.1f} %'} (before correction)"
-    if stage is not None:
-        values = explanation.values(stage, "frames", target)
-        largest = float(values[values.abs().argmax()])
-        yield "attribution", f"mean {float(values.mean()):+.4f}, largest {largest:+.4f} a frame"
+    if (shown := view.frames) is not None:
+        largest = max(shown.values, key=abs)
+        yield "attribution", f"mean {shown.values.mean():+.4f}, largest {largest:+.4f} a frame"
         frames = explanation.top("frames", NUM_FRAMES, target=target)
         listed = [f"{one['start_s']:5.2f}-{one['end_s']:.2f} s  {_interval(one)}" for one in frames]
         yield "top frames", "\n".join(listed)

@@ -272,21 +272,23 @@ def attribution_diagnostics(
             yield Diagnostic("attribution_to_padding", "note", message, shares["padding"])
     timed = next((stage for stage in TIME_STAGES if stage in attributions), None)
     if timed is not None:
-        yield from _unresolved_frames(attributions[timed].views["frames"], index)
+        count = len(frame_level_db) if timed == "frames" else None
+        yield from _unresolved_frames(attributions[timed].views["frames"], index, count)
 
 
-def _unresolved_frames(view: ViewEstimate, index: int) -> Iterator[Diagnostic]:
+def _unresolved_frames(view: ViewEstimate, index: int, count: int | None) -> Iterator[Diagnostic]:
+    """The diagnostic for the first `count` frames, those of the clip."""
     if view.stderr is None:
         return
-    values, half_widths = view.values[index], view.half_width()[index]
+    values, half_widths = view.values[index, :count], view.half_width()[index, :count]
     unresolved = values.abs() <= half_widths
-    share, count = _share(values, unresolved), int(unresolved.sum())
+    share, num_resolved = _share(values, unresolved), int((~unresolved).sum())
     mostly_noise = share > LARGE_UNRESOLVED_SHARE or not values.any()
-    if mostly_noise or 2 * count > len(values):
+    if mostly_noise or 2 * num_resolved < len(values):
         yield Diagnostic(
             "unresolved_frames",
             "warning" if mostly_noise else "note",
-            f"{len(values) - count} of {len(values)} frames are resolved; the intervals of the others "
+            f"{num_resolved} of {len(values)} frames are resolved; the intervals of the others "
             f"contain 0, and they hold {share:.0%} of the attribution. More draws resolve more.",
             share,
         )
