@@ -20,6 +20,7 @@ from wavshap_lightning.evaluation.faithfulness import (
     removal_of,
 )
 from wavshap_lightning.explainer.explainer import explain
+from wavshap_lightning.models.classifier import EmotionClassifier
 
 
 def generator(seed):
@@ -93,6 +94,18 @@ class TestComprehensivenessAndSufficiency:
 
         removal_losses(removal_of(watched, frames, frames[None]), weights.argsort())
         assert max(sizes) <= 8
+
+
+def test_values_are_measured_in_their_own_unit(classifier, waveform):
+    """Twice the value, twice what it loses."""
+    regressor = EmotionClassifier(classifier.backbone, ("arousal", "valence"), task="dimensions").eval()
+    explanation = explain(regressor, waveform, num_draws=8)
+    one = frame_faithfulness(regressor, explanation, waveform, "valence")
+    with torch.no_grad():
+        for parameter in regressor.head.mlp[-1].parameters():
+            parameter.mul_(2)
+    twice = frame_faithfulness(regressor, explanation, waveform, "valence")
+    assert twice == pytest.approx({name: 2 * value for name, value in one.items()}, rel=1e-4)
 
 
 def test_the_classifier_is_as_it_was_and_the_numbers_are_the_same_again(classifier, waveform):
