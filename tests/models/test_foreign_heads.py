@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
-from published import AUDEERING, CASES, HYPERPARAMS, ODYSSEY, VOX_PROFILE, save_head, weights_of
+from published import AUDEERING, CASES, EMOTIONS, HYPERPARAMS, ODYSSEY, VOX_PROFILE, save_head, weights_of
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F  # noqa: N812
 
 from wavshap_lightning.errors import ModelError, SettingError
+from wavshap_lightning.explainer.explainer import explain
+from wavshap_lightning.explainer.stage_attribution import fingerprint
 from wavshap_lightning.models.loading import load_classifier
+
+STAGES = ("frames", "layers", "waveform")
 
 
 @pytest.fixture
@@ -63,6 +70,14 @@ def test_the_code_of_a_known_layout_is_not_needed_and_not_run(publish, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+def test_pickled_weights_without_code_are_read(publish, clip):
+    _, _, folder = publish(ODYSSEY)
+    expected = open_quietly(folder)(clip)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    torch.testing.assert_close(open_quietly(folder)(clip), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_tags_of_hyperparameters_are_not_heeded(publish):
     _, _, folder = publish(CASES["speechbrain"])
     open_quietly(folder)
@@ -72,8 +87,9 @@ def test_tags_of_hyperparameters_are_not_heeded(publish):
 def test_a_folder_of_speechbrain_needs_no_config(publish):
     _, _, folder = publish(CASES["speechbrain"])
     (folder / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"has shape \(32,\), but its config.json asks for \(768,\)"):
-        load_classifier(folder)  # that has the geometry of wav2vec2 base
+    (folder / "hyperparams.yaml").write_text(HYPERPARAMS.replace("facebook/wav2vec2-base", "me/mine"))
+    with pytest.raises(ModelError, match=r"has wav2vec2_hub='me/mine'; known are facebook/wav2vec2-base,"):
+        load_classifier(folder)
 
 
 def test_speechbrain_without_norm_is_a_mean(publish, clip):
@@ -99,7 +115,29 @@ def test_the_global_random_state_is_as_it_was(publish):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["odyssey dimensions", "speechbrain", "vox classes"])
+def test_attributions_from_each_stage_add_up_to_the_output(name, publish, clip):
+    classifier = open_quietly(publish(CASES[name])[2])
+    found = explain(classifier, clip[0], target=classifier.labels[0], stages=STAGES, num_draws=64)
+    assert (*found.attributions,) == STAGES
+    for attribution in found.attributions.values():
+        expected = attribution.score[0] - attribution.mean_baseline_score[0]
+        assert float(attribution.relative_gap[0]) < 0.25
+        for view in attribution.views.values():
+            assert float(view.values.sum()) == pytest.approx(expected, abs=1e-4)
+
+
+def test_every_weight_of_the_head_changes_the_fingerprint(publish, clip):
+    classifier = open_quietly(publish(ODYSSEY)[2])
+    before = fingerprint(classifier)
+    for parameter in classifier.head.parameters():
+        with torch.no_grad():
+            parameter.view(-1)[0] += 1
+        assert fingerprint(classifier) != before
+        before = fingerprint(classifier)
+
+
+@pytest.mark.parametrize("name", ["ctc", "vox classes"])
 def test_a_head_of_another_project_is_not_exported(name, publish, tmp_path):
     classifier = open_quietly(publish(CASES[name])[2])
     with pytest.raises(SettingError, match=r"heads of other projects are explained, not exported"):
@@ -125,11 +163,15 @@ BROKEN = [
     (
         "audeering",
         also("classifier.out_proj.weight", (3, 7)),
-        r"classifier.out_proj of shape \(3, 7\), where 32",
+        r"classifier.out_proj of torch.float32 \(3, 7\), where 32",
     ),
-    ("audeering", also("classifier.dense.bias", 5), r"has classifier.dense of shape \(32, 32\)"),
+    ("audeering", also("classifier.dense.bias", 5), r"has classifier.dense of torch.float32 \(32, 32\)"),
     ("audeering", also("wav2vec2.extra", 3), r"holds 1 weights \(extra\), which nothing would use"),
-    ("nkululeko", also("head.dense.weight", (32, 31)), r"head.dense of shape \(32, 31\), where 32 features"),
+    (
+        "nkululeko",
+        also("head.dense.weight", (32, 31)),
+        r"head.dense of torch.float32 \(32, 31\), where 32 features",
+    ),
     ("ctc", without("lm_head.bias"), "lacks 'lm_head.bias'"),
     ("odyssey classes", without("pool_model.sap_linear.bias"), "lacks 'pool_model.sap_linear.bias'"),
     ("odyssey classes", without("ser_model.out.0.weight"), "lacks 'ser_model.out.0.weight'"),
@@ -138,18 +180,26 @@ BROKEN = [
         also("ser_model.fc.1.0.weight", (32, 32)),
         r"holds 1 weights \(ser_model.fc.1.0.weight\)",
     ),
-    ("odyssey classes", also("ser_model.fc.0.1.weight", 5), r"ser_model.fc.0.1 of shape"),
-    ("odyssey classes", also("pool_model.attention", (31, 1)), r"pool_model.attention\? of shape"),
+    ("odyssey classes", also("ser_model.fc.0.1.weight", 5), r"ser_model.fc.0.1 of torch"),
+    ("odyssey classes", also("pool_model.attention", (31, 1)), r"pool_model.attention\? of torch"),
     ("speechbrain", also("0.w.bias", 3), r"holds 1 weights \(0.w.bias\)"),
-    ("speechbrain", also("0.w.weight", (3, 64)), r"0.w.weight\? of shape"),
+    ("speechbrain", also("0.w.weight", (3, 64)), r"0.w.weight\? of torch"),
     ("speechbrain", also("0.w.weight", (4, 32)), "has 4 outputs, but names of 3"),
     ("vox classes", without("weights"), "lacks 'weights'"),
     ("vox classes", without("model_seq.3.bias"), "lacks 'model_seq.3.bias'"),
     ("vox classes", also("weights", 2), "has weights of 2 layers instead of 3"),
-    ("vox classes", also("model_seq.0.weight", (20, 32, 3)), r"model_seq.0 of shape \(20, 96\), where 32"),
+    (
+        "vox classes",
+        also("model_seq.0.weight", (20, 32, 3)),
+        r"model_seq.0 of torch.float32 \(20, 96\), where 32",
+    ),
     ("vox classes", also("lora_A", (2, 2)), r"holds 1 weights \(lora_A\)"),
-    ("vox classes", also("emotion_layer.2.weight", (9, 5)), r"emotion_layer.2 of shape \(9, 5\), where 20"),
-    ("vox dimensions", also("valence_layer.0.weight", (20, 9)), "of shape|Sizes of tensors"),
+    (
+        "vox classes",
+        also("emotion_layer.2.weight", (9, 5)),
+        r"emotion_layer.2 of torch.float32 \(9, 5\), where 20",
+    ),
+    ("vox dimensions", also("valence_layer.0.weight", (20, 9)), "of torch|Sizes of tensors"),
     ("vox dimensions", without("dominance_layer.2.bias"), "lacks 'dominance_layer.2.bias'"),
 ]
 
@@ -162,3 +212,81 @@ def test_weights_that_do_not_fit_are_named_in_a_line(name, change, hint, publish
     assert f"model={str(folder)!r}" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "hint"),
+    [
+        (
+            "harshit345",
+            {"pooling_mode": "max"},
+            "has pooling_mode='max' in its config.json, which is not known",
+        ),
+        ("harshit345", {"pooling_mode": "sum"}, "has pooling_mode='sum'"),
+        ("harshit345", {"id2label": {"0": "angry", "1": "happy"}}, "has 3 outputs, but names of 2"),
+        ("nkululeko", {"model_type": "bert"}, "is of kind 'bert'"),
+        ("ctc", {"quantization_config": {"bits": 4}}, "save it in full precision"),
+        (
+            "odyssey classes",
+            {"ssl_type": "facebook/hubert-xlarge"},
+            "has ssl_type='facebook/hubert-xlarge'; known",
+        ),
+        ("odyssey classes", {"ssl_type": None}, "has ssl_type=None; known are"),
+        ("odyssey classes", {"quantization_config": {"bits": 4}}, "save it in full precision"),
+        ("vox classes", {"pretrain_model": "whisper_large"}, "has pretrain_model='whisper_large'; known are"),
+        ("odyssey classes", {"id2label": {}}, "has problem_type=None and 0 outputs; expected at least two"),
+        ("odyssey classes", {"std": None}, "not 'NoneType'; it is not complete, or another kind of model"),
+        ("vox classes", {"id2label": {"0": "a", "1": "b"}}, "has 9 outputs, but names of 2"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named_in_a_line(name, changes, hint, publish):
+    _, _, folder = publish(CASES[name])
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | changes))
+    with pytest.raises(ModelError, match=hint) as caught:
+        open_quietly(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        ("<pad>", "|", "a", "b", "c"),
+        ("[PAD]", "angry", "b", "happy", "sad"),
+        ("<pad>", "<s>", "</s>", "|", "angry"),
+        (),
+    ],
+)
+def test_a_speech_recognizer_is_refused_as_what_it_is(tokens, publish):
+    with pytest.raises(ModelError, match=r"is a speech recognizer: its tokens are not emotions\. On its"):
+        open_quietly(publish(replace(CASES["ctc"], vocabulary=tokens))[2])
+
+
+def test_a_recognizer_of_several_languages_is_refused_as_what_it_is(publish):
+    _, _, folder = publish(CASES["ctc"])
+    (folder / "vocab.json").write_text(json.dumps({"eng": {"angry": 1, "happy": 2}, "deu": {"traurig": 1}}))
+    with pytest.raises(ModelError, match="is a speech recognizer"):
+        open_quietly(folder)
+
+
+def test_missing_weights_of_the_backbone_are_named(publish):
+    _, _, folder = publish(ODYSSEY)
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("ssl_model.encoder.layer_norm.weight")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        ModelError, match=r"lacks 1 weights \(encoder.layer_norm.weight\).*not a complete WavLM"
+    ):
+        open_quietly(folder)
+
+
+def test_names_in_the_configuration_stand_before_the_vocabulary(publish):
+    names = {"id2label": {0: "calm", 1: "fear", 2: "<unk>", 3: "joy", 4: "rage"}}
+    case = replace(CASES["ctc"], config=CASES["ctc"].config | names)
+    assert open_quietly(publish(case)[2]).labels == ("calm", "fear", "joy", "rage")
+
+
+def test_a_regression_of_nkululeko_gives_values(publish):
+    case = CASES["nkululeko"]
+    classifier = open_quietly(publish(replace(case, config=case.config | {"is_classifier": False}))[2])
+    assert (classifier.task, classifier.labels) == ("dimensions", EMOTIONS)

@@ -175,7 +175,7 @@ def _open(source: Source, *, final_norm: bool | None) -> EmotionClassifier:
         if layout.mark in weights:
             try:
                 return _build(source, layout, given, final_norm=final_norm)
-            except (KeyError, ValueError, RuntimeError) as error:
+            except (LookupError, RuntimeError, TypeError, ValueError) as error:
                 what = f"lacks {error}" if isinstance(error, KeyError) else error
                 raise ModelError(f"{source} {what}; it is not complete, or another kind of model") from error
     return _open_stock(source, final_norm=final_norm)
@@ -226,14 +226,15 @@ def _configuration(source: Source, layout: Layout, given: Mapping[str, Any]) -> 
     if not known:
         _check_kind(source, config)
     named = {str(label).strip().casefold() for label in (config.id2label or {}).values()}
-    if named <= {*DIMENSIONS} or given.get("is_classifier") is False:
+    if set() < named <= {*DIMENSIONS} or given.get("is_classifier") is False:
         config.problem_type = "regression"
     return config
 
 
 def _emotions(source: Source, config: PretrainedConfig) -> dict[int, str]:
     """Words among the tokens of a speech recognizer, without special ones such as `<pad>` and `|`."""
-    tokens: dict[Any, Any] = {index: token for token, index in source.json("vocab.json").items()}
+    known: dict[str, Any] = source.json("vocab.json")  # of several languages, by language
+    tokens: dict[Any, Any] = {i: token for token, i in known.items() if isinstance(i, int)}
     tokens = {i: name for i, name in (config.id2label or {}).items() if name != f"LABEL_{i}"} or tokens
     words = {i: str(name) for i, name in tokens.items() if not re.fullmatch(r"\[.*\]|<.*>|\||", str(name))}
     if not 2 <= len(words) <= 24 or min(map(len, words.values())) < 2:  # others have letters, or many tokens
@@ -290,8 +291,9 @@ def _layer(left: State, name: str, size: int) -> nn.Module:
         weight = torch.cat([weight, *others])
     else:  # each layer has features of its own; a weight without bias may be stored the other way round
         weight = weight.T if bias is None else torch.block_diag(weight, *others)  # type: ignore[no-untyped-call]
-    if weight.shape[-1] != size or (bias is not None and bias.shape != weight.shape[:1]):
-        raise ValueError(f"has {name} of shape {tuple(weight.shape)}, where {size} features come in")
+    fits = weight.is_floating_point() and (bias is None or bias.shape == weight.shape[:1])
+    if weight.shape[-1] != size or not fits:
+        raise ValueError(f"has {name} of {weight.dtype} {tuple(weight.shape)}, where {size} features come in")
     layer = nn.LayerNorm(size) if weight.dim() == 1 else nn.Linear(size, len(weight), device="meta")
     layer.weight = nn.Parameter(weight.float())
     layer.register_parameter("bias", None if bias is None else nn.Parameter(bias.float()))

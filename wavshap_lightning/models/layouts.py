@@ -19,7 +19,7 @@ PICKLED = "pickled Python, which is never opened; save the model with save_pretr
 # By the name of a file or folder in it; of several the first counts.
 PROGRAMS = {
     "adapter_config.json": ADAPTER,
-    "hyperparams.yaml": f"a SpeechBrain model, {OWN_CLASSES}",
+    "hyperparams.yaml": "a SpeechBrain model; only a wav2vec2.ckpt with a linear layer in model.ckpt is read",
     "configuration.json": f"a FunASR model, such as emotion2vec, {OWN_CLASSES}",
     "emotion2vec*": f"an emotion2vec model, {OWN_CLASSES}",
     "dev-*.ckpt": f"a run of s3prl, {OWN_CLASSES}",

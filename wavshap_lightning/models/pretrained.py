@@ -160,7 +160,7 @@ class Source:
         advice = f"it is not a complete {type(model).__name__}; give a complete folder or revision"
         if prefix:
             advice = f"its names begin with {prefix!r}; save it without this prefix"
-        elif self.role == "model" and not any(key.startswith(base) for key in missing + left_over):
+        elif self.role == "model" and within and not any(key.startswith(base) for key in missing + left_over):
             advice = f"it has another head than a {type(model).__name__}. {train_on(self.name)}"
         found = [f"lacks {listed(missing)}, which would stay random"] if missing else []
         found += [f"holds {listed(left_over or other)}, which nothing would use"] if other else []
