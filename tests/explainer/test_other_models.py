@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForSequenceClassification
+from transformers import (
+    SEWConfig,
+    SEWForSequenceClassification,
+    Wav2Vec2FeatureExtractor,
+    WavLMConfig,
+    WavLMForSequenceClassification,
+)
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
@@ -109,6 +115,21 @@ def test_models_are_compared_at_the_stages_that_both_have(build_classifier, clip
     second.backbone.stages = ("waveform", "frames")
     found = compare(first, second, clip, first.explain(clip))
     assert found.differences.keys() == {("frames", "frames")}
+
+
+def test_a_model_known_as_a_whole_is_explained_by_its_waveform(tmp_path, clip):
+    shape = {name: value for name, value in SHAPE.items() if "bucket" not in name and "max_" not in name}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = SEWForSequenceClassification(SEWConfig(**shape, use_weighted_layer_sum=True, num_labels=3))
+    model.save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path)
+    found = explain(tmp_path, clip.repeat(3), target="LABEL_1", num_baselines=2, num_draws=16)
+    assert (*found.attributions,) == ("waveform",)
+    assert any("its waveform alone" in one.message for one in found.diagnostics["LABEL_1"])
+    attribution = found.attributions["waveform"]
+    total = attribution.score[0] - attribution.mean_baseline_score[0]
+    assert float(found.values("waveform", "frames").sum()) == pytest.approx(total, abs=1e-4)
 
 
 def test_settings_that_need_a_missing_stage_are_refused(build_classifier, clip):

@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 import torch
-from published import published_logits
+from published import published_logits, save_model
 from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from wavshap_lightning.errors import ModelError, SettingError
+from wavshap_lightning.models.families import FAMILIES
 from wavshap_lightning.models.foreign_heads import open_huggingface
 from wavshap_lightning.models.pretrained import open_pretrained
 
@@ -120,6 +121,44 @@ def test_a_padded_batch_is_the_originals_clips_one_by_one(family, make_original,
         found = open_huggingface(str(folder), final_norm=final_norm)(waveforms, lengths)
         for clip, length, logits in zip(waveforms, lengths, found, strict=True):
             torch.testing.assert_close(logits, original(clip[None, :length]).logits[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("family", "normalize"), [("sew", True), ("sew-d", False), ("hubert", True)])
+def test_a_classifier_that_is_known_as_a_whole_gives_its_outputs_alone(
+    family, normalize, make_original, monkeypatch, generator
+):
+    """A sum of layers at half the rate, and a kind of a later version of transformers."""
+    original, folder = make_original(family, normalize=normalize, use_weighted_layer_sum=True)
+    if family == "hubert":
+        monkeypatch.delitem(FAMILIES, family)
+    classifier = open_huggingface(str(folder))
+    waveforms, lengths = 0.1 + torch.randn(3, 4000, generator=generator), torch.tensor([4000, 2611, 1600])
+    extractor = Wav2Vec2FeatureExtractor.from_pretrained(folder)
+    heard = [
+        extractor(clip[:n].numpy(), sampling_rate=16_000) for clip, n in zip(waveforms, lengths, strict=True)
+    ]
+    heard = [torch.tensor(one.input_values[0])[None].requires_grad_() for one in heard]
+    expected = torch.cat([original(one).logits for one in heard])
+    waveforms.requires_grad_()
+    found = classifier(waveforms, lengths)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(classifier(waveforms)[:1], expected[:1], rtol=1e-5, atol=1e-5)
+    assert (expected[0] - expected[1]).abs().max() > 0.01
+    found[1].sum().backward()
+    assert waveforms.grad[1, :2611].any()
+    assert not waveforms.grad[1, 2611:].any()
+    assert not waveforms.grad[0].any()
+    assert (classifier.stages, classifier.backbone.num_layers) == (("waveform",), 1)
+    with pytest.raises(SettingError, match="not exported"):
+        classifier.save_pretrained(folder / "export")
+    with pytest.raises(SettingError, match="final_norm=True needs"):
+        open_huggingface(str(folder), final_norm=True)
+
+
+def test_a_kind_that_takes_no_waveform_is_refused(build_model, tmp_path, monkeypatch):
+    folder = save_model(build_model("whisper", classifier=True, id2label=LABELS), tmp_path)
+    monkeypatch.delitem(FAMILIES, "whisper")
+    refuse(folder, "takes input_features, not a waveform; need a model of kind wavlm")
 
 
 @pytest.mark.parametrize("normalize", [False, True])

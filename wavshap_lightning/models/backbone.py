@@ -16,7 +16,6 @@ from torch.nn import functional as F  # noqa: N812
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.models.encoders import Encoder, Layers
-from wavshap_lightning.models.families import FAMILIES
 from wavshap_lightning.models.frontends import TransformersModule, valid_mask
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel, absolute, open_pretrained
 
@@ -144,14 +143,13 @@ class SpeechBackbone(nn.Module):
         self.settings = replace(given, **(settings | found))
         _check_supported(opened)
         config = opened.model.config
-        depth = config.num_hidden_layers if self.settings.last_layer is None else self.settings.last_layer
-        if not 0 <= depth <= config.num_hidden_layers:
-            raise SettingError(
-                f"last_layer={depth} must lie between 0 and this backbone's {config.num_hidden_layers}"
-            )
-        family, final_norm = FAMILIES[config.model_type], self.settings.final_norm
+        last = getattr(config, "num_hidden_layers", 0)
+        depth = last if self.settings.last_layer is None else self.settings.last_layer
+        if not 0 <= depth <= last:
+            raise SettingError(f"last_layer={depth} must lie between 0 and this backbone's {last}")
+        family, final_norm = opened.family, self.settings.final_norm
         self.stages, self.fingerprint = family.stages, opened.fingerprint
-        changes = [f"up to layer {depth}"] if depth < config.num_hidden_layers else []
+        changes = [f"up to layer {depth}"] if depth < last else []
         if not (changes or final_norm) and family.encoder.has_final_norm(opened.model):
             changes.append("before the final norm")
         if not self.settings.pad_to_window:
@@ -166,7 +164,7 @@ class SpeechBackbone(nn.Module):
         self.frame_grid = self._frontend.grid = self._grid(self._frontend.grid)
         self.num_channels = self._frontend.num_channels
         self.num_layers = self._encoder.num_layers
-        self.hidden_size: int = config.hidden_size
+        self.hidden_size: int = config.hidden_size if family.backbone else self.num_channels
         self._trainable = unfreeze(self._encoder, self.settings.unfreeze_layers, self.settings.lora_rank)
         self.train(False)  # noqa: FBT003 - modules made here begin in training mode
 

@@ -58,7 +58,7 @@ class Encoder(ABC):
     @property
     def layers(self) -> nn.ModuleList:
         """The transformer layers, from the first to the last."""
-        layers: nn.ModuleList = self._stack.layers
+        layers: nn.ModuleList = getattr(self._stack, "layers", nn.ModuleList())
         return layers
 
     @property
@@ -169,8 +169,6 @@ class SqueezedLayers(Encoder):
                 f"last_layer={depth}: this model has one layer at the frame rate; leave it out"
             )
         self.model, self.num_layers, self.norms_last = model, 1, False
-        if frozen:
-            model.encoder.pos_conv_embed.conv = without_weight_norm(model.encoder.pos_conv_embed.conv)
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -184,8 +182,7 @@ class SqueezedLayers(Encoder):
     ) -> Layers:
         """Projection and the whole encoder."""
         states = self.model.layer_norm(frames)
-        if self.model.project_features:
-            states = self.model.feature_projection(states)
+        states = self.model.feature_projection(states) if self.model.project_features else states
         missing = max(0, self.model.config.squeeze_factor - states.shape[1])  # transformers refuses less
         states = F.pad(self.model.feature_dropout(states), (0, 0, 0, missing))
         return [self.model.encoder(states).last_hidden_state[:, : mask.shape[1]]]
@@ -251,6 +248,21 @@ class SummaryTokens(Encoder):
         return [summary[:, None]]
 
 
+class NoEncoder(Encoder):
+    """No layers but the frames themselves."""
+
+    def __init__(self, model: TransformersModule, depth: int, *, final_norm: bool, frozen: bool) -> None:  # noqa: ARG002
+        self.model, self.num_layers, self.norms_last = model, 1, False
+
+    def __call__(
+        self,
+        frames: Float[Tensor, "batch time channels"],
+        mask: Bool[Tensor, "batch time"],  # noqa: ARG002
+    ) -> Layers:
+        """The frames."""
+        return [frames]
+
+
 def attendable_frames(mask: Bool[Tensor, "batch time"]) -> Bool[Tensor, "batch 1 time time"] | None:
     """Mask of scaled dot-product attention, True where a frame may be attended to; None if all may."""
     return None if bool(mask.all()) else mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
@@ -265,7 +277,6 @@ def without_weight_norm(conv: nn.Conv1d) -> nn.Conv1d:
         conv.in_channels,
         conv.out_channels,
         conv.kernel_size[0],
-        stride=conv.stride[0],
         padding=int(conv.padding[0]),
         groups=conv.groups,
         device="meta",

@@ -80,4 +80,6 @@ FAMILIES = {
         geometry=("max_length", "frequency_stride", "time_stride"),
     ),
 }
+# Of a classifier that is known as a whole.
+WHOLE = Family("", frontends.WholeModel, encoders.NoEncoder, stages=("waveform",))
 KINDS = f"model of kind {', '.join(FAMILIES)}"

@@ -23,7 +23,7 @@ from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.families import FAMILIES
+from wavshap_lightning.models.families import FAMILIES, KINDS
 from wavshap_lightning.models.frontends import TransformersModule, normalize_waveforms
 from wavshap_lightning.models.head import EmotionHead, HeadSettings, Task
 from wavshap_lightning.models.pooling import FramewisePooling
@@ -312,26 +312,34 @@ def _open_stock(source: Source, *, final_norm: bool | None) -> EmotionClassifier
         )
     labels = _class_names(source, config)
     original: TransformersModule = source.model(wanted, config).eval()
-    weighted = hasattr(original, "layer_weights")
+    # of a kind without a row, or with a sum of layers at another rate than that of the frames
+    is_squeezed = hasattr(config, "squeeze_factor") and config.use_weighted_layer_sum
+    is_whole = is_squeezed or config.model_type not in FAMILIES
+    if is_whole and original.main_input_name != "input_values":
+        raise ModelError(f"{source} takes {original.main_input_name}, not a waveform; need a {KINDS}")
+    weighted = hasattr(original, "layer_weights") and not is_whole
     # for Whisper, which has no base model, the versions agree
     if weighted and FAMILIES[config.model_type].encoder.has_final_norm(original.base_model):
         final_norm = _default_final_norm(source) if final_norm is None else final_norm
     elif final_norm is not None:
         raise SettingError(NO_FINAL_NORM.format(final_norm=final_norm, source=source))
-    first, second = _head_layers(original)
-    if not (first.bias.any() or second.bias.any()):
+    if not (is_whole or any(layer.bias.any() for layer in _head_layers(original))):
         warnings.warn(
             f"{source}: all biases of its head are 0, as before training; it may never have been trained",
             stacklevel=2,
         )
     settings = preprocessing(source, config)
-    opened = PretrainedSpeechModel(_base(original), source.name, source.revision, **settings)
+    model = original if is_whole else _base(original)
+    opened = PretrainedSpeechModel(model, source.name, source.revision, **settings)
     frontend = opened.frontend()
     sound = _sound(frontend.grid)
     features = frontend.features(sound, torch.tensor([sound.shape[1]]))
     expected = _logits(original, features, final_norm=final_norm)
     classifier = _classifier(opened, labels, mixed=weighted, final_norm=final_norm)
-    _fill_head(classifier.head, original)
+    if is_whole:
+        classifier.head.mlp, classifier.head.described = nn.Sequential().eval(), False
+    else:
+        _fill_head(classifier.head, original)
     _check_logits(source, expected, classifier(sound))
     return classifier
 
@@ -387,7 +395,7 @@ def _logits(
 
 
 def _check_kind(source: Source, config: PretrainedConfig) -> None:
-    if config.model_type not in FAMILIES:
+    if config.model_type not in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES:
         raise ModelError(
             f"{source} is of kind {config.model_type!r}; expected an audio-classification model of kind "
             f"{', '.join(FAMILIES)}"

@@ -266,6 +266,38 @@ def _bank_frames(lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
     return (lengths - N_FFT) // HOP + 1
 
 
+class WholeModel:
+    """A classifier of waveforms of which nothing but the outputs is known: every frame holds them all.
+
+    Clips of different lengths are run one by one, since it may let padding in.
+
+    Args:
+        model: The classifier.
+        sample_rate: Samples per second of its waveforms.
+        normalize: Scale each waveform to zero mean and unit variance first.
+    """
+
+    def __init__(self, model: TransformersModule, *, sample_rate: int, normalize: bool) -> None:
+        hop = sample_rate // 50  # as usual
+        self.grid = FrameGrid((5 * hop,), (hop,), sample_rate)
+        self.num_channels: int = model.config.num_labels
+        self._model, self._normalize = model, normalize
+
+    def __call__(
+        self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch time channels"]:
+        """Outputs of the model, at each frame."""
+        states = self.features(waveforms, lengths)
+        alone = [clip[None, :length] for clip, length in zip(states, lengths.tolist(), strict=True)]
+        clips = [states] if bool((lengths == states.shape[1]).all()) else alone
+        logits = torch.cat([self._model(clip).logits for clip in clips])
+        return logits[:, None].expand(-1, self.grid.num_frames(states.shape[1]), -1)
+
+    def features(self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]) -> Tensor:
+        """Waveforms, normalized if need be."""
+        return normalize_waveforms(waveforms, lengths) if self._normalize else waveforms
+
+
 def valid_mask(lengths: Int[Tensor, " batch"], size: int) -> Bool[Tensor, "batch size"]:
     """True at the first `lengths[i]` of `size` positions.
 

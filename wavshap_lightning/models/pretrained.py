@@ -30,7 +30,7 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from wavshap_lightning.errors import ModelError, WavshapError, first_line
-from wavshap_lightning.models.families import FAMILIES, KINDS
+from wavshap_lightning.models.families import FAMILIES, KINDS, WHOLE, Family
 from wavshap_lightning.models.frontends import Frontend, TransformersModule
 from wavshap_lightning.models.layouts import PROGRAMS, is_pointer, names_in, recognize
 
@@ -149,7 +149,7 @@ class Source:
         missing = sorted(key for key in report["missing_keys"] if not is_unused(key))
         other = sorted(key for key in report["unexpected_keys"] if not is_unused(key))
         # a backbone may come with a head, which is left out, but not with other parts of its own
-        is_part = bool(FAMILIES[model.config.model_type].renamed)
+        is_part = bool(FAMILIES.get(model.config.model_type, WHOLE).renamed)
         within = not is_part and any(key.startswith(base) for key in stored)
         parts = (base,) if within else tuple(f"{name}." for name, _ in model.named_children())
         left_over = [key for key in other if self.role == "model" or key.startswith(parts)]
@@ -389,9 +389,15 @@ class PretrainedSpeechModel:
     sample_rate: int = 16_000
     followed: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def family(self) -> Family:
+        """Its row of the table, or that of classifiers known as a whole."""
+        has_head = self.model.base_model is not self.model
+        return WHOLE if has_head else FAMILIES.get(self.model.config.model_type, WHOLE)
+
     def frontend(self) -> Frontend:
         """First stage of the model."""
-        build = FAMILIES[self.model.config.model_type].frontend
+        build = self.family.frontend
         return build(self.model, sample_rate=self.sample_rate, normalize=self.normalize, **self.followed)
 
     @cached_property
@@ -418,8 +424,7 @@ class PretrainedSpeechModel:
             "layer_norm_eps",
             "max_bucket_distance",
         )
-        own = FAMILIES[config.model_type].geometry
-        geometry = {name: getattr(config, name, None) for name in (*names, *own)}
+        geometry = {name: getattr(config, name, None) for name in (*names, *self.family.geometry)}
         # the key keeps its old spelling: the fingerprints in existing checkpoints are made with it
         return {**geometry, "normalise": self.normalize, "sample_rate": self.sample_rate, **self.followed}
 
@@ -463,7 +468,8 @@ def preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
     """
     # of the published models only WavLM Base and Base+ take waveforms as they are
     as_they_are = config.model_type == "wavlm" and config.feat_extract_norm == "group"
-    needed = FAMILIES[config.model_type].extractor(config)
+    family = FAMILIES.get(config.model_type, WHOLE)
+    needed = family.extractor(config)
     usual = {"do_normalize": not (as_they_are or needed), "sampling_rate": 16_000} | needed
     found = _extractor_settings(source, usual)
     if not found:
@@ -473,7 +479,7 @@ def preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
             stacklevel=4,
         )
     settings = usual | found
-    followed = {name: float(settings[name]) for name in FAMILIES[config.model_type].followed}
+    followed = {name: float(settings[name]) for name in family.followed}
     for name, value in needed.items():
         if name not in followed and settings[name] != value:
             raise ModelError(f"{source}: {name}={settings[name]!r} of its preprocessor must be {value!r}")
