@@ -144,3 +144,19 @@ def test_spans_cover_the_clip_and_hold_two_windows_of_the_vocoder_where_more_wou
 def test_a_clip_too_short_for_three_spans_has_no_such_metrics():
     found = consistency_of_maps(lambda _: 1.0, torch.ones(2500), times_for(2500), {"any": torch.ones(7)})
     assert found == {"any": {}}
+
+
+def test_frames_of_silence_after_the_clip_belong_to_no_span():
+    clip, padded = torch.from_numpy(voice()), FrameGrid((400,), (320,), RATE, max_frames=150, fixed=True)
+    owner, spans = divide(times_of(padded, RATE)["frames"], RATE)
+    assert (spans[0].start_s, spans[-1].end_s, len(spans)) == (0, 1, 8)
+    values = torch.arange(150.0)
+    found = [
+        consistency_of_maps(lambda sound: float(sound[:4000].square().sum()), clip, times, {"any": one})
+        for times, one in (
+            (times_of(padded, RATE)["frames"], values),
+            (times_of(padded, RATE)["frames"], torch.cat([values[: len(owner)], -values[len(owner) :]])),
+        )
+    ]
+    assert found[0] == found[1]
+    assert not any(map(math.isnan, found[0]["any"].values()))

@@ -116,7 +116,7 @@ def consistency_of_maps(
     }
     found = {}
     for name, values in maps.items():
-        sums = torch.zeros(len(spans), dtype=values.dtype).index_add_(0, owner, values.cpu())
+        sums = torch.zeros(len(spans), dtype=values.dtype).index_add_(0, owner, values[: len(owner)].cpu())
         found[name] = {f"consistency_{edit}": size_agreement(sums, losses) for edit, losses in lost.items()}
     return found
 
@@ -139,13 +139,14 @@ def size_agreement(attributions: Float[Tensor, " spans"], lost: Sequence[float])
 
 
 def divide(times: TimeGrid, num_samples: int) -> tuple[Int[Tensor, " frames"], list[Span]] | None:
-    """Number of the span of each frame, and up to eight equal spans; None if three would be too short.
+    """Span of each frame of the clip, and up to eight equal spans; None if three would be too short.
 
     Spans meet half-way between the centers of two frames and cover the clip.
     """
     centers_s, rate = times.center_s(), times.sample_rate
-    for count in range(min(NUM_SPANS, times.count), FEWEST_SPANS - 1, -1):
-        owner = equal_spans(times.count, count).owner
+    num_frames = times.num_within(num_samples / rate)
+    for count in range(min(NUM_SPANS, num_frames), FEWEST_SPANS - 1, -1):
+        owner = equal_spans(num_frames, count).owner
         first = np.flatnonzero(np.diff(owner.numpy())) + 1
         between = (centers_s[first - 1] + centers_s[first]) / 2
         edges_s = [0.0, *between.tolist(), num_samples / rate]

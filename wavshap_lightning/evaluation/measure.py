@@ -161,10 +161,11 @@ def _measure_maps(
 ) -> dict[str, dict[str, float]]:
     """Metrics of maps of the same clip, by whatever method: faithfulness, counterfactuals, localization."""
     target = Target("log_odds", (classifier.labels.index(label),))
-    times = times_of(classifier.backbone.frame_grid, len(waveform))["frames"]
+    grid = classifier.backbone.frame_grid
+    times = times_of(grid, len(waveform))["frames"]
 
-    def score(sound: Waveform) -> float:
-        return float(target(_logits(classifier, sound)[None])[0, 0])
+    def score(sound: Waveform) -> float:  # slower speech may be longer than the model takes
+        return float(target(_logits(classifier, sound[: grid.max_samples])[None])[0, 0])
 
     numbers = faithfulness_of_maps(classifier, waveform, target, maps, generator)
     edited = consistency_of_maps(score, waveform, times, maps)
