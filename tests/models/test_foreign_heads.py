@@ -11,10 +11,12 @@ import torch
 from published import AUDEERING, CASES, EMOTIONS, HYPERPARAMS, ODYSSEY, VOX_PROFILE, save_head, weights_of
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F  # noqa: N812
+from transformers import AutoConfig
 
 from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.explainer.stage_attribution import fingerprint
+from wavshap_lightning.models.foreign_heads import BACKBONES
 from wavshap_lightning.models.loading import load_classifier
 
 STAGES = ("frames", "layers", "waveform")
@@ -90,6 +92,23 @@ def test_a_folder_of_speechbrain_needs_no_config(publish):
     (folder / "hyperparams.yaml").write_text(HYPERPARAMS.replace("facebook/wav2vec2-base", "me/mine"))
     with pytest.raises(ModelError, match=r"has wav2vec2_hub='me/mine'; known are facebook/wav2vec2-base,"):
         load_classifier(folder)
+
+
+@torch.no_grad()
+def test_quiet_clips_are_normalized_as_in_speechbrain(publish, clip):
+    case = CASES["speechbrain"]
+    model, weights, folder = publish(case)
+    expected = case.forward(model, weights, clip / 1000)
+    torch.testing.assert_close(open_quietly(folder)(clip / 1000), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_geometry_of_wavlm_large_is_the_published_one():
+    config = AutoConfig.for_model(**BACKBONES["wavlm_large"])
+    assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (1024, 24, 16)
+    assert (config.intermediate_size, config.feat_extract_norm, config.conv_bias) == (4096, "layer", False)
+    assert (config.num_conv_pos_embeddings, config.num_conv_pos_embedding_groups) == (128, 16)
+    assert (config.num_buckets, config.max_bucket_distance, config.layer_norm_eps) == (320, 800, 1e-5)
+    assert config.do_stable_layer_norm
 
 
 def test_speechbrain_without_norm_is_a_mean(publish, clip):
