@@ -288,6 +288,14 @@ def test_a_recognizer_of_several_languages_is_refused_as_what_it_is(publish):
         open_quietly(folder)
 
 
+def test_weights_of_another_kind_of_model_are_not_read(publish):
+    _, _, folder = publish(AUDEERING)
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    (folder / "model.safetensors").write_bytes(b"not to be read")
+    with pytest.raises(ModelError, match="is of kind 'bert'"):
+        open_quietly(folder)
+
+
 def test_missing_weights_of_the_backbone_are_named(publish):
     _, _, folder = publish(ODYSSEY)
     weights = load_file(folder / "model.safetensors")

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PretrainedConfig
+from transformers import CONFIG_MAPPING, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
 
 from wavshap_lightning.audio.frames import FrameGrid
@@ -146,9 +146,10 @@ LAYOUTS = (
 def open_huggingface(
     name: str, revision: str | None = None, *, final_norm: bool | None = None
 ) -> EmotionClassifier:
-    """A `WavLMForSequenceClassification`, or its like of another family, in evaluation mode on the CPU.
+    """A `WavLMForSequenceClassification`, its like of another family, or a model with a head of `LAYOUTS`.
 
-    The logits of a short sound are compared with the original's.
+    In evaluation mode on the CPU. The logits of a short sound are compared with those of the class of
+    transformers, if the model has one.
 
     Args:
         name: A folder with `config.json` and weights, or a Hub name.
@@ -157,8 +158,8 @@ def open_huggingface(
             or before (transformers 5). None: after, unless the folder is of a training with transformers 5.
 
     Raises:
-        ModelError: If it is not there, of another kind, has no classification head or another one than
-            transformers' own, does not classify, or gives other logits here.
+        ModelError: If it is not there, of another kind, not complete, has no head or another one than
+            transformers' own and those of `LAYOUTS`, or gives other logits here.
         SettingError: If `final_norm` is given for a model whose logits do not depend on it.
 
     Warns:
@@ -170,7 +171,10 @@ def open_huggingface(
 
 
 def _open(source: Source, *, final_norm: bool | None) -> EmotionClassifier:
-    weights, given = source.weights(), source.json("config.json")
+    given = source.json("config.json")
+    kind = given.get("model_type")
+    # those of a model of text may be large, and are not needed to refuse it
+    weights = source.weights() if kind in FAMILIES or kind not in CONFIG_MAPPING else {}
     for layout in LAYOUTS:
         if layout.mark in weights:
             try:
