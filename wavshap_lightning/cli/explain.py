@@ -253,7 +253,7 @@ def _facts(explanation: Explanation, views: Sequence[ClipView]) -> Iterator[tupl
         largest = max(shown.values, key=abs)
         yield "attribution", f"mean {shown.values.mean():+.4f}, largest {largest:+.4f} a frame"
         frames = explanation.top("frames", NUM_FRAMES, target=target)
-        listed = [f"{one['start_s']:5.2f}-{one['end_s']:.2f} s  {_interval(one)}" for one in frames]
+        listed = [f"{max(one['start_s'], 0):5.2f}-{one['end_s']:.2f} s  {_interval(one)}" for one in frames]
         yield "top frames", "\n".join(listed)
     if "layers" in explanation.attributions:
         layer = explanation.top("layers", 1, target=target)[0]

@@ -117,15 +117,11 @@ class LogMel:
     """
 
     def __init__(self, model: TransformersModule, *, sample_rate: int, normalize: bool) -> None:  # noqa: ARG002
-        config, padding = (
-            model.config,
-            (520, 519),
-        )  # half a window, and a column on either side of each kernel
-        self.grid = FrameGrid(
-            (N_FFT, 3, 3), (HOP, 1, 2), sample_rate, padding, config.max_source_positions, fixed=True
-        )
+        config, size = model.config, model.config.max_source_positions
+        padding = (520, 519)  # half a window, and a column on either side of each kernel
+        self.grid = FrameGrid((N_FFT, 3, 3), (HOP, 1, 2), sample_rate, padding, size, fixed=True)
         self.num_channels: int = config.d_model
-        self._max_samples: int = 2 * HOP * config.max_source_positions
+        self._max_samples: int = 2 * HOP * size
         self._model = model
         bins, mels = N_FFT // 2 + 1, config.num_mel_bins
         filters = mel_filter_bank(bins, mels, 0.0, 8000.0, sample_rate, norm="slaney", mel_scale="slaney")
