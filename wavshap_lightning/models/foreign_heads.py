@@ -237,8 +237,8 @@ def _configuration(source: Source, layout: Layout, given: Mapping[str, Any]) -> 
 
 def _emotions(source: Source, config: PretrainedConfig) -> dict[int, str]:
     """Words among the tokens of a speech recognizer, without special ones such as `<pad>` and `|`."""
-    known: dict[str, Any] = source.json("vocab.json")  # of several languages, by language
-    tokens: dict[Any, Any] = {i: token for token, i in known.items() if isinstance(i, int)}
+    # a vocabulary of several languages holds one for each
+    tokens: dict[Any, Any] = {i: t for t, i in source.json("vocab.json").items() if isinstance(i, int)}
     tokens = {i: name for i, name in (config.id2label or {}).items() if name != f"LABEL_{i}"} or tokens
     words = {i: str(name) for i, name in tokens.items() if not re.fullmatch(r"\[.*\]|<.*>|\||", str(name))}
     if not 2 <= len(words) <= 24 or min(map(len, words.values())) < 2:  # others have letters, or many tokens
