@@ -41,6 +41,7 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
 PLAIN: dict[str, dict[str, Any]] = {
     "seconds": {"action": "store_true", "help": "time draws, from errors measured before"},
     "checkpoint": {"type": Path, "help": "of a demo; trained and kept in --cache-dir if left out"},
+    "transformers4": {"type": Path, "metavar": "DIR", "help": "folder where transformers 4 is installed"},
     "clips": {"type": int, "default": 50, "help": "clips of each corpus (default 50)"},
 }
 
@@ -50,8 +51,8 @@ def read_arguments(doc: str | None, *, needs: Sequence[str] = ()) -> argparse.Na
 
     Args:
         doc: The script's docstring.
-        needs: Which of `repeats`, `device`, `root`, `cache_dir`, `backbones`, `seconds`, `checkpoint` and
-            `clips` it takes besides `--quick`.
+        needs: Which of `repeats`, `device`, `root`, `cache_dir`, `backbones`, `seconds`, `checkpoint`,
+            `transformers4` and `clips` it takes besides `--quick`.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="try it out on little; the numbers mean nothing")

@@ -92,8 +92,9 @@ def build_model(family="wavlm", norm="group", seed=0, *, classifier=False, **con
         classifier: With the head for classes.
         config: Other settings.
     """
-    row = FAMILIES[family]
-    name = MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES[family] if classifier else row.backbone
+    name = FAMILIES[family].backbone
+    if classifier:
+        name = MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES[family]
     model_class = attrgetter(name)(transformers)
     settings = {"feat_extract_norm": norm, "do_stable_layer_norm": norm == "layer", **SHAPE}
     settings = SHAPES.get(family) or settings | SHAPE_OF_FAMILY.get(family, {})
@@ -112,6 +113,11 @@ def shake(model):
             parameter.copy_(torch.randn_like(parameter) * parameter[0].numel() ** -0.5)
         else:
             parameter.add_(0.2 * torch.randn_like(parameter))
+
+
+def config_class(family):
+    """Class of the configurations of a family."""
+    return attrgetter(FAMILIES[family].backbone)(transformers).config_class
 
 
 def extractor_of(config):
@@ -383,3 +389,19 @@ def save_head(case, model, weights, folder):
         (folder / "vocab.json").write_text(json.dumps(vocabulary))
     (folder / "config.json").write_text(json.dumps(geometry | case.config))
     return folder
+
+
+def publish(case, folder, generator, change=lambda weights: weights, **config):
+    """Write a case of random weights to a folder; returns backbone and weights of the head.
+
+    Args:
+        case: One of `CASES`.
+        folder: Made if need be.
+        generator: Decides the weights of the head.
+        change: Of the weights of the head.
+        config: Settings of the backbone.
+    """
+    model = build_model(case.family, case.norm, **config).eval()
+    weights = change(weights_of(case.shapes, generator))
+    save_head(case, model, weights, folder)
+    return model, weights

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from published import AST, BERT, shake
 from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
@@ -23,49 +24,26 @@ from wavshap_lightning.models.loading import load_classifier
 from wavshap_lightning.models.pooling import summarize_layers
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 
-SHAPE = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "id2label": {0: "angry", 1: "happy", 2: "sad"},
-}
-BERT = {
-    **SHAPE,
-    "classifier_proj_size": 24,
-    "conv_depthwise_kernel_size": 5,
-    "left_max_position_embeddings": 6,
-    "right_max_position_embeddings": 3,
-    "attention_dropout": 0.3,
-}
-# A window of 64 frames, or 0.655 s, and overlapping patches.
-AST = {**SHAPE, "num_mel_bins": 40, "max_length": 64, "frequency_stride": 8, "time_stride": 10}
+LABELS = {0: "angry", 1: "happy", 2: "sad"}
 POSITIONS = ["relative_key", "relative", "rotary", None]
 LENGTHS = (10_000, 8321, 1360)  # 61, 50 and 7 frames, of which Wav2Vec2-BERT takes pairs
 
 
-@torch.no_grad()
 def build(model_class, config):
     """A model with weights of a real scale, so that its logits differ between clips."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = model_class(config).eval()
-        for name, parameter in model.named_parameters():
-            scale = 1.0 if parameter.dim() > 1 else 0.2
-            scale *= parameter[0].numel() ** -0.5 if parameter.dim() == 2 else 1.0
-            if "norm" in name or parameter.dim() < 2:
-                parameter.add_(scale * torch.randn_like(parameter))
-            else:
-                parameter.copy_(torch.randn_like(parameter) * parameter[0].numel() ** -0.5)
+        shake(model)
     return model
 
 
 def bert(model_class=Wav2Vec2BertForSequenceClassification, **config):
-    return build(model_class, Wav2Vec2BertConfig(**BERT | config))
+    return build(model_class, Wav2Vec2BertConfig(id2label=LABELS, **BERT | config))
 
 
 def ast(**config):
-    return build(ASTForAudioClassification, ASTConfig(**AST | config))
+    return build(ASTForAudioClassification, ASTConfig(id2label=LABELS, **AST | config))
 
 
 def extractor_of(model, **settings):

@@ -6,9 +6,10 @@ import json
 import warnings
 from dataclasses import replace
 
+import published
 import pytest
 import torch
-from published import AUDEERING, CASES, EMOTIONS, HYPERPARAMS, ODYSSEY, VOX_PROFILE, save_head, weights_of
+from published import AUDEERING, CASES, EMOTIONS, HYPERPARAMS, ODYSSEY, VOX_PROFILE
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F  # noqa: N812
 from transformers import AutoConfig
@@ -23,13 +24,12 @@ STAGES = ("frames", "layers", "waveform")
 
 
 @pytest.fixture
-def publish(build_model, generator, tmp_path):
+def publish(generator, tmp_path):
     """`(case, change=...) -> (model, weights, folder)`, with the weights of the head changed."""
 
-    def publish(case, change=lambda weights: weights):
-        model = build_model(case.family, case.norm).eval()
-        weights = change(weights_of(case.shapes, generator))
-        return model, weights, save_head(case, model, weights, tmp_path / "published")
+    def publish(case, *change):
+        folder = tmp_path / "published"
+        return *published.publish(case, folder, generator, *change), folder
 
     return publish
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from published import WHISPER, shake
 from torch.nn.functional import gelu
 from transformers import (
     WhisperConfig,
@@ -28,25 +29,6 @@ from wavshap_lightning.models.pretrained import PretrainedSpeechModel
 
 TINY_EN = Path(__file__).parents[3] / "shared/data/whisper-tiny.en"
 
-# A window of one second: 50 frames.
-SHAPE = {
-    "d_model": 32,
-    "encoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "encoder_ffn_dim": 48,
-    "decoder_layers": 1,
-    "decoder_attention_heads": 4,
-    "decoder_ffn_dim": 48,
-    "max_source_positions": 50,
-    "vocab_size": 40,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "decoder_start_token_id": 1,
-    "suppress_tokens": None,
-    "begin_suppress_tokens": None,
-    "dropout": 0.3,
-}
 LENGTHS = (1, 1599, 7000, 15_900, 16_000)
 
 
@@ -54,13 +36,8 @@ def build(model_class=WhisperEncoder, **config):
     """A model with weights of a real scale, so that its layers differ between clips."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = model_class(WhisperConfig(**SHAPE | config)).eval()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.dim() > 1:
-                    parameter.copy_(torch.randn_like(parameter) * parameter[0].numel() ** -0.5)
-                else:
-                    parameter.add_(0.2 * torch.randn_like(parameter))
+        model = model_class(WhisperConfig(**WHISPER | config)).eval()
+        shake(model)
     return model
 
 
