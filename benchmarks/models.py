@@ -81,8 +81,9 @@ def main() -> None:
         families = {name: measure_family(name, clips, Path(folder)) for name in FAMILIES}
         heads = measure_heads(clips, Path(folder))
         sums = measure_sums(clips, Path(folder), arguments.transformers4)
-    rows = {**{row["title"]: row for row in families.values()}, **heads, **sums}
-    report("models", [*lines(rows)], arguments, families=families, heads=heads, weighted_sums=sums)
+    named = {row["title"]: row for row in families.values()}
+    named |= {f"head of {row['models'][0]}": row for row in heads.values()}
+    report("models", [*lines(named | sums)], arguments, families=families, heads=heads, weighted_sums=sums)
 
 
 def lines(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Measurement]:
@@ -120,6 +121,7 @@ def measure_family(family: str, clips: Sequence[Tensor], folder: Path) -> dict[s
     backbone, grid = classifier.backbone, classifier.backbone.frame_grid
     return {
         "title": title_of(family),
+        "classifier": type(model).__name__,
         "hop_ms": 1000 * grid.hop_samples / grid.sample_rate,
         "frame_ms": 1000 * grid.receptive_field_samples / grid.sample_rate,
         "window_s": grid.max_frames * grid.hop_samples / grid.sample_rate if grid.fixed else None,
@@ -177,9 +179,11 @@ def measure_heads(clips: Sequence[Tensor], folder: Path) -> dict[str, dict[str, 
         classifier = load(place)
         mark = next(layout.mark for layout in LAYOUTS if layout.mark in weights)
         found.setdefault(mark, []).append(errors(classifier, clips, expected))
-        known = facts.setdefault(mark, {"tasks": [], "families": [], **parts(classifier)})
+        known = facts.setdefault(
+            mark, {"models": [], "family": case.family, "tasks": [], **parts(classifier)}
+        )
+        known["models"] += case.models
         known["tasks"] += [case.task] if case.task not in known["tasks"] else []
-        known["families"] += [case.family] if case.family not in known["families"] else []
     return {mark: {**facts[mark], **worst(rows)} for mark, rows in found.items()}
 
 

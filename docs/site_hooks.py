@@ -1,25 +1,36 @@
-"""Hooks of the documentation site: tables of measured results, and formulas as MathML."""
+"""Hooks of the documentation site: tables of models and of measured results, and formulas as MathML."""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
+from collections.abc import Callable, Mapping, Sequence
 from html import unescape
+from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
 from latex2mathml.converter import convert
 
+from wavshap_lightning.models.families import FAMILIES, Family
+from wavshap_lightning.models.foreign_heads import BACKBONES, LAYOUTS, Layout
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+MODELS = BENCHMARKS / "results" / "models.json"
 RESULTS, TUTORIAL = "<!-- results -->", "<!-- tutorial -->"
+FAMILY_ROWS, HEAD_ROWS = "<!-- families -->", "<!-- heads -->"
+ERRORS = ("error, one clip", "error, padded batch")
 FORMULA = re.compile(r"\\\((.+?)\\\)(?=</span>)|\\\[(.+?)\\\](?=</div>)", re.DOTALL)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:  # noqa: ANN401 - what mkdocs passes
-    """Insert the tables of measured results and the code of the tutorial where a page has their marker."""
+    """Insert tables, and the code of the tutorial, where a page has their marker."""
     if RESULTS in markdown:
         markdown = markdown.replace(RESULTS, results_tables(BENCHMARKS))
+    for marker, table in {FAMILY_ROWS: families_table, HEAD_ROWS: heads_table}.items():
+        if marker in markdown:
+            markdown = markdown.replace(marker, table(json.loads(MODELS.read_text(encoding="utf-8"))))
     code = (Path(__file__).parent / "tutorial.py").read_text(encoding="utf-8")
     return markdown.replace(TUTORIAL, f"```python\n{code}```")
 
@@ -34,8 +45,84 @@ def _mathml(formula: re.Match[str]) -> str:
     return str(convert(unescape(inline or block), display="inline" if inline else "block"))
 
 
+def families_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of the families of speech transformers.
+
+    Args:
+        report: Of `benchmarks/models.py`.
+
+    Raises:
+        KeyError: If a family was not measured.
+    """
+    rows = [_family_row(family, report["families"][name]) for name, family in FAMILIES.items()]
+    return _markdown(("family", "classes of transformers", "frames", "stages", "padded batch", *ERRORS), rows)
+
+
+def _family_row(family: Family, measured: Mapping[str, Any]) -> list[str]:
+    frames = f"{_kind(family.frontend)}: {measured['frame_ms']:g} ms every {measured['hop_ms']:g} ms"
+    if measured["window_s"]:
+        frames += f"; each clip padded to {measured['window_s']:g} s"
+    last = "" if measured["all_layers"] else " (the last)"
+    stages = [stage + last * (stage == "layers") for stage in ("waveform", "frames", "layers")]
+    shown = [stage for stage in stages if stage.split()[0] in family.stages]
+    together = "at once" if measured["together"] else "one clip at a time"
+    classes = f"`{family.backbone.rpartition('.')[2]}`<br>`{measured['classifier']}`"
+    return [measured["title"], classes, frames, ", ".join(shown), together, *_errors(measured)]
+
+
+def _kind(frontend: Callable[..., object]) -> str:
+    """Kind of a frontend, from the first line of its documentation."""
+    return (getdoc(frontend) or "").splitlines()[0].partition(", as in")[0]
+
+
+def heads_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of the heads of other projects.
+
+    Args:
+        report: Of `benchmarks/models.py`.
+
+    Raises:
+        KeyError: If a head was not measured.
+    """
+    rows = [_head_row(layout, report["heads"][layout.mark]) for layout in LAYOUTS]
+    return _markdown(("published models", "backbone", "head", "outputs", *ERRORS), rows)
+
+
+def _head_row(layout: Layout, measured: Mapping[str, Any]) -> list[str]:
+    models = "<br>".join(f"`{name}`" if "/" in name else name for name in measured["models"])
+    known = [name for name, config in BACKBONES.items() if config["model_type"] == measured["family"]]
+    frames = [f"{_words(measured['frames'])} on each frame"] if measured["frames"] else []
+    layers = "learned mix of layers" if measured["layers"] == "learned" else "last layer"
+    head = "; ".join([layers, *frames, measured["pooling"], _words(measured["mlp"])])
+    outputs = " or ".join(measured["tasks"])
+    if layout.labels:
+        outputs += f": {', '.join(layout.labels)}"
+    return [models, f"`{known[0]}`" if layout.geometry else "any family", head, outputs, *_errors(measured)]
+
+
+def _words(layers: Sequence[str]) -> str:
+    """Kinds of layers in plain words.
+
+    >>> _words(["Linear", "ReLU", "LayerNorm"])
+    'linear, ReLU, layer norm'
+    """
+    return ", ".join(
+        {"ReLU": "ReLU", "LayerNorm": "layer norm"}.get(layer, layer.lower()) for layer in layers
+    )
+
+
+def _errors(measured: Mapping[str, Any]) -> list[str]:
+    """Relative errors as powers of ten, with one digit after the point."""
+    found = [f"{measured[name]:.1e}".split("e") for name in ("single", "padded")]
+    return [f"{digits}e{int(power)}" for digits, power in found]
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows))
+
+
 def results_tables(folder: Path) -> str:
-    """Markdown tables of all full reports, in the order of their names.
+    """Markdown tables of all full reports but that of the models, in the order of their names.
 
     Args:
         folder: Holds `NAME.py`, whose docstring gives the title, and `results/NAME.json`, which it wrote.
@@ -46,7 +133,7 @@ def results_tables(folder: Path) -> str:
     reports = sorted(
         p
         for p in folder.glob("results/*.json")
-        if "measurements" in p.read_text("utf-8") and "-quick" not in p.stem
+        if "measurements" in p.read_text("utf-8") and "-quick" not in p.stem and p.stem != MODELS.stem
     )
     if not reports:
         raise ValueError(f"{folder / 'results'} holds no report; run a script of benchmarks/ first")

@@ -235,8 +235,9 @@ VOX_CLASSES = mlp("emotion_layer", 20, 9) | mlp("detailed_out_layer", 20, 17)
 
 @dataclass(frozen=True)
 class Case:
-    """A published layout: weights of its head by shape, settings, and its forward pass."""
+    """A published layout: models that have it, its forward pass, weights of its head by shape, and settings."""
 
+    models: tuple[str, ...]
     forward: Any
     shapes: dict[str, Any]
     family: str = "wav2vec2"
@@ -273,6 +274,7 @@ SER_SHAPES = {
     "ser_model.out.0": (3, HIDDEN),
 }
 AUDEERING = Case(
+    ("audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim",),
     dense_tanh_out,
     {"classifier.dense": (HIDDEN, HIDDEN), "classifier.out_proj": (3, HIDDEN)},
     config=SOXAN | {"problem_type": "regression", "id2label": dict(enumerate(DIMENSIONS))},
@@ -280,6 +282,7 @@ AUDEERING = Case(
     task="dimensions",
 )
 ODYSSEY = Case(
+    ("3loi/SER-Odyssey-Baseline-WavLM-Categorical",),
     odyssey,
     SER_SHAPES,
     "wavlm",
@@ -289,6 +292,7 @@ ODYSSEY = Case(
     labels=("Angry", "Sad", "Happy"),
 )
 VOX_PROFILE = Case(
+    ("tiantiaf/wavlm-large-categorical-emotion",),
     vox_classes,
     VOX | VOX_CLASSES | VOX_DIMENSIONS,
     "wavlm",
@@ -299,13 +303,21 @@ VOX_PROFILE = Case(
 )
 CASES = {
     "audeering": AUDEERING,
-    "harshit345": replace(AUDEERING, config=SOXAN, labels=EMOTIONS, task="classes"),
+    "harshit345": replace(
+        AUDEERING,
+        models=("harshit345/xlsr-wav2vec-speech-emotion-recognition",),
+        config=SOXAN,
+        labels=EMOTIONS,
+        task="classes",
+    ),
     "ehcalabres": Case(
+        ("ehcalabres/wav2vec2-lg-xlsr-en-speech-emotion-recognition",),
         dense_tanh_out,
         {"classifier.dense": (HIDDEN, HIDDEN), "classifier.output": (3, HIDDEN)},
         config=SOXAN | {"architectures": ["Wav2Vec2ForSequenceClassification"]},
     ),
     "nkululeko": Case(
+        ("models of nkululeko",),
         dense_tanh_out,
         {"head.dense": (HIDDEN, HIDDEN), "head.out_proj": (3, HIDDEN)},
         "hubert",
@@ -313,6 +325,7 @@ CASES = {
         config={"id2label": dict(enumerate(EMOTIONS)), "is_classifier": True},
     ),
     "ctc": Case(
+        ("r-f/wav2vec-english-speech-emotion-recognition",),
         averaged_ctc,
         {"lm_head": (5, HIDDEN)},
         config={"architectures": ["Wav2Vec2ForCTC"]},
@@ -321,11 +334,13 @@ CASES = {
     "odyssey classes": ODYSSEY,
     "odyssey dimensions": replace(
         ODYSSEY,
+        models=("3loi/SER-Odyssey-Baseline-WavLM-Multi-Attributes",),
         config=SER | {"id2label": dict(enumerate(DIMENSIONS))},
         labels=DIMENSIONS,
         task="dimensions",
     ),
     "speechbrain": Case(
+        ("speechbrain/emotion-recognition-wav2vec2-IEMOCAP",),
         speechbrain,
         {"0.w.weight": (3, HIDDEN)},
         norm="group",
@@ -336,6 +351,7 @@ CASES = {
     "vox classes": VOX_PROFILE,
     "vox dimensions": replace(
         VOX_PROFILE,
+        models=("tiantiaf/wavlm-large-msp-podcast-emotion-dim",),
         forward=vox_dimensions,
         shapes=VOX | VOX_DIMENSIONS,
         labels=("arousal", "valence", "dominance"),
