@@ -19,7 +19,7 @@ from wavshap_lightning.models.foreign_heads import BACKBONES, LAYOUTS, Layout
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 MODELS = BENCHMARKS / "results" / "models.json"
 RESULTS, TUTORIAL = "<!-- results -->", "<!-- tutorial -->"
-FAMILY_ROWS, HEAD_ROWS = "<!-- families -->", "<!-- heads -->"
+FAMILY_ROWS, HEAD_ROWS, SUM_ROWS = "<!-- families -->", "<!-- heads -->", "<!-- sums -->"
 ERRORS = ("error, one clip", "error, padded batch")
 FORMULA = re.compile(r"\\\((.+?)\\\)(?=</span>)|\\\[(.+?)\\\](?=</div>)", re.DOTALL)
 
@@ -28,7 +28,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:  # noqa: ANN401 - what mkd
     """Insert tables, and the code of the tutorial, where a page has their marker."""
     if RESULTS in markdown:
         markdown = markdown.replace(RESULTS, results_tables(BENCHMARKS))
-    for marker, table in {FAMILY_ROWS: families_table, HEAD_ROWS: heads_table}.items():
+    for marker, table in {FAMILY_ROWS: families_table, HEAD_ROWS: heads_table, SUM_ROWS: sums_table}.items():
         if marker in markdown:
             markdown = markdown.replace(marker, table(json.loads(MODELS.read_text(encoding="utf-8"))))
     code = (Path(__file__).parent / "tutorial.py").read_text(encoding="utf-8")
@@ -54,11 +54,13 @@ def families_table(report: Mapping[str, Any]) -> str:
     Raises:
         KeyError: If a family was not measured.
     """
-    rows = [_family_row(family, report["families"][name]) for name, family in FAMILIES.items()]
+    rows = [_family_row(name, family, report["families"][name]) for name, family in FAMILIES.items()]
+    other = ["any other", "`AutoModelForAudioClassification`", "", "waveform", "one clip at a time"]
+    rows.append(other + _errors(report["whole"]))
     return _markdown(("family", "classes of transformers", "frames", "stages", "padded batch", *ERRORS), rows)
 
 
-def _family_row(family: Family, measured: Mapping[str, Any]) -> list[str]:
+def _family_row(name: str, family: Family, measured: Mapping[str, Any]) -> list[str]:
     frames = f"{_kind(family.frontend)}: {measured['frame_ms']:g} ms every {measured['hop_ms']:g} ms"
     if measured["window_s"]:
         frames += f"; each clip padded to {measured['window_s']:g} s"
@@ -67,7 +69,8 @@ def _family_row(family: Family, measured: Mapping[str, Any]) -> list[str]:
     shown = [stage for stage in stages if stage.split()[0] in family.stages]
     together = "at once" if measured["together"] else "one clip at a time"
     classes = f"`{family.backbone.rpartition('.')[2]}`<br>`{measured['classifier']}`"
-    return [measured["title"], classes, frames, ", ".join(shown), together, *_errors(measured)]
+    title = f"{measured['title']}<br>`{name}`"
+    return [title, classes, frames, ", ".join(shown), together, *_errors(measured)]
 
 
 def _kind(frontend: Callable[..., object]) -> str:
@@ -100,6 +103,20 @@ def _head_row(layout: Layout, measured: Mapping[str, Any]) -> list[str]:
     return [models, f"`{known[0]}`" if layout.geometry else "any family", head, outputs, *_errors(measured)]
 
 
+def sums_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of weighted sums against transformers 4: the larger of the two errors.
+
+    Args:
+        report: Of `benchmarks/models.py`.
+    """
+    measured = report["weighted_sums"]
+    by = list(dict.fromkeys(name for row in measured.values() for name in row if name != "otherwise"))
+    rows = [[title, *(_number(row[name]["padded"]) for name in by)] for title, row in measured.items()]
+    for row, line in zip(rows, measured.values(), strict=True):
+        row.append(f"{line['otherwise']:.2g}" if "otherwise" in line else "the same")
+    return _markdown(("large model", *by, "last layer before the norm"), rows)
+
+
 def _words(layers: Sequence[str]) -> str:
     """Kinds of layers in plain words.
 
@@ -112,9 +129,17 @@ def _words(layers: Sequence[str]) -> str:
 
 
 def _errors(measured: Mapping[str, Any]) -> list[str]:
-    """Relative errors as powers of ten, with one digit after the point."""
-    found = [f"{measured[name]:.1e}".split("e") for name in ("single", "padded")]
-    return [f"{digits}e{int(power)}" for digits, power in found]
+    return [_number(measured[name]) for name in ("single", "padded")]
+
+
+def _number(error: float) -> str:
+    """A relative error with two digits, that do not wrap.
+
+    >>> _number(4.37e-07)
+    '4.4\u202f·\u202f10<sup>-7</sup>'
+    """
+    digits, power = f"{error:.1e}".split("e")
+    return f"{digits}\u202f·\u202f10<sup>{int(power)}</sup>"
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
