@@ -20,7 +20,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 MODELS = BENCHMARKS / "results" / "models.json"
 RESULTS, TUTORIAL = "<!-- results -->", "<!-- tutorial -->"
 FAMILY_ROWS, HEAD_ROWS, SUM_ROWS = "<!-- families -->", "<!-- heads -->", "<!-- sums -->"
-ERRORS = ("error, one clip", "error, padded batch")
+ERRORS = "error: alone,<br>padded"
 FORMULA = re.compile(r"\\\((.+?)\\\)(?=</span>)|\\\[(.+?)\\\](?=</div>)", re.DOTALL)
 
 
@@ -55,9 +55,9 @@ def families_table(report: Mapping[str, Any]) -> str:
         KeyError: If a family was not measured.
     """
     rows = [_family_row(name, family, report["families"][name]) for name, family in FAMILIES.items()]
-    other = ["any other", "`AutoModelForAudioClassification`", "", "waveform", "one clip at a time"]
-    rows.append(other + _errors(report["whole"]))
-    return _markdown(("family", "classes of transformers", "frames", "stages", "padded batch", *ERRORS), rows)
+    other = ["any other", "", "the waveform", "waveform", "one clip at a time"]
+    rows.append([*other, _errors(report["whole"])])
+    return _markdown(("family", "classes of transformers", "frames", "stages", "padded batch", ERRORS), rows)
 
 
 def _family_row(name: str, family: Family, measured: Mapping[str, Any]) -> list[str]:
@@ -68,9 +68,17 @@ def _family_row(name: str, family: Family, measured: Mapping[str, Any]) -> list[
     stages = [stage + last * (stage == "layers") for stage in ("waveform", "frames", "layers")]
     shown = [stage for stage in stages if stage.split()[0] in family.stages]
     together = "at once" if measured["together"] else "one clip at a time"
-    classes = f"`{family.backbone.rpartition('.')[2]}`<br>`{measured['classifier']}`"
-    title = f"{measured['title']}<br>`{name}`"
-    return [title, classes, frames, ", ".join(shown), together, *_errors(measured)]
+    title = measured["title"]
+    names = (family.backbone.rpartition(".")[2], measured["classifier"])
+    classes = "<br>".join(f'<code class="whole">…{one.removeprefix(title)}</code>' for one in names)
+    return [
+        f"{title}<br>`{name}`",
+        classes,
+        f'<span class="wide">{frames}</span>',
+        ", ".join(shown),
+        together,
+        _errors(measured),
+    ]
 
 
 def _kind(frontend: Callable[..., object]) -> str:
@@ -88,11 +96,12 @@ def heads_table(report: Mapping[str, Any]) -> str:
         KeyError: If a head was not measured.
     """
     rows = [_head_row(layout, report["heads"][layout.mark]) for layout in LAYOUTS]
-    return _markdown(("published models", "backbone", "head", "outputs", *ERRORS), rows)
+    return _markdown(("published models", "backbone", "head", "outputs", ERRORS), rows)
 
 
 def _head_row(layout: Layout, measured: Mapping[str, Any]) -> list[str]:
-    models = "<br>".join(f"`{name}`" if "/" in name else name for name in measured["models"])
+    names = [name.replace("/", "/<wbr>") for name in measured["models"]]
+    models = f'<span class="wide">{"<br>".join(names)}</span>'
     known = [name for name, config in BACKBONES.items() if config["model_type"] == measured["family"]]
     frames = [f"{_words(measured['frames'])} on each frame"] if measured["frames"] else []
     layers = "learned mix of layers" if measured["layers"] == "learned" else "last layer"
@@ -100,7 +109,13 @@ def _head_row(layout: Layout, measured: Mapping[str, Any]) -> list[str]:
     outputs = " or ".join(measured["tasks"])
     if layout.labels:
         outputs += f": {', '.join(layout.labels)}"
-    return [models, f"`{known[0]}`" if layout.geometry else "any family", head, outputs, *_errors(measured)]
+    return [
+        models,
+        known[0].replace("/", "/<wbr>") if layout.geometry else "as in `config.json`",
+        head,
+        outputs,
+        _errors(measured),
+    ]
 
 
 def sums_table(report: Mapping[str, Any]) -> str:
@@ -128,8 +143,8 @@ def _words(layers: Sequence[str]) -> str:
     )
 
 
-def _errors(measured: Mapping[str, Any]) -> list[str]:
-    return [_number(measured[name]) for name in ("single", "padded")]
+def _errors(measured: Mapping[str, Any]) -> str:
+    return "<br>".join(_number(measured[name]) for name in ("single", "padded"))
 
 
 def _number(error: float) -> str:

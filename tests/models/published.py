@@ -235,7 +235,7 @@ VOX_CLASSES = mlp("emotion_layer", 20, 9) | mlp("detailed_out_layer", 20, 17)
 
 @dataclass(frozen=True)
 class Case:
-    """A published layout: models that have it, its forward pass, weights of its head by shape, and settings."""
+    """A published layout: its models, its forward pass, weights of its head by shape, and settings."""
 
     models: tuple[str, ...]
     forward: Any
