@@ -129,11 +129,17 @@ def test_a_classifier_that_is_known_as_a_whole_gives_its_outputs_alone(
     family, normalize, make_original, generator
 ):
     """A sum of layers at half the rate, and a kind of a later version of transformers."""
-    original, folder = make_original(family, normalize=normalize, use_weighted_layer_sum=True)
+    norm = "layer" if normalize else "group"  # which would undo what the extractor does
+    original, folder = make_original(family, norm, normalize=normalize, use_weighted_layer_sum=True)
     with patch.dict(FAMILIES):  # keeps their order
         FAMILIES.pop("hubert")
         classifier = open_huggingface(str(folder))
-    waveforms, lengths = 0.1 + torch.randn(3, 4000, generator=generator), torch.tensor([4000, 2611, 1600])
+        with pytest.raises(SettingError, match="final_norm=True needs"):
+            open_huggingface(str(folder), final_norm=True)
+    waveforms, lengths = (
+        0.1 + 0.3 * torch.randn(3, 4000, generator=generator),
+        torch.tensor([4000, 2611, 1600]),
+    )
     extractor = Wav2Vec2FeatureExtractor.from_pretrained(folder)
     heard = [
         extractor(clip[:n].numpy(), sampling_rate=16_000) for clip, n in zip(waveforms, lengths, strict=True)
@@ -152,8 +158,6 @@ def test_a_classifier_that_is_known_as_a_whole_gives_its_outputs_alone(
     assert (classifier.stages, classifier.backbone.num_layers) == (("waveform",), 1)
     with pytest.raises(SettingError, match="not exported"):
         classifier.save_pretrained(folder / "export")
-    with pytest.raises(SettingError, match="final_norm=True needs"):
-        open_huggingface(str(folder), final_norm=True)
 
 
 def test_a_kind_that_takes_no_waveform_is_refused(build_model, tmp_path):
