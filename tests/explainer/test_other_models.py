@@ -18,6 +18,7 @@ from transformers import (
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.measure import measure
+from wavshap_lightning.evaluation.summary import family_agreement
 from wavshap_lightning.explainer.compare import compare
 from wavshap_lightning.explainer.diagnostics import diagnose
 from wavshap_lightning.explainer.explainer import Explainer, explain
@@ -138,6 +139,8 @@ def test_settings_that_need_a_missing_stage_are_refused(build_classifier, clip):
     for settings in ({"method": "occlusion", "stages": ("frames",)}, {"layer": 1}):
         with pytest.raises(SettingError, match="this model has waveform alone"):
             explain(classifier, clip, **settings)
+    agreement = family_agreement(Explainer(classifier), clip, "sad", families=("noise", "time_shifted"))
+    assert agreement.keys() == {("noise", "time_shifted")}
     with pytest.raises(SettingError, match="removes frames, which this model does not have"):
         measure(classifier, [Clip(Path("a.wav"), "sad")])
 

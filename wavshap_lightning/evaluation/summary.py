@@ -74,7 +74,7 @@ def family_agreement(
         other = Explainer(explainer.classifier, replace(explainer.settings, **changed))
         given = recordings if family in RECORDED_FAMILIES else ()
         found = other.explain(clip, target, recordings=given, check_baselines=False)
-        frames[family] = found.values("frames", "frames")
+        frames[family] = found.values(found.time_stage or "frames", "frames")  # as far as the model has them
     return {pair: correlation(frames[pair[0]], frames[pair[1]]) for pair in combinations(frames, 2)}
 
 
