@@ -45,6 +45,18 @@ def explanation(waveform):
     return explain(open_classifier(), waveform, target="happy", stages=stages, num_baselines=2, num_draws=16)
 
 
+def test_recordings_as_baselines_may_be_longer_than_the_window(waveform):
+    recording = torch.randn(20_000, generator=torch.Generator().manual_seed(2)).clamp(-1, 1)
+    asked = {"baselines": "other_clips", "target": "sad", "stages": ("layers",)}
+    longer, cut = (
+        explain(open_classifier(), waveform, recordings=[one], num_draws=2, **asked).values(
+            "layers", "layers"
+        )
+        for one in (recording, recording[: len(waveform)])
+    )
+    assert torch.equal(longer, cut)
+
+
 def test_the_padding_counts_in_every_sum(explanation):
     frames = explanation.values("frames", "frames")
     assert len(frames) == NUM_FRAMES

@@ -256,10 +256,11 @@ def open_clip(
     settings = replace(settings, score=score_of_task(settings.score, classifier.task))
     if any(one.dtype != torch.float32 for one in classifier.parameters()):
         classifier = deepcopy(classifier).float()  # gradients overflow in half precision
-    read = partial(open_recording, grid=classifier.backbone.frame_grid)
-    recording = read(source)
+    grid = classifier.backbone.frame_grid
+    recording = open_recording(source, grid)
     if isinstance(recordings, str) or not isinstance(recordings, Sequence):
         raise SettingError(f"recordings is a {type(recordings).__name__}; give a list, even of one")
+    read = partial(open_recording, grid=replace(grid, max_frames=None))  # they are cut to the clip
     others = [read(one, name=f"recordings[{index}]").waveform for index, one in enumerate(recordings)]
     for start_s, end_s in settings.segments:
         if start_s >= recording.duration_s:
