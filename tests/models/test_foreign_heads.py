@@ -313,6 +313,12 @@ def test_names_in_the_configuration_stand_before_the_vocabulary(publish):
     assert open_quietly(publish(case)[2]).labels == ("calm", "fear", "joy", "rage")
 
 
+def test_names_of_fewer_outputs_than_there_are_do_not_count(publish):
+    case = CASES["ctc"]
+    fewer = replace(case, config=case.config | {"id2label": {0: "calm", 1: "fear", 2: "joy"}})
+    assert open_quietly(publish(fewer)[2]).labels == case.labels
+
+
 def test_a_regression_of_nkululeko_gives_values(publish):
     case = CASES["nkululeko"]
     classifier = open_quietly(publish(replace(case, config=case.config | {"is_classifier": False}))[2])

@@ -188,6 +188,7 @@ def test_the_feature_extractor_is_obeyed(normalize, make_original, clip):
         ("multi_label_classification", ["angry"], "labels"),
         ("regression", ["arousal", "dominance", "valence"], "dimensions"),
         ("regression", ["arousal"], "dimensions"),
+        (None, ["Valence", "arousal"], "dimensions"),
     ],
 )
 def test_the_meaning_of_the_outputs_is_that_of_the_problem_type(
@@ -301,7 +302,7 @@ def test_another_head_is_refused(build_model, save_model, tmp_path):
         ({"add_adapter": True}, ("add_adapter=True", "could not be opened")),
         ({"problem_type": "ranking"}, ("problem_type='ranking'", "'regression'")),
         (
-            {"id2label": {"0": "arousal"}, "label2id": {"arousal": 0}},
+            {"id2label": {"0": "angry"}, "label2id": {"angry": 0}},
             ("1 outputs", "at least two classes", "'regression'"),
         ),
         ({"id2label": {"0": "a", "1": "a", "2": "b"}}, ("id2label=", "no name twice")),

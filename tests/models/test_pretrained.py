@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
+    ClapFeatureExtractor,
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Processor,
@@ -285,13 +286,22 @@ def test_a_damaged_folder_is_refused(name, damage, folder):
     (folder / name).unlink()
     if damage == "garbage":
         (folder / name).write_bytes(b"garbage" * 9)
-    refuse(folder, "could not be opened", "the folder needs config.json and model.safetensors")
+    named = (damage, name) == ("garbage", "config.json")
+    remedy = "its config.json is damaged" if named else "the folder needs config.json and model.safetensors"
+    refuse(folder, "could not be opened", remedy)
 
 
 @pytest.mark.parametrize("name", ["preprocessor_config.json", "processor_config.json"])
 def test_damaged_settings_are_refused(name, folder):
     (folder / name).write_text("{nothing")
-    refuse(folder, "could not be opened")
+    refuse(folder, f"its {name} is damaged", "get this file again")
+
+
+@pytest.mark.parametrize("family", ["wavlm", "whisper", "wav2vec2-bert", "audio-spectrogram-transformer"])
+def test_a_feature_extractor_of_another_kind_is_refused(family, build_model, save_model, tmp_path):
+    folder = save_model(build_model(family), tmp_path)
+    ClapFeatureExtractor(feature_size=80).save_pretrained(folder)
+    refuse(folder, "feature_extractor_type='ClapFeatureExtractor' of its preprocessor must be")
 
 
 class MakesFolder:

@@ -8,9 +8,11 @@ from typing import Any
 
 from wavshap_lightning.models import encoders, frontends
 
-# What Wav2Vec2-BERT's feature extractor does, and the usual statistics of that of AST.
-STACKED = {"stride": 2, "return_attention_mask": True}
-AUDIOSET = {"do_normalize": True, "mean": -4.2677393, "std": 4.5689974}
+# Feature extractors of waveforms, of Wav2Vec2-BERT, and of AST with its usual statistics.
+KIND = "feature_extractor_type"
+WAVEFORMS = {KIND: "Wav2Vec2FeatureExtractor"}
+STACKED = {KIND: "SeamlessM4TFeatureExtractor", "stride": 2, "return_attention_mask": True}
+AUDIOSET = {KIND: "ASTFeatureExtractor", "do_normalize": True, "mean": -4.2677393, "std": 4.5689974}
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,7 @@ class Family:
         encoder: Second stage.
         stages: Stages to whose input a score can be attributed.
         renamed: Patterns in the names of the weights of the backbone, and their replacements.
-        extractor: From a configuration, settings of the feature extractor that the frontend is; none for
-            waveforms.
+        extractor: From a configuration, settings of the feature extractor that the frontend is.
         followed: Those among them that the frontend takes as arguments, so that others will do.
         geometry: Settings that change the layers, besides those that all families have.
     """
@@ -35,7 +36,7 @@ class Family:
     encoder: type[encoders.Encoder] = encoders.ConvolutionalPositions
     stages: tuple[str, ...] = ("frames", "layers", "waveform")
     renamed: Mapping[str, str] = field(default_factory=dict)
-    extractor: Callable[[Any], dict[str, Any]] = lambda _config: {}
+    extractor: Callable[[Any], dict[str, Any]] = lambda _config: WAVEFORMS
     followed: tuple[str, ...] = ()
     geometry: tuple[str, ...] = ()
 

@@ -229,8 +229,7 @@ def _configuration(source: Source, layout: Layout, given: Mapping[str, Any]) -> 
     config = source.config(known)
     if not known:
         _check_kind(source, config)
-    named = {str(label).strip().casefold() for label in (config.id2label or {}).values()}
-    if set() < named <= {*DIMENSIONS} or given.get("is_classifier") is False:
+    if given.get("is_classifier") is False:
         config.problem_type = "regression"
     return config
 
@@ -239,7 +238,8 @@ def _emotions(source: Source, config: PretrainedConfig) -> dict[int, str]:
     """Words among the tokens of a speech recognizer, without special ones such as `<pad>` and `|`."""
     # a vocabulary of several languages holds one for each
     tokens: dict[Any, Any] = {i: t for t, i in source.json("vocab.json").items() if isinstance(i, int)}
-    tokens = {i: name for i, name in (config.id2label or {}).items() if name != f"LABEL_{i}"} or tokens
+    if len(named := config.id2label or {}) == len(source.weights()["lm_head.weight"]):
+        tokens = {i: name for i, name in named.items() if name != f"LABEL_{i}"} or tokens
     words = {i: str(name) for i, name in tokens.items() if not re.fullmatch(r"\[.*\]|<.*>|\||", str(name))}
     if not 2 <= len(words) <= 24 or min(map(len, words.values())) < 2:  # others have letters, or many tokens
         raise ModelError(
@@ -415,6 +415,8 @@ def _check_kind(source: Source, config: PretrainedConfig) -> None:
 
 def _class_names(source: Source, config: PretrainedConfig) -> list[str]:
     by_index: dict[Any, Any] = dict(config.id2label or {})
+    if set() < {str(label).strip().casefold() for label in by_index.values()} <= {*DIMENSIONS}:
+        config.problem_type = "regression"  # whatever it says
     task = TASKS.get(config.problem_type)
     if task is None or (task == "classes" and len(by_index) < 2):
         raise ModelError(

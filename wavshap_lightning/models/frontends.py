@@ -131,8 +131,9 @@ class LogMel:
     def extractor(config: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers' are untyped
         """Settings of the extractor that it equals."""
         seconds = config.max_source_positions * 2 * HOP / MEL_RATE
+        kind = {"feature_extractor_type": "WhisperFeatureExtractor"}
         sizes = {"feature_size": config.num_mel_bins, "n_fft": N_FFT, "hop_length": HOP}
-        return {**sizes, "chunk_length": seconds, "sampling_rate": MEL_RATE, "dither": 0.0}
+        return {**kind, **sizes, "chunk_length": seconds, "sampling_rate": MEL_RATE, "dither": 0.0}
 
     def __call__(
         self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]

@@ -30,7 +30,7 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from wavshap_lightning.errors import ModelError, WavshapError, first_line
-from wavshap_lightning.models.families import FAMILIES, KINDS, WHOLE, Family
+from wavshap_lightning.models.families import FAMILIES, KINDS, WAVEFORMS, WHOLE, Family
 from wavshap_lightning.models.frontends import Frontend, TransformersModule
 from wavshap_lightning.models.layouts import PROGRAMS, is_pointer, names_in, recognize
 
@@ -187,7 +187,11 @@ class Source:
             ModelError: If it cannot be read.
         """
         path = self.file(file)
-        content: Any = self.read(lambda: json.loads(path.read_text(encoding="utf-8"))) if path else {}
+        try:
+            content: Any = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        except ValueError as error:  # not JSON, or no text
+            reason = f"its {file} is damaged: {first_line(error)}"
+            raise ModelError(f"{self} could not be opened: {reason}; get this file again") from error
         if not isinstance(content, dict):
             raise ModelError(
                 f"{self}: {file} holds a {type(content).__name__} but must hold an object of settings"
@@ -273,7 +277,7 @@ class Source:
         if pointers := [name for name in names if is_pointer(Path(self.name, name))]:
             return f"{pointers[0]} is only a pointer of Git LFS; fetch the file itself with 'git lfs pull'"
         if reached or self._is_path:
-            return f"the folder needs config.json and model.safetensors of a {KINDS}"
+            return f"the folder needs config.json and model.safetensors of one {KINDS}, both undamaged"
         fetch = f"hf download {self.name}" + (f" --revision {self.revision}" if self.revision else "")
         embedded = ", or use backbone='tiny', which is embedded" if self.role == "backbone" else ""
         return (
@@ -470,11 +474,12 @@ def preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
     as_they_are = config.model_type == "wavlm" and config.feat_extract_norm == "group"
     family = FAMILIES.get(config.model_type, WHOLE)
     needed = family.extractor(config)
-    usual = {"do_normalize": not (as_they_are or needed), "sampling_rate": 16_000} | needed
+    takes_waveforms = needed == WAVEFORMS
+    usual = {"do_normalize": takes_waveforms and not as_they_are, "sampling_rate": 16_000} | needed
     found = _extractor_settings(source, usual)
     if not found:
         warnings.warn(
-            f"backbone={source.name!r} has no preprocessor_config.json; assuming {usual}, as published "
+            f"{source} has no preprocessor_config.json; assuming {usual}, as published "
             "models of its kind have; add the file if that is wrong",
             stacklevel=4,
         )
@@ -490,7 +495,7 @@ def preprocessing(source: Source, config: PretrainedConfig) -> dict[str, Any]:
             "or false, and samples per second"
         )
     # an extractor of spectrograms does not heed the do_normalize of its file
-    return {"normalize": bool(normalize) and not needed, "sample_rate": int(rate), "followed": followed}
+    return {"normalize": bool(normalize) and takes_waveforms, "sample_rate": int(rate), "followed": followed}
 
 
 def _extractor_settings(source: Source, known: Collection[str]) -> dict[str, Any]:
