@@ -107,6 +107,7 @@ def test_layers_and_adapters_together_train_both(open_backbone, clip):
         ({"unfreeze_layers": -1}, "unfreeze_layers=-1 must lie between 0 and this backbone's 2 layers"),
         ({"unfreeze_layers": 3}, "unfreeze_layers=3 must lie between 0 and this backbone's 2 layers"),
         ({"lora_rank": -1}, "lora_rank=-1 must be at least 0"),
+        ({"lora_rank": 2, "last_layer": 0}, "0 if last_layer=0"),
     ],
 )
 def test_numbers_out_of_range_are_refused(options, message, open_backbone):

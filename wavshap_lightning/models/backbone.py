@@ -41,8 +41,10 @@ def unfreeze(encoder: Encoder, num_layers: int, lora_rank: int) -> list[nn.Modul
         raise SettingError(
             f"unfreeze_layers={num_layers} must lie between 0 and this backbone's {depth} layers"
         )
-    if lora_rank < 0:
-        raise SettingError(f"lora_rank={lora_rank} must be at least 0 (0 means no adapters)")
+    if lora_rank < 0 or (lora_rank and not depth):
+        raise SettingError(
+            f"lora_rank={lora_rank} must be at least 0 (no adapters), and 0 if last_layer=0 leaves no layers"
+        )
     trained = [layer.requires_grad_(True) for layer in encoder.layers[depth - num_layers :]]  # noqa: FBT003
     return trained + (_add_adapters(encoder, lora_rank) if lora_rank else [])
 
