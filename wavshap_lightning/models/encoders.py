@@ -249,7 +249,7 @@ class SummaryTokens(Encoder):
 
 
 class NoEncoder(Encoder):
-    """No layers but the frames themselves."""
+    """No layers but the frames themselves, where the frontend is all that a model has."""
 
     def __init__(self, model: TransformersModule, depth: int, *, final_norm: bool, frozen: bool) -> None:  # noqa: ARG002
         self.model, self.num_layers, self.norms_last = model, 1, False

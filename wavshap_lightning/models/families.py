@@ -81,6 +81,6 @@ FAMILIES = {
         geometry=("max_length", "frequency_stride", "time_stride"),
     ),
 }
-# Of a classifier that is known as a whole.
+# Of a classifier that is known as a whole; its outputs stand for frames and layers, but are neither.
 WHOLE = Family("", frontends.WholeModel, encoders.NoEncoder, stages=("waveform",))
 KINDS = f"model of kind {', '.join(FAMILIES)}"

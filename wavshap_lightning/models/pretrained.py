@@ -378,7 +378,8 @@ class PretrainedSpeechModel:
     """A speech transformer as it was found, before anything is changed.
 
     Args:
-        model: A speech transformer of one of the families, without a task head.
+        model: A speech transformer of one of the families, without a task head; or a classifier of waveforms
+            with its head, of which nothing but the outputs is used.
         name: `"tiny"`, a folder, or a Hub name.
         revision: The Hub commit asked for.
         normalize: True if each waveform is scaled to zero mean and unit variance first.
