@@ -1,0 +1,202 @@
+"""How good is a real pretrained encoder on RAVDESS, layer by layer, and what does explaining it cost?
+
+Whisper tiny.en, frozen, through `train.py cv`: six folds of actors, a linear head on each layer and on the
+learned mix. The layer of a fold is the one that is best on its validation actors; its head is then trained
+on them too, for as many epochs as the configuration says, and tested on actors that nothing was chosen on.
+Beside it the same network with shuffled weights, the embedded backbone, and a clip explained.
+
+    python benchmarks/real_backbone.py --root DIR --backbones whisper-tiny.en
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from _common import SAMPLE_RATE, Measurement, over_repeats, read_arguments, report, time_interleaved
+from _runs import run_training
+from ravdess_epochs import ravdess_flags
+from safetensors.torch import load_file, save_file
+
+from wavshap_lightning.audio.io import load_audio
+from wavshap_lightning.explainer.explainer import Explainer
+from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.models.loading import load_classifier
+from wavshap_lightning.training.cross_validation import read_fold, summarize_folds
+
+BAR_UAR, BAR_SHUFFLED, BAR_GAP = 0.70, 0.48, 0.05
+LAYERS = ("0", "1", "2", "3", "4", "learned")
+NUM_FOLDS = 6
+# dropout and weight decay were chosen by cross-validation within the training actors of each fold
+FLAGS = (
+    "--model.backbone.pad_to_window=false",
+    "--model.head.dropout=0.5",
+    "--model.optimizer.weight_decay=0.1",
+    "--trainer.max_epochs=30",
+)
+CLIP_S = 3.0
+NUM_EXPLAINED = 24
+
+
+def main() -> None:
+    """Cross-validate every layer of the real and the shuffled network, explain, and report."""
+    arguments = read_arguments(__doc__, needs=["root", "cache_dir", "backbones", "repeats"])
+    (source,) = arguments.backbones or [arguments.root.parent / "whisper-tiny.en"]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        shuffled = write_shuffled(source, folder / "weights")
+        choosing = cross_validate_layers(source, arguments, folder / "choosing", validation=True)
+        real = cross_validate_layers(source, arguments, folder / "real", validation=False)
+        random = cross_validate_layers(shuffled, arguments, folder / "shuffled", validation=False)
+        embedded = _cross_validate([], arguments, folder / "embedded", validation=False)
+        chosen = [chosen_layer(choosing, fold) for fold in range(NUM_FOLDS)]
+        lines = [
+            *(mean_line(f"Whisper tiny.en, layer {layer}", _read(run)) for layer, run in real.items()),
+            chosen_line(real, chosen, folder),
+            *(
+                mean_line(f"shuffled weights, layer {layer}", _read(run), at_most=BAR_SHUFFLED)
+                for layer, run in random.items()
+            ),
+            mean_line("embedded backbone", _read(embedded)),
+            *explanation_lines(
+                {"Whisper tiny.en": _checkpoint(real[chosen[0]]), "embedded backbone": _checkpoint(embedded)},
+                arguments,
+            ),
+        ]
+    report("real_backbone", lines, arguments)
+
+
+def write_shuffled(source: Path, folder: Path) -> Path:
+    """The same network, its weight matrices shuffled: each keeps its values and loses their order."""
+    shutil.copytree(
+        source, folder, ignore=shutil.ignore_patterns("*.safetensors"), copy_function=shutil.copyfile
+    )
+    generator = torch.Generator().manual_seed(0)
+    weights = load_file(source / "model.safetensors")
+    for name, values in weights.items():
+        if values.ndim > 1 and "positions" not in name:
+            order = torch.randperm(values.numel(), generator=generator)
+            weights[name] = values.flatten()[order].view_as(values).contiguous()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def cross_validate_layers(
+    source: Path, arguments: argparse.Namespace, folder: Path, *, validation: bool
+) -> dict[str, Path]:
+    """Folders of the cross-validations by layer.
+
+    Args:
+        source: The backbone.
+        arguments: Those of the command line.
+        folder: Where they are written.
+        validation: Keep some training actors for validation; else all of them train.
+    """
+    return {
+        layer: _cross_validate(
+            [f"--model.backbone.name={source.absolute()}", *FLAGS, f"--model.head.layer={layer}"],
+            arguments,
+            folder / layer,
+            validation=validation,
+        )
+        for layer in (LAYERS[2:3] if arguments.quick else LAYERS)
+    }
+
+
+def _cross_validate(
+    flags: Sequence[str], arguments: argparse.Namespace, folder: Path, *, validation: bool
+) -> Path:
+    usual = ravdess_flags(arguments.root, arguments.cache_dir, quick=arguments.quick, command="cv")
+    epochs = ["--trainer.max_epochs=1"] if arguments.quick else []
+    chosen = f"--data.validation={str(validation).lower()}"
+    run_training([*usual, *flags, *epochs, chosen, "--run.wandb=false"], folder)
+    (path,) = folder.glob("runs/**/cv.json")
+    return path.parent
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((folder / "cv.json").read_text())
+    return summary
+
+
+def mean_line(name: str, summary: Mapping[str, Any], **bars: float) -> Measurement:
+    """Mean recall of all folds with its interval over speakers."""
+    note = f"range: {summary['confidence']:.0%} interval over {summary['resampled']}; WA {summary['wa']:.3f}"
+    return Measurement(
+        f"{name}: UAR", summary["uar"], summary["uar_low"], summary["uar_high"], note=note, **bars
+    )
+
+
+def chosen_line(runs: Mapping[str, Path], layers: Sequence[str], folder: Path) -> Measurement:
+    """The same for the layer that each fold's validation actors chose."""
+    folds = [read_fold(runs[layer] / f"fold_{fold}") for fold, layer in enumerate(layers)]
+    summary = summarize_folds([one for one in folds if one], folder)
+    line = mean_line("Whisper tiny.en, layer chosen", summary, at_least=BAR_UAR)
+    return replace(line, note=f"layers {', '.join(layers)}; {line.note}")
+
+
+def chosen_layer(runs: Mapping[str, Path], fold: int) -> str:
+    """The layer with the highest recall on the validation actors of a fold."""
+    return max(runs, key=lambda layer: _validation_uar(runs[layer] / f"fold_{fold}"))
+
+
+def _validation_uar(run: Path) -> float:
+    with (run / "metrics.csv").open(newline="") as file:
+        return max(float(row["val/uar"]) for row in csv.DictReader(file) if row.get("val/uar"))
+
+
+def _checkpoint(folder: Path) -> Path:
+    """That of the first fold."""
+    return folder / "fold_0/checkpoints/best.ckpt"
+
+
+def explanation_lines(checkpoints: Mapping[str, Path], arguments: argparse.Namespace) -> list[Measurement]:
+    """Seconds of one explanation of three seconds, and completeness gaps, with the default settings."""
+    actors = [arguments.root / f"Actor_{number}" for number in ("01", "11", "20", "21")]  # tested by fold 0
+    paths = sorted(path for actor in actors for path in actor.iterdir())
+    paths = paths[:: max(1, len(paths) // (2 if arguments.quick else NUM_EXPLAINED))]
+    size = round(CLIP_S * SAMPLE_RATE)
+    clips = [torch.from_numpy(load_audio(path))[:size] for path in paths]
+    explainers = {
+        name: Explainer(load_classifier(path), ExplainSettings()) for name, path in checkpoints.items()
+    }
+    seconds = time_interleaved(
+        {
+            name: lambda explainer=explainer: explainer.explain(clips[0])
+            for name, explainer in explainers.items()
+        },
+        1 if arguments.quick else arguments.repeats,
+    )
+    lines = [over_repeats(f"{name}: explain 3 s", values, unit="s") for name, values in seconds.items()]
+    for name, explainer in explainers.items():
+        gaps = [
+            gap
+            for clip in clips
+            for gap in explainer.explain(clip).relative_gap().values()
+            if gap is not None
+        ]
+        note = f"{len(clips)} clips, frames and layers, before the correction; range: all"
+        lines.append(
+            Measurement(
+                f"{name}: median completeness gap",
+                statistics.median(gaps),
+                min(gaps),
+                max(gaps),
+                at_most=BAR_GAP,
+                note=note,
+            )
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    main()
