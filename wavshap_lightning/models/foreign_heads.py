@@ -205,8 +205,8 @@ def _build(
         raise SettingError(NO_FINAL_NORM.format(final_norm=final_norm, source=source))
     if layout.scaled:
         _scale_input(model, float(given["mean"]), float(given["std"]))
-    heard = {"normalize": not layout.scaled} if layout.geometry else preprocessing(source, config)
-    opened = PretrainedSpeechModel(model, source.name, source.revision, **heard)
+    settings = {"normalize": not layout.scaled} if layout.geometry else preprocessing(source, config)
+    opened = PretrainedSpeechModel(model, source.name, source.revision, **settings)
     classifier = _classifier(opened, [*names.values()], mixed=bool(layout.mix), final_norm=final_norm)
     _fill_parts(layout, given, outer, classifier.head, config.hidden_size)
     if damaged := [key for key, value in classifier.state_dict().items() if not value.isfinite().all()]:
@@ -401,8 +401,7 @@ def _logits(
 def _check_kind(source: Source, config: PretrainedConfig) -> None:
     if config.model_type not in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES:
         raise ModelError(
-            f"{source} is of kind {config.model_type!r}; expected an audio-classification model of kind "
-            f"{', '.join(FAMILIES)}"
+            f"{source} is of kind {config.model_type!r}; expected an audio-classification {KINDS}"
         )
     known = type(config)().to_dict()
     for key, value in source.json("config.json").items():

@@ -160,7 +160,7 @@ def sound_panels(view: ClipView, *, with_bands: bool = False, all_targets: bool 
     more = f" ({len(view.outputs) - len(names)} more)" if len(view.outputs) > len(names) else ""
     title = "{unit} of each {one}".format_map(view.words) + more
     draw_outputs = draw.plot_values if view.task == "dimensions" else draw.plot_proportions
-    classes = partial(draw_outputs, names=names, proportions=outputs, title=title)
+    classes = partial(draw_outputs, names=names, values=outputs, title=title)
     beside, height = {"classes": classes}, max(WAVEFORM_PX, CLASS_PX * len(names))
     if view.waveform is None:
         words = partial(draw.plot_lines_of_text, lines=[f"The sound is not drawn: {view.no_sound}. {ADVICE}"])
@@ -188,7 +188,7 @@ def _frame_panel(view: ClipView) -> list[Panel]:
     title = f"Attribution of each frame to the {view.score_name(literal)}"
     bars = partial(draw.plot_frames, frames=frames, title=title)
     values, heading = list(shares.values()), "Share of the magnitude in"
-    beside = partial(draw.plot_proportions, names=list(shares), proportions=values, title=heading)
+    beside = partial(draw.plot_proportions, names=list(shares), values=values, title=heading)
     return [Panel("frames", FRAMES_PX, bars, {"shares": beside} if shares else {})]
 
 

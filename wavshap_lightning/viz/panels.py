@@ -216,19 +216,19 @@ def plot_layers(axes: Axes, layers: Units, scale: Sequence[Units], *, first: boo
     write_note(axes, f"all: {number(float(layers.values.sum()), signed=True)}")
 
 
-def plot_proportions(axes: Axes, names: Sequence[str], proportions: Sequence[float], title: str) -> None:
+def plot_proportions(axes: Axes, names: Sequence[str], values: Sequence[float], title: str) -> None:
     """Draw numbers from 0 to 1 as named bars to the right, the first on top; the predicted class stands out.
 
     Args:
         axes: Axes to draw on.
         names: Name of each number.
-        proportions: The numbers.
+        values: The numbers.
         title: Title of the panel.
     """
     count, stand_out = len(names), [PREDICTED in name for name in names]
     colors = [theme.INK if one else theme.MEDIUM for one in stand_out]
-    bars = axes.barh(range(count), proportions, 0.62, color=colors)
-    axes.bar_label(bars, [*map(percent, proportions)], padding=4, fontsize=theme.SMALL_PT)
+    bars = axes.barh(range(count), values, 0.62, color=colors)
+    axes.bar_label(bars, [*map(percent, values)], padding=4, fontsize=theme.SMALL_PT)
     axes.set_yticks(range(count), names)
     for tick, one in zip(axes.get_yticklabels(), stand_out, strict=True):
         tick.set(color=theme.INK, weight="bold" if one else "normal")
@@ -238,19 +238,19 @@ def plot_proportions(axes: Axes, names: Sequence[str], proportions: Sequence[flo
     axes.spines["bottom"].set_visible(False)
 
 
-def plot_values(axes: Axes, names: Sequence[str], proportions: Sequence[float], title: str) -> None:
+def plot_values(axes: Axes, names: Sequence[str], values: Sequence[float], title: str) -> None:
     """Draw named values as dots on an axis that includes 0, the first on top.
 
     Args:
         axes: Axes to draw on.
         names: Name of each value.
-        proportions: The values.
+        values: The values.
         title: Title of the panel.
     """
-    low, high, count = min(0.0, *proportions), max(0.0, *proportions), len(names)
+    low, high, count = min(0.0, *values), max(0.0, *values), len(names)
     room = 0.28 * (high - low) or 1.0
-    plot_dots(axes, proportions, title, (low - room * (low < 0), high + room))
-    for place, value in enumerate(proportions):
+    plot_dots(axes, values, title, (low - room * (low < 0), high + room))
+    for place, value in enumerate(values):
         side: dict[str, Any] = {"xytext": (7, 0)} if value >= 0 else {"xytext": (-7, 0), "ha": "right"}
         side |= {"textcoords": "offset points", "va": "center", "fontsize": theme.SMALL_PT}
         axes.annotate(number(value), (value, place), **side)
