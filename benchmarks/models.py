@@ -186,21 +186,23 @@ def convolutions(family: str) -> dict[str, Any]:
 
 
 def measure_heads(clips: Sequence[Tensor], folder: Path) -> dict[str, dict[str, Any]]:
-    """By the weight that marks a layout, the largest errors over its cases, and what its head is."""
+    """By what marks a layout, the largest errors over its cases, and what its head is."""
     generator, found, facts = torch.Generator().manual_seed(0), {}, {}
     for index, case in enumerate(published.CASES.values()):
         place = folder / f"head-{index}"
         model, weights = published.publish(case, place, generator, **convolutions(case.family))
+        names = {*weights, *case.config, *(case.prefix + name for name in model.state_dict())}
         expected = torch.cat([case.forward(model, weights, clip[None]) for clip in clips])
         classifier = load(place)
-        mark = next(layout.mark for layout in LAYOUTS if layout.mark in weights)
+        mark = next(layout.mark for layout in LAYOUTS if {*layout.mark.split()} <= names)
         found.setdefault(mark, []).append(errors(classifier, clips, expected))
         known = facts.setdefault(
             mark, {"models": [], "family": case.family, "tasks": [], **parts(classifier)}
         )
         known["models"] += case.models
         known["tasks"] += [case.task] if case.task not in known["tasks"] else []
-    return {mark: {**facts[mark], **worst(rows)} for mark, rows in found.items()}
+    marks = [layout.mark for layout in LAYOUTS]
+    return {mark: {**facts[mark], **worst(found[mark])} for mark in marks}
 
 
 def parts(classifier: EmotionClassifier) -> dict[str, Any]:

@@ -7,6 +7,7 @@ classes of transformers.
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
@@ -205,20 +206,41 @@ def speechbrain(model, weights, clip):
 def vox_pooled(model, weights, clip):
     outputs = model(normalized(clip), output_hidden_states=True)
     states = torch.stack([*outputs.hidden_states[:-1], outputs.last_hidden_state])
-    x = (weights["weights"].softmax(0)[:, None, None, None] * states).sum(0).transpose(1, 2)
+    return vox_mean((weights["weights"].softmax(0)[:, None, None, None] * states).sum(0), weights)
+
+
+def vox_mean(x, weights):
+    x = x.transpose(1, 2)
     for index in (0, 3, 6):
         x = F.conv1d(x, weights[f"model_seq.{index}.weight"], weights[f"model_seq.{index}.bias"])
         x = x if index == 6 else x.relu()
     return x.mean(2)
 
 
+def vox_whisper_pooled(model, weights, clip):
+    """The encoder sees the window, the mean covers the clip."""
+    model = deepcopy(model)
+    model.embed_positions.weight.data = weights["embed_positions"]
+    for name, layer in model.named_modules():
+        if f"{OF_ENCODER}{name}.lora_A" in weights:
+            a, b = (weights[f"{OF_ENCODER}{name}.lora_{one}"] for one in "AB")
+            layer.register_forward_hook(lambda _, x, y, a=a, b=b: y + F.linear(F.linear(x[0], a), b) / RANK)
+    columns = clip.shape[1] // 160
+    states = model(features_of(model, clip[0]).input_features).last_hidden_state
+    return vox_mean(states[:, : (columns - 1) // 2 + 1], weights)
+
+
+def pooled_of(model):
+    return vox_whisper_pooled if model.config.model_type == "whisper" else vox_pooled
+
+
 def vox_classes(model, weights, clip):
-    pooled = vox_pooled(model, weights, clip)
+    pooled = pooled_of(model)(model, weights, clip)
     return linear(linear(pooled, weights, "emotion_layer.0").relu(), weights, "emotion_layer.2")
 
 
 def vox_dimensions(model, weights, clip):
-    pooled = vox_pooled(model, weights, clip)
+    pooled = pooled_of(model)(model, weights, clip)
     names = [f"{name}_layer" for name in ("arousal", "valence", "dominance")]
     values = [linear(linear(pooled, weights, f"{n}.0").relu(), weights, f"{n}.2").sigmoid() for n in names]
     return torch.cat(values, 1)
@@ -231,6 +253,17 @@ def mlp(name, size, num_outputs):
 VOX = {"model_seq.0": (20, HIDDEN, 1), "model_seq.3": (20, 20, 1), "model_seq.6": (20, 20, 1), "weights": 3}
 VOX_DIMENSIONS = {k: v for n in DIMENSIONS for k, v in mlp(f"{n}_layer", 20, 1).items()}
 VOX_CLASSES = mlp("emotion_layer", 20, 9) | mlp("detailed_out_layer", 20, 17)
+# Those of Whisper have all heads and a decoder, here with a window of 3 s; adapters are in the upper layers.
+OF_ENCODER, RANK = "backbone_model.encoder.", 2
+VOX_WHISPER = VOX | VOX_CLASSES | VOX_DIMENSIONS
+VOX_WHISPER |= {"embed_positions": (150, HIDDEN), "backbone_model.decoder.layers.0.fc1": (48, HIDDEN)}
+VOX_ADAPTERS = {
+    f"{OF_ENCODER}layers.1.fc1.lora_A": (RANK, HIDDEN),
+    f"{OF_ENCODER}layers.1.fc1.lora_B": (48, RANK),
+    f"{OF_ENCODER}layers.1.fc2.lora_A": (RANK, 48),
+    f"{OF_ENCODER}layers.1.fc2.lora_B": (HIDDEN, RANK),
+}
+MATRICES = (".weight", "attention", "embed_positions", "lora_A", "lora_B")
 
 
 @dataclass(frozen=True)
@@ -243,6 +276,8 @@ class Case:
     family: str = "wav2vec2"
     norm: str = "layer"
     prefix: str = "wav2vec2."
+    backbone: dict[str, Any] = field(default_factory=dict)
+    gain: float = 2.0  # of linear layers
     config: dict[str, Any] = field(default_factory=dict)
     whole: bool = True  # config.json is that of transformers
     labels: tuple[str, ...] = EMOTIONS
@@ -301,6 +336,16 @@ VOX_PROFILE = Case(
     whole=False,
     labels=("Anger", "Contempt", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise", "Other"),
 )
+VOX_OF_WHISPER = replace(
+    VOX_PROFILE,
+    models=("tiantiaf/whisper-large-v3-msp-podcast-emotion",),
+    shapes=VOX_WHISPER | VOX_ADAPTERS,
+    family="whisper",
+    prefix=OF_ENCODER,
+    backbone={"max_source_positions": 150},
+    gain=1.5,
+    config={"pretrain_model": "whisper_large", "finetune_method": "lora", "lora_rank": RANK},
+)
 CASES = {
     "audeering": AUDEERING,
     "harshit345": replace(
@@ -357,6 +402,16 @@ CASES = {
         labels=("arousal", "valence", "dominance"),
         task="dimensions",
     ),
+    "vox whisper classes": VOX_OF_WHISPER,
+    "vox whisper dimensions": replace(
+        VOX_OF_WHISPER,
+        models=("tiantiaf/whisper-large-v3-msp-podcast-emotion-dim",),
+        forward=vox_dimensions,
+        shapes=VOX_WHISPER,
+        config={"pretrain_model": "whisper_large", "finetune_method": "finetune", "predict_gender": False},
+        labels=("arousal", "valence", "dominance"),
+        task="dimensions",
+    ),
 }
 HYPERPARAMS = """
 wav2vec2_hub: facebook/wav2vec2-base
@@ -370,15 +425,15 @@ avg_pool: !new:speechbrain.nnet.pooling.StatisticsPooling
 ENCODER = "'neu' => 0\n'ang' => 1\n'hap' => 2\n================\n'starting_index' => 0\n"
 
 
-def weights_of(shapes, generator):
+def weights_of(shapes, generator, gain):
     """Random weights that give outputs of order one."""
     weights = {}
     for name, shape in shapes.items():
-        if isinstance(shape, int) or name.endswith((".weight", "attention")):
+        if isinstance(shape, int) or name.endswith(MATRICES):
             weights[name] = torch.randn(shape, generator=generator) / (1 if isinstance(shape, int) else 4)
             continue
         fan_in = max(torch.Size(shape[1:]).numel(), 1)
-        weights[f"{name}.weight"] = 2 * torch.randn(shape, generator=generator) * fan_in**-0.5
+        weights[f"{name}.weight"] = gain * torch.randn(shape, generator=generator) * fan_in**-0.5
         weights[f"{name}.bias"] = torch.randn(shape[0], generator=generator) / 2
     return weights
 
@@ -389,8 +444,9 @@ def save_head(case, model, weights, folder):
     inner = {case.prefix + key: value.contiguous() for key, value in model.state_dict().items()}
     geometry = json.loads(model.config.to_json_string(use_diff=False))
     if not case.whole:
-        kept = ("_norm", "size", "num_", "conv_", "max_bucket")
+        kept = ("_norm", "size", "num_", "conv_", "max_bucket", "encoder_", "d_model", "max_source")
         geometry = {key: value for key, value in geometry.items() if any(part in key for part in kept)}
+        geometry.pop("vocab_size")
     if case.forward is speechbrain:
         torch.save(inner, folder / "wav2vec2.ckpt")
         torch.save(weights, folder / "model.ckpt")
@@ -417,7 +473,7 @@ def publish(case, folder, generator, change=lambda weights: weights, **config):
         change: Of the weights of the head.
         config: Settings of the backbone.
     """
-    model = build_model(case.family, case.norm, **config).eval()
-    weights = change(weights_of(case.shapes, generator))
+    model = build_model(case.family, case.norm, **case.backbone | config).eval()
+    weights = change(weights_of(case.shapes, generator, case.gain))
     save_head(case, model, weights, folder)
     return model, weights

@@ -9,7 +9,16 @@ from dataclasses import replace
 import published
 import pytest
 import torch
-from published import AUDEERING, CASES, EMOTIONS, HYPERPARAMS, ODYSSEY, VOX_PROFILE
+from published import (
+    AUDEERING,
+    CASES,
+    EMOTIONS,
+    HYPERPARAMS,
+    ODYSSEY,
+    OF_ENCODER,
+    VOX_OF_WHISPER,
+    VOX_PROFILE,
+)
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F  # noqa: N812
 from transformers import AutoConfig
@@ -46,6 +55,7 @@ def test_outputs_are_the_published_ones_in_any_batch(name, publish, padded_batch
     case = CASES[name]
     model, weights, folder = publish(case)
     classifier, (waveforms, lengths) = open_quietly(folder), padded_batch
+    lengths = lengths.clamp(min=classifier.backbone.frame_grid.min_samples)
     clips = [clip[None, :length] for clip, length in zip(waveforms, lengths, strict=True)]
     expected = torch.cat([case.forward(model, weights, clip) for clip in clips])
     alone, padded = torch.cat([classifier(clip) for clip in clips]), classifier(waveforms, lengths)
@@ -111,6 +121,67 @@ def test_the_geometry_of_wavlm_large_is_the_published_one():
     assert config.do_stable_layer_norm
 
 
+# Whisper
+
+
+@torch.no_grad()
+def test_the_mean_covers_the_frames_of_the_clip_and_the_encoder_sees_the_window(publish, generator):
+    model, weights, folder = publish(VOX_OF_WHISPER)
+    classifier, lengths = open_quietly(folder), (160, 319, 320, 479, 480, 650, 5000, 47_999, 48_000, 48_159)
+    clips = [0.3 * torch.randn(1, length, generator=generator) for length in lengths]
+    expected = torch.cat([VOX_OF_WHISPER.forward(model, weights, clip) for clip in clips])
+    padded = torch.nn.utils.rnn.pad_sequence([clip[0] for clip in clips], batch_first=True)
+    for found in (torch.cat([*map(classifier, clips)]), classifier(padded, torch.tensor(lengths))):
+        assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+    counts = classifier.backbone.num_frames(torch.tensor(lengths)).tolist()
+    assert counts == [1, 1, 1, 1, 2, 2, 16, 150, 150, 150]
+    within = classifier.backbone.frontend(clips[6])[0]
+    assert (
+        within - classifier.backbone.frontend(torch.cat([clips[6], clips[6]], 1))[0, :16]
+    ).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(("length", "hint"), [(48_160, "has 48160 samples, the model takes"), (159, "160")])
+def test_clips_without_a_frame_or_beyond_the_window_are_refused_in_a_line(length, hint, publish):
+    classifier = open_quietly(publish(VOX_OF_WHISPER)[2])
+    with pytest.raises(SettingError, match=hint) as caught:
+        classifier(torch.ones(1, length))
+    assert "\n" not in str(caught.value)
+
+
+@torch.no_grad()
+def test_adapters_and_positions_of_the_model_count(publish, clip):
+    expected = open_quietly(publish(VOX_OF_WHISPER)[2])(clip)
+    for part in ("lora_A", "embed_positions"):
+        others = publish(
+            VOX_OF_WHISPER,
+            lambda weights, part=part: {
+                key: value * (1 if part not in key else 0) for key, value in weights.items()
+            },
+        )[2]
+        assert (open_quietly(others)(clip) - expected).abs().max() > 0.01 * expected.abs().max()
+
+
+@torch.no_grad()
+def test_saved_after_a_run_positions_may_stand_in_the_encoder(publish, clip):
+    _, _, folder = publish(VOX_OF_WHISPER)
+    expected = open_quietly(folder)(clip)
+    stored = load_file(folder / "model.safetensors")
+    stored[f"{VOX_OF_WHISPER.prefix}embed_positions.weight"] = stored.pop("embed_positions")
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    assert torch.equal(open_quietly(folder)(clip), expected)
+
+
+def test_the_geometry_of_whisper_large_is_the_published_one():
+    config = AutoConfig.for_model(**BACKBONES["whisper_large"])
+    assert (config.d_model, config.encoder_layers, config.encoder_attention_heads) == (1280, 32, 20)
+    assert (config.encoder_ffn_dim, config.num_mel_bins, config.max_source_positions) == (5120, 128, 750)
+    assert (config.activation_function, config.scale_embedding) == ("gelu", False)
+
+
+# What holds of others
+
+
 def test_speechbrain_without_norm_is_a_mean(publish, clip):
     model, weights, folder = publish(CASES["speechbrain"])
     (folder / "hyperparams.yaml").write_text(HYPERPARAMS.replace("output_norm: True", "output_norm: False"))
@@ -134,11 +205,19 @@ def test_the_global_random_state_is_as_it_was(publish):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", ["odyssey dimensions", "speechbrain", "vox classes"])
-def test_attributions_from_each_stage_add_up_to_the_output(name, publish, clip):
+@pytest.mark.parametrize(
+    ("name", "target"),
+    {
+        "odyssey dimensions": "arousal",
+        "speechbrain": "neu",
+        "vox classes": "Anger",
+        "vox whisper classes": "Surprise",
+    }.items(),
+)
+def test_attributions_from_each_stage_add_up_to_the_output(name, target, publish, clip):
     classifier = open_quietly(publish(CASES[name])[2])
-    found = explain(classifier, clip[0], target=classifier.labels[0], stages=STAGES, num_draws=64)
-    assert (*found.attributions,) == STAGES
+    found = explain(classifier, clip[0], target=target, stages=STAGES, num_draws=64)
+    assert (*found.attributions,) == tuple(stage for stage in STAGES if stage in classifier.stages)
     for attribution in found.attributions.values():
         expected = attribution.score[0] - attribution.mean_baseline_score[0]
         assert float(attribution.relative_gap[0]) < 0.25
@@ -220,6 +299,9 @@ BROKEN = [
     ),
     ("vox dimensions", also("valence_layer.0.weight", (20, 9)), "of torch|Sizes of tensors"),
     ("vox dimensions", without("dominance_layer.2.bias"), "lacks 'dominance_layer.2.bias'"),
+    ("vox whisper classes", without(f"{OF_ENCODER}layers.1.fc1.lora_B"), "lacks '.*layers.1.fc1.lora_B'"),
+    ("vox whisper classes", also(f"{OF_ENCODER}layers.1.fc1.lora_A", (2, 31)), "could not|shape|size"),
+    ("vox whisper classes", also("embed_positions", (1500, 32)), r"has shape \(1500, 32\), but its config"),
 ]
 
 
@@ -252,7 +334,18 @@ def test_weights_that_do_not_fit_are_named_in_a_line(name, change, hint, publish
         ),
         ("odyssey classes", {"ssl_type": None}, "has ssl_type=None; known are"),
         ("odyssey classes", {"quantization_config": {"bits": 4}}, "save it in full precision"),
-        ("vox classes", {"pretrain_model": "whisper_large"}, "has pretrain_model='whisper_large'; known are"),
+        ("vox classes", {"pretrain_model": "hubert"}, "has pretrain_model='hubert'; known are"),
+        (
+            "vox classes",
+            {"pretrain_model": "whisper_large"},
+            r"lacks \d+ weights .* not a complete Whisper",
+        ),
+        (
+            "vox whisper classes",
+            {"pretrain_model": "whisper_tiny"},
+            "has pretrain_model='whisper_tiny'; known",
+        ),
+        ("vox whisper classes", {"lora_rank": None}, "it is not complete, or another kind of model"),
         ("odyssey classes", {"id2label": {}}, "has problem_type=None and 0 outputs; expected at least two"),
         ("odyssey classes", {"std": None}, "not 'NoneType'; it is not complete, or another kind of model"),
         ("vox classes", {"id2label": {"0": "a", "1": "b"}}, "has 9 outputs, but names of 2"),

@@ -83,4 +83,8 @@ FAMILIES = {
 }
 # Of a classifier that is known as a whole; its outputs stand for frames and layers, but are neither.
 WHOLE = Family("", frontends.WholeModel, encoders.NoEncoder, stages=("waveform",))
+# Of a Whisper whose head takes the clip's own frames of the last layer.
+ENCODED_WINDOW = Family(
+    "", frontends.EncodedWindow, encoders.NoEncoder, ("layers", "waveform"), geometry=("activation_function",)
+)
 KINDS = f"model of kind {', '.join(FAMILIES)}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.families import FAMILIES, KINDS
+from wavshap_lightning.models.families import ENCODED_WINDOW, FAMILIES, KINDS, Family
 from wavshap_lightning.models.frontends import TransformersModule, normalize_waveforms
 from wavshap_lightning.models.head import EmotionHead, HeadSettings, Task
 from wavshap_lightning.models.pooling import FramewisePooling
@@ -54,10 +54,12 @@ TOLERANCE = 1e-4
 # Geometry of the backbones that other projects name, where it is not the default of the family.
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 WAVLM_LARGE = {"model_type": "wavlm", "feat_extract_norm": "layer", "do_stable_layer_norm": True, **LARGE}
+WHISPER = {"d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120}
 BACKBONES: dict[Any, dict[str, Any]] = {
     "facebook/wav2vec2-base": {"model_type": "wav2vec2", "normalization_epsilon": 1e-5},
     "microsoft/wavlm-large": WAVLM_LARGE,
     "wavlm_large": WAVLM_LARGE,
+    "whisper_large": {"model_type": "whisper", "num_mel_bins": 128, "max_source_positions": 750, **WHISPER},
 }
 DIMENSIONS = ("arousal", "valence", "dominance")
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
@@ -72,7 +74,7 @@ class Layout:
     over one frame. Names joined by `|` are layers side by side; `?` ends that of a weight without bias.
 
     Args:
-        mark: A weight that only this layout has.
+        mark: Weights and settings; of the layouts that have all of theirs, the first is taken.
         mlp: From the pooled frames to the outputs.
         frames: From a frame of the layer mix to a frame, before pooling.
         score: From a frame to its score, in attentive statistics pooling.
@@ -80,7 +82,9 @@ class Layout:
         normalized: Setting that is `True` if frames are normalized over time and features before the mean.
         backbone: Begin of the names of the backbone's weights; without it, that of transformers.
         geometry: Setting that names the backbone, one of `BACKBONES`, without settings of transformers.
-        unused: Begins of the names of weights of other outputs.
+        family: Row of the backbone, if not that of its kind.
+        renamed: Names of weights that take the place of others, by the names of these.
+        unused: Begins of the names of weights that other outputs may have.
         labels: Names of the outputs, where the files do not give them.
         tokens: Outputs are tokens of a speech recognizer.
         scaled: Waveforms are scaled by the settings `mean` and `std` instead of their own.
@@ -95,6 +99,8 @@ class Layout:
     normalized: str = ""
     backbone: str = ""
     geometry: str = ""
+    family: Family | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     tokens: bool = False
@@ -110,9 +116,24 @@ VOX_PROFILE = Layout(
     mix="weights",
     backbone="backbone_model.",
     geometry="pretrain_model",
-    unused=("detailed_out_layer.", "arousal_layer.", "valence_layer.", "dominance_layer."),
+    unused=(*(f"{name}_layer." for name in ("emotion", "detailed_out", "gender", *DIMENSIONS)), "weights"),
     labels=("Anger", "Contempt", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise", "Other"),
 )
+VOX_DIMENSIONS = replace(
+    VOX_PROFILE,
+    mark="arousal_layer.0.weight",
+    mlp="arousal_layer.0|valence_layer.0|dominance_layer.0 relu "
+    "arousal_layer.2|valence_layer.2|dominance_layer.2 sigmoid",
+    labels=DIMENSIONS,
+)
+# The last layer alone, and a table of positions of its own.
+VOX_WHISPER: dict[str, Any] = {
+    "mix": "",
+    "backbone": "backbone_model.encoder.",
+    "family": ENCODED_WINDOW,
+    "renamed": {"backbone_model.encoder.embed_positions.weight": "embed_positions"},
+    "unused": (*VOX_PROFILE.unused, "backbone_model.decoder."),
+}
 LAYOUTS = (
     # of audeering and of a tutorial that many followed; a variant of it; of nkululeko
     Layout("classifier.out_proj.weight", "classifier.dense tanh classifier.out_proj"),
@@ -131,15 +152,11 @@ LAYOUTS = (
     ),
     # SpeechBrain
     Layout("0.w.weight", "0.w.weight?", normalized="output_norm", backbone="model.", geometry="wav2vec2_hub"),
+    # Vox-Profile; its Whisper for dimensions has a head for classes too, which was not trained
+    replace(VOX_DIMENSIONS, mark="backbone_model.encoder.conv1.weight predict_gender", **VOX_WHISPER),
+    replace(VOX_PROFILE, mark="backbone_model.encoder.conv1.weight emotion_layer.0.weight", **VOX_WHISPER),
     VOX_PROFILE,
-    replace(
-        VOX_PROFILE,
-        mark="arousal_layer.0.weight",
-        mlp="arousal_layer.0|valence_layer.0|dominance_layer.0 relu "
-        "arousal_layer.2|valence_layer.2|dominance_layer.2 sigmoid",
-        unused=("gender_layer.",),
-        labels=DIMENSIONS,
-    ),
+    VOX_DIMENSIONS,
 )
 
 
@@ -176,7 +193,7 @@ def _open(source: Source, *, final_norm: bool | None) -> EmotionClassifier:
     # those of a model of text may be large, and are not needed to refuse it
     weights = source.weights() if kind in FAMILIES or kind not in CONFIG_MAPPING else {}
     for layout in LAYOUTS:
-        if layout.mark in weights:
+        if {*layout.mark.split()} <= {*weights, *given}:
             try:
                 return _build(source, layout, given, final_norm=final_norm)
             except (LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -196,8 +213,12 @@ def _build(
     names = _emotions(source, config) if layout.tokens else dict(enumerate(_class_names(source, config)))
     prefix = layout.backbone or f"{config.model_type.replace('-', '_')}."
     weights = source.weights("cpu")
+    weights |= {key: weights.pop(name) for key, name in layout.renamed.items() if name in weights}
     inner = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-    outer = {key: value for key, value in weights.items() if not key.startswith((prefix, *layout.unused))}
+    for key in [key for key in inner if key.endswith(".lora_A")]:
+        change = inner.pop(f"{key[:-1]}B") @ inner.pop(key) / given["lora_rank"]  # as in loralib
+        inner[f"{key[:-6]}weight"] = inner[f"{key[:-6]}weight"] + change
+    outer = {key: value for key, value in weights.items() if not key.startswith(prefix)}
     if layout.tokens:
         outer |= {key: value[[*names]] for key, value in outer.items() if key.startswith(layout.mlp)}
     model = source.model(FAMILIES[config.model_type].backbone, config, inner)
@@ -206,7 +227,7 @@ def _build(
     if layout.scaled:
         _scale_input(model, float(given["mean"]), float(given["std"]))
     settings = {"normalize": not layout.scaled} if layout.geometry else preprocessing(source, config)
-    opened = PretrainedSpeechModel(model, source.name, source.revision, **settings)
+    opened = PretrainedSpeechModel(model, source.name, source.revision, row=layout.family, **settings)
     classifier = _classifier(opened, [*names.values()], mixed=bool(layout.mix), final_norm=final_norm)
     _fill_parts(layout, given, outer, classifier.head, config.hidden_size)
     if damaged := [key for key, value in classifier.state_dict().items() if not value.isfinite().all()]:
@@ -270,8 +291,8 @@ def _fill_parts(layout: Layout, given: Mapping[str, Any], left: State, head: Emo
         if len(scores := left.pop(layout.mix)) != len(head.mix.scores):
             raise ValueError(f"has {layout.mix} of {len(scores)} layers instead of {len(head.mix.scores)}")
         head.mix.scores.data.copy_(scores)
-    if left:
-        raise ValueError(f"holds {listed([*left])}, which nothing would use")
+    if unknown := [key for key in left if not key.startswith(layout.unused)]:
+        raise ValueError(f"holds {listed(unknown)}, which nothing would use")
     if num_outputs != num_named:
         raise ValueError(f"has {num_outputs} outputs, but names of {num_named}")
 

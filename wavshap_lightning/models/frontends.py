@@ -8,6 +8,7 @@ Computed over each clip's own samples, a padded batch equals the clips one by on
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
@@ -160,6 +161,30 @@ class LogMel:
         num_columns = lengths.new_tensor([2 * grid.num_frames(length) for length in lengths.tolist()])
         mask = valid_mask(num_columns, 2 * grid.num_frames(num_samples))[:, None]
         return (levels[:, :, : mask.shape[2]] + 4.0) / 4.0 * mask
+
+
+class EncodedWindow:
+    """Last layer of a Whisper encoder, which attends to its whole window, at the frames of the clip alone.
+
+    Args:
+        model: The encoder.
+        sample_rate: Samples per second of its waveforms.
+        normalize: Unused; the extractor takes waveforms as they are.
+    """
+
+    def __init__(self, model: TransformersModule, *, sample_rate: int, normalize: bool) -> None:
+        model.set_attn_implementation("sdpa")
+        window = LogMel(model, sample_rate=sample_rate, normalize=normalize)
+        # a column of the spectrogram that the clip does not fill counts for no frame, as in Vox-Profile
+        self.grid = replace(window.grid, padding=(520, 360), fixed=False)
+        self.num_channels, self.features, self._model = window.num_channels, window.features, model
+
+    def __call__(
+        self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch time channels"]:
+        """Output of the encoder, after its final norm."""
+        states: Tensor = self._model(self.features(waveforms, lengths)).last_hidden_state
+        return states[:, : self.grid.num_frames(waveforms.shape[1])]
 
 
 class StackedFilterBank:

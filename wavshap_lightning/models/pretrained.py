@@ -385,6 +385,7 @@ class PretrainedSpeechModel:
         normalize: True if each waveform is scaled to zero mean and unit variance first.
         sample_rate: Samples per second it was trained on.
         followed: Other settings of its feature extractor that its frontend takes.
+        row: Its row of the table, if not that of its kind.
     """
 
     model: PreTrainedModel
@@ -393,12 +394,13 @@ class PretrainedSpeechModel:
     normalize: bool = False
     sample_rate: int = 16_000
     followed: Mapping[str, float] = field(default_factory=dict)
+    row: Family | None = None
 
     @property
     def family(self) -> Family:
         """Its row of the table, or that of classifiers known as a whole."""
         has_head = self.model.base_model is not self.model
-        return WHOLE if has_head else FAMILIES.get(self.model.config.model_type, WHOLE)
+        return self.row or (WHOLE if has_head else FAMILIES.get(self.model.config.model_type, WHOLE))
 
     def frontend(self) -> Frontend:
         """First stage of the model."""

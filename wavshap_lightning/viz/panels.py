@@ -146,7 +146,8 @@ def plot_layers_over_time(axes: Axes, layers: Units) -> None:
     mesh = plot_map(axes, layers, cell_edges_s(layers.times))
     axes.invert_yaxis()
     _name_some(axes.yaxis, [*map(str, range(len(layers.values)))], MOST_LAYERS_NAMED)
-    axes.set_title("Attribution of each layer and frame (layer 0: input of the transformer)")
+    note = " (layer 0: input of the transformer)" if len(layers.values) > 1 else ""  # else it is the last
+    axes.set_title(f"Attribution of each layer and frame{note}")
     _state_scale(axes, mesh)
 
 
