@@ -201,6 +201,11 @@ def test_the_meaning_of_the_outputs_is_that_of_the_problem_type(
         torch.testing.assert_close(classifier(clip), original(clip).logits, rtol=1e-5, atol=1e-5)
 
 
+def test_names_of_outputs_have_no_control_characters(make_original):
+    _, folder = make_original(id2label={0: "an\ngry", 1: "\u202esad", 2: " a  b\t"})
+    assert open_huggingface(str(folder)).labels == ("an gry", "sad", "a b")
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_dimensions_without_names_are_numbered_and_this_is_told(count, make_original):
     _, folder = make_original(problem_type="regression", id2label={n: f"LABEL_{n}" for n in range(count)})

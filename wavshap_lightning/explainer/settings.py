@@ -133,7 +133,7 @@ class ExplainSettings:
         try:
             return replace(self, stages=kept)
         except SettingError as error:
-            raise SettingError(f"{error}; of the stages, this model has {', '.join(stages)} alone") from error
+            raise SettingError(f"of the stages, this model has {', '.join(stages)} alone: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """The settings in plain JSON types."""

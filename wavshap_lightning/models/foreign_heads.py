@@ -20,6 +20,7 @@ from transformers import CONFIG_MAPPING, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
 
 from wavshap_lightning.audio.frames import FrameGrid
+from wavshap_lightning.corpora.clip import normalized
 from wavshap_lightning.errors import ModelError, SettingError
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -261,7 +262,8 @@ def _emotions(source: Source, config: PretrainedConfig) -> dict[int, str]:
     tokens: dict[Any, Any] = {i: t for t, i in source.json("vocab.json").items() if isinstance(i, int)}
     if len(named := config.id2label or {}) == len(source.weights()["lm_head.weight"]):
         tokens = {i: name for i, name in named.items() if name != f"LABEL_{i}"} or tokens
-    words = {i: str(name) for i, name in tokens.items() if not re.fullmatch(r"\[.*\]|<.*>|\||", str(name))}
+    names = {i: normalized(str(name)) for i, name in tokens.items()}
+    words = {i: name for i, name in names.items() if not re.fullmatch(r"\[.*\]|<.*>|\||", name)}
     if not 2 <= len(words) <= 24 or min(map(len, words.values())) < 2:  # others have letters, or many tokens
         raise ModelError(
             f"{source} is a speech recognizer: its tokens are not emotions. {train_on(source.name)}"
@@ -444,7 +446,7 @@ def _class_names(source: Source, config: PretrainedConfig) -> list[str]:
             "least two classes, or in its config.json problem_type 'regression' (values) or "
             "'multi_label_classification' (sigmoids)"
         )
-    labels = [str(by_index.get(index, "")).strip() for index in range(len(by_index))]
+    labels = [normalized(str(by_index.get(index, ""))) for index in range(len(by_index))]
     if not all(labels) or len(set(labels)) < len(labels):
         raise ModelError(
             f"{source} has id2label={by_index}; expected one name for each output from 0 to "
