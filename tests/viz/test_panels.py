@@ -95,6 +95,15 @@ def test_maps_lie_at_the_seconds_of_the_frames_and_are_gray_where_unresolved(axe
     assert axes.get_ylim() == (-0.5, len(layers.values) - 0.5)
 
 
+def test_a_single_layer_is_not_called_the_input(axes, view):
+    layers = view.units("layer_frame")
+    plot_layers_over_time(axes, layers)
+    assert "layer 0: input of the transformer" in axes.get_title()
+    last = replace(layers, values=layers.values[-1:], half_widths=layers.half_widths[-1:])
+    plot_layers_over_time(axes, last)
+    assert axes.get_title() == "Attribution of each layer and frame"
+
+
 def test_bands_lie_at_their_seconds_and_frequencies(axes, explanation, view, waveform):
     bands = view.units("band_frame")
     plot_colored_spectrogram(axes, view, waveform, bands)
