@@ -154,7 +154,7 @@ def test_without_frames_those_of_the_waveform_are_marked(build_explanation, wave
 def test_no_mark_where_none_is_wanted(explanation, waveform):
     figure = plot(explanation, waveform, num_top=0)
     assert not figure.findobj(lambda artist: artist.get_gid() == MARK_GID)
-    assert not any("strongest" in text for text in words(figure))
+    assert not any("strongest frame" in text for text in words(figure))
 
 
 def test_evidence_is_bracketed_where_it_lies(explanation, waveform):

@@ -24,6 +24,7 @@ from wavshap_lightning.explainer.files import save_clip
 from wavshap_lightning.explainer.stage_attribution import fingerprint
 from wavshap_lightning.files import format_csv, write_atomically
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.comparisons import plot_comparison
 from wavshap_lightning.viz.figures import plot
 from wavshap_lightning.viz.sound import check_share, split_by_attribution
@@ -132,7 +133,9 @@ class Output:
         Raises:
             SettingError: If the file cannot be written.
         """
-        self.write("summary.csv", format_csv([rows[0].keys(), *(row.values() for row in rows)]))
+        names = max(rows, key=len).keys()  # a row of an earlier version may have fewer
+        table = ([row.get(name, "") for name in names] for row in rows)
+        self.write("summary.csv", format_csv([names, *table]))
 
     def conclude(self, num_done: int, num_clips: int) -> int:
         """Print how many clips were explained and where; return the exit status."""
@@ -198,7 +201,9 @@ def summary_row(
         numbers = {**found.saved.numbers, "seconds": f"{found.seconds:.2f}"}
         numbers["probability"] = outputs.get(found.explanation.prediction)
         numbers["draws"] = str(next(iter(numbers["stages"].values()))["num_draws"])
-    row |= {name: _cell(numbers.get(name)) for name in (*NUMBERS, "draws", "seconds")}
+        frames = ClipView.from_saved(found.saved, row["clip"]).reliability
+        numbers["certain"] = frames and frames.certain_share
+    row |= {name: _cell(numbers.get(name)) for name in (*NUMBERS, "certain", "draws", "seconds")}
     kind = "value" if classifier.task == "dimensions" else "probability"
     listed = () if classifier.task == "classes" else classifier.labels
     return row | {f"{kind}/{name}": _cell(outputs.get(name)) for name in listed}

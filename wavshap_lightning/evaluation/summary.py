@@ -82,9 +82,9 @@ def summarize(explanation: Explanation, target: str) -> dict[str, float]:
     """Numbers that summarize one target, by name.
 
     `probability` (of a class or label), `score` and `baseline_score` of the target; for each stage
-    `gap/STAGE` (relative, before the correction) and `draws/STAGE`; of the frames `reliability`, `entropy`
-    (1: spread evenly, 0: all in one) and `share/speech`, `share/pause`, `share/edges`; of the layers
-    `layers/00` and so on, shares of the
+    `gap/STAGE` (relative, before the correction) and `draws/STAGE`; of the frames `reliability`, `certain`
+    (share of the strongest that certainly are), `entropy` (1: spread evenly, 0: all in one) and
+    `share/speech`, `share/pause`, `share/edges`; of the layers `layers/00` and so on, shares of the
     magnitude, where that stage was explained.
 
     Args:
@@ -106,6 +106,8 @@ def summarize(explanation: Explanation, target: str) -> dict[str, float]:
         numbers["entropy"] = evenness(frames.values[index])
         if frames.stderr is not None:
             numbers["reliability"] = reliability(frames.values[index], frames.stderr[index])
+        if (ranking := explanation.reliability(stage=explanation.time_stage, target=target)) is not None:
+            numbers["certain"] = ranking.certain_share
     if "frames" in explanation.attributions:
         numbers |= {f"share/{name}": share for name, share in explanation.shares(target=target).items()}
     if "layers" in explanation.attributions:

@@ -20,6 +20,7 @@ from wavshap_lightning.attribution.baselines import BaselineDistribution, Baseli
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.explainer.recording import AudioSource, Recording
+from wavshap_lightning.explainer.reliability import measure_reliability
 from wavshap_lightning.explainer.settings import PREDICTED, RECORDED_FAMILIES, STAGES, ExplainSettings, Stage
 from wavshap_lightning.explainer.stage_attribution import OpenClip, open_clip
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -69,6 +70,7 @@ PADDED = (
 )
 SMALL_LEVEL_RESPONSE = 0.05
 LARGE_UNRESOLVED_SHARE = 0.5
+LEAST_CERTAIN_SHARE = 0.5
 
 # Stages whose attributions are resolved in time, in order of preference.
 TIME_STAGES = ("frames", "waveform")
@@ -278,18 +280,19 @@ def attribution_diagnostics(
 
 def _unresolved_frames(view: ViewEstimate, index: int, count: int | None) -> Iterator[Diagnostic]:
     """The diagnostic for the first `count` frames, those of the clip."""
-    if view.stderr is None:
+    found = measure_reliability(view, index, count)
+    if found is None:
         return
     values, half_widths = view.values[index, :count], view.half_width()[index, :count]
     unresolved = values.abs() <= half_widths
     share, num_resolved = _share(values, unresolved), int((~unresolved).sum())
     mostly_noise = share > LARGE_UNRESOLVED_SHARE or not values.any()
-    if mostly_noise or 2 * num_resolved < len(values):
+    if mostly_noise or 2 * num_resolved < len(values) or found.certain_share < LEAST_CERTAIN_SHARE:
         yield Diagnostic(
             "unresolved_frames",
             "warning" if mostly_noise else "note",
-            f"{num_resolved} of {len(values)} frames are resolved; the intervals of the others "
-            f"contain 0, and they hold {share:.0%} of the attribution. More draws resolve more.",
+            f"{found.in_words('frames')}. {num_resolved} of {len(values)} frames are resolved; the intervals "
+            f"of the others contain 0; they hold {share:.0%} of the attribution. More draws resolve more.",
             share,
         )
 

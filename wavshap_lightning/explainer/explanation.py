@@ -19,6 +19,7 @@ from wavshap_lightning.attribution.views.frames import Sign, top
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.diagnostics import TIME_STAGES, Diagnostic, attribution_shares
 from wavshap_lightning.explainer.files import SavedClip, format_of, read_explanation, write_explanation
+from wavshap_lightning.explainer.reliability import Reliability, measure_reliability
 from wavshap_lightning.explainer.settings import PREDICTED, STAGES, ExplainSettings
 from wavshap_lightning.explainer.targets import target_names
 from wavshap_lightning.explainer.time_grid import TimeGrid
@@ -222,6 +223,28 @@ class Explanation:
         places = top(torch.from_numpy(columns["attribution"]), k, sign=sign)
         return [{name: numbers[place].item() for name, numbers in columns.items()} for (place,) in places]
 
+    def reliability(
+        self, view: str = "frames", *, stage: str | None = None, target: str | None = None
+    ) -> Reliability | None:
+        """Units that certainly are among the strongest, and the share of these that another seed keeps.
+
+        Args:
+            view: Kind of units along one axis: `"frames"`, `"bands"`, `"layers"` or `"segments"`.
+            stage: Stage whose attributions are read; the first that has the view if None.
+            target: One of `targets`; None for the only one, or the prediction.
+
+        Returns:
+            None for methods without standard errors.
+
+        Raises:
+            AttributionError: If there is no such stage, view or target, or the view has more than one axis.
+        """
+        stage = stage or next(iter(self._stages_with(view) or self.attributions))
+        if (num_axes := self.values(stage, view, target).ndim) > 1:
+            raise AttributionError(f"view={view!r} has {num_axes} axes; use one with a single axis")
+        count = self.times[stage].num_within(self.duration_s) if view == "frames" else None
+        return measure_reliability(self.attributions[stage].views[view], self._target_index(target), count)
+
     def shares(self, *, target: str | None = None) -> dict[str, float]:
         """Shares of the magnitude of the frames' attributions in speech, in pauses and at the edges.
 
@@ -349,7 +372,7 @@ class Explanation:
         return {"padded_s": times.count * times.hop_samples / times.sample_rate} if is_padded else {}
 
     def _totals(self, target: str, names: Sequence[str]) -> dict[str, Any]:
-        """Numbers of one target: its score and sums, and these columns of the views with one axis."""
+        """Numbers of one target: its score and sums, and columns and reliability of views with one axis."""
         index = self._target_index(target)
         first = _plain_stage(self._any, index)
         plain: dict[str, Any] = {"score": self._any.score[index]}
@@ -358,7 +381,17 @@ class Explanation:
             if stage in self._stages_with(view):
                 columns = self.to_columns(view, stage=stage, target=target)
                 plain[name] = {one: _plain_column(columns[one]) for one in names if one in columns}
-        return plain
+        return plain | {"reliability": self._plain_reliability(target)}
+
+    def _plain_reliability(self, target: str) -> dict[str, Any]:
+        """Reliability of the views with one axis; None for methods without standard errors."""
+        with_segments = [("segments", stage, "segments") for stage in self._stages_with("segments")]
+        found = {
+            name: self.reliability(view, stage=stage, target=target)
+            for name, stage, view in (*UNITS_WITH_ONE_AXIS, *with_segments[:1])
+            if stage in self._stages_with(view)
+        }
+        return {name: one and {**vars(one), "certain": [*one.certain]} for name, one in found.items()}
 
     def _plain_segments(self, target: str, texts: Sequence[str]) -> list[dict[str, Any]]:
         """A row for each segment; the last, without a span, is what lies elsewhere."""

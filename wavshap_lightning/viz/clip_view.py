@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip
+from wavshap_lightning.explainer.reliability import Reliability
 from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.explainer.time_grid import TimeGrid, stft_times
 from wavshap_lightning.models.head import Task
@@ -25,6 +26,7 @@ MOST = 0.5
 """Share of the evidence that counts as most of it."""
 
 GAP = "Completeness gap (before correction)"
+RANKING = CERTAIN, SURVIVAL = "Certain to be among the strongest (dots)", "Another seed keeps"
 ABOUT = ("Method", "Estimated", "Draws", "Seed")
 """Facts that every caption states."""
 
@@ -54,12 +56,14 @@ class Units:
             the error is not known yet.
         times: Time grid of the last axis; of nothing for sums over time.
         names: Name of each row of units, such as the frequencies of a band.
+        certain: Positions of the units that certainly are among the strongest.
     """
 
     values: Float[np.ndarray, "*units"]
     half_widths: Float[np.ndarray, "*units"]
     times: TimeGrid = NO_TIME
     names: Sequence[str] = ()
+    certain: Sequence[int] = ()
 
     @classmethod
     def of(cls, values: Numbers, half_widths: Numbers | None = None) -> Units:
@@ -112,11 +116,12 @@ class Units:
         >>> Units.of([1.0, 2.0], [0.5, None]).words
         ['+1, 95 % interval +0.5 to +1.5', '+2, no interval known, not resolved']
         """
-        words = []
+        words: list[str] = []
         for value, half, unresolved in zip(self.values, self.half_widths, self.unresolved, strict=True):
             low, high = (number(value + side * half, signed=True) for side in (-1, 1))
             interval = f"95 % interval {low} to {high}" if np.isfinite(half) else "no interval known"
             remark = ", not resolved" if unresolved else ""
+            remark = ", certain to be among the strongest" if len(words) in self.certain else remark
             words.append(f"{number(value, signed=True)}, {interval}{remark}")
         return words
 
@@ -232,7 +237,9 @@ class ClipView:
         if name in TIME_GRIDS:
             shown = replace(shown, times=self.times[TIME_GRIDS[name]])
             shown = shown if name == "band_frame" else shown.within(self.duration_s)
-        return replace(shown, names=self._names(name, shown.times, len(shown.values)))
+        found = self._reliability.get(name)
+        certain = () if found is None else found["certain"]
+        return replace(shown, names=self._names(name, shown.times, len(shown.values)), certain=certain)
 
     def _names(self, name: str, times: TimeGrid, count: int) -> list[str]:
         """Names of the rows of a map, or of units along one axis."""
@@ -247,6 +254,16 @@ class ClipView:
     def frames(self) -> Units | None:
         """Attributions over time: those of the frames, else of the waveform; None without either."""
         return self.units("frames") or self.units("waveform")
+
+    @property
+    def reliability(self) -> Reliability | None:
+        """Reliability of the strongest frames; None without frames or standard errors."""
+        found = self._reliability.get("frames") or self._reliability.get("waveform")
+        return found and Reliability(**found)
+
+    @property
+    def _reliability(self) -> Mapping[str, Any]:
+        return self.numbers.get("reliability", {})  # which files of earlier versions lack
 
     @property
     def band_edges_hz(self) -> Float[np.ndarray, " edges"]:
@@ -395,6 +412,7 @@ class ClipView:
         mean, gaps = first["baseline_score"], [one["relative_gap"] for one in stages.values()]
         on_average = "" if mean is None else f", {number(mean)} on average for the baselines"
         is_complete = gaps[0] is not None  # the sum means nothing otherwise
+        ranked = {name: one for name, one in self._reliability.items() if one is not None}
         found = {
             "Explained": self.score_name(),
             "Score": f"{number(numbers['score'])} for the clip{on_average}",
@@ -402,6 +420,8 @@ class ClipView:
             GAP: _by_stage(stages, ["not claimed" if gap is None else percent(gap) for gap in gaps]),
             "Method": first["method"],
             "Estimated": first["estimand"],
+            CERTAIN: ", ".join(f"{name} {len(one['certain'])} of {one['k']}" for name, one in ranked.items()),
+            SURVIVAL: ", ".join(f"{name} {percent(one['survival'])}" for name, one in ranked.items()),
             "Draws": _by_stage(stages, [one["num_draws"] for one in stages.values()]),
             "Seed": first["seed"],
             "Precision": numbers["settings"].get("precision"),

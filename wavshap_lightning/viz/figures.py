@@ -27,7 +27,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.viz import panels as draw
 from wavshap_lightning.viz import theme
-from wavshap_lightning.viz.clip_view import ABOUT, GAP, LABELED, PREDICTED, TARGET, ClipView, Units
+from wavshap_lightning.viz.clip_view import ABOUT, GAP, LABELED, PREDICTED, RANKING, TARGET, ClipView, Units
 from wavshap_lightning.viz.sound import GivenWaveform, Samples
 from wavshap_lightning.viz.theme import literal, number
 
@@ -93,7 +93,8 @@ def plot(
     if target is None and len(explanation.targets) > 1:
         return _plot_targets([make(target=name) for name in explanation.targets], num_top)
     view = make(target=target)
-    lines = [view.line("Score", "Sum of attributions"), view.line(GAP), view.line(*ABOUT)]
+    lines = [view.line("Score", "Sum of attributions"), view.line(GAP), view.line(*RANKING)]
+    lines += [view.line(*ABOUT)]
     shown = [*sound_panels(view, with_bands=True), *_frame_panel(view), *_layer_panel(view)]
     return draw_sheet(view, shown, lines, num_top=num_top)
 
@@ -108,7 +109,10 @@ def _plot_targets(views: Sequence[ClipView], num_top: int) -> Figure:
     note = f"attribution of each frame to the {view.score_name(lambda _: each)}"
     rows = frame_rows("frames", targets, frames, layer_bars(layers), note=note)
     shown = [*sound_panels(view, all_targets=True), *rows]
-    return draw_sheet(view, shown, [view.line(GAP), view.line(*ABOUT)], num_top=num_top, all_targets=True)
+    ranked = view.reliability
+    dots = f"Dots: certain to be among the {ranked.k} strongest frames of the row." if ranked else ""
+    lines = [view.line(GAP), dots, view.line(*ABOUT)]
+    return draw_sheet(view, shown, lines, num_top=num_top, all_targets=True)
 
 
 def frame_rows(
@@ -293,6 +297,7 @@ def _draw_legend(axes: Axes, view: ClipView, num_marked: int, *, all_targets: bo
     known = not all(np.isnan(one.half_widths).all() for one in units if one is not None)
     whole = "value" if view.task == "dimensions" else view.words["one"]
     target = f"the {whole}" if all_targets else literal(view.target, 32)
+    has_dots = bool(axes.figure.findobj(lambda artist: artist.get_gid() == draw.CERTAIN_GID))
     marks = f"{num_marked} strongest frames" if num_marked > 1 else "strongest frame"
     marks += f" for {literal(view.target)}" if all_targets else ""
     interval = (Patch(color=theme.FOR_PALE), Line2D([], [], color=theme.FOR, linewidth=2.5))
@@ -300,11 +305,13 @@ def _draw_legend(axes: Axes, view: ClipView, num_marked: int, *, all_targets: bo
         (Patch(color=theme.FOR), f"{view.words['+']} {target}", True),
         (Patch(color=theme.AGAINST), f"{view.words['-']} {target}", True),
         (interval, "attribution with its 95 % interval", known and bool(axes.figure.findobj(StepPatch))),
+        (Line2D([], [], **draw.DOT), "certain", has_dots),
         (Patch(color=theme.UNRESOLVED), "unresolved: the interval contains 0", known),
         (Patch(facecolor=theme.MARK, edgecolor=theme.MARK_EDGE, linewidth=0.8), marks, num_marked > 0),
     ]
     handles, labels, _ = zip(*(entry for entry in entries if entry[-1]), strict=True)
-    axes.legend(handles, labels, loc="upper left", ncols=len(labels)).set_in_layout(False)
+    apart: Any = {"columnspacing": 1.4} if has_dots else {}  # else the last may not fit
+    axes.legend(handles, labels, loc="upper left", ncols=len(labels), **apart).set_in_layout(False)
     axes.set_axis_off()
 
 

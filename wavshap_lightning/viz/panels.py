@@ -7,11 +7,12 @@ from typing import Any
 
 import librosa
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import QuadMesh
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import offset_copy
 
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.time_grid import TimeGrid
@@ -34,9 +35,13 @@ MOST_LAYERS_NAMED, MOST_ROWS_NAMED = 7, 16
 THICKEST_BAR = 0.2
 """Share of a panel's height, for bars of models with few layers."""
 
-MARK_GID, EVIDENCE_GID = "strongest frame", "evidence"
+MARK_GID, CERTAIN_GID, EVIDENCE_GID = "strongest frame", "certain", "evidence"
 LEAST_PLACES = 5
 """Bars or rows that a panel has room for, so that few of them are not thick."""
+
+DOT: Any = {"marker": "o", "markersize": 2.4, "linestyle": "", "color": theme.INK}
+DOT_PT = 3.5
+"""Mark of a unit that certainly is among the strongest, and its distance from the interval."""
 
 RANKS_SHARE, BRACKET_SHARE = 0.18, 0.3
 """Room for ranks above a panel and for brackets below it, as shares of its vertical axis."""
@@ -94,9 +99,31 @@ def plot_frames(axes: Axes, frames: Units, title: str, scale: Sequence[Units] = 
     axes.stairs(values, edges_s, baseline=None, color=theme.INK, linewidth=thin, zorder=4)
     axes.axhline(0, color=theme.RULE, linewidth=0.8, zorder=1)
     axes.set_ylim(*limits_of(scale or [frames]))
+    _mark_certain(axes, frames, frames.times.center_s())
     set_ticks(axes.yaxis, 3 if scale else 5)
     axes.set_title(title, weight="bold" if scale else "normal")
     write_note(axes, note)
+
+
+def _mark_certain(
+    axes: Axes, shown: Units, centers: Shaped[np.ndarray, " units"], *, across: bool = False
+) -> None:
+    """Draw a dot beyond the interval of each unit that certainly is among the strongest.
+
+    Args:
+        axes: Axes with their final limits.
+        shown: The units.
+        centers: Position of each.
+        across: Whether bars grow to the right instead of upwards.
+    """
+    sides = np.copysign(1, shown.values)
+    for side in (-1, 1):
+        if here := [place for place in shown.certain if sides[place] == side]:
+            points, ends = centers[here], shown.values[here] + side * shown.reach[here]
+            x, y = (side * DOT_PT, 0.0) if across else (0.0, side * DOT_PT)
+            beyond = offset_copy(axes.transData, axes.get_figure(root=True), x, y, units="points")
+            points, ends = (ends, points) if across else (points, ends)
+            axes.plot(points, ends, transform=beyond, clip_on=False, zorder=5, gid=CERTAIN_GID, **DOT)
 
 
 def limits_of(shown: Sequence[Units]) -> tuple[float, float]:
@@ -191,6 +218,7 @@ def plot_sums(axes: Axes, shown: Units, edges: Float[np.ndarray, " edges"], titl
     axes.barh(middles, shown.values, heights, xerr=shown.reach, **_full_colors(shown))
     axes.axvline(0, color=theme.RULE, linewidth=0.8)
     axes.set(xlim=limits_of([shown]), ylim=(edges[0], edges[-1]), yticks=[], title=title)
+    _mark_certain(axes, shown, middles, across=True)
     set_ticks(axes.xaxis, 5)
     axes.spines["left"].set_visible(False)
 
@@ -209,6 +237,7 @@ def plot_layers(axes: Axes, layers: Units, scale: Sequence[Units], *, first: boo
     axes.bar(range(count), layers.values, yerr=layers.reach, **_full_colors(layers))
     axes.axhline(0, color=theme.RULE, linewidth=0.8)
     axes.set(xlim=(-0.6, max(count, LEAST_PLACES) - 0.4), ylim=limits_of(scale))
+    _mark_certain(axes, layers, np.arange(count))
     set_ticks(axes.yaxis, 3)
     _name_some(axes.xaxis, [*map(str, range(count))], MOST_LAYERS_NAMED)
     axes.tick_params(axis="x", length=0, labelbottom=last)

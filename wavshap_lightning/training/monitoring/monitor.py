@@ -49,7 +49,16 @@ BaselineFamily = Literal["noise", "spectral_noise", "time_shifted", "silence"]
 SMALLEST = {"every_n_epochs": 1, "per_class": 0, "num_hardest": 0, "num_wrong": 0, "num_draws": 4}
 """Smallest values; fewer draws have no useful standard error."""
 
-AVERAGED = ("gap/", "reliability", "entropy", "share/", "drift/", "comprehensiveness", "sufficiency")
+AVERAGED = (
+    "gap/",
+    "reliability",
+    "certain",
+    "entropy",
+    "share/",
+    "drift/",
+    "comprehensiveness",
+    "sufficiency",
+)
 """Numbers of a clip that become a curve: the mean over clips, of gaps the median."""
 
 

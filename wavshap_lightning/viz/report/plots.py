@@ -80,6 +80,23 @@ def bars(shown: Units, places: Plot | list[int], *, across: bool = False, **more
     ]
 
 
+def dots(shown: Units, centers: Shaped[np.ndarray, " units"], *, across: bool = False) -> list[Plot]:
+    """A dot beyond the interval of each unit that is certain to be among the strongest; nothing if none is.
+
+    Args:
+        shown: Attributions to mark.
+        centers: Position of each bar.
+        across: Whether bars grow to the right instead of upwards.
+    """
+    places = np.array(shown.certain, dtype=int)
+    ends = shown.values[places] + np.copysign(shown.reach[places], shown.values[places])
+    sides = ("middle left", "middle right") if across else ("bottom center", "top center")
+    points = dict(zip("yx" if across else "xy", (packed(centers[places]), packed(ends)), strict=True))
+    beside = {"textposition": [sides[int(value >= 0)] for value in shown.values[places]], "cliponaxis": False}
+    style = {"type": "scatter", "mode": "text", "text": "\N{BULLET}", "hoverinfo": "skip"}
+    return [{**style, **points, **beside}] if len(places) else []
+
+
 def layout(height: int, margin: Sequence[int], **more: object) -> Plot:
     """Layout of a plot; the page's script adds what all plots share.
 
@@ -98,6 +115,7 @@ def timeline(view: ClipView) -> Plot | None:
         if (frames := view.units(name)) is not None:
             width = frames.times.hop_samples / frames.times.sample_rate
             traces = bars(frames, packed(frames.times.center_s()), width=width)
+            traces += dots(frames, frames.times.center_s())
             heading = f"Attribution of each frame, by the path from the {name}, with its 95 % interval"
             rows.append((heading, FRAMES_PX, traces, SIGNED_AXIS))
     if (layers := view.units("layer_frame")) is not None:
@@ -192,7 +210,7 @@ def charts_of(view: ClipView) -> dict[str, tuple[str, Plot]]:
     if (neurons := view.units("layer_neuron")) is not None:
         charts["neurons"] = ("Strongest neurons (layer · neuron)", _signed_rows(_strongest_neurons(neurons)))
     if (bands := view.units("bands")) is not None:
-        traces = bars(bands, list(range(len(bands.values))))
+        traces = bars(bands, list(range(len(bands.values)))) + dots(bands, np.arange(len(bands.values)))
         plot = {"data": traces, "layout": bands_layout(view.band_edges_hz.tolist(), SIGNED_AXIS, 240)}
         charts["bands"] = ("Bands, summed over time (kHz)", plot)
     return charts
@@ -206,7 +224,8 @@ def _strongest_neurons(shown: Units) -> Units:
 
 
 def _signed_rows(shown: Units) -> Plot:
-    traces = bars(shown, list(range(len(shown.names))), across=True)
+    places = range(len(shown.names))
+    traces = bars(shown, [*places], across=True) + dots(shown, np.array(places), across=True)
     return {"data": traces, "layout": _rows_layout(shown.names, SIGNED_AXIS)}
 
 

@@ -1,0 +1,252 @@
+"""Units that are certain to be among the strongest, and the share of these that another seed keeps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from wavshap_lightning.attribution.record import ViewEstimate
+from wavshap_lightning.errors import AttributionError
+from wavshap_lightning.explainer.diagnostics import attribution_diagnostics
+from wavshap_lightning.explainer.explainer import explain
+from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.explainer.reliability import certain_among, measure_reliability, survival
+
+UNITS, K, RUNS = 40, 5, 120
+TRUTHS = {
+    "peaks": np.exp(-np.arange(UNITS) / 4.0),
+    "signs": np.sin(np.arange(UNITS)) * np.linspace(0, 1, UNITS),
+    "step": np.where(np.arange(UNITS) < K, 1.0, 0.9),
+    "equal": np.ones(UNITS),
+    "nothing": np.zeros(UNITS),
+    "almost nothing": np.where(np.arange(UNITS) < K, 1e-6, 0.0),
+}
+SCALES = (0.005, 0.05, 0.5)
+
+
+def tensor(numbers):
+    return torch.as_tensor(np.asarray(numbers, dtype=np.float64))
+
+
+def named(estimate, stderr, freedom, k):
+    return certain_among(tensor(estimate).abs(), tensor(stderr), freedom, k)
+
+
+def strongest(values, k):
+    return {*np.argsort(-np.abs(values), kind="stable")[:k].tolist()}
+
+
+def is_wrong(truth, found, k):
+    """Whether a unit is named although `k` others are truly stronger."""
+    sizes = np.abs(truth)
+    return any((sizes > sizes[one] + 1e-12).sum() >= k for one in found)
+
+
+def drawn_errors(kind, generator, runs, units):
+    """Errors `(runs, units)` of variance one, and the standard errors that are stated for them."""
+    normal = generator.standard_normal((runs, units))
+    stated = np.ones((runs, units))
+    if kind == "alike":
+        normal = 0.3 * normal + 0.91**0.5 * generator.standard_normal((runs, 1))
+    elif kind == "sum to zero":
+        normal = (normal - normal.mean(1, keepdims=True)) / (1 - 1 / units) ** 0.5
+    elif kind == "smooth":
+        rolled = sum(np.roll(normal, shift, axis=1) for shift in range(5))
+        normal = rolled / 5**0.5
+    if kind.startswith("few degrees"):
+        columns = 1 if kind.endswith("shared") else units
+        stated = np.sqrt(generator.chisquare(3, (runs, columns)) / 3) * stated
+    return normal, stated
+
+
+@pytest.mark.parametrize("truth", TRUTHS.values(), ids=TRUTHS)
+@pytest.mark.parametrize(
+    "kind", ["independent", "alike", "sum to zero", "smooth", "few degrees", "few degrees, shared"]
+)
+def test_all_that_are_named_are_among_the_strongest_in_95_percent_of_runs(truth, kind):
+    generator, freedom = np.random.default_rng(0), 3.0 if kind.startswith("few") else np.inf
+    for scale in SCALES:
+        size = scale * np.exp(generator.standard_normal(UNITS))  # some units are known far better than others
+        errors, stated = drawn_errors(kind, generator, RUNS, UNITS)
+        wrong = sum(
+            is_wrong(truth, named(truth + size * error, size * said, freedom, K), K)
+            for error, said in zip(errors, stated, strict=True)
+        )
+        assert wrong <= 0.05 * RUNS
+
+
+@pytest.mark.parametrize(("freedom", "k"), [(np.inf, 1), (np.inf, 3), (4.0, 1), (4.0, 3)])
+def test_the_level_is_just_kept_where_errors_conspire(freedom, k):
+    """The strongest and the others hardly differ, and have errors of one size in opposite directions."""
+    generator, runs = np.random.default_rng(1), 4000
+    truth = np.repeat([1.0, 1.0 - 1e-9], k)
+    wrong = 0
+    for _ in range(runs):
+        stated = np.sqrt(generator.chisquare(freedom) / freedom) if np.isfinite(freedom) else 1.0
+        half = np.full(k, 0.01 * generator.standard_normal())
+        estimate = truth + np.concatenate([half, -half])
+        wrong += bool({*named(estimate, np.full(2 * k, 0.01 * stated), freedom, k)} - {*range(k)})
+    assert 0.003 * runs < wrong <= 0.05 * runs
+
+
+def test_strong_and_well_known_units_are_named():
+    truth = TRUTHS["peaks"]
+    shares = []
+    for scale in (0.2, 0.02, 0.002):
+        errors = scale * np.random.default_rng(0).standard_normal((50, UNITS))
+        found = [named(truth + error, np.full(UNITS, scale), 8.0, K) for error in errors]
+        shares.append(np.mean([len(one) / K for one in found]))
+    assert shares[0] < shares[1] < shares[2]
+    assert shares[2] > 0.95
+
+
+def test_no_more_than_k_are_named_and_all_from_the_strongest():
+    generator = np.random.default_rng(2)
+    for k in (1, 4, 20, 39):
+        estimate, stderr = generator.standard_normal(UNITS), 0.05 * generator.random(UNITS)
+        assert {*named(estimate, stderr, 8.0, k)} <= strongest(estimate, k)
+
+
+def test_without_errors_the_strongest_are_certain_and_stay():
+    values = tensor([3.0, -5.0, 1.0, 4.0])
+    assert named(values, np.zeros(4), np.inf, 2) == [1, 3]
+    assert survival(values.abs(), torch.zeros(4).double(), 2) == 1
+
+
+def test_all_units_are_among_all():
+    values, stderr = [0.1, 0.0, -2.0], [9.0, 9.0, np.inf]
+    assert named(values, stderr, 3.0, 3) == [0, 1, 2]
+    assert survival(tensor(values).abs(), tensor(stderr), 3) == 1
+
+
+def test_of_equal_units_at_the_limit_none_is_certain():
+    assert named([2.0, 1.0, -1.0, 0.0], np.zeros(4), np.inf, 2) == [0]
+    assert named([2.0, 1.0, -1.0, 0.0], np.zeros(4), np.inf, 3) == [0, 1, 2]
+    assert named(np.zeros(4), np.zeros(4), np.inf, 1) == []
+
+
+def test_where_nothing_is_known_yet_nothing_is_certain_and_chance_decides():
+    values, unknown = tensor(np.arange(20)), torch.full((20,), torch.inf).double()
+    assert named(values, unknown, 1.0, 5) == []
+    assert survival(values, unknown, 5) == pytest.approx(0.25, abs=0.02)
+
+
+def test_the_order_of_units_makes_no_difference():
+    generator = np.random.default_rng(3)
+    values, stderr = generator.standard_normal(UNITS), 0.1 * generator.random(UNITS)
+    order = generator.permutation(UNITS)
+    moved = named(values[order], stderr[order], 8.0, K)
+    assert sorted(order[moved].tolist()) == named(values, stderr, 8.0, K)
+    sizes = tensor(values).abs()
+    assert survival(sizes[order], tensor(stderr[order]), K) == survival(sizes, tensor(stderr), K)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.1, 1.0])
+@pytest.mark.parametrize("k", [1, 4])
+def test_survival_is_what_pairs_of_runs_share(scale, k):
+    """The truth is drawn around the estimate and another estimate around the truth, as it is defined."""
+    generator = np.random.default_rng(4)
+    estimate, stderr = generator.standard_normal(12), scale * generator.random(12)
+    shared = [
+        len(
+            strongest(estimate, k)
+            & strongest(generator.normal(generator.normal(estimate, stderr), stderr), k)
+        )
+        for _ in range(3000)
+    ]
+    stated = survival(tensor(estimate).abs(), tensor(stderr), k)
+    assert stated == pytest.approx(np.mean(shared) / k, abs=0.04)
+
+
+@pytest.fixture(scope="module")
+def runs_of(classifier, clip):
+    """`(num_draws, seed) -> ViewEstimate` of the frames, from eight baselines that are the same each time."""
+    recordings = [torch.randn(1900, generator=torch.Generator().manual_seed(n)) * 0.1 for n in range(8)]
+
+    def run(num_draws, seed=0):
+        given = {"recordings": recordings, "baselines": "other_clips", "stages": ("frames",)}
+        found = explain(classifier, clip, target="happy", num_draws=num_draws, seed=seed, **given)
+        return found.attributions["frames"].views["frames"]
+
+    return run
+
+
+def test_more_draws_make_more_certain(runs_of):
+    found = [measure_reliability(runs_of(draws), 0) for draws in (32, 128, 512)]
+    shares, kept = ([getattr(one, name) for one in found] for name in ("certain_share", "survival"))
+    assert shares == sorted(shares)
+    assert shares[0] < shares[-1]
+    assert kept == sorted(kept)
+
+
+@pytest.mark.slow
+def test_it_tells_of_a_classifier_what_other_seeds_and_many_draws_show(runs_of):
+    truth = runs_of(4096).values[0].numpy()
+    views = [runs_of(32, seed) for seed in range(1, 13)]
+    found = [measure_reliability(view, 0) for view in views]
+    k = found[0].k
+    assert sum(not {*one.certain} <= strongest(truth, k) for one in found) <= 1
+    pairs = combinations([strongest(view.values[0].numpy(), k) for view in views], 2)
+    kept = np.mean([len(one & other) / k for one, other in pairs])
+    stated = np.mean([one.survival for one in found])
+    assert stated - 0.05 < kept  # errors of evenly spread draws are stated a little too large
+    assert stated > kept - 0.25
+
+
+@pytest.mark.parametrize(("units", "k"), [(2, 1), (3, 1), (5, 2), (13, 3), (24, 3), (64, 7), (100, 10)])
+def test_the_strongest_are_a_tenth_but_three_if_that_is_no_more_than_half(units, k):
+    view = ViewEstimate(torch.rand(1, units).double(), torch.zeros(1, units).double())
+    assert measure_reliability(view, 0).k == k
+
+
+def test_one_unit_has_no_rank():
+    assert measure_reliability(ViewEstimate(torch.ones(1, 1).double(), torch.ones(1, 1).double()), 0) is None
+
+
+def test_an_explanation_has_it_for_views_with_one_axis(three_paths, tmp_path):
+    plain = three_paths.to_dict()["reliability"]
+    assert plain.keys() == {"frames", "waveform", "bands", "layers", "segments"}
+    for name, (view, stage) in {"frames": ("frames", "frames"), "bands": ("bands", "waveform")}.items():
+        found, columns = three_paths.reliability(view), three_paths.to_columns(view, stage=stage)
+        assert plain[name] == {"k": found.k, "certain": [*found.certain], "survival": found.survival}
+        position = view.removesuffix("s")
+        assert {*found.certain} <= {one[position] for one in three_paths.top(view, found.k)}
+        assert len(columns["attribution"]) > found.k
+    three_paths.save(tmp_path / "clip.safetensors")
+    assert Explanation.load(tmp_path / "clip.safetensors").to_dict()["reliability"] == plain
+    with pytest.raises(AttributionError, match="view='band_frame' has 2 axes"):
+        three_paths.reliability("band_frame")
+
+
+def test_methods_without_standard_errors_have_none(classifier, clip):
+    found = explain(classifier, clip, target="happy", method="saliency")
+    assert found.reliability() is None
+    assert {*found.to_dict()["reliability"].values()} == {None}
+
+
+def test_every_target_has_its_own(classifier, clip):
+    found = explain(classifier, clip, target="all", stages=("frames",), num_draws=16)
+    held = found.to_dict()["by_target"]
+    for target in found.targets:
+        assert held[target]["reliability"]["frames"]["survival"] == found.reliability(target=target).survival
+
+
+def test_diagnostics_say_where_fewer_than_half_are_certain(three_paths):
+    attributions = dict(three_paths.attributions)
+    frames = attributions["frames"].views["frames"]
+    level_db = torch.zeros(frames.values.shape[1])
+    for share, is_noted in ((1e-6, False), (0.25, True)):  # every frame is resolved
+        view = replace(frames, stderr=share * frames.values.abs())
+        views = {**attributions["frames"].views, "frames": view}
+        changed = {"frames": replace(attributions["frames"], gap=(0.0,), views=views)}
+        found = [
+            one for one in attribution_diagnostics(changed, 0, level_db) if one.name == "unresolved_frames"
+        ]
+        assert bool(found) is is_noted
+        for one in found:
+            assert one.severity == "note"
+            assert one.message.startswith(measure_reliability(view, 0).in_words("frames"))
