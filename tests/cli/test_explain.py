@@ -16,7 +16,7 @@ from wavshap_lightning.explainer.files import load_clip
 
 COLUMNS = (
     "clip,status,reason,label,prediction,probability,"
-    "target,score,baseline_score,attribution_sum,gap,draws,seconds"
+    "target,score,baseline_score,attribution_sum,gap,certain,draws,seconds"
 )
 STEM = "a clip _b_"
 
@@ -59,7 +59,16 @@ def test_numbers_are_those_of_python(quick, out, clip, classifier):
 def test_the_terminal_says_what_matters(quick, clip, capsys):
     assert quick(clip) == 0
     shown = capsys.readouterr().out
-    for word in ("predicted", "log-odds of", "gap", "mean", "largest", "frames", "layer", "neurons", "±"):
+    for word in (
+        "predicted",
+        "log-odds of",
+        "gap",
+        "largest",
+        "strongest frames are certain",
+        "layer",
+        "neurons",
+        "±",
+    ):
         assert word in shown
     assert len([line for line in shown.splitlines() if " s  " in line and "±" in line]) == 5
     assert max(map(len, shown.splitlines()[1:-1])) <= 100
@@ -94,6 +103,8 @@ def test_without_audio_a_clip_is_made_that_can_be_heard(quick, out, read_csv):
     assert 1 < len(load_audio(out / "sounds" / "example.wav")) / 16_000 < 3
     (row,) = read_csv(out / "summary.csv")
     assert row["label"] == "angry"
+    found = load_clip(out / "clips", "example").numbers["reliability"]["frames"]
+    assert float(row["certain"]) == pytest.approx(len(found["certain"]) / found["k"])
     assert (out / "clips" / "example.png").is_file()
 
 
@@ -125,7 +136,8 @@ def test_every_class_side_by_side(quick, out, clip, classifier):
     assert numbers["target"] == numbers["prediction"]
     assert tuple(numbers["by_target"]) == classifier.labels
     for target, held in numbers["by_target"].items():
-        assert held.keys() == {"score", "baseline_score", "attribution_sum", "gap", "frames", "layers"}
+        sums = {"score", "baseline_score", "attribution_sum", "gap"}
+        assert held.keys() == {*sums, "frames", "layers", "reliability"}
         total = held["score"] - held["baseline_score"]
         assert sum(held["frames"]["attribution"]) == pytest.approx(total, abs=1e-3), target
     own = numbers["by_target"][numbers["target"]]

@@ -28,6 +28,7 @@ def test_every_number_is_that_of_its_target(explanation):
     assert sum(numbers["sad"][f"share/{where}"] for where in ("speech", "pause", "edges")) == pytest.approx(1)
     assert sum(numbers["sad"][f"layers/{layer:02d}"] for layer in range(4)) == pytest.approx(1)
     assert numbers["sad"]["draws/frames"] == 16
+    assert numbers["sad"]["certain"] == explanation.reliability(target="sad").certain_share
 
 
 def test_values_have_no_probability(classifier, waveform):

@@ -19,7 +19,7 @@ from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.errors import AttributionError, AudioError, SettingError
 from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.viz.figures import figure_pixels, plot
-from wavshap_lightning.viz.panels import EVIDENCE_GID, MARK_GID
+from wavshap_lightning.viz.panels import CERTAIN_GID, EVIDENCE_GID, MARK_GID
 from wavshap_lightning.viz.theme import FOR_PALE, MARK, UNRESOLVED_PALE
 
 SOUND = {"waveform", "spectrogram"}
@@ -149,6 +149,29 @@ def test_without_frames_those_of_the_waveform_are_marked(build_explanation, wave
         (frame["start_s"], frame["end_s"]) for frame in explanation.top("frames", 3, stage="waveform")
     ]
     np.testing.assert_allclose(marked(axes["frames"]), expected)
+
+
+def test_units_that_are_certain_to_be_among_the_strongest_have_a_dot(sure, waveform):
+    figure = plot(sure, waveform)
+    axes, held = panels(figure), sure.to_dict()
+    for name, across in {"frames": False, "bands": True, "layers": True}.items():
+        dots = [line.get_xydata() for line in axes[name].lines if line.get_gid() == CERTAIN_GID]
+        ends = np.concatenate([*dots, np.empty((0, 2))])[:, 0 if across else 1]
+        found = held["reliability"][name]["certain"]
+        values, halves = (np.array(held[name][key])[found] for key in ("attribution", "half_width"))
+        np.testing.assert_allclose(sorted(ends), sorted(values + np.sign(values) * halves))
+    assert held["reliability"]["frames"]["certain"]
+    assert "certain" in words(figure)
+    counts = "{} of {k}".format(
+        len(held["reliability"]["frames"]["certain"]), **held["reliability"]["frames"]
+    )
+    assert any(f"(dots): frames {counts}, " in text for text in words(figure))
+
+
+def test_without_standard_errors_nothing_is_certain(build_explanation, waveform):
+    figure = plot(build_explanation(with_errors=False), waveform)
+    assert not figure.findobj(lambda artist: artist.get_gid() == CERTAIN_GID)
+    assert "certain" not in words(figure)
 
 
 def test_no_mark_where_none_is_wanted(explanation, waveform):

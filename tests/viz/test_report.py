@@ -17,6 +17,7 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from wavshap_lightning.errors import SettingError
+from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.report.page import build_report
 
 HOSTILE = "</script><script>alert(1)</script>\"'<img src=x onerror=alert(1)>&amp;.wav"
@@ -140,6 +141,18 @@ def test_unresolved_bars_are_grey_and_said_to_be(clip, html):
     assert any(unresolved)
     assert [words.endswith(", not resolved") for words in trace["hovertext"]] == unresolved
     assert [colour.startswith("#808080") for colour in trace["marker"]["color"]] == unresolved
+
+
+def test_bars_that_are_certain_to_be_among_the_strongest_have_a_dot_and_are_said_to_be(sure, waveform):
+    view = ClipView.from_explanation(sure, waveform)
+    html, found = build_report([view], title="One"), view.numbers["reliability"]["frames"]
+    traces = unpacked(html)["plots"]["timeline"]["data"]
+    bars = next(t for t in traces if "hovertext" in t)
+    dots = next(t for t in traces if t.get("mode") == "text")
+    np.testing.assert_array_equal(numbers_of(dots["x"]), numbers_of(bars["x"])[found["certain"]])
+    said = [place for place, words in enumerate(bars["hovertext"]) if "certain to be among" in words]
+    assert said == found["certain"] != []
+    assert "certain to be among the strongest" in html
 
 
 def test_spectrogram_is_darkest_where_the_tone_is(html, waveform):

@@ -291,8 +291,8 @@ def _unresolved_frames(view: ViewEstimate, index: int, count: int | None) -> Ite
         yield Diagnostic(
             "unresolved_frames",
             "warning" if mostly_noise else "note",
-            f"{found.in_words('frames')}. {num_resolved} of {len(values)} frames are resolved; the intervals "
-            f"of the others contain 0; they hold {share:.0%} of the attribution. More draws resolve more.",
+            f"{found.in_words('frames')}. {num_resolved} of {len(values)} frames are resolved; the others, "
+            f"whose intervals contain 0, hold {share:.0%} of the attribution. More draws resolve more.",
             share,
         )
 

@@ -144,7 +144,7 @@ def test_every_number_is_a_curve_that_other_callbacks_can_watch(train, tmp_path)
     assert trainer.current_epoch < 4
     assert best.best_model_path
     names = {name for name in trainer.callback_metrics if name.startswith("explain/")}
-    assert {"explain/gap/frames", "explain/reliability", "explain/shortcut_alarm"} <= names
+    assert {"explain/gap/frames", "explain/reliability", "explain/certain", "explain/shortcut_alarm"} <= names
     assert {f"explain/layers/{layer:02d}/sad" for layer in range(3)} <= names
 
 
