@@ -305,3 +305,14 @@ def test_heads_on_cut_clips_survive_export(tmp_path, clips):
         "pad_to_window"
         not in EmotionClassifier(SpeechBackbone("tiny"), ["a", "b"]).record.to_dict()["backbone"]
     )
+
+
+@pytest.mark.parametrize(
+    ("part", "advice"), [("classifier", "another head"), ("encoder.conv1", "not a complete")]
+)
+def test_weights_that_are_missing_are_told_apart(part, advice, tmp_path):
+    model = build(WhisperForAudioClassification)
+    state = {key: value for key, value in model.state_dict().items() if not key.startswith(part)}
+    model.save_pretrained(tmp_path, state_dict=state)
+    with pytest.raises(ModelError, match=rf"lacks 2 weights \({part}.*{advice}"):
+        load_classifier(tmp_path)

@@ -151,7 +151,9 @@ class Source:
         # a backbone may come with a head, which is left out, but not with other parts of its own
         is_part = bool(FAMILIES.get(model.config.model_type, WHOLE).renamed)
         within = not is_part and any(key.startswith(base) for key in stored)
-        parts = (base,) if within else tuple(f"{name}." for name, _ in model.named_children())
+        children = {name for name, _ in model.named_children()} - {"projector", "classifier"}
+        inside = tuple(f"{name}." for name in children)
+        parts = (base,) if within else inside
         left_over = [key for key in other if self.role == "model" or key.startswith(parts)]
         if not missing and not left_over:
             return
@@ -160,7 +162,7 @@ class Source:
         advice = f"it is not a complete {type(model).__name__}; give a complete folder or revision"
         if prefix:
             advice = f"its names begin with {prefix!r}; save it without this prefix"
-        elif self.role == "model" and within and not any(key.startswith(base) for key in missing + left_over):
+        elif self.role == "model" and not any(key.startswith(inside) for key in missing + left_over):
             advice = f"it has another head than a {type(model).__name__}. {train_on(self.name)}"
         found = [f"lacks {listed(missing)}, which would stay random"] if missing else []
         found += [f"holds {listed(left_over or other)}, which nothing would use"] if other else []
