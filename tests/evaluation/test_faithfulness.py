@@ -96,6 +96,16 @@ class TestComprehensivenessAndSufficiency:
         assert max(sizes) <= 8
 
 
+def test_equal_frames_are_removed_in_order_of_time():
+    """As spans of frames that share a value are; an order of chance would change from machine to machine."""
+    weights, frames = torch.rand(200, generator=generator(0)), torch.ones(200, 1)
+    without = removal_of(lambda inputs: inputs.sum(2) @ weights, frames, torch.zeros(1, 200, 1))
+    spans = torch.tensor([0.0, 2.0, 1.0, 2.0]).repeat_interleave(50)
+    later = spans - 1e-3 * torch.arange(200)
+    measured = [faithfulness(without, one, torch.zeros(2).double()) for one in (spans, later)]
+    assert measured[0] == measured[1]
+
+
 def test_values_are_measured_in_their_own_unit(classifier, waveform):
     """Twice the value, twice what it loses."""
     regressor = EmotionClassifier(classifier.backbone, ("arousal", "valence"), task="dimensions").eval()

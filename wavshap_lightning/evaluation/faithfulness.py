@@ -156,7 +156,8 @@ def faithfulness(
         attributions: Attribution of each frame, ranked with its sign, the largest first.
         by_chance: [`removal_losses`][] of a random order, or their mean over several.
     """
-    lost = removal_losses(scores_without, attributions.argsort(descending=True)) - by_chance
+    order = attributions.argsort(descending=True, stable=True)
+    lost = removal_losses(scores_without, order) - by_chance
     return dict(zip(("comprehensiveness", "sufficiency"), lost.tolist(), strict=True))
 
 
