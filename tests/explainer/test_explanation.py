@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from wavshap_lightning.audio.segments import voiced_segments
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.diagnostics import attribution_shares
 from wavshap_lightning.explainer.explainer import explain
@@ -272,3 +273,14 @@ def test_shares_tell_speech_pauses_and_edges_apart():
     shares = attribution_shares(torch.tensor([1.0, -2.0, 3.0, 2.0, 1.0, -1.0]), level_db)
     assert shares == {"speech": 0.4, "pause": 0.3, "edges": 0.3}
     assert attribution_shares(torch.zeros(6), level_db) == {"speech": 0.0, "pause": 0.0, "edges": 0.0}
+
+
+def test_a_pause_is_one_for_shares_and_for_segments():
+    """In a noisy room, where pauses are 26 dB softer than speech."""
+    loudness = np.repeat([0.005, 0.1, 0.005, 0.1], 4000)
+    waveform = loudness * np.random.default_rng(0).standard_normal(len(loudness))
+    segments = voiced_segments(waveform, 16_000)
+    assert [one.text for one in segments] == ["pause", "speech", "pause", "speech"]
+    level_db = torch.from_numpy(20 * np.log10(loudness[100::200]))
+    shares = attribution_shares(torch.ones(len(level_db)), level_db)
+    assert shares == {"speech": 0.5, "pause": 0.25, "edges": 0.25}

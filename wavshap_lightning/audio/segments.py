@@ -84,6 +84,18 @@ def _is_loud(waveform: Float[np.ndarray, " num_samples"], sample_rate: int) -> B
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(waveform, window // 2), window)[::hop]
     rms = np.sqrt(np.square(windows).mean(axis=1))
     level_db = 20 * np.log10(np.maximum(rms, 1e-9))
+    return is_speech(level_db)
+
+
+def is_speech(level_db: Float[np.ndarray, " steps"]) -> Bool[np.ndarray, " steps"]:
+    """True where a clip is loud enough for speech; everywhere if its levels lie within 10 dB.
+
+    The limit is 30 dB below the level of the clip's loud steps, or 30 % of the way (in dB) from the level of
+    its quiet steps to that of its loud ones, whichever is higher.
+
+    Args:
+        level_db: Level of each step of time, such as a frame, in decibels.
+    """
     floor_db, loud_db = np.quantile(level_db, [FLOOR_QUANTILE, LOUD_QUANTILE])
     range_db = float(loud_db - floor_db)
     if range_db < LEAST_RANGE_DB:

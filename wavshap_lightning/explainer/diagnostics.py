@@ -19,6 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
 from wavshap_lightning.attribution.targets import Target
+from wavshap_lightning.audio.segments import is_speech
 from wavshap_lightning.explainer.recording import AudioSource, Recording
 from wavshap_lightning.explainer.reliability import measure_reliability
 from wavshap_lightning.explainer.settings import PREDICTED, RECORDED_FAMILIES, STAGES, ExplainSettings, Stage
@@ -74,9 +75,6 @@ LEAST_CERTAIN_SHARE = 0.5
 
 # Stages whose attributions are resolved in time, in order of preference.
 TIME_STAGES = ("frames", "waveform")
-
-# A frame is quiet if it is this much below the loudest frame.
-PAUSE_BELOW_DB = 35.0
 
 Severity = Literal["warning", "note"]
 
@@ -304,13 +302,14 @@ def attribution_shares(
 
     Args:
         values: Attribution of each frame.
-        level_db: Level of each frame of the clip; further frames are padding. A frame 35 dB below the loudest
-            is a pause, and an edge before the first or after the last frame of speech.
+        level_db: Level of each frame of the clip; further frames are padding. A frame that is
+            [too quiet for speech][wavshap_lightning.audio.segments.is_speech] is a pause, and an edge before
+            the first or after the last frame of speech.
 
     >>> attribution_shares(torch.tensor([1.0, 2.0, -1.0, 4.0]), torch.tensor([-90.0, -20.0, -80.0, -25.0]))
     {'speech': 0.75, 'pause': 0.125, 'edges': 0.125}
     """
-    speech = level_db > level_db.max() - PAUSE_BELOW_DB
+    speech = torch.from_numpy(is_speech(level_db.numpy()))
     between = speech.cummax(0).values & speech.flip(0).cummax(0).values.flip(0)
     places = {"speech": speech, "pause": between & ~speech, "edges": ~between}
     padding = len(values) - len(level_db)
