@@ -287,10 +287,10 @@ def test_the_names_of_classes_end_before_their_bars(name, build_explanation, wav
 @pytest.mark.parametrize("classes", [(1,), (0, 1, 2, 3)])
 @pytest.mark.parametrize("name", ["angry", "l" * 300])
 def test_no_two_texts_overlap_and_none_leaves_the_page(
-    classes, name, build_explanation, waveform, assert_texts_are_apart
+    classes, name, build_explanation, make_sure, waveform, assert_texts_are_apart
 ):
     labels = ("neutral", name, "sad", "fearful")
-    explanation = build_explanation(classes=classes, labels=labels)
+    explanation = make_sure(build_explanation(classes=classes, labels=labels))
     evidence = [Span(0.1, 0.3, "tremor")]
     explanation = doubted(explanation, "Use more draws. " * 30)
     figure = plot(explanation, waveform, label="sad", evidence=evidence, num_top=5)

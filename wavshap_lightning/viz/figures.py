@@ -310,7 +310,7 @@ def _draw_legend(axes: Axes, view: ClipView, num_marked: int, *, all_targets: bo
         (Patch(facecolor=theme.MARK, edgecolor=theme.MARK_EDGE, linewidth=0.8), marks, num_marked > 0),
     ]
     handles, labels, _ = zip(*(entry for entry in entries if entry[-1]), strict=True)
-    apart: Any = {"columnspacing": 1.4} if has_dots else {}  # else the last may not fit
+    apart: Any = {"columnspacing": 1.0} if has_dots else {}  # else the last may not fit
     axes.legend(handles, labels, loc="upper left", ncols=len(labels), **apart).set_in_layout(False)
     axes.set_axis_off()
 
