@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -137,6 +138,13 @@ def test_the_batches_are_within_the_limit(tmp_path, opened, keyed, runs, short_b
     assert all(sound_s <= 1.5 for _, sound_s in runs.batches)
     wasted_s = sum(sound_s for _, sound_s in runs.batches) - sum(one.duration_s for one in keyed)
     assert wasted_s < 0.1 * sum(one.duration_s for one in keyed)  # neighbors in length share a batch
+
+
+def test_a_clip_counts_with_the_silence_that_the_model_adds(tmp_path, opened, keyed, runs, short_batches):
+    adding = copy(opened)
+    adding.frame_grid = replace(opened.frame_grid, max_frames=60, fixed=True)  # 1.2 s of at most 1.5 s
+    extract_features(adding, keyed, "mean", open_feature_cache(tmp_path, opened, "mean"))
+    assert [clips for clips, _ in runs.batches] == [1] * len(keyed)
 
 
 def test_a_clip_longer_than_the_limit_stands_alone(tmp_path, opened, keyed, runs, monkeypatch):

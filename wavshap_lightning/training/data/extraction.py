@@ -166,7 +166,9 @@ def extract_features(
         return
     on_cpu = next(backbone.parameters()).is_cpu
     small = sum(parameter.numel() for parameter in backbone.parameters()) < SMALL_BACKBONE
-    batches = list(_batches(todo, CPU_BATCH_S if on_cpu else GPU_BATCH_S))
+    grid = backbone.frame_grid
+    window_s = (grid.max_samples or 0) / grid.sample_rate if grid.fixed else 0.0
+    batches = list(_batches(todo, CPU_BATCH_S if on_cpu else GPU_BATCH_S, window_s))
     pending: dict[str, LayerStatistics] = {}
     done, written_at_s = 0, time.monotonic()
     with one_thread(when=small and on_cpu), progress_bars(shown_after_s=0.0) as bar:
@@ -202,11 +204,11 @@ def layer_statistics(
     return [entry for part in parts for entry in layer_statistics(backbone, part, statistic)]
 
 
-def _batches(clips: Sequence[KeyedClip], limit_s: float) -> Iterator[list[KeyedClip]]:
-    """Neighbors in length, together at most `limit_s` seconds with their padding."""
+def _batches(clips: Sequence[KeyedClip], limit_s: float, window_s: float) -> Iterator[list[KeyedClip]]:
+    """Neighbors in length, together at most `limit_s` seconds with their padding, each to `window_s`."""
     batch: list[KeyedClip] = []
     for one in clips:
-        if batch and batch[0].duration_s * (len(batch) + 1) > limit_s:
+        if batch and max(batch[0].duration_s, window_s) * (len(batch) + 1) > limit_s:
             yield batch
             batch = []
         batch.append(one)
