@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import replace
 from importlib.metadata import version
 
 import pytest
 import torch
-from transformers import WavLMModel
+from transformers import WavLMModel, WhisperConfig
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from wavshap_lightning.audio.io import hash_audio_file
 from wavshap_lightning.corpora.clip import Clip
@@ -140,11 +140,13 @@ def test_the_batches_are_within_the_limit(tmp_path, opened, keyed, runs, short_b
     assert wasted_s < 0.1 * sum(one.duration_s for one in keyed)  # neighbors in length share a batch
 
 
-def test_a_clip_counts_with_the_silence_that_the_model_adds(tmp_path, opened, keyed, runs, short_batches):
-    adding = copy(opened)
-    adding.frame_grid = replace(opened.frame_grid, max_frames=60, fixed=True)  # 1.2 s of at most 1.5 s
-    extract_features(adding, keyed, "mean", open_feature_cache(tmp_path, opened, "mean"))
-    assert [clips for clips, _ in runs.batches] == [1] * len(keyed)
+def test_a_clip_counts_with_the_silence_that_the_model_adds(tmp_path, keyed, runs, monkeypatch):
+    monkeypatch.setattr(features, "CPU_BATCH_S", 5.0)
+    sizes = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16}
+    model = WhisperEncoder(WhisperConfig(**sizes, max_source_positions=100))  # a window of 2 s
+    backbone = SpeechBackbone(PretrainedSpeechModel(model, name="small"))
+    extract_features(backbone, keyed, "mean", open_feature_cache(tmp_path, backbone, "mean"))
+    assert [clips for clips, _ in runs.batches] == [2, 2, 2, 2, 1]
 
 
 def test_a_clip_longer_than_the_limit_stands_alone(tmp_path, opened, keyed, runs, monkeypatch):
