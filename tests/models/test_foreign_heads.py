@@ -216,7 +216,7 @@ def test_the_global_random_state_is_as_it_was(publish):
 )
 def test_attributions_from_each_stage_add_up_to_the_output(name, target, publish, clip):
     classifier = open_quietly(publish(CASES[name])[2])
-    found = explain(classifier, clip[0], target=target, stages=STAGES, num_draws=64)
+    found = explain(classifier, clip[0], target=target, stages=STAGES, num_draws=512)
     assert (*found.attributions,) == tuple(stage for stage in STAGES if stage in classifier.stages)
     for attribution in found.attributions.values():
         expected = attribution.score[0] - attribution.mean_baseline_score[0]
