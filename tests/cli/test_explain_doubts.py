@@ -48,6 +48,13 @@ def test_the_doctor_speaks_first(run, clip, numbers):
     assert set(found["early_shares"]) == {"frames"}
 
 
+def test_reliability_is_told_once(run, clip, capsys):
+    """By a diagnostic if fewer than half of the strongest frames are certain, else on its own line."""
+    for draws in ("2", "256"):
+        assert run(clip, "--num_draws", draws, *FEW[2:], "--stages", "frames") == 0
+        assert " ".join(capsys.readouterr().out.split()).count("strongest frames are certain") == 1
+
+
 def test_families_are_compared_on_request(run, clip, numbers, capsys):
     assert run(clip, *FEW, "--stages", "frames", "--families", "noise,time_shifted") == 0
     (pair,) = numbers()["families"]

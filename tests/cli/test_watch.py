@@ -66,7 +66,7 @@ def test_the_demo_logs_figures_sounds_table_and_curves(watched_run, read_csv):
     assert {path.stem for path in (run / "sounds").iterdir()} > set(probes)
     rows = read_csv(run / "metrics.csv")
     assert all(float(row["explain/share/speech"]) <= 1 for row in rows if row["explain/share/speech"])
-    assert float(rows[-1]["explain_test/reliability"]) <= 1
+    assert float(rows[-1]["explain_test/intraclass_correlation"]) <= 1
     scopes = {(row["part"], row["scope"]) for row in read_csv(run / "explanations.csv")}
     assert scopes == {
         (part, scope) for part in ("validation", "test") for scope in ("clip", "class", "epoch")
@@ -75,7 +75,7 @@ def test_the_demo_logs_figures_sounds_table_and_curves(watched_run, read_csv):
 
 def check_wandb(run, probes):
     history, media = read_history(run), next(run.glob("wandb/offline-run-*/files"))
-    assert len([step for step in history if "explain/reliability" in step]) == 2
+    assert len([step for step in history if "explain/intraclass_correlation" in step]) == 2
 
     def logged(key):
         return [step[key] for step in history if key in step]
@@ -103,5 +103,5 @@ def check_tensorboard(run, probes):
     for name in probes:
         assert [image.step for image in events.Images(f"explain_figures/{name}")] == [0, 1]
         assert len(events.Audio(f"explain_sounds/{name}")) == 1
-    curve = [scalar.step for scalar in events.Scalars("explain/reliability")]
+    curve = [scalar.step for scalar in events.Scalars("explain/intraclass_correlation")]
     assert curve == [0, 1]

@@ -50,7 +50,7 @@ def test_every_metric_of_every_method_and_control(classifier, clips):
     assert [math.isnan(value) for value in of_ours["auc"]] == [False, True]
     assert all(math.isfinite(value) for name in everything - {"auc"} for value in of_ours[name][:1])
     of_energy = {name for name, column in values["energy"].items() if not math.isnan(column[0])}
-    only_explanations = {"seconds", "gap", "reliability", "other_seeds"}
+    only_explanations = {"seconds", "gap", "intraclass_correlation", "other_seeds"}
     assert of_energy == everything - only_explanations
     for control in CONTROLS:
         assert values[control]["other_class"] == pytest.approx([1, 1])

@@ -24,8 +24,16 @@ def column(better, spread=0.05, seed=0):
 
 VALUES = {
     "random": {"auc": column(0.0, seed=1), "deletion": column(0.0, seed=2)},
-    "good": {"auc": column(0.5, seed=3), "deletion": column(-0.5, seed=4), "reliability": [0.99] * CLIPS},
-    "same": {"auc": column(0.5, seed=5), "deletion": column(0.0, seed=6), "reliability": [0.3] * CLIPS},
+    "good": {
+        "auc": column(0.5, seed=3),
+        "deletion": column(-0.5, seed=4),
+        "intraclass_correlation": [0.99] * CLIPS,
+    },
+    "same": {
+        "auc": column(0.5, seed=5),
+        "deletion": column(0.0, seed=6),
+        "intraclass_correlation": [0.3] * CLIPS,
+    },
 }
 
 
@@ -81,7 +89,11 @@ def test_clips_without_a_value_do_not_count():
 
 
 def test_metrics_without_any_value_are_left_out_and_controls_come_last(card):
-    assert list(dict.fromkeys(row["metric"] for row in card.rows)) == ["auc", "deletion", "reliability"]
+    assert list(dict.fromkeys(row["metric"] for row in card.rows)) == [
+        "auc",
+        "deletion",
+        "intraclass_correlation",
+    ]
     assert list(dict.fromkeys(row["method"] for row in card.rows)) == ["good", "same", "random"]
     assert card.compared == ["good", "same"]
 
@@ -103,7 +115,9 @@ def test_the_table_is_tidy_and_is_read_again(card, tmp_path):
     first = card.rows[0]
     assert (rows[0]["method"], rows[0]["metric"], rows[0]["better"]) == ("good", "auc", "higher")
     assert float(rows[0]["minus_random_low"]) == first["minus_random_low"]
-    of_random = [row for row in rows if row["method"] == "random" and row["metric"] == "reliability"]
+    of_random = [
+        row for row in rows if row["method"] == "random" and row["metric"] == "intraclass_correlation"
+    ]
     assert of_random[0]["mean"] == of_random[0]["minus_random"] == ""
 
 
@@ -111,7 +125,9 @@ def test_the_verdict_says_what_is_beaten_and_what_is_not_told_apart(card):
     words = {method: verdict(card, method) for method in card.compared}
     assert list(words) == ["good", "same"]
     assert words["good"] == "resolved; on localization it beats random and is not distinguishable from same"
-    assert words["same"].startswith("not resolved (reliability 0.30); on localization it beats random")
+    assert words["same"].startswith(
+        "not resolved (intraclass correlation 0.30); on localization it beats random"
+    )
     assert verdict(card, "random") == "on localization it falls behind good, same"
 
 
@@ -148,7 +164,7 @@ def test_all_metrics_that_decide_must_agree_and_lower_may_be_better():
 def test_whether_maps_depend_on_what_they_should_is_said_of_each_by_itself(redrawn, other, said):
     scatter = 0.2 * (HARD - HARD.mean())
     of_one = {
-        "reliability": [0.99] * CLIPS,
+        "intraclass_correlation": [0.99] * CLIPS,
         "all_redrawn": (redrawn + scatter).tolist(),
         "other_class": (other + scatter).tolist(),
     }

@@ -14,11 +14,11 @@ from scipy import stats
 from wavshap_lightning.evaluation.similarity import (
     correlation,
     dependence,
+    intraclass_correlation,
     likeness,
     mean_rank_correlation,
     randomize,
     rank_correlation,
-    reliability,
 )
 
 
@@ -42,18 +42,18 @@ def test_what_is_constant_agrees_with_nothing():
     assert math.isnan(correlation(torch.ones(5), draw(5)))
 
 
-def test_reliability_is_the_correlation_of_two_runs():
+def test_intraclass_correlation_is_the_correlation_of_two_runs():
     truth, error = draw(200_000), 0.5
     runs = [truth + error * draw(200_000, seed=seed) for seed in (1, 2)]
-    stated = reliability(runs[0], torch.full_like(truth, error))
+    stated = intraclass_correlation(runs[0], torch.full_like(truth, error))
     assert stated == pytest.approx(correlation(*runs), abs=0.01)
     assert stated == pytest.approx(1 / (1 + error**2), abs=0.01)
 
 
-def test_reliability_of_nothing_but_chance_is_0_and_of_the_unknown_not_a_number():
-    assert reliability(draw(100), torch.full((100,), 5.0)) == 0
-    assert math.isnan(reliability(draw(3), torch.full((3,), math.inf)))
-    assert math.isnan(reliability(torch.ones(3), torch.zeros(3)))
+def test_intraclass_correlation_of_nothing_but_chance_is_0_and_of_the_unknown_not_a_number():
+    assert intraclass_correlation(draw(100), torch.full((100,), 5.0)) == 0
+    assert math.isnan(intraclass_correlation(draw(3), torch.full((3,), math.inf)))
+    assert math.isnan(intraclass_correlation(torch.ones(3), torch.zeros(3)))
 
 
 def test_rank_correlation_is_spearmans_also_where_values_are_equal():

@@ -215,6 +215,12 @@ def test_what_was_not_explained(ask, complaint, all_classes):
         ask(all_classes)
 
 
+def test_of_some_targets_without_the_prediction_the_first_is_meant(classifier, clip, all_classes):
+    others = [label for label in classifier.labels if label != all_classes.prediction]
+    found = explain(classifier, clip, target=others, stages=("layers",), num_draws=4)
+    assert found.to_saved_clip().numbers["target"] == found.default_target == others[0]
+
+
 def test_of_several_targets_the_prediction_is_meant_unless_another_is_named(all_classes):
     values = all_classes.values("frames", "frames", all_classes.prediction)
     assert torch.equal(all_classes.values("frames", "frames"), values)

@@ -131,6 +131,18 @@ def test_no_target(name):
         target_named(name, LABELS, 0, "logit")
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"method": "occlusion", "stages": "frames"}, "method='occlusion' needs the stage frames"),
+        ({"layer": 3}, "layer=3 needs the stage layers"),
+    ],
+)
+def test_what_needs_a_stage_that_a_model_lacks_is_told(given, said):
+    with pytest.raises(SettingError, match=f"^{said}, and this model has waveform alone; leave it out$"):
+        ExplainSettings(**given).within(["waveform"])
+
+
 def test_settings_are_read_without_torch():
     """The help of a command line is there at once."""
     code = (

@@ -9,6 +9,7 @@ from single_call import attribute
 from wavshap_lightning.attribution.baselines import noise
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.views.frames import summed
+from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.explainer.settings import SPAN_METHODS
 from wavshap_lightning.viz.figures import plot
@@ -159,3 +160,16 @@ def test_evaluations_are_shared_among_the_baselines(classifier, clip):
     settings = {"method": "kernel_shap", "stages": ["frames"], "num_draws": 400, "num_baselines": 5}
     found = explain(classifier, clip, target="happy", **settings)
     assert found.attributions["frames"].num_draws == (80 + 2) * 5
+
+
+@pytest.mark.parametrize(
+    ("spans", "method", "least"), [(4, "kernel_shap", 28), (6, "kernel_shap", 64), (4, "lime", 64)]
+)
+def test_the_fewest_evaluations_are_named_and_suffice(classifier, clip, spans, method, least):
+    settings = {"method": method, "stages": ["frames"], "num_spans": spans, "num_baselines": 2}
+    said = (
+        f"num_draws={least - 1}, method='{method}': take at least {least} for {spans} spans and 2 baselines"
+    )
+    with pytest.raises(SettingError, match=said):
+        explain(classifier, clip, target="happy", num_draws=least - 1, **settings)
+    assert explain(classifier, clip, target="happy", num_draws=least, **settings).time_stage == "frames"

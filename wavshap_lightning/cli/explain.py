@@ -255,8 +255,9 @@ def _facts(explanation: Explanation, views: Sequence[ClipView]) -> Iterator[tupl
         frames = explanation.top("frames", NUM_FRAMES, target=target)
         listed = [f"{max(one['start_s'], 0):5.2f}-{one['end_s']:.2f} s  {_interval(one)}" for one in frames]
         yield "top frames", "\n".join(listed)
-        if view.reliability is not None:
-            yield "reliability", view.reliability.in_words("frames")
+        words = "" if view.reliability is None else view.reliability.in_words("frames")
+        if words and not any(one["message"].startswith(words) for one in numbers["diagnostics"]):
+            yield "reliability", words
     if "layers" in explanation.attributions:
         layer = explanation.top("layers", 1, target=target)[0]
         neurons = explanation.top("layer_neuron", NUM_NEURONS, layer=layer["layer"], target=target)

@@ -17,7 +17,7 @@ from wavshap_lightning.evaluation.controls import CONTROLS, control_maps
 from wavshap_lightning.evaluation.edits import consistency_of_maps
 from wavshap_lightning.evaluation.faithfulness import faithfulness_of_maps
 from wavshap_lightning.evaluation.localization import inside_spans, localize
-from wavshap_lightning.evaluation.similarity import dependence, randomize, reliability
+from wavshap_lightning.evaluation.similarity import dependence, intraclass_correlation, randomize
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.recording import open_recording
 from wavshap_lightning.explainer.settings import METHODS, PREDICTED, ExplainSettings
@@ -140,7 +140,7 @@ def _measure_method(
         numbers["gap"] = found.relative_gap[0]
     view = found.views.get("spans", found.views["frames"])
     if view.stderr is not None:
-        numbers["reliability"] = reliability(view.values[0], view.stderr[0])
+        numbers["intraclass_correlation"] = intraclass_correlation(view.values[0], view.stderr[0])
     changed = {name: [_map(settings, *case, waveform) for case in cases] for name, cases in changes.items()}
     return values, numbers | dependence(values, changed)
 

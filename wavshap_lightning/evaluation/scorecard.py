@@ -64,7 +64,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("other_class", "Rank correlation with another class's map", "sanity", "lower"),
     Metric("other_seeds", "Agreement with heads of other seeds", "sanity"),
     Metric("gap", "Completeness gap", "estimate", "lower"),
-    Metric("reliability", "Reliability of the estimate", "estimate"),
+    Metric("intraclass_correlation", "Intraclass correlation of the estimate", "estimate"),
     Metric("seconds", "Seconds a clip", "estimate", "lower"),
 )
 
@@ -171,7 +171,7 @@ FEWEST_CLIPS = 10
 """With fewer the intervals are too narrow to conclude anything, on a card as on one metric of it."""
 
 RESOLVED = 0.9
-"""Reliability from which on a map is resolved: nine tenths of its variance are not Monte Carlo noise."""
+"""Intraclass correlation from which on a map is resolved: a tenth of its variance is Monte Carlo noise."""
 
 ALIKE = 0.1
 """Likeness above which maps depend too little on the randomized parameters, compared with the interval."""
@@ -227,10 +227,10 @@ def _signs(card: Scorecard, method: str, other: str, group: str) -> set[int]:
 
 
 def _resolution(card: Scorecard, method: str) -> str:
-    found = card.estimate(method, "reliability")
+    found = card.estimate(method, "intraclass_correlation")
     if not found.num_clips:
         return "without a standard error"
-    return "resolved" if found.low >= RESOLVED else f"not resolved (reliability {found.value:.2f})"
+    return "resolved" if found.low >= RESOLVED else f"not resolved (intraclass correlation {found.value:.2f})"
 
 
 def _sanity(card: Scorecard, method: str) -> list[str]:

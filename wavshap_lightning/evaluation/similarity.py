@@ -42,15 +42,16 @@ def correlation(first: Float[Tensor, " units"], second: Float[Tensor, " units"])
     return float((products[0, 1] / spread).clamp(-1, 1)) if spread > 0 else float("nan")
 
 
-def reliability(values: Float[Tensor, " units"], stderr: Float[Tensor, " units"]) -> float:
+def intraclass_correlation(values: Float[Tensor, " units"], stderr: Float[Tensor, " units"]) -> float:
     """Share of the variance of the attributions that is not Monte Carlo noise.
 
     `1 - mean(SE^2) / var(values)`, not below 0: the correlation to be expected between two runs with other
     draws. NaN where the attributions are constant or an error is not known yet.
 
-    Source: the reliability coefficient of classical test theory (Lord and Novick 1968, section 3.3).
+    Source: the intraclass correlation of single measurements (Shrout and Fleiss 1979), with the variance of
+    the errors known.
 
-    >>> round(reliability(torch.tensor([1.0, -1.0]), torch.tensor([0.2, 0.4])), 3)
+    >>> round(intraclass_correlation(torch.tensor([1.0, -1.0]), torch.tensor([0.2, 0.4])), 3)
     0.9
     """
     variance = float(values.double().var(unbiased=False))

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wavshap_lightning.evaluation.similarity import correlation, reliability
+from wavshap_lightning.evaluation.similarity import correlation, intraclass_correlation
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import AudioSource
@@ -82,8 +82,8 @@ def summarize(explanation: Explanation, target: str) -> dict[str, float]:
     """Numbers that summarize one target, by name.
 
     `probability` (of a class or label), `score` and `baseline_score` of the target; for each stage
-    `gap/STAGE` (relative, before the correction) and `draws/STAGE`; of the frames `reliability`, `certain`
-    (share of the strongest that certainly are), `entropy` (1: spread evenly, 0: all in one) and
+    `gap/STAGE` (relative, before the correction) and `draws/STAGE`; of the frames `intraclass_correlation`,
+    `certain` (share of the strongest that certainly are), `entropy` (1: spread evenly, 0: all in one) and
     `share/speech`, `share/pause`, `share/edges`; of the layers `layers/00` and so on, shares of the
     magnitude, where that stage was explained.
 
@@ -105,7 +105,9 @@ def summarize(explanation: Explanation, target: str) -> dict[str, float]:
         frames = explanation.attributions[explanation.time_stage].views["frames"]
         numbers["entropy"] = evenness(frames.values[index])
         if frames.stderr is not None:
-            numbers["reliability"] = reliability(frames.values[index], frames.stderr[index])
+            numbers["intraclass_correlation"] = intraclass_correlation(
+                frames.values[index], frames.stderr[index]
+            )
         if (ranking := explanation.reliability(stage=explanation.time_stage, target=target)) is not None:
             numbers["certain"] = ranking.certain_share
     if "frames" in explanation.attributions:

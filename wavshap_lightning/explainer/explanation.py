@@ -140,8 +140,8 @@ class Explanation:
 
     @property
     def default_target(self) -> str:
-        """Target that is meant where none is named: the only one, the prediction, or the first dimension."""
-        return self.targets[0] if len(self.targets) == 1 else self.prediction or self.targets[0]
+        """Target that is meant where none is named: the prediction if it was explained, else the first."""
+        return self.prediction if self.prediction in self.targets else self.targets[0]
 
     @property
     def score(self) -> dict[str, float]:

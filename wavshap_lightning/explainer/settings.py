@@ -127,13 +127,16 @@ class ExplainSettings:
             stages: Stages of the model.
 
         Raises:
-            SettingError: If what is left does not go together.
+            SettingError: If the method or the layer needs a stage that the model lacks.
         """
         kept = [one for one in self.stages if one in stages] or [one for one in STAGES if one in stages]
-        try:
-            return replace(self, stages=kept)
-        except SettingError as error:
-            raise SettingError(f"of the stages, this model has {', '.join(stages)} alone: {error}") from error
+        needed = {"method": "frames" if self.method in SPAN_METHODS else None}
+        needed["layer"] = None if self.layer is None else "layers"
+        for name, stage in needed.items():
+            if stage not in (None, *stages):
+                words = f"needs the stage {stage}, and this model has {', '.join(stages)} alone; leave it out"
+                raise SettingError(f"{name}={getattr(self, name)!r} {words}")
+        return replace(self, stages=kept)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings in plain JSON types."""

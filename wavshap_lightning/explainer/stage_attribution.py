@@ -33,7 +33,7 @@ from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.record import Attribution, tensor_sha256
 from wavshap_lightning.attribution.saliency import input_x_gradient, saliency, smooth_grad
 from wavshap_lightning.attribution.shapley.perturbation import lime, occlusion
-from wavshap_lightning.attribution.shapley.players import Players, equal_spans
+from wavshap_lightning.attribution.shapley.players import Players, equal_spans, fewest_coalitions
 from wavshap_lightning.attribution.shapley.shapley import kernel_shap, shapley
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views.frames import View, grouped, summed
@@ -167,13 +167,21 @@ class OpenClip:
                     found = shapley(problem, baselines, self.spans())
                 case "kernel_shap" | "lime":
                     fitted = kernel_shap if settings.method == "kernel_shap" else lime
-                    # Coalitions come with their complements, so their number is even.
-                    evaluations = settings.num_draws or DEFAULT_EVALUATIONS
-                    pairs = evaluations // len(declared_only(baselines)) // 2
-                    found = fitted(
-                        problem, baselines, self.spans(), generator=settings.seed, num_coalitions=2 * pairs
-                    )
+                    spans = self.spans()
+                    count = self._num_coalitions(spans.count, len(declared_only(baselines)))
+                    found = fitted(problem, baselines, spans, generator=settings.seed, num_coalitions=count)
         return found
+
+    def _num_coalitions(self, num_spans: int, num_baselines: int) -> int:
+        """Number for each baseline, which is even because coalitions come with their complements."""
+        method, num_draws = self.settings.method, self.settings.num_draws or DEFAULT_EVALUATIONS
+        least = fewest_coalitions(num_spans)
+        if method == "kernel_shap":
+            least = min(least, 2**num_spans - 2)  # all that there are, with which it is exact
+        if num_draws // num_baselines < least:
+            needed = f"at least {least * num_baselines} for {num_spans} spans and {num_baselines} baselines"
+            raise SettingError(f"num_draws={num_draws}, method={method!r}: take {needed}")
+        return num_draws // num_baselines // 2 * 2
 
     def spans(self) -> Players:
         """Spans of frames that are removed: the segments and the rest, or equal spans and the padding."""

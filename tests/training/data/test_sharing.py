@@ -133,7 +133,7 @@ def test_two_processes_train_as_one(
     assert done.returncode == 0, done.stderr
     ranks = [json.loads((tmp_path / f"rank_{number}.json").read_text()) for number in (0, 1)]
     assert ranks[0]["metrics"] == ranks[1]["metrics"]
-    assert 0 < ranks[1]["metrics"]["explain/reliability"] <= 1
+    assert 0 < ranks[1]["metrics"]["explain/intraclass_correlation"] <= 1
     assert (tmp_path / "figures/epochs/cy_happy_0.png").is_file()
     assert [(one["validated"], one["tested"]) for one in ranks] == [(7, 6), (7, 6)]
     shares = [set(one["extracted"]) for one in ranks]

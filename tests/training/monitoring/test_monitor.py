@@ -129,7 +129,14 @@ def test_a_run_leaves_figures_sounds_numbers_and_all_epochs(train, tmp_path):
     assert json.loads((run / "probes.json").read_text())["validation"][0]["why"] == "named"
     rows = read_rows(run)
     (last,) = [row for row in rows if (row["scope"], row["epoch"], row["target"]) == ("clip", "1", "happy")]
-    for name in ("gap/frames", "gap/layers", "reliability", "entropy", "share/speech", "layers/02"):
+    for name in (
+        "gap/frames",
+        "gap/layers",
+        "intraclass_correlation",
+        "entropy",
+        "share/speech",
+        "layers/02",
+    ):
         assert 0 <= float(last[name]) <= 1
     for name in ("drift/first", "drift/previous", "comprehensiveness", "sufficiency", "score"):
         assert float(last[name]) == pytest.approx(float(last[name]))
@@ -144,7 +151,12 @@ def test_every_number_is_a_curve_that_other_callbacks_can_watch(train, tmp_path)
     assert trainer.current_epoch < 4
     assert best.best_model_path
     names = {name for name in trainer.callback_metrics if name.startswith("explain/")}
-    assert {"explain/gap/frames", "explain/reliability", "explain/certain", "explain/shortcut_alarm"} <= names
+    assert {
+        "explain/gap/frames",
+        "explain/intraclass_correlation",
+        "explain/certain",
+        "explain/shortcut_alarm",
+    } <= names
     assert {f"explain/layers/{layer:02d}/sad" for layer in range(3)} <= names
 
 
@@ -154,7 +166,7 @@ def test_a_curve_that_fails_does_not_stop_those_who_watch_it(train, monkeypatch,
 
     monkeypatch.setattr(Explainer, "explain", fail)
     best = ModelCheckpoint(tmp_path / "best", monitor="explain/entropy", mode="min")
-    early = EarlyStopping("explain/reliability", mode="max", patience=5)
+    early = EarlyStopping("explain/intraclass_correlation", mode="max", patience=5)
     with pytest.warns(UserWarning, match="RuntimeError: broken"):
         trainer, _ = train(best, early, build_monitor(), epochs=3, enable_checkpointing=True)
     assert trainer.current_epoch == 3

@@ -79,14 +79,18 @@ def equal_spans(num_places: int, count: int) -> Players:
     return Players(torch.arange(num_places) * count // num_places, count)
 
 
+def fewest_coalitions(num_players: int) -> int:
+    """Smallest number of coalitions with a fit for each of the groups that are left out in turn."""
+    return max(2 * num_players, 4 * NUM_GROUPS)
+
+
 def check_num_coalitions(count: int, num_players: int) -> None:
     """Refuse too few coalitions for a fit without any one group of them.
 
     Raises:
         AttributionError: If there are fewer than twice the players or 32, or they are no pairs.
     """
-    least = max(2 * num_players, 4 * NUM_GROUPS)
-    if count < least or count % 2:
+    if count < (least := fewest_coalitions(num_players)) or count % 2:
         raise AttributionError(f"num_coalitions={count} must be even and at least {least}")
 
 

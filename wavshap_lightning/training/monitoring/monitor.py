@@ -51,7 +51,7 @@ SMALLEST = {"every_n_epochs": 1, "per_class": 0, "num_hardest": 0, "num_wrong": 
 
 AVERAGED = (
     "gap/",
-    "reliability",
+    "intraclass_correlation",
     "certain",
     "entropy",
     "share/",
