@@ -42,17 +42,33 @@ PLAIN: dict[str, dict[str, Any]] = {
     "seconds": {"action": "store_true", "help": "time draws, from errors measured before"},
     "checkpoint": {"type": Path, "help": "of a demo; trained and kept in --cache-dir if left out"},
     "transformers4": {"type": Path, "metavar": "DIR", "help": "folder where transformers 4 is installed"},
-    "clips": {"type": int, "default": 50, "help": "clips of each corpus (default 50)"},
+    "clips": {"type": int, "default": 50, "help": "clips of each corpus (default %(default)s)"},
+    "planted": {
+        "type": Path,
+        "metavar": "DIR",
+        "help": "planted recordings and heads of Whisper that are kept there",
+    },
+    "split": {
+        "choices": ("validation", "test"),
+        "default": "test",
+        "help": "whose planted recordings are explained",
+    },
+    "panels": {
+        "nargs": "+",
+        "metavar": "PANEL",
+        "help": "what to measure again; the rest is that of the last report",
+    },
 }
 
 
-def read_arguments(doc: str | None, *, needs: Sequence[str] = ()) -> argparse.Namespace:
+def read_arguments(doc: str | None, *, needs: Sequence[str] = (), **defaults: object) -> argparse.Namespace:
     """The arguments of a benchmark.
 
     Args:
         doc: The script's docstring.
         needs: Which of `repeats`, `device`, `root`, `cache_dir`, `backbones`, `seconds`, `checkpoint`,
-            `transformers4` and `clips` it takes besides `--quick`.
+            `transformers4`, `clips`, `planted`, `panels` and `split` it takes besides `--quick`.
+        defaults: Other defaults of theirs.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="try it out on little; the numbers mean nothing")
@@ -74,6 +90,7 @@ def read_arguments(doc: str | None, *, needs: Sequence[str] = ()) -> argparse.Na
         parser.add_argument("--backbones", type=Path, nargs="+", help="folders (default: the embedded one)")
     for name in PLAIN.keys() & {*needs}:
         parser.add_argument(f"--{name}", **PLAIN[name])
+    parser.set_defaults(**defaults)
     arguments = parser.parse_args()
     if "root" in needs and arguments.root is None:
         parser.error(f"--root is needed: the folder of RAVDESS, here or in the variable {RAVDESS_VARIABLE}")

@@ -20,12 +20,15 @@ from _common import ROOT
 from sklearn.metrics import roc_auc_score
 
 from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.manifest import read_manifest, save_manifest
+from wavshap_lightning.corpora.protocols import RAVDESS_6_FOLDS
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import load_classifier
 from wavshap_lightning.planted.corpus import PlantedSettings, ensure_planted_speech
+from wavshap_lightning.planted.into_recordings import PlantedInSettings, ensure_planted_in, open_source
 
 # Nothing of the user's account, and no question to anyone.
 KEYS = ("WANDB_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -117,23 +120,76 @@ def demo_checkpoint(arguments: argparse.Namespace) -> Path:
 
 
 def _trained(cache_dir: Path, seed: int) -> Path:
-    folder = cache_dir.resolve() / f"demo-{_code_key()}-seed{seed}"
-    path = folder / "runs/demo/version_0/checkpoints/best.ckpt"
-    if not path.is_file():
-        print(f"training the demo from seed {seed}; about two minutes", flush=True)
-        run_training((*FLAGS, f"--seed_everything={seed}"), folder)
-    return path
+    folder = kept_run(cache_dir, f"demo-seed{seed}", (*FLAGS, f"--seed_everything={seed}"))
+    return folder / "runs/demo/version_0/checkpoints/best.ckpt"
 
 
-def _code_key() -> str:
-    """Of what decides a demo's weights, so that other code trains a demo of its own."""
+def kept_run(cache_dir: Path, name: str, arguments: Sequence[str]) -> Path:
+    """The folder of a training with these arguments, which is run unless it was before, by the same code."""
+    relative = [one.replace(str(ROOT), "") for one in arguments]
+    key = sha256("\n".join((code_key("models", "training", "corpora", "audio"), *relative)).encode())
+    folder = cache_dir.resolve() / f"{name}-{key.hexdigest()[:12]}"
+    if not (folder / "finished").is_file():
+        print(f"training {name}; some minutes", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        run_training(arguments, folder)
+        (folder / "finished").touch()
+    return folder
+
+
+def code_key(*folders: str) -> str:
+    """Of the demo's configuration and of the code in folders of the package."""
     package = ROOT / "wavshap_lightning"
-    folders = ("models", "training", "corpora", "audio")
     sources = sorted(path for name in folders for path in (package / name).rglob("*.py"))
     hashes = sha256()
     for path in (CONFIG, *sources):
         hashes.update(path.read_bytes())
     return hashes.hexdigest()[:12]
+
+
+WHISPER_HEADS = [
+    f"{layer}-{pooling}" for layer in ("1", "2", "3", "4", "learned") for pooling in ("mean", "attentive")
+]
+TESTED, VALIDATED = (0, 1), (2,)
+"""Folds of RAVDESS's actors in the split of the planted recordings; the other twelve actors train."""
+
+
+def planted_whisper(folder: Path, root: Path, whisper: Path) -> tuple[list[Clip], dict[str, Path]]:
+    """Cues planted in RAVDESS, and heads on the layers of Whisper that tell them, made unless they are there.
+
+    Args:
+        folder: Where they are kept: `manifest.jsonl` and, for each head, `h/LAYER-POOLING/runs`.
+        root: Folder of RAVDESS.
+        whisper: Folder of the backbone.
+
+    Returns:
+        The clips, and the checkpoint of each head.
+    """
+    manifest = folder / "manifest.jsonl"
+    if not manifest.is_file():
+        settings = PlantedInSettings(source="ravdess")
+        clips = ensure_planted_in(folder / "planted", open_source(root, settings), settings)
+        save_manifest(manifest, [replace(clip, split=_split_of(clip.speaker)) for clip in clips])
+    found = {}
+    for name in WHISPER_HEADS:
+        runs = folder / "h" / name
+        pattern = "runs/planted_in/version_*/checkpoints/best.ckpt"
+        if not [*runs.glob(pattern)]:
+            print(f"training the head {name} on planted cues; some minutes", flush=True)
+            layer, pooling = name.split("-")
+            flags = [f"--config={ROOT / 'configs/planted_in.yaml'}", "--data.corpus=manifest"]
+            flags += [f"--data.root={manifest.absolute()}", "--data.options=null", "--run.wandb=false"]
+            flags += [f"--model.backbone.name={whisper.absolute()}", "--model.backbone.pad_to_window=false"]
+            flags += ["--model.backbone.last_layer=null", f"--model.head.layer={layer}"]
+            run_training(["fit", *flags, f"--model.head.pooling={pooling}"], runs)
+        found[name] = max(runs.glob(pattern))
+    return read_manifest(manifest), found
+
+
+def _split_of(actor: str) -> str:
+    """Split of an actor's planted recordings."""
+    (fold,) = (place for place, one in enumerate(RAVDESS_6_FOLDS.folds) if actor in one.test)
+    return "test" if fold in TESTED else "validation" if fold in VALIDATED else "train"
 
 
 def demo_run(arguments: argparse.Namespace) -> DemoRun:
