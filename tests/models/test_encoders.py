@@ -1,4 +1,4 @@
-"""Laws of the gated attention, against transformers' own module."""
+"""Laws of the gated attention and the linear layers, against transformers' and torch's own modules."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 from wavshap_lightning.errors import ModelError
-from wavshap_lightning.models.encoders import GatedAttention, use_gated_attention
+from wavshap_lightning.models.encoders import FrozenLinear, GatedAttention, use_gated_attention
 
 NUM_FRAMES = 30
 NUM_BUCKETS, MAX_DISTANCE = 16, 20
@@ -133,3 +134,46 @@ def test_a_swap_that_changes_the_function_is_refused(build_model, monkeypatch):
     monkeypatch.setattr(GatedAttention, "_gate", lambda self, states: self.gru_rel_pos_const * 0.5)
     with pytest.raises(ModelError, match="the fused attention differs"):
         use_gated_attention(build_model("wavlm", "group"))
+
+
+# Linear layers
+
+
+def outputs_and_gradients(linear, rows, weights):
+    rows = rows.to(linear.weight.dtype).requires_grad_()
+    outputs = linear(rows)
+    # the gradient of a sum is a single number seen many times, without memory of its own
+    gradients = [
+        torch.autograd.grad(total, rows, retain_graph=True)[0]
+        for total in (outputs.sum(), (outputs * weights).sum())
+    ]
+    return [outputs.detach(), *gradients]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(5,), (3, 7), (2, 3, 4), (0, 3)])
+def test_a_frozen_linear_layer_computes_what_double_precision_does(shape, bias, generator):
+    linear = nn.Linear(24, 40, bias=bias).requires_grad_(False)
+    frozen, exact = copy.deepcopy(linear), copy.deepcopy(linear).double()
+    frozen.__class__ = FrozenLinear
+    rows, weights = torch.randn(*shape, 24, generator=generator), torch.randn(40, generator=generator)
+    expected = outputs_and_gradients(exact, rows, weights)
+    for found, true in zip(outputs_and_gradients(frozen, rows, weights), expected, strict=True):
+        torch.testing.assert_close(found.double(), true, rtol=1e-5, atol=1e-6)
+    assert torch.equal(frozen.double()(rows.double()), expected[0])
+
+
+def test_a_trained_or_lowered_linear_layer_is_torchs_own(generator):
+    linear = nn.Linear(24, 40)
+    fast, rows = copy.deepcopy(linear), torch.randn(5, 24, generator=generator)
+    fast.__class__ = FrozenLinear
+    fast(rows).sum().backward()
+    linear(rows).sum().backward()
+    assert torch.equal(fast.weight.grad, linear.weight.grad)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(fast.requires_grad_(False)(rows), linear(rows))
+
+
+def test_the_linear_layers_of_a_backbone_are_fast_ones(open_backbone):
+    linear = [type(one) for one in open_backbone().modules() if isinstance(one, nn.Linear)]
+    assert {*linear} == {FrozenLinear if torch.backends.mkl.is_available() else nn.Linear}

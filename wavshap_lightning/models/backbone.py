@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.errors import ModelError, SettingError
-from wavshap_lightning.models.encoders import Encoder, Layers
+from wavshap_lightning.models.encoders import Encoder, Layers, use_one_dnn
 from wavshap_lightning.models.frontends import TransformersModule, valid_mask
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel, absolute, open_pretrained
 
@@ -117,7 +117,7 @@ class SpeechBackbone(nn.Module):
 
     Args:
         source: `"tiny"`, a folder, a Hub name, or a `BackboneSettings`; or a model already opened, which is
-            modified: its parameters are frozen and its attention is replaced.
+            modified: its parameters are frozen, its attention and linear layers are replaced by faster ones.
         settings: Fields of [`BackboneSettings`][wavshap_lightning.models.backbone.BackboneSettings] except
             `name`.
 
@@ -167,6 +167,7 @@ class SpeechBackbone(nn.Module):
         self.num_channels = self._frontend.num_channels
         self.num_layers = self._encoder.num_layers
         self.hidden_size: int = config.hidden_size if family.backbone else self.num_channels
+        use_one_dnn(self.model)
         self._trainable = unfreeze(self._encoder, self.settings.unfreeze_layers, self.settings.lora_rank)
         self.train(False)  # noqa: FBT003 - modules made here begin in training mode
 
