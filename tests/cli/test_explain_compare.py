@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from wavshap_lightning.explainer.files import load_clip
+from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY
 
 STEM = "a clip _b_"
 
@@ -121,6 +122,48 @@ def test_a_model_without_epochs_is_told(compare, clip, checkpoint, capsys):
 def test_nothing_to_compare_with_is_told(compare, clip, capsys):
     assert compare(clip) == 2
     assert "give models to compare with, or epochs of the run" in capsys.readouterr().err
+
+
+@pytest.fixture
+def folds(checkpoint, other_checkpoint, tmp_path):
+    """A cross-validation of RAVDESS: two finished folds, the first trained on actor 03, and another."""
+    groups = [{"name": f"fold-{n}", "train": train} for n, train in enumerate((["02", "03"], ["01", "02"]))]
+    protocol = {"corpus": "ravdess", "unit": "speaker", "folds": groups}
+    for n, path in enumerate((checkpoint, other_checkpoint, checkpoint)):
+        fold = tmp_path / f"cv/fold_{n}"
+        (fold / "checkpoints").mkdir(parents=True)
+        content = torch.load(path, weights_only=True)
+        content[CLASSIFIER_KEY]["protocol"] = {**protocol, "fold": n}
+        torch.save(content, fold / "checkpoints/best.ckpt")
+        if n < len(groups):
+            (fold / "fold.json").write_text("{}")
+    return tmp_path / "cv"
+
+
+def test_folds_of_a_cross_validation(run_explain, folds, clip, few, compared, out, capsys):
+    """All that are finished, the first one first; as MODEL, and beside one of them."""
+    spoken = clip.rename(clip.with_name("03-01-05-01-01-01-03.wav"))
+    assert run_explain("compare", folds, spoken, *few, "--figures=true") == 0
+    found = json.loads((out / "compare" / f"{spoken.stem}.json").read_text())
+    assert [model["model"] for model in found["models"]] == [str(folds / "fold_0"), str(folds / "fold_1")]
+    numbers = load_clip(out / "clips", spoken.stem).numbers
+    assert numbers["agreement"] == found["agreement"]
+    assert "training split of 1 of the 2 models (fold-0)" in numbers["diagnostics"][-1]["message"]
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (
+        printed.count(f"2 models share {found['agreement']['shared']:.0%} of their 3 strongest frames") == 1
+    )
+    assert run_explain("compare", folds / "fold_1", clip.parent, "--others", folds, *few) == 0
+    again = json.loads((out / "compare" / f"{spoken.stem}.json").read_text())
+    assert [model["model"] for model in again["models"]] == [str(folds / "fold_1"), str(folds / "fold_0")]
+    assert again["agreement"]["shared"] == found["agreement"]["shared"]
+
+
+def test_a_cross_validation_without_a_finished_fold_is_told(run_explain, folds, clip, few, capsys):
+    for finished in folds.glob("fold_*/fold.json"):
+        finished.unlink()
+    assert run_explain("compare", folds, clip, *few) == 2
+    assert "none of its 3 folds is finished" in capsys.readouterr().err
 
 
 def test_another_model_that_is_missing_is_told_before_any_work(compare, clip, out, capsys):

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from wavshap_lightning.errors import AttributionError, SettingError
-from wavshap_lightning.explainer.compare import Comparison, compare, plain_comparisons
-from wavshap_lightning.explainer.explainer import Explainer
+from wavshap_lightning.explainer.compare import (
+    Comparison,
+    agreement_of,
+    check_comparable,
+    compare,
+    plain_comparisons,
+)
+from wavshap_lightning.explainer.explainer import Explainer, explain
+from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 
@@ -123,6 +131,39 @@ def test_other_frames_are_refused(classifier, clip):
         tiny = EmotionClassifier(SpeechBackbone("tiny"), classifier.labels).eval()
     with pytest.raises(SettingError, match="have different frames"):
         compared(classifier, tiny, clip, num_draws=2, stages=("frames",))
+
+
+def test_models_without_a_common_label_are_refused(classifier):
+    other = _with_other_head(classifier, 0.0, ("bored", "calm", "tired"))
+    with pytest.raises(SettingError, match=r"of classes \(.*\) and of classes \(bored, calm, tired\)"):
+        check_comparable(classifier, other)
+
+
+def test_agreement_is_about_the_frames_of_the_clip(found, tmp_path):
+    """Of the stage that is resolved in time, with the `k` and the survival of each model's reliability."""
+    both = (found.first, found.second)
+    agreed = agreement_of(both)
+    ranked = [one.reliability() for one in both]
+    assert agreed["k"] == ranked[0].k
+    assert agreed["survival"] == pytest.approx(sum(one.survival for one in ranked) / 2)
+    tops = [{row["frame"] for row in one.top("frames", agreed["k"])} for one in both]
+    assert agreed["shared"] == len(tops[0] & tops[1]) / agreed["k"]
+    assert {n for n, count in enumerate(agreed["counts"]) if count == 2} == tops[0] & tops[1]
+    assert plain_comparisons([found], ["1", "2"])["agreement"] == agreed
+    replace(found.first, agreement=agreed).save(tmp_path / "clip.safetensors")
+    assert Explanation.load(tmp_path / "clip.safetensors").to_dict()["agreement"] == agreed
+
+
+def test_explanations_without_frames_in_common_have_no_agreement(classifier, rival, clip):
+    explained = {
+        stages: [
+            explain(one, clip, target="happy", stages=[stages], num_draws=2) for one in (classifier, rival)
+        ]
+        for stages in ("frames", "waveform", "layers")
+    }
+    assert agreement_of(explained["waveform"])["num_models"] == 2
+    assert agreement_of([explained["waveform"][0], explained["frames"][1]]) is None
+    assert agreement_of(explained["layers"]) is None
 
 
 def test_as_plain_values(found):

@@ -8,6 +8,8 @@ import torch
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from wavshap_lightning.errors import SettingError
+from wavshap_lightning.explainer.compare import check_comparable
 from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -43,6 +45,13 @@ def waveform():
 def explanation(waveform):
     stages = ("frames", "layers", "waveform")
     return explain(open_classifier(), waveform, target="happy", stages=stages, num_baselines=2, num_draws=16)
+
+
+def test_one_model_with_and_without_padding_is_not_compared():
+    with pytest.raises(
+        SettingError, match=r"'small' \(pad_to_window=True, 16000 Hz\) and 'small' \(pad_to_window=F"
+    ):
+        check_comparable(open_classifier(), open_classifier(pad_to_window=False))
 
 
 def test_recordings_as_baselines_may_be_longer_than_the_window(waveform):

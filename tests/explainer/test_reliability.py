@@ -8,13 +8,19 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from wavshap_lightning.attribution.record import ViewEstimate
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.diagnostics import attribution_diagnostics
 from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.reliability import certain_among, measure_reliability, survival
+from wavshap_lightning.explainer.reliability import (
+    certain_among,
+    measure_agreement,
+    measure_reliability,
+    survival,
+)
 
 UNITS, K, RUNS = 40, 5, 120
 TRUTHS = {
@@ -250,3 +256,43 @@ def test_diagnostics_say_where_fewer_than_half_are_certain(three_paths):
         for one in found:
             assert one.severity == "note"
             assert one.message.startswith(measure_reliability(view, 0).in_words("frames"))
+
+
+def drawn_maps(num_models, units, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((num_models, units)))
+
+
+def test_agreement_is_what_pairs_of_models_share():
+    maps = drawn_maps(4, 55) + 2 * drawn_maps(1, 55, seed=1)
+    maps[:, 7:12] = 0.25  # equal values
+    found = measure_agreement(maps, [0.5, 1.0, 0.75, 0.75])
+    sets, pairs = [strongest(one.numpy(), 6) for one in maps], [*combinations(range(4), 2)]
+    assert (found.num_models, found.k, found.survival) == (4, 6, 0.75)
+    assert found.shared == pytest.approx(np.mean([len(sets[a] & sets[b]) / 6 for a, b in pairs]))
+    ranks = np.mean([spearmanr(maps[a], maps[b]).statistic for a, b in pairs])
+    assert found.rank_correlation == pytest.approx(ranks)
+    assert found.counts == [sum(frame in one for one in sets) for frame in range(55)]
+    assert 0 < found.shared < 1
+
+
+def test_equal_models_agree_in_full_and_opposite_ones_in_magnitude():
+    one = drawn_maps(1, 40)
+    equal, opposite = (measure_agreement(torch.cat([one, scale * one]), []) for scale in (3.0, -3.0))
+    assert (equal.shared, opposite.shared, equal.survival) == (1, 1, None)
+    assert equal.rank_correlation == pytest.approx(1)
+    assert opposite.rank_correlation == pytest.approx(-1)
+    assert {*equal.counts} == {0, 2}
+
+
+def test_models_that_have_nothing_in_common_agree_by_chance():
+    generator, one = np.random.default_rng(5), drawn_maps(1, 60)[0].numpy()
+    maps = torch.from_numpy(np.stack([generator.permutation(one) for _ in range(60)]))
+    found = measure_agreement(maps, [])
+    assert found.shared == pytest.approx(found.k / 60, abs=0.02)
+    assert found.rank_correlation == pytest.approx(0, abs=0.02)
+    assert sum(found.counts) == 60 * found.k
+
+
+def test_a_constant_map_has_no_ranks():
+    found = measure_agreement(torch.stack([torch.zeros(9), torch.arange(9.0)]).double(), [])
+    assert found.rank_correlation is None

@@ -194,7 +194,7 @@ def test_a_folder_of_other_things_tells_what_is_in_it(tmp_path):
 def test_of_a_cross_validation_one_fold_must_be_chosen(write_run):
     fold = write_run("runs/cv/version_0/fold_0")
     write_run("runs/cv/version_0/fold_1")
-    refuse(fold.parent, "2 folds of a cross-validation; choose one", str(fold))
+    refuse(fold.parent, "2 folds of a cross-validation; compare them, or choose one", str(fold))
 
 
 OTHER_LAYOUTS = {

@@ -6,7 +6,7 @@ import time
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -25,11 +25,12 @@ from wavshap_lightning.audio.io import AUDIO_SUFFIXES, load_audio
 from wavshap_lightning.audio.segments import Segment, cut_to, voiced_segments
 from wavshap_lightning.cli.terminal import WARNED, complain, on_one_line
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.folders import find_audio
+from wavshap_lightning.corpora.filename_schemes import SCHEMES
+from wavshap_lightning.corpora.folders import find_audio, listed
 from wavshap_lightning.corpora.manifest import SUFFIXES as MANIFEST_SUFFIXES
 from wavshap_lightning.corpora.manifest import Listings, find_file, read_manifest
 from wavshap_lightning.errors import SettingError, WavshapError, first_line
-from wavshap_lightning.explainer.compare import Comparison, check_comparable, compare
+from wavshap_lightning.explainer.compare import Comparison, agreement_of, check_comparable, compare
 from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
@@ -156,16 +157,19 @@ class ClipExplainer:
         waveform = recording.waveform.numpy()
         baselines = [sound for path, sound in self.recordings.items() if path != clip.path.resolve()]
         explanation, segments = self._explain(recording, clip, baselines)
+        comparisons: list[Comparison] = []
+        for other in self.others:
+            first = comparisons[0].first if comparisons else explanation  # with the draws and target of all
+            comparisons.append(compare(self.explainer, other, recording, first, recordings=baselines))
+        if comparisons:
+            agreement = agreement_of([comparisons[0].first, *(one.second for one in comparisons)])
+            explanation = replace(explanation, agreement=agreement)
         save = partial(explanation.to_saved_clip, label=label_of(clip), texts=[one.text for one in segments])
         saved, targets = save(), explanation.targets if explanation.task == "dimensions" else ()
         others = [save(target=name) for name in targets if name != explanation.default_target]
         if self.options.families:
             families = self._agreement(recording, baselines)
             saved = replace(saved, numbers={**saved.numbers, "families": families})
-        comparisons: list[Comparison] = []
-        for other in self.others:
-            first = comparisons[0].first if comparisons else explanation  # with the draws and target of all
-            comparisons.append(compare(self.explainer, other, recording, first, recordings=baselines))
         seconds = time.monotonic() - started_s
         return ExplainedClip(clip, explanation, saved, waveform, seconds, comparisons, others)
 
@@ -192,8 +196,23 @@ class ClipExplainer:
         told = [one for one in told if not one.startswith("tolerance=")]
         names = ("segments" if one.startswith("segments=") else "engine" for one in told)
         more = [Diagnostic(name, "warning", one) for name, one in zip(names, told, strict=True)]
+        more += self._of_training(clip) if self.others else ()
         diagnostics = {name: (*known, *self.loading, *more) for name, known in found.diagnostics.items()}
         return replace(found, diagnostics=diagnostics), segments
+
+    def _of_training(self, clip: Clip) -> Iterator[Diagnostic]:
+        """A note of the classifiers whose protocol has the clip or its speaker in the training split."""
+        records, seen = [one.provenance.protocol for one in (self.classifier, *self.others)], []
+        scheme = None if clip.corpus else SCHEMES.get(records[0].get("corpus", ""))
+        known = (scheme and scheme.clip_at(clip.path)) or clip
+        for one in records:
+            fold = dict(enumerate(one.get("folds", ()))).get(one.get("fold", -1), {"train": ()})
+            is_seen = getattr(known, one.get("unit", ""), None) in fold["train"]
+            seen += [fold["name"]] if is_seen and known.corpus == one["corpus"] else []
+        if seen:
+            models = f"{len(seen)} of the {len(records)} models ({listed(dict.fromkeys(seen))})"
+            message = f"The clip is in the training split of {models}; on new speakers they may agree less."
+            yield Diagnostic("training_clip", "note", message, len(seen) / len(records))
 
     def _segments(self, clip: Clip, waveform: Float[np.ndarray, " num_samples"]) -> Sequence[Segment]:
         """The words of a clip, or its speech and pauses, with a warning if these are not as expected."""

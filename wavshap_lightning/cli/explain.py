@@ -37,7 +37,7 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.settings import STAGES, ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import logits_to_outputs
-from wavshap_lightning.models.loading import choose_epochs
+from wavshap_lightning.models.loading import choose_epochs, models_in
 from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.report.page import build_report
 
@@ -125,13 +125,13 @@ def compare_models(
     """Explain recordings with MODEL and with other models or epochs, with the same draws, and compare.
 
     Args:
-        model: The first model.
+        model: The first model; of the folder of a cross-validation, its first fold.
         audio: Recordings; a synthetic clip is made if there are none.
         clip: What to explain about every clip.
         settings: Settings of the explanation.
         output: Files to write.
         opening: What the model does not tell about itself.
-        others: Models to compare with.
+        others: Models to compare with; of the folder of a cross-validation, its folds.
         epochs: Epochs of MODEL's run to compare with, such as 9,19,29, or all.
         device: Where to compute, such as cpu, cuda or cuda:1.
 
@@ -142,9 +142,11 @@ def compare_models(
         WavshapError: If a model cannot be opened or compared with the first, or an epoch was not kept.
     """
     epoch, chosen = (None, {}) if epochs is None else choose_epochs(model, epochs)
-    named = {**{name: name for name in others}, **{f"epoch {n}": str(path) for n, path in chosen.items()}}
+    model, *folds = models_in(model)
+    folds += [one for name in others for one in models_in(name) if Path(one) != Path(model)]
+    named = {**{name: name for name in folds}, **{f"epoch {n}": str(path) for n, path in chosen.items()}}
     if not named:
-        raise SettingError("others=[], epochs=None: give models to compare with, or epochs of the run")
+        raise SettingError(f"others={[*others]}: give models to compare with, or epochs of the run")
     clips = find_clips(audio, output.folder)
     classifier = open_model(model, device, opening)
     compared = [_sharing_backbone(open_model(path, device, opening), classifier) for path in named.values()]
@@ -258,6 +260,8 @@ def _facts(explanation: Explanation, views: Sequence[ClipView]) -> Iterator[tupl
         words = "" if view.reliability is None else view.reliability.in_words("frames")
         if words and not any(one["message"].startswith(words) for one in numbers["diagnostics"]):
             yield "reliability", words
+        if view.agreement is not None:
+            yield "agreement", view.agreement.in_words()
     if "layers" in explanation.attributions:
         layer = explanation.top("layers", 1, target=target)[0]
         neurons = explanation.top("layer_neuron", NUM_NEURONS, layer=layer["layer"], target=target)

@@ -48,30 +48,30 @@ class FilenameScheme:
         found_audio = find_audio(audio_folder if audio_folder.is_dir() else folder)
         # Releases hold films of the same takes too.
         paths = [path for path in found_audio if path.suffix.lower() not in FFMPEG_SUFFIXES] or found_audio
-        found = {path: self._groups(path) for path in paths}
-        if strangers := [path for path, groups in found.items() if groups is None]:
+        found = {path: self.clip_at(path) for path in paths}
+        if strangers := [path for path, clip in found.items() if clip is None]:
             what = f"{len(strangers)} of {len(paths)} audio files have names that the corpus does not use"
             raise self.layout.error(root, f"{what} ({listed(strangers)}); move them elsewhere")
         clips = [
-            self._clip(path, groups)
-            for path, groups in found.items()
-            if groups and not re.fullmatch(self.skip, path.stem, re.IGNORECASE)
+            clip
+            for path, clip in found.items()
+            if clip and not re.fullmatch(self.skip, path.stem, re.IGNORECASE)
         ]
         if not clips:
             raise self.layout.error(root, f"none of its {len(paths)} audio files is a clip that is asked for")
         copies = self.layout.find_copies(root, [((clip.speaker, clip.name), clip.path) for clip in clips])
         return [clip for clip in clips if clip.path not in copies]
 
-    def _groups(self, path: Path) -> dict[str, str] | None:
-        """The groups of a file name; None if it does not follow the scheme."""
+    def clip_at(self, path: Path) -> Clip | None:
+        """The clip of a file, by its name; None if this does not follow the scheme."""
         names = ("/".join(path.absolute().with_suffix("").parts[-count:]) for count in (1, 2, 3))
         match = next((found for name in names if (found := self.pattern.fullmatch(name))), None)
         if match is None or match["label"].lower() not in self.labels:
             return None
-        return match.groupdict() if not self.texts or match["text"].lower() in self.texts else None
-
-    def _clip(self, path: Path, groups: Mapping[str, str]) -> Clip:
+        groups = match.groupdict()
         text = groups.get("text")
+        if self.texts and groups["text"].lower() not in self.texts:
+            return None
         return Clip(
             path,
             label=self.labels[groups["label"].lower()],
@@ -173,3 +173,6 @@ JL_CORPUS = FilenameScheme(
     re.compile(r"(?P<speaker>female[12]|male[12])_(?P<label>[a-z]+)_\d+[ab]_\d"),
     labels=emotion_by_name(*_JL_PRIMARY, *_JL_SECONDARY),
 )
+
+SCHEMES = {one.layout.corpus: one for one in (RAVDESS, CREMA_D, EMO_DB, TESS, SAVEE, JL_CORPUS)}
+"""These schemes by the name of the corpus."""

@@ -28,6 +28,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import AudioSource
+from wavshap_lightning.explainer.reliability import measure_agreement
 from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, Stage
 from wavshap_lightning.explainer.stage_attribution import OpenClip, open_clip
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -80,12 +81,35 @@ class Comparison:
     differences: Mapping[tuple[str, str], Difference]
 
 
+def agreement_of(explanations: Sequence[Explanation]) -> dict[str, Any] | None:
+    """Agreement of several classifiers about the strongest frames of a clip, for the target of the first.
+
+    Args:
+        explanations: Of one clip, by two classifiers or more.
+
+    Returns:
+        The fields of [`Agreement`][wavshap_lightning.explainer.reliability.Agreement] in plain JSON types;
+        None unless all have two frames or more, from the same stage and at the same times.
+
+    Raises:
+        AttributionError: If one of them did not explain the target.
+    """
+    first, target = explanations[0], explanations[0].default_target
+    grids = {(one.time_stage, one.times.get(one.time_stage or "")) for one in explanations}
+    stage = first.time_stage
+    if stage is None or len(grids) > 1 or (count := first.times[stage].num_within(first.duration_s)) < 2:
+        return None
+    maps = torch.stack([one.values(stage, "frames", target)[:count].double() for one in explanations])
+    found = [one.reliability(stage=stage, target=target) for one in explanations]
+    return vars(measure_agreement(maps, [one.survival for one in found if one is not None]))
+
+
 def plain_comparisons(comparisons: Sequence[Comparison], names: Sequence[str]) -> dict[str, Any]:
     """Comparisons of several classifiers with the same first one, in plain JSON types.
 
     `models` holds an object for each classifier, beginning with the first. `stages` holds, by stage and view,
     the attributions of the first and an object for each `other`: its attributions and their difference from
-    the first's, or None if it has other units, such as another number of layers.
+    the first's, or None if it has other units, such as another number of layers. `agreement` is that of all.
 
     Args:
         comparisons: Of one clip with the first classifier, in the order of the others.
@@ -102,14 +126,14 @@ def plain_comparisons(comparisons: Sequence[Comparison], names: Sequence[str]) -
             "first": known.first.values[0].tolist(),
             "others": [None if one is None else _plain_difference(one) for one in found],
         }
-    models = []
-    for name, explanation in zip(names, [first, *(one.second for one in comparisons)], strict=True):
+    models, explanations = [], [first, *(one.second for one in comparisons)]
+    for name, explanation in zip(names, explanations, strict=True):
         plain = explanation.to_dict(target=target)
         fingerprint = next(iter(explanation.attributions.values())).provenance["model_fingerprint"]
         kept = {key: plain[key] for key in KEPT if key in plain}
         models.append({"model": name, "fingerprint": fingerprint, **kept})
     facts = {"clip": first.clip, "sha256": first.clip_sha256, "target": target}
-    return {**facts, "models": models, "stages": stages}
+    return {**facts, "models": models, "agreement": agreement_of(explanations), "stages": stages}
 
 
 def _plain_difference(difference: Difference) -> dict[str, Any]:
@@ -167,7 +191,7 @@ def compare(
 
 
 def check_comparable(first: EmotionClassifier, second: EmotionClassifier) -> None:
-    """Raise if two classifiers have outputs of another meaning, or frames that lie at other times.
+    """Raise if two classifiers have outputs of another meaning or name, or frames that lie at other times.
 
     Args:
         first: The first classifier.
@@ -176,10 +200,12 @@ def check_comparable(first: EmotionClassifier, second: EmotionClassifier) -> Non
     Raises:
         SettingError: If they do not.
     """
-    if first.task != second.task:
-        raise SettingError(f"compare: models of {first.task} and of {second.task}; compare two of one kind")
+    if first.task != second.task or not {*first.labels} & {*second.labels}:
+        names = " and of ".join(f"{one.task} ({', '.join(one.labels)})" for one in (first, second))
+        raise SettingError(f"compare: models of {names}; compare two of one kind, with common labels")
     if first.backbone.frame_grid != second.backbone.frame_grid:
-        names = f"{first.backbone.settings.name!r} and {second.backbone.settings.name!r}"
+        facts = "{0.name!r} (pad_to_window={0.pad_to_window}, {1} Hz)"
+        names = " and ".join(facts.format(one.backbone.settings, one.sample_rate) for one in (first, second))
         raise SettingError(
             f"compare: {names} have different frames; compare models with frames at the same times"
         )

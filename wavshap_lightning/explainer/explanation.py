@@ -83,6 +83,8 @@ class Explanation:
         diagnostics: Reasons for doubt, by target.
         baseline_checks: Numbers behind the diagnostics of the baselines; None where they were not checked.
         task: Meaning of the outputs.
+        agreement: Agreement with other classifiers about the strongest frames for the default target, as from
+            [`agreement_of`][wavshap_lightning.explainer.compare.agreement_of]; None without others.
     """
 
     attributions: Mapping[str, Attribution]
@@ -101,6 +103,7 @@ class Explanation:
     diagnostics: Mapping[str, tuple[Diagnostic, ...]] = field(default_factory=dict)
     baseline_checks: Mapping[str, Any] | None = None
     task: Task = "classes"
+    agreement: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         """One line, without the numbers."""
@@ -355,6 +358,8 @@ class Explanation:
         }
         if "frames" in self.attributions:
             plain["shares"] = self.shares(target=target)
+        if self.agreement is not None and target == self.default_target:
+            plain["agreement"] = self.agreement
         if len(self.targets) > 1:
             plain["by_target"] = {one: self._totals(one, NUMBERS) for one in self.targets}
         return plain

@@ -116,6 +116,8 @@ def write_explanation(path: Path, fields: Mapping[str, Any]) -> None:
         ],
         "diagnostics": {name: [vars(one) for one in found] for name, found in fields["diagnostics"].items()},
     }
+    if header["agreement"] is None:
+        del header["agreement"]  # as before it existed
     plain = json.dumps(header, sort_keys=True, allow_nan=False)
     write_atomically(path, save(tensors, {METADATA_KEY: plain}))
 

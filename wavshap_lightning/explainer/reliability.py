@@ -1,13 +1,16 @@
-"""Reliability of the strongest units: those that certainly are, and how many stay with another seed.
+"""Reliability of the strongest units: with other draws of one model, and with other models.
 
 An interval of every unit does not tell how far to trust their order. Two numbers do, from the attributions of
-a view and their standard errors alone.
+a view and their standard errors alone: the units that certainly are among the strongest, and how many stay
+with another random seed. The agreement of several models, such as heads trained with other seeds or on other
+folds, tells what depends on the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from jaxtyping import Float64
@@ -58,6 +61,63 @@ class Reliability:
         return f"{strongest}; {self.survival:.0%} survive another seed"
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of several models about the `k` frames of largest magnitude.
+
+    Args:
+        num_models: Number of models.
+        k: Number of the strongest frames of each.
+        shared: Share of a model's `k` that is among the `k` of another, mean over all pairs. Maps that have
+            nothing to do with each other share `k / frames` on average.
+        rank_correlation: Spearman's correlation of the signed attributions, mean over all pairs; None if a
+            map is constant.
+        survival: Share that one model would share with itself under another random seed, mean over the
+            models; None for methods without standard errors. All models have the same draws, so that noise
+            alone makes them share this or more: what they share less is a difference of the models.
+        counts: Number of models, for each frame, that have it among their `k`.
+    """
+
+    num_models: int
+    k: int
+    shared: float
+    rank_correlation: float | None
+    survival: float | None
+    counts: Sequence[int]
+
+    def in_words(self) -> str:
+        """All but the counts in words.
+
+        >>> Agreement(2, 3, 2 / 3, 0.5, 0.96, [2, 1, 0, 2, 0, 1]).in_words()
+        '2 models share 67% of their 3 strongest frames (two seeds of one: 96%); rank correlation +0.50'
+        """
+        alone = "" if self.survival is None else f" (two seeds of one: {self.survival:.0%})"
+        ranks = "unknown" if self.rank_correlation is None else f"{self.rank_correlation:+.2f}"
+        shared = f"{self.num_models} models share {self.shared:.0%} of their {self.k} strongest frames"
+        return f"{shared}{alone}; rank correlation {ranks}"
+
+
+def measure_agreement(maps: Float64[Tensor, "models frames"], survivals: Sequence[float]) -> Agreement:
+    """Agreement of several models' attributions of the same frames.
+
+    Args:
+        maps: Attributions of two frames or more by two models or more.
+        survivals: Survival of the strongest frames of each model; empty for methods without standard errors.
+    """
+    k, pairs = num_strongest(maps.shape[1]), torch.ones(len(maps), len(maps)).triu(1).bool()
+    order = maps.abs().argsort(dim=1, descending=True, stable=True)
+    held = torch.zeros_like(maps).scatter(1, order[:, :k], 1.0)
+    ranks = torch.stack([(one[:, None] - one).sign().sum(1) for one in maps])  # equal values share theirs
+    shared, rho = (float(one[pairs].mean()) for one in (held @ held.T, torch.corrcoef(ranks)))
+    survival, counts = sum(survivals) / len(survivals) if survivals else None, held.sum(0).int().tolist()
+    return Agreement(len(maps), k, shared / k, rho if isfinite(rho) else None, survival, counts)
+
+
+def num_strongest(count: int) -> int:
+    """Number of units of `count` that are the strongest: a tenth, but three at least, and half at most."""
+    return min(max(-(-count // STRONGEST_SHARE), LEAST_STRONGEST), count // 2)
+
+
 def measure_reliability(view: ViewEstimate, index: int, count: int | None = None) -> Reliability | None:
     """Reliability of one target's attributions in a view with one axis.
 
@@ -72,7 +132,7 @@ def measure_reliability(view: ViewEstimate, index: int, count: int | None = None
     if view.stderr is None or len(values) < 2:
         return None
     stderr = view.stderr[index, :count]
-    k = min(max(-(-len(values) // STRONGEST_SHARE), LEAST_STRONGEST), len(values) // 2)
+    k = num_strongest(len(values))
     certain = certain_among(values, stderr, view.degrees_of_freedom, k)
     return Reliability(k, tuple(certain), survival(values, stderr, k))
 

@@ -150,6 +150,23 @@ def _checkpoint_in(folder: Path) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
+def models_in(model: str) -> list[str]:
+    """The finished folds of a cross-validation, in order; any other model alone.
+
+    Args:
+        model: The folder of a cross-validation, or another model.
+
+    Raises:
+        ModelError: If none of the folds is finished.
+    """
+    path = Path(model).expanduser()
+    folds = sorted(path.glob("fold_*"), key=lambda fold: (len(fold.name), fold.name)) if isdir(path) else []  # noqa: PTH112
+    finished = [str(fold) for fold in folds if (fold / "fold.json").is_file()]
+    if folds and not finished:
+        raise ModelError(f"model={path}: none of its {len(folds)} folds is finished; resume train.py cv")
+    return finished or [model]
+
+
 def _number(checkpoint: Path) -> int:
     digits = checkpoint.parents[1].name.removeprefix("version_")
     return int(digits) if digits.isdigit() else -1
@@ -159,7 +176,9 @@ def _content(folder: Path) -> str:
     """Content of a folder, as the end of a sentence."""
     folds = sorted(path.parents[1] for path in folder.glob(f"fold_*/{BEST}"))
     if folds:
-        return f"with {len(folds)} folds of a cross-validation; choose one, such as {folds[0]}"
+        return (
+            f"with {len(folds)} folds of a cross-validation; compare them, or choose one, such as {folds[0]}"
+        )
     names = sorted(path.name for path in folder.iterdir())
     if not names:
         return "with nothing in it"

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip
-from wavshap_lightning.explainer.reliability import Reliability
+from wavshap_lightning.explainer.reliability import Agreement, Reliability
 from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.explainer.time_grid import TimeGrid, stft_times
 from wavshap_lightning.models.head import Task
@@ -27,6 +27,7 @@ MOST = 0.5
 
 GAP = "Completeness gap (before correction)"
 RANKING = CERTAIN, SURVIVAL = "Certain to be among the strongest (dots)", "Another seed keeps"
+COUNTS = "Number of models that have the frame among their strongest"
 ABOUT = ("Method", "Estimated", "Draws", "Seed")
 """Facts that every caption states."""
 
@@ -262,6 +263,11 @@ class ClipView:
         return found and Reliability(**found)
 
     @property
+    def agreement(self) -> Agreement | None:
+        """Agreement with other models about the strongest frames; None without others."""
+        return Agreement(**self.numbers["agreement"]) if "agreement" in self.numbers else None
+
+    @property
     def _reliability(self) -> Mapping[str, Any]:
         return self.numbers.get("reliability", {})  # which files of earlier versions lack
 
@@ -422,6 +428,7 @@ class ClipView:
             "Estimated": first["estimand"],
             CERTAIN: ", ".join(f"{name} {len(one['certain'])} of {one['k']}" for name, one in ranked.items()),
             SURVIVAL: ", ".join(f"{name} {percent(one['survival'])}" for name, one in ranked.items()),
+            "Agreement": self.agreement and self.agreement.in_words(),
             "Draws": _by_stage(stages, [one["num_draws"] for one in stages.values()]),
             "Seed": first["seed"],
             "Precision": numbers["settings"].get("precision"),

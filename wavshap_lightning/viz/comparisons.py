@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import compress
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.compare import Comparison, Difference
+from wavshap_lightning.explainer.compare import Comparison, Difference, agreement_of
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz import panels as draw
@@ -143,11 +144,14 @@ def plot_comparison(
     names = names or [str(place) for place in range(1, len(comparisons) + 2)]
     if len(names) != len(comparisons) + 1:
         raise SettingError(f"names={names} must be {len(comparisons) + 1} names, beginning with the first")
-    first, target = comparisons[0].first, comparisons[0].target
+    explanations = [comparisons[0].first, *(one.second for one in comparisons)]
+    first, target = replace(explanations[0], agreement=agreement_of(explanations)), comparisons[0].target
+    if len({PurePath(name).parent for name in names}) == 1:  # such as the folds of a cross-validation
+        names = [PurePath(name).name for name in names]
     view = ClipView.from_explanation(first, waveform, target=target, label=label, evidence=evidence)
     is_short = all(len(name) <= SHORT_NAME for name in names)
     short = [literal(name) if is_short else str(place) for place, name in enumerate(names, 1)]
-    models = list(zip(short, [first, *(one.second for one in comparisons)], strict=True))
+    models = list(zip(short, explanations, strict=True))
     stage = first.time_stage or "frames"
     times = view.times.get(stage, NO_TIME)
     frames = _units([one.differences.get((stage, "frames")) for one in comparisons], times)

@@ -35,7 +35,7 @@ DEFAULT_TOP = 5
 WIDTHS, CAPTION_WIDTH = (76, 10, 10), 165
 HEADING_PX, TITLE_PX, AXIS_PX, LEGEND_PX, CAPTION_LINE_PX, MARGIN_PX = 20, 26, 66, 12, 16, 8
 WAVEFORM_PX, CLASS_PX, SPECTROGRAM_PX, SMALL_SPECTROGRAM_PX = 105, 15, 225, 150
-FRAMES_PX, LAYER_PX, LAYERS_PX = 150, 22, (60, 150)
+FRAMES_PX, LAYER_PX, LAYERS_PX, COUNTS_PX = 150, 22, (60, 150), 34
 ROW_PX, ALL_ROWS_PX = (48, 110), 480
 """Least and greatest height of a row of frames, and of all rows of a figure together."""
 
@@ -219,7 +219,7 @@ def draw_sheet(
 
     Args:
         view: The clip.
-        shown: Panels from top to bottom.
+        shown: Panels from top to bottom; the view's agreement with other models comes after them.
         lines: Lines of the caption; the view's diagnostics come after them.
         num_top: Number of the strongest frames that are marked.
         all_targets: True if the figure is about all targets.
@@ -230,8 +230,12 @@ def draw_sheet(
     if num_top < 0:
         raise SettingError(f"num_top={num_top} must be at least 0; 0 marks no frame")
     found = view.numbers["diagnostics"]
+    if view.agreement is not None and view.frames is not None:
+        counts = partial(draw.plot_agreement, found=view.agreement, times=view.frames.times)
+        shown = [*shown, Panel("agreement", COUNTS_PX, counts)]
     notes = [f"{one['severity'].capitalize()}: {literal(one['message'], 1000)}" for one in found]
-    caption = [part for line in (*lines, *notes) if line for part in textwrap.wrap(line, CAPTION_WIDTH)]
+    lines = [*lines, view.line("Agreement"), *notes]
+    caption = [part for line in lines if line for part in textwrap.wrap(line, CAPTION_WIDTH)]
     with theme.theme():
         figure, axes = _build(shown, len(caption))
         _draw_heading(axes["heading"], view, all_targets=all_targets)

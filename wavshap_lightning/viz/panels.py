@@ -15,9 +15,10 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import offset_copy
 
 from wavshap_lightning.corpora.clip import Span
+from wavshap_lightning.explainer.reliability import Agreement
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz import theme
-from wavshap_lightning.viz.clip_view import PREDICTED, ClipView, Units
+from wavshap_lightning.viz.clip_view import COUNTS, PREDICTED, ClipView, Units
 from wavshap_lightning.viz.sound import Samples, cell_edges_s, envelope, log_mel, mel_axis
 from wavshap_lightning.viz.theme import literal, number, percent, signed_norm
 
@@ -103,6 +104,12 @@ def plot_frames(axes: Axes, frames: Units, title: str, scale: Sequence[Units] = 
     set_ticks(axes.yaxis, 3 if scale else 5)
     axes.set_title(title, weight="bold" if scale else "normal")
     write_note(axes, note)
+
+
+def plot_agreement(axes: Axes, found: Agreement, times: TimeGrid) -> None:
+    """Draw the number of models that have each frame among their strongest."""
+    axes.stairs(found.counts, cell_edges_s(times), fill=True, color=theme.MEDIUM)
+    axes.set(ylim=(0, found.num_models), yticks=[0, found.num_models], title=COUNTS)
 
 
 def _mark_certain(

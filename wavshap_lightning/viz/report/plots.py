@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from wavshap_lightning.viz import theme
-from wavshap_lightning.viz.clip_view import LABELED, PREDICTED, TARGET, ClipView, Units
+from wavshap_lightning.viz.clip_view import COUNTS, LABELED, PREDICTED, TARGET, ClipView, Units
 from wavshap_lightning.viz.sound import cell_edges_s, envelope, log_mel, mel_axis, spectrogram_url
 from wavshap_lightning.viz.theme import AGAINST, FOR, FULL_COLOR, OVER_GRAY, percent, shorten, signed_norm
 
@@ -25,7 +25,7 @@ Plot = dict[str, Any]
 NAME_WIDTH, NUM_NEURONS = 24, 10
 ROW_PX, AROUND_PX = 21, 34
 WAVEFORM_PX, SPECTROGRAM_PX, FRAMES_PX, LAYER_PX, LEAST_LAYERS_PX = 70, 200, 150, 18, 60
-GAP_PX, TOP_PX, BOTTOM_PX, LEFT_PX, RIGHT_PX = 34, 24, 38, 52, 8
+GAP_PX, TOP_PX, BOTTOM_PX, LEFT_PX, RIGHT_PX, COUNTS_PX = 34, 24, 38, 52, 8, 40
 
 GRAY, DARK_GRAY, PALE_GRAY = "#808080", "#808080b3", "#80808059"
 FULL = {1: FOR, -1: AGAINST, 0: "#80808066"}
@@ -118,6 +118,11 @@ def timeline(view: ClipView) -> Plot | None:
             traces += dots(frames, frames.times.center_s())
             heading = f"Attribution of each frame, by the path from the {name}, with its 95 % interval"
             rows.append((heading, FRAMES_PX, traces, SIGNED_AXIS))
+    if (frames := view.frames) is not None and (found := view.agreement) is not None:
+        bar = {"type": "bar", "x": packed(frames.times.center_s()), "y": found.counts, "width": width}
+        bar |= {"marker": {"color": DARK_GRAY}, "hovertemplate": "%{y} models<extra></extra>"}
+        ends = [0, found.num_models]
+        rows.append((COUNTS, COUNTS_PX, [bar], {"range": ends, "tickvals": ends}))
     if (layers := view.units("layer_frame")) is not None:
         count = len(layers.values)
         traces, height = [{**_map(layers), "y": list(range(count))}], max(LEAST_LAYERS_PX, LAYER_PX * count)
