@@ -6,6 +6,7 @@ import pytest
 import torch
 from single_call import attribute
 
+from wavshap_lightning.attribution.baselines import BaselineSet
 from wavshap_lightning.attribution.estimation.estimate import Stopping
 from wavshap_lightning.attribution.gradient_shap import gradient_shap
 from wavshap_lightning.attribution.integrated_gradients import integrated_gradients
@@ -44,6 +45,42 @@ def test_intervals_cover_what_they_promise(num_draws, kind, network, frames, by_
             )
     for name, shares in covered.items():
         assert 0.90 <= torch.stack(shares).mean().item() <= 0.99, name
+
+
+class Steps(torch.nn.Module):
+    """Sums over frames after steps, which are steeper in later frames."""
+
+    def forward(self, inputs):
+        steep = torch.linspace(0.5, 12, inputs.shape[1])[:, None]
+        states = torch.tanh(steep * inputs).sum(2)
+        return torch.stack([states.sum(1), (states[:, 1:] * states[:, :-1]).sum(1)], 1)
+
+
+@pytest.mark.parametrize(("num_baselines", "num_draws"), [(1, 256), (9, 64), (16, 256), (30, 64)])
+def test_intervals_of_recordings_cover_also_where_few_of_them_decide(num_baselines, num_draws, frames):
+    """Baselines of heavy-tailed size, as recordings are; also where the draws are no multiple of them."""
+    drawn = torch.Generator().manual_seed(num_baselines)
+    sizes = torch.rand(num_baselines, 1, 1, generator=drawn).pow(-0.6)
+    baselines = BaselineSet(sizes * torch.randn(num_baselines, *frames.shape, generator=drawn))
+    score, view = Steps().eval(), {"views": (FRAMES,), "chunk_size": 4096}
+    target = Target("margin", (0,), 1)
+    exact = attribute(integrated_gradients, score, frames, target, baselines, num_nodes=512, **view).views[
+        "frames"
+    ]
+    shares = []
+    for seed in range(16):
+        found = attribute(
+            gradient_shap,
+            score,
+            frames,
+            target,
+            baselines,
+            generator=seed,
+            stopping=Stopping(num_draws=num_draws),
+            **view,
+        ).views["frames"]
+        shares.append(((found.values - exact.values).abs() <= found.half_width()).double().mean())
+    assert torch.stack(shares).mean().item() >= 0.92
 
 
 def test_intervals_of_a_linear_score_cover(linear, linear_weights, frames, distribution):

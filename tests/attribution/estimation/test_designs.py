@@ -118,8 +118,8 @@ def test_a_negative_seed_is_refused():
         seeded(-1)
 
 
-def lattice(num_baselines=16, seed=0):
-    return BaselineLattice(num_baselines, torch.Generator().manual_seed(seed))
+def lattice(num_baselines=16, seed=0, first_draws=64):
+    return BaselineLattice(num_baselines, torch.Generator().manual_seed(seed), first_draws)
 
 
 def places_of(alphas):
@@ -129,7 +129,7 @@ def places_of(alphas):
 
 @pytest.mark.parametrize(("num_baselines", "count"), [(1, 4), (3, 24), (16, 64), (16, 256)])
 def test_a_lattice_is_evenly_spaced_on_every_path_also_after_doubling(num_baselines, count):
-    sampler = lattice(num_baselines)
+    sampler = lattice(num_baselines, first_draws=count)
     drawn = [sampler.draw(count), sampler.draw(count), sampler.draw(2 * count)]
     for number in (1, 2, 3):
         alphas = torch.cat([points.alphas for points in drawn[:number]])
@@ -149,6 +149,20 @@ def test_a_lattice_is_even_over_all_paths_together_and_in_each_quarter():
         assert sorted((places[part] * 16).long().tolist()) == list(range(16))
 
 
+@pytest.mark.parametrize(("num_baselines", "count"), [(9, 64), (5, 44), (12, 48)])
+def test_baselines_of_a_lattice_differ_by_four_draws_at_most_also_after_doubling(num_baselines, count):
+    sampler = lattice(num_baselines, first_draws=count)
+    points = [sampler.draw(count), sampler.draw(count)]
+    for quarter in points[0].baselines.split(count // 4):
+        each = torch.bincount(quarter, minlength=num_baselines)
+        assert set(each.tolist()) <= {count // 4 // num_baselines, count // 4 // num_baselines + 1}
+    places = torch.cat([places_of(one.alphas) for one in points])
+    baselines = torch.cat([one.baselines for one in points])
+    for baseline in range(num_baselines):
+        steps = places[baselines == baseline].sort().values.diff()
+        torch.testing.assert_close(steps, torch.full_like(steps, 1 / (len(steps) + 1)))
+
+
 def test_the_halves_of_a_lattice_are_lattices_too():
     points = lattice().draw(64)
     for half in (slice(0, 32), slice(32, 64)):
@@ -158,9 +172,9 @@ def test_the_halves_of_a_lattice_are_lattices_too():
             assert second - first == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("num_baselines", "count"), [(1, 4), (3, 24), (16, 64)])
+@pytest.mark.parametrize(("num_baselines", "count"), [(1, 4), (3, 24), (16, 64), (9, 64), (5, 44)])
 def test_every_baseline_of_a_lattice_weighs_the_same(num_baselines, count):
-    sampler = lattice(num_baselines)
+    sampler = lattice(num_baselines, first_draws=count)
     for _ in range(2):
         points = sampler.draw(count)
         shares = torch.zeros(num_baselines, dtype=torch.float64).index_add(
@@ -174,7 +188,7 @@ def test_the_error_of_a_lattice_falls_by_four_or_more_where_draws_double():
         found = torch.tensor(
             [
                 float((points.weights * points.alphas.mul(3).exp()).sum())
-                for points in (lattice(1, seed).draw(count) for seed in range(200))
+                for points in (lattice(1, seed, count).draw(count) for seed in range(200))
             ]
         )
         exact = (math.exp(3) - 1) / 3

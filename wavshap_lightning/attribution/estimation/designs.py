@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines, BaselineSet, take
-from wavshap_lightning.attribution.estimation.moments import BlockMoments, PairMoments, WeightedSum
+from wavshap_lightning.attribution.estimation.moments import BlockMoments, Lattice, PairMoments, WeightedSum
 from wavshap_lightning.attribution.estimation.problem import Inputs, Positions, Problem, first_not_finite
 from wavshap_lightning.attribution.views.frames import View
 from wavshap_lightning.errors import AttributionError
@@ -25,8 +25,6 @@ SEED_RANGE = 2**63 - 1
 LATTICE_PARTS = 4
 SCRAMBLED_BITS = 16
 SOBOL_BITS = 30
-LATTICE_BASELINES = 4
-"""From so many on, the shifts of a lattice are many enough for its error to be stated more closely."""
 
 Moments = WeightedSum | PairMoments | BlockMoments
 
@@ -86,6 +84,8 @@ class SobolNet:
         generator: Source of the scrambling.
     """
 
+    lattice = None
+
     def __init__(self, num_baselines: int, generator: torch.Generator) -> None:
         self._num_baselines = num_baselines
         self._generator = generator
@@ -114,12 +114,13 @@ class SobolNet:
 class BaselineLattice:
     """Evenly spaced points on the path from each baseline of a fixed set, each path shifted at random.
 
-    With `m` draws a baseline, baseline `b` has `t = (k + u_b) / m mod 1`, `k = 0 .. m - 1`, and takes them
+    Every baseline has the same multiple of four draws, or some have four more; which is random. All weigh the
+    same. With `m` draws, baseline `b` has `t = (k + u_b) / m mod 1`, `k = 0 .. m - 1`, and takes them
     at `alpha = t^2 (3 - 2 t)` with weight `d alpha / d t = 6 t (1 - t)`, divided by these weights' mean. The
     weight brings the integrand to 0 at both ends, so that its periodic extension is continuous, and evenly
     spaced points sum it with an error that falls with the square of their distance. The shifts are spread
-    evenly over the baselines, so that the component that all paths share is integrated as finely as on a
-    single path.
+    evenly over the baselines with as many draws, so that the component that all paths share is integrated as
+    finely as on a single path.
 
     Sources: random shifts of lattices, Cranley and Patterson (1976); the transformation, Korobov (1963). The
     spread of the shifts over baselines is new here. Without the division the rule would be unbiased; with it
@@ -128,32 +129,40 @@ class BaselineLattice:
     Args:
         num_baselines: Number of baselines in the fixed set.
         generator: Source of the shifts.
+        first_draws: Number of draws of the first call of `draw`: a multiple of four, and at least four for
+            each baseline.
     """
 
-    def __init__(self, num_baselines: int, generator: torch.Generator) -> None:
-        self._ranks = torch.randperm(num_baselines, generator=generator)
+    def __init__(self, num_baselines: int, generator: torch.Generator, first_draws: int) -> None:
+        order = torch.randperm(num_baselines, generator=generator)
         within = torch.rand(num_baselines, generator=generator, dtype=torch.float64)
-        self._shifts = (self._ranks + within) / num_baselines
-        self._num_each = self._first_each = 0
+        quarter, num_larger = divmod(first_draws // LATTICE_PARTS, num_baselines)
+        larger = order < num_larger
+        self._first_draws = first_draws
+        self._first_each = LATTICE_PARTS * (quarter + larger.long())
+        self._ranks = order - num_larger * ~larger
+        self._shifts = (self._ranks + within) / torch.where(larger, num_larger, num_baselines - num_larger)
+        self._begun = False
+        angles = torch.pi / 2 * (self._ranks - self._shifts)
+        groups = [members.nonzero()[:, 0] for members in (larger, ~larger) if members.any()]
+        self.lattice = Lattice(torch.polar(torch.ones_like(angles), angles), groups)
 
     def draw(self, count: int) -> Points:
-        """First draws, a multiple of four for each baseline; or as many more as there are, between these.
+        """First draws; or as many more as there are, between these.
 
-        They come in four parts, with as many draws of each baseline in each part, and each part spread
+        They come in four parts, with a quarter of each baseline's draws in each part, and each part spread
         evenly over the path.
         """
-        num_baselines = len(self._shifts)
-        num_each = count // num_baselines
-        step = torch.arange(num_each)[:, None].expand(-1, num_baselines)
-        self._first_each = self._first_each or num_each
-        halfway = 1 / (2 * num_each) if self._num_each else 0.0  # the points then are a lattice twice as fine
-        self._num_each += num_each
+        num_each = self._first_each * (count // self._first_draws)
+        step = torch.arange(int(num_each.max()))[:, None]
+        halfway = 1 / (2 * num_each) if self._begun else 0.0  # the points then are a lattice twice as fine
+        self._begun = True
         places = (step / num_each + self._shifts / self._first_each + halfway) % 1
-        weights = 6 * places * (1 - places)
-        weights = weights / weights.sum(0) / num_baselines
-        part = (step + self._ranks) % LATTICE_PARTS
+        weights = 6 * places * (1 - places) * (step < num_each)
+        weights = weights / weights.sum(0) / len(num_each)
+        part = torch.where(step < num_each, (step + self._ranks) % LATTICE_PARTS, LATTICE_PARTS)
         order = torch.cat([(part == which).flatten().nonzero()[:, 0] for which in (0, 2, 1, 3)])
-        baselines = torch.arange(num_baselines).expand_as(step)
+        baselines = torch.arange(len(num_each)).expand_as(places)
         alphas = places.square() * (3 - 2 * places)
         return Points(*(values.flatten()[order] for values in (alphas, weights, baselines)))
 
@@ -303,7 +312,7 @@ def declared_spread(
 ) -> Design:
     """Draws spread evenly over alpha and the baselines of a fixed set.
 
-    A lattice where every baseline gets the same multiple of four draws at first; otherwise a Sobol net, which
+    A lattice for a multiple of four draws, at least four for each baseline; otherwise a Sobol net, which
     serves any number. They come in four blocks at first, then as many again in two, so that the blocks can be
     compared.
 
@@ -313,9 +322,9 @@ def declared_spread(
         generator: Source of shifts or scrambling.
         first_draws: Number of draws of the first call of `extend`.
     """
-    on_lattice = first_draws % (LATTICE_PARTS * len(baselines)) == 0
-    sampler = (BaselineLattice if on_lattice else SobolNet)(len(baselines), generator)
-    closely = on_lattice and len(baselines) >= LATTICE_BASELINES
+    count = len(baselines)
+    on_lattice = first_draws % LATTICE_PARTS == 0 and first_draws >= LATTICE_PARTS * count
+    sampler = BaselineLattice(count, generator, first_draws) if on_lattice else SobolNet(count, generator)
     num_blocks = iter([4])
 
     def extend(count: int) -> list[Points]:
@@ -326,7 +335,7 @@ def declared_spread(
         return [drawn[slice(*pair)] for pair in pairwise(edges) if pair[0] < pair[1]]
 
     def moments(view: View) -> BlockMoments:
-        return BlockMoments(smooth=view.smooth_variance, lattice=closely)
+        return BlockMoments(smooth=view.smooth_variance, lattice=sampler.lattice)
 
     return declared_paths(problem, baselines, extend, moments)
 

@@ -218,7 +218,7 @@ class _Run:
                     return
 
     def _evaluate(self, points: Points, placed: Placement, part: slice) -> tuple[Any, ...]:
-        """Weights, rows of terms in every view, and scores of fresh baselines, of a part of some draws."""
+        """A part of some draws, with rows of terms in every view, and scores of fresh baselines."""
         points, placed = points[part], placed.rows(part)
         scores, gradients = self._problem.gradients(placed.positions)
         for what, values in (("score", scores), ("gradient", gradients)):
@@ -244,7 +244,7 @@ class _Run:
         fresh = placed.fresh
         if fresh is not None:
             fresh = self._problem.scores(fresh, self.num_draws, what="baseline of draw")
-        return points.weights.to(totals), rows, fresh
+        return points, rows, fresh
 
     def _place_of(self, points: Points, index: int) -> str:
         """Words for one of some draws, for a message."""
@@ -253,12 +253,12 @@ class _Run:
         own = "a baseline of its own" if points.baselines is None else f"baseline={points.baselines[index]}"
         return f"{own}, alpha={points.alphas[index]:.4f}"
 
-    def _add(self, weights: Tensor, rows: list[Tensor], fresh_scores: Tensor | None) -> None:
+    def _add(self, points: Points, rows: list[Tensor], fresh_scores: Tensor | None) -> None:
         for moments, terms in zip(self._moments, rows, strict=True):
-            moments.add(terms, weights)
+            moments.add(terms, points.weights.to(terms), points.baselines)
         if fresh_scores is not None:
             self._scores.append(fresh_scores)
-        self.num_draws += len(weights)
+        self.num_draws += len(points)
 
     @property
     def baseline_scores(self) -> Float64[Tensor, "baselines targets"] | None:
