@@ -125,13 +125,13 @@ def compare_models(
     """Explain recordings with MODEL and with other models or epochs, with the same draws, and compare.
 
     Args:
-        model: The first model; of the folder of a cross-validation, its first fold.
+        model: The first model, or the folder of a cross-validation for its first fold.
         audio: Recordings; a synthetic clip is made if there are none.
         clip: What to explain about every clip.
         settings: Settings of the explanation.
         output: Files to write.
         opening: What the model does not tell about itself.
-        others: Models to compare with; of the folder of a cross-validation, its folds.
+        others: Models to compare with, or the folder of a cross-validation for its folds.
         epochs: Epochs of MODEL's run to compare with, such as 9,19,29, or all.
         device: Where to compute, such as cpu, cuda or cuda:1.
 

@@ -36,7 +36,7 @@ def score_methods(
         audio: Recordings; those that cannot be read are named and left out.
         opening: What the model does not tell about itself.
         target: Class of each clip to explain; label needs a manifest.
-        others: Models with heads trained from other seeds, to measure the agreement of maps.
+        others: Models with heads trained from other seeds, for the rank correlation of maps.
         seed: Random seed.
         device: Where to compute, such as cpu, cuda or cuda:1.
         out: Folder of the output.

@@ -62,7 +62,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("head_redrawn", "Likeness with the head drawn anew", "sanity", "lower"),
     Metric("all_redrawn", "Likeness with every parameter drawn anew", "sanity", "lower"),
     Metric("other_class", "Rank correlation with another class's map", "sanity", "lower"),
-    Metric("other_seeds", "Agreement with heads of other seeds", "sanity"),
+    Metric("other_seeds", "Rank correlation with heads of other seeds", "sanity"),
     Metric("gap", "Completeness gap", "estimate", "lower"),
     Metric("intraclass_correlation", "Intraclass correlation of the estimate", "estimate"),
     Metric("seconds", "Seconds a clip", "estimate", "lower"),
