@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any, Literal
 
 import torch
@@ -20,10 +21,12 @@ from wavshap_lightning.attribution.baselines import BaselineDistribution, Baseli
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.audio.segments import is_speech
+from wavshap_lightning.explainer.leak import Span, measure_leak, strongest_span
 from wavshap_lightning.explainer.recording import AudioSource, Recording
 from wavshap_lightning.explainer.reliability import measure_reliability
 from wavshap_lightning.explainer.settings import PREDICTED, RECORDED_FAMILIES, STAGES, ExplainSettings, Stage
 from wavshap_lightning.explainer.stage_attribution import OpenClip, open_clip
+from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import logits_to_outputs
 
@@ -38,6 +41,7 @@ LARGEST = {
     "baselines_out_of_distribution": 3.0,
     "completeness_gap": 0.1,
     "attribution_outside_speech": 0.5,
+    "leak": 0.35,
 }
 """Magnitude above which there is a warning."""
 
@@ -58,9 +62,16 @@ WARNINGS = {
     "correction); take more draws.",
     "attribution_outside_speech": "{value:.0%} of the magnitude of the attributions lies in pauses and at "
     "the edges: the classifier may have learned properties of the recordings instead of the voices.",
+    "leak": "{value:.0%} of the effect of the loudest sound and of that where the attributions are "
+    "strongest reaches the score through other frames: at stage {stage} the map shows where the classifier "
+    "reads a sound, not where it is. Use --stages waveform to see that.",
 }
 """Messages of these warnings."""
 
+STAGES_DISAGREE = (
+    "The strongest 100 ms of two maps lie apart: they begin at {} and {}. The map of frames shows where the "
+    "classifier reads the evidence, that of the waveform which sound it comes from."
+)
 SILENCE_IS_ILL_POSED = (
     "Silence is an ill-posed baseline: the classifier is invariant to input gain, so that all of the change "
     f"lies at the very beginning of the path. Use noise or {RECORDED_FAMILIES[0]}."
@@ -122,6 +133,8 @@ def baseline_diagnostics(checks: Mapping[str, Any]) -> Iterator[Diagnostic]:
     yield from _warnings_above("baselines_predicted_as_target", checks["baseline_probability"], **words)
     yield from _warnings_above("clip_out_of_distribution", checks["clip_unlikeness"])
     yield from _warnings_above("baselines_out_of_distribution", checks["baseline_unlikeness"], **words)
+    for stage, leak in checks.get("leaks", {}).items():
+        yield from _warnings_above("leak", leak, stage=stage)
 
 
 def recording_diagnostics(recording: Recording) -> Iterator[Diagnostic]:
@@ -173,7 +186,9 @@ def diagnose(
 
 
 @torch.no_grad()
-def run_baseline_checks(clip: OpenClip, target: Target) -> dict[str, Any]:
+def run_baseline_checks(
+    clip: OpenClip, target: Target, attributions: Mapping[str, Attribution] | None = None
+) -> dict[str, Any]:
     """Numbers from a few forward passes of a clip and its baselines, in plain JSON types.
 
     - `target`, `baselines`: the class that is explained, and the family of the baselines;
@@ -185,11 +200,13 @@ def run_baseline_checks(clip: OpenClip, target: Target) -> dict[str, Any]:
     - `gain_invariant`: whether the model normalizes the level of a clip by construction;
     - `clip_unlikeness`: root mean square of the clip's pooled features, standardized by those of the training
       clips; 1 for one of these, None where the head keeps no such statistics;
-    - `baseline_unlikeness`: the same for the baselines, on average.
+    - `baseline_unlikeness`: the same for the baselines, on average;
+    - `leaks`: [`measure_leak`][wavshap_lightning.explainer.leak.measure_leak], by stage.
 
     Args:
         clip: The clip in the classifier.
         target: Scalar to explain; of several classes the predicted one is probed, of dimensions the first.
+        attributions: By stage, whose leaks are measured.
     """
     asked = target if target.num_targets == 1 else clip.target(PREDICTED)
     stages, seed = clip.stages, clip.settings.seed
@@ -213,6 +230,11 @@ def run_baseline_checks(clip: OpenClip, target: Target) -> dict[str, Any]:
         "gain_invariant": is_group_norm or backbone.normalize,
         "clip_unlikeness": _unlikeness(clip, clip.waveform[None]),
         "baseline_unlikeness": _unlikeness(clip, some),
+        "leaks": {
+            stage: measure_leak(clip, stage, attributions[stage], some, asked.classes[0])
+            for stage in clip.settings.stages
+            if attributions and stage != "waveform" and "frames" in attributions[stage].views
+        },
     }
 
 
@@ -274,6 +296,42 @@ def attribution_diagnostics(
     if timed is not None:
         count = len(frame_level_db) if timed == "frames" else None
         yield from _unresolved_frames(attributions[timed].views["frames"], index, count)
+
+
+def stage_disagreements(
+    attributions: Mapping[str, Attribution], index: int, times: Mapping[str, TimeGrid], duration_s: float
+) -> Iterator[Diagnostic]:
+    """Notes of pairs of stages that are resolved in time and certainly differ in the strongest moment.
+
+    The strongest 100 ms of the two do not overlap, and in either map the sum over its own span is larger in
+    magnitude than that over the other's, by more than the 95 % half-width of the difference (of units with
+    independent errors).
+
+    Args:
+        attributions: By stage.
+        index: Index of the target among those explained.
+        times: Position of the units in time, by stage.
+        duration_s: Duration of the clip.
+    """
+    views = {stage: found.views["frames"] for stage, found in attributions.items() if "frames" in found.views}
+    spans = {name: strongest_span(one.values[index], times[name], duration_s) for name, one in views.items()}
+    for one, other in permutations(views, 2):  # the earlier one first
+        margins = (
+            _margin(views[name], index, times[name], spans[name], spans[rival])
+            for name, rival in ((one, other), (other, one))
+        )
+        if spans[one][1] <= spans[other][0] and min(margins) > 0:
+            places = (f"{spans[name][0] / times[name].sample_rate:.2f} s ({name})" for name in (one, other))
+            yield Diagnostic("stages_disagree", "note", STAGES_DISAGREE.format(*places))
+
+
+def _margin(view: ViewEstimate, index: int, times: TimeGrid, own: Span, other: Span) -> float:
+    """How much larger a map's sum over its own span is than over another, less the 95 % half-width."""
+    centers = torch.from_numpy(times.center_s()) * times.sample_rate
+    first, second = ((centers >= start) & (centers < end) for start, end in (own, other))
+    values = view.values[index]
+    errors = torch.zeros_like(values) if view.stderr is None else view.half_width()[index]
+    return float(values[first].sum().abs() - values[second].sum().abs() - errors[first | second].norm())
 
 
 def _unresolved_frames(view: ViewEstimate, index: int, count: int | None) -> Iterator[Diagnostic]:

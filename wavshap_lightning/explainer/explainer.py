@@ -14,6 +14,7 @@ from wavshap_lightning.explainer.diagnostics import (
     recording_diagnostics,
     run_baseline_checks,
     stage_diagnostics,
+    stage_disagreements,
 )
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import AudioSource
@@ -95,7 +96,7 @@ class Explainer:
         with open_clip(self.classifier, clip, self.settings, recordings) as opened:
             asked = opened.target(target)
             attributions = opened.attribute_stages(asked)
-            checks = run_baseline_checks(opened, asked) if check_baselines else None
+            checks = run_baseline_checks(opened, asked, attributions) if check_baselines else None
         recording, settings, labels = opened.recording, opened.settings, self.classifier.labels
         doubts = [Diagnostic("model", "warning", message) for message in self.classifier.warnings]
         doubts += [*stage_diagnostics(self.classifier), *recording_diagnostics(recording)]
@@ -118,7 +119,11 @@ class Explainer:
             frame_level_db=level_db,
             settings=settings,
             diagnostics={
-                name: (*doubts, *attribution_diagnostics(attributions, index, level_db))
+                name: (
+                    *doubts,
+                    *attribution_diagnostics(attributions, index, level_db),
+                    *stage_disagreements(attributions, index, opened.times, recording.duration_s),
+                )
                 for index, name in enumerate(target_names(asked, labels))
             },
             baseline_checks=checks,
