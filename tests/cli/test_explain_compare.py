@@ -143,7 +143,7 @@ def folds(checkpoint, other_checkpoint, tmp_path):
 def test_folds_of_a_cross_validation(run_explain, folds, clip, few, compared, out, capsys):
     """All that are finished, the first one first; as MODEL, and beside one of them."""
     spoken = clip.rename(clip.with_name("03-01-05-01-01-01-03.wav"))
-    assert run_explain("compare", folds, spoken, *few, "--figures=true") == 0
+    assert run_explain("compare", folds, spoken, *few) == 0
     found = json.loads((out / "compare" / f"{spoken.stem}.json").read_text())
     assert [model["model"] for model in found["models"]] == [str(folds / "fold_0"), str(folds / "fold_1")]
     numbers = load_clip(out / "clips", spoken.stem).numbers

@@ -10,8 +10,10 @@ import torch
 
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.errors import AttributionError, SettingError
-from wavshap_lightning.explainer.compare import Comparison, Difference
+from wavshap_lightning.explainer.compare import Comparison, Difference, agreement_of
+from wavshap_lightning.explainer.reliability import Agreement
 from wavshap_lightning.viz.comparisons import plot_comparison, plot_epochs, plot_methods
+from wavshap_lightning.viz.figures import plot
 from wavshap_lightning.viz.theme import number
 
 
@@ -74,6 +76,17 @@ def test_three_have_two_differences_on_one_scale(build_comparisons, waveform):
         np.testing.assert_allclose(drawn, one.differences["frames", "frames"].values.numpy())
     assert panels["difference 0"].get_ylim() == panels["difference 1"].get_ylim()
     assert panels["difference 1"].get_title(loc="left") == "before minus now"
+
+
+def test_frames_are_counted_that_models_have_in_common(build_comparisons, waveform):
+    """In the figure of the comparison, and in that of the clip if it carries them."""
+    comparisons = build_comparisons(2)
+    first = comparisons[0].first
+    found = agreement_of([first, *(one.second for one in comparisons)])
+    clip = replace(first, agreement=found)
+    for figure in (plot_comparison(comparisons, waveform), plot(clip, waveform)):
+        assert panels_of(figure)["agreement"].patches[0].get_data().values.tolist() == found["counts"]
+        assert f"Agreement: {Agreement(**found).in_words()}." in words_of(figure)
 
 
 def test_many_are_rows_of_colour(build_comparisons, waveform):

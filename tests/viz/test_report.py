@@ -17,7 +17,8 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.viz.clip_view import ClipView
+from wavshap_lightning.explainer.reliability import Agreement
+from wavshap_lightning.viz.clip_view import COUNTS, ClipView
 from wavshap_lightning.viz.report.page import build_report
 
 HOSTILE = "</script><script>alert(1)</script>\"'<img src=x onerror=alert(1)>&amp;.wav"
@@ -153,6 +154,19 @@ def test_bars_that_are_certain_to_be_among_the_strongest_have_a_dot_and_are_said
     said = [place for place, words in enumerate(bars["hovertext"]) if "certain to be among" in words]
     assert said == found["certain"] != []
     assert "certain to be among the strongest" in html
+
+
+def test_frames_are_counted_that_models_have_in_common(sure, waveform):
+    count = len(sure.to_dict()["frames"]["attribution"])
+    found = Agreement(3, 2, 0.5, 0.1, 0.9, [place % 4 for place in range(count)])
+    html = build_report(
+        [ClipView.from_explanation(replace(sure, agreement=vars(found)), waveform)], title="One"
+    )
+    plot = unpacked(html)["plots"]["timeline"]
+    (row,) = [trace for trace in plot["data"] if trace.get("hovertemplate", "").startswith("%{y} models")]
+    assert row["y"] == found.counts
+    assert COUNTS in [title["text"] for title in plot["layout"]["annotations"]]
+    assert found.in_words() in html
 
 
 def test_spectrogram_is_darkest_where_the_tone_is(html, waveform):
