@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import pytest
 import torch
 
+from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.explainer import explain
-from wavshap_lightning.explainer.stages import MAX_MEMOIZED, MemoizedStage, Stages
+from wavshap_lightning.explainer.stages import FREE_BYTES, MAX_MEMOIZED, MemoizedStage, Stages
 
 
 def test_a_memoized_stage_asks_once_for_a_row_and_never_where_gradients_flow():
@@ -30,25 +34,90 @@ def test_a_memoized_stage_asks_once_for_a_row_and_never_where_gradients_flow():
 def test_a_memoized_stage_stops_taking_more():
     asked = []
     memoized = MemoizedStage(lambda rows: asked.append(len(rows)) or rows + 1)
-    rows = torch.arange(MAX_MEMOIZED + 3.0)[:, None]
+    rows = torch.arange(MAX_MEMOIZED + 3.0)[:, None].expand(-1, FREE_BYTES // MAX_MEMOIZED // 4 + 1)
     assert torch.equal(memoized(rows), rows + 1)
     assert sum(asked) == MAX_MEMOIZED + 3
     assert torch.equal(memoized(rows), rows + 1)
     assert sum(asked) == MAX_MEMOIZED + 3 + 3
 
 
-def test_baselines_are_encoded_once_for_all_paths(build_classifier, clip, monkeypatch):
-    classifier, rows = build_classifier(), []
-    frontend = classifier.backbone.frontend
+def counted(classifier, monkeypatch):
+    """Clips through the backbone's two stages, by stage and whether a gradient goes back."""
+    found = Counter()
 
-    def counting(waveforms, lengths=None):
-        rows.append(len(waveforms) * (not waveforms.requires_grad))
-        return frontend(waveforms, lengths)
+    def count(name):
+        stage = getattr(classifier.backbone, name)
 
-    monkeypatch.setattr(classifier.backbone, "frontend", counting)
-    explain(classifier, clip, stages=["frames", "layers"], num_draws=16)
-    # the baselines and the clip; for the diagnostics four baselines of their own and the quieter clip
-    assert sum(rows) == 16 + 1 + 4 + 1
+        def counting(rows, lengths=None):
+            found[name, "back" if rows.requires_grad else "forth"] += len(rows)
+            return stage(rows, lengths)
+
+        monkeypatch.setattr(classifier.backbone, name, counting)
+
+    count("frontend")
+    count("encoder")
+    return found
+
+
+# The clip, and for the diagnostics four baselines of their own and the quieter clip
+EVERY_CLIP = 1 + 4 + 1
+
+
+@pytest.mark.parametrize("num_draws", [16, MAX_MEMOIZED + 8])
+@pytest.mark.parametrize(
+    ("stages", "encoded", "back"),
+    # four points of the path for the diagnostics of each stage but the layers
+    [
+        (["layers"], 0, {}),
+        (["frames"], 4, {"encoder": 1}),
+        (["frames", "layers"], 4, {"encoder": 1}),
+        (["waveform"], 4, {"frontend": 1, "encoder": 1}),
+    ],
+)
+def test_each_baseline_is_encoded_once_and_each_draw_takes_one_pass(
+    build_classifier, clip, monkeypatch, stages, encoded, back, num_draws
+):
+    classifier = build_classifier()
+    found = counted(classifier, monkeypatch)
+    for length, checked in ((len(clip), 3), (len(clip) - 1000, 0)):  # a model is checked once, at any length
+        found.clear()
+        explain(classifier, clip[:length], stages=stages, num_draws=num_draws)
+        assert found["encoder", "forth"] == num_draws + EVERY_CLIP + encoded + checked
+        assert {name: found[name, "back"] for name in back} == dict.fromkeys(back, num_draws)
+        assert sum(found[name, "back"] for name in ("frontend", "encoder")) == num_draws * len(back)
+
+
+def test_recordings_are_encoded_once_for_all_draws_stages_and_diagnostics(
+    build_classifier, clip, monkeypatch
+):
+    classifier = build_classifier()
+    found, others = counted(classifier, monkeypatch), [clip.roll(300), clip.roll(900), clip.flip(0)]
+    options = {"stages": ["frames", "layers"], "num_draws": 12, "recordings": others}
+    explain(classifier, clip, baselines="other_clips", **options)
+    # the check, the clip, the recordings, the quieter clip; and points of the path from each recording
+    assert (found["frontend", "forth"], found["encoder", "forth"]) == (3 + 1 + 3 + 1, 3 + 1 + 3 + 1 + 3)
+    assert found["encoder", "back"] == 12
+
+
+def mixing(states):
+    return states.roll(1, 0)
+
+
+def drawing(states):
+    return states + torch.randn_like(states)
+
+
+@pytest.mark.parametrize("spoil", [mixing, drawing])
+@pytest.mark.parametrize("stage", ["waveform", "frames", "layers"])
+def test_a_model_that_mixes_its_batch_or_draws_by_chance_is_refused(build_classifier, clip, spoil, stage):
+    classifier = build_classifier()
+    convolution = classifier.backbone.model.feature_extractor.conv_layers[-1]
+    convolution.register_forward_hook(lambda _module, _inputs, states: spoil(states))
+    with torch.no_grad():
+        classifier.head.mlp[-1].weight *= 100  # so that the logits differ between clips
+    for _ in range(2):  # also when it is asked again
+        with pytest.raises(AttributionError, match="neither on the rest of its batch nor on chance"):
+            explain(classifier, clip, stages=[stage], num_draws=4)
 
 
 def test_another_precision_is_the_same_weights_and_leaves_the_classifier_alone(classifier, clip):

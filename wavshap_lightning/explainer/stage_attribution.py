@@ -140,13 +140,15 @@ class OpenClip:
         """
         settings = self.settings
         clip, baselines = self.stages.begin(stage, self.waveform, self.baselines)
+        logits = self.logits if score is None else None
         score = score or self.stages.score(stage)
         views = views or self.views(stage)
         open_ended = settings.tolerance is not None or max_seconds is not None
         max_draws = settings.num_draws or (None if open_ended else DEFAULT_DRAWS)
         stopping = Stopping(max_draws, settings.tolerance, max_seconds)
+        size = settings.chunk_size
         with open_problem(
-            score, clip, target, views=views, chunk_size=settings.chunk_size, progress=progress
+            score, clip, target, views=views, chunk_size=size, progress=progress, logits=logits
         ) as problem:
             match settings.method:
                 case "gradient_shap":
@@ -229,7 +231,10 @@ class OpenClip:
         settings = replace(self.settings, num_draws=PRECISION_DRAWS, tolerance=None, max_seconds=None)
         few = replace(self, settings=settings)
         lowered = few.attribute(stage, target)
-        full = replace(few, stages=Stages(self.classifier, "fp32")).attribute(stage, target)
+        exact = Stages(self.classifier, "fp32")
+        with torch.no_grad():
+            logits = exact.from_waveforms(self.waveform[None])[0]
+        full = replace(few, stages=exact, logits=logits).attribute(stage, target)
         errors = {"score": _relative_error(torch.tensor(lowered.score), torch.tensor(full.score))}
         for name, view in full.views.items():
             errors[name] = _relative_error(lowered.views[name].values, view.values)
@@ -278,6 +283,7 @@ def open_clip(
         device = next(classifier.parameters()).device
         stages = Stages(classifier, settings.precision)
         waveform = recording.waveform.to(device)
+        stages.check(waveform)
         with torch.no_grad():
             logits = stages.from_waveforms(waveform[None])[0]
 

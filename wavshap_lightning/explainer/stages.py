@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
-from hashlib import blake2b
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.attribution.baselines import Baselines
-from wavshap_lightning.attribution.estimation.problem import Score
+from wavshap_lightning.attribution.estimation.problem import Score, checked_logits
 from wavshap_lightning.attribution.views.layers import layer_mix
 from wavshap_lightning.explainer.settings import Precision, Stage
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -20,14 +20,19 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 # As many baselines as there are draws by default, the clip, and a few for diagnostics.
 MAX_MEMOIZED = 72
 MAX_MEMOIZED_BYTES = 2**29
+# So many bytes are kept of any number of rows: logits, and the frames of a few hundred short clips.
+FREE_BYTES = 2**26
 ENCODED_AT_ONCE = 8
+
+# Precisions in which a classifier was found to give each clip of a batch the logits that it has alone.
+_CHECKED: WeakKeyDictionary[EmotionClassifier, set[Precision]] = WeakKeyDictionary()
 
 
 class Stages:
     """The three stages of a classifier, which is not changed, as functions of one tensor.
 
-    Without gradients, each row goes through frontend and encoder once: baselines are encoded once for all
-    stages, targets and diagnostics.
+    Without gradients, each row goes through frontend and encoder once: baselines are encoded and classified
+    once for all stages, targets and diagnostics.
 
     Args:
         classifier: The classifier.
@@ -41,8 +46,10 @@ class Stages:
             backbone.settings = replace(backbone.settings, precision=precision)
         self.frontend = MemoizedStage(backbone.frontend)
         self.encoder = MemoizedStage(backbone.encoder)
-        self.mix_weights = classifier.head.mix.weights().detach()
-        self._head = classifier.head
+        encoder, head = self.encoder, classifier.head  # without self, so that all is freed as soon as it is
+        self.from_frames = MemoizedStage(lambda frames: head(encoder(frames)))
+        self.mix_weights = head.mix.weights().detach()
+        self._classifier, self._backbone, self._head = classifier, backbone, head
 
     def mix(self, layers: Float[Tensor, "draws layer time hidden"]) -> Float[Tensor, "draws time hidden"]:
         """Weighted sum of the layers, the first step of the head, which is linear."""
@@ -56,10 +63,6 @@ class Stages:
     def from_mixed(self, mixed: Float[Tensor, "draws time hidden"]) -> Float[Tensor, "draws classes"]:
         """Logits from mixed layers: the rest of the head."""
         return self._head.mlp(self.pool(mixed))
-
-    def from_frames(self, frames: Float[Tensor, "draws time channels"]) -> Float[Tensor, "draws classes"]:
-        """Logits from frames."""
-        return self.from_mixed(self.mix(self.encoder(frames)))
 
     def from_waveforms(self, waveforms: Float[Tensor, "draws samples"]) -> Float[Tensor, "draws classes"]:
         """Logits from waveforms."""
@@ -93,7 +96,30 @@ class Stages:
         frames, moved = self.frontend(waveform[None]), moved.through(self.frontend)
         if stage == "frames":
             return frames[0], moved
-        return self.encoder(frames)[0], moved.through(self.encoder)
+        return self.encoder(frames)[0], moved.through(self._encode)
+
+    def _encode(
+        self, frames: Float[Tensor, "draws time channels"]
+    ) -> Float[Tensor, "draws layer time hidden"]:
+        """The layers, of which the logits are kept even where there are too many to keep them all."""
+        layers = self.encoder(frames)
+        self.from_frames.keep(frames, self._head(layers))
+        return layers
+
+    @torch.no_grad()
+    def check(self, waveform: Float[Tensor, " samples"]) -> None:
+        """Check that neither chance nor the rest of a batch changes the logits of a clip.
+
+        It is done once for a classifier and a precision, past the memory of the stages. Once is enough: no
+        batch of an explanation has padding, whatever the length of the clip, and weights bring no chance in.
+
+        Raises:
+            AttributionError: If the logits are not finite, or change.
+        """
+        checked, precision = _CHECKED.setdefault(self._classifier, set()), self._backbone.settings.precision
+        if precision not in checked:
+            checked_logits(lambda waveforms: self._head(self._backbone(waveforms)), waveform)
+            checked.add(precision)
 
 
 class MemoizedStage:
@@ -105,7 +131,7 @@ class MemoizedStage:
 
     def __init__(self, stage: Callable[[Tensor], Tensor]) -> None:
         self._stage = stage
-        self._known: dict[bytes, Tensor] = {}
+        self._known: dict[int, Tensor] = {}
         self._num_bytes = 0
 
     def __call__(self, rows: Tensor) -> Tensor:
@@ -123,11 +149,17 @@ class MemoizedStage:
             self._keep(key, found[key])
         return torch.stack([found[key] for key in keys])
 
-    def _keep(self, key: bytes, result: Tensor) -> None:
-        if len(self._known) < MAX_MEMOIZED and self._num_bytes + result.nbytes <= MAX_MEMOIZED_BYTES:
+    def keep(self, rows: Tensor, results: Tensor) -> None:
+        """Keep results that were found in another way."""
+        for row, result in zip(rows, results, strict=True):
+            self._keep(_digest(row), result)
+
+    def _keep(self, key: int, result: Tensor) -> None:
+        limit = MAX_MEMOIZED_BYTES if len(self._known) < MAX_MEMOIZED else FREE_BYTES
+        if self._num_bytes + result.nbytes <= limit:
             self._known[key] = result.clone()  # a view would keep the whole block
             self._num_bytes += result.nbytes
 
 
-def _digest(row: Tensor) -> bytes:
-    return blake2b(row.detach().cpu().contiguous().view(torch.uint8).numpy().data, digest_size=16).digest()
+def _digest(row: Tensor) -> int:
+    return hash(row.detach().cpu().numpy().tobytes())

@@ -143,6 +143,7 @@ def open_problem(
     views: Sequence[View] | None = None,
     chunk_size: int | None = None,
     progress: Progress | None = None,
+    logits: Float[Tensor, " classes"] | None = None,
 ) -> Iterator[Problem]:
     """Context with a problem; the model behind the score is restored when the context ends.
 
@@ -153,6 +154,7 @@ def open_problem(
         views: Resolutions of the result, the first for a tolerance; the elements of the input if None.
         chunk_size: Number of draws in one batch; chosen from the input size and the memory if None.
         progress: Called after every chunk with the number of draws done and planned.
+        logits: The input's, from a score that [`checked_logits`][] has checked before; None to check it now.
 
     Raises:
         AttributionError: If two views share a name, the input is empty or not finite, the score returns
@@ -171,29 +173,37 @@ def open_problem(
     with leave_no_trace(score):
         own = input.detach().clone()  # an inference tensor has no gradient
         after = own if step is None else _checked_step(step, own)
-        logits = _same_logits(rest, after)
-        target.check(logits.shape[1])
-        scores = target(logits)[0].double()
-        prediction, chunks = int(logits[0].argmax()), Chunks(chunk_size, own)
+        logits = checked_logits(rest, after) if logits is None else logits
+        target.check(len(logits))
+        scores = target(logits[None])[0].double()
+        prediction, chunks = int(logits.argmax()), Chunks(chunk_size, after)
         told = progress or (lambda *_: None)
         yield Problem(rest, step, own, after, target, prediction, scores, views, chunks, told)
 
 
-def _same_logits(score: Score, after: Float[Tensor, " *path"]) -> Float[Tensor, "1 classes"]:
-    """Logits of the input, evaluated three times to check that neither chance nor its batch change them."""
-    batches = torch.stack([after, after]), torch.stack([after, after / 2])
+def checked_logits(score: Score, input: Float[Tensor, " *path"]) -> Float[Tensor, " classes"]:
+    """Logits of an input, evaluated twice to check that neither chance nor its batch change them.
+
+    Args:
+        score: Function to logits, without a linear first step.
+        input: The input, without a batch axis.
+
+    Raises:
+        AttributionError: If the logits are not finite, or differ beside another input.
+    """
     with torch.no_grad():
-        twice, beside = (_check_logits(score(batch), batch) for batch in batches)
-    logits = torch.cat([twice, beside[:1]])
-    if not logits.isfinite().all():
-        raise AttributionError(f"the logits of the input are {logits[0].tolist()}; they must be finite")
-    difference = float((logits - logits[0]).abs().max())
-    if difference > SAME_TOLERANCE * max(1.0, float(logits.abs().max())):
+        # another that is softer and reversed, as many models ignore the level, and some the order
+        batches = torch.stack([input, input.flip(0) / 2]), input[None]
+        beside, alone = logits = [_check_logits(score(batch), batch)[0] for batch in batches]
+    if not all(one.isfinite().all() for one in logits):
+        raise AttributionError(f"the logits of the input are {alone.tolist()}; they must be finite")
+    difference = float((beside - alone).abs().max())
+    if difference > SAME_TOLERANCE * max(1.0, float(alone.abs().max())):
         raise AttributionError(
             f"the score gave the same input values that differ by {difference:.3g}; it must depend on each "
             "input alone, neither on the rest of its batch nor on chance: put the model into evaluation mode"
         )
-    return logits[:1]
+    return alone
 
 
 def _after(step: LinearFirst, values: Inputs) -> Positions:
