@@ -39,7 +39,7 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
 # Command line
 
 PLAIN: dict[str, dict[str, Any]] = {
-    "seconds": {"action": "store_true", "help": "time draws, from errors measured before"},
+    "seconds": {"action": "store_true", "help": "time only; the rest is that of the last report"},
     "checkpoint": {"type": Path, "help": "of a demo; trained and kept in --cache-dir if left out"},
     "transformers4": {"type": Path, "metavar": "DIR", "help": "folder where transformers 4 is installed"},
     "clips": {"type": int, "default": 50, "help": "clips of each corpus (default %(default)s)"},

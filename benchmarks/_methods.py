@@ -32,7 +32,8 @@ from wavshap_lightning.explainer.time_grid import times_of
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 NUM_BASELINES = 50
-"""Clips of noise, at the level of the clip, from which a call of GradientSHAP takes its baselines."""
+"""Clips of noise, at the level of the clip, from which a call of GradientSHAP takes its baselines. Captum's
+takes as many as draws if that is more; SHAP passes all of them through the model at once."""
 
 SPAN_HOPS = 5
 """Frames of a span that LIME and Kernel SHAP remove: 100 ms."""
@@ -131,13 +132,13 @@ def drawn_noise(case: Case, count: int, seed: int) -> Float[Tensor, "count sampl
 
 
 def gradient_shap(case: Case, count: int, seed: int) -> Tensor:
-    """Captum's `GradientShap`, with noise for its baselines."""
+    """Captum's `GradientShap`, with noise as baselines."""
     attribute = captum_shap(case.classifier, case.target)
-    return attribute(case.rows[0], drawn_noise(case, NUM_BASELINES, seed), count)
+    return attribute(case.rows[0], drawn_noise(case, max(NUM_BASELINES, count), seed), count)
 
 
 def gradient_explainer(case: Case, count: int, seed: int) -> Tensor:
-    """SHAP's `GradientExplainer`, with the same noise for its background."""
+    """SHAP's `GradientExplainer`, with such noise as its background."""
     explainer = shap.GradientExplainer(Score(case), drawn_noise(case, NUM_BASELINES, seed))
     return torch.from_numpy(explainer.shap_values(case.rows, nsamples=count, rseed=seed)).flatten()
 
@@ -199,7 +200,7 @@ def ours(case: Case, count: int, seed: int, **settings: object) -> Map:
     """A whole explanation, with its checks and errors, and the map in time of its first such stage."""
     chosen = ExplainSettings(seed=seed, num_draws=count, **settings)
     found = Explainer(case.classifier, chosen).explain(case.recording, case.label)
-    stage = found.time_stage or chosen.stages[0]
+    stage = found.time_stage
     return Map(found.values(stage, "frames"), found.times[stage].center_s())
 
 
@@ -227,7 +228,7 @@ class Method:
         clips: By number of draws, the number of clips at most: 48 for what is claimed, fewer for curves and
             for what takes long.
         usual: The default of the library, or the number that is commonly taken.
-        race: Whether it is one of those that ours has to be faster than: it draws at random.
+        race: Whether it is one of those that ours has to be faster than: more draws make it more stable.
     """
 
     explain: Explain
@@ -245,6 +246,7 @@ def peer(
 
 ALL, EACH_ACTOR, SOME, FEW = 48, 24, 12, 5
 OURS, CAPTUM, SILENCE = "ours, default", "GradientShap (Captum)", "integrated gradients from silence (Captum)"
+SMOOTH = "SmoothGrad (Captum)"
 USUAL_MANY, REFERENCE = 50, 512
 METHODS = {
     OURS: Method(
@@ -257,11 +259,11 @@ METHODS = {
     CAPTUM: peer(gradient_shap, {5: ALL, USUAL_MANY: ALL, 100: FEW, 200: FEW}, 5),
     "GradientExplainer (SHAP)": peer(gradient_explainer, {50: SOME, 200: FEW}, 200),
     SILENCE: peer(integrated_gradients, {50: EACH_ACTOR}, 50, race=False),
-    "integrated gradients from noise (Captum)": peer(integrated_from_noise, {50: SOME}, 50),
-    "SmoothGrad (Captum)": peer(smooth_grad, {5: SOME, 50: SOME, 200: FEW}, 5),
-    "LIME (Captum)": peer(partial(captum_spans, Lime), {25: SOME, 200: FEW}, 25),
+    "integrated gradients from noise (Captum)": peer(integrated_from_noise, {50: SOME}, 50, race=False),
+    SMOOTH: peer(smooth_grad, {5: SOME, 10: SOME, 20: SOME, 50: SOME, 200: FEW}, 5),
+    "LIME (Captum)": peer(partial(captum_spans, Lime), {25: SOME, 1000: FEW}, 25),
     "LIME (lime)": peer(lime_base, {250: FEW, 1000: FEW}, 1000),
-    "Kernel SHAP (Captum)": peer(partial(captum_spans, KernelShap), {25: SOME, 200: FEW}, 25),
+    "Kernel SHAP (Captum)": peer(partial(captum_spans, KernelShap), {25: SOME, 1000: FEW}, 25),
     "KernelExplainer (SHAP)": peer(kernel_explainer, {250: FEW, 2100: FEW}, 2100),
 }
 """The default of `KernelExplainer` is 2048 and twice the number of spans, about 2100."""

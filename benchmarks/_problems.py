@@ -582,20 +582,6 @@ def base_pair(*, precision: Precision = "fp32", device: str = "cpu", quick: bool
     return Pair(ours, lambda waveforms: ours.head(layers_of(waveforms)), waveform.to(device))
 
 
-def our_call(
-    pair: Pair, stage: str, kind: str, num_draws: int, target: Target = TARGET
-) -> Callable[[], object]:
-    """A whole call of GradientSHAP, with all that goes before the draws."""
-    others = [pair.waveform.roll(SAMPLE_RATE // 10)]
-    baselines = baseline_kinds(pair.waveform, others)[kind]
-
-    def call() -> object:
-        at = stages_of(pair.ours, pair.waveform)[stage]
-        return at.explain(baselines, target, 0, Stopping(num_draws=num_draws))
-
-    return call
-
-
 def captum_call(pair: Pair, num_draws: int) -> Callable[[], object]:
     """Captum's, from sixteen declared noise baselines, which it does not score."""
     baselines = baseline_kinds(pair.waveform, [pair.waveform])["declared noise"]

@@ -8,33 +8,23 @@ error is fitted with `c / sqrt(n)`. "Fewer" is the number of independent draws w
 divided by 64. Where every draw takes a fresh baseline, "at most" is what 64 of these would be worth if each
 one's path were integrated exactly. One line ties the independent draws to Captum's own.
 
-Then seconds to an error of 10 % at Base geometry (3 s of sound, random weights): a whole call of ours with
-the draws that this takes here, baselines and their scores included, and as many of Captum's draws as it needs
-on the waveform, at the time of one (of its default five); interleaved.
-
     python benchmarks/attribution_draws.py --root DIR
-    python benchmarks/attribution_draws.py --root DIR --seconds       # needs a quiet machine
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
-from _common import RESULTS, Measurement, over_repeats, ratios, read_arguments, report, time_interleaved
+from _common import Measurement, read_arguments, report
 from _problems import (
     DEFAULTS,
     Case,
-    base_pair,
-    captum_call,
     captum_shap,
     independent_draws,
-    our_call,
     ravdess_cases,
     relative_rmse,
     trained_classifier,
@@ -45,12 +35,8 @@ from wavshap_lightning.attribution.baselines import BaselineSet
 
 NUM_DRAWS = 64
 POOL, GROUPS = 512, (16, 64, 256)
-OUR_DRAWS = (16, 32, 64, 128, 256)
-GOAL = 0.1
-CAPTUM_DRAWS = 5
 NODES = 12
 NUM_CLIPS, NUM_SEEDS = 3, 8
-TIMED = ("declared noise", "distribution of noise")
 BARS = {
     ("waveform", "declared noise"): 4.0,
     ("frames", "declared noise"): 20.0,
@@ -62,8 +48,6 @@ BARS = {
     ("frames", "distribution of noise"): 4.0,
     ("layers", "distribution of noise"): 10.0,
 }
-BARS_SECONDS = {"waveform": 15.0, "frames": 50.0}
-STAGES = ("waveform", "frames", "layers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,40 +56,28 @@ class Errors:
 
     Args:
         independent: `c` of `c / sqrt(n)`.
-        ours: By number of draws.
+        ours: Of `NUM_DRAWS` draws.
         fresh: What the luck of fresh baselines leaves, each with an exact path; None for declared ones.
     """
 
     independent: float
-    ours: dict[int, float]
+    ours: float
     fresh: float | None = None
 
     @property
     def gain(self) -> float:
         """Independent draws for the error of `NUM_DRAWS` of ours, divided by these."""
-        return (self.independent / self.ours[NUM_DRAWS]) ** 2 / NUM_DRAWS
+        return (self.independent / self.ours) ** 2 / NUM_DRAWS
 
     @property
     def most(self) -> float | None:
         """The gain if alpha cost nothing."""
         return None if self.fresh is None else (self.independent / self.fresh) ** 2 / NUM_DRAWS
 
-    def draws_to(self, goal: float) -> float:
-        """Draws of ours to an error of `goal`: between those tried by powers, never fewer than the fewest."""
-        numbers = sorted(self.ours)
-        for few, many in pairwise(numbers):
-            if self.ours[many] <= goal or many == numbers[-1]:
-                slope = math.log(self.ours[many] / self.ours[few]) / math.log(many / few)
-                return max(numbers[0], few * (goal / self.ours[few]) ** (1 / min(slope, -0.1)))
-        return numbers[-1]
-
 
 def main() -> None:
-    """Measure every case and report, or time what `--seconds` asks for."""
-    arguments = read_arguments(__doc__, needs=["root", "cache_dir", "repeats", "seconds"])
-    if arguments.seconds:
-        report("attribution_seconds", seconds_lines(arguments), arguments, captum=DEFAULTS)
-        return
+    """Measure every case and report."""
+    arguments = read_arguments(__doc__, needs=["root", "cache_dir"])
     trained = trained_classifier(arguments.root, arguments.cache_dir, quick=arguments.quick)
     measurements, found = [], {}
     for (stage, kind), bar in BARS.items():
@@ -133,11 +105,9 @@ def measure(case: Case, arguments: argparse.Namespace) -> Errors:
         float(relative_rmse(pool.reshape(-1, size, *reference.shape).mean(1), reference)) * math.sqrt(size)
         for size in GROUPS
     ]
-    ours = {}
-    for count in OUR_DRAWS if case.kind in TIMED else (NUM_DRAWS,):
-        seeds = range(2 if arguments.quick else _seeds(case, count))
-        runs = [case.stage.estimate(case.baselines, case.target, seed, count).values[0] for seed in seeds]
-        ours[count] = float(relative_rmse(torch.stack(runs), reference))
+    seeds = range(2 if arguments.quick else NUM_SEEDS)
+    runs = [case.stage.estimate(case.baselines, case.target, seed, NUM_DRAWS).values[0] for seed in seeds]
+    ours = float(relative_rmse(torch.stack(runs), reference))
     fresh = _fresh_error(case, reference, 2 if arguments.quick else NUM_SEEDS)
     return Errors(math.exp(statistics.fmean(map(math.log, constants))), ours, fresh)
 
@@ -152,23 +122,18 @@ def _fresh_error(case: Case, reference: Tensor, num_seeds: int) -> float | None:
     return float(relative_rmse(torch.stack(exact), reference))
 
 
-def _seeds(case: Case, count: int) -> int:
-    """More of the number that is compared, and where a draw is cheap."""
-    return NUM_SEEDS if count == NUM_DRAWS or case.stage.name == "layers" else NUM_SEEDS // 4
-
-
 def pooled(errors: list[Errors]) -> Errors:
     """Root mean square over clips."""
-    mean = {n: math.sqrt(statistics.fmean(each.ours[n] ** 2 for each in errors)) for n in errors[0].ours}
+    ours = math.sqrt(statistics.fmean(each.ours**2 for each in errors))
     fresh = [each.fresh**2 for each in errors if each.fresh is not None]
     independent = math.sqrt(statistics.fmean(each.independent**2 for each in errors))
-    return Errors(independent, mean, math.sqrt(statistics.fmean(fresh)) if fresh else None)
+    return Errors(independent, ours, math.sqrt(statistics.fmean(fresh)) if fresh else None)
 
 
 def _line(stage: str, kind: str, whole: Errors, errors: list[Errors], bar: float) -> Measurement:
     gains = [each.gain for each in errors]
     note = (
-        f"error at {NUM_DRAWS}: {whole.ours[NUM_DRAWS]:.2g}, independent "
+        f"error at {NUM_DRAWS}: {whole.ours:.2g}, independent "
         f"{whole.independent / math.sqrt(NUM_DRAWS):.2g}; range over {len(errors)} clips"
     )
     if whole.most is not None:
@@ -191,39 +156,6 @@ def tie_line(trained, arguments: argparse.Namespace) -> Measurement:  # noqa: AN
     ratio = relative_rmse(torch.stack(theirs), reference) / relative_rmse(plain, reference)
     note = f"frames, declared noise, {NUM_DRAWS} draws, {calls} times"
     return Measurement("Captum's error / independent draws' here", float(ratio), unit="x", note=note)
-
-
-def seconds_lines(arguments: argparse.Namespace) -> list[Measurement]:
-    """Seconds to the goal, from the errors last measured and from whole calls timed now."""
-    path = RESULTS / f"attribution_draws{'-quick' if arguments.quick else ''}.json"
-    errors = {
-        name: Errors(found["independent"], {int(n): error for n, error in found["ours"].items()})
-        for name, found in json.loads(path.read_text())["errors"].items()
-    }
-    draws = {
-        f"{stage}, {kind}": math.ceil(errors[f"{stage}, {kind}"].draws_to(GOAL))
-        for stage in BARS_SECONDS
-        for kind in TIMED
-    }
-    theirs = {kind: (errors[f"waveform, {kind}"].independent / GOAL) ** 2 for kind in TIMED}
-    pair = base_pair(quick=arguments.quick)
-    calls = {"Captum": captum_call(pair, CAPTUM_DRAWS)}
-    for name, number in draws.items():
-        calls[name] = our_call(pair, *name.split(", "), 2 if arguments.quick else number)
-    seconds = time_interleaved(calls, 1 if arguments.quick else arguments.repeats)
-    one = [value / CAPTUM_DRAWS for value in seconds["Captum"]]
-    lines = [over_repeats("one draw of Captum's on the waveform", one, unit="s")]
-    for name, number in draws.items():
-        stage, kind = name.split(", ")
-        needed = theirs[kind]
-        gains = ratios([value * needed for value in one], seconds[name])
-        took = statistics.median(seconds[name])
-        note = (
-            f"{number} draws, {took:.3g} s with all that goes before; Captum's waveform: {needed:.0f} draws"
-        )
-        title = f"seconds to {GOAL:.0%}, {name}"
-        lines.append(over_repeats(title, gains, unit="x fewer", at_least=BARS_SECONDS[stage], note=note))
-    return lines
 
 
 if __name__ == "__main__":
