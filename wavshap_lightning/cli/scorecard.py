@@ -15,6 +15,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.controls import CONTROLS
 from wavshap_lightning.evaluation.measure import LABEL, measure, usual_methods
 from wavshap_lightning.evaluation.scorecard import METRICS, SANITY, Scorecard, save_table, verdict
+from wavshap_lightning.models.loading import models_in
 from wavshap_lightning.viz.scorecard_figure import plot_scorecard
 
 
@@ -36,7 +37,8 @@ def score_methods(
         audio: Recordings; those that cannot be read are named and left out.
         opening: What the model does not tell about itself.
         target: Class of each clip to explain; label needs a manifest.
-        others: Models with heads trained from other seeds, for the rank correlation of maps.
+        others: Models with heads trained from other seeds or on the folds of a cross-validation, for the rank
+            correlation of maps.
         seed: Random seed.
         device: Where to compute, such as cpu, cuda or cuda:1.
         out: Folder of the output.
@@ -53,7 +55,7 @@ def score_methods(
     classifier = open_model(model, device, opening)
     output.open()
     asked = asked or make_example(output.folder / "sounds", seed)
-    heads = [open_model(name, device, opening) for name in others]
+    heads = [open_model(one, device, opening) for name in others for one in models_in(name)]
     unknown = [clip.path for clip in asked.values() if label_of(clip) is None]
     if target == LABEL and unknown:
         raise SettingError(f"target={LABEL!r}: {unknown[0]} has no label; give a manifest with labels")

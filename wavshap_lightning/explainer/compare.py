@@ -95,9 +95,8 @@ def agreement_of(explanations: Sequence[Explanation]) -> dict[str, Any] | None:
         AttributionError: If one of them did not explain the target.
     """
     first, target = explanations[0], explanations[0].default_target
-    grids = {(one.time_stage, one.times.get(one.time_stage or "")) for one in explanations}
-    stage = first.time_stage
-    if stage is None or len(grids) > 1 or (count := first.times[stage].num_within(first.duration_s)) < 2:
+    (stage, times), *others = {(one.time_stage, one.times.get(one.time_stage or "")) for one in explanations}
+    if stage is None or times is None or others or (count := times.num_within(first.duration_s)) < 2:
         return None
     maps = torch.stack([one.values(stage, "frames", target)[:count].double() for one in explanations])
     found = [one.reliability(stage=stage, target=target) for one in explanations]
