@@ -69,8 +69,8 @@ WARNINGS = {
 """Messages of these warnings."""
 
 STAGES_DISAGREE = (
-    "The strongest 100 ms of two maps lie apart: they begin at {} and {}. The map of frames shows where the "
-    "classifier reads the evidence, that of the waveform which sound it comes from."
+    "The strongest 100 ms of two maps lie apart: they begin at {} and {}. Maps of frames and layers "
+    "localize evidence better than the waveform's, unless there is a leak."
 )
 SILENCE_IS_ILL_POSED = (
     "Silence is an ill-posed baseline: the classifier is invariant to input gain, so that all of the change "
@@ -303,8 +303,8 @@ def stage_disagreements(
 ) -> Iterator[Diagnostic]:
     """Notes of pairs of stages that are resolved in time and certainly differ in the strongest moment.
 
-    The strongest 100 ms of the two do not overlap, and in either map the sum over its own span is larger in
-    magnitude than that over the other's, by more than the 95 % half-width of the difference (of units with
+    The strongest 100 ms of the two are 100 ms apart or more, and in either map the sum over its own is larger
+    in magnitude than that over the other's, by more than the 95 % half-width of the difference (of units with
     independent errors).
 
     Args:
@@ -320,7 +320,8 @@ def stage_disagreements(
             _margin(views[name], index, times[name], spans[name], spans[rival])
             for name, rival in ((one, other), (other, one))
         )
-        if spans[one][1] <= spans[other][0] and min(margins) > 0:
+        start, end = spans[one]
+        if end + (end - start) <= spans[other][0] and min(margins) > 0:
             places = (f"{spans[name][0] / times[name].sample_rate:.2f} s ({name})" for name in (one, other))
             yield Diagnostic("stages_disagree", "note", STAGES_DISAGREE.format(*places))
 

@@ -84,7 +84,7 @@ def measure_leak(
         clip: The clip in the classifier.
         stage: Stage after the waveform, which cannot leak.
         found: Attributions from this stage, with a view of frames.
-        baselines: Sounds that replace a span, at the clip's level and as long as the clip.
+        baselines: Sounds as long as the clip and at its level, which replace a span at the level of the rest.
         wanted: Class whose score is probed, where it is among those explained; else the first of these.
 
     Returns:
@@ -99,7 +99,9 @@ def measure_leak(
     for strength in (found.views["frames"].values[index], loudness):
         start, end = strongest_span(strength, times, clip.recording.duration_s)
         weight = (torch.minimum(position + 1 - start, end - position).to(baselines) / fade).clamp(0, 1)
-        sounds = torch.cat([clip.waveform[None], torch.lerp(clip.waveform, baselines, weight)])
+        rest = ((1 - weight) * clip.waveform).norm() / (1 - weight).norm()  # a loud sound must not stay loud
+        others = rest / clip.waveform.square().mean().sqrt() * baselines
+        sounds = torch.cat([clip.waveform[None], torch.lerp(clip.waveform, others, weight)])
         inputs = stages.frontend(sounds) if stage == "frames" else stages.encoder(stages.frontend(sounds))
         effects, carried = span_effect(
             lambda rows: target(stages.score(stage)(rows))[:, index].double(),
