@@ -20,8 +20,8 @@ from wavshap_lightning.errors import AttributionError, AudioError, SettingError
 from wavshap_lightning.explainer.diagnostics import diagnose
 from wavshap_lightning.explainer.explainer import Explainer, explain
 from wavshap_lightning.explainer.settings import ExplainSettings
-from wavshap_lightning.explainer.stage_attribution import fingerprint, time_shares
-from wavshap_lightning.models.backbone import SpeechBackbone
+from wavshap_lightning.explainer.stage_attribution import MAX_PRECISION_ERROR, fingerprint, time_shares
+from wavshap_lightning.models.backbone import SpeechBackbone, has_bf16
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 FEW = {"stages": ["frames"], "num_draws": 8}
@@ -294,6 +294,26 @@ def test_a_lower_precision_states_its_error(classifier, clip):
     exact = explain(classifier, clip, num_draws=8).attributions["frames"].settings
     assert exact["precision"] == "fp32"
     assert "precision_error" not in exact
+
+
+@pytest.mark.parametrize(("scale", "is_exact_enough"), [(1.0, True), (1000.0, False)])
+def test_auto_takes_the_lower_precision_where_its_error_is_small(
+    build_classifier, clip, scale, is_exact_enough
+):
+    classifier = build_classifier()
+    with torch.no_grad():  # sharp attention turns small errors into large ones
+        for layer in classifier.backbone.model.encoder.layers:
+            layer.attention.q_proj.weight *= scale
+    found = explain(classifier, clip, precision="auto", **FEW)
+    settings, can_lower = found.attributions["frames"].settings, has_bf16(torch.device("cpu"))
+    chosen = settings["precision"]
+    assert chosen == ("bf16" if can_lower and is_exact_enough else "fp32")
+    if can_lower:
+        assert (settings["precision_error"]["frames"] <= MAX_PRECISION_ERROR) == is_exact_enough
+        assert ("at most" if is_exact_enough else "above") in settings["precision_reason"]
+    same = explain(classifier, clip, precision=chosen, **FEW).attributions["frames"]
+    assert torch.equal(found.attributions["frames"].views["frames"].values, same.views["frames"].values)
+    assert found.logits == explain(classifier, clip, precision="fp32", **FEW).logits
 
 
 def test_a_layer_the_classifier_lacks(classifier):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from wavshap_lightning.errors import AttributionError
-from wavshap_lightning.explainer.explainer import explain
+from wavshap_lightning.explainer.explainer import Explainer, explain
+from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.stages import FREE_BYTES, MAX_MEMOIZED, MemoizedStage, Stages
 
 
@@ -59,44 +60,44 @@ def counted(classifier, monkeypatch):
     return found
 
 
-# The clip, and for the diagnostics four baselines of their own and the quieter clip
-EVERY_CLIP = 1 + 4 + 1
+def explain_without_diagnostics(classifier, clip, recordings=(), **settings):
+    explainer = Explainer(classifier, ExplainSettings(**settings))
+    return explainer.explain(clip, recordings=recordings, check_baselines=False)
 
 
 @pytest.mark.parametrize("num_draws", [16, MAX_MEMOIZED + 8])
 @pytest.mark.parametrize(
-    ("stages", "encoded", "back"),
-    # four points of the path for the diagnostics of each stage but the layers
+    ("stages", "backward"),
     [
-        (["layers"], 0, {}),
-        (["frames"], 4, {"encoder": 1}),
-        (["frames", "layers"], 4, {"encoder": 1}),
-        (["waveform"], 4, {"frontend": 1, "encoder": 1}),
+        (["layers"], {}),
+        (["frames"], {"encoder": 1}),
+        (["frames", "layers"], {"encoder": 1}),
+        (["waveform"], {"frontend": 1, "encoder": 1}),
+        (["waveform", "frames", "layers"], {"frontend": 1, "encoder": 2}),
     ],
 )
 def test_each_baseline_is_encoded_once_and_each_draw_takes_one_pass(
-    build_classifier, clip, monkeypatch, stages, encoded, back, num_draws
+    build_classifier, clip, monkeypatch, stages, backward, num_draws
 ):
     classifier = build_classifier()
     found = counted(classifier, monkeypatch)
     for length, checked in ((len(clip), 3), (len(clip) - 1000, 0)):  # a model is checked once, at any length
         found.clear()
-        explain(classifier, clip[:length], stages=stages, num_draws=num_draws)
-        assert found["encoder", "forth"] == num_draws + EVERY_CLIP + encoded + checked
-        assert {name: found[name, "back"] for name in back} == dict.fromkeys(back, num_draws)
-        assert sum(found[name, "back"] for name in ("frontend", "encoder")) == num_draws * len(back)
+        explain_without_diagnostics(classifier, clip[:length], stages=stages, num_draws=num_draws)
+        assert found.pop(("frontend", "forth")) == found.pop(("encoder", "forth")) == 1 + num_draws + checked
+        assert found == {(stage, "back"): count * num_draws for stage, count in backward.items()}
 
 
-def test_recordings_are_encoded_once_for_all_draws_stages_and_diagnostics(
-    build_classifier, clip, monkeypatch
-):
+def test_recordings_are_encoded_once_for_all_draws_and_stages(build_classifier, clip, monkeypatch):
     classifier = build_classifier()
     found, others = counted(classifier, monkeypatch), [clip.roll(300), clip.roll(900), clip.flip(0)]
-    options = {"stages": ["frames", "layers"], "num_draws": 12, "recordings": others}
-    explain(classifier, clip, baselines="other_clips", **options)
-    # the check, the clip, the recordings, the quieter clip; and points of the path from each recording
-    assert (found["frontend", "forth"], found["encoder", "forth"]) == (3 + 1 + 3 + 1, 3 + 1 + 3 + 1 + 3)
-    assert found["encoder", "back"] == 12
+    options = {"stages": ["frames", "layers"], "num_draws": 12, "baselines": "other_clips"}
+    explain_without_diagnostics(classifier, clip, others, **options)
+    assert found == {
+        ("frontend", "forth"): 3 + 1 + 3,
+        ("encoder", "forth"): 3 + 1 + 3,
+        ("encoder", "back"): 12,
+    }
 
 
 def mixing(states):

@@ -17,9 +17,9 @@ from wavshap_lightning.attribution.baselines import noise
 from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.explainer.settings import PrecisionChoice
 from wavshap_lightning.explainer.stages import Stages
 from wavshap_lightning.explainer.targets import target_named
-from wavshap_lightning.models.backbone import Precision
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 Frames = Float[Tensor, "time channels"]
@@ -107,7 +107,7 @@ def removable_frames(
     classifier: EmotionClassifier,
     waveform: Float[Tensor, " samples"],
     generator: torch.Generator,
-    precision: Precision | None = None,
+    precision: PrecisionChoice | None = None,
 ) -> tuple[Frames, Fills, Outputs]:
     """The frames of a clip, their fills, and the rest of the classifier.
 
@@ -115,7 +115,7 @@ def removable_frames(
         classifier: The one that was explained, in evaluation mode.
         waveform: Samples of the clip.
         generator: Draws the noise.
-        precision: Precision of the backbone; its own if None.
+        precision: Precision of the backbone; its own if None, `"fp32"` if `"auto"`.
     """
     stages, device = Stages(classifier, precision), next(classifier.parameters()).device
     both = torch.cat([waveform[None].cpu(), noise(waveform.cpu()).draw(1, generator)]).to(device)

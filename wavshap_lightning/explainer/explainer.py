@@ -23,7 +23,7 @@ from wavshap_lightning.explainer.settings import (
     ExplainSettings,
     Family,
     MethodName,
-    Precision,
+    PrecisionChoice,
     ScoreKind,
     Stage,
 )
@@ -146,7 +146,7 @@ def explain(
     tolerance: float | None = None,
     max_seconds: float | None = None,
     seed: int = 0,
-    precision: Precision | None = None,
+    precision: PrecisionChoice | None = None,
     chunk_size: int | None = None,
     layer: int | None = None,
     segments: Sequence[Sequence[float]] = (),
@@ -187,7 +187,8 @@ def explain(
         max_seconds: Time limit for the draws of a clip, in seconds. The result then depends on the machine.
         seed: Random seed.
         precision: Precision of the backbone: `"fp32"`, or `"bf16"` for autocast, whose error is measured and
-            recorded; None for the backbone's own.
+            recorded; `"auto"` for `"bf16"` at stages where it is fast and its error is small, else `"fp32"`,
+            with the reason in the record; None for the backbone's own.
         chunk_size: Number of draws in one batch. None: chosen from the size of the input and the memory.
         layer: Index of a layer to attribute by frame and neuron as well.
         segments: Spans `(start_s, end_s)` over which frames are summed, in order and without overlap.

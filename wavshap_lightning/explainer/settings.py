@@ -25,7 +25,7 @@ MethodName = GradientMethod | SpanMethod
 ClassScore = Literal["log_odds", "logit", "log_probability", "probability"]
 ScoreKind = Literal[ClassScore, "value"]
 RecordedFamily = Literal["other_clips", "same_speaker_neutral", "another_class"]
-Precision = Literal["fp32", "bf16"]
+PrecisionChoice = Literal["fp32", "bf16", "auto"]
 Family = Literal["noise", "spectral_noise", "time_shifted", "silence"] | RecordedFamily
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -73,7 +73,8 @@ class ExplainSettings:
         max_seconds: Time limit for the draws of a clip, in seconds. The result then depends on the machine.
         seed: Random seed.
         precision: Precision of the backbone: `"fp32"`, or `"bf16"` for autocast, whose error is measured and
-            recorded; None for the backbone's own.
+            recorded; `"auto"` for `"bf16"` at stages where it is fast and its error is small, else `"fp32"`,
+            with the reason in the record; None for the backbone's own.
         chunk_size: Number of draws in one batch. None: chosen from the size of the input and the memory.
         layer: Index of a layer to attribute by frame and neuron as well.
         segments: Spans `(start_s, end_s)` over which frames are summed, in order and without overlap.
@@ -96,7 +97,7 @@ class ExplainSettings:
     tolerance: float | None = None
     max_seconds: float | None = None
     seed: int = 0
-    precision: Precision | None = None
+    precision: PrecisionChoice | None = None
     chunk_size: int | None = None
     layer: int | None = None
     segments: Sequence[Sequence[float]] = ()
@@ -162,7 +163,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "method": METHODS,
     "score": get_args(ScoreKind),
     "baselines": FAMILIES,
-    "precision": get_args(Precision),
+    "precision": get_args(PrecisionChoice),
 }
 
 SMALLEST = dict.fromkeys(("num_baselines", "num_draws", "chunk_size", "num_bands", "num_spans"), 1)

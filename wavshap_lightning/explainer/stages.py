@@ -14,7 +14,8 @@ from torch import Tensor
 from wavshap_lightning.attribution.baselines import Baselines
 from wavshap_lightning.attribution.estimation.problem import Score, checked_logits
 from wavshap_lightning.attribution.views.layers import layer_mix
-from wavshap_lightning.explainer.settings import Precision, Stage
+from wavshap_lightning.explainer.settings import PrecisionChoice, Stage
+from wavshap_lightning.models.backbone import Precision
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 # As many baselines as there are draws by default, the clip, and a few for diagnostics.
@@ -36,11 +37,11 @@ class Stages:
 
     Args:
         classifier: The classifier.
-        precision: Precision of the backbone; its own if None.
+        precision: Precision of the backbone; its own if None, `"fp32"` if `"auto"`.
     """
 
-    def __init__(self, classifier: EmotionClassifier, precision: Precision | None = None) -> None:
-        backbone = classifier.backbone
+    def __init__(self, classifier: EmotionClassifier, precision: PrecisionChoice | None = None) -> None:
+        backbone, precision = classifier.backbone, "fp32" if precision == "auto" else precision
         if precision is not None and precision != backbone.settings.precision:
             backbone = copy(backbone)  # the same weights, under other settings
             backbone.settings = replace(backbone.settings, precision=precision)

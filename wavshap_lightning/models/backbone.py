@@ -271,7 +271,7 @@ class SpeechBackbone(nn.Module):
     def _autocast(self, device: torch.device) -> AbstractContextManager[None]:
         """Autocast according to `precision`, regardless of an autocast outside."""
         lowered = self.settings.precision == "bf16"
-        if lowered and device.type == "cpu" and not _cpu_has_bf16():
+        if lowered and device.type == "cpu" and not has_bf16(device):
             warnings.warn(
                 "precision='bf16': this CPU has no bf16 instructions, which makes it much slower; "
                 "use precision='fp32'",
@@ -302,9 +302,12 @@ def _valid_lengths(name: str, lengths: Int[Tensor, " batch"] | None, batch: Tens
     return lengths
 
 
-def _cpu_has_bf16() -> bool:
+def has_bf16(device: torch.device) -> bool:
+    """True if a device has instructions for bf16, without which it is slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # absent without oneDNN
-    return supported is not None and bool(supported())
+    return device.type == "cpu" and supported is not None and bool(supported())
 
 
 def _check_supported(opened: PretrainedSpeechModel) -> None:
