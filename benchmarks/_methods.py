@@ -244,26 +244,26 @@ def peer(
     return Method(partial(on_waveform, method), clips, usual, race=race)
 
 
-ALL, EACH_ACTOR, SOME, FEW = 48, 24, 12, 5
+ALL, EACH_ACTOR, SOME, FEW = 48, 24, 10, 4
 OURS, CAPTUM, SILENCE = "ours, default", "GradientShap (Captum)", "integrated gradients from silence (Captum)"
 SMOOTH = "SmoothGrad (Captum)"
-USUAL_MANY, REFERENCE = 50, 512
+USUAL_MANY, REFERENCE = 50, 256
 METHODS = {
     OURS: Method(
         ours,
-        {4: SOME, 8: SOME, 16: SOME, 32: SOME, DEFAULT_DRAWS: ALL, 128: SOME, REFERENCE: FEW},
+        {**dict.fromkeys((4, 8, 16, 32), SOME), DEFAULT_DRAWS: ALL, 128: FEW, REFERENCE: FEW},
         DEFAULT_DRAWS,
     ),
-    "ours, frames": Method(partial(ours, stages=("frames",)), {16: SOME, 64: SOME}, DEFAULT_DRAWS),
-    "ours, waveform": Method(partial(ours, stages=("waveform",)), {64: SOME, 256: FEW}, DEFAULT_DRAWS),
-    CAPTUM: peer(gradient_shap, {5: ALL, USUAL_MANY: ALL, 100: FEW, 200: FEW}, 5),
+    "ours, frames": Method(partial(ours, stages=("frames",)), {64: SOME}, DEFAULT_DRAWS),
+    "ours, waveform": Method(partial(ours, stages=("waveform",)), {64: SOME}, DEFAULT_DRAWS),
+    CAPTUM: peer(gradient_shap, {5: ALL, USUAL_MANY: ALL, 200: FEW}, 5),
     "GradientExplainer (SHAP)": peer(gradient_explainer, {50: SOME, 200: FEW}, 200),
     SILENCE: peer(integrated_gradients, {50: EACH_ACTOR}, 50, race=False),
     "integrated gradients from noise (Captum)": peer(integrated_from_noise, {50: SOME}, 50, race=False),
-    SMOOTH: peer(smooth_grad, {5: SOME, 10: SOME, 20: SOME, 50: SOME, 200: FEW}, 5),
-    "LIME (Captum)": peer(partial(captum_spans, Lime), {25: SOME, 1000: FEW}, 25),
+    SMOOTH: peer(smooth_grad, {**dict.fromkeys((5, 10, 20, 50), SOME), 200: FEW}, 5),
+    "LIME (Captum)": peer(partial(captum_spans, Lime), {25: SOME, 500: FEW}, 25),
     "LIME (lime)": peer(lime_base, {250: FEW, 1000: FEW}, 1000),
-    "Kernel SHAP (Captum)": peer(partial(captum_spans, KernelShap), {25: SOME, 1000: FEW}, 25),
-    "KernelExplainer (SHAP)": peer(kernel_explainer, {250: FEW, 2100: FEW}, 2100),
+    "Kernel SHAP (Captum)": peer(partial(captum_spans, KernelShap), {25: SOME, 500: FEW}, 25),
+    "KernelExplainer (SHAP)": peer(kernel_explainer, {2100: FEW}, 2100),
 }
 """The default of `KernelExplainer` is 2048 and twice the number of spans, about 2100."""

@@ -17,11 +17,11 @@ training, and of another fold (which saw the actor). `base`: seconds of a call a
 
 Seconds to 90 % survival lie between those of two numbers of draws, by powers; where the most that were
 tried do not reach it, their seconds are a lower bound. Seconds to an error of 10 %: of ours those of the
-fewest draws tried, against 512 draws; of Captum's `c / sqrt(n)`, where half the squared distance of two
+fewest draws tried, against 256 draws; of Captum's `c / sqrt(n)`, where half the squared distance of two
 seeds over their product gives `c` without a reference. Nothing was chosen on the clips that are
 reported.
 
-    python benchmarks/reliability.py --root DIR --backbones whisper-tiny.en   # about 45 minutes on two cores
+    python benchmarks/reliability.py --root DIR --backbones whisper-tiny.en   # about 50 minutes on two cores
     python benchmarks/reliability.py --root DIR --panels heads                # the rest as last reported
     python docs/noise_figure.py                                               # draws the figure
 
@@ -51,6 +51,7 @@ from _methods import (
     METHODS,
     OURS,
     REFERENCE,
+    SILENCE,
     SMOOTH,
     USUAL_MANY,
     Case,
@@ -87,19 +88,19 @@ BAR_SURVIVAL, BAR_RACE = 0.95, 10.0
 BAR_TENTH = {WHISPER: 50.0, EMBEDDED: 150.0}
 # Of each method, what the panel of planted evidence takes, and for how many clips.
 EVIDENCE = {
-    (OURS, DEFAULT_DRAWS): 24,
-    ("ours, frames", 64): 24,
-    ("ours, waveform", 64): 24,
-    (CAPTUM, 5): 24,
-    (CAPTUM, USUAL_MANY): 24,
+    (OURS, DEFAULT_DRAWS): 16,
+    ("ours, frames", 64): 16,
+    ("ours, waveform", 64): 16,
+    (CAPTUM, 5): 16,
+    (CAPTUM, USUAL_MANY): 16,
     ("GradientExplainer (SHAP)", 200): 8,
-    ("integrated gradients from silence (Captum)", 50): 24,
-    ("integrated gradients from noise (Captum)", 50): 24,
-    ("SmoothGrad (Captum)", 50): 24,
-    ("LIME (Captum)", 25): 24,
+    (SILENCE, 50): 16,
+    ("integrated gradients from noise (Captum)", 50): 16,
+    (SMOOTH, 50): 16,
+    ("LIME (Captum)", 25): 16,
     ("LIME (lime)", 1000): 8,
-    ("Kernel SHAP (Captum)", 25): 24,
-    ("KernelExplainer (SHAP)", 2100): 5,
+    ("Kernel SHAP (Captum)", 25): 16,
+    ("KernelExplainer (SHAP)", 2100): 4,
 }
 HEADS = ((OURS, DEFAULT_DRAWS), (CAPTUM, USUAL_MANY))
 NUM_HEADS_CLIPS = 12
