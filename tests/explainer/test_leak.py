@@ -162,12 +162,24 @@ def test_measuring_leaves_the_classifier_alone_and_is_saved(build_classifier, so
     )
 
 
-@pytest.mark.parametrize(("leak", "count"), [(None, 0), (0.1, 0), (0.9, 1)])
-def test_a_large_leak_is_a_warning_with_its_remedy(classifier, sound, leak, count):
+@pytest.mark.parametrize(
+    ("stage", "leak", "name"),
+    [
+        ("frames", None, None),
+        ("frames", 0.3, None),
+        ("frames", 0.4, "leak"),
+        ("layers", 0.4, None),
+        ("layers", 0.6, "context"),
+    ],
+)
+def test_a_large_leak_is_a_warning_with_its_remedy(classifier, sound, stage, leak, name):
     checks = explain(classifier, sound, stages=["frames"], num_draws=2).baseline_checks
-    found = [one for one in baseline_diagnostics({**checks, "leaks": {"frames": leak}}) if one.name == "leak"]
-    assert [(one.severity, one.value) for one in found] == [("warning", leak)] * count
-    assert all("90% of the effect" in one.message and "--stages waveform" in one.message for one in found)
+    known = {one.name for one in baseline_diagnostics({**checks, "leaks": {}})}
+    found = [one for one in baseline_diagnostics({**checks, "leaks": {stage: leak}}) if one.name not in known]
+    assert [(one.name, one.severity, one.value) for one in found] == (
+        [(name, "warning", leak)] if name else []
+    )
+    assert all(f"{leak:.0%} of the effect" in one.message and "--stages" in one.message for one in found)
 
 
 class TestDisagreement:

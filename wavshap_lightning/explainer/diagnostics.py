@@ -42,6 +42,7 @@ LARGEST = {
     "completeness_gap": 0.1,
     "attribution_outside_speech": 0.5,
     "leak": 0.35,
+    "context": 0.5,
 }
 """Magnitude above which there is a warning."""
 
@@ -63,8 +64,11 @@ WARNINGS = {
     "attribution_outside_speech": "{value:.0%} of the magnitude of the attributions lies in pauses and at "
     "the edges: the classifier may have learned properties of the recordings instead of the voices.",
     "leak": "{value:.0%} of the effect of the loudest sound and of that where the attributions are "
-    "strongest reaches the score through other frames: at stage {stage} the map shows where the classifier "
-    "reads a sound, not where it is. Use --stages waveform to see that.",
+    "strongest reaches the score through other frames: the map of frames shows where the classifier reads a "
+    "sound, not where it is. Use --stages waveform to see that.",
+    "context": "{value:.0%} of the effect of the loudest sound and of that where the attributions are "
+    "strongest reaches the score through the context of other frames: the map of layers may point beside a "
+    "sound. Compare it with --stages frames.",
 }
 """Messages of these warnings."""
 
@@ -134,7 +138,7 @@ def baseline_diagnostics(checks: Mapping[str, Any]) -> Iterator[Diagnostic]:
     yield from _warnings_above("clip_out_of_distribution", checks["clip_unlikeness"])
     yield from _warnings_above("baselines_out_of_distribution", checks["baseline_unlikeness"], **words)
     for stage, leak in checks.get("leaks", {}).items():
-        yield from _warnings_above("leak", leak, stage=stage)
+        yield from _warnings_above("leak" if stage == "frames" else "context", leak)
 
 
 def recording_diagnostics(recording: Recording) -> Iterator[Diagnostic]:
