@@ -1,4 +1,4 @@
-"""Hooks of the documentation site: tables of models and of measured results, and formulas as MathML."""
+"""Hooks of the documentation site: tables of models, noise and measured results, and formulas as MathML."""
 
 from __future__ import annotations
 
@@ -15,11 +15,19 @@ from latex2mathml.converter import convert
 
 from wavshap_lightning.models.families import FAMILIES, Family
 from wavshap_lightning.models.foreign_heads import BACKBONES, LAYOUTS, Layout
+from wavshap_lightning.viz.theme import percent
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 MODELS = BENCHMARKS / "results" / "models.json"
 RESULTS, TUTORIAL = "<!-- results -->", "<!-- tutorial -->"
-FAMILY_ROWS, HEAD_ROWS, SUM_ROWS = "<!-- families -->", "<!-- heads -->", "<!-- sums -->"
+NOISE = BENCHMARKS / "results" / "reliability.json"
+OURS, CAPTUM, SILENCE = "ours, default", "GradientShap (Captum)", "integrated gradients from silence (Captum)"
+NOISE_CLIPS = 48
+NOISE_FIGURE = (
+    "![Share of the strongest frames that a new seed replaces, against seconds; stable and right maps of "
+    "planted cues; agreement of heads](figures/noise.png)"
+)
+NOT_MEASURED = "*Not measured yet.*"
 ERRORS = "error: alone,<br>padded"
 FORMULA = re.compile(r"\\\((.+?)\\\)(?=</span>)|\\\[(.+?)\\\](?=</div>)", re.DOTALL)
 
@@ -28,9 +36,11 @@ def on_page_markdown(markdown: str, **_: Any) -> str:  # noqa: ANN401 - what mkd
     """Insert tables, and the code of the tutorial, where a page has their marker."""
     if RESULTS in markdown:
         markdown = markdown.replace(RESULTS, results_tables(BENCHMARKS))
-    for marker, table in {FAMILY_ROWS: families_table, HEAD_ROWS: heads_table, SUM_ROWS: sums_table}.items():
+    for marker, (path, table) in MEASURED.items():
         if marker in markdown:
-            markdown = markdown.replace(marker, table(json.loads(MODELS.read_text(encoding="utf-8"))))
+            known = path.is_file()
+            found = table(json.loads(path.read_text(encoding="utf-8"))) if known else NOT_MEASURED
+            markdown = markdown.replace(marker, found)
     code = (Path(__file__).parent / "tutorial.py").read_text(encoding="utf-8")
     return markdown.replace(TUTORIAL, f"```python\n{code}```")
 
@@ -159,6 +169,129 @@ def _number(error: float) -> str:
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows))
+
+
+def noise_summary(report: Mapping[str, Any]) -> str:
+    """Sentences on what a new seed changes in Whisper's maps and on where ours does not win, and the figure.
+
+    Args:
+        report: Of `benchmarks/reliability.py`.
+    """
+    whisper = {
+        (r["method"], r["draws"]): r for r in report["methods"] if r["classifier"].startswith("Whisper")
+    }
+    (mine,) = (row for (name, _), row in whisper.items() if name == OURS and row["usual"])
+    five, fifty = (whisper[CAPTUM, draws] for draws in (5, 50))
+    is_trial = report["split"] != "test" or report["clips"] < NOISE_CLIPS
+    trial = "**A trial on few clips, to be measured again.** " if is_trial else ""
+    changed = [percent(row["changed"]) for row in (five, fifty, mine)]
+    return (
+        f"{trial}On Whisper tiny.en with a head trained on RAVDESS ({mine['clips']} clips), another random "
+        f"seed replaces {changed[0]} of the strongest tenth of the frames with Captum's default of 5 draws, "
+        f"{changed[1]} with 50, and {changed[2]} with the default settings of this project. "
+        f"{_not_won(report['methods'])}\n\n{NOISE_FIGURE}"
+    )
+
+
+def _not_won(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence on settings of the libraries that change fewer frames than ours in as many seconds."""
+    better = []
+    for row in rows:
+        mine = [one for one in rows if one["method"] == OURS and one["classifier"] == row["classifier"]]
+        fastest = min(one["seconds"] for one in mine)
+        within = [one["changed"] for one in mine if one["seconds"] <= max(row["seconds"], fastest)]
+        is_drawn = not (row["method"].startswith("ours") or row["method"] == SILENCE)
+        if is_drawn and row["changed"] < min(within):
+            better.append(f"{row['method']} with {row['draws']} draws ({row['classifier']})")
+    if not better:
+        return "In as many seconds, no method that draws at random replaces fewer."
+    return f"In as many seconds, these replace fewer than ours: {'; '.join(better)}."
+
+
+def noise_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of the share of frames that a new seed changes, and of seconds, by classifier.
+
+    Args:
+        report: Of `benchmarks/reliability.py`.
+    """
+    titles = list(dict.fromkeys(row["classifier"] for row in report["methods"]))
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for row in report["methods"]:
+        if row["usual"] or (row["method"], row["draws"]) == (CAPTUM, 50):
+            shown = f"{_share(row, 'changed')}; {row['seconds']:.2g} s; {row['clips']} clips"
+            cells.setdefault((row["method"], str(row["draws"])), {})[row["classifier"]] = shown
+    rows = [[*key, *(by_title.get(title, "") for title in titles)] for key, by_title in cells.items()]
+    return _markdown(("method", "draws", *titles), rows)
+
+
+def _share(row: Mapping[str, Any], name: str) -> str:
+    """A share in per cent, with its interval where there is one."""
+    spread = "" if row["low"] is None else f" ({percent(row['low'])} to {percent(row['high'])})"
+    return percent(row[name]) + spread
+
+
+def evidence_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of maps of planted cues: stable and right, stable and wrong, unstable.
+
+    Args:
+        report: Of `benchmarks/reliability.py`.
+    """
+    kinds = ("stable and right", "stable and wrong", "unstable")
+    rows = [
+        [
+            row["method"],
+            str(row["draws"]),
+            *(percent(row[kind] / row["clips"]) for kind in kinds),
+            f"{row['auc']:.2f}",
+            str(row["clips"]),
+        ]
+        for row in report["evidence"]
+    ]
+    return _markdown(("method", "draws", *kinds, "signed AUC", "clips"), rows)
+
+
+def trainings_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of the strongest frames that stay with other draws, another head and another fold.
+
+    Args:
+        report: Of `benchmarks/reliability.py`.
+    """
+    changes = list(dict.fromkeys(row["change"] for row in report["heads"]))
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for row in report["heads"]:
+        cells.setdefault((row["classifier"], row["method"]), {})[row["change"]] = _share(row, "kept")
+    rows = [[*key, *(by_change.get(one, "") for one in changes)] for key, by_change in cells.items()]
+    return _markdown(("classifier", "method", *changes), rows)
+
+
+def gains_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of the measurements that compare seconds.
+
+    Args:
+        report: Of `benchmarks/reliability.py`.
+    """
+    gains = [line for line in report["measurements"] if line["unit"] == "x"]
+    rows = [[_cell(line["name"]), _gain(line), _cell(line["note"])] for line in gains]
+    return _markdown(("seconds", "times longer than ours", "of it"), rows)
+
+
+def _gain(line: Mapping[str, Any]) -> str:
+    if line["value"] is None:
+        return "not reached"
+    return f"{'more than ' * ('more than' in line['note'])}{line['value']:.3g}"
+
+
+MEASURED: dict[str, tuple[Path, Callable[[Mapping[str, Any]], str]]] = {
+    "<!-- families -->": (MODELS, families_table),
+    "<!-- heads -->": (MODELS, heads_table),
+    "<!-- sums -->": (MODELS, sums_table),
+    "<!-- noise summary -->": (NOISE, noise_summary),
+    "<!-- noise -->": (NOISE, noise_table),
+    "<!-- noise gains -->": (NOISE, gains_table),
+    "<!-- noise evidence -->": (NOISE, evidence_table),
+    "<!-- noise trainings -->": (NOISE, trainings_table),
+}
+"""Markers of the pages, the report that each is filled from, and how."""
 
 
 def results_tables(folder: Path) -> str:
