@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from wavshap_lightning.errors import AttributionError
+from wavshap_lightning.explainer import stages
 from wavshap_lightning.explainer.explainer import Explainer, explain
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.stages import FREE_BYTES, MAX_MEMOIZED, MemoizedStage, Stages
@@ -67,7 +68,7 @@ def explain_without_diagnostics(classifier, clip, recordings=(), **settings):
 
 @pytest.mark.parametrize("num_draws", [16, MAX_MEMOIZED + 8])
 @pytest.mark.parametrize(
-    ("stages", "backward"),
+    ("names", "backward"),
     [
         (["layers"], {}),
         (["frames"], {"encoder": 1}),
@@ -77,15 +78,28 @@ def explain_without_diagnostics(classifier, clip, recordings=(), **settings):
     ],
 )
 def test_each_baseline_is_encoded_once_and_each_draw_takes_one_pass(
-    build_classifier, clip, monkeypatch, stages, backward, num_draws
+    build_classifier, clip, monkeypatch, names, backward, num_draws
 ):
     classifier = build_classifier()
     found = counted(classifier, monkeypatch)
     for length, checked in ((len(clip), 3), (len(clip) - 1000, 0)):  # a model is checked once, at any length
         found.clear()
-        explain_without_diagnostics(classifier, clip[:length], stages=stages, num_draws=num_draws)
+        explain_without_diagnostics(classifier, clip[:length], stages=names, num_draws=num_draws)
         assert found.pop(("frontend", "forth")) == found.pop(("encoder", "forth")) == 1 + num_draws + checked
         assert found == {(stage, "back"): count * num_draws for stage, count in backward.items()}
+
+
+def test_baselines_whose_layers_are_too_many_to_keep_are_still_classified_once(
+    build_classifier, clip, monkeypatch
+):
+    classifier, num_draws = build_classifier(), MAX_MEMOIZED + 8
+    with torch.no_grad():
+        frames = classifier.frontend(clip[None])
+        assert classifier.encoder(frames).nbytes > 2 * frames.nbytes
+    monkeypatch.setattr(stages, "FREE_BYTES", 2 * MAX_MEMOIZED * frames.nbytes)  # the frames of all, no more
+    found = counted(classifier, monkeypatch)
+    explain_without_diagnostics(classifier, clip, stages=["frames", "layers"], num_draws=num_draws)
+    assert found["encoder", "forth"] == 3 + 1 + num_draws
 
 
 def test_recordings_are_encoded_once_for_all_draws_and_stages(build_classifier, clip, monkeypatch):

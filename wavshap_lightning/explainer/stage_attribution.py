@@ -117,11 +117,8 @@ class OpenClip:
             for stage, max_seconds in time_shares(order, self.settings.max_seconds):
                 clip, precision = self._in_precision(stage, target)
                 attribution = clip.attribute(stage, target, max_seconds=max_seconds, progress=bar(stage))
-                found[stage] = replace(
-                    attribution,
-                    provenance=provenance,
-                    settings={**attribution.settings, **precision},
-                )
+                chosen = {**attribution.settings, **precision}
+                found[stage] = replace(attribution, provenance=provenance, settings=chosen)
         return {stage: found[stage] for stage in self.settings.stages}
 
     def attribute(
@@ -152,9 +149,8 @@ class OpenClip:
         open_ended = settings.tolerance is not None or max_seconds is not None
         max_draws = settings.num_draws or (None if open_ended else DEFAULT_DRAWS)
         stopping = Stopping(max_draws, settings.tolerance, max_seconds)
-        size = settings.chunk_size
         with open_problem(
-            score, clip, target, views=views, chunk_size=size, progress=progress, logits=logits
+            score, clip, target, views=views, chunk_size=settings.chunk_size, progress=progress, logits=logits
         ) as problem:
             match settings.method:
                 case "gradient_shap":
@@ -246,17 +242,15 @@ class OpenClip:
             return lowered, {"precision": asked, "precision_error": errors}
         name = next(iter(exact.views))
         small = errors[name] <= MAX_PRECISION_ERROR
-        reason = f"error of {name} in bf16 {'at most' if small else 'above'} {MAX_PRECISION_ERROR:g}"
-        chosen = {"precision": "bf16" if small else "fp32", "precision_reason": reason}
-        return lowered if small else full, {**chosen, "precision_error": errors}
+        used, precision, word = (lowered, "bf16", "at most") if small else (full, "fp32", "above")
+        reason = f"error of {name} in bf16 {word} {MAX_PRECISION_ERROR:g}"
+        return used, {"precision": precision, "precision_reason": reason, "precision_error": errors}
 
     @cached_property
     def _other(self) -> OpenClip:
         """The clip in bf16 where its precision is to be chosen, else in fp32."""
         stages = Stages(self.classifier, "bf16" if self.settings.precision == "auto" else "fp32")
-        with torch.no_grad():
-            logits = stages.from_waveforms(self.waveform[None])[0]
-        return replace(self, stages=stages, logits=logits)
+        return replace(self, stages=stages, logits=stages.logits(self.waveform))
 
 
 @contextmanager
@@ -301,9 +295,7 @@ def open_clip(
         device = next(classifier.parameters()).device
         stages = Stages(classifier, settings.precision)
         waveform = recording.waveform.to(device)
-        stages.check(waveform)
-        with torch.no_grad():
-            logits = stages.from_waveforms(waveform[None])[0]
+        logits = stages.logits(waveform)
 
         # Silence is ill-posed only on the waveform; in decibels it is meant.
         is_checked = "waveform" in settings.stages and not settings.decibels

@@ -71,14 +71,10 @@ class Stages:
 
     def score(self, stage: Stage) -> Score:
         """Logits as a function of the input of a stage."""
-        match stage:
-            case "waveform":
-                return self.from_waveforms
-            case "frames":
-                return self.from_frames
-            case "layers":
-                # Gradients are taken after the mix, where a tensor is smaller by the number of layers.
-                return layer_mix(self.mix_weights, self.from_mixed)
+        if stage == "layers":
+            # Gradients are taken after the mix, where a tensor is smaller by the number of layers.
+            return layer_mix(self.mix_weights, self.from_mixed)
+        return self.from_waveforms if stage == "waveform" else self.from_frames
 
     @torch.no_grad()
     def begin(
@@ -108,11 +104,12 @@ class Stages:
         return layers
 
     @torch.no_grad()
-    def check(self, waveform: Float[Tensor, " samples"]) -> None:
-        """Check that neither chance nor the rest of a batch changes the logits of a clip.
+    def logits(self, waveform: Float[Tensor, " samples"]) -> Float[Tensor, " classes"]:
+        """Logits of a clip, with a check that neither chance nor the rest of a batch changes them.
 
-        It is done once for a classifier and a precision, past the memory of the stages. Once is enough: no
-        batch of an explanation has padding, whatever the length of the clip, and weights bring no chance in.
+        The check is done once for a classifier and a precision, past the memory of the stages. Once is
+        enough: no batch of an explanation has padding, whatever the length of the clip, and weights bring no
+        chance in.
 
         Raises:
             AttributionError: If the logits are not finite, or change.
@@ -121,6 +118,7 @@ class Stages:
         if precision not in checked:
             checked_logits(lambda waveforms: self._head(self._backbone(waveforms)), waveform)
             checked.add(precision)
+        return self.from_waveforms(waveform[None])[0]
 
 
 class MemoizedStage:
@@ -144,8 +142,7 @@ class MemoizedStage:
         unknown = {key: row for key, row in zip(keys, rows, strict=True) if key not in found}
         for start in range(0, len(unknown), ENCODED_AT_ONCE):
             block = list(unknown)[start : start + ENCODED_AT_ONCE]
-            results = self._stage(torch.stack([unknown[key] for key in block]))
-            found |= zip(block, results, strict=True)
+            found |= zip(block, self._stage(torch.stack([unknown[key] for key in block])), strict=True)
         for key in unknown:
             self._keep(key, found[key])
         return torch.stack([found[key] for key in keys])

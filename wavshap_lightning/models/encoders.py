@@ -300,8 +300,7 @@ class FrozenLinear(nn.Linear):
         is_plain = input.device.type == "cpu" and input.dtype == self.weight.dtype == torch.float32
         if self.weight.requires_grad or not is_plain or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
-        outputs: Tensor = _OneDnnLinear.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
-        return outputs
+        return _OneDnnLinear.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
 
 
 class _OneDnnLinear(torch.autograd.Function):
