@@ -120,14 +120,14 @@ def build_wavlm(geometry: str = "group norm", *, spread: bool = False, seed: int
         torch.default_generator.manual_seed(seed)
         model: TransformersModule = WavLMModel(WavLMConfig(**GEOMETRIES[geometry]))
         if spread:
-            _spread_weights(model)
+            spread_weights(model)
     for parameter in model.parameters():
         parameter.requires_grad = False
     return model.eval()
 
 
 @torch.no_grad()
-def _spread_weights(model: TransformersModule) -> None:
+def spread_weights(model: TransformersModule) -> None:
     for parameter in model.parameters():
         noise = torch.randn_like(parameter)
         if parameter.dim() > 1:

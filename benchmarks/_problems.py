@@ -372,7 +372,7 @@ def heldout_spans(root: Path, count: int, seed: int = 0) -> list[Clip]:
     spans = []
     for index in chosen.tolist():
         samples, size = read_waveform(clips[index], SAMPLE_RATE).numpy(), round(CROP_S * SAMPLE_RATE)
-        start_s = _loudest_start(samples, size) / SAMPLE_RATE
+        start_s = loudest_start(samples, size) / SAMPLE_RATE
         spans.append(replace(clips[index], start_s=start_s, end_s=start_s + size / SAMPLE_RATE))
     return spans
 
@@ -440,18 +440,18 @@ def _print_loss(trainer: L.Trainer, _module: L.LightningModule) -> None:
 def _crop_anywhere(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     """Around the loudest part, up to 0.3 s off, as loud as may be: the datamodule seeds what is drawn."""
     size = round(CROP_S * sample_rate)
-    start = _loudest_start(samples, size) + int(np.random.uniform(-0.3, 0.3) * sample_rate)  # noqa: NPY002
+    start = loudest_start(samples, size) + int(np.random.uniform(-0.3, 0.3) * sample_rate)  # noqa: NPY002
     start = min(max(start, 0), max(0, len(samples) - size))
     return samples[start : start + size] * np.float32(10 ** np.random.uniform(-0.5, 0.5))  # noqa: NPY002
 
 
 def _loudest(waveform: Tensor) -> Tensor:
     size = round(CROP_S * SAMPLE_RATE)
-    start = _loudest_start(waveform.numpy(), size)
+    start = loudest_start(waveform.numpy(), size)
     return waveform[start : start + size].clone()
 
 
-def _loudest_start(samples: np.ndarray, size: int) -> int:
+def loudest_start(samples: np.ndarray, size: int) -> int:
     energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
     return int(np.argmax(energy[size:] - energy[:-size])) if len(samples) > size else 0
 

@@ -26,7 +26,7 @@ def gradient_shap(
     evenly spread (a lattice for a fixed set, strata for a distribution); the completeness gap is reported,
     then distributed over the units; every unit has a standard error.
 
-    For a fixed set, use a number of draws that is a multiple of four times its size. For a single baseline,
+    For a fixed set, use a multiple of four draws, at least four times its size. For a single baseline,
     integrated gradients are as accurate and cheaper.
 
     Args:

@@ -33,9 +33,9 @@ PAIR_SHRINKAGE, SHRINKAGE = 32, 64
 DEGREES_OF_FREEDOM = 8.0
 SMOOTHED_NEIGHBORS = 5
 NUM_HARMONICS = 16
-# Most that the next doubling of the draws is expected to take off the variance of a net and of a lattice,
-# whose variance falls 16 times in the end
-NET_GAIN, LATTICE_GAIN = 2.0, 16.0
+# Factors by which the next doubling of the draws is expected to lower the variance: of a net at most; of a
+# lattice where gradients jump along the path, and where they do not
+NET_GAIN, ROUGH_GAIN, SMOOTH_GAIN = 2.0, 4.0, 16.0
 # Two halves, and the halves of each: what one doubling gains can then be compared with the next
 MAX_BLOCKS = 4
 
@@ -163,9 +163,10 @@ class BlockMoments:
 
     where `C` and `s^2` are mean and variance of `c_m` over baselines, and `l` is what the spread of shifts
     leaves of the component that they share: `1 - sinc(j / B)^2` of harmonic `j`, averaged over 16 harmonics
-    of size `j^-log2(r)`. The parts give `c_k` at `k = m / 4`, with its phase, thus `V_k`, and at `m / 2` its
-    square over all baselines, thus the ratio `r >= 1` of the squares at `m / 4` and `m / 2`. The next ratio
-    is taken to be the same, held to 1 .. 16: `V = V_k / (r min(r, 16))`. All this for the terms after the
+    of size `j^-log2(g)`. The parts give `c_k` at `k = m / 4`, with its phase, thus `V_k`, and at `m / 2` its
+    square over all baselines, thus the ratio `r >= 1` of the squares at `m / 4` and `m / 2`. In the end the
+    squares fall 16 times with each doubling, or 4 times where gradients jump along the path: the next ratio
+    is taken to be `g = r^2 / 16`, held to 4 .. 16, and `V = V_k / (r g)`. All this for the terms after the
     correction, `y - beta s`, if the gap is known. The error of a smooth score may be far below this.
 
     **Net.** With the halves' means `h1, h2` and the quarters' `q1 .. q4`, `s2 = (h1 - h2)^2 / 4` and
@@ -260,9 +261,9 @@ class BlockMoments:
         of_quarters = self._smoothed(quarter.abs().square().sum(0), shape)
         of_halves = self._smoothed(2 * (parts[0] + parts[1]).square().sum(0), shape)
         # The halves of a single baseline may agree by chance
-        most = torch.inf if len(quarter) > 1 else LATTICE_GAIN
+        most = torch.inf if len(quarter) > 1 else SMOOTH_GAIN
         ratio = (of_quarters / of_halves).nan_to_num(1.0, most).clamp(1.0, most)
-        next_ratio = ratio.clamp(max=LATTICE_GAIN)
+        next_ratio = (ratio.square() / SMOOTH_GAIN).clamp(ROUGH_GAIN, SMOOTH_GAIN)
         harmonics = torch.arange(1.0, NUM_HARMONICS + 1, device=ratio.device)[:, None, None]
         sizes = harmonics ** -next_ratio.log2()
         variance = torch.zeros(())
