@@ -13,7 +13,8 @@ the fold that did not see it, and the demo on speakers of a corpus of its own; t
 predicted class. `evidence`: cues planted in RAVDESS, heads on all layers of Whisper in turn, clips that
 are classified rightly, of the tested actors (of those who chose the epoch with `--split validation`, to
 try things out). `heads`: the strongest frames of a head against those of a head from another seed of its
-training, and of another fold (which saw the actor). `base`: seconds of a call at Base geometry.
+training, and of another fold (which saw the actor), with other draws. `base`: seconds of a call at Base
+geometry.
 
 Seconds to 90 % survival lie between those of two numbers of draws, by powers; where the most that were
 tried do not reach it, their seconds are a lower bound. Seconds to an error of 10 %: of ours those of the
@@ -75,6 +76,7 @@ from wavshap_lightning.evaluation.localization import inside_spans, roc_auc
 from wavshap_lightning.explainer.reliability import STRONGEST_SHARE
 from wavshap_lightning.explainer.settings import DEFAULT_DRAWS
 from wavshap_lightning.explainer.stage_attribution import fingerprint
+from wavshap_lightning.files import write_atomically
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import load_classifier
 
@@ -355,7 +357,7 @@ def heads_panel(arguments: argparse.Namespace, _: Found) -> list[Row]:
             others = {"another training seed": heads.of(OTHER_SEED, clip, 0)}
             others |= {"another fold": heads.of(0, clip, 1)} if heads.has_folds else {}
             print(f"{case.clip.name}: {len(others)} other heads", flush=True)
-            parts = [case_key(case), *(fingerprint(other) for other in others.values())]
+            parts = [case_key(case), str(HEADS), *map(fingerprint, others.values())]
             found.append(kept(arguments.cache_dir, parts, partial(measure_heads, case, others)))
         rows += [
             {"classifier": title, "method": name, "change": change}
@@ -367,13 +369,16 @@ def heads_panel(arguments: argparse.Namespace, _: Found) -> list[Row]:
 
 
 def measure_heads(case: Case, others: Mapping[str, EmotionClassifier]) -> Row:
-    """Overlap of the strongest frames by method and change; heads are compared with the same draws."""
+    """Overlap of the strongest frames by method and change, always with other draws.
+
+    With the same draws a map that is mostly noise would stay, whatever the head.
+    """
     found: Row = {"speaker": case.clip.speaker}
     for name, draws in HEADS:
         explain = METHODS[name].explain
         first = explain(case, draws, 0).values
         changed = {"other draws": explain(case, draws, 1)}
-        changed |= {what: explain(replace(case, classifier=one), draws, 0) for what, one in others.items()}
+        changed |= {what: explain(replace(case, classifier=one), draws, 1) for what, one in others.items()}
         found[name] = {what: overlap(first, one.values) for what, one in changed.items()}
     return found
 
@@ -417,9 +422,7 @@ def kept(cache_dir: Path, parts: Sequence[str], compute: Callable[[], Any]) -> A
     """
     path = cache_dir / "reliability" / f"{sha256(repr(parts).encode()).hexdigest()[:16]}.json"
     if not path.is_file():
-        found = compute()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found))
+        write_atomically(path, json.dumps(compute()).encode())
     return json.loads(path.read_text())
 
 
