@@ -15,7 +15,7 @@ trained on actors 1 to 8 and explained on actors 9 to 12, printed first. Reporte
 sounds "low" and "high", trained on actors 13 to 20 and explained on actors 21 to 24.
 
     python benchmarks/leak.py --root RAVDESS
-    python benchmarks/leak.py --root RAVDESS --planted DIR --clips 4    # and heads that reliability.py keeps
+    python benchmarks/leak.py --root RAVDESS --planted DIR --clips 3    # and heads that reliability.py keeps
 """
 
 from __future__ import annotations
