@@ -65,10 +65,10 @@ WARNINGS = {
     "the edges: the classifier may have learned properties of the recordings instead of the voices.",
     "leak": "{value:.0%} of the effect of the loudest sound and of that where the attributions are "
     "strongest reaches the score through other frames: the map of frames shows where the classifier reads a "
-    "sound, not where it is. Use --stages waveform to see that.",
+    "sound, not where it is. The map of the waveform does (--stages waveform).",
     "context": "{value:.0%} of the effect of the loudest sound and of that where the attributions are "
     "strongest reaches the score through the context of other frames: the map of layers may point beside a "
-    "sound. Compare it with --stages frames.",
+    "sound. Compare it with that of frames (--stages frames).",
 }
 """Messages of these warnings."""
 
