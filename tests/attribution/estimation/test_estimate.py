@@ -251,6 +251,21 @@ def test_doubling_ends_where_drawing_at_once_ends(network, frames, declared):
         )
 
 
+@pytest.mark.filterwarnings("ignore:.*units are not resolved")
+@pytest.mark.parametrize("num_draws", [64, 128, 256])
+def test_a_lattice_states_its_error_also_where_it_has_doubled(num_draws, network, frames, declared):
+    alike = BaselineSet(declared.values[:4] * 0.1)  # what they share decides
+    exact = attribute(integrated_gradients, network, frames, TARGET, alike, num_nodes=256, views=(FRAMES,))
+    sizes = []
+    for seed in range(12):
+        found = run(network, frames, alike, generator=seed, tolerance=1e-9, num_draws=num_draws)
+        view = found.views["frames"]
+        error = view.values - exact.views["frames"].values
+        sizes.append(torch.stack([error.square().mean(), view.stderr.square().mean()]))
+    actual, stated = torch.stack(sizes).mean(0).sqrt()
+    assert 0.7 * actual < stated < 2.5 * actual
+
+
 def run_by_the_clock(network, frames, baselines, chunk_size, max_seconds):
     """Every look at the clock takes a second."""
     ticks, rule = itertools.count(), Stopping(max_seconds=max_seconds)

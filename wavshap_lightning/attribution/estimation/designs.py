@@ -153,14 +153,15 @@ class BaselineLattice:
         They come in four parts, with a quarter of each baseline's draws in each part, and each part spread
         evenly over the path.
         """
-        num_each = self._first_each * (count // self._first_draws)
+        times = count // self._first_draws
+        num_each = self._first_each * times
         step = torch.arange(int(num_each.max()))[:, None]
         halfway = 1 / (2 * num_each) if self._begun else 0.0  # the points then are a lattice twice as fine
         self._begun = True
         places = (step / num_each + self._shifts / self._first_each + halfway) % 1
         weights = 6 * places * (1 - places) * (step < num_each)
         weights = weights / weights.sum(0) / len(num_each)
-        part = torch.where(step < num_each, (step + self._ranks) % LATTICE_PARTS, LATTICE_PARTS)
+        part = torch.where(step < num_each, (step + times * self._ranks) % LATTICE_PARTS, LATTICE_PARTS)
         order = torch.cat([(part == which).flatten().nonzero()[:, 0] for which in (0, 2, 1, 3)])
         baselines = torch.arange(len(num_each)).expand_as(places)
         alphas = places.square() * (3 - 2 * places)

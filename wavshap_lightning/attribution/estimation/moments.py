@@ -116,10 +116,12 @@ class Lattice(NamedTuple):
         phases: `exp(i pi / 2 (r - u))` of each baseline, whose first point lies at `u` steps, and whose parts
             begin `r` steps before it.
         groups: Baselines with as many draws each, over which the shifts `u` are spread evenly.
+        length: Number of steps over which they are spread.
     """
 
     phases: Complex128[Tensor, " baselines"]
     groups: Sequence[Int[Tensor, " members"]]
+    length: int = 1
 
 
 @dataclass(frozen=True)
@@ -162,12 +164,13 @@ class BlockMoments:
     `V_m = 2 / B (s^2 + l |C|^2)`,
 
     where `C` and `s^2` are mean and variance of `c_m` over baselines, and `l` is what the spread of shifts
-    leaves of the component that they share: `1 - sinc(j / B)^2` of harmonic `j`, averaged over 16 harmonics
-    of size `j^-log2(g)`. The parts give `c_k` at `k = m / 4`, with its phase, thus `V_k`, and at `m / 2` its
-    square over all baselines, thus the ratio `r >= 1` of the squares at `m / 4` and `m / 2`. In the end the
-    squares fall 16 times with each doubling, or 4 times where gradients jump along the path: the next ratio
-    is taken to be `g = r^2 / 16`, held to 4 .. 16, and `V = V_k / (r g)`. All this for the terms after the
-    correction, `y - beta s`, if the gap is known. The error of a smooth score may be far below this.
+    leaves of the component that they share: `1 - sinc(2^d j / B)^2` of harmonic `j` after `d` doublings,
+    averaged over 16 harmonics of size `j^-log2(g)`. The parts give `c_k` at `k = m / 4`, with its phase, thus
+    `V_k`, and at `m / 2` its square over all baselines, thus the ratio `r >= 1` of the squares at `m / 4` and
+    `m / 2`. In the end squares fall 16 times with each doubling, or 4 times where gradients jump along the
+    path: the next ratio is taken to be `g = r^2 / 16`, held to 4 .. 16, and `V = V_k / (r g)`. All this for
+    the terms after the correction, `y - beta s`, if the gap is known. The error of a smooth score may be far
+    below this.
 
     **Net.** With the halves' means `h1, h2` and the quarters' `q1 .. q4`, `s2 = (h1 - h2)^2 / 4` and
     `s4 = mean((q1 - q2)^2, (q3 - q4)^2) / 8` are the variances of the whole, were the halves, or the quarters
@@ -197,7 +200,8 @@ class BlockMoments:
             first, second, third, fourth = self._blocks
             self._blocks = [first + second, third + fourth]
             if self._lattice is not None:  # steps are half as long
-                self._lattice = self._lattice._replace(phases=self._lattice.phases.square())
+                phases, groups, length = self._lattice
+                self._lattice = Lattice(phases.square(), groups, 2 * length)
         self._blocks.append(Block())
 
     def add(self, rows: Rows, weights: Weights, baselines: Owners = None) -> None:
@@ -271,7 +275,8 @@ class BlockMoments:
             found, count = quarter[members], len(members)
             shared = found.mean(0)
             spread = (found - shared).abs().square().sum(0) / max(count - 1, 1)
-            left = (sizes * (1 - torch.sinc(harmonics / count).square())).sum(0) / sizes.sum(0)
+            uneven = 1 - torch.sinc(harmonics * lattice.length / count).square()
+            left = (sizes * uneven).sum(0) / sizes.sum(0)
             variance = variance + 2 * count / len(quarter) ** 2 * (spread + left * shared.abs().square())
         return variance / (ratio * next_ratio)
 
