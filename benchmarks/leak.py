@@ -346,7 +346,8 @@ def tell(classifier: EmotionClassifier, clip: Clip, kind: str) -> Told | None:
 
 def leaks_of(classifier: EmotionClassifier, clip: AudioSource, label: str) -> dict[str, float | None]:
     """What the diagnostic measures, by stage."""
-    checks = Explainer(classifier, ExplainSettings()).explain(clip, label).baseline_checks or {}
+    settings = ExplainSettings(stages=("frames", "layers"))
+    checks = Explainer(classifier, settings).explain(clip, label).baseline_checks or {}
     return checks["leaks"]
 
 

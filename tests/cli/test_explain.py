@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from wavshap_lightning.audio.io import load_audio
+from wavshap_lightning.audio.io import load_audio, save_audio
 from wavshap_lightning.corpora.clip import Clip, Span
 from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.explainer.explainer import explain
@@ -48,7 +48,8 @@ def test_a_clip_leaves_figure_numbers_sounds_and_a_row(quick, out, clip, read_cs
 def test_numbers_are_those_of_python(quick, out, clip, classifier):
     assert quick(clip, "--target", "sad", "--score", "logit", "--seed", "3", "--waveform=true") == 0
     saved = load_clip(out / "clips", STEM)
-    found = explain(classifier, clip, target="sad", score="logit", seed=3, num_draws=8)
+    stages = ("frames", "layers")
+    found = explain(classifier, clip, target="sad", stages=stages, score="logit", seed=3, num_draws=8)
     assert saved.arrays["frame_attribution"] == pytest.approx(
         found.values("frames", "frames").numpy(), abs=1e-5
     )
@@ -227,11 +228,29 @@ def test_recordings_to_compare_with(quick, out, clip, tmp_path):
     other = tmp_path / "other" / "b.wav"
     other.parent.mkdir()
     shutil.copy(clip, other)
-    assert quick(clip, "--baselines", "other_clips", "--recordings", other.parent) == 0
-    settings = json.loads((out / "clips" / f"{STEM}.json").read_text())["settings"]
-    assert settings["baselines"] == "other_clips"
+    for named in (("--baselines", "other_clips"), ()):
+        assert quick(clip, *named, "--recordings", other.parent) == 0
+        settings = json.loads((out / "clips" / f"{STEM}.json").read_text())["settings"]
+        assert settings["baselines"] == "other_clips"
     assert quick(clip, "--baselines", "other_clips") == 2
-    assert quick(clip, "--recordings", other) == 2
+    assert quick(clip, "--baselines", "noise", "--recordings", other) == 2
+
+
+@pytest.mark.parametrize(("count", "family"), [(1, "noise"), (4, "noise"), (12, "other_clips")])
+def test_clips_serve_as_baselines_for_the_others_if_there_are_enough(
+    run_explain, regressor, out, clip, count, family
+):
+    waves = np.random.default_rng(1).uniform(-0.1, 0.1, (count - 1, 8_000)) * np.linspace(0, 1, 8_000)
+    for index, waveform in enumerate(waves):
+        save_audio(clip.with_name(f"{index}.wav"), waveform)
+    assert run_explain(regressor, clip.parent, "--out", out, "--num_draws", "11", "--figures=false") == 0
+    numbers = json.loads((out / "clips" / f"{STEM}.json").read_text())
+    assert numbers["settings"]["baselines"] == family
+    assert numbers["reasons"].keys() == {"stages", "baselines"}
+    others = [one for one in sorted(clip.parent.glob("*.wav")) if one != clip]  # never the clip itself
+    named = {"baselines": family, "recordings": others if family == "other_clips" else ()}
+    alone = explain(regressor, clip, target="arousal", num_draws=11, **named).to_dict()
+    assert numbers["baseline_score"] == pytest.approx(alone["baseline_score"], abs=1e-5)
 
 
 def test_what_was_written_is_not_searched_for_audio(quick, out, clip, read_csv, run_explain, checkpoint):

@@ -16,7 +16,7 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 
 @pytest.fixture(scope="module")
 def explanation(classifier, waveform):
-    return explain(classifier, waveform, target=("sad", "angry"), num_draws=16)
+    return explain(classifier, waveform, target=("sad", "angry"), stages=("frames", "layers"), num_draws=16)
 
 
 def test_every_number_is_that_of_its_target(explanation):
@@ -44,7 +44,9 @@ def test_without_a_path_there_are_no_numbers_of_it(classifier, waveform):
     assert found.time_stage == "waveform"
     assert "entropy" in numbers
     assert not any(name.startswith(("share/", "layers/")) for name in numbers)
-    assert explain(classifier, waveform, target="sad", stages=("layers",), num_draws=4).time_stage is None
+    found = explain(classifier, waveform, target="sad", stages=("layers",), num_draws=4)
+    assert found.time_stage == "layers"
+    assert "share/speech" in summarize(found, "sad")
 
 
 def test_shares_sum_to_one_and_do_not_know_signs():

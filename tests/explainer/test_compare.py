@@ -133,6 +133,25 @@ def test_other_frames_are_refused(classifier, clip):
         compared(classifier, tiny, clip, num_draws=2, stages=("frames",))
 
 
+@pytest.mark.parametrize(("count", "family"), [(3, "noise"), (9, "other_clips")])
+def test_both_have_the_baselines_that_the_first_chose(build_classifier, clip, count, family):
+    first, second = (build_classifier(labels=("arousal", "valence"), task="dimensions") for _ in range(2))
+    with torch.no_grad():
+        second.head.mlp[-1].weight.mul_(1.5)
+    explainer, recordings = (
+        Explainer(first, ExplainSettings(num_draws=9)),
+        [clip.roll(90 * n) for n in range(count)],
+    )
+    explanation = explainer.explain(clip, recordings=recordings)
+    found = compare(explainer, second, clip, explanation, recordings=recordings)
+    assert found.first.settings.baselines == found.second.settings.baselines == family
+    difference = found.differences["layers", "frames"]
+    torch.testing.assert_close(
+        difference.first.values[0], explanation.frame_values("arousal"), rtol=1e-3, atol=1e-5
+    )
+    torch.testing.assert_close(difference.values, 0.5 * difference.first.values[0], rtol=1e-3, atol=1e-5)
+
+
 def test_models_without_a_common_label_are_refused(classifier):
     other = _with_other_head(classifier, 0.0, ("bored", "calm", "tired"))
     with pytest.raises(SettingError, match=r"of classes \(.*\) and of classes \(bored, calm, tired\)"):
@@ -161,9 +180,10 @@ def test_explanations_without_frames_in_common_have_no_agreement(classifier, riv
         ]
         for stages in ("frames", "waveform", "layers")
     }
-    assert agreement_of(explained["waveform"])["num_models"] == 2
-    assert agreement_of([explained["waveform"][0], explained["frames"][1]]) is None
-    assert agreement_of(explained["layers"]) is None
+    for first, own in explained.items():
+        assert agreement_of(own)["num_models"] == 2
+        others = [found[1] for stage, found in explained.items() if stage != first]
+        assert all(agreement_of([own[0], other]) is None for other in others)
 
 
 def test_as_plain_values(found):

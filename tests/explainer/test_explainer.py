@@ -25,6 +25,7 @@ from wavshap_lightning.models.backbone import SpeechBackbone, has_bf16
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 FEW = {"stages": ["frames"], "num_draws": 8}
+BOTH = {"stages": ["frames", "layers"]}
 
 
 def saved(explanation, folder):
@@ -48,7 +49,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(classifier, 
 
 
 def test_another_chunk_size_changes_nothing_beyond_rounding(classifier, clip):
-    found = [explain(classifier, clip, num_draws=16, chunk_size=size) for size in (1, 7)]
+    found = [explain(classifier, clip, **BOTH, num_draws=16, chunk_size=size) for size in (1, 7)]
     for path, view in (("frames", "frames"), ("layers", "layer_neuron")):
         torch.testing.assert_close(*(one.values(path, view) for one in found), rtol=1e-5, atol=1e-6)
 
@@ -71,9 +72,9 @@ def double_by_default():
 
 @pytest.mark.parametrize("family", ["noise", "spectral_noise"])
 def test_the_default_type_of_torch_changes_no_draw(family, classifier, clip, request):
-    expected = explain(classifier, clip, num_draws=4, baselines=family)
+    expected = explain(classifier, clip, **BOTH, num_draws=4, baselines=family)
     request.getfixturevalue("double_by_default")
-    found = explain(classifier, clip, num_draws=4, baselines=family)
+    found = explain(classifier, clip, **BOTH, num_draws=4, baselines=family)
     for path, view in (("frames", "frames"), ("layers", "layers")):
         assert torch.equal(found.values(path, view), expected.values(path, view))
 
@@ -236,7 +237,7 @@ def test_recordings_that_are_missing_too_few_or_of_no_use(classifier, clip):
     with pytest.raises(SettingError, match=r"num_baselines=5, but there are only 1 recordings"):
         explain(classifier, clip, baselines="other_clips", num_baselines=5, recordings=[clip])
     with pytest.raises(SettingError, match=r"baselines='noise', recordings: 1 .* for nothing else"):
-        explain(classifier, clip, recordings=[clip])
+        explain(classifier, clip, baselines="noise", recordings=[clip])
     for single in ("other.wav", Path("other.wav"), clip):
         with pytest.raises(SettingError, match=r"recordings is a .*give a list, even of one"):
             explain(classifier, clip, baselines="other_clips", recordings=single)
@@ -285,13 +286,13 @@ def test_stages_are_in_the_order_of_the_settings(classifier, clip):
 
 @pytest.mark.filterwarnings("ignore:precision='bf16'. this CPU has no bf16 instructions")
 def test_a_lower_precision_states_its_error(classifier, clip):
-    found = explain(classifier, clip, precision="bf16", num_draws=8)
+    found = explain(classifier, clip, **BOTH, precision="bf16", num_draws=8)
     for path, view in (("frames", "frames"), ("layers", "layer_frame")):
         settings = found.attributions[path].settings
         assert settings["precision"] == "bf16"
         assert 0 < settings["precision_error"]["score"] < 0.1
         assert 0 < settings["precision_error"][view] < 0.5
-    exact = explain(classifier, clip, num_draws=8).attributions["frames"].settings
+    exact = explain(classifier, clip, **BOTH, num_draws=8).attributions["frames"].settings
     assert exact["precision"] == "fp32"
     assert "precision_error" not in exact
 

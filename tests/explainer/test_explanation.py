@@ -19,7 +19,7 @@ from wavshap_lightning.explainer.explanation import Explanation
 
 @pytest.fixture(scope="session")
 def all_classes(classifier, clip):
-    return explain(classifier, clip, target="all", num_draws=16)
+    return explain(classifier, clip, target="all", stages=("frames", "layers"), num_draws=16)
 
 
 def test_save_and_load(three_paths, tmp_path):
@@ -47,7 +47,7 @@ def test_save_and_load(three_paths, tmp_path):
     ids=str,
 )
 def test_every_field_of_the_attributions_is_read_again(settings, classifier, clip, tmp_path):
-    found = explain(classifier, clip, target="all", **settings)
+    found = explain(classifier, clip, target="all", stages=("frames", "layers"), **settings)
     found.save(tmp_path / "deep" / "found")
     again = Explanation.load(tmp_path / "deep" / "found")
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["found"]
@@ -199,7 +199,7 @@ def test_without_pandas_its_table_says_how_to_get_it(three_paths, monkeypatch):
         ),
         (
             lambda found: found.values("layers", "layer_1"),
-            r"view='layer_1' does not exist; stage='layers' has layer_fr",
+            r"view='layer_1' does not exist; stage='layers' has frames, layer_fr",
         ),
         (lambda found: found.top("frames", layer=1), r"layer=1: view='frames' has no such layer"),
         (lambda found: found.top("frames", sign="both"), r"sign='both' must be one of any, positive"),

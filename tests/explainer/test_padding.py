@@ -112,7 +112,7 @@ def test_nothing_of_it_is_drawn(explanation, waveform):
 def test_layers_alone_are_not_spread_over_the_clip(waveform):
     found = explain(open_classifier(), waveform, stages=("layers",), num_baselines=2, num_draws=4)
     view = ClipView.from_saved(found.to_saved_clip(), "clip")
-    assert view.units("layer_frame").times.count == 20  # cells begin at 0 s where no frame is known
+    assert view.units("layer_frame").times.count == view.units("frames").times.count == NUM_WITHIN
 
 
 def test_the_strongest_frames_are_of_the_clip(explanation, waveform):
@@ -137,6 +137,6 @@ def test_spans_divide_the_clip_and_the_padding_is_one_more(method, waveform):
 
 def test_without_the_window_there_is_none(waveform):
     found = explain(open_classifier(pad_to_window=False), waveform, num_baselines=2, num_draws=4)
-    assert len(found.values("frames", "frames")) == 20
+    assert len(found.frame_values()) == 20
     assert list(found.shares()) == ["speech", "pause", "edges"]
     assert "padded_s" not in found.to_dict()

@@ -31,11 +31,7 @@ def test_one_view_may_be_named_without_a_list():
 
 def test_the_defaults():
     settings = ExplainSettings()
-    assert (settings.stages, settings.baselines, settings.score) == (
-        ("frames", "layers"),
-        "noise",
-        "log_odds",
-    )
+    assert (settings.stages, settings.baselines, settings.score) == (("auto",), "auto", "log_odds")
     assert settings.num_baselines is None
 
 
@@ -43,17 +39,21 @@ def test_the_defaults():
     ("wrong", "complaint"),
     [
         ({"stages": []}, r"stages=\(\) must name at least one of frames, layers, waveform"),
-        ({"stages": ["frames", "when"]}, r"stages='when' must be one of frames, layers, waveform"),
+        ({"stages": ["frames", "when"]}, r"stages='when' must be one of auto, frames, layers, waveform"),
         ({"stages": ["frames", "frames"]}, r"stages=\['frames', 'frames'\] names a stage twice"),
+        ({"stages": ["auto", "layers"]}, r"stages=\['auto', 'layers'\]: auto stands alone; leave it out"),
         ({"method": "lrp"}, r"method='lrp' must be one of gradient_shap, .*, lime"),
-        ({"method": "lime"}, r"method='lime' removes spans of frames; use stages=\['frames'\]"),
+        (
+            {"method": "lime", "stages": ["layers"]},
+            r"method='lime' removes spans of frames; use stages=\['frames'\]",
+        ),
         ({"num_spans": 4}, r"num_spans=4 needs a method that removes spans: one of occlusion, shapley"),
         (
             {"method": "shapley", "stages": "frames", "num_spans": 4, "segments": [(0, 1)]},
             "num_spans=4, segments: leave one out",
         ),
         ({"score": "margin"}, r"score='margin' must be one of log_odds, logit"),
-        ({"baselines": "zeros"}, r"baselines='zeros' must be one of noise, .*, silence, other_clips"),
+        ({"baselines": "zeros"}, r"baselines='zeros' must be one of auto, noise, .*, silence, other_clips"),
         ({"precision": "fp16"}, r"precision='fp16' must be one of fp32, bf16"),
         ({"num_draws": 0}, r"num_draws=0 must be a whole number of at least 1"),
         ({"num_draws": 6.5}, r"num_draws=6.5 must be a whole number"),

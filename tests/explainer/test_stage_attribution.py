@@ -18,6 +18,8 @@ STAGES = ("frames", "layers", "waveform")
 UNITS = [
     ("frames", "frames"),
     ("frames", "segments"),
+    ("layers", "frames"),
+    ("layers", "segments"),
     ("layers", "layers"),
     ("layers", "layer_frame"),
     ("layers", "layer_neuron"),

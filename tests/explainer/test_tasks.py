@@ -40,7 +40,7 @@ def of_values(regressor, clip):
 
 @pytest.fixture(scope="module")
 def of_labels(tagger, clip):
-    return explain(tagger, clip, num_draws=16)
+    return explain(tagger, clip, stages=("frames", "layers"), num_draws=16)
 
 
 # Values of dimensions
@@ -73,10 +73,12 @@ def test_values_predict_nothing(of_values):
 
 
 def test_a_margin_of_two_dimensions_is_the_difference_of_their_values(regressor, clip):
-    found = explain(regressor, clip, target="valence-vs-arousal", num_baselines=4)
-    first, second = (explain(regressor, clip, target=one, num_baselines=4) for one in ("valence", "arousal"))
-    difference = first.values("frames", "frames") - second.values("frames", "frames")
-    torch.testing.assert_close(found.values("frames", "frames"), difference, rtol=1e-3, atol=1e-4)
+    asked = {"stages": ("frames", "layers"), "num_baselines": 4}
+    found = explain(regressor, clip, target="valence-vs-arousal", **asked)
+    first, second = (explain(regressor, clip, target=one, **asked) for one in ("valence", "arousal"))
+    for stage in asked["stages"]:
+        difference = first.values(stage, "frames") - second.values(stage, "frames")
+        torch.testing.assert_close(found.values(stage, "frames"), difference, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("task", ["labels", "dimensions"])
@@ -106,11 +108,11 @@ def test_an_output_is_explained_whatever_the_others_are(task, alike, build_class
     with torch.no_grad():
         other.head.mlp[-1].weight[1:] *= -2.0
     one, two = (explain(each, clip, target="angry", num_draws=8) for each in (classifier, other))
-    assert torch.equal(one.values("frames", "frames"), two.values("frames", "frames")) == alike
+    assert torch.equal(one.frame_values(), two.frame_values()) == alike
 
 
 def test_the_log_odds_of_a_label_are_its_logit(tagger, clip, of_labels):
-    again = explain(tagger, clip, score="logit", num_draws=16)
+    again = explain(tagger, clip, stages=("frames", "layers"), score="logit", num_draws=16)
     assert torch.equal(again.values("frames", "frames"), of_labels.values("frames", "frames"))
     assert again.settings == of_labels.settings
 
@@ -175,7 +177,7 @@ def test_two_regressors_are_compared(regressor, build_classifier, clip):
     other = build_classifier(labels=DIMENSIONS, task="dimensions")
     with torch.no_grad():
         other.head.mlp[-1].weight.mul_(1.5)
-    explainer = Explainer(regressor, ExplainSettings(num_draws=8))
+    explainer = Explainer(regressor, ExplainSettings(stages=("frames", "layers"), num_draws=8))
     found = compare(explainer, other, clip, explainer.explain(clip))
     assert found.target == "arousal"
     half = found.differences["frames", "frames"]
@@ -187,7 +189,7 @@ def test_two_regressors_are_compared(regressor, build_classifier, clip):
 
 def test_models_of_different_outputs_are_not_compared(regressor, tagger, clip):
     explainer = Explainer(regressor, ExplainSettings(num_draws=2))
-    with pytest.raises(SettingError, match="models of dimensions and of labels"):
+    with pytest.raises(SettingError, match=r"models of dimensions \(.*\) and of labels \("):
         compare(explainer, tagger, clip, explainer.explain(clip))
 
 

@@ -6,7 +6,8 @@ import time
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -29,14 +30,15 @@ from wavshap_lightning.corpora.filename_schemes import SCHEMES
 from wavshap_lightning.corpora.folders import find_audio, listed
 from wavshap_lightning.corpora.manifest import SUFFIXES as MANIFEST_SUFFIXES
 from wavshap_lightning.corpora.manifest import Listings, find_file, read_manifest
-from wavshap_lightning.errors import SettingError, WavshapError, first_line
+from wavshap_lightning.errors import AudioError, SettingError, WavshapError, first_line
 from wavshap_lightning.explainer.compare import Comparison, agreement_of, check_comparable, compare
+from wavshap_lightning.explainer.defaults import NUM_REFERENCES, draw_references
 from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.explainer.recording import Recording, open_recording
-from wavshap_lightning.explainer.settings import RECORDED_FAMILIES, ExplainSettings, Family
+from wavshap_lightning.explainer.settings import AUTO, RECORDED_FAMILIES, ExplainSettings, Family
 from wavshap_lightning.explainer.targets import score_of_task, target_named
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import load_classifier
@@ -117,7 +119,7 @@ class ClipExplainer:
         classifier: The classifier.
         settings: Settings of the explanation.
         options: What to explain about every clip.
-        num_clips: Number of clips.
+        clips: The clips of the command, some of which serve as baselines for the others by default.
         others: Classifiers to compare with.
 
     Raises:
@@ -131,13 +133,15 @@ class ClipExplainer:
         classifier: EmotionClassifier,
         settings: ExplainSettings,
         options: ClipOptions,
-        num_clips: int,
+        clips: Collection[Clip],
         others: Sequence[EmotionClassifier] = (),
     ) -> None:
         for one in (classifier, *others):
             check_comparable(classifier, one)
             target_named(options.target, one.labels, 0, score_of_task(settings.score, one.task))
-        _check(options, settings, num_clips)
+        _check(options, settings, len(clips))
+        if options.recordings and settings.baselines == AUTO:
+            settings = replace(settings, baselines="other_clips")
         self.explainer, self.options, self.others = Explainer(classifier, settings), options, others
         told = [one for one in dict.fromkeys(WARNED) if one not in classifier.warnings]
         self.loading = [Diagnostic("loading", "warning", one) for one in told]  # of a manifest or corpus
@@ -145,6 +149,8 @@ class ClipExplainer:
         self._listings: Listings = {}
         paths = [path for name in options.recordings for path in audio_below(Path(name))]
         self.recordings = {one.resolve(): torch.as_tensor(load_audio(one, sample_rate=rate)) for one in paths}
+        if settings.baselines == AUTO:
+            self._draw_recordings(clips)
 
     def explain(self, clip: Clip) -> ExplainedClip:
         """Explain one clip.
@@ -156,6 +162,7 @@ class ClipExplainer:
         recording = open_recording(clip, self.classifier.backbone.frame_grid)
         waveform = recording.waveform.numpy()
         baselines = [sound for path, sound in self.recordings.items() if path != clip.path.resolve()]
+        baselines = baselines if self.options.recordings else baselines[:NUM_REFERENCES]
         explanation, segments = self._explain(recording, clip, baselines)
         comparisons: list[Comparison] = []
         for other in self.others:
@@ -172,6 +179,13 @@ class ClipExplainer:
             saved = replace(saved, numbers={**saved.numbers, "families": families})
         seconds = time.monotonic() - started_s
         return ExplainedClip(clip, explanation, saved, waveform, seconds, comparisons, others)
+
+    def _draw_recordings(self, clips: Collection[Clip]) -> None:
+        """Some of the clips as recordings; those that cannot be read are named when it is their turn."""
+        grid = replace(self.classifier.backbone.frame_grid, max_frames=None)  # they are cut to the clip
+        for clip in draw_references([*clips], self.explainer.settings.seed):
+            with suppress(AudioError):
+                self.recordings[clip.path.resolve()] = open_recording(clip, grid).waveform
 
     def alignment_of(self, clip: Clip) -> Path | None:
         """The alignment file of a clip, whose name may be spelled otherwise; None if there is none."""
@@ -248,7 +262,8 @@ class ClipExplainer:
 
 
 def _check(options: ClipOptions, settings: ExplainSettings, num_clips: int) -> None:
-    if (settings.baselines in RECORDED_FAMILIES) != bool(options.recordings):
+    is_recorded = settings.baselines in RECORDED_FAMILIES
+    if settings.baselines != AUTO and is_recorded != bool(options.recordings):
         raise SettingError(
             f"baselines={settings.baselines!r}, recordings={list(options.recordings)}: give recordings for "
             f"{', '.join(RECORDED_FAMILIES)}, and for nothing else"

@@ -112,7 +112,7 @@ def explain_corpus(
     clips = dict(every[position] for position in chosen.positions)
     WARNED.extend(filter(None, [chosen.warning]))  # so that every clip's file has it
     output.open()
-    job = CorpusJob(ClipExplainer(classifier, settings, clip, len(clips)), clips, output)
+    job = CorpusJob(ClipExplainer(classifier, settings, clip, chosen.clips), clips, output)
     trainer = _build_trainer(
         job, accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy
     )

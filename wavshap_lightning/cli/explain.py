@@ -34,7 +34,7 @@ from wavshap_lightning.cli.terminal import complain, exit_status, on_one_line, q
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.settings import STAGES, ExplainSettings
+from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import logits_to_outputs
 from wavshap_lightning.models.loading import choose_epochs, models_in
@@ -68,7 +68,7 @@ def main(args: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if args is None else args)
     name = words.pop(0) if words and words[0] in COMMANDS else ""
     # A corpus has thousands of clips.
-    defaults = {"stages": list(STAGES), **({"figures": False, "sounds": False} if name == "corpus" else {})}
+    defaults = {"figures": False, "sounds": False} if name == "corpus" else {}
     module, function = COMMANDS[name]
     with exit_status(), quiet():
         command = getattr(import_module(f"wavshap_lightning.cli.{module}"), function)
@@ -106,7 +106,7 @@ def explain_clips(
         The exit status.
     """
     clips = find_clips(audio, output.folder)
-    work = ClipExplainer(open_model(model, device, opening), settings, clip, len(clips))
+    work = ClipExplainer(open_model(model, device, opening), settings, clip, clips.values())
     return explain_all(model, work, clips, output)
 
 
@@ -143,14 +143,14 @@ def compare_models(
     """
     epoch, chosen = (None, {}) if epochs is None else choose_epochs(model, epochs)
     model, *folds = models_in(model)
-    folds += [one for name in others for one in models_in(name) if Path(one) != Path(model)]
+    folds += [one for name in others for one in models_in(name) if one == name or Path(one) != Path(model)]
     named = {**{name: name for name in folds}, **{f"epoch {n}": str(path) for n, path in chosen.items()}}
     if not named:
         raise SettingError(f"others={[*others]}: give models to compare with, or epochs of the run")
     clips = find_clips(audio, output.folder)
     classifier = open_model(model, device, opening)
     compared = [_sharing_backbone(open_model(path, device, opening), classifier) for path in named.values()]
-    work = ClipExplainer(classifier, settings, clip, len(clips), compared)
+    work = ClipExplainer(classifier, settings, clip, clips.values(), compared)
     names = (model if epoch is None else f"epoch {epoch}", *named)
     return explain_all(model, work, clips, output, names)
 
@@ -251,6 +251,9 @@ def _facts(explanation: Explanation, views: Sequence[ClipView]) -> Iterator[tupl
         yield one.score_name(), f"{score:+.3f}{difference}"
     gap = next(iter(explanation.relative_gap(target).values()))
     yield "completeness gap", f"{'none' if gap is None else f'{100 * gap:.1f} %'} (before correction)"
+    for name, reason in explanation.reasons.items():
+        value = getattr(explanation.settings, name)
+        yield name, f"{value if isinstance(value, str) else ', '.join(value)}: {reason}"
     if (shown := view.frames) is not None:
         largest = max(shown.values, key=abs)
         yield "attribution", f"mean {shown.values.mean():+.4f}, largest {largest:+.4f} a frame"

@@ -44,18 +44,18 @@ SURE = 1e-12
 def frame_faithfulness(
     classifier: EmotionClassifier, explanation: Explanation, waveform: Float[Tensor, " samples"], target: str
 ) -> dict[str, float]:
-    """Comprehensiveness and sufficiency of the attributions of the path from the frames, over both fills.
+    """Comprehensiveness and sufficiency of the attributions of the frames, over both fills.
 
     Args:
         classifier: The one that was explained; it is as it was afterwards.
-        explanation: With the path from the frames.
+        explanation: With a value for each frame: of the path from the frames or from the layers.
         waveform: Samples of the clip.
         target: One of the explained labels.
 
     Raises:
         AttributionError: If there is no such path or target.
     """
-    values, settings = explanation.values("frames", "frames", target), explanation.settings
+    values, settings = explanation.frame_values(target), explanation.settings
     asked = target_named(target, explanation.labels, 0, settings.score)
     generator = torch.Generator().manual_seed(settings.seed)
     with leave_no_trace(classifier):

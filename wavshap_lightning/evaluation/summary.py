@@ -16,7 +16,7 @@ from wavshap_lightning.evaluation.similarity import correlation, intraclass_corr
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import AudioSource
-from wavshap_lightning.explainer.settings import PREDICTED, RECORDED_FAMILIES
+from wavshap_lightning.explainer.settings import AUTO, FRAME_STAGES, PREDICTED, RECORDED_FAMILIES, STAGES
 
 
 def magnitude_shares(values: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
@@ -68,13 +68,13 @@ def family_agreement(
         SettingError: If a family is unknown.
         WavshapError: If the clip cannot be explained.
     """
-    frames = {}
+    frames, stage = {}, next((one for one in STAGES if one in explainer.settings.stages), AUTO)
     for family in families:
-        changed: dict[str, Any] = {"stages": ("frames",), "segments": (), "baselines": family}
+        changed: dict[str, Any] = {"stages": (stage,), "segments": (), "baselines": family}
         other = Explainer(explainer.classifier, replace(explainer.settings, **changed))
         given = recordings if family in RECORDED_FAMILIES else ()
         found = other.explain(clip, target, recordings=given, check_baselines=False)
-        frames[family] = found.values(found.time_stage or "frames", "frames")  # as far as the model has them
+        frames[family] = found.values(found.time_stage or stage, "frames")
     return {pair: correlation(frames[pair[0]], frames[pair[1]]) for pair in combinations(frames, 2)}
 
 
@@ -110,7 +110,7 @@ def summarize(explanation: Explanation, target: str) -> dict[str, float]:
             )
         if (ranking := explanation.reliability(stage=explanation.time_stage, target=target)) is not None:
             numbers["certain"] = ranking.certain_share
-    if "frames" in explanation.attributions:
+    if explanation.time_stage in FRAME_STAGES:
         numbers |= {f"share/{name}": share for name, share in explanation.shares(target=target).items()}
     if "layers" in explanation.attributions:
         layers = magnitude_shares(explanation.values("layers", "layers", target)).tolist()

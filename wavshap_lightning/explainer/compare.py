@@ -29,12 +29,12 @@ from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import AudioSource
 from wavshap_lightning.explainer.reliability import measure_agreement
-from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, Stage
+from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, STAGES, Stage
 from wavshap_lightning.explainer.stage_attribution import OpenClip, open_clip
 from wavshap_lightning.models.classifier import EmotionClassifier
 
 # Views by stage that have the same meaning in both classifiers.
-COMPARED = {"frames": ("frames",), "layers": ("layers",), "waveform": ("frames", "bands")}
+COMPARED = {"frames": ("frames",), "layers": ("frames", "layers"), "waveform": ("frames", "bands")}
 
 # Numbers of each classifier; those of dimensions have values, the others a prediction and probabilities.
 KEPT = ("task", "values", "prediction", "probabilities", "score", "settings", "stages")
@@ -171,17 +171,21 @@ def compare(
     target, asked = explanation.default_target, explanation.settings
     draws = max(found.num_draws for found in explanation.attributions.values())
     settings = replace(asked, num_draws=draws or DEFAULT_DRAWS, tolerance=None, max_seconds=None, layer=None)
-    opened = partial(open_clip, settings=settings, recordings=recordings)
-    with opened(first.classifier, clip) as one, opened(second, clip) as other:
-        again = partial(Explainer.explain, target=target, recordings=recordings, check_baselines=False)
+    settings = replace(settings, baselines=first.settings.baselines)  # as the first chose, so the second does
+    with (
+        open_clip(first.classifier, clip, settings, recordings) as one,
+        open_clip(second, clip, one.settings, one.recordings) as other,
+    ):
+        settings = one.settings
+        again = partial(Explainer.explain, target=target, recordings=one.recordings, check_baselines=False)
         if asked.tolerance or asked.max_seconds or len(explanation.targets) > 1:
             explanation = again(Explainer(first.classifier, settings), one.recording)
         found = (explanation, again(Explainer(second, settings), one.recording))
         alike = _alike(first.classifier, second) if settings.method == "gradient_shap" else ()
         differences: dict[tuple[str, str], Difference] = {
             (stage, view): difference
-            for stage in settings.stages
-            if stage in second.stages
+            for stage in STAGES
+            if stage in settings.stages and stage in second.stages
             for view, difference in (
                 _paired(stage, one, other, target) if stage in alike else _apart(stage, *found)
             ).items()
@@ -229,7 +233,8 @@ def _paired(stage: Stage, first: OpenClip, second: OpenClip, target: str) -> dic
         return torch.cat([one, other, other - one], 1)
 
     # Two heads mix the layers differently, so that the path goes through the layers themselves.
-    views = (summed(1, 2, name="layers"),) if stage == "layers" else first.views(stage)
+    of_layers = (summed(0, 2, name="frames", smooth_variance=True), summed(1, 2, name="layers"))
+    views = of_layers if stage == "layers" else first.views(stage)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # equal classifiers differ by 0, which is no defect
         found = first.attribute(

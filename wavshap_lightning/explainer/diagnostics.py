@@ -88,9 +88,6 @@ SMALL_LEVEL_RESPONSE = 0.05
 LARGE_UNRESOLVED_SHARE = 0.5
 LEAST_CERTAIN_SHARE = 0.5
 
-# Stages whose attributions are resolved in time, in order of preference.
-TIME_STAGES = ("frames", "waveform")
-
 Severity = Literal["warning", "note"]
 
 
@@ -182,8 +179,7 @@ def diagnose(
     Raises:
         WavshapError: If the clip, the target and the settings do not go together.
     """
-    settings = (settings or ExplainSettings()).within(classifier.stages)
-    with open_clip(classifier, clip, settings, recordings) as opened:
+    with open_clip(classifier, clip, settings or ExplainSettings(), recordings) as opened:
         checks = run_baseline_checks(opened, opened.target(target))
         found = [*stage_diagnostics(classifier), *recording_diagnostics(opened.recording)]
         return [*found, *baseline_diagnostics(checks)]
@@ -236,8 +232,8 @@ def run_baseline_checks(
         "baseline_unlikeness": _unlikeness(clip, some),
         "leaks": {
             stage: measure_leak(clip, stage, attributions[stage], some, asked.classes[0])
-            for stage in clip.settings.stages
-            if attributions and stage != "waveform" and "frames" in attributions[stage].views
+            for stage in STAGES
+            if attributions and stage != "waveform" and stage in attributions
         },
     }
 
@@ -289,17 +285,19 @@ def attribution_diagnostics(
             needed = None if found.draws_needed is None else float(found.draws_needed)
             message = f"The tolerance was not reached ({stage}): {found.unresolved_in_words()}."
             yield Diagnostic("tolerance_not_reached", "warning", message, needed)
-    if "frames" in attributions:
-        shares = attribution_shares(attributions["frames"].views["frames"].values[index], frame_level_db)
+    timed = next((stage for stage in STAGES if stage in attributions), STAGES[0])
+    view = attributions[timed].views.get("frames")
+    if view is None:
+        return
+    if timed != "waveform":
+        shares = attribution_shares(view.values[index], frame_level_db)
         yield from _warnings_above("attribution_outside_speech", shares["pause"] + shares["edges"])
         if "padding" in shares:
-            total = float(attributions["frames"].views["frames"].values[index, len(frame_level_db) :].sum())
+            total = float(view.values[index, len(frame_level_db) :].sum())
             message = PADDED.format(share=shares["padding"], total=total)
             yield Diagnostic("attribution_to_padding", "note", message, shares["padding"])
-    timed = next((stage for stage in TIME_STAGES if stage in attributions), None)
-    if timed is not None:
-        count = len(frame_level_db) if timed == "frames" else None
-        yield from _unresolved_frames(attributions[timed].views["frames"], index, count)
+    count = None if timed == "waveform" else len(frame_level_db)
+    yield from _unresolved_frames(view, index, count)
 
 
 def stage_disagreements(

@@ -7,6 +7,7 @@ from dataclasses import fields
 from os import PathLike
 
 from wavshap_lightning.errors import SettingError
+from wavshap_lightning.explainer.defaults import choose_stages
 from wavshap_lightning.explainer.diagnostics import (
     Diagnostic,
     attribution_diagnostics,
@@ -19,13 +20,14 @@ from wavshap_lightning.explainer.diagnostics import (
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import AudioSource
 from wavshap_lightning.explainer.settings import (
+    AUTO,
     PREDICTED,
     ExplainSettings,
-    Family,
+    FamilyChoice,
     MethodName,
     PrecisionChoice,
     ScoreKind,
-    Stage,
+    StageChoice,
 )
 from wavshap_lightning.explainer.stage_attribution import open_clip
 from wavshap_lightning.explainer.targets import target_names
@@ -59,7 +61,8 @@ class Explainer:
         if not isinstance(classifier, EmotionClassifier):
             raise SettingError(f"classifier is a {type(classifier).__name__}; give a classifier or a path")
         self.classifier = classifier
-        self.settings = (settings or ExplainSettings()).within(classifier.stages)
+        self.settings = settings or ExplainSettings()
+        choose_stages(self.settings, classifier)  # what does not go together is refused here
         num_layers = classifier.backbone.num_layers
         if self.settings.layer is not None and self.settings.layer >= num_layers:
             raise SettingError(f"layer={self.settings.layer} does not exist; use 0 to {num_layers - 1}")
@@ -127,6 +130,7 @@ class Explainer:
                 for index, name in enumerate(target_names(asked, labels))
             },
             baseline_checks=checks,
+            reasons=opened.reasons,
             task=self.classifier.task,
         )
 
@@ -137,10 +141,10 @@ def explain(
     *,
     target: str | Sequence[str] = PREDICTED,
     recordings: Sequence[AudioSource] = (),
-    stages: Sequence[Stage] = ("frames", "layers"),
+    stages: Sequence[StageChoice] = (AUTO,),
     method: MethodName = "gradient_shap",
     score: ScoreKind = "log_odds",
-    baselines: Family = "noise",
+    baselines: FamilyChoice = AUTO,
     num_baselines: int | None = None,
     num_draws: int | None = None,
     tolerance: float | None = None,
@@ -163,19 +167,22 @@ def explain(
         target: A label, `"predicted"` (of dimensions all), `"all"` classes at once, a margin such as
             `"happy-vs-sad"`, or a list of some labels.
         recordings: Baselines, where `baselines` names a family of recordings.
-        stages: Stages of the model to attribute the score to: `"frames"` (when), `"layers"` (which layer,
-            which neuron), `"waveform"` (when and which frequency band; the slowest). All stages use the same
-            baselines, and their attributions have the same sum.
+        stages: Stages of the model to attribute the score to: `"layers"` (the layers that the head reads:
+            when, which layer, which neuron), `"frames"` (the input of the encoder: when), `"waveform"` (when
+            and which frequency band; the slowest), or `"auto"` for one of them, by the rule of
+            `wavshap_lightning.explainer.defaults`. All stages use the same baselines, and their attributions
+            have the same sum.
         method: Attribution method: `"gradient_shap"`, `"integrated_gradients"`; for comparison, without
-            completeness, `"saliency"`, `"input_x_gradient"`, `"smooth_grad"`; or, with `stages=("frames",)`,
-            a method that removes spans of frames: `"occlusion"`, `"shapley"` (exact), `"kernel_shap"`,
+            completeness, `"saliency"`, `"input_x_gradient"`, `"smooth_grad"`; or, with stage `"frames"`, a
+            method that removes spans of frames: `"occlusion"`, `"shapley"` (exact), `"kernel_shap"`,
             `"lime"`.
         score: Class score: `"log_odds"`, `"logit"`, `"log_probability"` or `"probability"`. For labels it is
             the `"logit"`, which is the log-odds, and for dimensions the `"value"`, without being given.
         baselines: Family of baselines (reference inputs), at the clip's level: `"noise"` (white),
             `"spectral_noise"` (with the clip's long-term spectrum), `"time_shifted"` (the clip, shifted
             circularly), `"silence"`, or recordings, which are given separately: `"other_clips"`,
-            `"same_speaker_neutral"`, `"another_class"`.
+            `"same_speaker_neutral"`, `"another_class"`. `"auto"`: of the recordings given those that are not
+            predicted as the clip is, if there are 8 or more and the head reads layers, else noise.
         num_baselines: Number of baselines, drawn once and used throughout. None: a fresh baseline for every
             draw; all of the recordings; 4 for integrated gradients and methods that remove spans.
         num_draws: Number of draws for each stage, one gradient evaluation each. Integrated gradients divide

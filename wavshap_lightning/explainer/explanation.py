@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from math import isfinite
@@ -17,10 +17,10 @@ from torch import Tensor
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.views.frames import Sign, top
 from wavshap_lightning.errors import AttributionError
-from wavshap_lightning.explainer.diagnostics import TIME_STAGES, Diagnostic, attribution_shares
+from wavshap_lightning.explainer.diagnostics import Diagnostic, attribution_shares
 from wavshap_lightning.explainer.files import SavedClip, format_of, read_explanation, write_explanation
 from wavshap_lightning.explainer.reliability import Reliability, measure_reliability
-from wavshap_lightning.explainer.settings import PREDICTED, STAGES, ExplainSettings
+from wavshap_lightning.explainer.settings import FRAME_STAGES, PREDICTED, STAGES, ExplainSettings
 from wavshap_lightning.explainer.targets import target_names
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.models.head import Task, logits_to_outputs
@@ -31,20 +31,20 @@ Units = Float[Tensor, "*units"]
 POSITIONS = ("start_s", "end_s", "low_hz", "high_hz")
 NUMBERS = ("attribution", "stderr", "half_width")
 
-# Name among the arrays, stage, view.
+# Name among the arrays, view, and the stages of which the first that was explained has it.
 MAPS = (
-    ("frame_attribution", "frames", "frames"),
-    ("layer_frame", "layers", "layer_frame"),
-    ("layer_neuron", "layers", "layer_neuron"),
-    ("band_frame", "waveform", "band_frame"),
+    ("frame_attribution", "frames", FRAME_STAGES),
+    ("layer_frame", "layer_frame", ("layers",)),
+    ("layer_neuron", "layer_neuron", ("layers",)),
+    ("band_frame", "band_frame", ("waveform",)),
 )
 
-# Name among the numbers, stage, view.
+# The same for names among the numbers.
 UNITS_WITH_ONE_AXIS = (
-    ("frames", "frames", "frames"),
-    ("waveform", "waveform", "frames"),
-    ("bands", "waveform", "bands"),
-    ("layers", "layers", "layers"),
+    ("frames", "frames", FRAME_STAGES),
+    ("waveform", "frames", ("waveform",)),
+    ("bands", "bands", ("waveform",)),
+    ("layers", "layers", ("layers",)),
 )
 
 
@@ -58,11 +58,11 @@ class Explanation:
     | stage | views |
     |---|---|
     | `"frames"` | `frames` |
-    | `"layers"` | `layers`, `layer_frame`, `layer_neuron` |
+    | `"layers"` | `frames`, `layers`, `layer_frame`, `layer_neuron` |
     | `"waveform"` | `frames` (spans as long as the backbone's hop), `bands`, `band_frame` |
 
-    With `segments` in the settings, `"frames"` and `"waveform"` also have the view `segments`, whose last
-    unit is the rest of the clip. With `layer=3`, `"layers"` also has `layer_3`, frames by neurons. All views
+    With `segments` in the settings, all also have the view `segments`, whose last unit is the rest of the
+    clip. With `layer=3`, `"layers"` also has `layer_3`, frames by neurons. All views
     except that one have the same sum: `score - mean_baseline_score`.
 
     Args:
@@ -81,6 +81,7 @@ class Explanation:
         clip_start_s: Start of the clip in its file, in seconds; None for the file's start.
         clip_end_s: End of the clip in its file, in seconds; None for the file's end.
         diagnostics: Reasons for doubt, by target.
+        reasons: Reasons for settings that were chosen where `"auto"` was given, by name.
         baseline_checks: Numbers behind the diagnostics of the baselines; None where they were not checked.
         task: Meaning of the outputs.
         agreement: Agreement with other classifiers about the strongest frames for the default target, as from
@@ -102,6 +103,7 @@ class Explanation:
     clip_end_s: float | None = None
     diagnostics: Mapping[str, tuple[Diagnostic, ...]] = field(default_factory=dict)
     baseline_checks: Mapping[str, Any] | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)
     task: Task = "classes"
     agreement: Mapping[str, Any] | None = None
 
@@ -153,8 +155,8 @@ class Explanation:
 
     @property
     def time_stage(self) -> str | None:
-        """The stage whose attributions are resolved in time: `"frames"`, else `"waveform"`, else None."""
-        return next((stage for stage in TIME_STAGES if stage in self.attributions), None)
+        """The stage of the map in time: `"frames"`, else `"layers"`, else `"waveform"`; None without one."""
+        return next(iter(self._stages_with("frames")), None)
 
     @property
     def _any(self) -> Attribution:
@@ -185,6 +187,18 @@ class Explanation:
             AttributionError: If there is no such stage, view or target; the message lists those that exist.
         """
         return self._units(stage, view, target)[0]
+
+    def frame_values(self, target: str | None = None) -> Float[Tensor, " frames"]:
+        """Attributions of the backbone's frames to one target, from the path that begins there or at layers.
+
+        Args:
+            target: One of `targets`; None for the only one, or the prediction.
+
+        Raises:
+            AttributionError: If neither stage was explained, or there is no such target.
+        """
+        stage = self.time_stage if self.time_stage in FRAME_STAGES else FRAME_STAGES[0]
+        return self.values(stage, "frames", target)
 
     def top(
         self,
@@ -259,7 +273,7 @@ class Explanation:
         Args:
             target: One of `targets`; None for the only one, or the prediction.
         """
-        return attribution_shares(self.values("frames", "frames", target), self.frame_level_db)
+        return attribution_shares(self.frame_values(target), self.frame_level_db)
 
     def to_columns(
         self, view: str = "frames", *, stage: str | None = None, target: str | None = None
@@ -350,13 +364,15 @@ class Explanation:
             "target": target,
             "method": self._any.method,
             "settings": self.settings.to_dict(),
+            "reasons": dict(self.reasons),
+            "time_stage": self.time_stage,
             "diagnostics": [asdict(one) for one in self.diagnostics.get(target, ())],
             "baseline_checks": self.baseline_checks,
             "stages": {stage: _plain_stage(found, index) for stage, found in self.attributions.items()},
             **self._totals(target, (*NUMBERS, *POSITIONS)),
             "segments": self._plain_segments(target, texts),
         }
-        if "frames" in self.attributions:
+        if "frames" in plain:
             plain["shares"] = self.shares(target=target)
         if self.agreement is not None and target == self.default_target:
             plain["agreement"] = self.agreement
@@ -382,19 +398,16 @@ class Explanation:
         first = _plain_stage(self._any, index)
         plain: dict[str, Any] = {"score": self._any.score[index]}
         plain |= {name: first[name] for name in ("baseline_score", "attribution_sum", "gap")}
-        for name, stage, view in UNITS_WITH_ONE_AXIS:
-            if stage in self._stages_with(view):
-                columns = self.to_columns(view, stage=stage, target=target)
-                plain[name] = {one: _plain_column(columns[one]) for one in names if one in columns}
+        for name, view, stage in self._explained(UNITS_WITH_ONE_AXIS):
+            columns = self.to_columns(view, stage=stage, target=target)
+            plain[name] = {one: _plain_column(columns[one]) for one in names if one in columns}
         return plain | {"reliability": self._plain_reliability(target)}
 
     def _plain_reliability(self, target: str) -> dict[str, Any]:
         """Reliability of the views with one axis; None for methods without standard errors."""
-        with_segments = [("segments", stage, "segments") for stage in self._stages_with("segments")]
         found = {
             name: self.reliability(view, stage=stage, target=target)
-            for name, stage, view in (*UNITS_WITH_ONE_AXIS, *with_segments[:1])
-            if stage in self._stages_with(view)
+            for name, view, stage in self._explained((*UNITS_WITH_ONE_AXIS, ("segments", "segments", STAGES)))
         }
         return {name: one and {**vars(one), "certain": [*one.certain]} for name, one in found.items()}
 
@@ -416,6 +429,12 @@ class Explanation:
     def _stages_with(self, view: str) -> list[str]:
         return [one for one in STAGES if one in self.attributions and view in self.attributions[one].views]
 
+    def _explained(self, table: Iterable[tuple[str, str, Sequence[str]]]) -> Iterator[tuple[str, str, str]]:
+        """Name, view and stage of the rows of a table that were explained."""
+        for name, view, stages in table:
+            for stage in [one for one in self._stages_with(view) if one in stages][:1]:
+                yield name, view, stage
+
     def to_saved_clip(
         self, *, target: str | None = None, label: str | None = None, texts: Sequence[str] = ()
     ) -> SavedClip:
@@ -431,12 +450,11 @@ class Explanation:
         """
         numbers = self.to_dict(target=target, label=label, texts=texts)
         arrays: dict[str, Shaped[np.ndarray, "..."]] = {}
-        for name, stage, view in MAPS:
-            if stage in self._stages_with(view):
-                values, _, half_width = self._units(stage, view, target)
-                arrays[name] = values.numpy()
-                if half_width is not None and name != "frame_attribution":
-                    arrays[f"{name}_half_width"] = half_width.float().numpy()
+        for name, view, stage in self._explained(MAPS):
+            values, _, half_width = self._units(stage, view, target)
+            arrays[name] = values.numpy()
+            if half_width is not None and name != "frame_attribution":
+                arrays[f"{name}_half_width"] = half_width.float().numpy()
         stderr = numbers.get("frames", {}).get("stderr")  # None where nothing is known yet
         if stderr is not None:
             arrays["frame_stderr"] = np.array(stderr, dtype=np.float64)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from math import inf
 from numbers import Integral, Real
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from wavshap_lightning.errors import SettingError
 
@@ -27,8 +27,14 @@ ScoreKind = Literal[ClassScore, "value"]
 RecordedFamily = Literal["other_clips", "same_speaker_neutral", "another_class"]
 PrecisionChoice = Literal["fp32", "bf16", "auto"]
 Family = Literal["noise", "spectral_noise", "time_shifted", "silence"] | RecordedFamily
+StageChoice = Literal["auto"] | Stage
+FamilyChoice = Literal["auto"] | Family
 
+AUTO: Final = "auto"
 STAGES: tuple[Stage, ...] = get_args(Stage)
+FRAME_STAGES = ("frames", "layers")
+"""Stages whose map in time has one value for each frame of the backbone."""
+
 RECORDED_FAMILIES: tuple[str, ...] = get_args(RecordedFamily)
 FAMILIES: tuple[str, ...] = tuple(name for kind in get_args(Family) for name in get_args(kind))
 SPAN_METHODS: tuple[str, ...] = get_args(SpanMethod)
@@ -49,19 +55,22 @@ class ExplainSettings:
     options of `explain.py` and the keys of its YAML files, under the same names.
 
     Args:
-        stages: Stages of the model to attribute the score to: `"frames"` (when), `"layers"` (which layer,
-            which neuron), `"waveform"` (when and which frequency band; the slowest). All stages use the same
-            baselines, and their attributions have the same sum.
+        stages: Stages of the model to attribute the score to: `"layers"` (the layers that the head reads:
+            when, which layer, which neuron), `"frames"` (the input of the encoder: when), `"waveform"` (when
+            and which frequency band; the slowest), or `"auto"` for one of them, by the rule of
+            `wavshap_lightning.explainer.defaults`. All stages use the same baselines, and their attributions
+            have the same sum.
         method: Attribution method: `"gradient_shap"`, `"integrated_gradients"`; for comparison, without
-            completeness, `"saliency"`, `"input_x_gradient"`, `"smooth_grad"`; or, with `stages=("frames",)`,
-            a method that removes spans of frames: `"occlusion"`, `"shapley"` (exact), `"kernel_shap"`,
+            completeness, `"saliency"`, `"input_x_gradient"`, `"smooth_grad"`; or, with stage `"frames"`, a
+            method that removes spans of frames: `"occlusion"`, `"shapley"` (exact), `"kernel_shap"`,
             `"lime"`.
         score: Class score: `"log_odds"`, `"logit"`, `"log_probability"` or `"probability"`. For labels it is
             the `"logit"`, which is the log-odds, and for dimensions the `"value"`, without being given.
         baselines: Family of baselines (reference inputs), at the clip's level: `"noise"` (white),
             `"spectral_noise"` (with the clip's long-term spectrum), `"time_shifted"` (the clip, shifted
             circularly), `"silence"`, or recordings, which are given separately: `"other_clips"`,
-            `"same_speaker_neutral"`, `"another_class"`.
+            `"same_speaker_neutral"`, `"another_class"`. `"auto"`: of the recordings given those that are not
+            predicted as the clip is, if there are 8 or more and the head reads layers, else noise.
         num_baselines: Number of baselines, drawn once and used throughout. None: a fresh baseline for every
             draw; all of the recordings; 4 for integrated gradients and methods that remove spans.
         num_draws: Number of draws for each stage, one gradient evaluation each. Integrated gradients divide
@@ -88,10 +97,10 @@ class ExplainSettings:
         SettingError: If a value is out of range or two do not go together.
     """
 
-    stages: Sequence[Stage] = ("frames", "layers")
+    stages: Sequence[StageChoice] = (AUTO,)
     method: MethodName = "gradient_shap"
     score: ScoreKind = "log_odds"
-    baselines: Family = "noise"
+    baselines: FamilyChoice = AUTO
     num_baselines: int | None = None
     num_draws: int | None = None
     tolerance: float | None = None
@@ -159,10 +168,10 @@ class ExplainSettings:
 
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "stages": STAGES,
+    "stages": (AUTO, *STAGES),
     "method": METHODS,
     "score": get_args(ScoreKind),
-    "baselines": FAMILIES,
+    "baselines": (AUTO, *FAMILIES),
     "precision": get_args(PrecisionChoice),
 }
 
@@ -179,13 +188,17 @@ RULES: tuple[tuple[Callable[[ExplainSettings], object], str], ...] = (
         lambda s: s.decibels and s.method != "integrated_gradients",
         "decibels=True does not go with method={method!r}; use method='integrated_gradients'",
     ),
-    (lambda s: s.layer is not None and "layers" not in s.stages, "layer={layer} needs stages with 'layers'"),
+    (lambda s: AUTO in s.stages and len(s.stages) > 1, "stages={stages}: auto stands alone; leave it out"),
+    (
+        lambda s: s.layer is not None and not {"layers", AUTO} & {*s.stages},
+        "layer={layer} needs stages with 'layers'",
+    ),
     (
         lambda s: s.method not in ("gradient_shap", "smooth_grad") and (s.tolerance or s.max_seconds),
         "tolerance, max_seconds: method={method!r} has no standard error and needs neither; leave them out",
     ),
     (
-        lambda s: s.method in SPAN_METHODS and s.stages != ("frames",),
+        lambda s: s.method in SPAN_METHODS and s.stages not in (("frames",), (AUTO,)),
         "method={method!r} removes spans of frames; use stages=['frames'] instead of stages={stages}",
     ),
     (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -40,8 +40,15 @@ from wavshap_lightning.attribution.views.frames import View, grouped, summed
 from wavshap_lightning.attribution.views.layers import layer_detail, layer_frame, layer_neuron
 from wavshap_lightning.attribution.views.spectral import band_frame
 from wavshap_lightning.errors import SettingError
+from wavshap_lightning.explainer.defaults import choose_baselines, choose_stages
 from wavshap_lightning.explainer.recording import AudioSource, Recording, open_recording
-from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, RECORDED_FAMILIES, ExplainSettings, Stage
+from wavshap_lightning.explainer.settings import (
+    AUTO,
+    DEFAULT_DRAWS,
+    RECORDED_FAMILIES,
+    ExplainSettings,
+    Stage,
+)
 from wavshap_lightning.explainer.stages import Stages
 from wavshap_lightning.explainer.targets import score_of_task, target_named
 from wavshap_lightning.explainer.time_grid import TimeGrid, mel_band_edges, segment_membership, times_of
@@ -82,6 +89,8 @@ class OpenClip:
         stages: Stages of the classifier, which encode each baseline once.
         baselines: Baselines as waveforms, on the CPU, where a seed gives the same ones on every device.
         logits: Logits of the clip.
+        reasons: Reasons of the settings that were chosen, by name.
+        recordings: Recordings that the baselines consist of; none for other families.
     """
 
     classifier: EmotionClassifier
@@ -91,6 +100,8 @@ class OpenClip:
     stages: Stages
     baselines: Baselines
     logits: Float[Tensor, " classes"]
+    reasons: Mapping[str, str]
+    recordings: Sequence[Tensor]
 
     @property
     def times(self) -> dict[str, TimeGrid]:
@@ -209,20 +220,22 @@ class OpenClip:
         settings, times = self.settings, self.times[stage]
         if stage == "layers":
             weights, layer = self.stages.mix_weights, settings.layer
-            by_frame, detail = layer_frame(weights), () if layer is None else (layer_detail(weights, layer),)
+            by_frame = layer_frame(weights)
+            frames = replace(coarser(by_frame, "frames", lambda units: units.sum(2)), smooth_variance=True)
             by_layer = coarser(by_frame, "layers", lambda units: units.sum(3))
-            return (by_frame, layer_neuron(weights), by_layer, *detail)
-        frames = grouped(times.hop_samples, name="frames")
-        if stage == "frames":
+            views = [frames, by_frame, layer_neuron(weights), by_layer]
+            views += [] if layer is None else [layer_detail(weights, layer)]
+        elif stage == "frames":
             frames = summed(1, name="frames", smooth_variance=True)
-        views = [frames]
+            views = [frames]
+        else:
+            frames = grouped(times.hop_samples, name="frames")
+            edges = mel_band_edges(settings.num_bands, self.recording.sample_rate).tolist()
+            by_band = band_frame(edges)
+            views = [frames, by_band, coarser(by_band, "bands", lambda units: units.sum(3))]
         if settings.segments:
             membership = segment_membership(times, settings.segments)
             views.append(coarser(frames, "segments", lambda units: units @ membership.to(units).T))
-        if stage == "waveform":
-            edges = mel_band_edges(settings.num_bands, self.recording.sample_rate).tolist()
-            by_frame = band_frame(edges)
-            views += [by_frame, coarser(by_frame, "bands", lambda units: units.sum(3))]
         return tuple(views)
 
     def _in_precision(self, stage: Stage, target: Target) -> tuple[OpenClip, dict[str, Any]]:
@@ -278,6 +291,7 @@ def open_clip(
             outputs have no such score.
         AttributionError: If the family of baselines does not fit the clip or the classifier.
     """
+    settings, reasons = choose_stages(settings, classifier)
     settings = replace(settings, score=score_of_task(settings.score, classifier.task))
     if any(one.dtype != torch.float32 for one in classifier.parameters()):
         classifier = deepcopy(classifier).float()  # gradients overflow in half precision
@@ -296,12 +310,17 @@ def open_clip(
         stages = Stages(classifier, settings.precision)
         waveform = recording.waveform.to(device)
         logits = stages.logits(waveform)
+        if settings.baselines == AUTO:
+            others, reasons["baselines"] = choose_baselines(
+                classifier, stages, waveform, logits, others, count=settings.num_baselines
+            )
+            settings = replace(settings, baselines="other_clips" if others else "noise")
 
         # Silence is ill-posed only on the waveform; in decibels it is meant.
         is_checked = "waveform" in settings.stages and not settings.decibels
         score = (lambda sounds: stages.from_waveforms(sounds.to(device)).cpu()) if is_checked else None
         baselines = waveform_baselines(settings, recording.waveform, others, score)
-        yield OpenClip(classifier, settings, recording, waveform, stages, baselines, logits)
+        yield OpenClip(classifier, settings, recording, waveform, stages, baselines, logits, reasons, others)
 
 
 def waveform_baselines(

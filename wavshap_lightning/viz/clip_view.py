@@ -429,6 +429,7 @@ class ClipView:
             CERTAIN: ", ".join(f"{name} {len(one['certain'])} of {one['k']}" for name, one in ranked.items()),
             SURVIVAL: ", ".join(f"{name} {percent(one['survival'])}" for name, one in ranked.items()),
             "Agreement": self.agreement and self.agreement.in_words(),
+            "Chosen": "; ".join(f"{name}, as {why}" for name, why in numbers.get("reasons", {}).items()),
             "Draws": _by_stage(stages, [one["num_draws"] for one in stages.values()]),
             "Seed": first["seed"],
             "Precision": numbers["settings"].get("precision"),

@@ -189,7 +189,8 @@ def _frame_panel(view: ClipView) -> list[Panel]:
     frames, shares = view.frames, view.numbers.get("shares") or {}
     if frames is None:
         return []
-    title = f"Attribution of each frame to the {view.score_name(literal)}"
+    of = " of the layers" if view.numbers.get("time_stage") == "layers" else ""
+    title = f"Attribution of each frame{of} to the {view.score_name(literal)}"
     bars = partial(draw.plot_frames, frames=frames, title=title)
     values, heading = list(shares.values()), "Share of the magnitude in"
     beside = partial(draw.plot_proportions, names=list(shares), values=values, title=heading)

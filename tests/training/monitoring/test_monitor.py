@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 
+from wavshap_lightning.corpora.manifest import read_manifest
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.models.head import HeadSettings
@@ -278,6 +279,27 @@ def test_clips_that_the_budget_leaves_out_are_told(train, tmp_path):
     with pytest.warns(UserWarning, match="clips are left out by the budget"):
         train(build_monitor(clips=None, max_seconds=1e-9), epochs=1)
     assert not [row for row in read_rows(tmp_path / "run") if row["scope"] == "clip"]
+
+
+# Baselines
+
+
+def test_baselines_are_recordings_of_the_training_split_unless_they_are_named(train, monkeypatch, corpus):
+    given, explain = [], Explainer.explain
+
+    def noted(explainer, *arguments, recordings=(), **more):
+        given.append([one.path for one in recordings])
+        return explain(explainer, *arguments, recordings=recordings, **more)
+
+    monkeypatch.setattr(Explainer, "explain", noted)
+    train(build_monitor())
+    training = {str(clip.path) for clip in read_manifest(corpus) if clip.split == "train"}
+    assert given[0]
+    assert {*given[0]} <= training
+    assert given == given[:1] * 2  # the same in every epoch
+    given.clear()
+    train(build_monitor(baselines="noise"), epochs=1)
+    assert given == [[]]
 
 
 # What it cannot work with

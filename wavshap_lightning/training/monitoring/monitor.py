@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from statistics import fmean, median
@@ -18,7 +20,9 @@ from wavshap_lightning.attribution.no_trace import leave_no_trace
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.faithfulness import frame_faithfulness
 from wavshap_lightning.evaluation.similarity import correlation
-from wavshap_lightning.explainer.settings import ClassScore, ExplainSettings, Stage
+from wavshap_lightning.explainer.defaults import NUM_REFERENCES, draw_references
+from wavshap_lightning.explainer.recording import Recording, open_recording
+from wavshap_lightning.explainer.settings import AUTO, FRAME_STAGES, ClassScore, ExplainSettings, StageChoice
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.pooling import LayerStatistics
 from wavshap_lightning.training.data.datamodule import EmotionDataModule, datamodule_of
@@ -44,7 +48,7 @@ from wavshap_lightning.training.monitoring.shortcut_alarm import (
 from wavshap_lightning.training.monitoring.writer import ExplanationLog, Rows, warm_up_figures
 from wavshap_lightning.training.scores import Predictions, score_predictions
 
-BaselineFamily = Literal["noise", "spectral_noise", "time_shifted", "silence"]
+BaselineFamily = Literal["auto", "noise", "spectral_noise", "time_shifted", "silence"]
 
 SMALLEST = {"every_n_epochs": 1, "per_class": 0, "num_hardest": 0, "num_wrong": 0, "num_draws": 4}
 """Smallest values; fewer draws have no useful standard error."""
@@ -82,10 +86,10 @@ class ExplanationMonitor(Callback):
         num_wrong: Number of further probe clips, those misclassified with the highest confidence in that
             epoch.
         clips: Names or paths of the probe clips, instead of the above.
-        stages: Stages to attribute to: `frames` (when), `layers` (which layer), `waveform` (which band; the
-            slowest). Targets are the class of the label and the predicted class.
+        stages: Stages to attribute to: `layers` (when, which layer), `frames` (when), `waveform` (which band;
+            the slowest), or `auto`. Targets are the class of the label and the predicted class.
         score: Class score to explain.
-        baselines: Family of baselines, at the clip's level.
+        baselines: Family of baselines, at the clip's level; `auto` for recordings of the training split.
         num_draws: Maximum number of draws (gradient evaluations) for each clip and stage.
         max_seconds: Time limit for the callback after an epoch, in seconds; no limit if None. The result then
             depends on the machine.
@@ -105,6 +109,7 @@ class ExplanationMonitor(Callback):
     _probes: dict[str, list[Probe]]
     _noise: dict[str, LayerStatistics]
     _heard: set[str]
+    _references: list[Recording] | None
 
     def __init__(
         self,
@@ -114,9 +119,9 @@ class ExplanationMonitor(Callback):
         num_hardest: int = 2,
         num_wrong: int = 2,
         clips: list[str] | None = None,
-        stages: Sequence[Stage] = ("frames", "layers"),
+        stages: Sequence[StageChoice] = (AUTO,),
         score: ClassScore = "log_odds",
-        baselines: BaselineFamily = "noise",
+        baselines: BaselineFamily = AUTO,
         num_draws: int = 64,
         max_seconds: float | None = None,
         faithfulness: bool = True,
@@ -152,6 +157,7 @@ class ExplanationMonitor(Callback):
                 "EmotionDataModule; use these, or no ExplanationMonitor"
             )
         self._data, self._probes, self._noise, self._heard = data, {}, {}, set()
+        self._references = None
         if trainer.is_global_zero and self.figures:
             warm_up_figures()
 
@@ -276,21 +282,33 @@ class ExplanationMonitor(Callback):
         """Rows of the probes, and by label their attribution outside of speech."""
         rows: Rows = []
         off_speech: dict[str, list[OffSpeech]] = defaultdict(list)
-        probes = self._probes.get(log.split, [])
-        for result in explain_probes(classifier, probes, self.settings, self._budget, log.errors):
+        probes, explain = self._probes.get(log.split, []), partial(explain_probes, classifier)
+        with log.errors.collect("the baselines"):
+            self._open_references(classifier)
+        for result in explain(
+            probes, self.settings, self._budget, log.errors, references=self._references or ()
+        ):
             with log.errors.collect(result.probe.name):
                 rows += result.rows
-                if "frames" in result.explanation.attributions:
+                if result.explanation.time_stage in FRAME_STAGES:
                     label = result.probe.clip.label
                     off_speech[label].append(measure_off_speech(result.explanation, label))
                 self._add_numbers(classifier, result, in_training=log.in_training)
                 self._write(result, log)
         return rows, off_speech
 
+    def _open_references(self, classifier: EmotionClassifier) -> None:
+        """Recordings of the training split as baselines, the same in every epoch."""
+        if self._references is None and self.settings.baselines == AUTO:
+            clips = [one.clip for one in self._data.prepared.get("train", ())]
+            drawn = draw_references(clips, self.settings.seed)[:NUM_REFERENCES]
+            grid = replace(classifier.backbone.frame_grid, max_frames=None)  # they are cut to the clip
+            self._references = [open_recording(clip, grid) for clip in drawn]
+
     def _add_numbers(self, classifier: EmotionClassifier, result: ProbeResult, *, in_training: bool) -> None:
         """Add faithfulness, and in training the drift since earlier epochs, to the numbers of the label."""
         probe, explanation, label = result.probe, result.explanation, result.probe.clip.label
-        if self.faithfulness and "frames" in explanation.attributions:
+        if self.faithfulness and explanation.time_stage in FRAME_STAGES:
             result.rows[0] |= frame_faithfulness(classifier, explanation, result.waveform, label)
         if in_training and explanation.time_stage is not None:
             frames = explanation.values(explanation.time_stage, "frames", label).float()

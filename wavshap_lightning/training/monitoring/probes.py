@@ -18,6 +18,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.summary import summarize
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.explainer.recording import Recording
 from wavshap_lightning.explainer.settings import PREDICTED, ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.training.data.dataset import read_waveform
@@ -197,6 +198,8 @@ def explain_probes(
     settings: ExplainSettings,
     budget: TimeBudget,
     errors: ErrorLog,
+    *,
+    references: Sequence[Recording] = (),
 ) -> Iterator[ProbeResult]:
     """Explain clip by clip within the budget of an epoch.
 
@@ -208,6 +211,7 @@ def explain_probes(
         settings: How to explain; the budget decides the time limit.
         budget: Time for the epoch.
         errors: Takes up what goes wrong.
+        references: Recordings for baselines.
     """
     for done, probe in enumerate([*probes]):
         began_s, max_seconds, drawn_s = budget.now(), budget.share(len(probes) - done), 0.0
@@ -220,7 +224,9 @@ def explain_probes(
             waveform = read_waveform(probe.clip, classifier.sample_rate)
             draws_began_s = budget.now()
             explainer = Explainer(classifier, replace(settings, max_seconds=limit_s))
-            explanation = explainer.explain(probe.clip, (label, PREDICTED), check_baselines=False)
+            explanation = explainer.explain(
+                probe.clip, (label, PREDICTED), recordings=references, check_baselines=False
+            )
             drawn_s = min(budget.now() - draws_began_s, max_seconds)
             about = {"scope": "clip", "clip": probe.name, "why": probe.why, "label": label}
             about["prediction"] = explanation.prediction

@@ -116,7 +116,8 @@ def timeline(view: ClipView) -> Plot | None:
             width = frames.times.hop_samples / frames.times.sample_rate
             traces = bars(frames, packed(frames.times.center_s()), width=width)
             traces += dots(frames, frames.times.center_s())
-            heading = f"Attribution of each frame, by the path from the {name}, with its 95 % interval"
+            stage = view.numbers.get("time_stage", name) if name == "frames" else name
+            heading = f"Attribution of each frame, by the path from the {stage}, with its 95 % interval"
             rows.append((heading, FRAMES_PX, traces, SIGNED_AXIS))
     if (frames := view.frames) is not None and (found := view.agreement) is not None:
         bar = {"type": "bar", "x": packed(frames.times.center_s()), "y": found.counts, "width": width}
