@@ -154,6 +154,21 @@ TESTED, VALIDATED = (0, 1), (2,)
 """Folds of RAVDESS's actors in the split of the planted recordings; the other twelve actors train."""
 
 
+def planted_clips(folder: Path, root: Path) -> list[Clip]:
+    """Cues planted in RAVDESS, unless they are there: `manifest.jsonl`, and `planted` with the sounds.
+
+    Args:
+        folder: Where they are kept.
+        root: Folder of RAVDESS.
+    """
+    manifest = folder / "manifest.jsonl"
+    if not manifest.is_file():
+        settings = PlantedInSettings(source="ravdess")
+        clips = ensure_planted_in(folder / "planted", open_source(root, settings), settings)
+        save_manifest(manifest, [replace(clip, split=_split_of(clip.speaker)) for clip in clips])
+    return read_manifest(manifest)
+
+
 def planted_whisper(folder: Path, root: Path, whisper: Path) -> tuple[list[Clip], dict[str, Path]]:
     """Cues planted in RAVDESS, and heads on the layers of Whisper that tell them, made unless they are there.
 
@@ -165,25 +180,35 @@ def planted_whisper(folder: Path, root: Path, whisper: Path) -> tuple[list[Clip]
     Returns:
         The clips, and the checkpoint of each head.
     """
-    manifest = folder / "manifest.jsonl"
-    if not manifest.is_file():
-        settings = PlantedInSettings(source="ravdess")
-        clips = ensure_planted_in(folder / "planted", open_source(root, settings), settings)
-        save_manifest(manifest, [replace(clip, split=_split_of(clip.speaker)) for clip in clips])
-    found = {}
-    for name in WHISPER_HEADS:
-        runs = folder / "h" / name
-        pattern = "runs/planted_in/version_*/checkpoints/best.ckpt"
-        if not [*runs.glob(pattern)]:
-            print(f"training the head {name} on planted cues; some minutes", flush=True)
-            layer, pooling = name.split("-")
-            flags = [f"--config={ROOT / 'configs/planted_in.yaml'}", "--data.corpus=manifest"]
-            flags += [f"--data.root={manifest.absolute()}", "--data.options=null", "--run.wandb=false"]
-            flags += [f"--model.backbone.name={whisper.absolute()}", "--model.backbone.pad_to_window=false"]
-            flags += ["--model.backbone.last_layer=null", f"--model.head.layer={layer}"]
-            run_training(["fit", *flags, f"--model.head.pooling={pooling}"], runs)
-        found[name] = max(runs.glob(pattern))
-    return read_manifest(manifest), found
+    clips, cut = planted_clips(folder, root), "--model.backbone.pad_to_window=false"
+    names = ((name, *name.split("-")) for name in WHISPER_HEADS)
+    return clips, {name: planted_head(folder, name, whisper, *how, flags=[cut]) for name, *how in names}
+
+
+def planted_head(
+    folder: Path, name: str, backbone: str | Path, layer: str, pooling: str, *, flags: Sequence[str] = ()
+) -> Path:
+    """Checkpoint of a head that tells planted cues, trained as a user would unless it is there.
+
+    Args:
+        folder: That of `planted_clips`.
+        name: Of the head, for its folder.
+        backbone: Its backbone.
+        layer: Layer that it reads, or `learned`.
+        pooling: Its pooling; with `mean` no frames are left out in training.
+        flags: More of `train.py fit`.
+    """
+    runs, pattern = folder / "h" / name, "runs/planted_in/version_*/checkpoints/best.ckpt"
+    if not [*runs.glob(pattern)]:
+        print(f"training the head {name} on planted cues; some minutes", flush=True)
+        usual = [f"--config={ROOT / 'configs/planted_in.yaml'}", "--data.corpus=manifest"]
+        usual += [f"--data.root={folder.absolute() / 'manifest.jsonl'}", "--data.options=null"]
+        usual += [f"--data.cache_dir={folder.absolute() / 'cache'}", "--run.wandb=false"]
+        usual += [f"--model.backbone.name={backbone}", "--model.backbone.last_layer=null"]
+        usual += [f"--model.head.layer={layer}", f"--model.head.pooling={pooling}"]
+        usual += ["--model.head.frame_dropout=0"] if pooling == "mean" else []
+        run_training(["fit", *usual, *flags], runs)
+    return max(runs.glob(pattern))
 
 
 def _split_of(actor: str) -> str:
