@@ -153,9 +153,12 @@ WHISPER_HEADS = [
 TESTED, VALIDATED = (0, 1), (2,)
 """Folds of RAVDESS's actors in the split of the planted recordings; the other twelve actors train."""
 
+TRAINING_SEEDS = (1, 2, 3)
+"""The recordings of the training actors are planted with cues once more from each."""
+
 
 def planted_clips(folder: Path, root: Path) -> list[Clip]:
-    """Cues planted in RAVDESS, unless they are there: `manifest.jsonl`, and `planted` with the sounds.
+    """Cues planted in RAVDESS, unless they are there: `manifest.jsonl`, and the sounds beside it.
 
     Args:
         folder: Where they are kept.
@@ -163,9 +166,13 @@ def planted_clips(folder: Path, root: Path) -> list[Clip]:
     """
     manifest = folder / "manifest.jsonl"
     if not manifest.is_file():
-        settings = PlantedInSettings(source="ravdess")
-        clips = ensure_planted_in(folder / "planted", open_source(root, settings), settings)
-        save_manifest(manifest, [replace(clip, split=_split_of(clip.speaker)) for clip in clips])
+        clips = []
+        for seed in (0, *TRAINING_SEEDS):
+            settings = PlantedInSettings(source="ravdess", seed=seed)
+            made = ensure_planted_in(folder / f"planted-{seed}", open_source(root, settings), settings)
+            made = [replace(clip, split=_split_of(clip.speaker)) for clip in made]
+            clips += [clip for clip in made if seed == 0 or clip.split == "train"]
+        save_manifest(manifest, clips)
     return read_manifest(manifest)
 
 

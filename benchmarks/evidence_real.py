@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,9 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import load_classifier
 from wavshap_lightning.models.pretrained import TINY_FOLDER
 
+NEEDS = ["root", "cache_dir", "backbones", "clips", "planted", "panels"]
+PANELS = ("defaults", "stages", "methods")
+NUM_CLIPS = 64
 UNMARKED = "neutral"
 LEAST_CHANGE = 1.0
 FRAMES_OF_100_MS = 5
@@ -109,7 +113,7 @@ IN_DETAIL = tuple(
 
 def main() -> None:
     """Plant, train, explain and report."""
-    arguments = read_arguments(__doc__, needs=["root", "cache_dir", "backbones", "clips", "planted"])
+    arguments = read_arguments(__doc__, needs=NEEDS, panels=[*PANELS], clips=NUM_CLIPS)
     torch.set_num_threads(2)
     folder = arguments.cache_dir.resolve() / f"evidence{'-quick' if arguments.quick else ''}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,10 +124,8 @@ def main() -> None:
         GROUP_NORM: write_group_norm(folder / "group-norm"),
     }
     heads = HEADS[:1] if arguments.quick else HEADS
-    for in_detail in (False, True):  # first what is claimed
-        found = {
-            head: measure(head, corpus, folder, sources, arguments, in_detail=in_detail) for head in heads
-        }
+    for panel in arguments.panels:
+        found = {head: measure(head, corpus, folder, sources, arguments, panel=panel) for head in heads}
     report(
         "evidence_real", [*lines_of(found)], arguments, areas={str(head): one for head, one in found.items()}
     )
@@ -140,7 +142,7 @@ class Planted:
     def __init__(self, root: Path, folder: Path) -> None:
         self.folder = folder
         self.clips = [clip for clip in planted_clips(folder, root) if clip.split == "test"]
-        with (folder / "planted/sources.csv").open(newline="") as file:
+        with (folder / "planted-0/sources.csv").open(newline="") as file:
             self._sources = {row["clip"]: row for row in csv.DictReader(file)}
 
     def without_cue(self, clip: Clip) -> Tensor:
@@ -179,18 +181,18 @@ def measure(
     sources: Mapping[str, str | Path],
     arguments: argparse.Namespace,
     *,
-    in_detail: bool,
+    panel: str,
 ) -> Found:
     """Areas of the maps of a head, of which those measured before are kept."""
-    path = folder / f"{head.key}.json"
-    known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     flags = ["--model.backbone.pad_to_window=false"] if head.backbone == WHISPER else []
     source = sources[head.backbone]
     checkpoint = planted_head(corpus.folder, head.key, source, head.layer, head.pooling, flags=flags)
+    path = folder / f"{head.key}-{sha256(checkpoint.read_bytes()).hexdigest()[:12]}-{arguments.clips}.json"
+    known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     classifier = load_classifier(checkpoint)
     judged = draw_clips(classifier, corpus, arguments.clips)
     known["actors"] = [clip.speaker for clip in judged]
-    for name, make in maps_of(classifier, corpus.clips, in_detail=in_detail and head in IN_DETAIL).items():
+    for name, make in maps_of(classifier, corpus.clips, panel if head in IN_DETAIL else PANELS[0]).items():
         if len(known.get(name, ())) != len(judged):
             known[name] = [areas(make(clip), clip, classifier) for clip in judged]
             path.write_text(json.dumps(known))
@@ -222,7 +224,7 @@ def cue_matters(classifier: EmotionClassifier, corpus: Planted, clip: Clip) -> b
     return is_right and float(scores[0] - scores[1]) >= LEAST_CHANGE
 
 
-def maps_of(classifier: EmotionClassifier, at_hand: Sequence[Clip], *, in_detail: bool) -> dict[str, Any]:
+def maps_of(classifier: EmotionClassifier, at_hand: Sequence[Clip], panel: str) -> dict[str, Any]:
     """Functions from a clip to its map, by name; a number for each frame."""
     grid = replace(classifier.backbone.frame_grid, max_frames=None)
     recordings: dict[Path, Recording] = {}
@@ -249,24 +251,27 @@ def maps_of(classifier: EmotionClassifier, at_hand: Sequence[Clip], *, in_detail
             return in_time(explainer.explain(clip, clip.label, recordings=given, check_baselines=False))
 
     def control(name: str, clip: Clip) -> Tensor:
-        sound = open_recording(clip, classifier.backbone.frame_grid).waveform
-        maps = control_maps(sound, classifier.backbone.frame_grid, torch.Generator().manual_seed(0))
-        return maps[name]
+        recording = open_recording(clip, classifier.backbone.frame_grid)
+        own_seed = int(recording.sha256[:8], 16)  # cues lie at similar places in many clips
+        generator = torch.Generator().manual_seed(own_seed)
+        return control_maps(recording.waveform, classifier.backbone.frame_grid, generator)[name]
 
-    usual = ExplainSettings()
-    maps = {
-        DEFAULT: partial(explained, settings=usual, family="corpus"),
-        IN_FOLDER: partial(explained, settings=usual, family="folder"),
-        ALONE: partial(explained, settings=usual, family=""),
+    if panel == "stages":
+        pairs = product(("layers", "frames", "waveform"), FAMILIES)
+        named = {(s, f): ExplainSettings(stages=(s,), baselines=f) for s, f in pairs}  # type: ignore[arg-type]
+        return {
+            f"{stage}, {family}": partial(explained, settings=settings, family=family)
+            for (stage, family), settings in named.items()
+        }
+    if panel == "methods":
+        methods = {one: ExplainSettings(method=one, baselines="noise") for one in METHODS}  # type: ignore[arg-type]
+        return {name: partial(explained, settings=one, family="") for name, one in methods.items()}
+    default = partial(explained, settings=ExplainSettings())
+    given = {DEFAULT: "corpus", IN_FOLDER: "folder", ALONE: ""}
+    return {
+        **{name: partial(default, family=family) for name, family in given.items()},
         **{name: partial(control, name) for name in CONTROLS},
     }
-    for stage, family in product(("layers", "frames", "waveform"), FAMILIES) if in_detail else ():
-        settings = ExplainSettings(stages=(stage,), baselines=family)  # type: ignore[arg-type]
-        maps[f"{stage}, {family}"] = partial(explained, settings=settings, family=family)
-    for method in METHODS if in_detail else ():
-        settings = ExplainSettings(method=method, baselines="noise")  # type: ignore[arg-type]
-        maps[method] = partial(explained, settings=settings, family="")
-    return maps
 
 
 def shuffled(clips: Sequence[Clip]) -> list[Clip]:
