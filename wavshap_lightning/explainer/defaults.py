@@ -107,9 +107,9 @@ def draw_references(clips: Sequence[Clip], seed: int) -> list[Clip]:
         seed: Random seed.
 
     Returns:
-        One more than are needed, as none serves for itself.
+        One more than are needed, as none serves for itself; none if there are too few.
     """
     neutral = [clip for clip in clips if clip.label == NEUTRAL]
     drawn = neutral if len(neutral) > MIN_REFERENCES else clips
     order = np.random.default_rng(seed).permutation(len(drawn))[: NUM_REFERENCES + 1]
-    return [drawn[index] for index in order.tolist()]
+    return [drawn[index] for index in order.tolist()] if len(order) > MIN_REFERENCES else []
