@@ -77,7 +77,7 @@ def test_frames_of_the_layers_are_their_sum_with_an_error_of_its_own(classifier,
     views = found.attributions["layers"].views
     frames, cells = views["frames"], views["layer_frame"]
     torch.testing.assert_close(frames.values, cells.values.sum(1), rtol=1e-4, atol=1e-5)
-    assert float(frames.stderr.norm()) < 0.99 * float(cells.stderr.sum(1).norm())
+    assert float(frames.stderr.norm()) < float(cells.stderr.sum(1).norm())
     inputs = classifier.encoder(classifier.frontend(clip[None]))[0]
     expected = attribute(
         gradient_shap,
