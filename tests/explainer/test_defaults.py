@@ -104,6 +104,16 @@ def test_recordings_at_hand_are_baselines_if_there_are_enough(build_classifier, 
     assert torch.equal(too_few.frame_values(), explain(regressor, clip, num_draws=8).frame_values())
 
 
+def test_a_recording_that_begins_with_silence_longer_than_the_clip_is_left_out(build_classifier, clip):
+    regressor = build_classifier(labels=("arousal", "valence"), task="dimensions")
+    others = [clip.roll(100 * index) for index in range(1, MIN_REFERENCES + 1)]
+    late = torch.cat([torch.zeros_like(clip), clip])
+    found = explain(regressor, clip, recordings=[late, *others], num_draws=8)
+    alone = explain(regressor, clip, recordings=others, num_draws=8)
+    assert found.settings.baselines == "other_clips"
+    assert torch.equal(found.frame_values(), alone.frame_values())
+
+
 def test_more_baselines_than_there_are_recordings_are_noise(build_classifier, clip):
     regressor = build_classifier(labels=("arousal", "valence"), task="dimensions")
     others = [clip.roll(100 * index) for index in range(1, MIN_REFERENCES + 2)]

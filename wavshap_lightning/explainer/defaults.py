@@ -88,7 +88,9 @@ def choose_baselines(
     """
     if not reads_context(classifier):
         return [], NO_CONTEXT
-    unlike, left_out = list(others), ""
+    # of a longer recording, the beginning serves, and it may be silent
+    others = [one for one in others if one[: len(waveform)].any()]
+    unlike, left_out = others, ""
     if others and classifier.task == "classes":
         values = recordings(waveform.cpu(), others).values.to(waveform)
         with torch.no_grad():
