@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +25,7 @@ from torch.nn.functional import pad
 from wavshap_lightning.attribution.baselines import noise
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.explainer.defaults import NUM_REFERENCES, draw_references
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.recording import Recording, open_recording
 from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, ExplainSettings
@@ -56,12 +57,14 @@ class Case:
         classifier: The classifier that is explained.
         recording: The clip, read.
         label: The class whose log-odds are explained.
+        others: Other clips at hand.
     """
 
     clip: Clip
     classifier: EmotionClassifier
     recording: Recording
     label: str
+    others: Sequence[Clip] = ()
 
     @property
     def target(self) -> Target:
@@ -78,12 +81,14 @@ class Case:
         return (torch.arange(self.rows.shape[1]) // (SPAN_HOPS * HOP_SAMPLES))[None]
 
 
-def open_case(clip: Clip, classifier: EmotionClassifier, waveform: Tensor | None = None) -> Case:
+def open_case(
+    clip: Clip, classifier: EmotionClassifier, waveform: Tensor | None = None, others: Sequence[Clip] = ()
+) -> Case:
     """A clip, or a waveform instead of its file, with the class that the classifier predicts."""
     recording = open_recording(clip if waveform is None else waveform, classifier.backbone.frame_grid)
     with torch.no_grad():
         best = int(classifier(recording.waveform[None])[0].argmax())
-    return Case(clip, classifier, recording, classifier.labels[best])
+    return Case(clip, classifier, recording, classifier.labels[best], others)
 
 
 @dataclass(frozen=True)
@@ -196,12 +201,18 @@ def lime_base(case: Case, count: int, seed: int) -> Tensor:
     return weights[case.spans()[0]]
 
 
-def ours(case: Case, count: int, seed: int, **settings: object) -> Map:
+def ours(case: Case, count: int, seed: int, given: Sequence[Clip] = (), **settings: object) -> Map:
     """A whole explanation, with its checks and errors, and the map in time of its first such stage."""
     chosen = ExplainSettings(seed=seed, num_draws=count, **settings)
-    found = Explainer(case.classifier, chosen).explain(case.recording, case.label)
+    found = Explainer(case.classifier, chosen).explain(case.recording, case.label, recordings=given)
     stage = found.time_stage
     return Map(found.values(stage, "frames"), found.times[stage].center_s())
+
+
+def ours_from_others(case: Case, count: int, seed: int) -> Map:
+    """The same with some of the clips at hand as baselines, as the explanation of a corpus draws them."""
+    others = [one for one in case.others if one.path != case.clip.path]
+    return ours(case, count, seed, given=draw_references(others, seed)[:NUM_REFERENCES])
 
 
 def on_waveform(method: Callable[[Case, int, int], Tensor], case: Case, count: int, seed: int) -> Map:
@@ -246,7 +257,7 @@ def peer(
 
 ALL, EACH_ACTOR, SOME, FEW = 48, 24, 10, 4
 OURS, CAPTUM, SILENCE = "ours, default", "GradientShap (Captum)", "integrated gradients from silence (Captum)"
-SMOOTH = "SmoothGrad (Captum)"
+SMOOTH, OTHERS = "SmoothGrad (Captum)", "ours, default with other clips"
 USUAL_MANY, REFERENCE = 50, 256
 METHODS = {
     OURS: Method(
@@ -254,6 +265,7 @@ METHODS = {
         {**dict.fromkeys((4, 8, 16, 32), SOME), DEFAULT_DRAWS: ALL, 128: FEW, REFERENCE: FEW},
         DEFAULT_DRAWS,
     ),
+    OTHERS: Method(ours_from_others, {DEFAULT_DRAWS: ALL}, DEFAULT_DRAWS),
     "ours, frames": Method(partial(ours, stages=("frames",)), {64: SOME}, DEFAULT_DRAWS),
     "ours, waveform": Method(partial(ours, stages=("waveform",)), {64: SOME}, DEFAULT_DRAWS),
     CAPTUM: peer(gradient_shap, {5: ALL, USUAL_MANY: ALL, 200: FEW}, 5),

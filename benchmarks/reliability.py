@@ -4,8 +4,9 @@ Each clip is explained twice by each method, with two seeds that decide all of c
 included. *Changed* is the share of the strongest tenth of the frames (20 ms), by magnitude, that the
 other seed does not have there. Seconds are those of the second call, the methods of a clip one after the
 other. Clips of RAVDESS end after 3 s. Intervals are over speakers. GradientSHAP of all libraries takes
-its baselines from noise at the level of the clip, as ours does, 50 clips of it for a seed; all else has
-the default of its library. LIME and Kernel SHAP remove spans of 100 ms, so that a span counts five
+its baselines from noise at the level of the clip, as ours does for a clip alone, 50 clips of it for a
+seed; ours *with other clips* has up to 16 clips of the corpus, drawn anew by a seed. All else has the
+default of its library. LIME and Kernel SHAP remove spans of 100 ms, so that a span counts five
 times.
 
 `methods`: Whisper tiny.en (second layer) and the embedded backbone on RAVDESS, each actor explained by
@@ -50,6 +51,7 @@ from _common import RESULTS, Measurement, read_arguments, report, time_interleav
 from _methods import (
     CAPTUM,
     METHODS,
+    OTHERS,
     OURS,
     REFERENCE,
     SILENCE,
@@ -91,6 +93,7 @@ BAR_TENTH = {WHISPER: 50.0, EMBEDDED: 150.0}
 # Of each method, what the panel of planted evidence takes, and for how many clips.
 EVIDENCE = {
     (OURS, DEFAULT_DRAWS): 16,
+    (OTHERS, DEFAULT_DRAWS): 16,
     ("ours, frames", 64): 16,
     ("ours, waveform", 64): 16,
     (CAPTUM, 5): 16,
@@ -139,11 +142,13 @@ class Heads:
         of: From the number of a seed, a clip and a shift of the fold to the head that explains it. Without a
             shift it is the one that did not see the clip's speaker.
         clips: One of each speaker, then another.
+        at_hand: All clips of the corpus, of which some serve as baselines.
         has_folds: Whether the fold can be shifted.
     """
 
     of: Callable[[int, Clip, int], EmotionClassifier]
     clips: Sequence[Clip]
+    at_hand: Sequence[Clip]
     has_folds: bool = True
 
 
@@ -161,11 +166,16 @@ def all_heads(arguments: argparse.Namespace) -> dict[str, Heads]:
     def demo(seed: int) -> EmotionClassifier:
         return demo_heads(arguments.cache_dir, [seed])[0]
 
-    others = by_turns(other_speakers_clips(arguments.cache_dir, 10**6), arguments.clips)
+    planted = other_speakers_clips(arguments.cache_dir, 10**6)
     return {
-        WHISPER: Heads(cross_validated("whisper", whisper, arguments), clips),
-        EMBEDDED: Heads(cross_validated("embedded", [], arguments), clips),
-        DEMO: Heads(lambda seed, _clip, _shift: demo(seed), others, has_folds=False),
+        WHISPER: Heads(cross_validated("whisper", whisper, arguments), clips, ravdess),
+        EMBEDDED: Heads(cross_validated("embedded", [], arguments), clips, ravdess),
+        DEMO: Heads(
+            lambda seed, _clip, _shift: demo(seed),
+            by_turns(planted, arguments.clips),
+            planted,
+            has_folds=False,
+        ),
     }
 
 
@@ -217,26 +227,29 @@ def methods_panel(arguments: argparse.Namespace, _: Found) -> list[Row]:
 def cases_of(heads: Heads) -> Iterator[Case]:
     """Each clip with the head that did not see its speaker."""
     for clip in heads.clips:
-        yield open_case(clip, heads.of(0, clip, 0))
+        yield open_case(clip, heads.of(0, clip, 0), others=heads.at_hand)
 
 
 def evidence_panel(arguments: argparse.Namespace, _: Found) -> list[Row]:
     """A row for each method: how often it is stable and right, stable and wrong, and unstable."""
     folder = arguments.planted or arguments.cache_dir / "planted-whisper"
     clips, heads = planted_whisper(folder, arguments.root, arguments.backbones[0])
-    clips = by_turns([clip for clip in clips if clip.split == arguments.split and clip.evidence], 10**6)
+    at_hand = [clip for clip in clips if clip.split == arguments.split]
+    clips = by_turns([clip for clip in at_hand if clip.evidence], 10**6)
     classifiers = [load_classifier(path) for path in heads.values()]
     count = min(arguments.clips, max(EVIDENCE.values()))
-    return rows_of(EVIDENCE, right_cases(clips, classifiers, count), arguments)
+    return rows_of(EVIDENCE, right_cases(clips, classifiers, count, at_hand), arguments)
 
 
-def right_cases(clips: Sequence[Clip], heads: Sequence[EmotionClassifier], count: int) -> Iterator[Case]:
+def right_cases(
+    clips: Sequence[Clip], heads: Sequence[EmotionClassifier], count: int, at_hand: Sequence[Clip]
+) -> Iterator[Case]:
     """Clips, with the heads in turn, whose label is what the head predicts."""
     found = 0
     for clip in clips:
         if found == count:
             return
-        case = open_case(clip, heads[found % len(heads)])
+        case = open_case(clip, heads[found % len(heads)], others=at_hand)
         if case.label == clip.label:
             found += 1
             yield case
@@ -315,9 +328,19 @@ def kind_of(survived: float, auc: float) -> str:
 
 
 def overlap(first: Tensor, second: Tensor) -> float:
-    """Share of the strongest tenth of the frames of one map that is among those of the other."""
+    """Share of the strongest tenth of the frames of one map that is among those of the other.
+
+    Frames as strong as each other come in a random order, and those that are given nothing are not strong.
+    """
     k = -(-len(first) // STRONGEST_SHARE)
-    return len({*top(first, k)} & {*top(second, k)}) / k
+    return len(strongest(first, k, 0) & strongest(second, k, 1)) / k
+
+
+def strongest(values: Tensor, k: int, seed: int) -> set[int]:
+    """At most `k` frames, ties in the random order of a seed."""
+    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))
+    best = order[torch.tensor(top(values[order], k))[:, 0]]
+    return {*best[values[best] != 0].tolist()}
 
 
 def error_between(pairs: Sequence[Sequence[Tensor]]) -> float | None:
@@ -464,7 +487,7 @@ def survival_lines(title: str, rows: Rows) -> Iterator[Measurement]:
     """Strongest frames that survive a new seed, of ours and of what is commonly used."""
     for (name, draws), row in rows.items():
         if row["usual"] or (name, draws) == (CAPTUM, USUAL_MANY):
-            bar = BAR_SURVIVAL if name == OURS and title == WHISPER else None
+            bar = BAR_SURVIVAL if name in {OURS, OTHERS} and title == WHISPER else None
             ends = [None if row[end] is None else 1 - row[end] for end in ("high", "low")]
             what = f"{title}, {name}, {draws} draws: top 10 % that survive a seed"
             yield Measurement(
