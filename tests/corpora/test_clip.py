@@ -77,6 +77,7 @@ def test_what_looks_alike_is_equal_in_every_field(name):
             text=name,
             dialogue=name,
             votes=((name, 1.0),),
+            values=((name, 1.0),),
             evidence=(Span(0.0, 1.0, name),),
         )
 
@@ -148,3 +149,19 @@ def test_equal_clips_are_one_key_and_changed_copies_are_checked_again():
     assert replace(clip, label="happy") != clip
     with pytest.raises(CorpusError):
         replace(clip, label="")
+
+
+@pytest.mark.parametrize("field", ["votes", "values"])
+@pytest.mark.parametrize("pairs", [(("sad", float("nan")),), (("sad", float("inf")),), (("", 1.0),)])
+def test_votes_and_values_are_finite_numbers_with_names(field, pairs):
+    with pytest.raises(CorpusError, match=f"{field}=.* must name each once, with a finite number"):
+        Clip(Path("a.wav"), "sad", **{field: pairs})
+
+
+def test_names_that_look_alike_are_named_twice_and_only_votes_cannot_be_negative():
+    for field in ("votes", "values"):
+        with pytest.raises(CorpusError, match=f"{field}=.* must name each once"):
+            Clip(Path("a.wav"), "sad", **{field: (("sad", 1.0), ("sad\u200b", 2.0))})
+    assert Clip(Path("a.wav"), "sad", values=(("valence", -1.0),)).values == (("valence", -1.0),)
+    with pytest.raises(CorpusError, match="of at least 0"):
+        Clip(Path("a.wav"), "sad", votes=(("sad", -1.0),))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from wavshap_lightning.corpora.clip import SPLITS, Clip, Span, normalized
 from wavshap_lightning.corpora.manifest import (
     COLUMNS,
+    DIMENSIONS,
     find_file,
     load_manifest,
     read_manifest,
@@ -41,7 +42,8 @@ cells = st.fixed_dictionaries(
         "corpus": words | st.just(""),
         "split": st.none() | st.sampled_from(SPLITS),
         "text": st.none() | words,
-        "votes": st.lists(st.tuples(words, st.floats(0, 9)), max_size=2).map(tuple),
+        "votes": st.dictionaries(words, st.floats(0, 9), max_size=2).map(lambda its: tuple(its.items())),
+        "values": st.dictionaries(words, st.floats(-9, 9), max_size=2).map(lambda its: tuple(its.items())),
         "dialogue": st.none() | words,
     }
 )
@@ -82,7 +84,7 @@ def test_what_was_saved_is_read_back_equal(folder, rows, suffix):
 
 
 def test_every_field_of_a_clip_is_a_column():
-    assert set(COLUMNS) == {field.name for field in fields(Clip)}
+    assert set(COLUMNS) == {field.name for field in fields(Clip)} | {*DIMENSIONS}
 
 
 def write(folder, text, name="table.csv"):
@@ -181,6 +183,29 @@ def test_votes_and_kinds_lose_their_white_space_too(tmp_path):
     assert (clip.votes, clip.evidence) == ((("sad", 2.0),), (Span(0.0, 1.0, "word"),))
 
 
+def test_votes_and_values_are_pairs_or_an_object_and_dimensions_have_columns_too(tmp_path):
+    (tmp_path / "a.wav").touch()
+    pairs = 'path;label;votes;values\na.wav;sad;"[[""sad"", 2]]";"[[""arousal"", 3.5], [""tension"", 1]]"\n'
+    columns = 'path;label;votes;values;arousal\na.wav;sad;"{""sad"": 2}";"{""tension"": 1}";3,5\n'
+    clips = [read_manifest(write(tmp_path, text, "t.csv"))[0] for text in (pairs, columns)]
+    assert clips[0].votes == clips[1].votes == (("sad", 2.0),)
+    assert dict(clips[0].values) == dict(clips[1].values) == {"arousal": 3.5, "tension": 1.0}
+
+
+def test_without_any_label_that_of_most_votes_is_taken(tmp_path):
+    text = (
+        "path,votes,arousal\n"
+        'a.wav,"{""sad"": 2, ""angry"": 1}",3\n'
+        'b.wav,"{""sad"": 1, ""angry"": 1}",\n'
+        "c.wav,,-1\n"
+    )
+    for name in ("a.wav", "b.wav", "c.wav"):
+        (tmp_path / name).touch()
+    clips = read_manifest(write(tmp_path, text, "t.csv"))
+    assert [clip.label for clip in clips] == ["sad", "no-agreement", "unlabeled"]
+    assert [clip.values for clip in clips] == [(("arousal", 3.0),), (), (("arousal", -1.0),)]
+
+
 def test_null_and_missing_cells_are_empty_fields(tmp_path):
     table = write(
         tmp_path, '\n{"path": "a.wav", "label": "sad", "speaker": null, "evidence": null}\r\n\n', "t.jsonl"
@@ -218,6 +243,12 @@ CSV_FAULTS = {
     'path,label,evidence\na.wav,sad,"[{""start_s"": false, ""end_s"": 1}]"\n': "line=2: evidence=.* must be",
     "path,label,start_s\na.wav,sad,true\n": "line=2: start_s='true' must be a number of seconds",
     "path,label,votes\na.wav,sad,[3]\n": "line=2: votes=.* must be a JSON list of pairs like",
+    'path,label,votes\na.wav,sad,"{""sad"": -1}"\n': "line=2: .*votes=.*-1.0.* number of at least 0",
+    'path,label,values\na.wav,sad,"{""arousal"": NaN}"\n': "line=2: .*values=.*nan.* with a finite number",
+    "path,label,valence\na.wav,sad,high\n": "line=2: valence='high' must be a number",
+    "path,label,valance\na.wav,sad,3\n": "column='valance' .* did you mean 'valence'",
+    'path,arousal,values\na.wav,3,"{""arousal"": 3}"\n': "line=2: .*values=.* must name each once",
+    "path,label,arousal\na.wav,sad,3\nb.wav,,4\n": r"line=3: missing=\['label'\]",
     'path,label,text\na.wav,sad,"two\nlines"\nb.wav,,x\n': r"line=4: missing=\['label'\]",
     "path,label\na.wav,sad\nb.wav,sad\na.wav,happy\n": "line 2 and line 4 are the same clip, path=.*a.wav",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from unicodedata import category, normalize
 
@@ -84,11 +84,13 @@ class Clip:
         end_s: End of the clip inside the file, in seconds; the file's end if None.
         evidence: Spans known to decide the label, in seconds from the start of the clip.
         text: Spoken text.
-        votes: Votes of the annotators, as `(label, count)` pairs.
+        votes: Votes of the annotators, as `(label, count)` pairs, each label once.
         dialogue: Name of the conversation the clip was cut from; clips of one dialogue stay in one split.
+        values: Emotional dimensions on the scale of the corpus, as `(dimension, value)` pairs.
 
     Raises:
-        CorpusError: If the label is empty, the times are out of order or the split is unknown.
+        CorpusError: If the label is empty, the times are out of order, the split is unknown, a count is not
+            finite or negative, a value is not finite, or a label or dimension is there twice.
     """
 
     path: Path
@@ -102,18 +104,28 @@ class Clip:
     text: str | None = None
     votes: tuple[tuple[str, float], ...] = ()
     dialogue: str | None = None
+    values: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("label", "speaker", "corpus", "split", "text", "dialogue"):
             if (text := getattr(self, name)) is not None:
                 object.__setattr__(self, name, normalized(text))
-        object.__setattr__(self, "votes", tuple((normalized(label), count) for label, count in self.votes))
+        for name, least in (("votes", 0.0), ("values", -inf)):
+            object.__setattr__(self, name, self._checked_pairs(name, least))
         if not self.label:
             raise CorpusError(f"path={self.path}: label={self.label!r} is empty; give every clip a label")
         if self.split is not None and self.split not in SPLITS:
             raise CorpusError(f"path={self.path}: split={self.split!r} must be one of {', '.join(SPLITS)}")
         if self.start_s is not None or self.end_s is not None:
             _check_times(self.start_s or 0.0, self.end_s)
+
+    def _checked_pairs(self, field: str, least: float) -> tuple[tuple[str, float], ...]:
+        pairs = tuple((normalized(name), number) for name, number in getattr(self, field))
+        are_numbers = all(name and isfinite(number) and number >= least for name, number in pairs)
+        if not are_numbers or len(dict(pairs)) < len(pairs):
+            rule = f"must name each once, with a finite number{' of at least 0' if least == 0.0 else ''}"
+            raise CorpusError(f"path={self.path}: {field}={pairs} {rule}")
+        return pairs
 
     @property
     def name(self) -> str:

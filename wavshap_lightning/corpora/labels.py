@@ -14,6 +14,7 @@ from wavshap_lightning.errors import CorpusError, SettingError
 
 OTHER = "other"
 NO_AGREEMENT = "no-agreement"
+UNLABELED = "unlabeled"
 
 EMOTIONS: Mapping[str, tuple[str, ...]] = {
     "neutral": ("neu",),
@@ -47,6 +48,17 @@ def emotion_by_name(*names: str) -> dict[str, str]:
     """
     known = {name: emotion for emotion, others in EMOTIONS.items() for name in (emotion, *others)}
     return {name: known[name] for name in names}
+
+
+def majority_label(votes: Iterable[tuple[str, float]]) -> str:
+    """The label with most votes; `NO_AGREEMENT` if several have as many, `UNLABELED` without any vote.
+
+    >>> majority_label([("sad", 3), ("angry", 2)]), majority_label([("sad", 1), ("angry", 1)])
+    ('sad', 'no-agreement')
+    """
+    counts = {label: count for label, count in votes if count > 0.0}
+    first = [label for label, count in counts.items() if count == max(counts.values())]
+    return UNLABELED if not first else first[0] if len(first) == 1 else NO_AGREEMENT
 
 
 def emotions_among(label_of_code: Mapping[str, str]) -> dict[str, str | None]:

@@ -1,9 +1,10 @@
 """Manifests: clips as a table, one row per clip, in CSV or JSON Lines.
 
 `path` and `label` are required; the other columns are the other fields of a clip. Relative paths start at
-the manifest's folder. In CSV, `evidence` and `votes` are JSON inside their cells. White space around a
-path, a name or a text is no part of it. Tables as spreadsheets write them are read too: with semicolons or
-tabs, in UTF-16, with rows and columns of empty cells.
+the manifest's folder. In CSV, `evidence`, `votes` and `values` are JSON inside their cells; columns named
+after `DIMENSIONS` are values too. A table without any label needs votes or values: labels are then those of
+most votes. White space around a path, a name or a text is no part of it. Tables as spreadsheets write them
+are read too: with semicolons or tabs, in UTF-16, with rows and columns of empty cells.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from urllib.parse import unquote
 
 from wavshap_lightning.corpora.clip import Clip, Span, normalized
 from wavshap_lightning.corpora.folders import listed
+from wavshap_lightning.corpora.labels import majority_label
 from wavshap_lightning.errors import CorpusError
 from wavshap_lightning.files import format_csv, parse_csv, read_text, write_atomically
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 SAVED_SUFFIXES = (".csv", ".jsonl")
 REQUIRED = ("path", "label")
+DIMENSIONS = ("arousal", "valence", "dominance")
+MEASURED = frozenset({"votes", "values", *DIMENSIONS})
+"""Columns of a table that may do without labels."""
 
 # How spreadsheets write errors and numbers too long for them, and programs an empty cell.
 _NO_NAME = re.compile(r"#(N/A|NV|[A-Z0/]+[!?])|\d([.,]\d+)?E\+\d+|nan|NaN|<NA>|NULL")
@@ -54,13 +59,15 @@ def read_manifest(path: Path | str, *, must_exist: bool = True) -> list[Clip]:
             the line.
     """
     table = Path(path).expanduser()
-    rows = read_table(table, required=REQUIRED)
-    _check_spelling(table, {name for cells in rows.values() for name, cell in cells.items() if cell})
+    rows = read_table(table, required=REQUIRED, implied_by={"label": MEASURED})
+    filled = {name for cells in rows.values() for name, cell in cells.items() if cell}
+    _check_spelling(table, filled)
+    required = ("path",) if "label" not in filled and filled & MEASURED else REQUIRED
     clips: dict[str, Clip] = {}
     listings: Listings = {}
     for line, cells in rows.items():
         try:
-            clips[f"line {line}"] = to_clip(cells, table.parent, listings)
+            clips[f"line {line}"] = to_clip(cells, table.parent, listings, required)
         except CorpusError as error:
             raise CorpusError(f"manifest={table} line={line}: {error}") from error
     check_distinct(table, clips)
@@ -122,11 +129,18 @@ def save_manifest(path: Path | str, clips: Sequence[Clip]) -> None:
 # Tables
 
 
-def read_table(path: Path, *, required: Sequence[str]) -> Rows:
+def read_table(
+    path: Path, *, required: Sequence[str], implied_by: Mapping[str, Collection[str]] | None = None
+) -> Rows:
     """Rows of a table: delimited cells with a header, or one JSON object per line. Delimited cells are text.
 
     Delimited cells are read by `parse_csv`; columns without a name are skipped. White space around a name or
     a cell is ignored: `a.wav, angry` equals `a.wav,angry`.
+
+    Args:
+        path: The table.
+        required: Columns that delimited cells need.
+        implied_by: For such a column, others of which any one can stand in for it.
 
     Raises:
         CorpusError: If the file is missing, neither UTF-8 nor UTF-16 with a byte order mark, malformed or
@@ -135,7 +149,7 @@ def read_table(path: Path, *, required: Sequence[str]) -> Rows:
     try:
         is_json = path.exists() and _suffix(path) == ".jsonl"  # else the suffix does not matter
         text = read_text(path)
-        rows = _json_rows(text) if is_json else _csv_rows(text, required)
+        rows = _json_rows(text) if is_json else _csv_rows(text, required, implied_by or {})
     except OSError as error:
         raise CorpusError(f"table={path} cannot be read from {Path.cwd()}: {error.strerror}") from error
     except ValueError as error:
@@ -145,11 +159,11 @@ def read_table(path: Path, *, required: Sequence[str]) -> Rows:
     return rows
 
 
-def _csv_rows(text: str, required: Sequence[str]) -> Rows:
+def _csv_rows(text: str, required: Sequence[str], implied_by: Mapping[str, Collection[str]]) -> Rows:
     rows = parse_csv(text)
     header = [normalized(name) for _, names in islice(rows, 1) for name in names]
     named = [name for name in header if name]
-    missing = [name for name in required if name not in named]
+    missing = [name for name in required if {name, *implied_by.get(name, ())}.isdisjoint(named)]
     if missing or len(set(named)) < len(named):
         found = f"missing columns={missing}; found columns={header}"
         raise ValueError(f"{found}. The first line must name every column once, separated by commas")
@@ -243,8 +257,10 @@ def _spans(cell: object) -> tuple[Span, ...]:
     return tuple(_span(**one) for one in _list(cell))
 
 
-def _votes(cell: object) -> tuple[tuple[str, float], ...]:
-    return tuple((_text(label), _number(count)) for label, count in _list(cell))
+def _pairs(cell: Any) -> tuple[tuple[str, float], ...]:  # noqa: ANN401 - any type of JSON
+    found = json.loads(cell) if isinstance(cell, str) else cell
+    pairs = found.items() if isinstance(found, dict) else found
+    return tuple((_text(name), _number(number)) for name, number in pairs)
 
 
 NAME = (_name, "text, not an error, an empty value or a rounded number as programs write them; correct it")
@@ -262,24 +278,31 @@ COLUMNS: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "dialogue": NAME,
     "corpus": NAME,
     "evidence": SPANS,
-    "votes": (_votes, 'a JSON list of pairs like ["angry", 2]'),
+    "votes": (_pairs, 'a JSON list of pairs like ["angry", 2], or an object like {"angry": 2}'),
+    "values": (_pairs, 'a JSON list of pairs like ["arousal", 3.5], or an object like {"arousal": 3.5}'),
+    **dict.fromkeys(DIMENSIONS, (_number, "a number, with a decimal point")),
 }
 """Every column: how a cell is read, which is text in CSV and any type in JSON Lines, and what it must be."""
 
 
-def to_clip(cells: Mapping[str, Any], base: Path, listings: Listings) -> Clip:
+def to_clip(
+    cells: Mapping[str, Any], base: Path, listings: Listings, required: Sequence[str] = REQUIRED
+) -> Clip:
     """The clip that `_to_cells` described; cells that are missing, empty or null are empty fields."""
     given = {name: cells[name] for name in COLUMNS if cells.get(name) not in (None, "")}
-    missing = [name for name in REQUIRED if name not in given]
+    missing = [name for name in required if name not in given]
     if missing:
         raise CorpusError(f"missing={missing}, found={sorted(given)}; every clip needs a path and a label")
-    fields = {}
+    fields: dict[str, Any] = {}
     for name, cell in given.items():
         read, kind = COLUMNS[name]
         try:
             fields[name] = read(cell)
         except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
             raise CorpusError(f"{name}={cell!r} must be {kind}") from error
+    plain = [(name, fields.pop(name)) for name in DIMENSIONS if name in fields]
+    fields["values"] = (*fields.get("values", ()), *plain)
+    fields.setdefault("label", majority_label(fields.get("votes", ())))
     name = str(fields.pop("path"))
     home = str(Path(name).expanduser()) if name.startswith("~/") else name
     spellings = (name, home, name.replace("\\", "/"), unquote(name.removeprefix("file://")))
@@ -290,10 +313,11 @@ def to_clip(cells: Mapping[str, Any], base: Path, listings: Listings) -> Clip:
 def _to_cells(clip: Clip, base: Path) -> dict[str, Any]:
     """The fields of a clip that are filled, in JSON types and the order of `COLUMNS`."""
     path, base = clip.path.absolute(), base.absolute()
-    cells = {name: getattr(clip, name) for name in COLUMNS}
+    cells = {name: getattr(clip, name) for name in COLUMNS if name not in DIMENSIONS}
     cells["path"] = (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()
     cells["evidence"] = [asdict(span) for span in clip.evidence]
-    cells["votes"] = [list(vote) for vote in clip.votes]
+    for pairs in ("votes", "values"):
+        cells[pairs] = [list(pair) for pair in cells[pairs]]
     return {name: value for name, value in cells.items() if value is not None and value not in ("", [])}
 
 
