@@ -30,6 +30,7 @@ from wavshap_lightning.training.checkpoints import check_same_training, check_un
 from wavshap_lightning.training.data.datamodule import EmotionDataModule, datamodule_of
 from wavshap_lightning.training.data.dataset import Batch
 from wavshap_lightning.training.data.extraction import cache_features
+from wavshap_lightning.training.losses import LossSettings, check_range
 from wavshap_lightning.training.scores import PredictionLog, Predictions, score_predictions
 
 UNDECAYED = "_undecayed"
@@ -61,17 +62,6 @@ class OptimizerSettings:
         for name in ("learning_rate", "backbone_learning_rate", "weight_decay"):
             check_range(name, getattr(self, name))
         check_range("warmup_share", self.warmup_share, 1.0)
-
-
-def check_range(name: str, value: float, highest: float = math.inf) -> None:
-    """Refuse a number below zero or above `highest`.
-
-    Raises:
-        SettingError: With the name and the value.
-    """
-    if not 0.0 <= value <= highest:
-        limit = "at least 0" if math.isinf(highest) else f"from 0 to {highest:g}"
-        raise SettingError(f"{name}={value!r} must be {limit}")
 
 
 def parameter_groups(classifier: EmotionClassifier, settings: OptimizerSettings) -> list[dict[str, Any]]:
@@ -122,25 +112,6 @@ PACKAGES = (
 )
 
 
-@dataclass(frozen=True)
-class LossSettings:
-    """Settings of the cross-entropy loss.
-
-    Args:
-        class_weights: Weight each class by the inverse of its frequency in training.
-        label_smoothing: Label smoothing, the probability mass spread over all classes, 0 to 1.
-
-    Raises:
-        SettingError: If a number is out of range.
-    """
-
-    class_weights: bool = False
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_range("label_smoothing", self.label_smoothing, 1.0)
-
-
 def check_precision(trainer: L.Trainer) -> None:
     """Refuse a precision in which weights and cached features would not be of one type.
 
@@ -178,7 +149,7 @@ class EmotionModule(L.LightningModule):
         backbone: BackboneSettings = BackboneSettings(),  # noqa: B008 - frozen
         head: HeadSettings = HeadSettings(),  # noqa: B008 - frozen
         optimizer: OptimizerSettings = OptimizerSettings(),
-        loss: LossSettings = LossSettings(),
+        loss: LossSettings = LossSettings(),  # noqa: B008 - frozen
         *,
         opened: SpeechBackbone | None = None,
     ) -> None:
