@@ -394,7 +394,9 @@ def time_shares(
 def fingerprint(classifier: EmotionClassifier) -> str:
     """SHA-256 over the backbone's fingerprint, the labels and everything that is trained."""
     parts = [classifier.backbone.fingerprint, *classifier.labels]
+    scale = classifier.outputs[0].scale
     parts += [] if classifier.task == "classes" else [classifier.task]  # as before there were others
+    parts += [] if scale is None else [f"scale {scale}"]
     parts += [f"{name} {tensor_sha256(value)}" for name, value in sorted(trained_state(classifier).items())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

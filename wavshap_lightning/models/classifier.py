@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
@@ -18,7 +18,7 @@ from wavshap_lightning.errors import CheckpointError, ModelError, SettingError, 
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.card import write_card
 from wavshap_lightning.models.checkpoint import load_trained_state, trained_state
-from wavshap_lightning.models.head import EmotionHead, HeadSettings, Task
+from wavshap_lightning.models.head import EmotionHead, HeadSettings, Outputs, Task, ToScale
 from wavshap_lightning.models.hub import check_folder, check_repository, read_export, write_export
 from wavshap_lightning.models.pretrained import Source
 from wavshap_lightning.models.record import ClassifierRecord, TrainingProvenance
@@ -31,17 +31,21 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
 
     Args:
         backbone: The speech backbone.
-        labels: Names of the outputs, in their order: classes, labels or dimensions.
+        labels: Names of the outputs of its task, in their order: classes, labels or dimensions.
         head: Settings of the head.
-        task: Meaning of the outputs.
+        task: Meaning of these outputs.
+        scale: Lowest and highest value of dimensions, to which the values of the head are mapped.
+        further: Outputs of further tasks, whose logits come after those of the first.
         provenance: Split, versions and scores of its training.
 
     Attributes:
+        outputs: Outputs of all tasks.
+        labels: Names of the outputs of the first task.
+        task: The first task.
         warnings: Doubts about it that came up when it was opened; explanations repeat them.
 
     Raises:
-        SettingError: If there are fewer than two classes, or no output, a name is repeated, or there is no
-            such task.
+        SettingError: If the outputs of a task make no sense (see `Outputs`), or a task is there twice.
     """
 
     def __init__(
@@ -51,21 +55,23 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
         head: HeadSettings | None = None,
         *,
         task: Task = "classes",
+        scale: tuple[float, float] | None = None,
+        further: Sequence[Outputs] = (),
         provenance: TrainingProvenance | None = None,
     ) -> None:
         super().__init__()
-        if task not in get_args(Task):
-            raise SettingError(f"task={task!r} must be one of {', '.join(get_args(Task))}")
-        fewest, words = (2, "two classes") if task == "classes" else (1, "one output")
-        if len(labels) < fewest or len(set(labels)) != len(labels):
-            raise SettingError(f"labels={list(labels)} must be {words} or more, each named once")
-        self.labels = tuple(labels)
-        self.task = task
+        self.outputs = (Outputs(task, tuple(labels), scale), *further)
+        if len({one.task for one in self.outputs}) < len(self.outputs):
+            raise SettingError(f"tasks={[one.task for one in self.outputs]} must be different tasks")
+        self.labels, self.task = self.outputs[0].labels, task
         self.provenance = provenance or TrainingProvenance()
         self.warnings: tuple[str, ...] = ()
         self.backbone = backbone
         self._hub_mixin_config = None  # the mixin would write a config.json, which is transformers' file
-        self.head = EmotionHead(backbone.num_layers, backbone.hidden_size, len(labels), head)
+        num_outputs = sum(len(one.labels) for one in self.outputs)
+        self.head = EmotionHead(backbone.num_layers, backbone.hidden_size, num_outputs, head)
+        if any(one.scale for one in self.outputs):
+            self.head.mlp.append(ToScale(self.outputs))
 
     @classmethod
     def from_record(
@@ -94,7 +100,13 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
             with torch.random.fork_rng(devices=[]):  # the head's first weights are drawn, then replaced
                 opened = SpeechBackbone(settings)
                 classifier = cls(
-                    opened, record.labels, record.head, task=record.task, provenance=record.provenance
+                    opened,
+                    record.labels,
+                    record.head,
+                    task=record.task,
+                    scale=record.scale,
+                    further=record.further,
+                    provenance=record.provenance,
                 )
         except ModelError as error:
             raise ModelError(
@@ -128,7 +140,41 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
             versions=dict(self.provenance.versions),
             scores=dict(self.provenance.scores),
             task=self.task,
+            scale=self.outputs[0].scale,
+            further=self.outputs[1:],
         )
+
+    def part(self, name: str) -> EmotionClassifier:
+        """The classifier of one task, which shares backbone and weights with this one.
+
+        Args:
+            name: A task, an output, or a margin between two outputs; of other names the first task is taken.
+        """
+        if len(self.outputs) == 1:
+            return self
+        named = ({one.task, *one.labels} & {name, *name.split("-vs-")} for one in self.outputs)
+        place = next((index for index, found in enumerate(named) if found), 0)
+        one, start = self.outputs[place], sum(len(before.labels) for before in self.outputs[:place])
+        with torch.random.fork_rng(devices=[]):  # first weights are drawn, then replaced
+            part = EmotionClassifier(
+                self.backbone,
+                one.labels,
+                self.head.settings,
+                task=one.task,
+                scale=one.scale,
+                provenance=self.provenance,
+            )
+        part.warnings = self.warnings
+        part.head.mix, part.head.pooling = self.head.mix, self.head.pooling
+        *_, last = (module for module in self.head.mlp if isinstance(module, nn.Linear))
+        for index, module in enumerate(self.head.mlp):
+            if module is last:
+                for kind, all_rows in last.named_parameters():
+                    rows = all_rows.detach()[start : start + len(one.labels)]
+                    setattr(part.head.mlp[index], kind, nn.Parameter(rows, all_rows.requires_grad))
+            elif not isinstance(module, ToScale):
+                part.head.mlp[index] = module
+        return part.to(last.weight.device).train(self.training)
 
     def check_backbone(self, record: ClassifierRecord) -> None:
         """Compare the backbone with the recorded one.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from math import isfinite
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -13,9 +15,42 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models.frontends import valid_mask
 from wavshap_lightning.models.pooling import POOLINGS, LayerStatistics, PoolingName, Statistic, drop_frames
 
-Task = Literal["classes", "labels", "dimensions"]
-"""Meaning of the outputs: logits of classes of which a clip has one (softmax), logits of labels of which it
-may have several (sigmoid), or values of dimensions (regression)."""
+Task = Literal["classes", "distribution", "labels", "dimensions"]
+"""Meaning of the outputs: logits of classes of which a clip has one (softmax), of classes over which the
+votes of its listeners are distributed (softmax), of labels of which it may have several (sigmoid), or values
+of dimensions (regression)."""
+
+SOFTMAX_TASKS = ("classes", "distribution")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Outputs of one task.
+
+    Args:
+        task: Their meaning.
+        labels: Their names, in order: classes, labels or dimensions.
+        scale: Lowest and highest value of dimensions as they are annotated; None if it is unknown.
+
+    Raises:
+        SettingError: If there is no such task, there are fewer than two classes, or no output, a name is
+            repeated, or the scale is none or not one of dimensions.
+    """
+
+    task: Task
+    labels: tuple[str, ...]
+    scale: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.task not in get_args(Task):
+            raise SettingError(f"task={self.task!r} must be one of {', '.join(get_args(Task))}")
+        fewest, words = (2, "two classes") if self.task in SOFTMAX_TASKS else (1, "one output")
+        if len(self.labels) < fewest or len(set(self.labels)) != len(self.labels):
+            raise SettingError(f"labels={list(self.labels)} must be {words} or more, each named once")
+        if self.scale is not None:
+            low, high = self.scale
+            if self.task != "dimensions" or not (isfinite(low) and isfinite(high) and low < high):
+                raise SettingError(f"scale={self.scale} of {self.task} must be [low, high], of dimensions")
 
 
 def logits_to_outputs(logits: Float[Tensor, "*batch outputs"], task: Task) -> Float[Tensor, "*batch outputs"]:
@@ -28,7 +63,30 @@ def logits_to_outputs(logits: Float[Tensor, "*batch outputs"], task: Task) -> Fl
     """
     if task == "dimensions":
         return logits
-    return logits.softmax(-1) if task == "classes" else logits.sigmoid()
+    return logits.softmax(-1) if task in SOFTMAX_TASKS else logits.sigmoid()
+
+
+class ToScale(nn.Module):
+    """Map raw values of dimensions to their scales: `low + (high - low) * (0.5 + raw)`.
+
+    A head starts near zero, which is the middle of a scale. Logits stay as they are, bit by bit.
+
+    Args:
+        outputs: The outputs of all tasks.
+    """
+
+    factor: Tensor
+    offset: Tensor
+
+    def __init__(self, outputs: Sequence[Outputs]) -> None:
+        super().__init__()
+        scales = [one.scale or (-0.5, 0.5) for one in outputs for _ in one.labels]
+        self.register_buffer("factor", torch.tensor([high - low for low, high in scales]), persistent=False)
+        self.register_buffer("offset", torch.tensor(scales).mean(1), persistent=False)
+
+    def forward(self, raw: Float[Tensor, "batch outputs"]) -> Float[Tensor, "batch outputs"]:
+        """Values on the scale."""
+        return raw * self.factor + self.offset
 
 
 @dataclass(frozen=True)
