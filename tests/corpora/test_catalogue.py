@@ -227,3 +227,24 @@ def test_roots_and_patterns_find_names_in_another_unicode_form(tmp_path, form, o
         labels=[unicodedata.normalize(form, "Ärger"), "Freude"],
     )
     assert {(clip.speaker, clip.label) for clip in clips} == {("Jörg", "Ärger"), ("Zoë", "Freude")}
+
+
+def test_every_scale_rises_and_belongs_to_a_dimension():
+    scales = {name: corpus.scales for name, corpus in CORPORA.items() if corpus.scales}
+    assert scales["msp-podcast"]["valence"] == (1.0, 7.0)
+    assert scales["iemocap"]["dominance"] == (1.0, 5.0)
+    assert scales["ravdess"] == {"intensity": (1.0, 2.0)}
+    assert all(low < high for of_corpus in scales.values() for low, high in of_corpus.values())
+
+
+@pytest.mark.parametrize("labels", [None, ["sad", "angry"]])
+def test_clips_without_agreement_stay_on_demand_with_the_classes_that_are_chosen(tmp_path, labels):
+    rows = ["a.wav,sad", "b.wav,angry", "c.wav,no-agreement"]
+    for row in rows:
+        (tmp_path / row.split(",")[0]).touch()
+    (tmp_path / "manifest.csv").write_text("\n".join(["path,label", *rows]))
+    kept = {
+        way: load_corpus("manifest", tmp_path, labels=labels, no_agreement=way) for way in ("drop", "soft")
+    }
+    assert [clip.label for clip in kept["drop"]] == ["sad", "angry"]
+    assert [clip.label for clip in kept["soft"]] == ["sad", "angry", "no-agreement"]

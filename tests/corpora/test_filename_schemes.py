@@ -51,6 +51,45 @@ def test_a_file_name_is_read(tmp_path, corpus, name, expected):
     assert clip.split is None
 
 
+def test_the_intensity_of_ravdess_is_a_value(tmp_path):
+    clips = filename_schemes.RAVDESS.load(
+        build(tmp_path, "03-01-05-01-01-01-01.wav", "03-01-05-02-01-01-01.wav")
+    )
+    assert [clip.values for clip in clips] == [(("intensity", 1.0),), (("intensity", 2.0),)]
+
+
+CREMA_D_VOTES = """"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote"
+"100001",0,0,0,1,10,0,"1001_IEO_NEU_XX",11,0.909090909090909,"N"
+"100009",5,5,0,0,1,1,"1001_IEO_ANG_MD",12,0.416666666666667,"A:D"
+"200001",0,0,0,9,0,0,"1001_IEO_NEU_XX",9,1,"H"
+"300001",0,9,0,0,0,0,"1001_IEO_NEU_XX",9,1,"D"
+"""
+
+
+@pytest.mark.parametrize("root", ["", "AudioWAV"])
+def test_votes_of_crema_d_are_those_on_the_voice_alone(tmp_path, root):
+    build(tmp_path, *(f"AudioWAV/1001_IEO_{emotion}.wav" for emotion in ("ANG_MD", "NEU_XX", "SAD_LO")))
+    assert {clip.votes for clip in filename_schemes.load_crema_d(tmp_path / root)} == {()}
+    table = tmp_path / "processedResults/tabulatedVotes.csv"
+    table.parent.mkdir()
+    table.write_text(CREMA_D_VOTES)
+    angry, neutral, unrated = filename_schemes.load_crema_d(tmp_path / root)
+    assert {label: count for label, count in angry.votes if count} == {
+        "angry": 5,
+        "disgust": 5,
+        "neutral": 1,
+        "sad": 1,
+    }
+    assert {label: count for label, count in neutral.votes if count} == {"happy": 1, "neutral": 10}
+    assert (angry.label, neutral.label, unrated.votes) == ("angry", "neutral", ())
+    table.write_text(CREMA_D_VOTES.replace('"fileName"', '"clip"'))
+    with pytest.raises(CorpusError, match=r"tabulatedVotes.csv lacks the columns \['fileName'\]"):
+        filename_schemes.load_crema_d(tmp_path / root)
+    table.write_text(CREMA_D_VOTES.replace("5,5", "5,many"))
+    with pytest.raises(CorpusError, match=r"1001_IEO_ANG_MD.*many"):
+        filename_schemes.load_crema_d(tmp_path / root)
+
+
 def test_a_savee_root_may_be_one_speakers_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(build(tmp_path, "JE/h01.wav") / "JE")
     (clip,) = filename_schemes.SAVEE.load(Path())
@@ -169,3 +208,4 @@ def test_all_of_ravdess():
     assert Counter(clip.speaker for clip in clips) == {f"{actor:02d}": 60 for actor in range(1, 25)}
     assert {clip.path.parent.name for clip in clips if clip.speaker == "07"} == {"Actor_07"}
     assert Counter(clip.text for clip in clips).most_common(1)[0][1] == 720
+    assert Counter(clip.values for clip in clips) == {(("intensity", 1.0),): 768, (("intensity", 2.0),): 672}

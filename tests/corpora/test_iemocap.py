@@ -56,9 +56,29 @@ def test_labels_votes_and_texts_are_read(tmp_path):
     neutral, nobody, excited = load_iemocap(build(tmp_path))
     assert [clip.label for clip in (neutral, nobody, excited)] == ["neutral", "no-agreement", "excited"]
     # Not the actress's own verdict, C-F1.
-    assert neutral.votes == (("Neutral", 2.0),)
+    assert neutral.votes == (("neutral", 2.0),)
     assert (neutral.text, excited.text) == ("Excuse me.", None)
     assert (neutral.start_s, neutral.end_s) == (None, None)
+
+
+def test_votes_are_emotions_and_values_are_valence_arousal_and_dominance(tmp_path):
+    turn = """% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]
+
+[140.2250 - 145.6000]\tSes01F_impro01_F000\tang\t[1.5000, 4.0000, 4.5000]
+C-E1:\tAnger; Frustration;\t()
+C-E3:\tNeutral state;\t()
+C-E4:\tAnger; Other;\t(disbelief)
+C-F1:\tSadness;\t()
+A-E3:\tval 2; act 4; dom  4;\t()
+A-E4:\tval 1; act 4; dom  5;\t(threatening, belligerent)
+
+[146.0000 - 147.0000]\tSes01F_impro01_F001\tneu
+"""
+    names = ["Ses01F_impro01_F000", "Ses01F_impro01_F001"]
+    angry, plain = load_iemocap(build(tmp_path, turn, sentences=names))
+    assert dict(angry.votes) == {"angry": 2.0, "frustrated": 1.0, "neutral": 1.0, "other": 1.0}
+    assert dict(angry.values) == {"valence": 1.5, "arousal": 4.0, "dominance": 4.5}
+    assert (plain.votes, plain.values) == ((), ())
 
 
 def test_the_default_map_makes_excitement_happy_and_leaves_the_rest_out(tmp_path):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.labels import (
     EMOTIONS,
+    agreed_label_map,
     allocate,
     apply_label_map,
     draw_stratified,
@@ -64,6 +65,42 @@ def test_labels_are_ordered_as_emotions():
     names = [name for emotion, others in EMOTIONS.items() for name in (emotion, *others)]
     assert len(set(names)) == len(names)
     assert ordered_labels(["zeal", "angry", "awe", "neutral", "angry"]) == ("neutral", "angry", "awe", "zeal")
+
+
+# Votes and clips without agreement
+
+VOTED = Clip(Path("v.wav"), "excited", votes=(("excited", 2.0), ("happy", 1.0), ("other", 1.0)))
+
+
+def test_votes_follow_the_map_and_those_for_labels_left_out_stay():
+    (clip,) = apply_label_map([VOTED], {"excited": "happy", "happy": "happy", "other": None})
+    assert (clip.label, clip.votes) == ("happy", (("happy", 3.0), ("other", 1.0)))
+
+
+WAYS = {
+    "drop": ["sad"],
+    "soft": ["sad", "no-agreement"],
+    "other": ["sad", "other", "other"],
+}
+
+
+@pytest.mark.parametrize("label_map", [None, {"sad": "sad", "other": None, "no-agreement": None}])
+@pytest.mark.parametrize("way", WAYS)
+def test_clips_without_agreement_are_dropped_kept_without_a_class_or_other(way, label_map):
+    labels = ["sad", "other", "no-agreement"]
+    clips = [Clip(Path(f"{label}.wav"), label, votes=(("sad", 1.0),)) for label in labels]
+    kept = apply_label_map(clips, agreed_label_map(label_map, labels, way))
+    expected = [*WAYS[way]]
+    if label_map is None and way != "other":
+        expected.insert(1, "other")
+    assert [clip.label for clip in kept] == expected
+    assert all(clip.votes == (("sad", 1.0),) for clip in kept)
+
+
+def test_a_map_that_names_them_decides():
+    named = {"sad": "sad", "no-agreement": "unclear", "other": "misc"}
+    assert agreed_label_map(named, [], "drop") == named
+    assert agreed_label_map(named, [], "other")["no-agreement"] == "misc"
 
 
 # Subsets

@@ -94,3 +94,48 @@ def test_a_root_without_the_table_says_what_was_expected(tmp_path):
         match=r"none of \['labels_consensus.csv'\] is below it. Expected files such as ROOT/Labels",
     ):
         load_msp_podcast(tmp_path)
+
+
+COLUMNS = """FileName,WorkerID,EmoClass_Major,EmoClass_Second,EmoAct,EmoVal,EmoDom,Gender,Split_Set
+{0},WORKER00000001,Angry,"Angry,Frustrated",6,2,5,Male,Train
+{0},WORKER00000002,Angry,Disgust,5,2,6,Male,Train
+{0},WORKER00000003,Surprise,,5,3,4,Male,Train
+{0},WORKER00000004,Other-Annoyed,"Neutral, Other",5,3,4,Male,Train
+"""
+ONE_CELL = """FileName,EmoDetail
+{0},"WORKER00000001; Angry; Angry,Frustrated; A:6.000000; V:2.000000; D:5.000000;"
+{0},"WORKER00000002; Angry; Disgust; A:5.000000; V:2.000000; D:6.000000;"
+{0},"WORKER00000003; Surprise; ; A:5.000000; V:3.000000; D:4.000000;"
+{0},"WORKER00000004; Other-Annoyed; Neutral, Other; A:5.000000; V:3.000000; D:4.000000;"
+"""
+
+
+@pytest.mark.parametrize("table", [COLUMNS, ONE_CELL])
+def test_votes_are_those_of_the_detailed_table_with_secondary_emotions_on_demand(tmp_path, table):
+    build(tmp_path)
+    (tmp_path / "Labels/labels_detailed.csv").write_text(table.format(ROWS[0][0]))
+    first, second, *_ = load_msp_podcast(tmp_path)
+    assert dict(first.votes) == {"angry": 2.0, "surprised": 1.0, "other": 1.0}
+    assert second.votes == ()
+    first, *_ = load_msp_podcast(tmp_path, votes="all")
+    secondary = {"frustrated": 1.0, "disgust": 1.0, "neutral": 1.0}
+    assert dict(first.votes) == {"angry": 2.0, "surprised": 1.0, "other": 2.0} | secondary
+    with pytest.raises(CorpusError, match="votes='secondary' must be primary or all"):
+        load_msp_podcast(tmp_path, votes="secondary")
+
+
+def test_values_are_those_of_the_consensus(tmp_path):
+    table = build(tmp_path) / "Labels/labels_consensus.csv"
+    text = table.read_text()
+    table.write_text(text.replace(",A,4.0,4.0,4.0,", ",A,5.2,2.4,").replace(",2.4,7,", ",2.4,,7,"))
+    first, second, *_ = load_msp_podcast(tmp_path)
+    assert dict(first.values) == {"arousal": 5.2, "valence": 2.4}  # dominance is missing
+    assert dict(second.values) == dict.fromkeys(("arousal", "valence", "dominance"), 4.0)
+    table.write_text(text.replace(",A,4.0,", ",A,high,"))
+    with pytest.raises(CorpusError, match=r"line=2 of labels_consensus.csv: .*'high'.* must be numbers"):
+        load_msp_podcast(tmp_path)
+
+
+def test_no_test_set_leaves_training_and_validation(tmp_path):
+    clips = load_msp_podcast(build(tmp_path), test_set="none")
+    assert [clip.split for clip in clips] == ["train", "train", "validation"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -18,16 +18,20 @@ from wavshap_lightning.corpora.filename_schemes import FilenameScheme
 from wavshap_lightning.corpora.folders import Layout
 from wavshap_lightning.corpora.imports import FORMATS, load_format
 from wavshap_lightning.corpora.labels import (
+    NO_AGREEMENT,
+    NoAgreement,
+    agreed_label_map,
     apply_label_map,
     draw_stratified,
     emotions_among,
     ordered_labels,
     select_labels,
 )
-from wavshap_lightning.corpora.manifest import find_file, load_manifest
+from wavshap_lightning.corpora.manifest import DIMENSIONS, find_file, load_manifest
 from wavshap_lightning.corpora.protocols import ESD_5_FOLDS, IEMOCAP_5_SESSIONS, RAVDESS_6_FOLDS, Protocol
 from wavshap_lightning.errors import CorpusError, SettingError
 
+Scale = tuple[float, float]
 BuildProtocol = Callable[[Sequence[Clip]], Protocol]
 
 
@@ -43,6 +47,7 @@ class Corpus:
         label_map: New name of each label of the loader, None to leave its clips out; None as a whole
             keeps the labels as they are.
         expected_clips: Clips of a complete copy, after the label map; None where that varies.
+        scales: Lowest and highest value of each emotional dimension of its clips.
     """
 
     layout: Layout
@@ -51,6 +56,7 @@ class Corpus:
     protocol: BuildProtocol
     label_map: Mapping[str, str | None] | None = None
     expected_clips: int | None = None
+    scales: Mapping[str, Scale] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -76,8 +82,14 @@ def _crema_d_folds(clips: Sequence[Clip]) -> Protocol:
 
 
 _TABLE = (
-    _by_name(filename_schemes.RAVDESS, "CC BY-NC-SA 4.0", lambda _clips: RAVDESS_6_FOLDS, 1440),
-    _by_name(filename_schemes.CREMA_D, "ODbL 1.0", _crema_d_folds, 7440),
+    replace(
+        _by_name(filename_schemes.RAVDESS, "CC BY-NC-SA 4.0", lambda _clips: RAVDESS_6_FOLDS, 1440),
+        scales={"intensity": (1.0, 2.0)},
+    ),
+    replace(
+        _by_name(filename_schemes.CREMA_D, "ODbL 1.0", _crema_d_folds, 7440),
+        load=filename_schemes.load_crema_d,
+    ),
     _by_name(filename_schemes.EMO_DB, "CC0 1.0", protocols.leave_one_speaker_out, 535),
     _by_name(filename_schemes.TESS, "CC BY-NC-ND 4.0", protocols.two_speaker_folds, 2800),
     _by_name(filename_schemes.SAVEE, "research, after registration", protocols.leave_one_speaker_out, 480),
@@ -89,6 +101,7 @@ _TABLE = (
         lambda _clips: IEMOCAP_5_SESSIONS,
         iemocap.FOUR_CLASSES,
         5531,
+        dict.fromkeys(DIMENSIONS, (1.0, 5.0)),
     ),
     Corpus(
         meld.LAYOUT, meld.load_meld, "research", protocols.official_split, emotions_among(meld.LABELS), 13706
@@ -99,6 +112,7 @@ _TABLE = (
         "research, signed license",
         protocols.official_split,
         emotions_among(msp_podcast.LABELS),
+        scales=dict.fromkeys(DIMENSIONS, (1.0, 7.0)),
     ),
     replace(_by_name(esd.SCHEME, "research", lambda _clips: ESD_5_FOLDS, 35000), load=esd.load_esd),
     # What the ring `planted` writes has a manifest.
@@ -125,6 +139,7 @@ def load_corpus(
     label_map: Mapping[Any, str | int | None] | None = None,
     labels: Sequence[str | int] | None = None,
     must_occur: bool = True,
+    no_agreement: NoAgreement = "drop",
     max_samples: int | None = None,
     seed: int = 0,
     **options: object,
@@ -138,6 +153,8 @@ def load_corpus(
             map if None.
         labels: Classes to keep, by their new names; all if None.
         must_occur: Whether each of these classes needs a clip.
+        no_agreement: What becomes of clips without agreement of their annotators: `drop`, `soft` (kept with
+            their votes, without a class) or `other` (kept in the class "other"); see `agreed_label_map`.
         max_samples: Maximum number of clips, drawn class by class; all if None.
         seed: Random seed of that draw.
         **options: Options of the corpus's loader, such as `speaker_pattern` or `language`.
@@ -153,10 +170,11 @@ def load_corpus(
         raise SettingError(f"seed={seed} must be at least 0")
     clips = corpus.load(find_file(Path(root).expanduser(), {}) or root, **options)
     label_map = corpus.label_map if label_map is None else label_map
-    if label_map is not None:
-        clips = apply_label_map(clips, label_map)
+    found = {clip.label for clip in clips}
+    clips = apply_label_map(clips, agreed_label_map(label_map, found, no_agreement))
     if labels is not None:
-        clips = select_labels(clips, labels, must_occur=must_occur)
+        besides = [NO_AGREEMENT] if no_agreement == "soft" else []
+        clips = select_labels(clips, labels, must_occur=must_occur, besides=besides)
     if not clips:
         chosen = f"label_map={label_map} labels={labels}"
         raise CorpusError(f"corpus={name!r} {chosen}: no clip is left; choose labels that occur")

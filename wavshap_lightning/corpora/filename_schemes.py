@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wavshap_lightning.audio.io import FFMPEG_SUFFIXES
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import Layout, find_audio, listed
 from wavshap_lightning.corpora.labels import emotion_by_name
+from wavshap_lightning.corpora.manifest import iterate_table
+
+_NAMES = frozenset({"label", "speaker", "text"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class FilenameScheme:
     Args:
         layout: Name of the corpus, a typical path and where to get it.
         pattern: Regular expression of the whole file name without its suffix, or else of that name with one
-            or two folders before it. Its groups are `label`, `speaker` and perhaps `text`.
+            or two folders before it. Its groups are `label`, `speaker` and perhaps `text`; others are values.
         labels: Emotion of each label code, in lower case. No other code may occur.
         speakers: Name of each speaker code, in lower case; a code that is not here is the name itself.
         texts: Spoken text of each text code, in lower case; without any, the code is the text.
@@ -70,6 +73,7 @@ class FilenameScheme:
             return None
         groups = match.groupdict()
         text = groups.get("text")
+        values = ((name, float(cell)) for name, cell in groups.items() if name not in _NAMES)
         if self.texts and groups["text"].lower() not in self.texts:
             return None
         return Clip(
@@ -78,13 +82,14 @@ class FilenameScheme:
             speaker=self.speakers.get(groups["speaker"].lower(), groups["speaker"]),
             corpus=self.layout.corpus,
             text=None if text is None else self.texts.get(text.lower(), text),
+            values=tuple(values),
         )
 
 
-# 1440 clips of speech by 24 actors, "01" to "24"; odd numbers are men.
+# 1440 clips of speech by 24 actors, "01" to "24"; odd numbers are men. Intensity is normal (1) or strong (2).
 RAVDESS = FilenameScheme(
     Layout("ravdess", "Actor_01/03-01-05-01-02-01-01.wav", "https://zenodo.org/records/1188976"),
-    re.compile(r"0[123]-0[12]-(?P<label>\d\d)-0[12]-(?P<text>\d\d)-0[12]-(?P<speaker>\d\d)"),
+    re.compile(r"0[123]-0[12]-(?P<label>\d\d)-(?P<intensity>0[12])-(?P<text>\d\d)-0[12]-(?P<speaker>\d\d)"),
     labels={
         "01": "neutral",
         "02": "calm",
@@ -124,6 +129,35 @@ CREMA_D = FilenameScheme(
     # The repository holds the same clips once more as MP3.
     audio_folder="AudioWAV",
 )
+
+# How raters chose from the six emotions: a row for each clip and kind of rating, numbered from 100001 for the
+# voice alone, from 200001 for the face alone and from 300001 for both.
+VOTES_TABLE = "processedResults/tabulatedVotes.csv"
+VOTES = {"A": "angry", "D": "disgust", "F": "fearful", "H": "happy", "N": "neutral", "S": "sad"}
+
+
+def load_crema_d(root: Path | str) -> list[Clip]:
+    """CREMA-D, with the votes of those who rated the voice alone if the release's table of votes is there.
+
+    Args:
+        root: Folder of the release, or the folder `AudioWAV` in it.
+
+    Raises:
+        CorpusError: As `FilenameScheme.load`, or if the table of votes is malformed.
+    """
+    clips = CREMA_D.load(root)
+    folder = CREMA_D.layout.checked_folder(root)
+    tables = [base / VOTES_TABLE for base in (folder, folder.absolute().parent)]
+    votes: dict[str, tuple[tuple[str, float], ...]] = {}
+    for table in filter(Path.is_file, tables):
+        for row in iterate_table(table, required=["", "fileName", *VOTES]):
+            if row[""].startswith("1"):
+                try:
+                    votes[row["fileName"]] = tuple((VOTES[code], float(row[code])) for code in VOTES)
+                except ValueError as error:
+                    raise CREMA_D.layout.error(root, f"{row} of {table.name}: {error}") from error
+    return [replace(clip, votes=votes.get(clip.path.stem, ())) for clip in clips]
+
 
 # 535 German clips by 10 actors.
 EMO_DB = FilenameScheme(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.folders import Layout, audio_by_stem
-from wavshap_lightning.corpora.labels import NO_AGREEMENT, OTHER, emotion_by_name
+from wavshap_lightning.corpora.labels import NO_AGREEMENT, OTHER, count_votes, emotion_by_name
+from wavshap_lightning.corpora.manifest import DIMENSIONS
 from wavshap_lightning.errors import CorpusError
 
 LAYOUT = Layout(
@@ -33,7 +33,10 @@ FOUR_CLASSES: dict[str, str | None] = {
 """The usual four classes, with excitement as happiness: 1708, 1636, 1103 and 1084 clips."""
 
 # A turn: [6.2901 - 8.2357]<tab>Ses01F_impro01_F000<tab>neu<tab>[2.5000, 2.5000, 2.5000]
-_TURN = re.compile(r"\[(?P<start>[\d.]+) - (?P<end>[\d.]+)\]\s+(?P<name>Ses\d\d\w+)\s+(?P<label>[a-z]{3})\b")
+_TURN = re.compile(
+    r"\[(?P<start>[\d.]+) - (?P<end>[\d.]+)\]\s+(?P<name>Ses\d\d\w+)\s+(?P<label>[a-z]{3})\b"
+    r"(?:\s+\[(?P<valence>[\d.]+), (?P<arousal>[\d.]+), (?P<dominance>[\d.]+)\])?"
+)
 # An annotator's vote: C-E2:<tab>Neutral; Frustration;<tab>(). Lines C-F1 and C-M1 are the actors' own words.
 _VOTE = re.compile(r"C-E\d+:\s*(?P<emotions>[^(]*)")
 # A line of a transcript: Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.
@@ -87,7 +90,8 @@ def read_turns(path: Path) -> Iterator[tuple[str, Clip]]:
     """Name and clip of every turn of one EmoEvaluation file, each with the votes below it.
 
     The path of a clip is that file, its times are those in the dialogue, and its label is the code that most
-    annotators agreed on. The actors' own judgment is not among the votes.
+    annotators agreed on. The actors' own judgment is not among the votes. Values are the annotators' means of
+    valence, arousal and dominance, 1 to 5.
 
     Raises:
         CorpusError: If a line that starts like a turn is not one.
@@ -98,13 +102,15 @@ def read_turns(path: Path) -> Iterator[tuple[str, Clip]]:
         if turn is None:
             raise CorpusError(f"file={path}: line={line!r} is not a turn; fetch a clean copy of the file")
         emotions = ";".join(vote["emotions"] for note in notes if (vote := _VOTE.match(note)))
-        counts = Counter(word.strip() for word in emotions.split(";") if word.strip())
-        votes = tuple((word, float(count)) for word, count in sorted(counts.items()))
+        votes = count_votes(emotions.split(";"))
+        values = tuple((name, float(turn[name])) for name in DIMENSIONS if turn[name])
         dialogue, last = turn["name"].rsplit("_", 1)
         # The session and the letter of the last token: the letter at the front tells who wears the motion
         # markers, in every turn of the dialogue alike.
         speaker = turn["name"][:5] + last[0]
-        clip = Clip(path, turn["label"], speaker, LAYOUT.corpus, votes=votes, dialogue=dialogue)
+        clip = Clip(
+            path, turn["label"], speaker, LAYOUT.corpus, votes=votes, dialogue=dialogue, values=values
+        )
         yield turn["name"], replace(clip, start_s=float(turn["start"]), end_s=float(turn["end"]))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,10 +16,12 @@ OTHER = "other"
 NO_AGREEMENT = "no-agreement"
 UNLABELED = "unlabeled"
 
+NoAgreement = Literal["drop", "soft", "other"]
+
 EMOTIONS: Mapping[str, tuple[str, ...]] = {
-    "neutral": ("neu",),
+    "neutral": ("neu", "neutral state"),
     "calm": (),
-    "happy": ("hap", "joy"),
+    "happy": ("hap", "happiness", "joy"),
     "sad": ("sadness",),
     "angry": ("ang", "anger"),
     "fearful": ("fea", "fear"),
@@ -27,8 +29,8 @@ EMOTIONS: Mapping[str, tuple[str, ...]] = {
     "surprised": ("sur", "surprise", "ps"),
     "bored": (),
     "contempt": (),
-    "excited": ("exc",),
-    "frustrated": ("fru",),
+    "excited": ("exc", "excitement"),
+    "frustrated": ("fru", "frustration"),
     "anxious": (),
     "apologetic": (),
     "assertive": (),
@@ -40,14 +42,27 @@ EMOTIONS: Mapping[str, tuple[str, ...]] = {
 """Names that every corpus here uses, in the order in which classes are listed, and other names for each."""
 
 
+_EMOTION_OF = {name: emotion for emotion, others in EMOTIONS.items() for name in (emotion, *others)}
+
+
 def emotion_by_name(*names: str) -> dict[str, str]:
     """The emotion for each label name of a corpus.
 
     >>> emotion_by_name("anger", "calm")
     {'anger': 'angry', 'calm': 'calm'}
     """
-    known = {name: emotion for emotion, others in EMOTIONS.items() for name in (emotion, *others)}
-    return {name: known[name] for name in names}
+    return {name: _EMOTION_OF[name] for name in names}
+
+
+def count_votes(words: Iterable[str]) -> tuple[tuple[str, float], ...]:
+    """Votes of annotators who wrote a word each: emotions by their names here, other words as they are.
+
+    >>> count_votes(["Neutral state", "Happiness", "happy ", "Other-Amused", "Annoyed", ""])
+    (('annoyed', 1.0), ('happy', 2.0), ('neutral', 1.0), ('other', 1.0))
+    """
+    plain = [normalized(word).lower() for word in words]
+    names = (OTHER if word.startswith(OTHER) else _EMOTION_OF.get(word, word) for word in plain if word)
+    return tuple((name, float(count)) for name, count in sorted(Counter(names).items()))
 
 
 def majority_label(votes: Iterable[tuple[str, float]]) -> str:
@@ -66,8 +81,34 @@ def emotions_among(label_of_code: Mapping[str, str]) -> dict[str, str | None]:
     return {label: None if label in {OTHER, NO_AGREEMENT} else label for label in label_of_code.values()}
 
 
+def agreed_label_map(
+    label_map: Mapping[Any, str | int | None] | None, labels: Iterable[str], no_agreement: NoAgreement
+) -> dict[Any, str | int | None]:
+    """The label map that says too what becomes of clips on whose label the annotators did not agree.
+
+    Args:
+        label_map: New name of each label, or None to leave its clips out; None as a whole keeps labels.
+        labels: The labels that occur.
+        no_agreement: `drop` leaves these clips out, unless the map names them; `soft` keeps them, with their
+            votes and without a class; with `other` they join the class "other".
+
+    >>> agreed_label_map({"other": None, "no-agreement": None}, (), "other")
+    {'other': 'other', 'no-agreement': 'other'}
+    """
+    new_names = {label: label for label in labels} | {NO_AGREEMENT: None} if label_map is None else label_map
+    other = new_names.get(OTHER) or OTHER
+    ways: dict[NoAgreement, dict[Any, str | int]] = {
+        "drop": {},
+        "soft": {NO_AGREEMENT: NO_AGREEMENT},
+        "other": {OTHER: other, NO_AGREEMENT: other},
+    }
+    return {**new_names, **ways[no_agreement]}
+
+
 def apply_label_map(clips: Sequence[Clip], label_map: Mapping[Any, str | int | None]) -> list[Clip]:
-    """Rename and drop labels, keeping the order of the clips.
+    """Rename and drop labels, and rename those of votes, keeping the order of the clips.
+
+    Votes for labels with one new name are added up; those for labels that are left out keep their name.
 
     Args:
         clips: Labeled clips.
@@ -88,12 +129,25 @@ def apply_label_map(clips: Sequence[Clip], label_map: Mapping[Any, str | int | N
     if missing:
         remedy = "map each to its new name, or to null to leave its clips out"
         raise CorpusError(f"label_map lacks labels={missing}; found {_described(found)}; {remedy}")
-    renamed = ((clip, new_names[clip.label]) for clip in clips)
-    return [replace(clip, label=str(label)) for clip, label in renamed if label is not None]
+
+    def renamed(votes: Iterable[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+        counts: dict[str, float] = {}
+        for label, count in votes:
+            name = label if new_names.get(label) is None else str(new_names[label])
+            counts[name] = counts.get(name, 0.0) + count
+        return tuple(counts.items())
+
+    kept = ((clip, new_names[clip.label]) for clip in clips)
+    return [replace(clip, label=str(new), votes=renamed(clip.votes)) for clip, new in kept if new is not None]
 
 
 def select_labels(
-    clips: Sequence[Clip], labels: Sequence[str | int], *, option: str = "labels", must_occur: bool = True
+    clips: Sequence[Clip],
+    labels: Sequence[str | int],
+    *,
+    option: str = "labels",
+    must_occur: bool = True,
+    besides: Iterable[str] = (),
 ) -> list[Clip]:
     """The clips of the given classes, in the order given.
 
@@ -102,6 +156,7 @@ def select_labels(
         labels: The classes to keep.
         option: Name of the user's option, for the error message.
         must_occur: Whether every class needs a clip.
+        besides: Labels that are no classes, and are kept where they occur.
 
     Raises:
         CorpusError: If `labels` is empty or repeats a class, or a class that needs a clip has none.
@@ -112,7 +167,7 @@ def select_labels(
     if missing or not names or len(set(names)) < len(names):
         occurring = f"of those that occur; missing={missing}, found {_described(found)}"
         raise CorpusError(f"{option}={names} must name each wanted class once, {occurring}")
-    wanted = frozenset(names)
+    wanted = frozenset((*names, *besides))
     return [clip for clip in clips if clip.label in wanted]
 
 

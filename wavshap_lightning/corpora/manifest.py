@@ -13,7 +13,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from itertools import islice
@@ -184,6 +184,23 @@ def _json_rows(text: str) -> Rows:
         texts = {name: cell.strip() for name, cell in cells.items() if isinstance(cell, str)}
         rows[line] = {normalized(name): cell for name, cell in {**cells, **texts}.items()}
     return rows
+
+
+def iterate_table(path: Path, *, required: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Delimited cells of one row after another, for tables with a row for each vote.
+
+    Raises:
+        CorpusError: If the file cannot be read, is malformed or lacks a required column.
+    """
+    try:
+        rows = parse_csv(read_text(path))
+        _, header = next(rows, (0, []))
+        if missing := {*required} - {*header}:
+            raise ValueError(f"lacks the columns {sorted(missing)}; fetch the release's own copy")  # noqa: TRY301
+        for _, cells in rows:
+            yield dict(zip(header, cells, strict=True))
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"table={path} {error}") from error
 
 
 def write_table(path: Path, text: str) -> None:
