@@ -12,7 +12,7 @@ from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.corpora.clip import SPLITS
 from wavshap_lightning.corpora.manifest import read_manifest
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.planted.corpus import PlantedSettings, ensure_planted_speech
+from wavshap_lightning.planted.corpus import AROUSAL_SCALE, PlantedSettings, ensure_planted_speech
 
 SMALL = PlantedSettings(num_speakers=3, clips_per_speaker_and_label=2, labels=("neutral", "happy"))
 
@@ -250,3 +250,88 @@ def test_the_shortcut_is_a_tone_in_the_lead_of_one_class_and_nothing_else(tmp_pa
 def test_a_shortcut_without_room_or_class_is_refused(changes, message):
     with pytest.raises(SettingError, match=message):
         replace(SMALL, **changes)
+
+
+RATED = PlantedSettings(
+    num_speakers=3,
+    clips_per_speaker_and_label=25,
+    labels=("neutral", "happy", "sad"),
+    arousal=True,
+    listeners=5,
+)
+
+
+@pytest.fixture(scope="module")
+def rated(tmp_path_factory):
+    return ensure_planted_speech(tmp_path_factory.mktemp("rated"), RATED)
+
+
+def drawn_label(clip):
+    return clip.path.stem.split("_")[1]
+
+
+def test_without_ratings_clips_and_settings_are_what_they_were(tmp_path):
+    assert not {"arousal", "listeners"} & SMALL.to_dict().keys()
+    assert all(clip.votes == clip.values == () for clip in ensure_planted_speech(tmp_path, SMALL))
+
+
+def test_ratings_do_not_depend_on_how_many_clips_there_are_and_are_on_disk(tmp_path, rated):
+    few = ensure_planted_speech(tmp_path, replace(RATED, clips_per_speaker_and_label=1))
+    by_name = {clip.name: (clip.label, clip.votes, clip.values) for clip in rated}
+    assert all(by_name[clip.name] == (clip.label, clip.votes, clip.values) for clip in few)
+    assert read_manifest(tmp_path / "manifest.jsonl") == few
+
+
+def test_every_listener_votes_once_and_the_label_has_most_votes(rated):
+    for clip in rated:
+        votes = dict(clip.votes)
+        assert sum(votes.values()) == 5
+        assert len(votes) <= 2
+        assert max(votes, key=votes.get) == clip.label
+    assert len({clip.votes for clip in rated}) > 5
+
+
+def test_votes_follow_the_shares_of_the_cues(rated):
+    # The first of two classes has a share between 1/2 and 1, 3/4 on average.
+    drawn = np.array([dict(clip.votes).get(drawn_label(clip), 0.0) / 5 for clip in rated])
+    standard_error = np.sqrt((1 / 48 + (3 / 4 - 7 / 12) / 5) / len(drawn))
+    assert abs(drawn.mean() - 3 / 4) < 3 * standard_error
+
+
+def test_arousal_is_the_strength_of_the_cues_on_its_scale(rated):
+    low, high = AROUSAL_SCALE
+    arousal = np.array([dict(clip.values)["arousal"] for clip in rated])
+    assert low <= arousal.min() < arousal.max() <= high
+    assert np.ptp(arousal) > 4
+    without = [clip for clip in rated if not clip.evidence]
+    assert all(dict(clip.values)["arousal"] == low for clip in without)
+    both = [clip for clip in rated if "+" in "".join(span.kind for span in clip.evidence)]
+    assert all(dict(clip.values)["arousal"] >= low + (high - low) / 4 for clip in both)
+
+
+def test_arousal_is_heard_in_the_span_of_the_cue_alone(tmp_path):
+    settings = replace(RATED, listeners=0, labels=("sad", "happy"), clips_per_speaker_and_label=3)
+    clips = ensure_planted_speech(tmp_path / "rated", settings)
+    plain = ensure_planted_speech(tmp_path / "plain", replace(settings, arousal=False, cue_strength=0.0))
+    changes = []
+    for clip, twin in zip(clips, plain, strict=True):
+        cued, silent = load_audio(clip.path), load_audio(twin.path)
+        (span,) = clip.evidence
+        inside = slice(round(span.start_s * 16_000), round(span.end_s * 16_000))
+        outside = np.delete(cued - silent, np.r_[inside])
+        assert not outside.any()
+        changes.append(np.sum((cued - silent)[inside] ** 2) / np.sum(silent[inside] ** 2))
+    sad = [index for index, clip in enumerate(clips) if clip.label == "sad"]
+    arousal = [dict(clips[index].values)["arousal"] for index in sad]
+    assert stats.spearmanr(arousal, [changes[index] for index in sad]).statistic > 0.5
+
+
+def test_a_negative_number_of_listeners_is_refused():
+    with pytest.raises(SettingError, match="listeners=-1 must be at least 0"):
+        PlantedSettings(listeners=-1)
+
+
+def test_an_even_number_of_listeners_may_not_agree(tmp_path):
+    settings = replace(RATED, listeners=2, arousal=False, clips_per_speaker_and_label=2)
+    labels = [clip.label for clip in ensure_planted_speech(tmp_path, settings)]
+    assert 0 < labels.count("no-agreement") < len(labels)

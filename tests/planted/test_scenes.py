@@ -113,6 +113,21 @@ def test_twins_differ_in_the_span_alone_and_have_its_energy(clips, spans, label)
     assert np.median(changes) > -12  # not every clip: a dark vowel has little to muffle
 
 
+def test_one_class_alone_is_a_mixture_too_and_a_factor_is_a_strength(clips):
+    for mixture, label, strength in (({"sad": 1.0}, "sad", 1.0), ({"sad": 0.5}, "sad", 0.5)):
+        np.testing.assert_array_equal(draw(mixture, 0)[0], draw(label, 0, cue_strength=strength)[0])
+
+
+def test_mixed_cues_share_one_span_and_each_is_there(clips, spans):
+    for seed in range(2):
+        mixed, (span,) = draw({"happy": 0.6, "neutral": 0.1, "fearful": 0.3}, seed)
+        assert span.kind == "pitch_step+tremor"
+        assert slice(round(span.start_s * 16_000), round(span.end_s * 16_000)) == spans[seed]
+        for part in ({"happy": 0.6}, {"fearful": 0.3}, {"neutral": 1.0}):
+            assert not np.array_equal(mixed, draw(part, seed)[0])
+        assert np.flatnonzero(mixed != clips["neutral"][seed][0]).min() >= spans[seed].start
+
+
 def draw_speech(seed, span_s=(0.3, 0.4)):
     """A generator, syllables, their control tracks and the place of a cue in them."""
     rng = np.random.default_rng(seed)

@@ -116,7 +116,10 @@ _TABLE = (
     ),
     replace(_by_name(esd.SCHEME, "research", lambda _clips: ESD_5_FOLDS, 35000), load=esd.load_esd),
     # What the ring `planted` writes has a manifest.
-    _by_manifest("planted", "made by this package", protocols.official_split),
+    replace(
+        _by_manifest("planted", "made by this package", protocols.official_split),
+        scales={"arousal": (1.0, 7.0)},
+    ),
     _by_manifest("planted-in", "that of the recordings", protocols.official_split),
     _by_manifest("manifest", "yours", protocols.default_protocol),
     Corpus(folders.FOLDERS, folders.load_folders, "yours", protocols.default_protocol),

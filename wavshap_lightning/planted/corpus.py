@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 
 from wavshap_lightning.audio.io import SAMPLE_RATE, save_audio
+from wavshap_lightning.corpora.catalogue import CORPORA
 from wavshap_lightning.corpora.clip import Clip, Span
+from wavshap_lightning.corpora.labels import majority_label
 from wavshap_lightning.corpora.manifest import read_manifest, save_manifest, write_table
 from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.planted.cues import CUE_OF_LABEL, DIFFICULTIES
@@ -38,11 +40,14 @@ FORMAT_VERSION = 2
 DEFAULT_LABELS = tuple(label for label in CUE_OF_LABEL if label != "disgust")
 """Without the vowel pattern, which takes a model that is sensitive to the order of vowels."""
 
+AROUSAL_SCALE = CORPORA["planted"].scales["arousal"]
+
 MAX_LEAD_S, MIN_TONE_LEAD_S = 2.0, 0.1
 
 OnProgress = Callable[[int, int], None]
 
-_SPEAKER_STREAM, _CLIP_STREAM, _LEAD_STREAM = 0, 1, 2
+_SPEAKER_STREAM, _CLIP_STREAM, _LEAD_STREAM, _RATING_STREAM = 0, 1, 2, 3
+_LEAST_LEVEL = 0.25  # the weakest cue is still audible
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,11 @@ class PlantedSettings:
             explanations reveal it.
         difficulty: `easy`, `medium` or `hard`; see
             [`Difficulty`][wavshap_lightning.planted.cues.Difficulty].
+        arousal: Draw the strength of each clip's cues, from a quarter of `cue_strength` to all of it, and let
+            it set the clip's arousal, 1 (no cue) to 7.
+        listeners: Number of simulated listeners. If any, the cues of two classes are mixed in each clip, each
+            listener votes for one of the two with the probability of its share, and the label is that of most
+            votes.
 
     Raises:
         SettingError: If a value is outside its range.
@@ -75,8 +85,11 @@ class PlantedSettings:
     lead_s: float = 0.0
     shortcut: str | None = None
     difficulty: str = "easy"
+    arousal: bool = False
+    listeners: int = 0
 
     def __post_init__(self) -> None:
+        check_at_least(0, listeners=self.listeners)
         check_at_least(3, num_speakers=self.num_speakers)
         check_at_least(1, clips_per_speaker_and_label=self.clips_per_speaker_and_label)
         check_planted(CUE_OF_LABEL, self.labels, self.seed, self.cue_strength, self.difficulty)
@@ -91,6 +104,7 @@ class PlantedSettings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values that identify the corpus; later additions are left out where they have no effect."""
         values, later = asdict(self), {"lead_s": 0.0, "shortcut": None, "difficulty": "easy"}
+        later |= {"arousal": False, "listeners": 0}
         return {name: value for name, value in values.items() if name not in later or value != later[name]}
 
 
@@ -221,9 +235,28 @@ def _draw_corpus(root: Path, settings: PlantedSettings) -> Iterator[tuple[Clip, 
         for label, take in product(settings.labels, range(settings.clips_per_speaker_and_label)):
             stream = (index, tuple(CUE_OF_LABEL).index(label), take)
             chance, lead_chance = generator(_CLIP_STREAM, *stream), generator(_LEAD_STREAM, *stream)
-            waveform, spans = draw_clip(speaker, label, chance, settings.cue_strength, settings.difficulty)
+            factors, rated = _draw_ratings(settings, label, generator(_RATING_STREAM, *stream))
+            waveform, spans = draw_clip(speaker, factors, chance, settings.cue_strength, settings.difficulty)
             if lead_s := settings.lead_s:
-                waveform = add_lead_in(waveform, lead_s, lead_chance, tone=label == settings.shortcut)
+                has_tone = rated["label"] == settings.shortcut
+                waveform = add_lead_in(waveform, lead_s, lead_chance, tone=has_tone)
             evidence = tuple(Span(one.start_s + lead_s, one.end_s + lead_s, one.kind) for one in spans)
             path = root / name / f"{name}_{label}_{take + 1:02d}.flac"
-            yield Clip(path, label, name, "planted", split, evidence=evidence), waveform
+            clip = Clip(path, **rated, speaker=name, corpus="planted", split=split, evidence=evidence)
+            yield clip, waveform
+
+
+def _draw_ratings(
+    settings: PlantedSettings, label: str, generator: np.random.Generator
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Factor on the strength of each class's cue in a clip, and the clip's label, votes and values."""
+    other = str(generator.choice([one for one in settings.labels if one != label]))
+    share, level = generator.uniform(0.5, 1.0), generator.uniform(_LEAST_LEVEL, 1.0)
+    shares = {label: share, other: 1.0 - share} if settings.listeners else {label: 1.0}
+    counts = generator.multinomial(settings.listeners, [*shares.values()]).tolist()
+    votes = tuple((one, float(count)) for one, count in zip(shares, counts, strict=True) if count)
+    factors = {one: part * (level if settings.arousal else 1.0) for one, part in shares.items()}
+    audible = sum(factor for one, factor in factors.items() if CUE_OF_LABEL[one])
+    low, high = AROUSAL_SCALE
+    values = (("arousal", low + (high - low) * audible),) if settings.arousal else ()
+    return factors, {"label": majority_label(votes) if votes else label, "votes": votes, "values": values}

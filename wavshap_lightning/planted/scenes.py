@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -47,7 +47,7 @@ _LEAD_FADE_S = 0.01
 
 def draw_clip(
     speaker: Speaker,
-    label: str,
+    label: str | Mapping[str, float],
     generator: np.random.Generator,
     cue_strength: float = 1.0,
     difficulty: str = "easy",
@@ -59,7 +59,8 @@ def draw_clip(
 
     Args:
         speaker: The voice.
-        label: The class, one of `CUE_OF_LABEL`.
+        label: The class, one of `CUE_OF_LABEL`, or several whose cues are mixed, with a factor on the
+            strength of each.
         generator: Source of randomness.
         cue_strength: Strength of the cue, 0 to 2.
         difficulty: `easy`, `medium` or `hard`: length of the cue's span, extent of the cue, and number of
@@ -74,7 +75,10 @@ def draw_clip(
     >>> [span.kind for span in evidence], 1.5 <= len(waveform) / SAMPLE_RATE <= 2.5
     (['tremor'], True)
     """
-    level, cue = cues.DIFFICULTIES[difficulty], cues.CUE_OF_LABEL[label]
+    level, factors = cues.DIFFICULTIES[difficulty], {label: 1.0} if isinstance(label, str) else label
+    strengths = {
+        cue: cue_strength * factor for one, factor in factors.items() if (cue := cues.CUE_OF_LABEL[one])
+    }
     # The order of the draws is part of the format: the same seed gives the same bytes.
     shortest_s, longest_s = _DURATION_S
     last_s = generator.uniform(shortest_s, longest_s - voices.EDGE_S[1])
@@ -92,14 +96,16 @@ def draw_clip(
     level_db = speaker.level_db + generator.uniform(*_LEVEL_DB)
     mixed = speech + background
     gain = min(10 ** (level_db / 20) / np.sqrt(np.mean(mixed**2)), _MAX_PEAK / np.max(np.abs(mixed)))
-    if cue is None or cue_strength == 0.0:
+    if not any(strengths.values()):
         return float(gain) * mixed, ()
-    cued_tracks = cues.CUES[cue](tracks, place, cue_strength * level.cue_strength)
+    cued_tracks = tracks
+    for cue, strength in strengths.items():
+        cued_tracks = cues.CUES[cue](cued_tracks, place, strength * level.cue_strength)
     begin = (place.start - _RUN_IN) // voices.FRAME_CONTROLS * voices.FRAME_CONTROLS
     rendered = voices.render_speech(cued_tracks, speaker, source, start=begin, stop=place.stop)
     cued = _reflect(rendered, delays_samples)[(place.start - begin) * CONTROL_SAMPLES :]
     mixed[place.samples] = cues.splice_cue(speech[place.samples], cued, background[place.samples])
-    return float(gain) * mixed, (place.span(cue),)
+    return float(gain) * mixed, (place.span("+".join(strengths)),)
 
 
 def _reflect(waveform: Waveform, delays_samples: Sequence[int]) -> Waveform:
