@@ -77,6 +77,49 @@ def test_a_clean_split_has_no_findings():
     assert audit(CLEAN, max_duration_s=2.0, expected_clips=12) == ()
 
 
+SCALES = {"arousal": (1.0, 7.0)}
+RATED = {
+    name: tuple(replace(clip, values=(("arousal", 4.0),), votes=(("happy", 2.0),)) for clip in clips)
+    for name, clips in CLEAN.items()
+}
+
+
+class TestValuesAndVotes:
+    def with_first(self, **changes):
+        first, *rest = RATED["train"]
+        return RATED | {"train": (replace(first, **changes), *rest)}
+
+    def test_what_the_model_does_not_learn_is_not_asked_for(self):
+        split = self.with_first(values=(("arousal", 99.0),), votes=(("awe", 2.0), ("happy", 0.0)))
+        assert audit(split) == ()
+        assert audit(RATED, dimensions=SCALES, uses_votes=True) == ()
+
+    @pytest.mark.parametrize("value", [0.99, 7.01])
+    def test_a_value_off_the_scale_is_an_error_of_its_clip(self, value):
+        report = audit(self.with_first(values=(("arousal", value),)), dimensions=SCALES)
+        assert found(report) == [("error", "off scale", "ann-0.wav")]
+        assert report[0].detail == f"arousal={value}, outside the scale from 1 to 7"
+        assert [clip.path.name for clip in bad_clips(report)] == ["ann-0.wav"]
+
+    @pytest.mark.parametrize("value", [1.0, 7.0])
+    def test_the_ends_of_a_scale_are_on_it(self, value):
+        assert audit(self.with_first(values=(("arousal", value),)), dimensions=SCALES) == ()
+
+    def test_missing_values_are_counted_and_a_dimension_without_any_is_an_error(self):
+        report = audit(self.with_first(values=()), dimensions=SCALES)
+        assert found(report) == [("note", "missing value", "arousal")]
+        assert report[0].detail == "1 of 12 clips have no value"
+        report = audit(CLEAN, dimensions=SCALES)
+        assert found(report) == [("error", "missing value", "arousal")]
+
+    def test_votes_that_sum_to_nothing_and_votes_for_no_class_are_told(self):
+        report = audit(self.with_first(votes=(("happy", 0.0),)), uses_votes=True)
+        assert found(report) == [("warning", "empty votes", "ann-0.wav")]
+        report = audit(self.with_first(votes=(("awe", 1.0), ("calm", 0.0), ("happy", 1.0))), uses_votes=True)
+        assert found(report) == [("note", "votes for no class", "awe")]
+        assert report[0].detail == "votes in 1 of 12 clips"
+
+
 class TestLeaks:
     @pytest.mark.parametrize(
         ("one", "other"), [("train", "validation"), ("train", "test"), ("validation", "test")]
@@ -375,7 +418,10 @@ def test_every_finding_has_a_remedy():
     report = audit(spoilt, facts, max_duration_s=1.0, expected_clips=1)
     similar = replace(clip, speaker="Ann", label="Angry", dialogue="Ann-talk")
     untested = audit({"train": (clip, similar), "test": ()})
-    assert {finding.check for finding in (*report, *untested)} == set(REMEDIES)
+    rated = replace(clip, values=(("arousal", 9.0),), votes=(("happy", 0.0),))
+    voted = replace(similar, votes=(("awe", 1.0),))
+    unrated = audit({"train": (rated, voted)}, dimensions=SCALES, uses_votes=True)
+    assert {finding.check for finding in (*report, *untested, *unrated)} == set(REMEDIES)
 
 
 # Files on disk

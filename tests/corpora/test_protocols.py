@@ -493,13 +493,31 @@ def test_without_speakers_the_default_says_what_to_do():
         default_protocol(toy_clips("ann"))
 
 
+CHALLENGES = ("odyssey-2024", "interspeech-2025")
+
+
+@pytest.mark.parametrize("name", CHALLENGES)
+def test_a_challenge_has_training_and_development_clips_of_msp_podcast_alone(name):
+    clips = [
+        replace(clip, corpus="msp-podcast")
+        for clip in (*toy_clips("a", split="train"), *toy_clips("b", split="validation"))
+    ]
+    protocol = build_protocol(name, clips)
+    assert protocol.name == name
+    assert protocol.split(clips, 0) == {"train": tuple(clips[:4]), "validation": tuple(clips[4:]), "test": ()}
+    tested = replace(clips[0], path=Path("t.wav"), split="test")
+    for others in ([*clips, tested], toy_clips("a", split="train")):
+        with pytest.raises(CorpusError, match=rf"protocol='{name}'.* must be msp-podcast without a test set"):
+            build_protocol(name, others)
+
+
 def test_every_protocol_can_be_asked_for_by_name():
     clips = [
         *toy_clips("a", split="train"),
         *toy_clips("b", split="validation"),
         *toy_clips("c", "d", "e", split="test"),
     ]
-    for name in PROTOCOLS:
+    for name in PROTOCOLS.keys() - CHALLENGES:
         chosen = clips[:8] if name == "two-speakers" else clips
         protocol = build_protocol(name, chosen, seed=1)
         expected = {"official": 1, "two-speakers": 2, "leave-one-speaker-out": 5}.get(name, 5)

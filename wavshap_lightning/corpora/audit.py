@@ -54,6 +54,10 @@ REMEDIES = {
     "too long": "only their beginning is used: cut these clips, or raise the longest duration allowed",
     "unknown speaker": "name the speakers: without names, splits may share speakers unnoticed",
     "absent class": "choose a protocol whose splits hold every class, or leave the class out of the labels",
+    "off scale": "correct these values, or declare the scale that they are on",
+    "missing value": "clips without one are left out of the loss and the scores of this dimension",
+    "empty votes": "correct the counts, or leave the votes out: the label then counts as one vote",
+    "votes for no class": "these votes are left out; to count them, make the label a class or rename it",
     "count": "check that the corpus was downloaded and unpacked completely",
 }
 
@@ -234,6 +238,8 @@ def audit_split(
     max_duration_s: float | None = None,
     expected_clips: int | None = None,
     may_share_speakers: Collection[str] = (),
+    dimensions: Mapping[str, tuple[float, float]] | None = None,
+    uses_votes: bool = False,
 ) -> tuple[Finding, ...]:
     """Find the faults of a split that would invalidate a run or its scores.
 
@@ -245,6 +251,8 @@ def audit_split(
         max_duration_s: The longest clip that passes without a warning, in seconds.
         expected_clips: Number of clips that the corpus is known to have.
         may_share_speakers: Splits between which a shared speaker is a warning instead of an error.
+        dimensions: Scale of each emotional dimension that the model learns.
+        uses_votes: Whether the model learns from votes.
 
     Returns:
         The findings, in the order of the checks.
@@ -260,9 +268,12 @@ def audit_split(
         *_duplicates(members, facts),
         *_overlaps(members, facts),
     ]
-    for clip in dict.fromkeys(clip for _, clip in members):
+    clips = list(dict.fromkeys(clip for _, clip in members))
+    for clip in clips:
         findings += _clip_findings(clip, facts[clip], min_duration_s, max_s)
     findings += _absent_classes(split, labels)
+    findings += _value_findings(clips, dimensions or {})
+    findings += _vote_findings(clips, labels) if uses_votes else ()
     if not split.get("test"):
         findings.append(Finding("warning", "empty split", "test", "no clip"))
     if expected_clips not in {None, len(members)}:
@@ -386,3 +397,27 @@ def _absent_classes(split: Split, labels: Sequence[str]) -> Iterator[Finding]:
         if absent := [name for name, found in present.items() if label not in found]:
             severity: Severity = "error" if "train" in absent else "warning"
             yield Finding(severity, "absent class", label, f"no clip in {' and '.join(absent)}")
+
+
+def _value_findings(
+    clips: Sequence[Clip], dimensions: Mapping[str, tuple[float, float]]
+) -> Iterator[Finding]:
+    for name, (low, high) in dimensions.items():
+        values = {clip: value for clip in clips for known, value in clip.values if known == name}
+        for clip, value in values.items():
+            if not low <= value <= high:
+                detail = f"{name}={value:g}, outside the scale from {low:g} to {high:g}"
+                yield Finding("error", "off scale", _place(clip), detail, (clip,))
+        if missing := len(clips) - len(values):
+            detail = f"{missing} of {len(clips)} clips have no value"
+            yield Finding("note" if values else "error", "missing value", name, detail)
+
+
+def _vote_findings(clips: Sequence[Clip], labels: Sequence[str]) -> Iterator[Finding]:
+    strangers: Counter[str] = Counter()
+    for clip in clips:
+        if clip.votes and not any(count for _, count in clip.votes):
+            yield Finding("warning", "empty votes", _place(clip), "its votes sum to nothing", (clip,))
+        strangers.update(label for label, count in clip.votes if count and label not in labels)
+    for label, count in strangers.items():
+        yield Finding("note", "votes for no class", label, f"votes in {count} of {len(clips)} clips")

@@ -174,7 +174,8 @@ def load_corpus(
     clips = corpus.load(find_file(Path(root).expanduser(), {}) or root, **options)
     label_map = corpus.label_map if label_map is None else label_map
     found = {clip.label for clip in clips}
-    clips = apply_label_map(clips, agreed_label_map(label_map, found, no_agreement))
+    if label_map is not None or NO_AGREEMENT in found:
+        clips = apply_label_map(clips, agreed_label_map(label_map, found, no_agreement))
     if labels is not None:
         besides = [NO_AGREEMENT] if no_agreement == "soft" else []
         clips = select_labels(clips, labels, must_occur=must_occur, besides=besides)

@@ -318,6 +318,26 @@ def official_split(clips: Sequence[Clip]) -> Protocol:
     return Protocol(f"{corpus}-official", corpus, (Fold("official", train, validation, test),), unit="split")
 
 
+def challenge_split(name: str, clips: Sequence[Clip]) -> Protocol:
+    """Training and development set of MSP-Podcast, as in the challenges that score a hidden test set.
+
+    Odyssey 2024 (Goncalves et al. 2024) and Interspeech 2025 (Naini et al. 2025) rank predictions for a test
+    set whose labels are not given out, so there is none to test on here.
+
+    Args:
+        name: Name of the protocol.
+        clips: The clips of the corpus.
+
+    Raises:
+        CorpusError: If the corpus is another one, a clip has no split, or there are test clips.
+    """
+    corpus, official = _corpus_of(clips), official_split(clips)
+    if corpus != "msp-podcast" or any(clip.split == "test" for clip in clips):
+        needed = "msp-podcast without a test set: --data.options '{test_set: none}'"
+        raise CorpusError(f"protocol={name!r}: corpus={corpus!r} with its test clips must be {needed}")
+    return replace(official, name=name, folds=(replace(official.folds[0], test=()),))
+
+
 def random_clip_folds(clips: Sequence[Clip], *, num_folds: int = DEFAULT_FOLDS, seed: int = 0) -> Protocol:
     """Folds over single clips, for corpora whose speakers are unknown. Scores come out too high.
 
@@ -359,6 +379,8 @@ PROTOCOLS: Mapping[str, Callable[[Sequence[Clip], int], Protocol]] = {
     "leave-one-speaker-out": lambda clips, _seed: leave_one_speaker_out(clips),
     "two-speakers": lambda clips, seed: two_speaker_folds(clips, seed=seed),
     "random-clips": lambda clips, seed: random_clip_folds(clips, seed=seed),
+    "odyssey-2024": lambda clips, _seed: challenge_split("odyssey-2024", clips),
+    "interspeech-2025": lambda clips, _seed: challenge_split("interspeech-2025", clips),
 }
 
 
