@@ -1,20 +1,37 @@
-"""Scores against scikit-learn and against counting by hand."""
+"""Scores against scikit-learn, scipy and against counting by hand."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, recall_score
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import pearsonr
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    recall_score,
+)
 
+from wavshap_lightning.models.head import Outputs
+from wavshap_lightning.training.losses import concordance
 from wavshap_lightning.training.scores import (
+    SCORES,
     PredictionLog,
     Predictions,
     confusion_counts,
+    fit_temperature,
+    reliability_table,
     score_predictions,
 )
+
+NAN = float("nan")
 
 
 def predict(logits, labels, positions=None):
@@ -161,3 +178,205 @@ def test_the_log_holds_neither_a_graph_nor_half_precision():
     log.update(logits, torch.tensor([0, 1]), torch.tensor([0, 1]))
     found = log.predictions().logits
     assert (found.requires_grad, found.dtype) == (False, torch.float32)
+
+
+def draw_task(task, names="abc", num_clips=50, seed=0):
+    """Predictions of one task that are better than chance."""
+    generator = torch.Generator().manual_seed(seed)
+    logits, noise = (torch.randn(num_clips, len(names), generator=generator) for _ in range(2))
+    targets = {
+        "distribution": ((2.0 * (logits + noise)).softmax(1) * 5).round().clamp(min=0.1),
+        "labels": (logits + noise > 0.5).float(),
+        "dimensions": 4.0 + logits + noise,
+    }[task]
+    if task == "distribution":
+        targets = targets / targets.sum(1, keepdim=True)
+    logits = logits + 4.0 if task == "dimensions" else logits
+    indices = torch.arange(num_clips)
+    return Predictions(logits, indices % 2, indices, targets, (Outputs(task, tuple(names)),))
+
+
+def as_floats(predictions):
+    return {name: float(value) for name, value in score_predictions(predictions).items()}
+
+
+class TestDistribution:
+    def test_divergence_and_likelihood_are_those_of_scipy_and_numpy(self):
+        found = draw_task("distribution")
+        votes, predicted = found.targets.double().numpy(), found.logits.double().softmax(1).numpy()
+        scores = as_floats(found)
+        distances = jensenshannon(votes, predicted, base=2, axis=1)  # the square roots of divergences
+        assert scores["jsd"] == pytest.approx((distances**2).mean(), abs=1e-6)
+        likelihood = (votes * np.log(predicted)).sum(1).mean()
+        assert (scores["log_likelihood"], scores["loss"]) == (
+            pytest.approx(likelihood, abs=1e-6),
+            pytest.approx(-likelihood, abs=1e-6),
+        )
+
+    def test_equal_distributions_have_no_divergence_and_disjoint_ones_a_bit(self):
+        votes = torch.eye(3)
+        for logits, expected in ((200.0 * votes, 0.0), (200.0 * votes.roll(1, 0), 1.0)):
+            found = replace(draw_task("distribution", num_clips=3), logits=logits, targets=votes)
+            assert as_floats(found)["jsd"] == pytest.approx(expected, abs=1e-6)
+
+    def test_recall_is_that_of_the_class_with_most_votes_without_ties(self):
+        found = draw_task("distribution")
+        votes = found.targets.numpy()
+        untied = np.array([(row == row.max()).sum() == 1 for row in votes])
+        assert 0 < untied.sum() < len(votes)
+        voted, predicted = votes.argmax(1)[untied], found.logits.argmax(1).numpy()[untied]
+        scores = as_floats(found)
+        assert scores["uar"] == pytest.approx(recall_score(voted, predicted, average="macro"))
+        assert scores["wa"] == pytest.approx(accuracy_score(voted, predicted))
+        assert confusion_counts(found).tolist() == confusion_matrix(voted, predicted).tolist()
+        share = votes.max(1)[untied]
+        bins = {"low": share <= 0.5, "medium": (share > 0.5) & (share <= 0.75), "high": share > 0.75}
+        for name, chosen in bins.items():
+            expected = accuracy_score(voted[chosen], predicted[chosen])
+            assert scores[f"wa_{name}_agreement"] == pytest.approx(expected), name
+
+
+class TestLabels:
+    def test_they_are_those_of_scikit_learn(self):
+        found = draw_task("labels")
+        targets, logits = found.targets.numpy(), found.logits.numpy()
+        scores = as_floats(found)
+        assert scores["loss"] == pytest.approx(
+            np.mean(
+                [log_loss(targets[:, i], 1 / (1 + np.exp(-logits[:, i].astype(float)))) for i in range(3)]
+            )
+        )
+        assert scores["macro_f1"] == pytest.approx(f1_score(targets, logits > 0, average="macro"))
+        assert scores["map"] == pytest.approx(average_precision_score(targets, logits, average="macro"))
+        assert scores["f1_b"] == pytest.approx(f1_score(targets[:, 1], logits[:, 1] > 0))
+        assert scores["ap_c"] == pytest.approx(average_precision_score(targets[:, 2], logits[:, 2]))
+
+    def test_a_label_that_neither_occurs_nor_is_predicted_does_not_count(self):
+        found = draw_task("labels")
+        found.targets[:, 2], found.logits[:, 2] = 0.0, -1.0
+        scores = as_floats(found)
+        assert math.isnan(scores["f1_c"])
+        assert math.isnan(scores["ap_c"])
+        assert scores["macro_f1"] == pytest.approx((scores["f1_a"] + scores["f1_b"]) / 2)
+
+
+class TestDimensions:
+    @pytest.mark.parametrize("offset", [0.0, 100.0])
+    def test_they_are_those_of_scipy_and_numpy(self, offset):
+        found = draw_task("dimensions", ("arousal", "valence"))
+        found = replace(found, logits=found.logits + offset, targets=found.targets + offset)
+        scores = as_floats(found)
+        columns = [found.logits.double().numpy().T, found.targets.double().numpy().T]
+        expected = {
+            "pcc": [pearsonr(*pair).statistic for pair in zip(*columns, strict=True)],
+            "rmse": [np.sqrt(np.mean((x - y) ** 2)) for x, y in zip(*columns, strict=True)],
+            "ccc": [float(concordance(*map(torch.from_numpy, pair))) for pair in zip(*columns, strict=True)],
+        }
+        for name, values in expected.items():
+            assert scores[name] == pytest.approx(np.mean(values), abs=1e-6)
+            assert [scores[f"{name}_{label}"] for label in ("arousal", "valence")] == pytest.approx(
+                values, abs=1e-6
+            )
+
+    @pytest.mark.parametrize("constant", ["logits", "targets"])
+    def test_of_a_constant_concordance_and_correlation_are_zero(self, constant):
+        found = draw_task("dimensions", ("arousal", "valence"))
+        getattr(found, constant)[:, 0] = 0.1
+        scores = as_floats(found)
+        assert (scores["ccc_arousal"], scores["pcc_arousal"]) == (0.0, 0.0)
+        assert scores["ccc"] == pytest.approx(scores["ccc_valence"] / 2)
+
+
+@pytest.mark.parametrize("task", ["distribution", "labels", "dimensions"])
+class TestEveryTask:
+    def test_a_clip_without_targets_is_as_if_it_were_left_out(self, task):
+        whole = draw_task(task)
+        whole.targets[[3, 7, 30]] = NAN
+        kept = whole.select(~whole.targets.isnan().any(1))
+        assert as_floats(whole) == pytest.approx(as_floats(kept), abs=1e-6)
+
+    def test_a_missing_target_leaves_the_clips_others(self, task):
+        if not SCORES[task].by_output:  # a clip has all of its shares, or none
+            return
+        whole, name = draw_task(task), SCORES[task].by_output[0]
+        scores = as_floats(whole)
+        whole.targets[5:20, 1] = NAN
+        partly = as_floats(whole)
+        assert partly[f"{name}_a"] == scores[f"{name}_a"]
+        assert partly[f"{name}_b"] != scores[f"{name}_b"]
+
+    def test_the_main_score_follows_from_sums_over_clips(self, task):
+        whole, kind = draw_task(task), SCORES[task]
+        halves = [whole.select(torch.arange(50) % 2 == half) for half in range(2)]
+        found = kind.values(sum(kind.sums(half) for half in halves))
+        assert np.nanmean(found) == pytest.approx(as_floats(whole)[kind.main], abs=1e-6)
+
+    def test_without_any_target_there_is_no_score(self, task):
+        found = draw_task(task)
+        found.targets[:] = NAN
+        assert math.isnan(as_floats(found)[SCORES[task].main])
+
+    def test_the_log_keeps_the_targets_also_of_a_single_clip(self, task):
+        for num_clips in (7, 1):
+            whole, log = (
+                draw_task(task, num_clips=num_clips),
+                PredictionLog((Outputs(task, ("a", "b", "c")),)),
+            )
+            for chosen in torch.arange(num_clips).flip(0).split(2):
+                some = whole.select(chosen)
+                log.update(some.logits, some.labels, some.positions, some.targets)
+            found = log.predictions()
+            assert found.outputs == log.outputs
+            for name in ("logits", "labels", "positions", "targets"):
+                assert torch.equal(getattr(found, name), getattr(whole, name)), name
+
+
+def test_several_tasks_are_scored_apart_the_first_by_bare_names():
+    parts = [draw_task(task) for task in ("dimensions", "distribution", "labels")]
+    together = Predictions(
+        torch.cat([part.logits for part in parts], 1),
+        parts[0].labels,
+        parts[0].positions,
+        torch.cat([part.targets for part in parts], 1),
+        tuple(part.outputs[0] for part in parts),
+    )
+    expected = {
+        prefix + name: value
+        for prefix, part in zip(("", "distribution_", "labels_"), parts, strict=True)
+        for name, value in as_floats(part).items()
+    }
+    assert as_floats(together) == expected
+
+
+def test_a_clip_without_a_class_does_not_count():
+    whole = draw_predictions()
+    labels = whole.labels.clone()
+    labels[[2, 9]] = -100
+    found = as_floats(replace(whole, labels=labels))
+    assert found == as_floats(whole.select(labels >= 0))
+    assert all(map(math.isnan, as_floats(replace(whole, labels=labels * 0 - 100)).values()))
+
+
+class TestCalibration:
+    def test_the_reliability_diagram_has_the_calibration_error(self):
+        whole = draw_predictions()
+        rows = reliability_table(whole)
+        assert sum(count for *_, count in rows) == 60
+        assert all(low <= confidence <= high for low, high, confidence, *_ in rows)
+        error = sum(count * abs(confidence - accuracy) for _, _, confidence, accuracy, count in rows) / 60
+        assert error == pytest.approx(as_floats(whole)["ece"], abs=1e-6)
+
+    @pytest.mark.parametrize("temperature", [0.2, 1.0, 5.0])
+    def test_the_temperature_of_logits_that_were_scaled_is_found(self, temperature):
+        """Labels drawn from the probabilities themselves are calibrated."""
+        generator = torch.Generator().manual_seed(0)
+        logits = 2.0 * torch.randn(4000, 3, generator=generator)
+        labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+        found = Predictions(temperature * logits, labels, torch.arange(4000))
+        assert fit_temperature(found) == pytest.approx(temperature, rel=0.05)
+
+    def test_it_scales_the_first_task_alone_and_lowers_its_loss(self):
+        found = draw_task("distribution")
+        temperature = fit_temperature(found)
+        losses = [as_floats(found.at_temperature(t))["loss"] for t in (temperature, 1.1 * temperature, 1.0)]
+        assert losses[0] == min(losses)

@@ -158,11 +158,11 @@ def concordance(values: Float[Tensor, " clips"], targets: Float[Tensor, " clips"
     """Concordance correlation coefficient `2 cov / (var + var + (mean - mean) ** 2)`, -1 to 1.
 
     Variances and covariance are divided by the number of clips, as in the source. Where values or targets are
-    constant it is 0, with a finite gradient.
+    constant it is 0, with a finite gradient; without clips, NaN.
 
     Source: Lin 1989, "A Concordance Correlation Coefficient to Evaluate Reproducibility".
     """
-    x, y = values - values[0], targets - targets[0]  # of constants exactly zero
+    x, y = values - values[:1], targets - targets[:1]  # of constants exactly zero
     x, y, shift = x - x.mean(), y - y.mean(), values.mean() - targets.mean()
     apart = (x * x + y * y).mean() + shift * shift
     return 2.0 * (x * y).mean() / apart.clamp_min(torch.finfo(apart.dtype).tiny)
