@@ -335,6 +335,19 @@ def test_a_column_without_a_name_is_no_split(sounds):
     assert [clip.split for clip in load_corpus("nkululeko", table)] == [None, None]
 
 
+def test_numbers_of_dimensions_are_values_and_do_without_labels(sounds):
+    header = "file,emotion,arousal,valence,dominance"
+    table = write(sounds / "clips.csv", header, "a.wav,sad,3.5,low,", "b.wav,happy,-1,high,2")
+    clips = load_corpus("nkululeko", table)
+    assert [dict(clip.values) for clip in clips] == [{"arousal": 3.5}, {"arousal": -1.0, "dominance": 2.0}]
+    by_valence = load_corpus("nkululeko", table, label="valence")
+    assert [clip.label for clip in by_valence] == ["low", "high"]
+    table = write(sounds / "clips.csv", "file,arousal", "a.wav,3.5", "b.wav,")
+    with pytest.warns(UserWarning, match=r"no known label; name it: label=COLUMN, or learn its values alone"):
+        first, second = load_corpus("nkululeko", table)
+    assert (first.label, first.values, second.values) == ("unlabeled", (("arousal", 3.5),), ())
+
+
 def test_a_column_is_named_where_none_or_several_are_known(sounds):
     table = write(sounds / "clips.csv", "file,emotion,label,who", "a.wav,sad,0,ann", "b.wav,happy,1,ben")
     with pytest.raises(CorpusError, match=r"label=emotion or label must be one of .*name it: label=COLUMN"):

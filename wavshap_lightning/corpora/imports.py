@@ -23,7 +23,15 @@ from yaml import YAMLError, safe_load
 from wavshap_lightning.audio.io import load_native
 from wavshap_lightning.corpora.clip import Clip, splits_named
 from wavshap_lightning.corpora.folders import Layout, find_files, listed, load_folders
-from wavshap_lightning.corpora.manifest import Listings, check_distinct, find_file, read_table, to_clip
+from wavshap_lightning.corpora.manifest import (
+    DIMENSIONS,
+    REQUIRED,
+    Listings,
+    check_distinct,
+    find_file,
+    read_table,
+    to_clip,
+)
 from wavshap_lightning.errors import CorpusError, first_line
 from wavshap_lightning.files import read_text
 
@@ -59,7 +67,8 @@ def load_format(
 ) -> list[Clip]:
     """The clips that the tables of another project list, in the order of the rows.
 
-    Rows without a label are left out with a warning. Splits are those of the column, else those that names of
+    Rows without a label are left out with a warning, unless there is no label at all but numbers in columns
+    named after `DIMENSIONS`, which are values. Splits are those of the column, else those that names of
     tables and folders tell, if they tell at least two.
 
     Args:
@@ -89,9 +98,15 @@ def load_format(
     rows = {place: cells for table in tables for place, cells in _read(format, table, source)}
     found = list(dict.fromkeys(name for cells in rows.values() for name in cells if name not in OWN_CELLS))
     columns = {field: _find_column(field, found, name) for field, name in given.items()}
+    has_values = any(
+        _NUMBER.fullmatch(str(cells.get(name))) for cells in rows.values() for name in DIMENSIONS
+    )
     if not columns["label"]:
-        raise layout.error(root, f"its columns {found} have no known label; name it: label=COLUMN")
-    if unlabeled := [place for place in rows if columns["label"] not in rows[place]]:
+        what = f"its columns {found} have no known label; name it: label=COLUMN"
+        if not has_values:
+            raise layout.error(root, what)
+        warn(f"{what}, or learn its values alone", stacklevel=2)
+    elif unlabeled := [place for place in rows if columns["label"] not in rows[place]]:
         what = f"{len(unlabeled)} of {len(rows)} rows have no label and are left out"
         warn(f"{what} ({listed(unlabeled)})", stacklevel=2)
         rows = {place: cells for place, cells in rows.items() if columns["label"] in cells}
@@ -225,6 +240,7 @@ def _read_audformat(path: Path) -> dict[str, Cells]:
     }
 
 
+_NUMBER = re.compile(r"-?\d+(\.\d*)?")
 _FIRST_WORD_AND_REST = re.compile(r"^[ \t]*(\S+)[ \t]*(.*?)[ \t\r]*$", re.MULTILINE)
 # The commands that only copy a file, or decode one of a format that is read here: the file is taken.
 _COPYING = re.compile(r"^(?:\S*/)?(?:cat|flac(?:\s+-[cds]+)+|sph2pipe(?:\s+-f\s+wav|\s+-p)+)\s+(\S+)\s*\|$")
@@ -295,7 +311,9 @@ def _to_clip(place: str, cells: Cells, columns: Mapping[str, str], known: dict[s
     named = {field: cells[column] for field, column in columns.items() if column in cells}
     try:
         start_s, end_s = _find_span(cells, Path(known["path"]))
-        return to_clip({**known, **named, "start_s": start_s, "end_s": end_s}, Path(), {})
+        values = {name: cells[name] for name in DIMENSIONS if _NUMBER.fullmatch(str(cells.get(name)))}
+        known |= {**named, **values, "start_s": start_s, "end_s": end_s}
+        return to_clip(known, Path(), {}, REQUIRED if columns["label"] else ["path"])
     except (CorpusError, ValueError) as error:
         raise CorpusError(f"{place}: {error} (columns: {columns}; an empty name for none)") from error
 
