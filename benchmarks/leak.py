@@ -328,7 +328,7 @@ def fit_head(classifier: EmotionClassifier, mixed: Tensor, labels: Tensor) -> No
 def tell(classifier: EmotionClassifier, clip: Clip, kind: str) -> Told | None:
     """Truth and diagnosis of a clip; None if it does not count."""
     stages, label = Stages(classifier), classifier.labels[clip.label]
-    target = target_named(label, classifier.labels, clip.label, "log_odds")
+    target = target_named(label, classifier.labels, "log_odds")
     with torch.no_grad():
         cued, plain = stages.frontend(torch.stack([clip.cued, clip.plain]))
         right = stages.from_frames(torch.stack([cued, plain])).argmax(1).tolist() == [clip.label, 0]

@@ -109,16 +109,38 @@ LABELS = ["angry", "happy", "sad", "happy-vs-sad", "all"]
         ("angry-vs-happy", "margin", (0,), 1),
         ("happy-vs-sad", "logit", (3,), None),
         ("all", "logit", (4,), None),
+        ("second", "logit", (0,), None),
+        ("predicted-vs-second", "margin", (2,), 0),
+        ("listeners", "margin", (1,), 3),
         ("happy-vs-sad-vs-angry", "margin", (3,), 0),
     ],
 )
 def test_targets_by_name(name, kind, classes, against):
-    target = target_named(name, LABELS, 2, "logit")
+    target = target_named(name, LABELS, "logit", ranking=[2, 0, 1], choices=[1, 3, 0])
     assert (target.kind, target.classes, target.against) == (kind, classes, against)
 
 
+def test_a_label_takes_precedence_over_a_name_that_stands_for_one():
+    labels = ["second", "listeners", "predicted"]
+    for index, name in enumerate(labels):
+        target = target_named(name, labels, "log_odds", ranking=[2, 1, 0], choices=[2, 1])
+        assert target.classes == (index,)
+
+
+@pytest.mark.parametrize("choices", [[], [1]])
+def test_a_margin_of_the_listeners_needs_votes_for_two_classes(choices):
+    voted = "angry" if choices else "none"
+    with pytest.raises(AttributionError, match=rf"'listeners' needs votes for two .* are for {voted}$"):
+        target_named("listeners", ["sad", "angry"], "log_odds", ranking=[0, 1], choices=choices)
+
+
+def test_a_single_label_has_no_second():
+    with pytest.raises(AttributionError, match=r"'second' is not a label of .* use one, 'predicted', 'all'$"):
+        target_named("second", ["angry"], "logit", ranking=[0], choices=[0])
+
+
 def test_all_classes_where_no_label_reads_so():
-    target = target_named("all", ["a", "b"], 0, "log_odds")
+    target = target_named("all", ["a", "b"], "log_odds")
     assert target_names(target, ["a", "b"]) == ("a", "b")
 
 
@@ -128,7 +150,7 @@ def test_all_classes_where_no_label_reads_so():
 )
 def test_no_target(name):
     with pytest.raises(AttributionError, match="is not a label of this classifier; labels are angry, happy"):
-        target_named(name, LABELS, 0, "logit")
+        target_named(name, LABELS, "logit", ranking=[0, 1])
 
 
 @pytest.mark.parametrize(
@@ -153,6 +175,6 @@ def test_settings_are_read_without_torch():
 
 def test_a_target_is_found_in_another_unicode_form():
     labels = ["A\u0308rger", "sad"]
-    expected = target_named("sad-vs-\u00c4rger", labels, 0, "log_odds")
-    assert expected == target_named("sad-vs-A\u0308rger", ["\u00c4rger", "sad"], 0, "log_odds")
-    assert target_named("\u00c4rger", labels, 1, "log_odds").classes == (0,)
+    expected = target_named("sad-vs-\u00c4rger", labels, "log_odds")
+    assert expected == target_named("sad-vs-A\u0308rger", ["\u00c4rger", "sad"], "log_odds")
+    assert target_named("\u00c4rger", labels, "log_odds").classes == (0,)

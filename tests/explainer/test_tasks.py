@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from safetensors import safe_open
 
 from wavshap_lightning.attribution.baselines import noise
+from wavshap_lightning.audio.io import save_audio
+from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AttributionError, SettingError
 from wavshap_lightning.explainer.compare import compare, plain_comparisons
 from wavshap_lightning.explainer.diagnostics import diagnose
@@ -18,8 +21,9 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import load_clip, save_clip
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.stage_attribution import fingerprint
+from wavshap_lightning.models.head import Outputs, Task
 
-DIMENSIONS = ("arousal", "dominance", "valence")
+LABELS, DIMENSIONS = ("angry", "happy", "sad"), ("arousal", "dominance", "valence")
 STAGES = ("frames", "layers", "waveform")
 
 
@@ -117,6 +121,96 @@ def test_the_log_odds_of_a_label_are_its_logit(tagger, clip, of_labels):
     assert again.settings == of_labels.settings
 
 
+# Distributions of votes
+
+VOTES = (("sad", 3.0), ("angry", 1.0), ("bored", 2.0), ("happy", 0.0))
+
+
+@pytest.fixture(scope="module")
+def voted_on(clip, tmp_path_factory):
+    """The clip as a file with the votes of listeners, and with values."""
+    path = tmp_path_factory.mktemp("voted") / "clip.wav"
+    save_audio(path, clip.numpy(), sample_rate=16_000)
+    return Clip(path, "sad", votes=VOTES, values=(("arousal", 5.5), ("valence", 2.0)))
+
+
+@pytest.fixture(scope="module")
+def of_votes(build_classifier, voted_on):
+    return explain(build_classifier(task="distribution"), voted_on, num_draws=8)
+
+
+@pytest.fixture(scope="module")
+def of_annotated(build_classifier, voted_on):
+    regressor = build_classifier(labels=DIMENSIONS, task="dimensions", outputs={"scale": (1.0, 7.0)})
+    return explain(regressor, voted_on, num_draws=8)
+
+
+def test_a_distribution_is_explained_as_classes_are(classifier, voted_on, of_votes):
+    of_classes = explain(classifier, voted_on, num_draws=8)
+    assert of_votes.outputs == of_classes.outputs
+    assert torch.equal(of_votes.frame_values(), of_classes.frame_values())
+    assert of_votes.settings.score == "log_odds"
+    assert of_votes.to_dict()["votes"] == of_classes.to_dict()["votes"] == dict(VOTES)
+    assert explain(classifier, voted_on, score="probability", num_draws=2).settings.score == "probability"
+
+
+def test_the_margin_of_the_listeners_is_that_of_their_first_and_second_choice(classifier, voted_on):
+    """Votes for other labels, which a model cannot choose, are left out."""
+    found, named = (
+        explain(classifier, voted_on, target=one, num_draws=8) for one in ("listeners", "sad-vs-angry")
+    )
+    assert found.targets == named.targets == ("sad-vs-angry",)
+    assert torch.equal(found.frame_values(), named.frame_values())
+
+
+def test_a_margin_of_listeners_needs_votes_in_one_line(classifier, regressor, clip):
+    with pytest.raises(AttributionError, match=r"^target='listeners' needs votes for two .* for none$"):
+        explain(classifier, clip, target="listeners")
+    for name in ("listeners", "second"):
+        with pytest.raises(AttributionError, match=f"^target='{name}' is not a dimension of this classifier"):
+            explain(regressor, clip, target=name)
+
+
+@pytest.mark.parametrize("task", ["classes", "distribution", "labels"])
+def test_second_is_the_second_largest_output(task, build_classifier, clip):
+    classifier = build_classifier(task=task)
+    found = explain(classifier, clip, target="second", num_draws=4)
+    first, second, _ = sorted(found.outputs, key=found.outputs.__getitem__, reverse=True)
+    assert (found.prediction, found.targets) == (first, (second,))
+    margin = explain(classifier, clip, target="predicted-vs-second", num_draws=4)
+    assert margin.targets == (f"{first}-vs-{second}",)
+    assert margin.score[margin.targets[0]] > 0
+
+
+def test_what_is_known_of_a_clip_is_told_and_nothing_else(of_annotated, of_values, three_paths, tmp_path):
+    assert {"scale", "votes", "annotated_values"} <= of_annotated.to_dict().keys()
+    assert of_annotated.to_dict()["annotated_values"] == {"arousal": 5.5, "valence": 2.0}
+    for found in (of_values, three_paths):
+        found.save(tmp_path / "clip.safetensors")
+        with safe_open(tmp_path / "clip.safetensors", framework="pt") as file:
+            header = json.loads(file.metadata()["explanation"])
+        assert not {"scale", "votes", "annotated_values"} & {*header, *found.to_dict()}
+
+
+# Several tasks
+
+
+@pytest.mark.parametrize(
+    ("target", "labels"),
+    [("happy", LABELS), ("predicted", LABELS), ("valence", DIMENSIONS), ("arousal-vs-valence", DIMENSIONS)],
+)
+def test_of_several_tasks_the_one_with_the_target_is_explained(target, labels, build_classifier, clip):
+    further = [Outputs("dimensions", DIMENSIONS, (1.0, 7.0))]
+    classifier = build_classifier(outputs={"further": further})
+    with torch.no_grad():
+        logits = classifier(clip[None])[0]
+    found = explain(classifier, clip, target=target, num_draws=4)
+    assert found.labels == labels
+    own = logits[:3] if labels == LABELS else logits[3:]
+    np.testing.assert_allclose(found.logits, own, rtol=1e-5, atol=1e-5)
+    assert found.scale == (None if labels == LABELS else (1.0, 7.0))
+
+
 # Both
 
 
@@ -124,6 +218,7 @@ def test_the_log_odds_of_a_label_are_its_logit(tagger, clip, of_labels):
     ("task", "score"),
     [
         ("classes", "value"),
+        ("distribution", "value"),
         *(("labels", score) for score in ("value", "probability", "log_probability")),
         *(("dimensions", score) for score in ("logit", "probability", "log_probability")),
     ],
@@ -140,12 +235,13 @@ def test_a_dimension_that_is_missing_is_told(regressor, build_classifier, clip):
         explain(build_classifier(labels=("arousal",), task="dimensions"), clip, target="joy")
 
 
-@pytest.mark.parametrize("kind", ["of_values", "of_labels"])
+@pytest.mark.parametrize("kind", ["of_values", "of_labels", "of_votes", "of_annotated"])
 def test_an_explanation_comes_back_from_its_files(kind, request, tmp_path):
     found = request.getfixturevalue(kind)
     found.save(tmp_path / "clip.safetensors")
     again = Explanation.load(tmp_path / "clip.safetensors")
-    assert (again.task, again.outputs, again.targets) == (found.task, found.outputs, found.targets)
+    for name in ("task", "outputs", "targets", "scale", "votes", "annotated_values"):
+        assert getattr(again, name) == getattr(found, name)
     saved = found.to_saved_clip()
     save_clip(saved, tmp_path, "clip")
     assert load_clip(tmp_path, "clip").numbers == json.loads(json.dumps(saved.numbers))
@@ -194,5 +290,5 @@ def test_models_of_different_outputs_are_not_compared(regressor, tagger, clip):
 
 
 def test_the_same_weights_with_another_meaning_are_another_model(build_classifier):
-    tasks = ("classes", "labels", "dimensions")
-    assert len({fingerprint(build_classifier(task=task)) for task in tasks}) == 3
+    tasks = get_args(Task)
+    assert len({fingerprint(build_classifier(task=task)) for task in tasks}) == len(tasks) == 4

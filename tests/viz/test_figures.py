@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 import weakref
 from dataclasses import replace
 from io import BytesIO
@@ -340,6 +341,40 @@ def test_a_figure_of_values_predicts_nothing(classes, build_explanation, wavefor
     legend = [text.get_text() for text in found["legend"].get_legend().get_texts()]
     assert legend[:2] == [f"{sign} {'happy' if explained else 'the value'}" for sign in ("raises", "lowers")]
     assert_texts_are_apart(figure)
+
+
+VOTES = {"sad": 3.0, "angry": 1.0, "bored": 1.0}
+ANNOTATED = {"happy": 0.9, "sad": -0.5}
+
+
+@pytest.mark.parametrize(
+    ("task", "classes"), [("distribution", (1,)), ("dimensions", (1,)), ("dimensions", (0, 1, 2, 3))]
+)
+def test_annotations_are_drawn_beside_the_outputs(
+    task, classes, build_explanation, waveform, assert_texts_are_apart
+):
+    is_value = task == "dimensions"
+    known = {"scale": (-1.0, 1.0), "annotated_values": ANNOTATED} if is_value else {"votes": VOTES}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = plot(build_explanation(classes, task=task, logits=VALUES, **known), waveform, label="sad")
+        png(figure)
+    axes = panels(figure)["classes"]
+    if is_value:
+        assert [one.get_text() for one in axes.get_xticklabels()] == ["\N{MINUS SIGN}1", "1"]
+        np.testing.assert_array_equal(axes.lines[-1].get_xdata(), [np.nan, 0.9, -0.5, np.nan])
+    else:
+        widths = [bar.get_width() for bar in axes.patches[len(VALUES) :]]
+        np.testing.assert_array_equal(widths, [np.nan, np.nan, 0.6, 0.2])  # a fifth is for another label
+        assert [one.get_text() for one in axes.get_legend().get_texts()] == ["listeners (n=5)"]
+    assert_texts_are_apart(figure)
+
+
+def test_a_value_beyond_the_scale_is_drawn(build_explanation, waveform):
+    found = build_explanation(task="dimensions", logits=(0.0, 7.9, 3.0, 1.0), scale=(1.0, 7.0))
+    low, high = panels(plot(found, waveform))["classes"].get_xlim()
+    assert low < 0.0
+    assert high > 7.9
 
 
 def test_a_figure_of_labels_has_a_probability_for_each(build_explanation, waveform, assert_texts_are_apart):

@@ -9,6 +9,7 @@ import re
 import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import get_args
 
 import numpy as np
 import plotly.graph_objects as go
@@ -18,6 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.reliability import Agreement
+from wavshap_lightning.models.head import Task
 from wavshap_lightning.viz.clip_view import COUNTS, ClipView
 from wavshap_lightning.viz.report.page import build_report
 
@@ -234,3 +236,22 @@ def test_a_page_of_other_outputs_says_what_they_are(task, title, headings, build
     assert shown["x"] == list(clips[0].outputs.values())
     assert any("%" in text for text in shown["text"]) == (task == "labels")
     go.Figure(unpacked(html)["plots"]["classes"])
+
+
+@pytest.mark.parametrize("task", get_args(Task))
+def test_a_page_marks_what_annotators_gave(task, build_clip):
+    votes, values = {"sad": 3.0, "angry": 1.0}, {"sad": 4.0}
+    known = {"scale": (1.0, 7.0), "annotated_values": values} if task == "dimensions" else {"votes": votes}
+    view = build_clip(task=task, logits=(5.0, 0.62, 2.0, 7.5), **known)
+    html = build_report([view], title="Page")
+    figure = go.Figure(unpacked(html)["plots"]["classes"])
+    expected = (None, None, 4.0, None) if task == "dimensions" else (None, None, 0.75, 0.25)
+    assert figure.data[1].x == expected
+    heading = "annotated" if task == "dimensions" else "listeners (n=4)"
+    assert f"\N{WHITE DIAMOND} {heading}" in " ".join(parsed(html).text)
+    if task == "dimensions":
+        assert (figure.layout.xaxis.range, figure.layout.xaxis.tickvals) == ((0.62, 7.5), (1.0, 7.0))
+        assert "sad 2 (annotated 4)" in view.headline
+        assert " on a scale from 1 to 7, labeled sad; " in view.headline
+    else:
+        assert view.facts["Votes"] == "sad 3, angry 1"

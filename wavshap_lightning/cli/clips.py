@@ -28,6 +28,7 @@ from wavshap_lightning.cli.terminal import WARNED, complain, on_one_line
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.filename_schemes import SCHEMES
 from wavshap_lightning.corpora.folders import find_audio, listed
+from wavshap_lightning.corpora.labels import UNLABELED
 from wavshap_lightning.corpora.manifest import SUFFIXES as MANIFEST_SUFFIXES
 from wavshap_lightning.corpora.manifest import Listings, find_file, read_manifest
 from wavshap_lightning.errors import AudioError, SettingError, WavshapError, first_line
@@ -52,7 +53,6 @@ FORBIDDEN = '<>:"/\\|?*'
 # Words that end later than this after their clip are probably those of another recording.
 BEYOND_S = 0.1
 
-UNKNOWN_LABEL = "unknown"
 Found = TypeVar("Found")
 
 
@@ -61,7 +61,7 @@ class ClipOptions:
     """Questions about every clip: the class to explain, its words, and what to compare with.
 
     Args:
-        target: A label, predicted, all, or a margin such as happy-vs-sad.
+        target: A label, predicted, second, all, or a margin: happy-vs-sad, predicted-vs-second, listeners.
         alignments: Word times: a TextGrid, CTM or CSV file, or a folder with one for each clip.
         tier: Tier of the TextGrid that holds the words.
         recordings: Files or folders for other_clips, same_speaker_neutral or another_class.
@@ -136,9 +136,11 @@ class ClipExplainer:
         clips: Collection[Clip],
         others: Sequence[EmotionClassifier] = (),
     ) -> None:
+        classifier, *others = (one.part(options.target) for one in (classifier, *others))
         for one in (classifier, *others):
             check_comparable(classifier, one)
-            target_named(options.target, one.labels, 0, score_of_task(settings.score, one.task))
+            places = range(len(one.labels))  # of no clip yet: only the name is checked
+            target_named(options.target, one.labels, score_of_task(settings.score, one.task), places, places)
         _check(options, settings, len(clips))
         if options.recordings and settings.baselines == AUTO:
             settings = replace(settings, baselines="other_clips")
@@ -314,7 +316,7 @@ def find_clips(names: Sequence[str], out: Path) -> dict[str, Clip]:
         if path.suffix.lower() in MANIFEST_SUFFIXES and not path.is_dir():
             clips += read_manifest(path, must_exist=False)
         else:
-            clips += [Clip(one, UNKNOWN_LABEL) for one in audio_below(path, out)]
+            clips += [Clip(one, UNLABELED) for one in audio_below(path, out)]
     return by_stem(list({(clip.path, clip.start_s, clip.end_s): clip for clip in clips}.values()))
 
 
@@ -354,7 +356,7 @@ def by_stem(clips: Sequence[Clip]) -> dict[str, Clip]:
 
 def label_of(clip: Clip) -> str | None:
     """Annotated class of a clip; None if unknown."""
-    return None if clip.label == UNKNOWN_LABEL else clip.label
+    return None if clip.label == UNLABELED else clip.label
 
 
 def place_of(clip: Clip) -> str:

@@ -199,6 +199,7 @@ class CorpusJob:
             "name": place_of(clip),
             "span_s": [clip.start_s, clip.end_s],
             "label": label_of(clip),
+            **{name: given for name in ("votes", "values") if (given := getattr(clip, name))},
             "evidence": [asdict(span) for span in clip.evidence],
             "words": words and sha256(words.read_bytes()).hexdigest(),
         }

@@ -227,6 +227,8 @@ def describe(found: ExplainedClip, views: Sequence[ClipView], progress: str, *, 
         console.print(Text(line), soft_wrap=True)
         return
     console.print(Text(f"{name}  {explanation.duration_s:.2f} s", style="bold"), soft_wrap=True)
+    if votes := views[0].facts.get("Votes"):
+        facts["listeners"] = votes
     table = Table.grid(Column(style="dim", no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     for title, words in facts.items():
         table.add_row(f"  {title}", Text(words))

@@ -56,7 +56,7 @@ def frame_faithfulness(
         AttributionError: If there is no such path or target.
     """
     values, settings = explanation.frame_values(target), explanation.settings
-    asked = target_named(target, explanation.labels, 0, settings.score)
+    asked = target_named(target, explanation.labels, settings.score)
     generator = torch.Generator().manual_seed(settings.seed)
     with leave_no_trace(classifier):
         frames, fills, logits_of = removable_frames(classifier, waveform, generator, settings.precision)

@@ -23,6 +23,7 @@ from wavshap_lightning.explainer.recording import open_recording
 from wavshap_lightning.explainer.settings import METHODS, PREDICTED, ExplainSettings
 from wavshap_lightning.explainer.time_grid import times_of
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.head import SOFTMAX_TASKS
 from wavshap_lightning.progress import progress_bars, without_progress_bars
 
 Waveform = Float[Tensor, " samples"]
@@ -192,8 +193,10 @@ def _check_inputs(
         raise SettingError("clips=[] is empty; give at least one")
     if "frames" not in classifier.stages:
         raise SettingError("a scorecard removes frames, which this model does not have; give another")
-    if classifier.task != "classes":
-        raise SettingError(f"task={classifier.task!r} of the classifier: a scorecard needs classes")
+    if classifier.task not in SOFTMAX_TASKS:
+        raise SettingError(
+            f"task={classifier.task!r} of the classifier: a scorecard needs classes or a distribution"
+        )
     known = ", ".join(classifier.labels)
     for clip in clips:
         if target == LABEL and clip.label not in classifier.labels:

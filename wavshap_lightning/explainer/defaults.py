@@ -21,6 +21,7 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.explainer.settings import AUTO, SPAN_METHODS, ExplainSettings, Stage
 from wavshap_lightning.explainer.stages import Stages
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.head import SOFTMAX_TASKS
 
 NUM_REFERENCES, MIN_REFERENCES = 16, 8
 """Recordings that serve as baselines: 64 draws take four from each; fewer than 8 would decide too much."""
@@ -91,7 +92,7 @@ def choose_baselines(
     # of a longer recording, the beginning serves, and it may be silent
     others = [one for one in others if one[: len(waveform)].any()]
     unlike, left_out = others, ""
-    if others and classifier.task == "classes":
+    if others and classifier.task in SOFTMAX_TASKS:
         values = recordings(waveform.cpu(), others).values.to(waveform)
         with torch.no_grad():
             differs = (stages.from_waveforms(values).argmax(1) != logits.argmax()).tolist()

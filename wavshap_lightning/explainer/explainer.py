@@ -80,8 +80,11 @@ class Explainer:
         Args:
             clip: A file, a clip of a corpus, a waveform `(num_samples,)` at the classifier's sample rate, or
                 an open recording.
-            target: A label, `"predicted"` (of dimensions all), `"all"` classes at once (they share the
-                forward passes), a margin such as `"happy-vs-sad"`, or a list of some labels.
+            target: A label, `"predicted"` (of dimensions all), `"second"` (the class with the second largest
+                logit), `"all"` classes at once (they share the forward passes), a margin such as
+                `"happy-vs-sad"`, `"predicted-vs-second"` or `"listeners"` (of the two classes with the most
+                votes), or a list of some labels. Of a classifier of several tasks, the one with such an
+                output is explained, else the first.
             recordings: Baselines, where `settings.baselines` names a family of recordings.
             check_baselines: Run the diagnostics of the baselines, which need a few forward passes.
 
@@ -96,15 +99,17 @@ class Explainer:
             UserWarning: If the classifier is in training mode, the clip does not influence the score, or the
                 tolerance is not reached.
         """
-        with open_clip(self.classifier, clip, self.settings, recordings) as opened:
+        first = target[0] if isinstance(target, list | tuple) and target else target
+        classifier = self.classifier.part(str(first))
+        with open_clip(classifier, clip, self.settings, recordings) as opened:
             asked = opened.target(target)
             attributions = opened.attribute_stages(asked)
             checks = run_baseline_checks(opened, asked, attributions) if check_baselines else None
-        recording, settings, labels = opened.recording, opened.settings, self.classifier.labels
-        doubts = [Diagnostic("model", "warning", message) for message in self.classifier.warnings]
-        doubts += [*stage_diagnostics(self.classifier), *recording_diagnostics(recording)]
+        recording, settings, labels = opened.recording, opened.settings, classifier.labels
+        doubts = [Diagnostic("model", "warning", message) for message in classifier.warnings]
+        doubts += [*stage_diagnostics(classifier), *recording_diagnostics(recording)]
         doubts += baseline_diagnostics(checks) if checks else ()
-        level_db = frame_level_db(recording.waveform, self.classifier.backbone.frame_grid)
+        level_db = frame_level_db(recording.waveform, classifier.backbone.frame_grid)
         level_db = level_db[: opened.times["frames"].num_within(recording.duration_s)]
         num_bands = settings.num_bands if "waveform" in attributions else 0
         return Explanation(
@@ -131,7 +136,10 @@ class Explainer:
             },
             baseline_checks=checks,
             reasons=opened.reasons,
-            task=self.classifier.task,
+            task=classifier.task,
+            scale=classifier.outputs[0].scale,
+            votes=recording.votes,
+            annotated_values=recording.annotated_values,
         )
 
 
@@ -164,8 +172,10 @@ def explain(
         classifier: The classifier, on any device, or a MODEL that
             [`load_classifier`][wavshap_lightning.models.loading.load_classifier] opens.
         clip: A file, a clip of a corpus, or a waveform `(num_samples,)` at the classifier's sample rate.
-        target: A label, `"predicted"` (of dimensions all), `"all"` classes at once, a margin such as
-            `"happy-vs-sad"`, or a list of some labels.
+        target: A label, `"predicted"` (of dimensions all), `"second"` (the class with the second largest
+            logit), `"all"` classes at once, a margin such as `"happy-vs-sad"`, `"predicted-vs-second"` or
+            `"listeners"` (of the two classes with the most votes), or a list of some labels. Of a classifier
+            of several tasks, the one with such an output is explained, else the first.
         recordings: Baselines, where `baselines` names a family of recordings.
         stages: Stages of the model to attribute the score to: `"layers"` (the layers that the head reads:
             when, which layer, which neuron), `"frames"` (the input of the encoder: when), `"waveform"` (when

@@ -86,6 +86,9 @@ class Explanation:
         task: Meaning of the outputs.
         agreement: Agreement with other classifiers about the strongest frames for the default target, as from
             [`agreement_of`][wavshap_lightning.explainer.compare.agreement_of]; None without others.
+        scale: Lowest and highest value of dimensions; None if unknown.
+        votes: Votes of the annotators by label; empty if unknown.
+        annotated_values: Annotated values by dimension; empty if unknown.
     """
 
     attributions: Mapping[str, Attribution]
@@ -106,6 +109,9 @@ class Explanation:
     reasons: Mapping[str, str] = field(default_factory=dict)
     task: Task = "classes"
     agreement: Mapping[str, Any] | None = None
+    scale: tuple[float, float] | None = None
+    votes: Mapping[str, float] = field(default_factory=dict)
+    annotated_values: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """One line, without the numbers."""
@@ -350,7 +356,7 @@ class Explanation:
         index = self._target_index(target)
         target = self.targets[index]
         plain: dict[str, Any] = {
-            **format_of(self.task),
+            **format_of(vars(self)),
             "clip": self.clip,
             "sha256": self.clip_sha256,
             "start_s": self.clip_start_s,

@@ -23,7 +23,6 @@ from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.files import write_atomically
-from wavshap_lightning.models.head import Task
 
 # Versions of both formats; a file of another one is refused. Older readers refuse what they would misread.
 FORMAT_OF_CLASSES, FORMAT = 2, 3
@@ -34,6 +33,9 @@ UNREADABLE = (OSError, SafetensorError, LookupError, TypeError, ValueError, Attr
 
 # Fields of an explanation that are no plain JSON types.
 NOT_PLAIN = ("attributions", "settings", "times", "frame_level_db", "diagnostics", "task")
+
+# Fields that are left out where nothing is known, as before they existed.
+IF_KNOWN = ("scale", "votes", "annotated_values")
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,8 @@ def write_explanation(path: Path, fields: Mapping[str, Any]) -> None:
     for stage, found in fields["attributions"].items():
         tensors |= {f"{stage}/{name}": values.contiguous() for name, values in _tensors_of(found)}
     header = {
-        **{name: value for name, value in fields.items() if name not in NOT_PLAIN},
-        **format_of(fields["task"]),
+        **{name: value for name, value in fields.items() if name not in (*NOT_PLAIN, *IF_KNOWN)},
+        **format_of(fields),
         "settings": fields["settings"].to_dict(),
         "times": {stage: vars(times) for stage, times in fields["times"].items()},
         "attributions": [
@@ -122,9 +124,11 @@ def write_explanation(path: Path, fields: Mapping[str, Any]) -> None:
     write_atomically(path, save(tensors, {METADATA_KEY: plain}))
 
 
-def format_of(task: Task) -> dict[str, Any]:
-    """Format and task of a file; of classes the same as before there were other tasks."""
-    return {"format": FORMAT_OF_CLASSES} if task == "classes" else {"format": FORMAT, "task": task}
+def format_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Format and task of a file, of classes as before there were other tasks; and fields that are known."""
+    task, known = fields["task"], {name: fields[name] for name in IF_KNOWN if fields[name]}
+    named = {"format": FORMAT_OF_CLASSES} if task == "classes" else {"format": FORMAT, "task": task}
+    return named | known
 
 
 def _tensors_of(found: Attribution) -> Iterator[tuple[str, Tensor]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from wavshap_lightning.attribution.record import tensor_sha256
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.audio.io import hash_audio_file, load_native, resample
 from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.labels import UNLABELED
 from wavshap_lightning.errors import AudioError
 
 # Samples lie in [-1, 1]; numbers far beyond that were never divided by their full scale.
@@ -38,6 +39,8 @@ class Recording:
         start_s: Start in the file, in seconds; None for the file's start.
         end_s: End in the file, in seconds; None for the file's end.
         native_rate: Samples per second of the file; None if it was given as numbers.
+        votes: Votes of the annotators by label; empty if unknown.
+        annotated_values: Annotated values by dimension; empty if unknown.
     """
 
     waveform: Float32[Tensor, " samples"]
@@ -47,6 +50,8 @@ class Recording:
     start_s: float | None = None
     end_s: float | None = None
     native_rate: int | None = None
+    votes: Mapping[str, float] = field(default_factory=dict)
+    annotated_values: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def duration_s(self) -> float:
@@ -83,13 +88,12 @@ def _read(source: AudioSource, sample_rate: int, name: str) -> Recording:
         return Recording(waveform, sample_rate, "", tensor_sha256(waveform))
     if not isinstance(source, str | PathLike | Clip):
         raise AudioError(f"{name} is a {type(source).__name__}; give a file, a Clip or a waveform")
-    if isinstance(source, Clip):
-        path, start_s, end_s = source.path, source.start_s, source.end_s
-    else:
-        path, start_s, end_s = Path(source), None, None
+    clip = source if isinstance(source, Clip) else Clip(Path(source), UNLABELED)
+    path, start_s, end_s = clip.path, clip.start_s, clip.end_s
     native, native_rate = load_native(path, start_s=start_s, end_s=end_s)
-    waveform = torch.from_numpy(resample(native, native_rate, sample_rate))
-    return Recording(waveform, sample_rate, fspath(path), hash_audio_file(path), start_s, end_s, native_rate)
+    waveform, sha256 = torch.from_numpy(resample(native, native_rate, sample_rate)), hash_audio_file(path)
+    annotated = {"votes": dict(clip.votes), "annotated_values": dict(clip.values)}
+    return Recording(waveform, sample_rate, fspath(path), sha256, start_s, end_s, native_rate, **annotated)
 
 
 def _from_numbers(numbers: Tensor | Shaped[np.ndarray, "..."], name: str) -> Float32[Tensor, " samples"]:

@@ -41,7 +41,7 @@ SPAN_METHODS: tuple[str, ...] = get_args(SpanMethod)
 METHODS: tuple[str, ...] = (*get_args(GradientMethod), *SPAN_METHODS)
 
 DEFAULT_DRAWS = 64
-PREDICTED, ALL, VERSUS = "predicted", "all", "-vs-"
+PREDICTED, SECOND, LISTENERS, ALL, VERSUS = "predicted", "second", "listeners", "all", "-vs-"
 
 MAX_BANDS = 257
 """Frequencies of the Fourier transform behind the bands."""

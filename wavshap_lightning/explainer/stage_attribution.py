@@ -50,7 +50,7 @@ from wavshap_lightning.explainer.settings import (
     Stage,
 )
 from wavshap_lightning.explainer.stages import Stages
-from wavshap_lightning.explainer.targets import score_of_task, target_named
+from wavshap_lightning.explainer.targets import most_voted, score_of_task, target_named
 from wavshap_lightning.explainer.time_grid import TimeGrid, mel_band_edges, segment_membership, times_of
 from wavshap_lightning.models.backbone import has_bf16
 from wavshap_lightning.models.checkpoint import trained_state
@@ -110,7 +110,9 @@ class OpenClip:
 
     def target(self, name: str | Sequence[str]) -> Target:
         """Target by name, as in [`target_named`][wavshap_lightning.explainer.targets.target_named]."""
-        return target_named(name, self.classifier.labels, int(self.logits.argmax()), self.settings.score)
+        labels, choices = self.classifier.labels, most_voted(self.recording.votes, self.classifier.labels)
+        ranking = self.logits.argsort(descending=True, stable=True).tolist()
+        return target_named(name, labels, self.settings.score, ranking, choices)
 
     def attribute_stages(self, target: Target) -> dict[str, Attribution]:
         """Attributions from every stage of the settings.
@@ -291,6 +293,7 @@ def open_clip(
             outputs have no such score.
         AttributionError: If the family of baselines does not fit the clip or the classifier.
     """
+    classifier = classifier.part(classifier.task)
     settings, reasons = choose_stages(settings, classifier)
     settings = replace(settings, score=score_of_task(settings.score, classifier.task))
     if any(one.dtype != torch.float32 for one in classifier.parameters()):

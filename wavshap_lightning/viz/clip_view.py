@@ -22,6 +22,7 @@ from wavshap_lightning.viz.sound import GivenWaveform, Samples, find_waveform
 from wavshap_lightning.viz.theme import EN_DASH, literal, number, percent
 
 TARGET, PREDICTED, LABELED = "\N{BLACK CIRCLE}", "\N{BLACK RIGHT-POINTING TRIANGLE}", "\N{BLACK DIAMOND}"
+ANNOTATED = "\N{WHITE DIAMOND}"
 MOST = 0.5
 """Share of the evidence that counts as most of it."""
 
@@ -31,8 +32,10 @@ COUNTS = "Number of models that have the frame among their strongest"
 ABOUT = ("Method", "Estimated", "Draws", "Seed")
 """Facts that every caption states."""
 
+_CLASSES = {"one": "class", "unit": "Probability", "best": "predicted", "+": "for", "-": "against"}
 WORDS: Mapping[Task, Mapping[str, str]] = {
-    "classes": {"one": "class", "unit": "Probability", "best": "predicted", "+": "for", "-": "against"},
+    "classes": _CLASSES,
+    "distribution": _CLASSES,
     "labels": {"one": "label", "unit": "Probability", "best": "top label", "+": "for", "-": "against"},
     "dimensions": {"one": "dimension", "unit": "Value", "best": "", "+": "raises", "-": "lowers"},
 }
@@ -319,10 +322,29 @@ class ClipView:
         return {label: held[label] for label in self.numbers["labels"]}
 
     @property
+    def scale(self) -> tuple[float, float] | None:
+        """Lowest and highest value of dimensions; None if unknown."""
+        return self.numbers.get("scale")
+
+    @property
+    def annotated(self) -> dict[str, float]:
+        """Share of the votes of each class or label, or annotated values by dimension; empty if unknown."""
+        if self.task == "dimensions":
+            return dict(self.numbers.get("annotated_values", {}))
+        votes, labels = self.numbers.get("votes", {}), self.numbers["labels"]
+        return {label: votes[label] / sum(votes.values()) for label in labels if votes.get(label, 0) > 0}
+
+    @property
+    def annotators(self) -> str:
+        """The annotators, with the number of votes, which may be of other labels too."""
+        votes = self.numbers.get("votes", {})
+        return "annotated" if self.task == "dimensions" else f"listeners (n={number(sum(votes.values()))})"
+
+    @property
     def target_labels(self) -> tuple[str, ...]:
         """The class of the target and, for a margin, the class it is compared with."""
         labels = self.numbers["labels"]
-        target = target_named(self.target, labels, 0, self.numbers["settings"]["score"])
+        target = target_named(self.target, labels, self.numbers["settings"]["score"])
         places = (*target.classes, *(() if target.against is None else (target.against,)))
         return tuple(labels[place] for place in places)
 
@@ -341,8 +363,8 @@ class ClipView:
 
     def classes(
         self, spell: Callable[[str], str] = str, *, target: bool = True, most: int | None = None
-    ) -> tuple[list[str], list[float]]:
-        """Names of the outputs, marked as target, prediction or label, and their probabilities or values.
+    ) -> tuple[list[str], list[float], list[float | None]]:
+        """Names of the outputs, marked as target, prediction or label; their values, and those annotated.
 
         Args:
             spell: Rewrites the names.
@@ -356,7 +378,8 @@ class ClipView:
         is_value = self.task == "dimensions"  # which are in order, not ranked
         ranked = sorted(chances, key=lambda one: (not marks[one], 0 if is_value else -chances[one]))[:most]
         shown = [one for one in chances if one in ranked]
-        return [f"{marks[one]} {spell(one)}".strip() for one in shown], [chances[one] for one in shown]
+        names = [f"{marks[one]} {spell(one)}".strip() for one in shown]
+        return names, [chances[one] for one in shown], [self.annotated.get(one) for one in shown]
 
     @property
     def largest_gap(self) -> float | None:
@@ -381,9 +404,13 @@ class ClipView:
         Args:
             target: Whether to say which one is explained.
         """
-        marks = dict.fromkeys(self.target_labels if target else (), " (explained)")
-        shown = self.outputs.items()
-        return ", ".join(f"{name} {number(value)}{marks.get(name, '')}" for name, value in shown)
+        marks = {name: ["explained"] for name in (self.target_labels if target else ())}
+        for name, value in self.annotated.items():
+            marks.setdefault(name, []).append(f"annotated {number(value)}")
+        notes = {name: f" ({', '.join(words)})" for name, words in marks.items()}
+        shown = (f"{name} {number(value)}{notes.get(name, '')}" for name, value in self.outputs.items())
+        scale = "" if self.scale is None else " on a scale from {} to {}".format(*map(number, self.scale))
+        return ", ".join(shown) + scale
 
     @property
     def cells(self) -> list[tuple[str, str, float | None]]:
@@ -391,7 +418,7 @@ class ClipView:
         if not self.prediction:
             return [(name, number(value), value) for name, value in self.outputs.items()]
         chance = self.outputs[self.prediction]
-        word = "Prediction" if self.task == "classes" else "Top label"
+        word = "Top label" if self.task == "labels" else "Prediction"
         return [(word, self.prediction, None), ("Probability", percent(chance), chance)]
 
     def _where(self) -> str:
@@ -424,6 +451,7 @@ class ClipView:
             "Score": f"{number(numbers['score'])} for the clip{on_average}",
             "Sum of attributions": number(first["attribution_sum"], signed=True) if is_complete else None,
             GAP: _by_stage(stages, ["not claimed" if gap is None else percent(gap) for gap in gaps]),
+            "Votes": ", ".join(f"{one} {number(count)}" for one, count in numbers.get("votes", {}).items()),
             "Method": first["method"],
             "Estimated": first["estimand"],
             CERTAIN: ", ".join(f"{name} {len(one['certain'])} of {one['k']}" for name, one in ranked.items()),

@@ -34,7 +34,8 @@ from wavshap_lightning.viz.theme import literal, number
 DEFAULT_TOP = 5
 WIDTHS, CAPTION_WIDTH = (76, 10, 10), 165
 HEADING_PX, TITLE_PX, AXIS_PX, LEGEND_PX, CAPTION_LINE_PX, MARGIN_PX = 20, 26, 66, 12, 16, 8
-WAVEFORM_PX, CLASS_PX, SPECTROGRAM_PX, SMALL_SPECTROGRAM_PX = 105, 15, 225, 150
+WAVEFORM_PX, CLASS_PX, ANNOTATED_PX = 105, 15, 26
+SPECTROGRAM_PX, SMALL_SPECTROGRAM_PX = 225, 150
 FRAMES_PX, LAYER_PX, LAYERS_PX, COUNTS_PX = 150, 22, (60, 150), 34
 ROW_PX, ALL_ROWS_PX = (48, 110), 480
 """Least and greatest height of a row of frames, and of all rows of a figure together."""
@@ -160,12 +161,14 @@ def sound_panels(view: ClipView, *, with_bands: bool = False, all_targets: bool 
         with_bands: Whether attributions of bands, if there are any, color the spectrogram.
         all_targets: Whether all outputs are targets, so that none is marked as such.
     """
-    names, outputs = view.classes(literal, target=not all_targets, most=MOST_CLASSES)
+    names, outputs, annotated = view.classes(literal, target=not all_targets, most=MOST_CLASSES)
     more = f" ({len(view.outputs) - len(names)} more)" if len(view.outputs) > len(names) else ""
     title = "{unit} of each {one}".format_map(view.words) + more
-    draw_outputs = draw.plot_values if view.task == "dimensions" else draw.plot_proportions
-    classes = partial(draw_outputs, names=names, values=outputs, title=title)
-    beside, height = {"classes": classes}, max(WAVEFORM_PX, CLASS_PX * len(names))
+    known: dict[str, Any] = {"annotated": annotated, "annotators": view.annotators} if view.annotated else {}
+    is_value, each_px = view.task == "dimensions", ANNOTATED_PX if known else CLASS_PX
+    draw_outputs = partial(draw.plot_values, scale=view.scale) if is_value else draw.plot_proportions
+    classes = partial(draw_outputs, names=names, values=outputs, title=title, **known)
+    beside, height = {"classes": classes}, max(WAVEFORM_PX, each_px * len(names))
     if view.waveform is None:
         words = partial(draw.plot_lines_of_text, lines=[f"The sound is not drawn: {view.no_sound}. {ADVICE}"])
         return [Panel("no sound", height, words, beside, over_time=False)]
@@ -273,7 +276,8 @@ def _build(shown: Sequence[Panel], num_lines: int) -> tuple[Figure, dict[str, Ax
 
 
 def _draw_heading(axes: Axes, view: ClipView, *, all_targets: bool) -> None:
-    target = f"all {view.task}" if all_targets else literal(view.target, 32)
+    every = "classes" if view.task == "distribution" else view.task
+    target = f"all {every}" if all_targets else literal(view.target, 32)
     score = "" if all_targets else f": {view.score_name(literal)} = {number(view.numbers['score'])}"
     best = f"{PREDICTED} {view.words['best']} {literal(view.prediction)}"
     words = [f"{TARGET} target {target}{score}", best]
