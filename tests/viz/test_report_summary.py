@@ -74,3 +74,41 @@ def test_a_page_of_some_clips_can_sum_up_others(clips, build_clip):
     assert "6 clips</small>" in page
     assert "clips</small>" in build_report(shown, title="t")
     assert "of <" not in build_report(shown, title="t")
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_a_dimension_is_summarized_by_thirds_of_its_values(annotated, build_clip):
+    values = np.random.default_rng(0).permutation(3 * ENOUGH_CLIPS).astype(float)
+    clips = [
+        build_clip(
+            seed=seed,
+            task="dimensions",
+            logits=(0.0, -value if annotated else value, 0.0, 0.0),
+            annotated_values={"happy": value} if annotated else {},
+        )
+        for seed, value in enumerate(values)
+    ]
+    whole, *thirds = summarized(clips)
+    kind = "annotated" if annotated else "predicted"
+    assert (whole.target, whole.num_clips) == ("happy", len(clips))
+    names = [f"happy {level} ({kind} {ends})" for level, ends in LEVELS.items()]
+    assert [one.target for one in thirds] == names
+    for third, found in enumerate(thirds):
+        chosen = [clip for clip, value in zip(clips, values, strict=True) if value // ENOUGH_CLIPS == third]
+        (expected,) = summarized(chosen)
+        np.testing.assert_allclose(found.shares["layers"].mean, expected.shares["layers"].mean)
+
+
+LEVELS = {"low": "0 to 4", "middle": "5 to 9", "high": "10 to 14"}
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [([1.0, 2.0] * 8, ["low (annotated 1)", "high (annotated 2)"]), ([3.0] * 16, []), ([1.0, 2.0] * 7, [])],
+)
+def test_equal_values_stay_together_and_few_clips_are_not_divided(values, names, build_clip):
+    """As for the two intensities of RAVDESS."""
+    given = [build_clip(task="dimensions", annotated_values={"happy": value}) for value in set(values)]
+    by_value = {view.annotated["happy"]: clip_shares(view) for view in given}
+    found = summarize([by_value[value] for value in values])
+    assert [one.target for one in found] == ["happy", *(f"happy {name}" for name in names)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.report.plots import GRAY, PALE_GRAY, Plot, bands_layout, share_plot
-from wavshap_lightning.viz.theme import percent
+from wavshap_lightning.viz.theme import number, percent
 
 ENOUGH_CLIPS = 5
 """Fewer clips do not show how clips differ, so that there is no interval."""
@@ -26,6 +26,9 @@ KINDS = {
 """Heading and phrase of each kind of shares."""
 
 THIRDS = ("start", "middle", "end")
+LEVELS = {2: ("low", "high"), 3: ("low", "middle", "high")}
+"""Names of groups of clips by their value, by the number of groups."""
+
 SMALL_BANDS_PX = 150
 
 
@@ -73,7 +76,8 @@ class ClassSummary:
 
 ClipShares = Mapping[str, Any]
 """Shares of one clip in plain JSON types: its `target`, all `labels`, `parts` (the share of each part by
-kind; kinds that were not explained are missing), and `edges_hz` of the bands."""
+kind; kinds that were not explained are missing), and `edges_hz` of the bands; if the target is a dimension,
+its `values`, `predicted` and, if known, `annotated`."""
 
 
 def clip_shares(view: ClipView) -> ClipShares:
@@ -86,11 +90,14 @@ def clip_shares(view: ClipView) -> ClipShares:
     if (frames := view.frames) is not None:
         third = np.clip(frames.times.center_s() * 3 / view.duration_s, 0, 2.5).astype(int)
         parts["thirds"] = _shared(THIRDS, np.bincount(third, np.abs(frames.values), minlength=3))
+    known = {"predicted": view.outputs, "annotated": view.annotated} if view.task == "dimensions" else {}
+    values = {kind: of[view.target] for kind, of in known.items() if view.target in of}
     return {
         "target": view.target,
         "labels": view.numbers["labels"],
         "parts": {kind: shares for kind, shares in parts.items() if shares},
         "edges_hz": view.band_edges_hz.tolist(),
+        **({"values": values} if values else {}),
     }
 
 
@@ -102,10 +109,15 @@ def _shared(names: Sequence[str], values: Float[np.ndarray, " parts"]) -> dict[s
 
 
 def summarize(clips: Sequence[ClipShares]) -> list[ClassSummary]:
-    """One summary for each target, in the order of the labels and then of the clips."""
+    """One summary for each target, in the order of the labels and then of the clips.
+
+    That of a dimension is followed by those of the clips with low, middle and high values, a third each, if
+    there are 15 clips or more. The values are those annotated if all of these clips have one.
+    """
     groups: dict[str, list[ClipShares]] = {label: [] for clip in clips for label in clip["labels"]}
     for clip in clips:
         groups.setdefault(clip["target"], []).append(clip)
+    groups = {name: part for target, group in groups.items() for name, part in _tertiles(target, group)}
     return [
         ClassSummary(
             target,
@@ -116,6 +128,22 @@ def summarize(clips: Sequence[ClipShares]) -> list[ClassSummary]:
         for target, group in groups.items()
         if group
     ]
+
+
+def _tertiles(target: str, clips: list[ClipShares]) -> Iterator[tuple[str, list[ClipShares]]]:
+    """All clips of a target, and those of each third of its values, with the range in the name."""
+    yield target, clips
+    kind = "annotated" if all("annotated" in clip.get("values", ()) for clip in clips) else "predicted"
+    if len(clips) < len(THIRDS) * ENOUGH_CLIPS or not all("values" in clip for clip in clips):
+        return
+    values = np.array([clip["values"][kind] for clip in clips])
+    thirds = np.searchsorted(np.quantile(values, [1 / 3, 2 / 3]), values)
+    found = np.unique(thirds)  # two where a value is that of many clips
+    for third, name in zip(found, LEVELS.get(len(found), ()), strict=False):
+        here = values[thirds == third]
+        ends = " to ".join(map(number, sorted({here.min(), here.max()})))
+        group = [clip for clip, one in zip(clips, thirds, strict=True) if one == third]
+        yield f"{target} {name} ({kind} {ends})", group
 
 
 def _over_clips(kind: str, clips: Sequence[ClipShares]) -> MeanShares | None:
