@@ -48,7 +48,7 @@ def test_checkpoints_of_the_epochs_before_stay(
 
 def test_a_loss_that_is_no_number_ends_the_epoch_it_is_in(build_datamodule, build_module, build_trainer):
     module = build_module()
-    module.class_weights = torch.tensor([1.0, float("nan"), 1.0])
+    module.losses[0].class_weights = torch.tensor([1.0, float("nan"), 1.0])
     trainer = build_trainer(max_epochs=3, limit_val_batches=0)
     with pytest.raises(
         DivergenceError, match="train/loss=nan, weights not finite in epoch 1: training diverged"

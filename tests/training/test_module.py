@@ -100,10 +100,10 @@ def test_class_weights_are_inverse_frequencies_with_a_mean_of_one(
     corpus = write_corpus(tmp_path / "corpus", speakers=speakers)
     module = build_module(loss=LossSettings(class_weights=True))
     build_trainer().fit(module, datamodule=build_datamodule(root=str(corpus)))
-    weights = module.class_weights
+    weights = module.losses[0].class_weights
     torch.testing.assert_close(weights, torch.tensor([7 / 9, 7 / 6, 7 / 6]))
     assert float((torch.tensor([3, 2, 2]) * weights).sum() / 7) == pytest.approx(1.0)
-    assert "class_weights" not in module.state_dict()
+    assert not any("class_weights" in name for name in module.state_dict())
 
 
 def test_class_weights_need_a_datamodule_that_counts(build_module, build_trainer, build_datamodule, attach):
@@ -180,7 +180,7 @@ def test_a_module_is_built_from_its_checkpoint(trained, backbone_folder, build_d
     assert loaded.classifier.provenance.protocol == datamodule.protocol_record
     build_trainer().test(loaded, datamodule=datamodule, verbose=False)
     again = EmotionModule.load_from_checkpoint(path, weights_only=True, loss={"label_smoothing": 0.1})
-    assert again.loss_settings == LossSettings(label_smoothing=0.1)
+    assert again.losses[0].settings == LossSettings(label_smoothing=0.1)
 
 
 def test_a_checkpoint_without_settings_is_told(trained):
@@ -217,7 +217,7 @@ def test_a_checkpoint_is_loaded_into_an_equal_module(trained, build_module, buil
     [
         (
             {"labels": ("neutral", "sad", "happy")},
-            r"must be data\.labels=\['neutral', 'happy', 'sad'\], those of the checkpoint",
+            r"outputs=classes \(neutral, sad, happy\) must be classes \(neutral, happy, sad\)",
         ),
         (
             {"head": HeadSettings(layer=1)},
@@ -267,7 +267,7 @@ def test_a_checkpoint_of_other_outputs_is_refused(trained, build_module, build_t
     content = torch.load(trained[2], weights_only=True)
     content[CLASSIFIER_KEY]["task"] = "labels"
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(CheckpointError, match="task='labels' of the checkpoint: only classes can be trained"):
+    with pytest.raises(CheckpointError, match=r"must be labels \(neutral, happy, sad\), those of the"):
         build_trainer().validate(
             build_module(), datamodule=trained[1], ckpt_path=str(tmp_path / "other.ckpt"), weights_only=True
         )

@@ -34,7 +34,7 @@ from wavshap_lightning.files import from_here, write_atomically, write_json
 from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.models.loading import read_test_scores
 from wavshap_lightning.models.pretrained import is_folder
-from wavshap_lightning.training.callbacks import check_flags, default_callbacks
+from wavshap_lightning.training.callbacks import check_flags, default_callbacks, title_of
 from wavshap_lightning.training.checkpoints import AtomicCheckpointIO, find_checkpoint, run_of_checkpoint
 from wavshap_lightning.training.cross_validation import (
     Evaluation,
@@ -307,7 +307,8 @@ def build_parser(command: str) -> ArgumentParser:
     parser.add_class_arguments(RunSettings, "run")
     parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, sub_configs=True, fail_untyped=False)
     parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
-    parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
+    for name in ("labels", "scales"):
+        parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
     parser.link_arguments("seed_everything", "data.seed")
     return parser
 
@@ -353,6 +354,7 @@ def build_run(
     given["callbacks"] = [
         *_listed(given["callbacks"]),
         *default_callbacks(
+            chosen_by=built.model.chosen_by,
             seed=config.seed_everything,
             patience=settings.patience,
             folder=folder,
@@ -385,7 +387,7 @@ def conclude(trainer: L.Trainer, module: EmotionModule, data: EmotionDataModule,
     if not trainer.is_global_zero:
         return
     if best.best_model_score is not None:
-        say("Best val UAR", f"{float(best.best_model_score):.3f}")
+        say(f"Best {title_of(module.chosen_by[0])}", f"{float(best.best_model_score):.3f}")
     say("Run folder", str(from_here(Path(str(best.dirpath)).parent)))
     if address := where_on_wandb(trainer.loggers):
         say("W&B", address)

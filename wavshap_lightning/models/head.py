@@ -66,6 +66,13 @@ def logits_to_outputs(logits: Float[Tensor, "*batch outputs"], task: Task) -> Fl
     return logits.softmax(-1) if task in SOFTMAX_TASKS else logits.sigmoid()
 
 
+def split_outputs(
+    columns: Float[Tensor, "*batch outputs"], outputs: Sequence[Outputs]
+) -> tuple[Float[Tensor, "*batch _"], ...]:
+    """Logits or targets of each task, whose columns stand one after the other."""
+    return torch.split(columns, [len(one.labels) for one in outputs], dim=-1)
+
+
 class ToScale(nn.Module):
     """Map raw values of dimensions to their scales: `low + (high - low) * (0.5 + raw)`.
 

@@ -18,13 +18,11 @@ from rich.console import Console
 from wavshap_lightning.corpora.audit import audit_table
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import write_json
-from wavshap_lightning.training.cross_validation import Evaluation, report
+from wavshap_lightning.training.cross_validation import SCORE_TITLES, Evaluation, report
 from wavshap_lightning.training.data.datamodule import EmotionDataModule, datamodule_of
 from wavshap_lightning.training.data.extraction import one_thread
 from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.scores import Predictions
-
-MONITORED = "val/uar"
 
 
 class ReproducibleEpochs(Callback):
@@ -118,11 +116,13 @@ class RunReport(Callback):
             sys.stdout.write(f"{audit_table(notes)}\n")
         sys.stdout.write(f"{'Model':<16} {settings.name}, {state}: {num_trained:,} parameters are trained\n")
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
-        """Print loss and recall of the epoch."""
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print loss and main score of the epoch."""
         if trainer.progress_bar_callback is None or not trainer.is_global_zero or sys.stderr.isatty():
             return
-        metrics, names = trainer.progress_bar_metrics, {"train/loss": "loss", MONITORED: "val UAR"}
+        metrics, names = trainer.progress_bar_metrics, {"train/loss": "loss"}
+        if isinstance(pl_module, EmotionModule):
+            names[pl_module.chosen_by[0]] = title_of(pl_module.chosen_by[0])
         known = [f"{short} {metrics[name]:.3f}" for name, short in names.items() if name in metrics]
         sys.stderr.write("  ".join([f"epoch {trainer.current_epoch + 1}", *known]) + "\n")
 
@@ -137,8 +137,14 @@ class RunReport(Callback):
             _report(trainer, pl_module, "test", pl_module.test_predictions)
 
 
+def title_of(score: str) -> str:
+    """Title of a validation score, such as "val UAR" of `val/uar`."""
+    return f"val {SCORE_TITLES[score.removeprefix('val/')]}"
+
+
 def default_callbacks(
     *,
+    chosen_by: tuple[str, str] = ("val/uar", "max"),
     seed: int = 0,
     patience: int = 0,
     folder: Path | None = None,
@@ -149,11 +155,12 @@ def default_callbacks(
     """Callbacks of every run from the command line.
 
     Args:
+        chosen_by: The score that chooses `best.ckpt`, and its best end, `min` or `max`.
         seed: Random seed of every epoch.
-        patience: Stop after so many epochs without a rise of validation recall; 0 never stops early.
+        patience: Stop after so many epochs without a better score; 0 never stops early.
         folder: Folder of the run, for `checkpoints/`; that of the first logger if None.
         progress: Show progress bars.
-        validation: Let validation recall choose `best.ckpt`; otherwise it holds the last epoch's weights.
+        validation: Let that score choose `best.ckpt`; otherwise it holds the last epoch's weights.
         keep_every: Keep the weights after every so many epochs besides; 0 keeps none.
 
     Raises:
@@ -164,11 +171,12 @@ def default_callbacks(
     checkpoint = partial(ModelCheckpoint, folder and folder / "checkpoints", enable_version_counter=False)
     callbacks: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []
     callbacks += [ReproducibleEpochs(seed), RelocatedCheckpoints(), SingleThread(), RunReport()]
-    best = partial(checkpoint, filename="best", mode="max", save_weights_only=True)
-    callbacks.append(best(monitor=MONITORED) if validation else best(save_on_train_epoch_end=True))
+    (monitor, mode), best = chosen_by, partial(checkpoint, filename="best", save_weights_only=True)
+    last_epoch = partial(best, mode="max", save_on_train_epoch_end=True)  # the state of "last" has mode "min"
+    callbacks.append(best(monitor=monitor, mode=mode) if validation else last_epoch())
     callbacks.append(checkpoint(filename="last", save_on_train_epoch_end=True))
     if patience:
-        callbacks.append(EarlyStopping(MONITORED, mode="max", patience=patience))
+        callbacks.append(EarlyStopping(monitor, mode=mode, patience=patience))
     if keep_every:
         kept = checkpoint(
             filename="epoch_{epoch:03.0f}",

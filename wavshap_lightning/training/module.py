@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import platform
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -14,8 +13,7 @@ import lightning as L  # noqa: N812
 import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -24,14 +22,15 @@ from wavshap_lightning.errors import CheckpointError, DivergenceError, SettingEr
 from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone
 from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, load_trained_state, trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.head import HeadSettings
+from wavshap_lightning.models.head import HeadSettings, Outputs, split_outputs
 from wavshap_lightning.models.record import ClassifierRecord, TrainingProvenance
 from wavshap_lightning.training.checkpoints import check_same_training, check_unseen
 from wavshap_lightning.training.data.datamodule import EmotionDataModule, datamodule_of
 from wavshap_lightning.training.data.dataset import Batch
 from wavshap_lightning.training.data.extraction import cache_features
 from wavshap_lightning.training.losses import LossSettings, check_range
-from wavshap_lightning.training.scores import PredictionLog, Predictions, score_predictions
+from wavshap_lightning.training.scores import SCORES, PredictionLog, Predictions, score_predictions
+from wavshap_lightning.training.tasks import Scale, TaskLoss, TaskSettings, targets_of
 
 UNDECAYED = "_undecayed"
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
@@ -134,14 +133,15 @@ class EmotionModule(L.LightningModule):
         backbone: Name of the backbone, and how it is run.
         head: Settings of the head.
         optimizer: Learning rates and weight decay.
-        loss: Class weights and label smoothing of the cross-entropy.
+        loss: Settings of the losses, such as class weights and label smoothing.
+        tasks: Tasks trained together, on one head; classes alone if None. The first decides about the
+            checkpoint.
         opened: A backbone that is already loaded, used instead of `backbone`.
+        scales: Scale of each dimension, as the corpus declares it.
 
     Raises:
-        SettingError: If there are no labels.
+        SettingError: If a task has no labels, or there are two of a kind.
     """
-
-    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -151,16 +151,26 @@ class EmotionModule(L.LightningModule):
         optimizer: OptimizerSettings = OptimizerSettings(),
         loss: LossSettings = LossSettings(),  # noqa: B008 - frozen
         *,
+        tasks: list[TaskSettings] | None = None,
         opened: SpeechBackbone | None = None,
+        scales: Mapping[str, Scale] | None = None,
     ) -> None:
         super().__init__()
-        if not labels:
+        if not labels and not tasks:
             raise SettingError("labels=() must name the classes; open other checkpoints with load_classifier")
-        self.classifier = EmotionClassifier(opened or SpeechBackbone(backbone), labels, head)
+        complete = [one.with_outputs(labels, scales or {}) for one in tasks or [TaskSettings()]]
+        first, *further = (one.outputs for one in complete)
+        self.classifier = EmotionClassifier(
+            opened or SpeechBackbone(backbone),
+            first.labels,
+            head,
+            task=first.task,
+            scale=first.scale,
+            further=further,
+        )
         self.optimizer_settings = optimizer
-        self.loss_settings = loss
-        self.register_buffer("class_weights", None, persistent=False)
-        self.collected = PredictionLog()
+        self.losses = nn.ModuleList(TaskLoss(one, loss) for one in complete)
+        self.collected = PredictionLog(self.classifier.outputs if tasks else ())
         self.validation_predictions: Predictions | None = None
         self.test_predictions: Predictions | None = None
         self.save_hyperparameters(  # plain JSON types, so that checkpoints open with weights_only=True
@@ -169,7 +179,8 @@ class EmotionModule(L.LightningModule):
                 "backbone": asdict(self.classifier.backbone.settings),
                 "head": asdict(head),
                 "optimizer": asdict(optimizer),
-                "loss": asdict(loss),
+                "loss": loss.to_dict(),
+                **({"tasks": [*map(asdict, complete)]} if tasks else {}),
                 "_instantiator": "lightning.pytorch.cli.instantiate_module",  # builds the dataclasses again
             },
             logger=False,
@@ -187,11 +198,11 @@ class EmotionModule(L.LightningModule):
         check_precision(self.trainer)
         data = datamodule_of(self.trainer)
         if data is not None:
-            data.match(self.classifier.backbone.frame_grid)
+            data.match(self.classifier.backbone.frame_grid, self.classifier.outputs)
             if data.cached and self.classifier.backbone.settings.frozen:
                 cache_features(self.trainer, self.classifier, data, stage)
-        if stage == "fit" and self.loss_settings.class_weights:
-            self.class_weights = self._inverse_frequencies(data).to(self.device)
+        if stage == "fit":
+            self._count_classes(data)
 
     def on_fit_start(self) -> None:
         """Record the clips and the library versions that the classifier is trained with.
@@ -227,13 +238,13 @@ class EmotionModule(L.LightningModule):
         self._check_unseen("test")
 
     def training_step(self, batch: Batch) -> Float[Tensor, ""]:
-        """Cross-entropy of one batch."""
-        loss = F.cross_entropy(
-            batch.logits(self.classifier),
-            batch.labels,
-            weight=self.class_weights,
-            label_smoothing=self.loss_settings.label_smoothing,
+        """Loss of one batch, summed over the tasks."""
+        logits, targets = (
+            split_outputs(columns, self.classifier.outputs)
+            for columns in (batch.logits(self.classifier), batch.targets)
         )
+        by_task = zip(self.losses, logits, targets, strict=True)
+        loss = torch.stack([of(found, batch.labels, wanted) for of, found, wanted in by_task]).sum()
         count = len(batch.labels)
         self.log(
             "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=count, sync_dist=True
@@ -255,7 +266,7 @@ class EmotionModule(L.LightningModule):
 
     def validation_step(self, batch: Batch) -> None:
         """Collect the predictions of one batch."""
-        self.collected.update(batch.logits(self.classifier), batch.labels, batch.positions)
+        self.collected.update(batch.logits(self.classifier), batch.labels, batch.positions, batch.targets)
 
     def on_validation_epoch_end(self) -> None:
         """Score all validation clips and keep the predictions for the report."""
@@ -296,11 +307,11 @@ class EmotionModule(L.LightningModule):
             raise CheckpointError(f"the checkpoint has no {CLASSIFIER_KEY!r}: give one of wavshap-lightning")
         record = ClassifierRecord.from_dict(checkpoint[CLASSIFIER_KEY])
         self.classifier.check_backbone(record)
-        if record.task != "classes":
-            raise CheckpointError(f"task={record.task!r} of the checkpoint: only classes can be trained here")
-        if [*map(normalized, record.labels)] != [*map(normalized, self.classifier.labels)]:
-            wanted = f"data.labels={list(record.labels)}, those of the checkpoint"
-            raise CheckpointError(f"labels={list(self.classifier.labels)} must be {wanted}")
+        found, wanted = (_described(of.outputs) for of in (self.classifier, record))
+        if found != wanted:
+            raise CheckpointError(
+                f"outputs={found} must be {wanted}, those of the checkpoint: set data.labels and model.tasks"
+            )
         own, recorded = self.classifier.head.settings, record.head  # dropout leaves no mark on the weights
         if replace(own, dropout=recorded.dropout, frame_dropout=recorded.frame_dropout) != recorded:
             raise CheckpointError(f"head={own} must be that of the checkpoint, head={recorded}")
@@ -320,11 +331,24 @@ class EmotionModule(L.LightningModule):
             DivergenceError: If logits have overflowed or are not numbers.
         """
         predictions = self.collected.predictions()
-        losses = F.cross_entropy(predictions.logits, predictions.labels, reduction="none")
-        largest = torch.maximum(losses, predictions.logits.abs().amax(dim=1))  # a loss of 0 may hide overflow
+        largest = predictions.logits.abs().amax(dim=1)  # a loss of 0 may hide overflow
         if num_failed := int((~(largest < DIVERGED_LOSS)).sum()):
-            raise self._divergence(f"logits of {num_failed} of {len(losses)} clips are huge or not finite")
+            raise self._divergence(f"logits of {num_failed} of {len(largest)} clips are huge or not finite")
         return predictions
+
+    def _count_classes(self, data: EmotionDataModule | None) -> None:
+        """Tell the losses that need it how frequent the classes are among the training clips."""
+        for one in self.losses:
+            if isinstance(one, TaskLoss) and one.needs_counts:
+                if data is None:
+                    raise SettingError(f"{one.needs_counts} needs an EmotionDataModule; or leave it out")
+                one.count(targets_of(data.clips("train"), [one.task.outputs]).to(self.device))
+
+    @property
+    def chosen_by(self) -> tuple[str, str]:
+        """Name of the validation score that chooses the checkpoint, and its best end, `min` or `max`."""
+        row = SCORES[self.classifier.task]
+        return f"val/{row.main}", row.mode
 
     def _divergence(self, finding: str) -> DivergenceError:
         advice = f"and check trainer.precision={self.trainer.precision} and the sound of the clips"
@@ -338,9 +362,9 @@ class EmotionModule(L.LightningModule):
 
     def _log_scores(self, split: str) -> Predictions:
         """Log the scores of the collected predictions."""
-        predictions = self.checked_predictions()
+        predictions, main = self.checked_predictions(), SCORES[self.classifier.task].main
         for name, value in score_predictions(predictions).items():
-            self.log(f"{split}/{name}", value, prog_bar=name == "uar", sync_dist=True)
+            self.log(f"{split}/{name}", value, prog_bar=name == main, sync_dist=True)
         return predictions
 
     def _check_unseen(self, split: str) -> None:
@@ -348,12 +372,9 @@ class EmotionModule(L.LightningModule):
         if data is not None and not data.allow_shared_speakers:
             check_unseen(self.classifier.provenance.protocol, data.protocol_record, split)
 
-    def _inverse_frequencies(self, data: EmotionDataModule | None) -> Float[Tensor, " classes"]:
-        """Class weights with a mean of one over the training clips."""
-        if data is None:
-            raise SettingError("class_weights=True needs an EmotionDataModule; use one, or set it to false")
-        counts = Counter(clip.label for clip in data.clips("train"))
-        if absent := [label for label in self.classifier.labels if not counts[label]]:
-            raise SettingError(f"class_weights=True: labels={absent} have no training clip; leave them out")
-        values = torch.tensor([counts[label] for label in self.classifier.labels], dtype=torch.float32)
-        return values.sum() / (len(values) * values)
+
+def _described(outputs: Sequence[Outputs]) -> str:
+    """Outputs of each task in a line."""
+    scales = (f" from {one.scale[0]:g} to {one.scale[1]:g}" if one.scale else "" for one in outputs)
+    names = (f"{one.task} ({', '.join(map(normalized, one.labels))})" for one in outputs)
+    return ", ".join(f"{name}{scale}" for name, scale in zip(names, scales, strict=True))

@@ -38,8 +38,8 @@ def clips(corpus):
 @pytest.fixture
 def build_batches(clips):
     def build_batches(transform=None):
-        labels = [LABELS.index(clip.label) for clip in clips]
-        return WaveformBatches(clips, labels, sample_rate=16_000, transform=transform)
+        labels, targets = [LABELS.index(clip.label) for clip in clips], torch.zeros(len(clips), 0)
+        return WaveformBatches(clips, labels, targets, sample_rate=16_000, transform=transform)
 
     return build_batches
 
@@ -115,7 +115,7 @@ def test_a_transform_must_give_a_waveform(build_batches, wrong):
 def test_a_file_that_vanished_is_told(tmp_path, clips):
     gone = replace(clips[0], path=tmp_path / "gone.wav")
     with pytest.raises(AudioError, match=r"gone\.wav"):
-        WaveformBatches([gone], [0], sample_rate=16_000)[[(0, 0)]]
+        WaveformBatches([gone], [0], torch.zeros(1, 0), sample_rate=16_000)[[(0, 0)]]
 
 
 def test_batches_of_statistics_hold_the_entries_asked_for(tmp_path):
@@ -124,11 +124,12 @@ def test_batches_of_statistics_hold_the_entries_asked_for(tmp_path):
         f"{i}": {"mean": torch.full((2, 3), float(i)), "covariance": torch.rand(3, 3)} for i in range(4)
     }
     cache.write(stored)
-    batches = StatisticsBatches(cache, ["3", "0", "2"], [2, 0, 1])
+    batches = StatisticsBatches(cache, ["3", "0", "2"], [2, 0, 1], torch.tensor([[3.0], [0.0], [2.0]]))
     batch = batches[[(2, 0), (0, 0)]]
     assert len(batches) == 3
     assert batch.labels.tolist() == [1, 2]
     assert batch.positions.tolist() == [2, 0]
+    assert batch.targets.tolist() == [[2.0], [3.0]]
     for name in ("mean", "covariance"):
         assert torch.equal(batch.statistics[name], torch.stack([stored["2"][name], stored["3"][name]]))
 
@@ -137,11 +138,12 @@ def test_batches_of_statistics_hold_the_entries_asked_for(tmp_path):
 def test_neighbours_are_those_asked_for_one_by_one(tmp_path, names):
     cache = TensorCache(tmp_path)
     cache.write({str(i): {name: torch.rand(2, 4, 3) for name in names} for i in range(5)})
-    batches = StatisticsBatches(cache, list("01234"), [0, 1, 0, 1, 1])
+    batches = StatisticsBatches(cache, list("01234"), [0, 1, 0, 1, 1], torch.rand(5, 2))
     expected = batches[[(position, 0) for position in (1, 2, 3)]]
     found = batches.between(1, 4)
     assert torch.equal(found.labels, expected.labels)
     assert torch.equal(found.positions, expected.positions)
+    assert torch.equal(found.targets, expected.targets)
     for name, values in expected.statistics.items():
         assert torch.equal(found.statistics[name], values)
 
@@ -150,7 +152,7 @@ def test_batches_of_frames_are_padded_with_zeros(tmp_path):
     cache = TensorCache(tmp_path)
     stored = {str(n): {"layers": torch.rand(2, n, 3)} for n in (4, 7)}
     cache.write(stored)
-    batch = StatisticsBatches(cache, ["4", "7"], [0, 1])[[(0, 0), (1, 0)]]
+    batch = StatisticsBatches(cache, ["4", "7"], [0, 1], torch.zeros(2, 0))[[(0, 0), (1, 0)]]
     layers = batch.statistics["layers"]
     assert batch.statistics["num_frames"].tolist() == [4, 7]
     assert torch.equal(layers[0, :, :4], stored["4"]["layers"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 import lightning as L  # noqa: N812
 import torch
+from jaxtyping import Float
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -27,9 +29,10 @@ from wavshap_lightning.corpora.audit import (
 )
 from wavshap_lightning.corpora.catalogue import corpus_named
 from wavshap_lightning.corpora.clip import SPLITS, Clip, normalized
-from wavshap_lightning.corpora.labels import ordered_labels
+from wavshap_lightning.corpora.labels import NO_AGREEMENT, UNLABELED, NoAgreement, ordered_labels
 from wavshap_lightning.corpora.protocols import Protocol, Split, build_protocol, split_digest
 from wavshap_lightning.errors import CorpusError, SettingError
+from wavshap_lightning.models.head import Outputs
 from wavshap_lightning.training.data.cache import TensorCache, default_cache_directory
 from wavshap_lightning.training.data.dataset import Batch, StatisticsBatches, Transform, WaveformBatches
 from wavshap_lightning.training.data.preparation import (
@@ -39,6 +42,8 @@ from wavshap_lightning.training.data.preparation import (
     measure_split,
 )
 from wavshap_lightning.training.data.sampler import BatchSampler, balancing_weights
+from wavshap_lightning.training.losses import MISSING_CLASS
+from wavshap_lightning.training.tasks import targets_of
 
 USUAL_GRID = FrameGrid((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), SAMPLE_RATE)
 """Frames of WavLM, HuBERT and wav2vec 2.0, assumed until the model is known."""
@@ -61,6 +66,9 @@ class EmotionDataModule(L.LightningDataModule):
         labels: Classes to keep, in the order of the logits; all if None.
         label_map: New name for every label of the corpus, or None to leave its clips out; the corpus's own
             map if None.
+        no_agreement: What becomes of clips on whose label the listeners did not agree: `"drop"` leaves them
+            out, `"soft"` keeps them for their votes and values, without a class, and in `"other"` they join
+            the class "other".
         protocol: Rule that splits the corpus: `"default"` for the corpus's own, or the name of a general one.
         fold: Index of the fold of the protocol, from 0.
         validation: Hold out validation speakers to choose the checkpoint. Otherwise they are used for
@@ -93,6 +101,7 @@ class EmotionDataModule(L.LightningDataModule):
         options: dict[str, Any] | None = None,
         labels: list[str | int] | None = None,
         label_map: dict[str, str | int | None] | None = None,
+        no_agreement: NoAgreement = "drop",
         protocol: str = "default",
         fold: int = 0,
         validation: bool = True,
@@ -123,14 +132,22 @@ class EmotionDataModule(L.LightningDataModule):
         self.cache_directory = Path(cache_dir).expanduser() if cache_dir else default_cache_directory()
         self.feature_cache: TensorCache | None = None
         self._wanted_labels = None if labels is None else [normalized(str(label)) for label in labels]
-        kept = {"labels": self._wanted_labels, "label_map": label_map, "max_samples": max_samples}
+        kept: dict[str, Any] = {"labels": self._wanted_labels, "label_map": label_map}
+        kept |= {"no_agreement": no_agreement, "max_samples": max_samples}
+        self._classless = {UNLABELED, *([NO_AGREEMENT] if no_agreement == "soft" else [])}
         self._list_clips = partial(list_clips, corpus, root, options, self.cache_directory, **kept, seed=seed)
-        self._grid = USUAL_GRID
+        self._grid, self._outputs = USUAL_GRID, tuple[Outputs, ...]()
 
     @cached_property
     def labels(self) -> list[str]:
         """The classes in the order of the logits: `labels` as given, else in the order of `EMOTIONS`."""
-        return list(self._wanted_labels or ordered_labels(clip.label for clip in self._listed))
+        occurring = {clip.label for clip in self._listed} - self._classless
+        return list(self._wanted_labels or ordered_labels(occurring))
+
+    @property
+    def scales(self) -> Mapping[str, tuple[float, float]]:
+        """Lowest and highest value of each dimension, as the corpus declares them."""
+        return corpus_named(self.corpus).scales
 
     @cached_property
     def prepared(self) -> dict[str, list[KeyedClip]]:
@@ -176,14 +193,15 @@ class EmotionDataModule(L.LightningDataModule):
         """Tell if the clips of a split come as statistics from the cache; known after `setup`."""
         return self.feature_cache is not None and not (split == "train" and self.transform is not None)
 
-    def match(self, grid: FrameGrid) -> None:
-        """Audit and read the clips again for the frames of another model.
+    def match(self, grid: FrameGrid, outputs: Sequence[Outputs] = ()) -> None:
+        """Audit and read the clips again for the frames and outputs of another model.
 
         Args:
             grid: Sample rate and receptive field of the model.
+            outputs: Its outputs, for which batches hold targets.
         """
-        if grid != self._grid:
-            self._grid = grid
+        if (grid, (*outputs,)) != (self._grid, self._outputs):
+            self._grid, self._outputs = grid, (*outputs,)
             for name in ("prepared", "audited"):  # to be audited again
                 vars(self).pop(name, None)
 
@@ -204,9 +222,16 @@ class EmotionDataModule(L.LightningDataModule):
         self.feature_cache = None
 
     def require(self, *splits: str) -> None:
-        """Raise CorpusError if one of these splits has no clip, or a class to train has none."""
-        if "train" in splits and {*self.labels} - {clip.label for clip in self._listed}:
+        """Raise CorpusError if one of these splits has no clip, or a class to train has none.
+
+        Raises:
+            SettingError: If classes are to be balanced and there are clips without one.
+        """
+        found = Counter(clip.label for clip in self._listed)
+        if "train" in splits and {*self.labels} - {*found}:
             self._list_clips(must_occur=True)  # which names the labels that are there
+        if self.balanced and (without := sum(found[name] for name in self._classless)):
+            raise SettingError(f"balanced=True: {without} clips have no class; set data.balanced=false")
         self.protocol.split(self._listed, self.fold, needed=splits)
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -224,7 +249,8 @@ class EmotionDataModule(L.LightningDataModule):
     def waveforms(self, clips: Sequence[KeyedClip], transform: Transform | None = None) -> WaveformBatches:
         """Batches of clips as waveforms at the model's sample rate."""
         sounds, rate = [one.clip for one in clips], self._grid.sample_rate
-        return WaveformBatches(sounds, self._indices(clips), sample_rate=rate, transform=transform)
+        labels, targets = self._indices(clips), self.targets(clips)
+        return WaveformBatches(sounds, labels, targets, sample_rate=rate, transform=transform)
 
     def statistics(self, clips: Sequence[KeyedClip]) -> StatisticsBatches:
         """Batches of clips as cached statistics.
@@ -234,7 +260,12 @@ class EmotionDataModule(L.LightningDataModule):
         """
         if self.feature_cache is None:
             raise SettingError("cache: not open; pass the datamodule and a frozen module to a Trainer")
-        return StatisticsBatches(self.feature_cache, [one.key for one in clips], self._indices(clips))
+        keys = [one.key for one in clips]
+        return StatisticsBatches(self.feature_cache, keys, self._indices(clips), self.targets(clips))
+
+    def targets(self, clips: Sequence[KeyedClip]) -> Float[torch.Tensor, "clips outputs"]:
+        """Targets of clips for the outputs of the matched model, NaN where they are missing."""
+        return targets_of([one.clip for one in clips], self._outputs)
 
     @cached_property
     def _listed(self) -> list[Clip]:
@@ -269,7 +300,7 @@ class EmotionDataModule(L.LightningDataModule):
         shortest_s = self._grid.min_samples / self._grid.sample_rate
         if (longest_s := self._longest_s) is not None and longest_s < shortest_s:
             raise SettingError(f"max_duration_s={longest_s} must be at least a frame, {shortest_s:.4f} s")
-        if len(self.labels) < 2:
+        if len(self.labels) < 2 and not self._outputs:  # a model says itself what it needs
             source = f"corpus={self.corpus!r} root={self.root!r}"
             raise CorpusError(f"labels={self.labels} of {source}: two classes or more are needed")
         is_whole = self.max_samples is None and self._wanted_labels is None and self.label_map is None
@@ -281,6 +312,8 @@ class EmotionDataModule(L.LightningDataModule):
             max_duration_s=longest_s,
             expected_clips=corpus_named(self.corpus).expected_clips if is_whole else None,
             may_share_speakers=self._may_share_speakers(),
+            dimensions={name: one.scale for one in self._outputs if one.scale for name in one.labels},
+            uses_votes=any(one.task in ("distribution", "labels") for one in self._outputs),
         )
         split, findings = self._split, audit(self._split)
         if self.on_bad_clip == "skip" and (bad := set(bad_clips(findings))):
@@ -323,7 +356,8 @@ class EmotionDataModule(L.LightningDataModule):
         )
 
     def _indices(self, clips: Sequence[KeyedClip]) -> list[int]:
-        return [self.labels.index(one.clip.label) for one in clips]
+        index = {label: place for place, label in enumerate(self.labels)}
+        return [index.get(one.clip.label, MISSING_CLASS) for one in clips]
 
 
 def datamodule_of(trainer: L.Trainer) -> EmotionDataModule | None:

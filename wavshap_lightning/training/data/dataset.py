@@ -38,12 +38,14 @@ class WaveformBatch(NamedTuple):
         lengths: Valid samples of each clip.
         labels: Class indices.
         positions: Index of each clip in the dataset.
+        targets: Target of each clip for each output of the model; NaN where it is missing.
     """
 
     waveforms: Float[Tensor, "batch time"]
     lengths: Int[Tensor, " batch"]
     labels: Int[Tensor, " batch"]
     positions: Int[Tensor, " batch"]
+    targets: Float[Tensor, "batch outputs"]
 
     def logits(self, classifier: EmotionClassifier) -> Float[Tensor, "batch classes"]:
         """Logits of the whole classifier."""
@@ -57,6 +59,7 @@ class StatisticsBatch(NamedTuple):
     statistics: LayerStatistics
     labels: Int[Tensor, " batch"]
     positions: Int[Tensor, " batch"]
+    targets: Float[Tensor, "batch outputs"]
 
     def logits(self, classifier: EmotionClassifier) -> Float[Tensor, "batch classes"]:
         """Logits of the classifier's head alone."""
@@ -90,6 +93,7 @@ class WaveformBatches(Dataset[WaveformBatch]):
     Args:
         clips: The clips.
         labels: Each clip's class index.
+        targets: Each clip's targets.
         sample_rate: Samples per second to read at.
         transform: Applied to every waveform as `transform(samples, sample_rate)`. Whatever it draws from the
             global generators of `random`, NumPy and torch is decided by the seed of the request.
@@ -99,12 +103,13 @@ class WaveformBatches(Dataset[WaveformBatch]):
         self,
         clips: Sequence[Clip],
         labels: Sequence[int],
+        targets: Float[Tensor, "clips outputs"],
         *,
         sample_rate: int,
         transform: Transform | None = None,
     ) -> None:
         self.clips = tuple(clips)
-        self.labels = torch.tensor(labels)
+        self.labels, self.targets = torch.tensor(labels), targets
         self.sample_rate = sample_rate
         self.transform = transform
 
@@ -120,7 +125,7 @@ class WaveformBatches(Dataset[WaveformBatch]):
         """
         waveforms, lengths = pad_waveforms([self._read(*request) for request in requests])
         positions = torch.tensor([position for position, _ in requests])
-        return WaveformBatch(waveforms, lengths, self.labels[positions], positions)
+        return WaveformBatch(waveforms, lengths, self.labels[positions], positions, self.targets[positions])
 
     def _read(self, position: int, seed: int) -> Float[Tensor, " time"]:
         waveform = read_waveform(self.clips[position], self.sample_rate)
@@ -142,10 +147,17 @@ class StatisticsBatches(Dataset[StatisticsBatch]):
         cache: A cache that has every key.
         keys: Each clip's key.
         labels: Each clip's class index.
+        targets: Each clip's targets.
     """
 
-    def __init__(self, cache: TensorCache, keys: Sequence[str], labels: Sequence[int]) -> None:
-        self.labels = torch.tensor(labels)
+    def __init__(
+        self,
+        cache: TensorCache,
+        keys: Sequence[str],
+        labels: Sequence[int],
+        targets: Float[Tensor, "clips outputs"],
+    ) -> None:
+        self.labels, self.targets = torch.tensor(labels), targets
         self._cache, self._keys = cache, list(keys)
         has_frames = "layers" in cache.read(self._keys[0])
         self._held = None if has_frames else stack_statistics([cache.read(key) for key in self._keys])
@@ -159,14 +171,15 @@ class StatisticsBatches(Dataset[StatisticsBatch]):
             statistics = stack_statistics([self._cache.read(self._keys[i]) for i in positions.tolist()])
         else:
             statistics = {name: values[positions] for name, values in self._held.items()}
-        return StatisticsBatch(statistics, self.labels[positions], positions)
+        return StatisticsBatch(statistics, self.labels[positions], positions, self.targets[positions])
 
     def between(self, start: int, stop: int) -> StatisticsBatch:
         """Clips that stand next to one another; of those held in memory nothing is copied."""
         if self._held is None:
             return self[[(position, 0) for position in range(start, stop)]]
         statistics = {name: values[start:stop] for name, values in self._held.items()}
-        return StatisticsBatch(statistics, self.labels[start:stop], torch.arange(start, stop))
+        labels, targets = self.labels[start:stop], self.targets[start:stop]
+        return StatisticsBatch(statistics, labels, torch.arange(start, stop), targets)
 
 
 def stack_statistics(entries: Sequence[LayerStatistics]) -> LayerStatistics:

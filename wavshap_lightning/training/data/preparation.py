@@ -36,7 +36,7 @@ from wavshap_lightning.training.data.cache import TensorCache
 Settings = TypeVar("Settings", PlantedSettings, PlantedInSettings)
 
 FOLDER_DIGITS = 16
-OWN_SETTINGS = {"labels", "must_occur", "label_map", "max_samples", "seed"}
+OWN_SETTINGS = {"labels", "must_occur", "label_map", "no_agreement", "max_samples", "seed"}
 
 
 class KeyedClip(NamedTuple):
@@ -72,8 +72,8 @@ def list_clips(
         root: Folder or table of the corpus; PlantedSpeech is made in the cache if None.
         options: Further arguments of the corpus's loader, or settings of what is planted.
         cache_directory: Folder below which planted corpora are made.
-        **selection: Which clips to keep (`label_map`, `labels`, `must_occur`, `max_samples`, `seed`), as
-            `load_corpus` takes them.
+        **selection: Which clips to keep (`label_map`, `labels`, `no_agreement`, `must_occur`, `max_samples`,
+            `seed`), as `load_corpus` takes them.
 
     Raises:
         CorpusError: If the corpus is not there or its labels do not fit.
