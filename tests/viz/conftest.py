@@ -16,7 +16,7 @@ from wavshap_lightning.audio.io import hash_audio_file, load_audio, save_audio
 from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.settings import ExplainSettings
-from wavshap_lightning.explainer.targets import USUAL_SCORE
+from wavshap_lightning.explainer.targets import score_of_task
 from wavshap_lightning.explainer.time_grid import band_edges_hz, times_of
 from wavshap_lightning.viz.clip_view import ClipView
 
@@ -41,7 +41,9 @@ def build_explanation(waveform):
     def build(classes=(1,), paths=("frames", "layers", "waveform"), *, with_errors=True, seed=0, **fields):
         times = times_of(GRID, NUM_SAMPLES)
         drawn = np.random.default_rng(seed)
-        settings = ExplainSettings(stages=paths, score=USUAL_SCORE[fields.get("task", "classes")])
+        settings = ExplainSettings(
+            stages=paths, score=score_of_task("log_odds", fields.get("task", "classes"))
+        )
         common = {"times": times, "settings": settings, **_sound(waveform), **fields}
         found = {path: _attribution(path, times, classes, drawn, with_errors) for path in paths}
         return Explanation(

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from wavshap_lightning.explainer.time_grid import TimeGrid
-from wavshap_lightning.viz.clip_view import PREDICTED, ClipView, Units
+from wavshap_lightning.viz.clip_view import PREDICTED, ClipView, Rows, Units
 from wavshap_lightning.viz.panels import (
     plot_colored_spectrogram,
     plot_frames,
@@ -134,7 +134,7 @@ def test_the_waveforms_envelope_holds_every_sample(axes, waveform):
 
 
 def test_proportions_are_written_beside_their_bars(axes):
-    plot_proportions(axes, ["sad", f"{PREDICTED} happy"], [0.25, 0.75], "Classes")
+    plot_proportions(axes, Rows(["sad", f"{PREDICTED} happy"], [0.25, 0.75]), "Classes")
     assert [bar.get_width() for bar in axes.patches] == [0.25, 0.75]
     assert [text.get_text() for text in axes.texts] == ["25 %", "75 %"]
     weights = {tick.get_text(): tick.get_weight() for tick in axes.get_yticklabels()}
@@ -144,7 +144,7 @@ def test_proportions_are_written_beside_their_bars(axes):
 @pytest.mark.parametrize("values", [[0.62, 0.48], [-3.0, 40.0], [-1.0, -0.2], [0.0, 0.0], [7.0]])
 def test_values_are_dots_on_an_axis_of_their_own_that_includes_0(values, axes):
     """No bar whose length would be a share of something, and no per cent."""
-    plot_values(axes, [f"value {place}" for place in range(len(values))], values, "")
+    plot_values(axes, Rows([f"value {place}" for place in range(len(values))], values), "")
     dots = np.asarray(axes.collections[-1].get_offsets())
     np.testing.assert_allclose(dots, np.stack([values, np.arange(len(values))], 1))
     low, high = axes.get_xlim()

@@ -194,9 +194,7 @@ def _check_inputs(
     if "frames" not in classifier.stages:
         raise SettingError("a scorecard removes frames, which this model does not have; give another")
     if classifier.task not in SOFTMAX_TASKS:
-        raise SettingError(
-            f"task={classifier.task!r} of the classifier: a scorecard needs classes or a distribution"
-        )
+        raise SettingError(f"task={classifier.task!r}: a scorecard needs classes or a distribution of votes")
     known = ", ".join(classifier.labels)
     for clip in clips:
         if target == LABEL and clip.label not in classifier.labels:

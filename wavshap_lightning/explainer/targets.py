@@ -11,12 +11,8 @@ from wavshap_lightning.errors import AttributionError, SettingError
 from wavshap_lightning.explainer.settings import ALL, LISTENERS, PREDICTED, SECOND, VERSUS, ScoreKind
 from wavshap_lightning.models.head import SOFTMAX_TASKS, Task
 
-USUAL_SCORE: dict[Task, ScoreKind] = {
-    "classes": "log_odds",
-    "distribution": "log_odds",
-    "labels": "logit",
-    "dimensions": "value",
-}
+USUAL_SCORE: dict[Task, ScoreKind] = {"labels": "logit", "dimensions": "value"}
+"""Default score of outputs that are not classes."""
 
 
 def score_of_task(score: ScoreKind, task: Task) -> ScoreKind:
@@ -28,7 +24,7 @@ def score_of_task(score: ScoreKind, task: Task) -> ScoreKind:
     >>> score_of_task("log_odds", "dimensions"), score_of_task("probability", "classes")
     ('value', 'probability')
     """
-    usual = USUAL_SCORE[task]
+    usual = USUAL_SCORE.get(task, "log_odds")
     if score in ("log_odds", usual):
         return usual
     if task not in SOFTMAX_TASKS or score == "value":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -22,7 +22,6 @@ from wavshap_lightning.viz.sound import GivenWaveform, Samples, find_waveform
 from wavshap_lightning.viz.theme import EN_DASH, literal, number, percent
 
 TARGET, PREDICTED, LABELED = "\N{BLACK CIRCLE}", "\N{BLACK RIGHT-POINTING TRIANGLE}", "\N{BLACK DIAMOND}"
-ANNOTATED = "\N{WHITE DIAMOND}"
 MOST = 0.5
 """Share of the evidence that counts as most of it."""
 
@@ -48,6 +47,24 @@ TIME_GRIDS = {"frames": "frames", "waveform": "waveform", "layer_frame": "layers
 """Key of the time grid of each kind of units that has one."""
 
 Numbers = Shaped[np.ndarray, "..."] | Sequence[float] | Sequence[float | None]
+
+
+class Rows(NamedTuple):
+    """Named numbers that are drawn in rows, the first on top.
+
+    Args:
+        names: Name of each number.
+        values: The numbers.
+        annotated: The same as annotators gave it, None where unknown; empty if all are unknown.
+        annotators: Words about the annotators.
+        scale: Lowest and highest value; None if unknown.
+    """
+
+    names: Sequence[str]
+    values: Sequence[float]
+    annotated: Sequence[float | None] = ()
+    annotators: str = ""
+    scale: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -322,9 +339,10 @@ class ClipView:
         return {label: held[label] for label in self.numbers["labels"]}
 
     @property
-    def scale(self) -> tuple[float, float] | None:
-        """Lowest and highest value of dimensions; None if unknown."""
-        return self.numbers.get("scale")
+    def shares(self) -> Rows:
+        """Shares of the magnitude of the frames' attributions in speech, pauses and edges."""
+        shares = self.numbers.get("shares") or {}
+        return Rows([*shares], [*shares.values()])
 
     @property
     def annotated(self) -> dict[str, float]:
@@ -333,12 +351,6 @@ class ClipView:
             return dict(self.numbers.get("annotated_values", {}))
         votes, labels = self.numbers.get("votes", {}), self.numbers["labels"]
         return {label: votes[label] / sum(votes.values()) for label in labels if votes.get(label, 0) > 0}
-
-    @property
-    def annotators(self) -> str:
-        """The annotators, with the number of votes, which may be of other labels too."""
-        votes = self.numbers.get("votes", {})
-        return "annotated" if self.task == "dimensions" else f"listeners (n={number(sum(votes.values()))})"
 
     @property
     def target_labels(self) -> tuple[str, ...]:
@@ -363,8 +375,8 @@ class ClipView:
 
     def classes(
         self, spell: Callable[[str], str] = str, *, target: bool = True, most: int | None = None
-    ) -> tuple[list[str], list[float], list[float | None]]:
-        """Names of the outputs, marked as target, prediction or label; their values, and those annotated.
+    ) -> Rows:
+        """Outputs, whose names are marked as target, prediction or label.
 
         Args:
             spell: Rewrites the names.
@@ -379,7 +391,11 @@ class ClipView:
         ranked = sorted(chances, key=lambda one: (not marks[one], 0 if is_value else -chances[one]))[:most]
         shown = [one for one in chances if one in ranked]
         names = [f"{marks[one]} {spell(one)}".strip() for one in shown]
-        return names, [chances[one] for one in shown], [self.annotated.get(one) for one in shown]
+        annotated = [self.annotated.get(one) for one in shown] if self.annotated else []
+        num_votes = number(sum(self.numbers.get("votes", {}).values(), 0.0))
+        annotators = "annotated" if is_value else f"listeners (n={num_votes})"
+        values = [chances[one] for one in shown]
+        return Rows(names, values, annotated, annotators, self.numbers.get("scale"))
 
     @property
     def largest_gap(self) -> float | None:
@@ -409,8 +425,8 @@ class ClipView:
             marks.setdefault(name, []).append(f"annotated {number(value)}")
         notes = {name: f" ({', '.join(words)})" for name, words in marks.items()}
         shown = (f"{name} {number(value)}{notes.get(name, '')}" for name, value in self.outputs.items())
-        scale = "" if self.scale is None else " on a scale from {} to {}".format(*map(number, self.scale))
-        return ", ".join(shown) + scale
+        scale = [number(end) for end in self.numbers.get("scale") or ()]
+        return ", ".join(shown) + (f" on a scale from {' to '.join(scale)}" if scale else "")
 
     @property
     def cells(self) -> list[tuple[str, str, float | None]]:
@@ -451,7 +467,9 @@ class ClipView:
             "Score": f"{number(numbers['score'])} for the clip{on_average}",
             "Sum of attributions": number(first["attribution_sum"], signed=True) if is_complete else None,
             GAP: _by_stage(stages, ["not claimed" if gap is None else percent(gap) for gap in gaps]),
-            "Votes": ", ".join(f"{one} {number(count)}" for one, count in numbers.get("votes", {}).items()),
+            "Votes": ", ".join(
+                f"{one} {number(float(count))}" for one, count in numbers.get("votes", {}).items()
+            ),
             "Method": first["method"],
             "Estimated": first["estimand"],
             CERTAIN: ", ".join(f"{name} {len(one['certain'])} of {one['k']}" for name, one in ranked.items()),

@@ -161,14 +161,13 @@ def sound_panels(view: ClipView, *, with_bands: bool = False, all_targets: bool 
         with_bands: Whether attributions of bands, if there are any, color the spectrogram.
         all_targets: Whether all outputs are targets, so that none is marked as such.
     """
-    names, outputs, annotated = view.classes(literal, target=not all_targets, most=MOST_CLASSES)
-    more = f" ({len(view.outputs) - len(names)} more)" if len(view.outputs) > len(names) else ""
+    rows = view.classes(literal, target=not all_targets, most=MOST_CLASSES)
+    more = f" ({hidden} more)" if (hidden := len(view.outputs) - len(rows.names)) else ""
     title = "{unit} of each {one}".format_map(view.words) + more
-    known: dict[str, Any] = {"annotated": annotated, "annotators": view.annotators} if view.annotated else {}
-    is_value, each_px = view.task == "dimensions", ANNOTATED_PX if known else CLASS_PX
-    draw_outputs = partial(draw.plot_values, scale=view.scale) if is_value else draw.plot_proportions
-    classes = partial(draw_outputs, names=names, values=outputs, title=title, **known)
-    beside, height = {"classes": classes}, max(WAVEFORM_PX, each_px * len(names))
+    draw_outputs = draw.plot_values if view.task == "dimensions" else draw.plot_proportions
+    classes = partial(draw_outputs, rows=rows, title=title)
+    each_px = ANNOTATED_PX if rows.annotated else CLASS_PX
+    beside, height = {"classes": classes}, max(WAVEFORM_PX, each_px * len(rows.names))
     if view.waveform is None:
         words = partial(draw.plot_lines_of_text, lines=[f"The sound is not drawn: {view.no_sound}. {ADVICE}"])
         return [Panel("no sound", height, words, beside, over_time=False)]
@@ -189,15 +188,14 @@ def _spectrogram_panel(view: ClipView, waveform: Samples, *, with_bands: bool) -
 
 
 def _frame_panel(view: ClipView) -> list[Panel]:
-    frames, shares = view.frames, view.numbers.get("shares") or {}
+    frames, shares = view.frames, view.shares
     if frames is None:
         return []
     of = " of the layers" if view.numbers.get("time_stage") == "layers" else ""
     title = f"Attribution of each frame{of} to the {view.score_name(literal)}"
     bars = partial(draw.plot_frames, frames=frames, title=title)
-    values, heading = list(shares.values()), "Share of the magnitude in"
-    beside = partial(draw.plot_proportions, names=list(shares), values=values, title=heading)
-    return [Panel("frames", FRAMES_PX, bars, {"shares": beside} if shares else {})]
+    beside = partial(draw.plot_proportions, rows=shares, title="Share of the magnitude in")
+    return [Panel("frames", FRAMES_PX, bars, {"shares": beside} if shares.names else {})]
 
 
 def _layer_panel(view: ClipView) -> list[Panel]:

@@ -18,7 +18,7 @@ from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.reliability import Agreement
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz import theme
-from wavshap_lightning.viz.clip_view import ANNOTATED, COUNTS, PREDICTED, ClipView, Units
+from wavshap_lightning.viz.clip_view import COUNTS, PREDICTED, ClipView, Rows, Units
 from wavshap_lightning.viz.sound import Samples, cell_edges_s, envelope, log_mel, mel_axis
 from wavshap_lightning.viz.theme import literal, number, percent, signed_norm
 
@@ -253,37 +253,26 @@ def plot_layers(axes: Axes, layers: Units, scale: Sequence[Units], *, first: boo
     write_note(axes, f"all: {number(float(layers.values.sum()), signed=True)}")
 
 
-def plot_proportions(
-    axes: Axes,
-    names: Sequence[str],
-    values: Sequence[float],
-    title: str,
-    *,
-    annotated: Sequence[float | None] = (),
-    annotators: str = "",
-) -> None:
-    """Draw numbers from 0 to 1 as named bars to the right, the first on top; the predicted class stands out.
+def plot_proportions(axes: Axes, rows: Rows, title: str) -> None:
+    """Draw numbers from 0 to 1 as bars to the right, and annotated ones as hollow bars below.
 
     Args:
         axes: Axes to draw on.
-        names: Name of each number.
-        values: The numbers.
+        rows: The numbers; the predicted class stands out.
         title: Title of the panel.
-        annotated: Share of the votes for each, a second, hollow bar; empty if there are none.
-        annotators: Words about those who voted.
     """
-    count, stand_out = len(names), [PREDICTED in name for name in names]
+    count, stand_out = len(rows.names), [PREDICTED in name for name in rows.names]
     colors = [theme.INK if one else theme.MEDIUM for one in stand_out]
     places, room = np.arange(count), max(count, LEAST_PLACES)
-    height, shift = (0.34, 0.19) if annotated else (0.62, 0.0)
-    bars = axes.barh(places - shift, values, height, color=colors)
-    axes.bar_label(bars, [*map(percent, values)], padding=4, fontsize=theme.SMALL_PT)
-    if annotated:
-        style: Any = {"color": theme.PAPER, "edgecolor": theme.MEDIUM, "label": annotators}
-        axes.barh(places + shift, np.array(annotated, float), height, **style)
+    height, shift = (0.34, 0.19) if rows.annotated else (0.62, 0.0)
+    bars = axes.barh(places - shift, rows.values, height, color=colors)
+    axes.bar_label(bars, [*map(percent, rows.values)], padding=4, fontsize=theme.SMALL_PT)
+    if rows.annotated:
+        style: Any = {"color": theme.PAPER, "edgecolor": theme.MEDIUM, "label": rows.annotators}
+        axes.barh(places + shift, np.array(rows.annotated, float), height, **style)
         axes.legend(loc="lower right", fontsize=theme.SMALL_PT)
         room = max(count + 1, LEAST_PLACES)
-    axes.set_yticks(range(count), names)
+    axes.set_yticks(range(count), rows.names)
     for tick, one in zip(axes.get_yticklabels(), stand_out, strict=True):
         tick.set(color=theme.INK, weight="bold" if one else "normal")
     axes.tick_params(length=0)
@@ -292,42 +281,29 @@ def plot_proportions(
     axes.spines["bottom"].set_visible(False)
 
 
-def plot_values(
-    axes: Axes,
-    names: Sequence[str],
-    values: Sequence[float],
-    title: str,
-    *,
-    annotated: Sequence[float | None] = (),
-    annotators: str = "",
-    scale: Sequence[float] | None = None,
-) -> None:
-    """Draw named values as dots on an axis that is the scale, or includes 0, the first on top.
+def plot_values(axes: Axes, rows: Rows, title: str) -> None:
+    """Draw values as dots on an axis that is the scale, or includes 0, and annotated ones as diamonds.
 
     Args:
         axes: Axes to draw on.
-        names: Name of each value.
-        values: The values.
+        rows: The values.
         title: Title of the panel.
-        annotated: The values as annotated, marked by diamonds; None for one that is unknown.
-        annotators: Words about these.
-        scale: Lowest and highest value; None if unknown.
     """
-    given, count = np.array(annotated, float), len(names)  # NaN where unknown
-    ends = [*(scale or [0.0]), *values, *given[np.isfinite(given)]]
+    given, count = np.array(rows.annotated, float), len(rows.names)  # NaN where unknown
+    ends = [*(rows.scale or [0.0]), *rows.values, *given[np.isfinite(given)]]
     low, high = min(ends), max(ends)
     room = 0.28 * (high - low) or 1.0
-    plot_dots(axes, values, title, (low - 0.2 * room, high + room))
-    for place, value in enumerate(values):
+    plot_dots(axes, rows.values, title, (low - 0.2 * room, high + room))
+    for place, value in enumerate(rows.values):
         beside: dict[str, Any] = {"ha": "right", "va": "center", "fontsize": theme.SMALL_PT}
         axes.text(1, place, number(value), transform=axes.get_yaxis_transform(), **beside)
-    if annotated:
+    if rows.annotated:
         axes.plot(given, range(count), "D", color=theme.INK, markersize=5, markerfacecolor=theme.PAPER)
-        write_note(axes, f"{ANNOTATED} {annotators}")
-    if scale is not None:
-        axes.set_xticks(scale, [*map(number, scale)])
-        axes.spines["bottom"].set_bounds(*scale)
-    axes.set_yticks(range(count), names)
+        write_note(axes, f"{theme.DIAMOND} {rows.annotators}")
+    if rows.scale is not None:
+        axes.set_xticks(rows.scale, [*map(number, rows.scale)])
+        axes.spines["bottom"].set_bounds(*rows.scale)
+    axes.set_yticks(range(count), rows.names)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(max(count, LEAST_PLACES) - 0.5, -0.5)
 

@@ -31,6 +31,7 @@ OTHER_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Hiragino Sans", "Micro
 """Families that are used, where they are installed, for characters the font lacks."""
 
 MINUS, ELLIPSIS, EN_DASH = "\N{MINUS SIGN}", "\N{HORIZONTAL ELLIPSIS}", "\N{EN DASH}"
+DIAMOND = "\N{WHITE DIAMOND}"
 
 FULL_COLOR = 0.995
 """Quantile of the magnitudes of bands where color is full: a few cells are far above the rest."""

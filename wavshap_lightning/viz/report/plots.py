@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from wavshap_lightning.viz import theme
-from wavshap_lightning.viz.clip_view import ANNOTATED, COUNTS, LABELED, PREDICTED, TARGET, ClipView, Units
+from wavshap_lightning.viz.clip_view import COUNTS, LABELED, PREDICTED, TARGET, ClipView, Rows, Units
 from wavshap_lightning.viz.sound import cell_edges_s, envelope, log_mel, mel_axis, spectrogram_url
 from wavshap_lightning.viz.theme import AGAINST, FOR, FULL_COLOR, OVER_GRAY, percent, shorten, signed_norm
 
@@ -203,17 +203,17 @@ def _stacked(rows: Sequence[Row], view: ClipView) -> Plot:
 
 def charts_of(view: ClipView) -> dict[str, tuple[str, Plot]]:
     """Heading and plot of each chart there are numbers for, by name."""
-    names, outputs, annotated = view.classes(plain_text)
+    rows = view.classes(plain_text)
     is_value, title = view.task == "dimensions", "{unit} of each {one}".format_map(view.words)
     key = f"{TARGET} target, {PREDICTED} {view.words['best']}, {LABELED} labeled"
-    plot = value_plot(names, outputs, view.scale) if is_value else share_plot(names, outputs)
+    plot = value_plot(rows) if is_value else share_plot(rows.names, rows.values)
     key = f"{TARGET} explained" if is_value else key
-    if view.annotated:
-        key += f", {ANNOTATED} {view.annotators}"
-        plot["data"].append(_annotated(annotated, view.annotators))
+    if rows.annotated:
+        key += f", {theme.DIAMOND} {rows.annotators}"
+        plot["data"].append(_annotated(rows))
     charts = {"classes": (f"{title} ({key})", plot)}
-    if shares := view.numbers.get("shares"):
-        plot = share_plot(list(shares), list(shares.values()))
+    if (shares := view.shares).names:
+        plot = share_plot(shares.names, shares.values)
         charts["shares"] = ("Share of the attribution\N{RIGHT SINGLE QUOTATION MARK}s magnitude in", plot)
     if (layers := view.units("layers")) is not None:
         charts["layers"] = ("Layers, summed over time", _signed_rows(layers))
@@ -260,32 +260,26 @@ def share_plot(names: Sequence[str], shares: Sequence[float]) -> Plot:
     return {"data": [trace], "layout": _rows_layout(names, across)}
 
 
-def _annotated(values: Sequence[float | None], words: str) -> Plot:
-    """Values of the annotators, marked in the rows of those of the model."""
+def _annotated(rows: Rows) -> Plot:
+    """Diamonds at the numbers of the annotators."""
     marker = {"symbol": "diamond-open", "size": 10, "color": GRAY, "line": {"width": 2}}
     style = {"type": "scatter", "mode": "markers", "marker": marker, "cliponaxis": False}
-    hover = f"{words}: %{{x:.3g}}<extra></extra>"
-    return {**style, "x": list(values), "y": list(range(len(values))), "hovertemplate": hover}
+    hover = f"{rows.annotators}: %{{x:.3g}}<extra></extra>"
+    return {**style, "x": rows.annotated, "y": list(range(len(rows.names))), "hovertemplate": hover}
 
 
-def value_plot(names: Sequence[str], values: Sequence[float], scale: Sequence[float] | None = None) -> Plot:
-    """Values as dots on one axis that shows the scale, or includes 0, the first on top.
-
-    Args:
-        names: Name of each value; escaped.
-        values: The values.
-        scale: Lowest and highest value; None if unknown.
-    """
-    plot, words = share_plot(names, values), [*map(theme.number, values)]
+def value_plot(rows: Rows) -> Plot:
+    """Values as dots on one axis that is the scale, or includes 0; names are escaped."""
+    plot, words = share_plot(rows.names, rows.values), [*map(theme.number, rows.values)]
     (trace,) = plot["data"]
-    sides = ["middle right" if one >= 0 else "middle left" for one in values]
+    sides = ["middle right" if one >= 0 else "middle left" for one in rows.values]
     trace |= {"type": "scatter", "mode": "markers+text", "marker": {"color": GRAY, "size": 10}}
     trace |= {"text": words, "textposition": sides, "cliponaxis": False}
-    trace["hovertext"] = [f"{name}: {one}" for name, one in zip(names, words, strict=True)]
+    trace["hovertext"] = [f"{name}: {one}" for name, one in zip(rows.names, words, strict=True)]
     plot["layout"]["xaxis"] = {**SIGNED_AXIS, "rangemode": "tozero"}
-    if scale is not None:
-        ends = [min(*scale, *values), max(*scale, *values)]
-        plot["layout"]["xaxis"] |= {"range": ends, "tickvals": list(scale)}
+    if rows.scale is not None:
+        ends = [*rows.scale, *rows.values]
+        plot["layout"]["xaxis"] |= {"range": [min(ends), max(ends)], "tickvals": list(rows.scale)}
     return plot
 
 
