@@ -40,7 +40,7 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.explainer.recording import Recording, open_recording
 from wavshap_lightning.explainer.settings import AUTO, RECORDED_FAMILIES, ExplainSettings, Family
-from wavshap_lightning.explainer.targets import score_of_task, target_named
+from wavshap_lightning.explainer.targets import check_target
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import load_classifier
 
@@ -139,8 +139,7 @@ class ClipExplainer:
         classifier, *others = (one.part(options.target) for one in (classifier, *others))
         for one in (classifier, *others):
             check_comparable(classifier, one)
-            places = range(len(one.labels))  # of no clip yet: only the name is checked
-            target_named(options.target, one.labels, score_of_task(settings.score, one.task), places, places)
+            check_target(options.target, one.labels, settings.score, one.task)
         _check(options, settings, len(clips))
         if options.recordings and settings.baselines == AUTO:
             settings = replace(settings, baselines="other_clips")

@@ -99,6 +99,17 @@ def target_named(
     return Target(kind, tuple(dict.fromkeys(one.classes[0] for one in found)))
 
 
+def check_target(name: str | Sequence[str], labels: Sequence[str], score: ScoreKind, task: Task) -> None:
+    """Refuse a target that no clip has; the arguments are those of `target_named` and `score_of_task`.
+
+    Raises:
+        SettingError: If the outputs have no such score.
+        AttributionError: If there is no such target.
+    """
+    places = range(len(labels))
+    target_named(name, labels, score_of_task(score, task), places, places)
+
+
 def most_voted(votes: Mapping[str, float], labels: Sequence[str]) -> list[int]:
     """Indices of the classes with votes, that with the most first; of equals the first label first.
 

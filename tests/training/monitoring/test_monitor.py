@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import lightning as L  # noqa: N812
 import pytest
@@ -11,14 +12,15 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 
-from wavshap_lightning.corpora.manifest import read_manifest
-from wavshap_lightning.errors import SettingError
+from wavshap_lightning.corpora.manifest import read_manifest, save_manifest
+from wavshap_lightning.errors import AttributionError, SettingError
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.training.callbacks import ReproducibleEpochs
 from wavshap_lightning.training.loggers import RunSettings, build_loggers
 from wavshap_lightning.training.monitoring import writer
 from wavshap_lightning.training.monitoring.monitor import ExplanationMonitor
+from wavshap_lightning.training.tasks import TaskSettings
 
 ONE = "cy_happy_0"
 
@@ -51,20 +53,45 @@ class Diary(L.Callback):
 
 
 @pytest.fixture
-def train(build_trainer, build_module, build_datamodule, tmp_path):
+def train(build_trainer, build_module, build_datamodule, annotated, tmp_path):
     """`(*callbacks, epochs=2, head=None, cache=True, folder="run", **trainer) -> (trainer, diary)`: a fit."""
 
-    def train(*callbacks, epochs=2, head=None, cache=True, folder="run", ckpt_path=None, **settings):
-        diary = Diary()
+    def train(
+        *callbacks, epochs=2, head=None, cache=True, folder="run", ckpt_path=None, tasks=None, **settings
+    ):
+        diary, known = Diary(), {"root": str(annotated)} if tasks else {}
         settings = {"logger": build_loggers(RunSettings(wandb="off"), tmp_path / folder)[0], **settings}
         trainer = build_trainer(
             callbacks=[ReproducibleEpochs(), *callbacks, diary], max_epochs=epochs, **settings
         )
-        module = build_module(head=head or HeadSettings())
-        trainer.fit(module, datamodule=build_datamodule(cache=cache), ckpt_path=ckpt_path, weights_only=True)
+        module, data = (
+            build_module(head=head or HeadSettings(), tasks=tasks),
+            build_datamodule(cache=cache, **known),
+        )
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
         return trainer, diary
 
     return train
+
+
+@pytest.fixture(scope="session")
+def annotated(corpus, tmp_path_factory):
+    """The usual corpus with votes and values; a clip of the validation has neither of them nor a class."""
+    path = tmp_path_factory.mktemp("annotated") / "clips.jsonl"
+    clips = [
+        replace(
+            clip,
+            votes=((clip.label, 2.0), ("neutral", 1.0), ("other", 1.0))[clip.label == "neutral" :],
+            values=(("arousal", 2.0 + place % 4), ("valence", 3.0)),
+        )
+        for place, clip in enumerate(read_manifest(corpus))
+    ]
+    save_manifest(path, [clip if clip.name != "cy_sad_1" else bare(clip) for clip in clips])
+    return path
+
+
+def bare(clip):
+    return replace(clip, label="unlabeled", votes=(), values=())
 
 
 def read_rows(folder):
@@ -109,6 +136,40 @@ def test_figures_leave_no_trace_and_scores_are_the_same(train, tmp_path):
     ours = {name: value for name, value in watched.callback_metrics.items() if "explain/" not in name}
     assert same(ours, dict(plain.callback_metrics))
     assert (tmp_path / "with/figures/epoch_000" / f"{ONE}.png").stat().st_size > 10_000
+
+
+TASKS = {
+    "distribution": TaskSettings("distribution", labels=["neutral", "happy", "sad"]),
+    "labels": TaskSettings("labels", labels=["neutral", "happy", "sad"]),
+    "dimensions": TaskSettings("dimensions", labels=["arousal", "valence"], scale=(1.0, 7.0)),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_training_of_each_task_ends_as_it_would_without(task, train, tmp_path):
+    watching = build_monitor(clips=None, num_hardest=1, num_wrong=1, faithfulness=True)
+    case = {"tasks": [TASKS[task]], "epochs": 1}
+    watched, diary = train(watching, folder="with", **case)
+    assert same(diary.pages, train(folder="without", **case)[1].pages)
+    rows = [row for row in read_rows(tmp_path / "with") if row["scope"] == "clip"]
+    assert {row["why"] for row in rows} == {"class", "hardest"}
+    of_label = {row["target"] for row in rows if row["target"] == row["label"]}
+    assert of_label == (set() if task == "dimensions" else {"neutral", "happy", "sad"})
+    curves = {name for name in watched.callback_metrics if name.startswith("explain/entropy")}
+    names = {f"/{name}" for name in ("arousal", "valence")} if task == "dimensions" else {""}
+    assert curves == {f"explain/entropy{name}" for name in names}
+
+
+def test_the_monitor_explains_the_dimensions_it_is_told(train, tmp_path):
+    tasks = [TaskSettings(), TASKS["dimensions"]]
+    train(build_monitor(targets=["valence"], figures=True), tasks=tasks, epochs=1)
+    rows = read_rows(tmp_path / "run")
+    assert {row["target"] for row in rows if row["scope"] == "clip"} == {"valence"}
+    assert [row["label"] for row in rows if row["scope"] == "class"] == ["arousal", "valence"]
+    drawn = {path.name for path in (tmp_path / "run" / "figures" / "epoch_000").iterdir()}
+    assert drawn == {f"{ONE}_valence.png"}
+    with pytest.raises(AttributionError, match="target=\\['joy'\\] is not a label of this classifier"):
+        train(build_monitor(targets=["joy"]), tasks=tasks, folder="other")
 
 
 # What is written

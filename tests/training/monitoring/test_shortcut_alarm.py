@@ -61,7 +61,7 @@ def test_the_order_of_labels_and_other_labels_make_no_difference():
 
 
 def test_it_says_for_which_class_and_how_much():
-    said = describe_alarm({"sad": {"share": 0.31, "even": 0.14}}, 0.67)
+    said = describe_alarm({"sad": {"share": 0.31, "even": 0.14}}, "UAR is 0.67")
     assert "UAR is 0.67" in said
     assert "sad (31% of the attribution, 14% of the time)" in said
 

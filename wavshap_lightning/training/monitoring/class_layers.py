@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -176,7 +177,7 @@ def survey_classes(
     score: TargetKind,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Attribute the score of every clip's label to layers, and aggregate by class.
+    """Attribute the score of every clip's label, or each of its values, to layers, and aggregate by output.
 
     Args:
         classifier: The classifier in evaluation mode, with parameters that need no gradient; gradient mode
@@ -187,9 +188,10 @@ def survey_classes(
         seed: Random seed of the alphas.
 
     Returns:
-        A row for each class that occurs: `label`, number of `clips`, share of the magnitude of each layer
-        (`layers/00`, ...), their `layer_entropy` (1 where all layers count the same, 0 where one has all),
-        and the `neurons` with the largest mean attribution, as `layer:neuron:attribution`.
+        A row for each class that occurs, or for each dimension: `label`, number of `clips`, share of the
+        magnitude of each layer (`layers/00`, ...), their `layer_entropy` (1 where all layers count the same,
+        0 where one has all), and the `neurons` with the largest mean attribution, as
+        `layer:neuron:attribution`.
     """
     head, device = classifier.head, next(classifier.head.parameters()).device
     generator = torch.Generator().manual_seed(seed)
@@ -197,15 +199,18 @@ def survey_classes(
     num_classes = len(classifier.labels)
     magnitudes, neurons = torch.zeros(()), torch.zeros(())
     size = CLIPS_WITH_FRAMES_AT_ONCE if head.statistic == "frames" else CLIPS_AT_ONCE
-    for start in range(0, len(clips), size):
+    every = [torch.full_like(clips.labels, one) for one in range(num_classes)]
+    outputs = torch.stack(every if classifier.task == "dimensions" else [clips.labels])
+    for of, start in product(range(len(outputs)), range(0, len(clips), size)):
         batch = clips.between(start, min(start + size, len(clips)))
         statistics = {name: values.to(device) for name, values in batch.statistics.items()}
-        labels = batch.labels.to(device)
-        found = survey_layers(head, statistics, labels, baselines, generator, score=score).cpu()
-        of_class = F.one_hot(batch.labels, num_classes).to(found)
+        labels = outputs[of, start : start + size]
+        asked = labels.clamp(min=0).to(device)  # those of clips without a class do not count
+        found = survey_layers(head, statistics, asked, baselines, generator, score=score).cpu()
+        of_class = F.one_hot(asked.cpu(), num_classes).to(found) * (labels >= 0)[:, None]
         magnitudes = magnitudes + of_class.T @ found.sum(2).abs()
         neurons = neurons + torch.einsum("nc,nlh->clh", of_class, found)
-    counts = torch.bincount(clips.labels, minlength=num_classes).tolist()
+    counts = torch.bincount(outputs[outputs >= 0], minlength=num_classes).tolist()
     rows = []
     for index, label in enumerate(classifier.labels):
         if counts[index]:

@@ -23,7 +23,9 @@ from wavshap_lightning.evaluation.similarity import correlation
 from wavshap_lightning.explainer.defaults import NUM_REFERENCES, draw_references
 from wavshap_lightning.explainer.recording import Recording, open_recording
 from wavshap_lightning.explainer.settings import AUTO, FRAME_STAGES, ClassScore, ExplainSettings, StageChoice
+from wavshap_lightning.explainer.targets import check_target, score_of_task
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.head import SOFTMAX_TASKS
 from wavshap_lightning.models.pooling import LayerStatistics
 from wavshap_lightning.training.data.datamodule import EmotionDataModule, datamodule_of
 from wavshap_lightning.training.data.dataset import StatisticsBatches
@@ -46,7 +48,7 @@ from wavshap_lightning.training.monitoring.shortcut_alarm import (
     suspects,
 )
 from wavshap_lightning.training.monitoring.writer import ExplanationLog, Rows, warm_up_figures
-from wavshap_lightning.training.scores import Predictions, score_predictions
+from wavshap_lightning.training.scores import SCORES, Predictions, score_predictions
 
 BaselineFamily = Literal["auto", "noise", "spectral_noise", "time_shifted", "silence"]
 
@@ -86,8 +88,10 @@ class ExplanationMonitor(Callback):
         num_wrong: Number of further probe clips, those misclassified with the highest confidence in that
             epoch.
         clips: Names or paths of the probe clips, instead of the above.
+        targets: Targets to explain, such as some of the dimensions, of the first task or of the one that has
+            the first of them. None for the class of the label and the predicted class, or all dimensions.
         stages: Stages to attribute to: `layers` (when, which layer), `frames` (when), `waveform` (which band;
-            the slowest), or `auto`. Targets are the class of the label and the predicted class.
+            the slowest), or `auto`.
         score: Class score to explain.
         baselines: Family of baselines, at the clip's level; `auto` for recordings of the training split.
         num_draws: Maximum number of draws (gradient evaluations) for each clip and stage.
@@ -119,6 +123,7 @@ class ExplanationMonitor(Callback):
         num_hardest: int = 2,
         num_wrong: int = 2,
         clips: list[str] | None = None,
+        targets: list[str] | None = None,
         stages: Sequence[StageChoice] = (AUTO,),
         score: ClassScore = "log_odds",
         baselines: BaselineFamily = AUTO,
@@ -129,7 +134,7 @@ class ExplanationMonitor(Callback):
         figures: bool = True,
         seed: int = 0,
     ) -> None:
-        self.every_n_epochs, self.clips = every_n_epochs, clips
+        self.every_n_epochs, self.clips, self.targets = every_n_epochs, clips, targets
         self.per_class, self.num_hardest, self.num_wrong = per_class, num_hardest, num_wrong
         self.faithfulness, self.all_layers, self.figures = faithfulness, all_layers, figures
         for name, smallest in SMALLEST.items():
@@ -148,7 +153,8 @@ class ExplanationMonitor(Callback):
         """Check that there is something to explain.
 
         Raises:
-            SettingError: If module or datamodule are not of this package.
+            SettingError: If module or datamodule are not of this package, or the outputs have no such score.
+            AttributionError: If the module has no such targets.
         """
         data = datamodule_of(trainer)
         if data is None or not isinstance(pl_module, EmotionModule):
@@ -156,6 +162,8 @@ class ExplanationMonitor(Callback):
                 f"module={type(pl_module).__name__}: what is needed is an EmotionModule on an "
                 "EmotionDataModule; use these, or no ExplanationMonitor"
             )
+        part = self._part(pl_module)
+        check_target(self.targets or part.labels, part.labels, self.settings.score, part.task)
         self._data, self._probes, self._noise, self._heard = data, {}, {}, set()
         self._references = None
         if trainer.is_global_zero and self.figures:
@@ -188,10 +196,14 @@ class ExplanationMonitor(Callback):
         """Resume with the same probes."""
         self._state = deepcopy(state_dict)
 
+    def _part(self, module: EmotionModule) -> EmotionClassifier:
+        """The classifier of the task that is explained."""
+        return module.classifier.part((self.targets or [module.classifier.task])[0])
+
     def _explain(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str) -> None:
         """Explain on the first process, and log the scalars on all of them."""
         module = cast("EmotionModule", pl_module)  # as setup has checked
-        predictions = module.checked_predictions()  # on every rank: they are gathered
+        predictions = module.checked_predictions().parts()[""]  # on every rank: they are gathered
         folder = _run_folder(trainer)
         scalars: dict[str, float] = {}
         if trainer.is_global_zero:
@@ -200,7 +212,7 @@ class ExplanationMonitor(Callback):
             step = trainer.global_step - training  # as Lightning counts when it logs a validation
             log = ExplanationLog(folder, trainer.loggers, step, split=split, moment=moment)
             with log.errors.collect("all of it"), leave_no_trace(module):
-                scalars = self._explain_epoch(trainer, module.classifier, predictions, log)
+                scalars = self._explain_epoch(trainer, self._part(module), predictions, log)
             log.errors.warn(moment)
         self._log_scalars(trainer, module, trainer.strategy.broadcast(scalars))
 
@@ -254,7 +266,7 @@ class ExplanationMonitor(Callback):
         clips, cache = getattr(loader, "dataset", None), self._data.feature_cache
         if not isinstance(clips, StatisticsBatches) or cache is None:
             return []
-        score, seed = self.settings.score, self.settings.seed
+        score, seed = score_of_task(self.settings.score, classifier.task), self.settings.seed
         if split not in self._noise:
             self._noise[split] = noise_statistics(classifier, self._data.clips(split), cache, seed)
         return survey_classes(classifier, clips, self._noise[split], score=score, seed=seed)
@@ -279,10 +291,11 @@ class ExplanationMonitor(Callback):
     def _explain_probes(
         self, classifier: EmotionClassifier, log: ExplanationLog
     ) -> tuple[Rows, dict[str, list[OffSpeech]]]:
-        """Rows of the probes, and by label their attribution outside of speech."""
+        """Rows of the probes, and by target, the first of each clip, their attribution outside of speech."""
         rows: Rows = []
         off_speech: dict[str, list[OffSpeech]] = defaultdict(list)
-        probes, explain = self._probes.get(log.split, []), partial(explain_probes, classifier)
+        probes = self._probes.get(log.split, [])
+        explain = partial(explain_probes, classifier, targets=self.targets)
         with log.errors.collect("the baselines"):
             self._open_references(classifier)
         for result in explain(
@@ -291,8 +304,8 @@ class ExplanationMonitor(Callback):
             with log.errors.collect(result.probe.name):
                 rows += result.rows
                 if result.explanation.time_stage in FRAME_STAGES:
-                    label = result.probe.clip.label
-                    off_speech[label].append(measure_off_speech(result.explanation, label))
+                    target = result.explanation.targets[0]
+                    off_speech[target].append(measure_off_speech(result.explanation, target))
                 self._add_numbers(classifier, result, in_training=log.in_training)
                 self._write(result, log)
         return rows, off_speech
@@ -306,12 +319,12 @@ class ExplanationMonitor(Callback):
             self._references = [open_recording(clip, grid) for clip in drawn]
 
     def _add_numbers(self, classifier: EmotionClassifier, result: ProbeResult, *, in_training: bool) -> None:
-        """Add faithfulness, and in training the drift since earlier epochs, to the numbers of the label."""
-        probe, explanation, label = result.probe, result.explanation, result.probe.clip.label
+        """Add faithfulness, and in training the drift since earlier epochs, to those of the first target."""
+        probe, explanation, target = result.probe, result.explanation, result.explanation.targets[0]
         if self.faithfulness and explanation.time_stage in FRAME_STAGES:
-            result.rows[0] |= frame_faithfulness(classifier, explanation, result.waveform, label)
+            result.rows[0] |= frame_faithfulness(classifier, explanation, result.waveform, target)
         if in_training and explanation.time_stage is not None:
-            frames = explanation.values(explanation.time_stage, "frames", label).float()
+            frames = explanation.values(explanation.time_stage, "frames", target).float()
             # In the first epoch a clip is compared with itself.
             kept = self._state["frames"].setdefault(probe.key, {"first": frames, "previous": frames})
             result.rows[0] |= {f"drift/{name}": correlation(frames, one) for name, one in kept.items()}
@@ -331,14 +344,16 @@ class ExplanationMonitor(Callback):
         self, epoch: int, predictions: Predictions, clips: Mapping[str, list[OffSpeech]], log: ExplanationLog
     ) -> float:
         """1 if the alarm is raised, else 0; prints a warning when it is first raised for a class."""
-        uar, chance = float(score_predictions(predictions)["uar"]), 1 / len({*predictions.labels.tolist()})
+        scores, is_class = score_predictions(predictions), predictions.task in SOFTMAX_TASKS
+        name = "uar" if is_class else SCORES[predictions.task].main
+        uar, chance = float(scores[name]), 1 / len({*predictions.labels.tolist()}) if is_class else 0.0
         off_speech = {label: {k: fmean(one[k] for one in of) for k in of[0]} for label, of in clips.items()}
         earlier = [one for one in self._state["glances"] if one["epoch"] < epoch]
         now = EpochShares(epoch=epoch, uar=uar, chance=chance, off_speech=off_speech)
         self._state["glances"] = [*earlier, now]
         found = suspects(self._state["glances"])
         if found.keys() - suspects(earlier).keys():
-            log.errors.add(describe_alarm(found, uar))
+            log.errors.add(describe_alarm(found, f"{name.upper()} is {uar:.2f}"))
         return float(bool(found))
 
 
@@ -348,10 +363,11 @@ def _run_folder(trainer: L.Trainer) -> Path:
 
 
 def _average(rows: Rows) -> dict[str, float]:
-    """Mean over clips of the numbers of their labels' scores, of gaps the median."""
+    """Mean over clips of the numbers of their labels' scores, and of each dimension's; of gaps the median."""
     values: dict[str, list[float]] = defaultdict(list)
     for row in rows:
+        dimension = "" if row["prediction"] else f"/{row['target']}"
         for name, value in row.items():
-            if row["target"] == row["label"] and name.startswith(AVERAGED) and isfinite(value):
-                values[name].append(value)
+            if (dimension or row["target"] == row["label"]) and name.startswith(AVERAGED) and isfinite(value):
+                values[name + dimension].append(value)
     return {name: (median if name.startswith("gap/") else fmean)(found) for name, found in values.items()}

@@ -21,6 +21,7 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import Recording
 from wavshap_lightning.explainer.settings import PREDICTED, ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.head import logits_to_outputs
 from wavshap_lightning.training.data.dataset import read_waveform
 from wavshap_lightning.training.data.preparation import KeyedClip
 from wavshap_lightning.training.monitoring.error_log import ErrorLog
@@ -32,8 +33,9 @@ def choose_probes(
 ) -> dict[int, str]:
     """Some clips of each class by chance, then the hardest, then the confidently wrong; each clip once.
 
-    Hardest are those with the highest loss, confidently wrong those with the highest probability of a
-    class that is not theirs among the misclassified. Of equals the one that stands first is taken.
+    Hardest are those with the highest loss (of outputs that are not classes, the mean squared error),
+    confidently wrong those with the highest probability of a class that is not theirs among the
+    misclassified. Of equals the one that stands first is taken.
 
     Args:
         predictions: Of the split the probes are chosen from.
@@ -45,10 +47,14 @@ def choose_probes(
     Returns:
         By position in the split, why a clip was chosen: `class`, `hardest` or `wrong`.
     """
-    logits = predictions.logits.double()
-    losses = F.cross_entropy(logits, predictions.labels, reduction="none")
+    logits, true = predictions.logits.double(), predictions.labels
+    if is_class := predictions.task == "classes":
+        losses = F.cross_entropy(logits, true, reduction="none")
+    else:
+        errors = logits_to_outputs(logits, predictions.task) - predictions.targets
+        losses = errors.square().nanmean(1).nan_to_num()
     certainty, predicted = logits.softmax(1).max(1)
-    labels, is_wrong = predictions.labels.tolist(), (predicted != predictions.labels).tolist()
+    labels, is_wrong = true.tolist(), (is_class & (predicted != true) & (true >= 0)).tolist()
     shuffled = np.random.default_rng(seed).permutation(len(labels)).tolist()
     hardest = losses.argsort(descending=True, stable=True).tolist()
     wrong = [row for row in certainty.argsort(descending=True, stable=True).tolist() if is_wrong[row]]
@@ -200,6 +206,7 @@ def explain_probes(
     errors: ErrorLog,
     *,
     references: Sequence[Recording] = (),
+    targets: Sequence[str] | None = None,
 ) -> Iterator[ProbeResult]:
     """Explain clip by clip within the budget of an epoch.
 
@@ -212,6 +219,7 @@ def explain_probes(
         budget: Time for the epoch.
         errors: Takes up what goes wrong.
         references: Recordings for baselines.
+        targets: Targets; None for label and prediction, or all dimensions.
     """
     for done, probe in enumerate([*probes]):
         began_s, max_seconds, drawn_s = budget.now(), budget.share(len(probes) - done), 0.0
@@ -224,9 +232,8 @@ def explain_probes(
             waveform = read_waveform(probe.clip, classifier.sample_rate)
             draws_began_s = budget.now()
             explainer = Explainer(classifier, replace(settings, max_seconds=limit_s))
-            explanation = explainer.explain(
-                probe.clip, (label, PREDICTED), recordings=references, check_baselines=False
-            )
+            asked = targets or ((label, PREDICTED) if label in classifier.labels else PREDICTED)
+            explanation = explainer.explain(probe.clip, asked, recordings=references, check_baselines=False)
             drawn_s = min(budget.now() - draws_began_s, max_seconds)
             about = {"scope": "clip", "clip": probe.name, "why": probe.why, "label": label}
             about["prediction"] = explanation.prediction

@@ -84,14 +84,14 @@ def suspects(epochs: Sequence[EpochShares]) -> dict[str, OffSpeech]:
     return found
 
 
-def describe_alarm(found: Mapping[str, OffSpeech], uar: float) -> str:
+def describe_alarm(found: Mapping[str, OffSpeech], score: str) -> str:
     """The alarm as a sentence."""
     classes = ", ".join(
         f"{label} ({one['share']:.0%} of the attribution, {one['even']:.0%} of the time)"
         for label, one in found.items()
     )
     return (
-        f"shortcut alarm: UAR is {uar:.2f}, but part of it may come from the recordings and not from the "
+        f"shortcut alarm: {score}, but part of it may come from the recordings and not from the "
         f"voices. Pauses and edges of clips hold evidence for {classes}; look at the figures of these clips, "
         "and listen to their pauses"
     )

@@ -21,6 +21,7 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.files import write_atomically, write_csv, write_json
 from wavshap_lightning.training.monitoring.error_log import ErrorLog
 from wavshap_lightning.training.monitoring.probes import Probe, ProbeResult
+from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.comparisons import plot_epochs
 from wavshap_lightning.viz.figures import figure_pixels, plot
 from wavshap_lightning.viz.sound import log_mel
@@ -66,15 +67,16 @@ class ExplanationLog:
         write_json(path, known)
 
     def figures(self, result: ProbeResult) -> None:
-        """Draw a clip for the score of its label, and for that of the prediction where they differ."""
+        """Draw a clip for each target: that of its label, else named by `predicted` or the target."""
         explanation, clip = result.explanation, result.probe.clip
         for target in explanation.targets:
-            name = result.probe.name if target == clip.label else f"{result.probe.name}_predicted"
-            about = f"target {target}, predicted {explanation.prediction}, labeled {clip.label}"
+            kind = "predicted" if target == explanation.prediction else target
+            name = result.probe.name if target == clip.label else f"{result.probe.name}_{kind}"
             with self.errors.collect(f"{name}, its figure"):
-                label, evidence = clip.label, clip.evidence
-                figure = plot(explanation, result.waveform, target=target, label=label, evidence=evidence)
-                self._figure(name, figure_pixels(figure), f"{self.moment}: {about}")
+                known: dict[str, Any] = {"target": target, "label": clip.label, "evidence": clip.evidence}
+                figure = plot(explanation, result.waveform, **known)
+                words = ClipView.from_explanation(explanation, result.waveform, **known).headline
+                self._figure(name, figure_pixels(figure), f"{self.moment}: target {target}. {words}")
 
     def sound(self, result: ProbeResult) -> None:
         """Write the sound of a clip."""
@@ -111,7 +113,8 @@ class ExplanationLog:
                 found = {n: Explanation.load(path) for n, path in paths.items() if path.is_file()}
                 if found:
                     label, evidence = probe.clip.label, probe.clip.evidence
-                    figure = plot_epochs(found, target=label, label=label, evidence=evidence)
+                    target = label if label in next(iter(found.values())).targets else None
+                    figure = plot_epochs(found, target=target, label=label, evidence=evidence)
                     self._figure(probe.name, figure_pixels(figure), f"{probe.name}: all epochs")
 
     def rows(self, epoch: int, rows: Rows) -> None:
