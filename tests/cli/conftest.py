@@ -22,6 +22,7 @@ from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.head import Outputs
 
 REPOSITORY = Path(__file__).parents[2]
 CORPUS_LABELS = ("angry", "happy", "sad")
@@ -148,6 +149,13 @@ def tagger(tmp_path_factory):
     return _save(classifier, tmp_path_factory.mktemp("model") / "labels.ckpt")
 
 
+@pytest.fixture(scope="session")
+def several_tasks(tmp_path_factory):
+    """Checkpoint of a model of classes, and of two dimensions from 1 to 7."""
+    further = [Outputs("dimensions", ("arousal", "valence"), (1.0, 7.0))]
+    return _save(_build_classifier(0, further=further), tmp_path_factory.mktemp("model") / "several.ckpt")
+
+
 @pytest.fixture
 def clip(tmp_path):
     """Half a second: noise that swells, under a name that means something elsewhere."""
@@ -214,10 +222,10 @@ def corpus(tmp_path_factory):
 
 
 @torch.no_grad()
-def _build_classifier(seed, labels=("angry", "happy", "sad"), task="classes"):
+def _build_classifier(seed, labels=("angry", "happy", "sad"), task="classes", further=()):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        classifier = EmotionClassifier(SpeechBackbone("tiny"), labels, task=task).eval()
+        classifier = EmotionClassifier(SpeechBackbone("tiny"), labels, task=task, further=further).eval()
         for parameter in classifier.head.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
         return classifier

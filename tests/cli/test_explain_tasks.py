@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
+
+from wavshap_lightning.corpora.manifest import read_manifest, save_manifest
 
 STEM = "a clip _b_"
 
@@ -77,3 +80,52 @@ def test_a_corpus_is_explained_by_a_regressor(run_explain, regressor, few, out, 
     assert len(rows) == 2
     assert all(float(row["value/valence"]) for row in rows)
     assert {row["target"] for row in read_csv(out / "emotions.csv")} == {"arousal"}
+
+
+@pytest.fixture
+def annotated(corpus, tmp_path):
+    """Two clips; the first has votes and values, the second is unanimous."""
+    first, second, *_ = read_manifest(corpus)
+    votes = (("sad", 3.0), ("happy", 2.0), ("bored", 1.0))
+    first = replace(first, votes=votes, values=(("arousal", 5.5),))
+    save_manifest(tmp_path / "votes.jsonl", [first, replace(second, votes=(("sad", 3.0),))])
+    return tmp_path / "votes.jsonl"
+
+
+def test_the_votes_of_a_manifest_are_a_target_and_are_told(
+    run_explain, checkpoint, few, out, annotated, capsys
+):
+    assert run_explain(checkpoint, *few, annotated, "--target", "listeners", "--figures=true") == 1
+    numbers = json.loads((out / "clips" / "clip 0.json").read_text())
+    assert numbers["target"] == "sad-vs-happy"
+    assert numbers["votes"] == {"sad": 3, "happy": 2, "bored": 1}
+    printed = capsys.readouterr()
+    assert "listeners" in printed.out
+    assert "sad 3, happy 2, bored 1" in printed.out
+    (failed,) = [line for line in printed.err.splitlines() if line.startswith("failed: ")]
+    assert failed.endswith(
+        "target='listeners' needs votes for two of the classes or more; those of this clip are for sad"
+    )
+
+
+@pytest.mark.parametrize(("target", "names"), [("arousal", ["arousal", "valence"]), ("second", None)])
+def test_a_target_chooses_the_task(target, names, run_explain, several_tasks, few, out, annotated):
+    assert run_explain(several_tasks, *few, annotated, "--target", target) == 0
+    numbers = json.loads((out / "clips" / "clip 0.json").read_text())
+    assert numbers["labels"] == (names or ["angry", "happy", "sad"])
+    assert numbers.get("scale") == (names and [1, 7])
+    assert numbers["annotated_values"] == {"arousal": 5.5}
+
+
+def test_scores_of_several_tasks_are_those_of_the_first(run_explain, several_tasks, clip, capsys):
+    assert run_explain("scores", several_tasks, clip) == 0
+    assert sum(float(word) for word in capsys.readouterr().out.split()[1:6:2]) == pytest.approx(1, abs=0.002)
+
+
+def test_a_clip_whose_votes_have_changed_is_explained_again(run_explain, checkpoint, few, annotated, capsys):
+    where = ("--corpus", "manifest", "--root", annotated, "--split", "all", "--accelerator", "cpu")
+    assert run_explain("corpus", checkpoint, *few, *where) == 0
+    first, second = read_manifest(annotated)
+    save_manifest(annotated, [replace(first, votes=(("sad", 4.0),)), second])
+    assert run_explain("corpus", checkpoint, *few, *where) == 0
+    assert "1 of 2 clips are explained already" in capsys.readouterr().out

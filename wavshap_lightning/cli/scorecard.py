@@ -52,10 +52,10 @@ def score_methods(
     """
     output = Output(out)
     asked = find_clips(audio, output.folder)
-    classifier = open_model(model, device, opening)
+    classifier = open_model(model, device, opening).part(target)
     output.open()
     asked = asked or make_example(output.folder / "sounds", seed)
-    heads = [open_model(one, device, opening) for name in others for one in models_in(name)]
+    heads = [open_model(one, device, opening).part(target) for name in others for one in models_in(name)]
     unknown = [clip.path for clip in asked.values() if label_of(clip) is None]
     if target == LABEL and unknown:
         raise SettingError(f"target={LABEL!r}: {unknown[0]} has no label; give a manifest with labels")
