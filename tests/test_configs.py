@@ -24,7 +24,8 @@ from wavshap_lightning.training.data.preparation import list_clips
 ROOT = Path(__file__).parents[1]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
 FRAGMENTS = {path.stem: path for path in sorted((ROOT / "configs/backbones").glob("*.yaml"))}
-OF_CORPUS = {name: path for name, path in CONFIGS.items() if name != "demo"}
+OFFLINE = {"demo", "planted_votes", "planted_dimensions"}
+OF_CORPUS = {name: path for name, path in CONFIGS.items() if name not in OFFLINE}
 SHARING = {"meld"}
 
 # Lightning calls its parser's old names.
@@ -169,11 +170,13 @@ def offline():
 def build(offline, roots, tmp_path_factory):
     """`(*configurations) -> trainer, module, datamodule, settings`, built and not run; made once each."""
     runs = tmp_path_factory.mktemp("runs")
-    few_clips = "--data.options={num_speakers: 3, clips_per_speaker_and_label: 1}"
+    few = {"num_speakers": 3, "clips_per_speaker_and_label": 1}
 
     @cache
     def build(*paths):
         configs = [f"--config={path}" for path in paths]
+        options = yaml.safe_load(paths[0].read_text())["data"].get("options", {})
+        few_clips = f"--data.options={options | few}"
         root = [f"--data.root={roots[paths[0].stem]}"] if paths[0].stem in roots else [few_clips]
         here = [f"--run.directory={runs}", f"--data.cache_dir={runs}", "--run.wandb=off"]
         config = train.build_parser("fit").parse_args([*configs, *root, *here, "--trainer.accelerator=cpu"])
@@ -215,7 +218,9 @@ def test_a_configuration_builds_what_it_names(name, build):
     assert trainer.max_epochs == wanted["trainer"]["max_epochs"]
     assert Path(trainer.log_dir).parent.name == wanted["run"]["name"]
     expected = corpus_named(wanted["data"]["corpus"]).labels
-    assert module.classifier.labels == tuple(data.labels)
+    (task,) = wanted["model"].get("tasks", [{"task": "classes"}])
+    assert module.classifier.task == task["task"]
+    assert module.classifier.labels == tuple(task.get("labels", data.labels))
     assert not expected or module.classifier.labels == expected
 
 
