@@ -13,21 +13,24 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from scipy.spatial.distance import jensenshannon
 from sklearn.metrics import accuracy_score, recall_score
 
 from wavshap_lightning.errors import CorpusError, SettingError
+from wavshap_lightning.models.head import Outputs
 from wavshap_lightning.training.cross_validation import (
     NUM_RESAMPLES,
     Evaluation,
-    bootstrap_uar,
+    bootstrap,
     fold_table,
     read_fold,
     report,
     save_fold,
     save_summary,
+    score_intervals,
     summarize_folds,
 )
-from wavshap_lightning.training.scores import Predictions, confusion_counts
+from wavshap_lightning.training.scores import Predictions, confusion_counts, ratio
 
 NUM_CLASSES = 3
 
@@ -50,6 +53,16 @@ def draw_fold(fold, speakers=("ann", "bob", "cat"), clips_each=12):
 @pytest.fixture(scope="module")
 def results():
     return [draw_fold(fold) for fold in range(3)]
+
+
+def bootstrap_uar(folds, generator):
+    """Interval of the recall from the confusion matrices of each fold's speakers."""
+    sums = [np.stack([np.diagonal(fold, axis1=1, axis2=2), fold.sum(2)], -1).astype(float) for fold in folds]
+    return bootstrap(sums, ratio, generator, num_clips=0)
+
+
+def speaker_confusions(result):
+    return np.stack([confusion_counts(found).numpy() for found in result.by_speaker().values()])
 
 
 def recall_over_occurring(matrix):
@@ -88,18 +101,18 @@ class TestSummary:
 
 class TestSpeakers:
     def test_their_confusions_sum_to_the_fold(self, results):
-        matrices = results[0].speaker_confusions()
+        matrices = speaker_confusions(results[0])
         assert matrices.shape == (3, NUM_CLASSES, NUM_CLASSES)
         np.testing.assert_array_equal(matrices.sum(0), confusion_counts(results[0].predictions).numpy())
 
     def test_positions_say_who_speaks(self, results):
         backwards = results[0].predictions.select(torch.arange(36).flip(0))
         turned = replace(results[0], predictions=backwards)
-        np.testing.assert_array_equal(turned.speaker_confusions(), results[0].speaker_confusions())
+        np.testing.assert_array_equal(speaker_confusions(turned), speaker_confusions(results[0]))
 
     def test_they_are_scored_alone_worst_first(self, results):
         predictions = results[0].predictions
-        found = {speaker: row for speaker, *row in results[0].speaker_scores()}
+        found = {speaker: row for speaker, *row in results[0].speaker_scores()[1:]}
         for index, speaker in enumerate(("ann0", "bob0", "cat0")):
             own = predictions.select(torch.arange(index, 36, 3))
             labels, predicted = own.labels.numpy(), own.logits.argmax(1).numpy()
@@ -109,13 +122,13 @@ class TestSpeakers:
                 pytest.approx(uar),
                 pytest.approx(accuracy_score(labels, predicted)),
             ]
-        uars = [uar for _, _, uar, _ in results[0].speaker_scores()]
+        uars = [uar for _, _, uar, _ in results[0].speaker_scores()[1:]]
         assert uars == sorted(uars)
 
     def test_a_speaker_is_found_by_position(self):
         predictions = Predictions(5.0 * torch.eye(2), torch.tensor([0, 0]), torch.tensor([3, 1]))
         found = Evaluation(predictions, ("-", "bob", "-", "ann"), {}).speaker_scores()
-        assert [(speaker, accuracy) for speaker, _, _, accuracy in found] == [("bob", 0.0), ("ann", 1.0)]
+        assert [(speaker, accuracy) for speaker, _, _, accuracy in found[1:]] == [("bob", 0.0), ("ann", 1.0)]
 
 
 def ends(folds, seed=0):
@@ -132,7 +145,7 @@ def draw_speakers(generator, num_speakers, mean=0.7, num_clips=8):
 
 class TestBootstrap:
     def test_it_meets_a_direct_computation(self, results):
-        folds = [result.speaker_confusions() for result in results[:2]]
+        folds = [speaker_confusions(result) for result in results[:2]]
         folds[1] = folds[1][:2]
         generator = np.random.default_rng(7)
         values = np.empty((2, NUM_RESAMPLES))
@@ -170,7 +183,7 @@ class TestBootstrap:
         assert (found.resampled, together.resampled) == ("folds", "speakers")
 
     def test_one_fold_of_one_speaker_says_nothing_of_others(self, results):
-        fold = results[0].speaker_confusions()[:1]
+        fold = speaker_confusions(results[0])[:1]
         found = bootstrap_uar([fold], np.random.default_rng(0))
         assert all(map(math.isnan, (found.low, found.high)))
         assert (found.resampled, found.num_resampled) == ("folds", 1)
@@ -313,7 +326,7 @@ class TestReport:
         known = replace(toy, speakers=("ann", "bob", "cid", "ann", "bob", "cid"))
         write_report(known, tmp_path)
         read = json.loads((tmp_path / "test.json").read_text(encoding="utf-8"))
-        expected = bootstrap_uar([known.speaker_confusions()], np.random.default_rng(0))
+        expected = bootstrap_uar([speaker_confusions(known)], np.random.default_rng(0))
         assert (read["uar"], read["uar_low"], read["uar_high"]) == pytest.approx(
             (expected.value, expected.low, expected.high)
         )
@@ -336,13 +349,15 @@ class TestReport:
         write_report(toy, tmp_path)
         header, *rows = read_csv(tmp_path / "test_speakers.csv")
         assert header == ["speaker", "num_clips", "uar", "wa"]
-        assert [(row[0], int(row[1]), float(row[2]), float(row[3])) for row in rows] == toy.speaker_scores()
+        assert [[row[0], int(row[1]), float(row[2]), float(row[3])] for row in rows] == toy.speaker_scores()[
+            1:
+        ]
         assert rows[-1][0] == ""
 
     def test_splits_do_not_overwrite_each_other(self, toy, tmp_path):
         for split in ("test", "validation"):
             write_report(toy, tmp_path, split)
-        kinds = (".json", "_confusion.csv", "_speakers.csv")
+        kinds = (".json", "_confusion.csv", "_reliability.csv", "_speakers.csv")
         assert {path.name for path in tmp_path.iterdir()} == {
             split + kind for split in ("test", "validation") for kind in kinds
         }
@@ -364,3 +379,160 @@ class TestReport:
         shown = write_report(replace(toy, speakers=speakers), None, labels=labels)
         for name in (*labels, "[bold]ann", "[/x]"):
             assert name in shown
+
+
+TASKS = {"distribution": ("jsd", 3), "labels": ("macro_f1", 3), "dimensions": ("ccc", 2)}
+
+
+def draw_task_fold(*tasks, fold=0, num_speakers=6, clips_each=10, missing=()):
+    """A fold with targets of some tasks, each near its predictions, with an error of its own each speaker."""
+    generator = torch.Generator().manual_seed(fold)
+    num_clips, outputs, tables = num_speakers * clips_each, [], []
+    for task in tasks:
+        size = TASKS[task][1]
+        shift = torch.randn(num_speakers, size, generator=generator).repeat(clips_each, 1)
+        logits, noise = (torch.randn(num_clips, size, generator=generator) for _ in range(2))
+        raw = logits + 0.7 * noise + 0.7 * shift
+        kinds = {"distribution": raw.softmax(1), "labels": (raw > 0).float(), "dimensions": 4.0 + raw}
+        tables.append((logits + (4.0 if task == "dimensions" else 0.0), kinds[task]))
+        outputs.append(Outputs(task, tuple("abc"[:size])))
+    logits, targets = (torch.cat(columns, 1) for columns in zip(*tables, strict=True))
+    targets[list(missing)] = math.nan
+    indices = torch.arange(num_clips)
+    return Evaluation(
+        Predictions(logits, torch.full((num_clips,), -100), indices, targets, tuple(outputs)),
+        tuple(f"s{fold}{index % num_speakers}" for index in range(num_clips)),
+        {"name": "toy", "fold": fold, "clips": {"test": num_clips}, "hash": "abc"},
+    )
+
+
+@pytest.mark.parametrize("task", TASKS)
+class TestOtherTasks:
+    def test_a_fold_is_read_back_as_it_was(self, task, tmp_path):
+        result = draw_task_fold(task, missing=[3, 4])
+        save_fold(result, tmp_path)
+        found = read_fold(tmp_path)
+        assert found.predictions.outputs == result.predictions.outputs
+        for name in ("logits", "labels", "targets"):
+            expected = getattr(result.predictions, name)
+            torch.testing.assert_close(
+                getattr(found.predictions, name), expected, rtol=0, atol=0, equal_nan=True
+            )
+
+    def test_the_main_score_has_an_interval_over_speakers(self, task, tmp_path):
+        result, main = draw_task_fold(task, missing=[3, 4]), TASKS[task][0]
+        write_report(result, tmp_path)
+        read = json.loads((tmp_path / "test.json").read_text(encoding="utf-8"))
+        assert read[f"{main}_low"] < read[main] < read[f"{main}_high"]
+        assert read[main] == pytest.approx(score_intervals([result])[main].value, abs=1e-6)
+
+    def test_one_speaker_has_no_interval(self, task):
+        found = score_intervals([draw_task_fold(task, num_speakers=1, clips_each=20)])
+        assert all(math.isnan(one.low) and not math.isnan(one.value) for one in found.values())
+
+    def test_folds_are_averaged(self, task, tmp_path):
+        main, folds = TASKS[task][0], [draw_task_fold(task, fold=fold) for fold in range(2)]
+        summary = summarize(folds)
+        assert summary[main] == pytest.approx(np.mean([fold.scores()[main] for fold in folds]), abs=1e-6)
+        assert summary[f"{main}_low"] < summary[main] < summary[f"{main}_high"]
+        save_summary(summary, tmp_path)
+        shown = printed(fold_table(summary))
+        assert f"{summary[main]:.3f} [{summary[f'{main}_low']:.3f}" in shown
+        assert [row[0] for row in read_csv(tmp_path / "cv.csv")] == ["fold", "0", "1"]
+
+    def test_speakers_are_listed_worst_first(self, task, tmp_path):
+        write_report(draw_task_fold(task), tmp_path)
+        header, *rows = read_csv(tmp_path / "test_speakers.csv")
+        assert header[:3] == ["speaker", "num_clips", TASKS[task][0]]
+        scores = [float(row[2]) for row in rows]
+        assert scores == sorted(scores, reverse=task == "distribution")
+        assert len(rows) == 6
+
+    def test_the_screen_is_readable_at_80_columns(self, task):
+        console = Console(file=io.StringIO(), width=80)
+        report(draw_task_fold(task), "test", ("a", "b", "c"), folder=None, console=console)
+        lines = console.file.getvalue().splitlines()
+        assert max(map(len, lines)) <= 80
+        title = {"jsd": "JSD", "macro_f1": "macro F1", "ccc": "CCC"}[TASKS[task][0]]
+        assert lines[-1].startswith(f"Test             {title} ")
+
+
+def test_the_interval_of_a_dimension_is_that_of_its_own_concordance():
+    """Against the concordance of whole resamples of speakers, clip by clip."""
+    result = draw_task_fold("dimensions", num_speakers=8, missing=[5])
+    found = score_intervals([result], seed=3)
+    generator, columns = np.random.default_rng(3), {"ccc": [], "ccc_a": [], "ccc_b": []}
+    draws = generator.integers(8, size=(NUM_RESAMPLES, 7))[:200]
+    own = list(result.by_speaker().values())
+    for draw in draws:
+        clips = [own[speaker] for speaker in draw]
+        values, targets = (
+            torch.cat([getattr(one, name) for one in clips]).double() for name in ("logits", "targets")
+        )
+        cccs = []
+        for column in range(2):
+            kept = ~targets[:, column].isnan()
+            x, y = values[kept, column].numpy(), targets[kept, column].numpy()
+            cccs.append(2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2))
+        for name, value in zip(columns, (np.mean(cccs), *cccs), strict=True):
+            columns[name].append(value)
+    for name, values in columns.items():
+        low, high = np.percentile(values, [2.5, 97.5])
+        assert (found[name].low, found[name].high) == pytest.approx((low, high), abs=0.03)
+
+
+def test_the_interval_of_a_mean_divergence_is_that_of_its_standard_error():
+    result = draw_task_fold("distribution", num_speakers=30)
+    votes, logits = result.predictions.targets.double(), result.predictions.logits.double()
+    divergence = jensenshannon(votes.numpy(), logits.softmax(1).numpy(), base=2, axis=1) ** 2
+    of_speaker = divergence.reshape(-1, 30).mean(0)
+    found = score_intervals([result])["jsd"]
+    expected = 1.96 * of_speaker.std(ddof=1) / 30**0.5
+    assert (found.high - found.low) / 2 == pytest.approx(expected, rel=0.1)
+
+
+def test_several_tasks_are_reported_together(tmp_path):
+    result = draw_task_fold("dimensions", "distribution", "labels")
+    shown = write_report(result, tmp_path)
+    read = json.loads((tmp_path / "test.json").read_text(encoding="utf-8"))
+    for name in ("ccc", "ccc_a", "distribution_jsd", "labels_macro_f1", "labels_f1_c"):
+        assert read[f"{name}_low"] < read[name] < read[f"{name}_high"]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        "test.json",
+        "test_speakers.csv",
+        "test_distribution_confusion.csv",
+        "test_distribution_reliability.csv",
+    }
+    for title in ("Test dimensions", "Test labels", "CCC", "JSD", "macro F1"):
+        assert title in shown
+
+
+def test_a_constant_dimension_is_named(tmp_path):
+    result = draw_task_fold("dimensions")
+    result.predictions.logits[:, 1] = 3.0
+    with pytest.warns(
+        UserWarning, match="dimension=b: predictions or targets of the test clips are constant"
+    ):
+        write_report(result, tmp_path)
+    assert json.loads((tmp_path / "test.json").read_text(encoding="utf-8"))["ccc_b"] == 0.0
+
+
+def test_a_score_that_nothing_is_known_of_is_null(tmp_path):
+    result = draw_task_fold("dimensions")
+    result.predictions.targets[:, 0] = math.nan
+    shown = write_report(result, tmp_path)
+    read = json.loads((tmp_path / "test.json").read_text(encoding="utf-8"))
+    assert (read["ccc_a"], read["ccc"]) == (None, read["ccc_b"])
+    assert any(cells_of(line)[:3] == ["a", "0", "-"] for line in shown.splitlines())
+
+
+def test_calibration_is_scored_at_the_temperature(toy, tmp_path):
+    write_report(replace(toy, temperature=2.5), tmp_path)
+    read = json.loads((tmp_path / "test.json").read_text(encoding="utf-8"))
+    logits = toy.predictions.logits / 2.5
+    expected = Evaluation(replace(toy.predictions, logits=logits), SPEAKERS, {}).scores()["ece"]
+    assert (read["temperature"], read["scaled_ece"]) == (2.5, pytest.approx(expected))
+    rows = read_csv(tmp_path / "test_reliability.csv")
+    assert rows[0] == ["low", "high", "confidence", "accuracy", "num_clips"]
+    assert sum(int(row[-1]) for row in rows[1:]) == 6

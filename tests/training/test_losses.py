@@ -218,9 +218,12 @@ class TestSettings:
         ("wrong", "told"),
         [
             ({"focal_gamma": -1.0}, "focal_gamma=-1.0 must be at least 0"),
-            ({"class_balance": 1.0}, "class_balance=1.0 must be from 0 to below 1"),
+            ({"class_balance": 1.1}, "class_balance=1.1 must be from 0 to 1"),
             ({"logit_adjustment": NAN}, "logit_adjustment=nan must be at least 0"),
-            ({"class_weights": True, "class_balance": 0.9}, "does not go with class_weights=True"),
+            (
+                {"class_weights": True, "class_balance": 0.9},
+                "class_balance=0.9 or class_weights=True: give one",
+            ),
         ],
     )
     def test_what_cannot_be_is_refused(self, wrong, told):

@@ -18,7 +18,7 @@ from rich.console import Console
 from wavshap_lightning.corpora.audit import audit_table
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import write_json
-from wavshap_lightning.training.cross_validation import SCORE_TITLES, Evaluation, report
+from wavshap_lightning.training.cross_validation import Evaluation, report, score_title
 from wavshap_lightning.training.data.datamodule import EmotionDataModule, datamodule_of
 from wavshap_lightning.training.data.extraction import one_thread
 from wavshap_lightning.training.module import EmotionModule
@@ -139,7 +139,7 @@ class RunReport(Callback):
 
 def title_of(score: str) -> str:
     """Title of a validation score, such as "val UAR" of `val/uar`."""
-    return f"val {SCORE_TITLES[score.removeprefix('val/')]}"
+    return f"val {score_title(score.removeprefix('val/'))}"
 
 
 def default_callbacks(

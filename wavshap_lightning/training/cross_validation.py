@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float64, Int
+from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,13 +21,22 @@ from rich.text import Text
 from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.evaluation.intervals import LEVEL, Estimate
 from wavshap_lightning.files import write_csv, write_json
-from wavshap_lightning.training.scores import Predictions, confusion_counts, score_predictions
+from wavshap_lightning.models.head import SOFTMAX_TASKS, Outputs
+from wavshap_lightning.training.scores import (
+    SCORES,
+    Numbers,
+    Predictions,
+    Sums,
+    confusion_counts,
+    ratio,
+    reliability_table,
+    score_predictions,
+)
 
 FOLD_FILE = "fold.json"
 NUM_RESAMPLES = 2000
 PERCENTILES = (50.0 * (1.0 - LEVEL), 50.0 * (1.0 + LEVEL))
-SCORE_TITLES = {"uar": "UAR", "wa": "WA", "macro_f1": "macro F1", "ece": "ECE"}
-SPEAKER_COLUMNS = ("speaker", "num_clips", "uar", "wa")
+RELIABILITY_COLUMNS = ("low", "high", "confidence", "accuracy", "num_clips")
 
 
 @dataclass(frozen=True)
@@ -36,15 +47,22 @@ class Evaluation:
         predictions: The predictions.
         speakers: The speaker of every clip of the split, in its order.
         protocol: Protocol record of the clips: how the corpus is split.
+        temperature: That of the first task, if its classes were calibrated.
     """
 
     predictions: Predictions
     speakers: tuple[str, ...]
     protocol: Mapping[str, Any]
+    temperature: float | None = None
 
     def scores(self) -> dict[str, float]:
         """Scores by name; see [`score_predictions`][wavshap_lightning.training.scores.score_predictions]."""
         return {name: float(value) for name, value in score_predictions(self.predictions).items()}
+
+    def shown(self) -> list[list[str]]:
+        """Names of the scores of each task to print, the main one first."""
+        tasks = ((prefix, SCORES[part.task]) for prefix, part in self.predictions.parts().items())
+        return [[prefix + name for name in (one.main, *one.more)] for prefix, one in tasks]
 
     def by_speaker(self) -> dict[str, Predictions]:
         """Predictions for the clips of each speaker."""
@@ -54,48 +72,78 @@ class Evaluation:
             for speaker in sorted(set(of_clip))
         }
 
-    def speaker_confusions(self) -> Int[np.ndarray, "speakers label prediction"]:
-        """Confusion matrix of each speaker."""
-        return np.stack([confusion_counts(found).cpu().numpy() for found in self.by_speaker().values()])
-
-    def speaker_scores(self) -> list[tuple[str, int, float, float]]:
-        """Speaker, number of clips, UAR over the classes the speaker has, and accuracy; worst first."""
-        rows = []
+    def speaker_scores(self) -> list[list[Any]]:
+        """Speaker, number of clips, and two scores of each task (see the header); worst speaker first."""
+        names, rows = [name for names in self.shown() for name in names[:2]], []
         for speaker, found in self.by_speaker().items():
             scores = score_predictions(found)
-            rows.append((speaker, len(found.labels), float(scores["uar"]), float(scores["wa"])))
-        return sorted(rows, key=lambda row: row[2])
+            rows.append([speaker, len(found.labels), *(float(scores[name]) for name in names)])
+        rows.sort(key=itemgetter(2), reverse=SCORES[self.predictions.task].mode == "min")
+        return [["speaker", "num_clips", *names], *rows]
 
 
 def report(
     result: Evaluation, split: str, labels: Sequence[str], *, folder: Path | None, console: Console
 ) -> None:
-    """Print scores, confusion matrix and speakers, and write them into the folder of the run.
+    """Print scores, tables of each task and speakers, and write them into the folder of the run.
 
     Args:
         result: The evaluation.
         split: `validation` or `test`.
-        labels: The classes, in the order of the logits.
-        folder: Folder for `SPLIT.json`, `SPLIT_confusion.csv` and `SPLIT_speakers.csv`; none are written if
-            None.
+        labels: The outputs of the first task, in the order of the logits.
+        folder: Folder for `SPLIT.json`, `SPLIT_speakers.csv`, and of classes and votes `SPLIT_confusion.csv`
+            and `SPLIT_reliability.csv`; none are written if None.
         console: Screen to print on.
     """
-    scores, speakers = result.scores(), result.speaker_scores()
-    counts = confusion_counts(result.predictions).tolist()
+    ends, speakers = _ends(score_intervals([result])), result.speaker_scores()
+    if not all(result.speakers):  # of unknown speakers nobody knows how many there are
+        ends = dict.fromkeys(ends)
+    numbers = {**_plain(result.scores()), **ends}
+    tables: dict[str, list[Any]] = {"speakers": speakers}
+    if result.temperature is not None:
+        scaled = score_predictions(result.predictions.at_temperature(result.temperature))
+        numbers |= {"temperature": result.temperature, "scaled_ece": float(scaled["ece"])}
+    for prefix, part in result.predictions.parts().items():
+        if part.task in SOFTMAX_TASKS:
+            names, counts = (
+                part.outputs[0].labels if part.outputs else labels,
+                confusion_counts(part).tolist(),
+            )
+            rows = ([label, *row] for label, row in zip(names, counts, strict=True))
+            tables[f"{prefix}confusion"] = [["label", *names], *rows]
+            tables[f"{prefix}reliability"] = [RELIABILITY_COLUMNS, *reliability_table(part)]
+            console.print(_confusion_table(split, names, counts))
+        else:
+            console.print(_output_table(split, prefix, part, numbers))
     if folder:
-        ends = _ends(bootstrap_uar([result.speaker_confusions()], np.random.default_rng(0)))
-        if not all(result.speakers):  # of unknown speakers nobody knows how many there are
-            ends = dict.fromkeys(ends)
-        write_json(folder / f"{split}.json", {**scores, **ends, "protocol": result.protocol})
-        rows = [[label, *row] for label, row in zip(labels, counts, strict=True)]
-        write_csv(folder / f"{split}_confusion.csv", [["label", *labels], *rows])
-        write_csv(folder / f"{split}_speakers.csv", [SPEAKER_COLUMNS, *speakers])
-    console.print(_confusion_table(split, labels, counts))
-    shown = [(name or "unknown", str(count), f"{uar:.3f}", f"{wa:.3f}") for name, count, uar, wa in speakers]
+        write_json(folder / f"{split}.json", {**numbers, "protocol": result.protocol})
+        for name, table in tables.items():
+            write_csv(folder / f"{split}_{name}.csv", table)
+    shown = [(name or "unknown", str(n), *map("{:.3f}".format, row)) for name, n, *row in speakers[1:]]
     title = f"{split.capitalize()} speakers, worst first"
-    console.print(_table(title, ("speaker", "clips", "UAR", "WA"), shown))
-    line = "  ".join(f"{title} {scores[name]:.3f}" for name, title in SCORE_TITLES.items())
-    console.print(f"{split.capitalize():<16} {line}", highlight=False)
+    console.print(_table(title, ("speaker", "clips", *map(score_title, speakers[0][2:])), shown))
+    for names in result.shown():
+        line = "  ".join(f"{score_title(name)} {_shown(numbers, name)}" for name in names)
+        console.print(f"{split.capitalize():<16} {line}", highlight=False)
+
+
+def score_intervals(results: Sequence[Evaluation], *, seed: int = 0) -> dict[str, Estimate]:
+    """Mean over folds of the main score of each task, and of each dimension or label, with intervals.
+
+    Args:
+        results: Test of every fold.
+        seed: Random seed of each [`bootstrap`][].
+    """
+    found, num_clips = {}, sum(len(result.predictions.labels) for result in results)
+    folds = [[own.parts() for own in result.by_speaker().values()] for result in results]
+    for prefix, part in results[0].predictions.parts().items():
+        kind = SCORES[part.task]
+        sums = [np.stack([kind.sums(own[prefix]) for own in fold]) for fold in folds]
+        outputs = [f"{name}_{label}" for name in kind.by_output[:1] for label in part.outputs[0].labels]
+        for index, name in enumerate([kind.main, *outputs]):
+            own = [fold[:, [index - 1]] for fold in sums] if index else sums
+            found[prefix + name] = bootstrap(own, kind.values, np.random.default_rng(seed), num_clips)
+    return found
 
 
 def save_fold(result: Evaluation, folder: Path) -> None:
@@ -107,6 +155,10 @@ def save_fold(result: Evaluation, folder: Path) -> None:
         for position, label, logits in rows
     ]
     content = {"fold": result.protocol["fold"], "protocol": result.protocol, "clips": clips}
+    if found.outputs:  # files of classes alone stay as they were
+        content["outputs"] = [asdict(one) for one in found.outputs]
+        for clip, row in zip(clips, found.targets.tolist(), strict=True):
+            clip["targets"] = [None if math.isnan(value) else value for value in row]
     write_json(folder / FOLD_FILE, content)
 
 
@@ -124,39 +176,46 @@ def read_fold(folder: Path) -> Evaluation | None:
         clips = sorted(content["clips"], key=lambda clip: int(clip["position"]))
         logits = torch.tensor([clip["logits"] for clip in clips], dtype=torch.float32)
         labels = torch.tensor([clip["label"] for clip in clips])
-        predictions = Predictions(logits, labels, torch.arange(len(clips)))
+        targets = np.array([clip.get("targets", ()) for clip in clips], dtype=np.float32)  # None becomes NaN
+        columns, positions = torch.from_numpy(targets), torch.arange(len(clips))
+        tasks = ((one["task"], one["labels"], one["scale"]) for one in content.get("outputs", ()))
+        outputs = tuple(Outputs(task, tuple(names), scale and tuple(scale)) for task, names, scale in tasks)
+        predictions = Predictions(logits, labels, positions, columns, outputs)
         return Evaluation(predictions, tuple(clip["speaker"] for clip in clips), content["protocol"])
     except (ValueError, TypeError, KeyError) as error:
         raise SettingError(f"fold={path} cannot be read ({error!r}); delete it to run it again") from error
 
 
 def summarize_folds(results: Sequence[Evaluation], folder: Path, *, seed: int = 0) -> dict[str, Any]:
-    """Content of `cv.json`: means over the folds, with a bootstrap interval for the recall.
+    """Content of `cv.json`: means over the folds, with bootstrap intervals of the main scores.
 
     Args:
         results: Test of every fold, in order.
         folder: Folder of the cross-validation, with a folder for each fold.
-        seed: Random seed of the bootstrap; see [`bootstrap_uar`][].
+        seed: Random seed of the bootstrap; see [`bootstrap`][].
 
     Raises:
         CorpusError: If the folds are not of one protocol and the same number of clips.
     """
     _check_alike(results)
+    intervals = score_intervals(results, seed=seed)
+    shown = [name for names in results[0].shown() for name in names]
     rows: list[dict[str, Any]] = []
     for fold, result in enumerate(results):
         scores, speakers = result.scores(), " ".join(sorted(set(result.speakers)))
         rows.append({"fold": fold, "clips": len(result.predictions.labels), "test_speakers": speakers})
-        rows[-1] |= {name: scores[name] for name in SCORE_TITLES} | {"folder": f"{folder}/fold_{fold}"}
-    uar = bootstrap_uar([result.speaker_confusions() for result in results], np.random.default_rng(seed))
-    means = {name: float(torch.tensor([row[name] for row in rows]).mean()) for name in ("wa", "macro_f1")}
+        rows[-1] |= {name: scores[name] for name in dict.fromkeys((*shown, *intervals))}
+        rows[-1]["folder"] = f"{folder}/fold_{fold}"
+    averaged = [name for name in shown if name not in intervals and name != "ece"]
+    means = {name: float(torch.tensor([row[name] for row in rows]).mean()) for name in averaged}
     protocol = {k: value for k, value in results[0].protocol.items() if k not in ("fold", "clips")}
     return {
-        "folds": rows,
-        "uar": uar.value,
-        **_ends(uar),
+        "folds": [_plain(row) for row in rows],
+        **_plain({name: one.value for name, one in intervals.items()}),
+        **_ends(intervals),
         "confidence": LEVEL,
-        "resampled": uar.resampled,
-        **means,
+        "resampled": next(iter(intervals.values())).resampled,
+        **_plain(means),
         "protocol": protocol,
     }
 
@@ -171,23 +230,24 @@ def save_summary(summary: Mapping[str, Any], folder: Path) -> None:
 def fold_table(summary: Mapping[str, Any]) -> Table:
     """A printable table of the folds and their mean."""
     folds = summary["folds"]
-    rows = [(str(one["fold"]), str(one["clips"]), one["test_speakers"], *_shown(one)) for one in folds]
+    facts, names = ("fold", "clips", "test_speakers"), [name for name in folds[0] if name in summary]
+    columns = names[:3]
+    rows = [[*(str(one[name]) for name in facts), *(_shown(one, name) for name in columns)] for one in folds]
     title = f"{summary['protocol'].get('name', '')}: {len(rows)} folds"
-    table = _table(title, ("fold", "clips", "test speakers", "UAR", "WA", "macro F1"), rows)
+    table = _table(title, ("fold", "clips", "test speakers", *map(score_title, columns)), rows)
     table.add_section()
-    uar, wa, macro_f1 = _shown(summary)
-    meaning = ""
-    if summary["uar_low"] is not None:
-        uar += f" [{summary['uar_low']:.3f}, {summary['uar_high']:.3f}]"
-        meaning = f"{LEVEL:.0%} interval over {summary['resampled']}"
-    table.add_row("mean", "", meaning, uar, wa, macro_f1)
+    known = any(summary.get(f"{name}_low") is not None for name in names)
+    meaning = f"{LEVEL:.0%} interval over {summary['resampled']}" if known else ""
+    table.add_row("mean", "", meaning, *(_shown(summary, name) for name in columns))
+    for name in names[3:]:
+        table.add_row("", "", Text(score_title(name)), _shown(summary, name))
     return table
 
 
-def bootstrap_uar(
-    confusions: Sequence[Int[np.ndarray, "_ label prediction"]], generator: np.random.Generator
+def bootstrap(
+    folds: Sequence[Sums], values: Callable[[Sums], Numbers], generator: np.random.Generator, num_clips: int
 ) -> Estimate:
-    """The mean recall over folds with its 95 % percentile interval, resampling speakers within folds.
+    """The mean of a score over folds with its 95 % percentile interval, resampling speakers within folds.
 
     Clips of one speaker rise and fall together, so speakers are drawn, not clips. Where a fold tests a single
     speaker there is nothing to draw within it, and whole folds are drawn instead: where one speaker at a time
@@ -199,28 +259,39 @@ def bootstrap_uar(
     somewhat narrow where fewer than about ten are drawn in all.
 
     Args:
-        confusions: For each fold, the confusion matrix of each of its test speakers.
+        folds: For each fold, the sums of its test speakers, `(speakers, outputs, sums)`.
+        values: Of sums, numbers whose mean over outputs is the score; see
+            [`TaskScores`][wavshap_lightning.training.scores.TaskScores].
         generator: Draws the resamples.
+        num_clips: Number of clips behind the score.
 
     Source: Rao and Wu 1988, "Resampling Inference with Complex Survey Data", section 2.
     """
-    fold_uars = _uar(np.stack([fold.sum(0) for fold in confusions]))
-    value, num_clips = float(np.mean(fold_uars)), int(sum(fold.sum() for fold in confusions))
-    if min(len(fold) for fold in confusions) > 1:
-        drawn = [_uar(fold[_draws(len(fold), generator)].sum(1)) for fold in confusions]
-        low, high = np.percentile(np.mean(drawn, axis=0), PERCENTILES).tolist()
-        return Estimate(value, low, high, num_clips, "speakers", sum(map(len, confusions)))
-    if len(confusions) > 1:
-        means = np.mean(fold_uars[_draws(len(confusions), generator)], axis=1)
-        low, high = np.percentile(means, PERCENTILES).tolist()
-        return Estimate(value, low, high, num_clips, "folds", len(confusions))
-    return Estimate(value, np.nan, np.nan, num_clips, "folds", 1)
+
+    def score(sums: Sums) -> Float64[np.ndarray, "..."]:
+        numbers = values(sums)
+        return ratio(np.stack([np.nansum(numbers, axis=-1), (~np.isnan(numbers)).sum(axis=-1)], axis=-1))
+
+    scores = score(np.stack([fold.sum(0) for fold in folds]))
+    resampled: Literal["speakers", "folds"] = "speakers" if min(map(len, folds)) > 1 else "folds"
+    if resampled == "speakers":
+        means = np.mean([score(fold[_draws(len(fold), generator)].sum(1)) for fold in folds], axis=0)
+    else:
+        means = scores[_draws(len(folds), generator)].mean(1) if len(folds) > 1 else scores[:0]
+    known, number = means[~np.isnan(means)], sum(map(len, folds)) if resampled == "speakers" else len(folds)
+    low, high = np.percentile(known, PERCENTILES).tolist() if len(known) else (np.nan, np.nan)
+    return Estimate(float(np.mean(scores)), low, high, num_clips, resampled, number)
 
 
-def _ends(uar: Estimate) -> dict[str, float | None]:
-    """Ends of the interval for JSON, which has no NaN."""
-    ends = {"uar_low": uar.low, "uar_high": uar.high}
-    return {name: None if math.isnan(end) else end for name, end in ends.items()}
+def _ends(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Ends of the intervals for JSON."""
+    ends = {f"{name}_{end}": getattr(one, end) for name, one in estimates.items() for end in ("low", "high")}
+    return _plain(ends)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for JSON, which has no NaN."""
+    return {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in values.items()}
 
 
 def _check_alike(results: Sequence[Evaluation]) -> None:
@@ -235,16 +306,33 @@ def _draws(number: int, generator: np.random.Generator) -> Int[np.ndarray, "resa
     return generator.integers(number, size=(NUM_RESAMPLES, number - 1))
 
 
-def _uar(confusions: Int[np.ndarray, "matrices label prediction"]) -> Float[np.ndarray, " matrices"]:
-    """Recall averaged over the labels that occur, of each matrix."""
-    correct, totals = np.diagonal(confusions, axis1=1, axis2=2), confusions.sum(2)
-    recalls = np.divide(correct, totals, out=np.full(totals.shape, np.nan), where=totals > 0)
-    return np.nanmean(recalls, axis=1)
+def score_title(score: str) -> str:
+    """Title of a score, without its task.
+
+    >>> score_title("uar"), score_title("macro_f1"), score_title("dimensions_ccc")
+    ('UAR', 'macro F1', 'CCC')
+    """
+    for task in SCORES:
+        score = score.removeprefix(f"{task}_")
+    return score.upper() if len(score) <= len("rmse") else score.replace("_", " ").replace("f1", "F1")
 
 
-def _shown(scores: Mapping[str, Any]) -> tuple[str, str, str]:
-    """UAR, accuracy and macro F1 as tables have them."""
-    return f"{scores['uar']:.3f}", f"{scores['wa']:.3f}", f"{scores['macro_f1']:.3f}"
+def _shown(scores: Mapping[str, Any], name: str) -> str:
+    """A score as tables have it, with its interval if that is known."""
+    value, low, high = (scores.get(name + end) for end in ("", "_low", "_high"))
+    return "-" if value is None else f"{value:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
+
+
+def _output_table(split: str, prefix: str, part: Predictions, scores: Mapping[str, Any]) -> Table:
+    """Scores of each dimension or label, and its clips with a target."""
+    names, rows = SCORES[part.task].by_output, []
+    counts = (~part.targets.isnan()).sum(0).tolist()
+    for label, count in zip(part.outputs[0].labels, counts, strict=True):
+        rows.append((label, str(count), *(_shown(scores, f"{prefix}{name}_{label}") for name in names)))
+        if scores.get(f"{prefix}pcc_{label}") == 0.0:
+            found = f"dimension={label}: predictions or targets of the {split} clips are constant"
+            rank_zero_warn(f"{found}; its CCC is 0. Train longer, or give other clips", stacklevel=2)
+    return _table(f"{split.capitalize()} {part.task}", ("", "clips", *map(score_title, names)), rows)
 
 
 def _confusion_table(split: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Table:

@@ -40,8 +40,8 @@ class LossSettings:
         class_weights: Weight each class by the inverse of its frequency in training.
         label_smoothing: Label smoothing, the probability mass spread over all classes, 0 to 1.
         focal_gamma: Exponent of the focal loss, by which what is already predicted well counts less; 0: off.
-        class_balance: Weight each class by the inverse of its effective number of training clips: beta, below
-            1, such as 0.999; 0: off.
+        class_balance: Weight each class by the inverse of its effective number of training clips: beta, such
+            as 0.999, at most 1; 0: off.
         logit_adjustment: Logarithms of the class frequencies in training are added to the logits, times this
             (tau, usually 1), in training alone; 0: off.
         votes: Loss of `distribution`, cross-entropy or Kullback-Leibler divergence. They have equal
@@ -61,15 +61,12 @@ class LossSettings:
     values: Literal["ccc", "mse"] = "ccc"
 
     def __post_init__(self) -> None:
-        check_range("label_smoothing", self.label_smoothing, 1.0)
-        check_range("focal_gamma", self.focal_gamma)
-        check_range("logit_adjustment", self.logit_adjustment)
-        if not 0.0 <= self.class_balance < 1.0:
-            raise SettingError(f"class_balance={self.class_balance!r} must be from 0 to below 1")
+        for name in ("label_smoothing", "class_balance"):
+            check_range(name, getattr(self, name), 1.0)
+        for name in ("focal_gamma", "logit_adjustment"):
+            check_range(name, getattr(self, name))
         if self.class_weights and self.class_balance:
-            raise SettingError(
-                f"class_balance={self.class_balance!r} does not go with class_weights=True: give one of them"
-            )
+            raise SettingError(f"class_balance={self.class_balance} or class_weights=True: give one of them")
 
     def to_dict(self) -> dict[str, Any]:
         """Settings as plain JSON; later ones only where they are used, so that older files stay equal."""

@@ -24,18 +24,14 @@ from torchmetrics.functional.classification import (
 )
 from torchmetrics.utilities import dim_zero_cat
 
-from wavshap_lightning.models.head import Outputs, Task
-from wavshap_lightning.training.losses import (
-    MISSING_CLASS,
-    binary_cross_entropy,
-    cross_entropy,
-)
+from wavshap_lightning.models.head import Outputs, Task, split_outputs
+from wavshap_lightning.training.losses import MISSING_CLASS, binary_cross_entropy, cross_entropy
 
 CALIBRATION_BINS = 15
 ROUNDED = 1e-12  # relative variance of sums of a constant, by rounding
 ALMOST_CERTAIN = 1.0 - 2.0**-24  # torchmetrics would give a certainty of one a bin of its own
-AGREEMENTS = {"low": (0.0, 0.5), "medium": (0.5, 0.75), "high": (0.75, 1.0)}
-"""Agreement of listeners by the share of votes for the majority: above the first, up to the second number."""
+AGREEMENTS = {"low": 0.5, "medium": 0.75, "high": 1.0}
+"""Levels of agreement of the listeners: up to this share of the votes is for the majority."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +43,16 @@ class Predictions:
         labels: Class indices, below zero for clips without a class.
         positions: Index of each clip in its split.
         targets: Targets `(clips, outputs)`, NaN where they are missing: shares of the votes, which add up to
-            one, labels that are present (1) or absent (0), values. Columns of `classes` are not used. There
-            is no column where `outputs` is empty.
+            one, labels that are present (1) or absent (0), values. Columns of `classes` are not used. Empty
+            if `outputs` is.
         outputs: The outputs of each task, in order; empty for classes alone.
     """
 
     logits: Float[Tensor, "clips outputs"]
     labels: Int[Tensor, " clips"]
     positions: Int[Tensor, " clips"]
-    targets: Float[Tensor, "clips targets"] = torch.empty(0, 0)  # noqa: RUF009 - never changed
+    targets: Float[Tensor, "rows columns"] = torch.empty(0, 0)  # noqa: RUF009 - never changed
     outputs: tuple[Outputs, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.outputs:
-            object.__setattr__(self, "targets", self.logits.new_empty(len(self.labels), 0))
 
     @property
     def task(self) -> Task:
@@ -69,7 +61,7 @@ class Predictions:
 
     def select(self, chosen: Bool[Tensor, " clips"] | Int[Tensor, " chosen"]) -> Predictions:
         """Some of the predictions."""
-        columns = ("logits", "labels", "positions", "targets")
+        columns = ("logits", "labels", "positions", *(["targets"] if self.outputs else []))
         return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
 
     def parts(self) -> dict[str, Predictions]:
@@ -77,10 +69,8 @@ class Predictions:
         if len(self.outputs) < 2:
             return {"": self}
         found: dict[str, Predictions] = {}
-        end = 0
-        for one in self.outputs:
-            start, end = end, end + len(one.labels)
-            logits, targets = self.logits[:, start:end], self.targets[:, start:end]
+        columns = (split_outputs(one, self.outputs) for one in (self.logits, self.targets))
+        for one, logits, targets in zip(self.outputs, *columns, strict=True):
             part = replace(self, logits=logits, targets=targets, outputs=(one,))
             found[f"{one.task}_" if found else ""] = part
         return found
@@ -137,7 +127,7 @@ class PredictionLog(Metric):
         """Result of `compute` as a record; torchmetrics would squeeze a single clip or output."""
         logits, labels, positions, *targets = self.compute()
         size = positions.numel()
-        table = targets[0].reshape(size, -1) if targets else logits.new_empty(size, 0)
+        table = targets[0].reshape(size, -1) if targets else logits.new_empty(0, 0)
         columns = labels.reshape(size), positions.reshape(size)
         return Predictions(logits.reshape(size, -1), *columns, table, self.outputs)
 
@@ -192,9 +182,9 @@ def distribution_scores(predictions: Predictions) -> dict[str, Tensor]:
     voted, loss = with_class(predictions), cross_entropy(predictions.logits, predictions.targets)
     jsd = divergences(predictions).nanmean().float()
     scores = {**class_scores(voted), "loss": loss, "log_likelihood": -loss, "jsd": jsd}
-    agreement, correct = voted.targets.amax(1), (voted.logits.argmax(1) == voted.labels).float()
-    for name, (above, highest) in AGREEMENTS.items():
-        scores[f"wa_{name}_agreement"] = correct[(above < agreement) & (agreement <= highest)].mean()
+    levels = torch.bucketize(voted.targets.amax(1).cpu(), torch.tensor([*AGREEMENTS.values()]))
+    correct = (voted.logits.argmax(1) == voted.labels).float().cpu()
+    scores |= {f"wa_{name}_agreement": correct[levels == i].mean() for i, name in enumerate(AGREEMENTS)}
     return scores
 
 
@@ -217,7 +207,7 @@ def label_scores(predictions: Predictions) -> dict[str, Tensor]:
         `ap_LABEL`, their average precision).
     """
     logits, targets = predictions.logits, predictions.targets
-    f1 = torch.from_numpy(_ratio(_label_sums(predictions)))
+    f1 = torch.from_numpy(ratio(_label_sums(predictions)))
     ap, occurring = torch.full_like(f1, torch.nan), (targets > 0.5).any(0).cpu()
     for index in occurring.nonzero().flatten().tolist():
         known = ~targets[:, index].isnan()
@@ -295,11 +285,11 @@ def _by_output(predictions: Predictions, **columns: Float[Tensor, " outputs"]) -
 # Main scores from numbers that are added over clips, so that speakers can be resampled
 
 
-Sums = Float64[np.ndarray, "*matrices outputs sums"]
-Numbers = Float64[np.ndarray, "*matrices outputs"]
+Sums = Float64[np.ndarray, "... outputs sums"]
+Numbers = Float64[np.ndarray, "... outputs"]
 
 
-def _ratio(sums: Sums) -> Numbers:
+def ratio(sums: Sums) -> Numbers:
     """First by second number; NaN where the second is zero."""
     above, below = sums[..., 0], sums[..., 1]
     return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
@@ -371,11 +361,11 @@ class TaskScores:
     values: Callable[[Sums], Numbers]
 
 
-_VOTES = ("uar", "macro_f1", "log_likelihood")
+_VOTES = ("uar", "log_likelihood")
 _VALUES = ("ccc", "pcc", "rmse")
 SCORES: dict[Task, TaskScores] = {
-    "classes": TaskScores("uar", "max", ("wa", "macro_f1", "ece"), (), class_scores, _class_sums, _ratio),
-    "distribution": TaskScores("jsd", "min", _VOTES, (), distribution_scores, _vote_sums, _ratio),
-    "labels": TaskScores("macro_f1", "max", ("map",), ("f1", "ap"), label_scores, _label_sums, _ratio),
+    "classes": TaskScores("uar", "max", ("wa", "macro_f1", "ece"), (), class_scores, _class_sums, ratio),
+    "distribution": TaskScores("jsd", "min", _VOTES, (), distribution_scores, _vote_sums, ratio),
+    "labels": TaskScores("macro_f1", "max", ("map",), ("f1", "ap"), label_scores, _label_sums, ratio),
     "dimensions": TaskScores("ccc", "max", _VALUES[1:], _VALUES, dimension_scores, _value_sums, _ccc),
 }
