@@ -152,8 +152,9 @@ def tagger(tmp_path_factory):
 @pytest.fixture(scope="session")
 def several_tasks(tmp_path_factory):
     """Checkpoint of a model of classes, and of two dimensions from 1 to 7."""
-    further = [Outputs("dimensions", ("arousal", "valence"), (1.0, 7.0))]
-    return _save(_build_classifier(0, further=further), tmp_path_factory.mktemp("model") / "several.ckpt")
+    classes = Outputs("classes", CORPUS_LABELS)
+    outputs = [classes, Outputs("dimensions", ("arousal", "valence"), (1.0, 7.0))]
+    return _save(_build_classifier(0, outputs), tmp_path_factory.mktemp("model") / "several.ckpt")
 
 
 @pytest.fixture
@@ -222,10 +223,10 @@ def corpus(tmp_path_factory):
 
 
 @torch.no_grad()
-def _build_classifier(seed, labels=("angry", "happy", "sad"), task="classes", further=()):
+def _build_classifier(seed, labels=("angry", "happy", "sad"), task="classes"):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        classifier = EmotionClassifier(SpeechBackbone("tiny"), labels, task=task, further=further).eval()
+        classifier = EmotionClassifier(SpeechBackbone("tiny"), labels, task=task).eval()
         for parameter in classifier.head.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
         return classifier

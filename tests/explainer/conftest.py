@@ -62,7 +62,7 @@ def three_paths(classifier, clip):
 
 @torch.no_grad()
 def _build_classifier(
-    norm="layer", labels=LABELS, task="classes", *, normalize=False, precision="fp32", outputs=None, **head
+    norm="layer", labels=LABELS, task="classes", *, normalize=False, precision="fp32", **head
 ):
     settings = {"feat_extract_norm": norm, "do_stable_layer_norm": norm == "layer", **SHAPE}
     with torch.random.fork_rng(devices=[]):
@@ -70,7 +70,7 @@ def _build_classifier(
         model = WavLMModel(WavLMConfig(**settings))
         opened = PretrainedSpeechModel(model, name="small", normalize=normalize)
         backbone, settings = SpeechBackbone(opened, precision=precision), {"hidden_size": 16, **head}
-        classifier = EmotionClassifier(backbone, labels, HeadSettings(**settings), task=task, **outputs or {})
+        classifier = EmotionClassifier(backbone, labels, HeadSettings(**settings), task=task)
         for parameter in classifier.parameters():  # fresh ones are nearly linear, which would hide mistakes
             parameter.add_(0.3 * torch.randn_like(parameter) * parameter[0].numel() ** -0.5)
         [*_, last] = (one for one in classifier.head.mlp if isinstance(one, torch.nn.Linear))

@@ -141,7 +141,7 @@ def of_votes(build_classifier, voted_on):
 
 @pytest.fixture(scope="module")
 def of_annotated(build_classifier, voted_on):
-    regressor = build_classifier(labels=DIMENSIONS, task="dimensions", outputs={"scale": (1.0, 7.0)})
+    regressor = build_classifier(labels=[Outputs("dimensions", DIMENSIONS, (1.0, 7.0))])
     return explain(regressor, voted_on, num_draws=8)
 
 
@@ -200,8 +200,8 @@ def test_what_is_known_of_a_clip_is_told_and_nothing_else(of_annotated, of_value
     [("happy", LABELS), ("predicted", LABELS), ("valence", DIMENSIONS), ("arousal-vs-valence", DIMENSIONS)],
 )
 def test_of_several_tasks_the_one_with_the_target_is_explained(target, labels, build_classifier, clip):
-    further = [Outputs("dimensions", DIMENSIONS, (1.0, 7.0))]
-    classifier = build_classifier(outputs={"further": further})
+    outputs = [Outputs("classes", LABELS), Outputs("dimensions", DIMENSIONS, (1.0, 7.0))]
+    classifier = build_classifier(labels=outputs)
     with torch.no_grad():
         logits = classifier(clip[None])[0]
     found = explain(classifier, clip, target=target, num_draws=4)

@@ -153,10 +153,10 @@ def build_exportable(build_model, save_model, tmp_path):
     """`(provenance=..., labels=..., task=..., **backbone) -> EmotionClassifier` on a backbone in a folder."""
     folder = save_model(build_model(), tmp_path / "backbone")
 
-    def build(provenance=EXPORTED_PROVENANCE, labels=EXPORTED_LABELS, **options):
-        outputs = {name: options.pop(name) for name in ("task", "scale", "further") if name in options}
-        opened, head = SpeechBackbone(str(folder), **options), HeadSettings(hidden_size=16)
-        return EmotionClassifier(opened, labels, head, **outputs, provenance=provenance).eval()
+    def build(provenance=EXPORTED_PROVENANCE, labels=EXPORTED_LABELS, task="classes", **backbone):
+        head = HeadSettings(hidden_size=16)
+        opened = SpeechBackbone(str(folder), **backbone)
+        return EmotionClassifier(opened, labels, head, task=task, provenance=provenance).eval()
 
     return build
 

@@ -13,6 +13,7 @@ from wavshap_lightning.models.head import HeadSettings, Outputs, logits_to_outpu
 from wavshap_lightning.models.loading import load_classifier
 
 CLASSES = ("angry", "happy", "sad")
+EMOTIONS = Outputs("classes", CLASSES)
 DIMENSIONS = Outputs("dimensions", ("arousal", "valence"), (1.0, 7.0))
 VOTES = Outputs("distribution", ("angry", "other"))
 
@@ -21,7 +22,7 @@ VOTES = Outputs("distribution", ("angry", "other"))
 def classifier(request, open_backbone):
     settings = HeadSettings(pooling=request.param, hidden_size=16)
     torch.manual_seed(0)
-    return EmotionClassifier(open_backbone(), CLASSES, settings, further=[DIMENSIONS, VOTES]).eval()
+    return EmotionClassifier(open_backbone(), [EMOTIONS, DIMENSIONS, VOTES], settings).eval()
 
 
 def test_a_part_is_the_columns_of_the_whole(classifier, padded_batch):
@@ -63,12 +64,12 @@ def test_building_a_part_draws_nothing(classifier):
     ],
 )
 def test_the_part_is_that_of_the_output_named(name, task, open_backbone):
-    classifier = EmotionClassifier(open_backbone(), CLASSES, further=[DIMENSIONS, VOTES])
+    classifier = EmotionClassifier(open_backbone(), [EMOTIONS, DIMENSIONS, VOTES])
     assert classifier.part(name).task == task
 
 
 def test_dimensions_begin_at_the_middle_of_their_scale_and_span_it(open_backbone, padded_batch):
-    classifier = EmotionClassifier(open_backbone(), CLASSES, further=[DIMENSIONS]).eval()
+    classifier = EmotionClassifier(open_backbone(), [EMOTIONS, DIMENSIONS]).eval()
     last = classifier.head.mlp[-2]
     with torch.no_grad():
         last.weight.zero_()
@@ -80,7 +81,7 @@ def test_dimensions_begin_at_the_middle_of_their_scale_and_span_it(open_backbone
 
 
 def test_an_export_keeps_all_outputs(build_exportable, tmp_path, padded_batch, export):
-    classifier = build_exportable(labels=CLASSES, further=[DIMENSIONS, VOTES])
+    classifier = build_exportable(labels=[EMOTIONS, DIMENSIONS, VOTES])
     folder = export(classifier, tmp_path / "mine")
     again = load_classifier(folder)
     assert again.outputs == classifier.outputs
@@ -94,14 +95,14 @@ def test_an_export_keeps_all_outputs(build_exportable, tmp_path, padded_batch, e
 
 
 def test_an_export_keeps_the_scale_of_the_first_task(build_exportable, tmp_path, padded_batch, export):
-    classifier = build_exportable(labels=("arousal",), task="dimensions", scale=(0.0, 10.0))
+    classifier = build_exportable(labels=[Outputs("dimensions", ("arousal",), (0.0, 10.0))])
     folder = export(classifier, tmp_path / "mine")
     assert torch.equal(load_classifier(folder)(*padded_batch), classifier(*padded_batch))
-    assert json.loads((folder / "classifier.json").read_text())["scale"] == [0, 10]
+    assert json.loads((folder / "classifier.json").read_text())["outputs"][0]["scale"] == [0, 10]
 
 
 def test_the_file_of_classes_has_no_field_of_other_tasks(build_exportable):
-    assert not {"task", "scale", "further"} & build_exportable().record.to_dict().keys()
+    assert not {"task", "outputs"} & build_exportable().record.to_dict().keys()
 
 
 def test_a_distribution_sums_to_one():
@@ -130,4 +131,4 @@ def test_a_task_that_does_not_exist_is_refused():
 
 def test_a_task_is_there_once(open_backbone):
     with pytest.raises(SettingError, match="must be different tasks"):
-        EmotionClassifier(open_backbone(), CLASSES, further=[Outputs("classes", CLASSES)])
+        EmotionClassifier(open_backbone(), [EMOTIONS, Outputs("classes", ("a", "b"))])

@@ -8,7 +8,7 @@ from argparse import SUPPRESS, Action, ArgumentError, HelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import partial
-from inspect import getdoc
+from inspect import getdoc, signature
 from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
@@ -176,7 +176,8 @@ def read_arguments(
     """
     hints = get_type_hints(command)
     records = {name: hint for name, hint in hints.items() if is_dataclass(hint) and isinstance(hint, type)}
-    positionals = [name for name in POSITIONALS if name in hints]
+    required = {name for name, one in signature(command).parameters.items() if one.default is one.empty}
+    positionals = [name for name in POSITIONALS if name in required]
     shown = " ".join("[AUDIO ...]" if name == "audio" else name.upper() for name in positionals)
     parser = ArgumentParser(
         prog=prog,

@@ -1,4 +1,4 @@
-"""`train.py` and `wavshap-train`: fit, validate, test, cross-validate and export, from YAML and flags."""
+"""`train.py` and `wavshap-train`: train, evaluate, cross-validate, predict, export, from YAML and flags."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from rich.console import Console
 from wavshap_lightning.cli.clips import ModelOptions, open_model
 from wavshap_lightning.cli.options import YAML_MODE, parse_words, read_arguments
 from wavshap_lightning.cli.output import writing_to
+from wavshap_lightning.cli.predict import predict
 from wavshap_lightning.cli.terminal import EXIT_USAGE, WARNED, exit_status, on_one_line, quiet, say, tell
 from wavshap_lightning.corpora.audit import audit_table, summary_table
 from wavshap_lightning.corpora.folders import listed
@@ -32,7 +33,6 @@ from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import from_here, write_atomically, write_json
 from wavshap_lightning.models.checkpoint import read_checkpoint
-from wavshap_lightning.models.head import SOFTMAX_TASKS
 from wavshap_lightning.models.loading import read_test_scores
 from wavshap_lightning.models.pretrained import is_folder
 from wavshap_lightning.training.callbacks import check_flags, default_callbacks, title_of
@@ -54,7 +54,7 @@ from wavshap_lightning.training.loggers import (
     where_on_wandb,
 )
 from wavshap_lightning.training.module import EmotionModule, check_precision
-from wavshap_lightning.training.scores import fit_temperature
+from wavshap_lightning.training.tasks import TaskSettings
 
 COMMANDS = {
     "fit": "Train a head; keep its best and its last checkpoint.",
@@ -63,6 +63,7 @@ COMMANDS = {
     "audit": "Check the clips of a fold, without training, and write audit.json; 2 is returned on errors.",
     "cv": "Train and test on every fold; report the mean with its confidence interval.",
     "import": "Write a manifest for recordings listed in the tables of another project, such as Kaldi's.",
+    "predict": "Write a table of a model's outputs for recordings, with uncertainty by folds.",
     "export": "Write a trained classifier to a folder; with --push_to_hub, publish it on the Hub.",
 }
 DESCRIPTION = "Train emotion heads on frozen speech models. Without arguments: the demo (offline, no data)."
@@ -91,6 +92,8 @@ def main(args: Sequence[str] | None = None) -> None:
         if command == "export":
             flags = ["--public=true" if word == "--public" else word for word in options]
             export(**read_arguments(export, flags, prog="train.py export"))
+        elif command == "predict":
+            sys.exit(predict(**read_arguments(predict, options, prog="train.py predict")))
         elif command == "import":
             import_corpus(**read_arguments(import_corpus, options, prog="train.py import"))
         else:
@@ -121,7 +124,7 @@ def run(
                 for logger in trainer.loggers:
                     logger.log_hyperparams(config.as_dict())
                 trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-                conclude(trainer, module, data, config.run)
+                conclude(trainer, module, data, test=config.run.test)
             else:
                 evaluate = getattr(trainer, command)
                 evaluate(module, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
@@ -146,6 +149,8 @@ def audit(config: Namespace) -> None:
     Exits with 2 if a run would stop.
     """
     data = build_parser("audit").instantiate(config).data
+    tasks = (TaskSettings(**one.as_dict()) for one in config.model.tasks or ())
+    data.match(outputs=[one.with_outputs(data.labels, data.scales).outputs for one in tasks])
     record, (_, findings) = data.audit_record, data.audited
     with writing_to(Path(config.out)):
         write_json(Path(config.out), {**record, "warnings": WARNED})
@@ -346,8 +351,6 @@ def build_run(
     tested = command == "test" or (command == "fit" and settings.test)
     check_flags(given, validated=command != "test" and data.validation, tested=tested)
     data.require(*STAGE_SPLITS[command], *(["test"] if settings.test else []))
-    if settings.temperature and not (data.validation and built.model.classifier.task in SOFTMAX_TASKS):
-        raise SettingError("run.temperature=true needs validation clips; the first task must have classes")
     resumed = run_of_checkpoint(settings.home, checkpoint) if command == "fit" else None
     folder = folder or resumed or claim_run_folder(settings.home)
     given["default_root_dir"] = given["default_root_dir"] or str(folder)
@@ -382,14 +385,11 @@ def build_run(
     return trainer, built.model, data
 
 
-def conclude(trainer: L.Trainer, module: EmotionModule, data: EmotionDataModule, options: Namespace) -> None:
-    """Calibrate and test the best checkpoint if asked for; print the folder of the run and its scores."""
+def conclude(trainer: L.Trainer, module: EmotionModule, data: EmotionDataModule, *, test: bool) -> None:
+    """Test the best checkpoint if asked for; print the folder of the run and its scores."""
     best = best_checkpoint(trainer)
     path = best.best_model_path
-    if options.temperature and path:
-        trainer.validate(module, datamodule=data, ckpt_path=path, verbose=False, weights_only=True)
-        module.temperature = fit_temperature(found) if (found := module.validation_predictions) else None
-    if options.test and path:
+    if test and path:
         trainer.test(module, datamodule=data, ckpt_path=path, verbose=False, weights_only=True)
     if not trainer.is_global_zero:
         return

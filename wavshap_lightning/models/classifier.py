@@ -31,11 +31,10 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
 
     Args:
         backbone: The speech backbone.
-        labels: Names of the outputs of its task, in their order: classes, labels or dimensions.
+        labels: Names of the outputs, in their order: classes, labels or dimensions. Or the outputs of one
+            task or several, whose logits stand one after the other.
         head: Settings of the head.
-        task: Meaning of these outputs.
-        scale: Lowest and highest value of dimensions, to which the values of the head are mapped.
-        further: Outputs of further tasks, whose logits come after those of the first.
+        task: Meaning of outputs of which names alone are given.
         provenance: Split, versions and scores of its training.
 
     Attributes:
@@ -51,19 +50,18 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
     def __init__(
         self,
         backbone: SpeechBackbone,
-        labels: Sequence[str],
+        labels: Sequence[str] | Sequence[Outputs],
         head: HeadSettings | None = None,
         *,
         task: Task = "classes",
-        scale: tuple[float, float] | None = None,
-        further: Sequence[Outputs] = (),
         provenance: TrainingProvenance | None = None,
     ) -> None:
         super().__init__()
-        self.outputs = (Outputs(task, tuple(labels), scale), *further)
+        given = tuple(one for one in labels if isinstance(one, Outputs))
+        self.outputs = given or (Outputs(task, tuple(map(str, labels))),)
         if len({one.task for one in self.outputs}) < len(self.outputs):
             raise SettingError(f"tasks={[one.task for one in self.outputs]} must be different tasks")
-        self.labels, self.task = self.outputs[0].labels, task
+        self.labels, self.task = self.outputs[0].labels, self.outputs[0].task
         self.provenance = provenance or TrainingProvenance()
         self.warnings: tuple[str, ...] = ()
         self.backbone = backbone
@@ -99,15 +97,7 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
         try:
             with torch.random.fork_rng(devices=[]):  # the head's first weights are drawn, then replaced
                 opened = SpeechBackbone(settings)
-                classifier = cls(
-                    opened,
-                    record.labels,
-                    record.head,
-                    task=record.task,
-                    scale=record.scale,
-                    further=record.further,
-                    provenance=record.provenance,
-                )
+                classifier = cls(opened, record.outputs, record.head, provenance=record.provenance)
         except ModelError as error:
             raise ModelError(
                 f"{error}. If the backbone of this classifier is in another folder now, give that folder: "
@@ -140,8 +130,7 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
             versions=dict(self.provenance.versions),
             scores=dict(self.provenance.scores),
             task=self.task,
-            scale=self.outputs[0].scale,
-            further=self.outputs[1:],
+            outputs=self.outputs,
         )
 
     def part(self, name: str) -> EmotionClassifier:
@@ -156,25 +145,15 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
         place = next((index for index, found in enumerate(named) if found), 0)
         one, start = self.outputs[place], sum(len(before.labels) for before in self.outputs[:place])
         with torch.random.fork_rng(devices=[]):  # first weights are drawn, then replaced
-            part = EmotionClassifier(
-                self.backbone,
-                one.labels,
-                self.head.settings,
-                task=one.task,
-                scale=one.scale,
-                provenance=self.provenance,
-            )
+            part = EmotionClassifier(self.backbone, [one], self.head.settings, provenance=self.provenance)
         part.warnings = self.warnings
         part.head.mix, part.head.pooling = self.head.mix, self.head.pooling
-        *_, last = (module for module in self.head.mlp if isinstance(module, nn.Linear))
-        for index, module in enumerate(self.head.mlp):
-            if module is last:
-                for kind, all_rows in last.named_parameters():
-                    rows = all_rows.detach()[start : start + len(one.labels)]
-                    setattr(part.head.mlp[index], kind, nn.Parameter(rows, all_rows.requires_grad))
-            elif not isinstance(module, ToScale):
-                part.head.mlp[index] = module
-        return part.to(last.weight.device).train(self.training)
+        mlp, rows = self.head.mlp, slice(start, start + len(one.labels))
+        place = len(mlp) - (2 if isinstance(mlp[-1], ToScale) else 1)  # of the last linear layer
+        part.head.mlp = nn.Sequential(*[*mlp][:place], *[*part.head.mlp][place:])
+        for kind, weights in mlp[place].named_parameters():
+            setattr(part.head.mlp[place], kind, nn.Parameter(weights.detach()[rows], weights.requires_grad))
+        return part.to(weights.device).train(self.training)
 
     def check_backbone(self, record: ClassifierRecord) -> None:
         """Compare the backbone with the recorded one.

@@ -88,8 +88,9 @@ class ToScale(nn.Module):
     def __init__(self, outputs: Sequence[Outputs]) -> None:
         super().__init__()
         scales = [one.scale or (-0.5, 0.5) for one in outputs for _ in one.labels]
-        self.register_buffer("factor", torch.tensor([high - low for low, high in scales]), persistent=False)
-        self.register_buffer("offset", torch.tensor(scales).mean(1), persistent=False)
+        low, high = torch.tensor(scales, dtype=torch.float32).T
+        self.register_buffer("factor", high - low, persistent=False)
+        self.register_buffer("offset", (low + high) / 2.0, persistent=False)
 
     def forward(self, raw: Float[Tensor, "batch outputs"]) -> Float[Tensor, "batch outputs"]:
         """Values on the scale."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,8 +11,6 @@ from wavshap_lightning.models.backbone import BackboneSettings
 from wavshap_lightning.models.head import HeadSettings, Outputs, Task
 
 FORMAT_VERSION = 1
-UNWRITTEN = (("task", "classes"), ("scale", None), ("further", ()))
-"""Fields that the files of classifiers of classes lack, as before there were other tasks."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,9 @@ class ClassifierRecord:
         protocol: See [`TrainingProvenance`][wavshap_lightning.models.record.TrainingProvenance].
         versions: See the same.
         scores: See the same.
-        task: Meaning of the outputs.
-        scale: Lowest and highest value of dimensions.
-        further: Outputs of further tasks.
+        task: Meaning of the outputs; not in the files of classifiers of classes, as before it existed.
+        outputs: Outputs of all tasks, the first of which has these labels; in files where there are several
+            tasks or a scale.
         format_version: Version of this layout.
     """
 
@@ -58,8 +56,7 @@ class ClassifierRecord:
     versions: dict[str, str] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     task: Task = "classes"
-    scale: tuple[float, float] | None = None
-    further: tuple[Outputs, ...] = ()
+    outputs: tuple[Outputs, ...] = ()
     format_version: int = FORMAT_VERSION
 
     @property
@@ -67,17 +64,14 @@ class ClassifierRecord:
         """Split, versions and scores."""
         return TrainingProvenance(self.protocol, self.versions, self.scores)
 
-    @property
-    def outputs(self) -> tuple[Outputs, ...]:
-        """Outputs of all tasks."""
-        return (Outputs(self.task, tuple(self.labels), self.scale), *self.further)
-
     def to_dict(self) -> dict[str, Any]:
-        """The record in plain JSON types; of classes without the fields that came later."""
+        """The record in plain JSON types."""
         values = asdict(self)
         if self.backbone.pad_to_window:
             del values["backbone"]["pad_to_window"]  # as before it existed
-        return {name: value for name, value in values.items() if (name, value) not in UNWRITTEN}
+        if self.outputs == (Outputs(self.task, tuple(self.labels)),):
+            del values["outputs"]  # likewise
+        return {name: value for name, value in values.items() if (name, value) != ("task", "classes")}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ClassifierRecord:
@@ -94,16 +88,11 @@ class ClassifierRecord:
             )
         try:
             backbone, head = BackboneSettings(**values["backbone"]), HeadSettings(**values["head"])
-            values = {**values, "scale": _pair(values.get("scale"))}
-            further = (
-                Outputs(one["task"], tuple(one["labels"]), _pair(one["scale"]))
-                for one in values.get("further", ())
+            alone = {"task": values.get("task", "classes"), "labels": values["labels"]}
+            outputs = tuple(
+                Outputs(**dict[str, Any]((k, tuple(v) if isinstance(v, list) else v) for k, v in one.items()))
+                for one in values.get("outputs", [alone])
             )
-            return cls(**{**values, "backbone": backbone, "head": head, "further": tuple(further)})
+            return cls(**{**values, "backbone": backbone, "head": head, "outputs": outputs})
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"the classifier's record is incomplete: {error}") from error
-
-
-def _pair(scale: Sequence[float] | None) -> tuple[float, float] | None:
-    """A scale as JSON has it, a list."""
-    return None if scale is None else (float(scale[0]), float(scale[1]))

@@ -157,23 +157,17 @@ class EmotionModule(L.LightningModule):
     ) -> None:
         super().__init__()
         if not labels and not tasks:
-            raise SettingError("labels=() must name the classes; open other checkpoints with load_classifier")
+            raise SettingError(
+                "labels=(): label some clips, set model.tasks, or open it with load_classifier"
+            )
         complete = [one.with_outputs(labels, scales or {}) for one in tasks or [TaskSettings()]]
-        first, *further = (one.outputs for one in complete)
-        self.classifier = EmotionClassifier(
-            opened or SpeechBackbone(backbone),
-            first.labels,
-            head,
-            task=first.task,
-            scale=first.scale,
-            further=further,
-        )
+        outputs = [one.outputs for one in complete]
+        self.classifier = EmotionClassifier(opened or SpeechBackbone(backbone), outputs, head)
         self.optimizer_settings = optimizer
         self.losses = nn.ModuleList(TaskLoss(one, loss) for one in complete)
         self.collected = PredictionLog(self.classifier.outputs if tasks else ())
         self.validation_predictions: Predictions | None = None
         self.test_predictions: Predictions | None = None
-        self.temperature: float | None = None
         self.save_hyperparameters(  # plain JSON types, so that checkpoints open with weights_only=True
             {
                 "labels": list(labels),
@@ -240,12 +234,13 @@ class EmotionModule(L.LightningModule):
 
     def training_step(self, batch: Batch) -> Float[Tensor, ""]:
         """Loss of one batch, summed over the tasks."""
-        logits, targets = (
-            split_outputs(columns, self.classifier.outputs)
-            for columns in (batch.logits(self.classifier), batch.targets)
+        outputs = self.classifier.outputs
+        logits, columns = (split_outputs(x, outputs) for x in (batch.logits(self.classifier), batch.targets))
+        targets = (
+            batch.labels if one.task == "classes" else x for one, x in zip(outputs, columns, strict=True)
         )
         by_task = zip(self.losses, logits, targets, strict=True)
-        loss = torch.stack([of(found, batch.labels, wanted) for of, found, wanted in by_task]).sum()
+        loss = torch.stack([of(found, wanted) for of, found, wanted in by_task]).sum()
         count = len(batch.labels)
         self.log(
             "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=count, sync_dist=True
@@ -376,6 +371,5 @@ class EmotionModule(L.LightningModule):
 
 def _described(outputs: Sequence[Outputs]) -> str:
     """Outputs of each task in a line."""
-    scales = (f" from {one.scale[0]:g} to {one.scale[1]:g}" if one.scale else "" for one in outputs)
-    names = (f"{one.task} ({', '.join(map(normalized, one.labels))})" for one in outputs)
-    return ", ".join(f"{name}{scale}" for name, scale in zip(names, scales, strict=True))
+    named = ((one, ", ".join(map(normalized, one.labels))) for one in outputs)
+    return ", ".join(f"{one.task} ({names}) {one.scale or ''}".strip() for one, names in named)

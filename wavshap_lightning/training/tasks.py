@@ -8,23 +8,15 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from wavshap_lightning.corpora.clip import Clip, normalized
 from wavshap_lightning.corpora.labels import NO_AGREEMENT, UNLABELED
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models.head import SOFTMAX_TASKS, Outputs, Task
-from wavshap_lightning.training.losses import (
-    LossSettings,
-    binary_cross_entropy,
-    ccc_loss,
-    check_range,
-    class_weights,
-    cross_entropy,
-    log_prior,
-    squared_error,
-)
+from wavshap_lightning.training import losses
+from wavshap_lightning.training.losses import LossSettings
 
 Scale = tuple[float, float]
 
@@ -50,7 +42,7 @@ class TaskSettings:
     scale: Scale | None = None
 
     def __post_init__(self) -> None:
-        check_range("weight", self.weight, torch.finfo(torch.float32).max)
+        losses.check_range("weight", self.weight, torch.finfo(torch.float32).max)
 
     def with_outputs(self, classes: Sequence[str], scales: Mapping[str, Scale]) -> TaskSettings:
         """These settings with labels and scale filled in.
@@ -68,8 +60,7 @@ class TaskSettings:
         scale = self.scale or (declared.pop() if is_values and len(declared) == 1 else None)
         if is_values and scale is None:
             raise SettingError(
-                f"model.tasks: labels={names} scale=None of dimensions: the corpus declares no one scale for "
-                "them; give both, such as labels: [arousal, valence] and scale: [1, 7]"
+                f"model.tasks: dimensions={names} scale=None: the corpus declares none; give both"
             )
         if self.task == "classes" and names != [*classes]:
             raise SettingError(f"model.tasks: labels={names} of classes: set data.labels instead")
@@ -116,25 +107,18 @@ class TaskLoss(nn.Module):
         if absent:
             raise SettingError(f"{self.needs_counts}: labels={absent} have no training clip; leave them out")
         if settings.class_weights or settings.class_balance:
-            self.class_weights = class_weights(counts, settings.class_balance or 1.0)
+            self.class_weights = losses.class_weights(counts, settings.class_balance or 1.0)
         if settings.logit_adjustment:
-            self.adjustment = settings.logit_adjustment * log_prior(counts)
+            self.adjustment = settings.logit_adjustment * losses.log_prior(counts)
 
-    def forward(
-        self,
-        logits: Float[Tensor, "batch outputs"],
-        labels: Int[Tensor, " batch"],
-        targets: Float[Tensor, "batch outputs"],
-    ) -> Float[Tensor, ""]:
+    def forward(self, logits: Float[Tensor, "batch outputs"], targets: Tensor) -> Float[Tensor, ""]:
         """Loss of one batch.
 
         Args:
             logits: Logits, or values on the scale.
-            labels: Class indices.
-            targets: Targets of the clips, NaN where they are missing.
+            targets: Targets `(batch, outputs)`, NaN where they are missing; of `classes` their indices.
         """
-        wanted = labels if self.task.task == "classes" else targets
-        return self.task.weight * TASKS[self.task.task].loss(self, logits, wanted)
+        return self.task.weight * TASKS[self.task.task].loss(self, logits, targets)
 
 
 # Targets of a clip
@@ -180,7 +164,7 @@ def targets_of(clips: Sequence[Clip], outputs: Sequence[Outputs]) -> Float[Tenso
 
 
 def _softmax_loss(of: TaskLoss, logits: Tensor, targets: Tensor) -> Tensor:
-    return cross_entropy(
+    return losses.cross_entropy(
         logits,
         targets,
         weight=of.class_weights,
@@ -192,12 +176,12 @@ def _softmax_loss(of: TaskLoss, logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _label_loss(of: TaskLoss, logits: Tensor, targets: Tensor) -> Tensor:
-    return binary_cross_entropy(logits, targets, gamma=of.settings.focal_gamma)
+    return losses.binary_cross_entropy(logits, targets, gamma=of.settings.focal_gamma)
 
 
 def _value_loss(of: TaskLoss, values: Tensor, targets: Tensor) -> Tensor:
     low, high = of.task.scale or (0.0, 1.0)
-    by_name = {"ccc": ccc_loss, "mse": squared_error}
+    by_name = {"ccc": losses.ccc_loss, "mse": losses.squared_error}
     return by_name[of.settings.values](values / (high - low), targets / (high - low))
 
 

@@ -194,7 +194,7 @@ class EmotionDataModule(L.LightningDataModule):
         """Tell if the clips of a split come as statistics from the cache; known after `setup`."""
         return self.feature_cache is not None and not (split == "train" and self.transform is not None)
 
-    def match(self, grid: FrameGrid, outputs: Sequence[Outputs] = ()) -> None:
+    def match(self, grid: FrameGrid = USUAL_GRID, outputs: Sequence[Outputs] = ()) -> None:
         """Audit and read the clips again for the frames and outputs of another model.
 
         Args:
@@ -266,7 +266,8 @@ class EmotionDataModule(L.LightningDataModule):
 
     def targets(self, clips: Sequence[KeyedClip]) -> Float[torch.Tensor, "clips outputs"]:
         """Targets of clips for the outputs of the matched model, NaN where they are missing."""
-        return targets_of([one.clip for one in clips], self._outputs)
+        outputs = self._outputs or (Outputs("classes", tuple(self.labels)),)
+        return targets_of([one.clip for one in clips], outputs)
 
     @cached_property
     def _listed(self) -> list[Clip]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import lightning as L  # noqa: N812
 import torch
@@ -25,6 +26,8 @@ from wavshap_lightning.training.data.cache import TensorCache
 from wavshap_lightning.training.data.datamodule import STAGE_SPLITS, EmotionDataModule
 from wavshap_lightning.training.data.dataset import pad_waveforms, read_waveform
 from wavshap_lightning.training.data.preparation import KeyedClip
+
+Item = TypeVar("Item")
 
 CHECKED_CLIPS = 2
 LIVE_TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2}
@@ -168,7 +171,8 @@ def extract_features(
     small = sum(parameter.numel() for parameter in backbone.parameters()) < SMALL_BACKBONE
     grid = backbone.frame_grid
     window_s = (grid.max_samples or 0) / grid.sample_rate if grid.fixed else 0.0
-    batches = list(_batches(todo, CPU_BATCH_S if on_cpu else GPU_BATCH_S, window_s))
+    limit_s = CPU_BATCH_S if on_cpu else GPU_BATCH_S
+    batches = list(batches_of(todo, limit_s, lambda one: max(one.duration_s, window_s)))
     pending: dict[str, LayerStatistics] = {}
     done, written_at_s = 0, time.monotonic()
     with one_thread(when=small and on_cpu), progress_bars(shown_after_s=0.0) as bar:
@@ -204,11 +208,17 @@ def layer_statistics(
     return [entry for part in parts for entry in layer_statistics(backbone, part, statistic)]
 
 
-def _batches(clips: Sequence[KeyedClip], limit_s: float, window_s: float) -> Iterator[list[KeyedClip]]:
-    """Neighbors in length, together at most `limit_s` seconds with their padding, each to `window_s`."""
-    batch: list[KeyedClip] = []
+def batches_of(
+    clips: Iterable[Item], limit_s: float, duration_s: Callable[[Item], float]
+) -> Iterator[list[Item]]:
+    """Clips next to one another, together at most `limit_s` seconds with their padding.
+
+    >>> list(batches_of([4.0, 4.0, 1.0, 2.0], 9.0, lambda one: one))
+    [[4.0, 4.0], [1.0, 2.0]]
+    """
+    batch: list[Item] = []
     for one in clips:
-        if batch and max(batch[0].duration_s, window_s) * (len(batch) + 1) > limit_s:
+        if batch and max(map(duration_s, [*batch, one])) * (len(batch) + 1) > limit_s:
             yield batch
             batch = []
         batch.append(one)
