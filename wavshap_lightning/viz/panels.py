@@ -271,7 +271,7 @@ def plot_proportions(axes: Axes, rows: Rows, title: str) -> None:
         style: Any = {"color": theme.PAPER, "edgecolor": theme.MEDIUM, "label": rows.annotators}
         axes.barh(places + shift, np.array(rows.annotated, float), height, **style)
         axes.legend(loc="lower right", fontsize=theme.SMALL_PT)
-        room = max(count + 1, LEAST_PLACES)
+        room = count + 1
     axes.set_yticks(range(count), rows.names)
     for tick, one in zip(axes.get_yticklabels(), stand_out, strict=True):
         tick.set(color=theme.INK, weight="bold" if one else "normal")
