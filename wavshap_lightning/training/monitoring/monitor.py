@@ -291,7 +291,7 @@ class ExplanationMonitor(Callback):
     def _explain_probes(
         self, classifier: EmotionClassifier, log: ExplanationLog
     ) -> tuple[Rows, dict[str, list[OffSpeech]]]:
-        """Rows of the probes, and by target, the first of each clip, their attribution outside of speech."""
+        """Rows of the probes, and by label or first target, their attribution outside of speech."""
         rows: Rows = []
         off_speech: dict[str, list[OffSpeech]] = defaultdict(list)
         probes = self._probes.get(log.split, [])
@@ -304,7 +304,8 @@ class ExplanationMonitor(Callback):
             with log.errors.collect(result.probe.name):
                 rows += result.rows
                 if result.explanation.time_stage in FRAME_STAGES:
-                    target = result.explanation.targets[0]
+                    label, targets = result.probe.clip.label, result.explanation.targets
+                    target = label if label in targets else targets[0]
                     off_speech[target].append(measure_off_speech(result.explanation, target))
                 self._add_numbers(classifier, result, in_training=log.in_training)
                 self._write(result, log)
