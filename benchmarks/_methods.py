@@ -25,7 +25,7 @@ from torch.nn.functional import pad
 from wavshap_lightning.attribution.baselines import noise
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.explainer.defaults import NUM_REFERENCES, draw_references
+from wavshap_lightning.explainer.defaults import NUM_REFERENCES, REFERENCE_DRAWS, draw_references
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.recording import Recording, open_recording
 from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, ExplainSettings
@@ -209,10 +209,12 @@ def ours(case: Case, count: int, seed: int, given: Sequence[Clip] = (), **settin
     return Map(found.values(stage, "frames"), found.times[stage].center_s())
 
 
-def ours_from_others(case: Case, count: int, seed: int) -> Map:
-    """The same with some of the clips at hand as baselines, as the explanation of a corpus draws them."""
+def ours_from_others(case: Case, count: int, seed: int, *, chosen_anew: bool = False) -> Map:
+    """The same with some of the clips at hand as baselines, as the explanation of a corpus takes them."""
     others = [one for one in case.others if one.path != case.clip.path]
-    return ours(case, count, seed, given=draw_references(others, seed)[:NUM_REFERENCES])
+    if chosen_anew:
+        others = [others[index] for index in np.random.default_rng(seed).permutation(len(others))]
+    return ours(case, count, seed, given=draw_references(others)[:NUM_REFERENCES])
 
 
 def on_waveform(method: Callable[[Case, int, int], Tensor], case: Case, count: int, seed: int) -> Map:
@@ -257,7 +259,8 @@ def peer(
 
 ALL, EACH_ACTOR, SOME, FEW = 48, 24, 10, 4
 OURS, CAPTUM, SILENCE = "ours, default", "GradientShap (Captum)", "integrated gradients from silence (Captum)"
-SMOOTH, OTHERS = "SmoothGrad (Captum)", "ours, default with other clips"
+SMOOTH = "SmoothGrad (Captum)"
+OTHERS, CHOSEN_ANEW = "ours, default with other clips", "ours, default with another choice of clips"
 USUAL_MANY, REFERENCE = 50, 256
 METHODS = {
     OURS: Method(
@@ -265,7 +268,8 @@ METHODS = {
         {**dict.fromkeys((4, 8, 16, 32), SOME), DEFAULT_DRAWS: ALL, 128: FEW, REFERENCE: FEW},
         DEFAULT_DRAWS,
     ),
-    OTHERS: Method(ours_from_others, {DEFAULT_DRAWS: ALL}, DEFAULT_DRAWS),
+    OTHERS: Method(ours_from_others, {REFERENCE_DRAWS: ALL}, REFERENCE_DRAWS),
+    CHOSEN_ANEW: Method(partial(ours_from_others, chosen_anew=True), {REFERENCE_DRAWS: ALL}, REFERENCE_DRAWS),
     "ours, frames": Method(partial(ours, stages=("frames",)), {64: SOME}, DEFAULT_DRAWS),
     "ours, waveform": Method(partial(ours, stages=("waveform",)), {64: SOME}, DEFAULT_DRAWS),
     CAPTUM: peer(gradient_shap, {5: ALL, USUAL_MANY: ALL, 200: FEW}, 5),

@@ -239,8 +239,8 @@ def maps_of(classifier: EmotionClassifier, at_hand: Sequence[Clip], panel: str) 
     def explained(clip: Clip, settings: ExplainSettings, family: str) -> Tensor:
         own = [one for one in at_hand if one.speaker == clip.speaker and one.label == UNMARKED]
         others = {
-            "corpus": draw_references(at_hand, 0),
-            "folder": draw_references([replace(one, label="unknown") for one in at_hand], 0),
+            "corpus": draw_references(at_hand),
+            "folder": draw_references([replace(one, label="unknown") for one in at_hand]),
             "other_clips": [one for one in shuffled(at_hand) if one.speaker != clip.speaker],
             "same_speaker_neutral": own,
         }.get(family, [])

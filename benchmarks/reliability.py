@@ -2,12 +2,12 @@
 
 Each clip is explained twice by each method, with two seeds that decide all of chance, the baselines
 included. *Changed* is the share of the strongest tenth of the frames (20 ms), by magnitude, that the
-other seed does not have there. Seconds are those of the second call, the methods of a clip one after the
-other. Clips of RAVDESS end after 3 s. Intervals are over speakers. GradientSHAP of all libraries takes
-its baselines from noise at the level of the clip, as ours does for a clip alone, 50 clips of it for a
-seed; ours *with other clips* has up to 16 clips of the corpus, drawn anew by a seed. All else has the
-default of its library. LIME and Kernel SHAP remove spans of 100 ms, so that a span counts five
-times.
+other seed does not have there. Seconds are the median over clips of the second call, the methods of a clip
+one after the other. Clips of RAVDESS end after 3 s. Intervals are over speakers. GradientSHAP of all
+libraries takes its baselines from noise at the level of the clip, as ours does for a clip alone, 50 clips of
+it for a seed; ours *with other clips* has up to 32 clips of the corpus, the same for both seeds, and *with
+another choice of clips* 32 others for the second. All else has the default of its library. LIME and Kernel
+SHAP remove spans of 100 ms, so that a span counts five times.
 
 `methods`: Whisper tiny.en (second layer) and the embedded backbone on RAVDESS, each actor explained by
 the fold that did not see it, and the demo on speakers of a corpus of its own; the log-odds of the
@@ -75,6 +75,7 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.protocols import RAVDESS_6_FOLDS
 from wavshap_lightning.evaluation.intervals import bootstrap_mean
 from wavshap_lightning.evaluation.localization import inside_spans, roc_auc
+from wavshap_lightning.explainer.defaults import REFERENCE_DRAWS
 from wavshap_lightning.explainer.reliability import STRONGEST_SHARE
 from wavshap_lightning.explainer.settings import DEFAULT_DRAWS
 from wavshap_lightning.explainer.stage_attribution import fingerprint
@@ -93,7 +94,7 @@ BAR_TENTH = {WHISPER: 50.0, EMBEDDED: 150.0}
 # Of each method, what the panel of planted evidence takes, and for how many clips.
 EVIDENCE = {
     (OURS, DEFAULT_DRAWS): 16,
-    (OTHERS, DEFAULT_DRAWS): 16,
+    (OTHERS, REFERENCE_DRAWS): 16,
     ("ours, frames", 64): 16,
     ("ours, waveform", 64): 16,
     (CAPTUM, 5): 16,
@@ -303,7 +304,7 @@ def _row(name: str, draws: int, ones: Sequence[Row], reference: Sequence[Tensor]
     survived = [overlap(*pair) for pair in pairs]
     row = {"method": name, "draws": draws, "usual": draws == METHODS[name].usual}
     row |= over_speakers("changed", [1 - one for one in survived], ones)
-    row |= {"seconds": statistics.fmean(one["seconds"] for one in ones)}
+    row |= {"seconds": statistics.median(one["seconds"] for one in ones)}
     row |= {"error": error_to(reference, pairs) if name == OURS else error_between(pairs)}
     if all(one["auc"] for one in ones):
         aucs = [statistics.fmean(one["auc"]) for one in ones]

@@ -16,12 +16,13 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.explainer.defaults import (
     MIN_REFERENCES,
     NUM_REFERENCES,
+    REFERENCE_DRAWS,
     choose_stages,
     draw_references,
 )
 from wavshap_lightning.explainer.explainer import explain
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, ExplainSettings
 
 ALL = ("waveform", "frames", "layers")
 DECIBELS = {"method": "integrated_gradients", "decibels": True, "baselines": "silence"}
@@ -104,6 +105,18 @@ def test_recordings_at_hand_are_baselines_if_there_are_enough(build_classifier, 
     assert torch.equal(too_few.frame_values(), explain(regressor, clip, num_draws=8).frame_values())
 
 
+def test_layers_take_more_draws_from_recordings_which_pass_through_the_head_alone(build_classifier, clip):
+    regressor = build_classifier(labels=("arousal", "valence"), task="dimensions")
+    others = [clip.roll(100 * index) for index in range(1, MIN_REFERENCES + 1)]
+
+    def draws(**settings):
+        return explain(regressor, clip, **settings).attributions["layers"].num_draws
+
+    assert (draws(recordings=others), draws()) == (REFERENCE_DRAWS, DEFAULT_DRAWS)
+    assert draws(recordings=others, stages=("layers", "frames")) == DEFAULT_DRAWS
+    assert draws(recordings=others, num_draws=16) == 16
+
+
 def test_a_recording_that_begins_with_silence_longer_than_the_clip_is_left_out(build_classifier, clip):
     regressor = build_classifier(labels=("arousal", "valence"), task="dimensions")
     others = [clip.roll(100 * index) for index in range(1, MIN_REFERENCES + 1)]
@@ -121,9 +134,9 @@ def test_more_baselines_than_there_are_recordings_are_noise(build_classifier, cl
     assert found.settings.baselines == "noise"
 
 
-def test_references_are_some_of_the_clips_and_the_seed_decides_which():
-    clips = [Clip(Path(f"{index}.wav"), "sad") for index in range(40)]
-    drawn = draw_references(clips, 0)
+def test_references_are_some_of_the_clips_and_always_the_same():
+    clips = [Clip(Path(f"{index}.wav"), "sad") for index in range(2 * NUM_REFERENCES)]
+    drawn = draw_references(clips)
     assert len(drawn) == NUM_REFERENCES + 1  # so that there are enough without the clip itself
     assert len({clip.path for clip in drawn} & {clip.path for clip in clips}) == len(drawn)
-    assert draw_references(clips, 0) == drawn != draw_references(clips, 1)
+    assert draw_references(clips) == drawn != clips[: len(drawn)]

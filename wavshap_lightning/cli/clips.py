@@ -184,7 +184,7 @@ class ClipExplainer:
     def _draw_recordings(self, clips: Collection[Clip]) -> None:
         """Some of the clips as recordings; those that cannot be read are named when it is their turn."""
         grid = replace(self.classifier.backbone.frame_grid, max_frames=None)  # they are cut to the clip
-        for clip in draw_references([*clips], self.explainer.settings.seed):
+        for clip in draw_references([*clips]):
             with suppress(AudioError):
                 self.recordings[clip.path.resolve()] = open_recording(clip, grid).waveform
 

@@ -40,7 +40,7 @@ from wavshap_lightning.attribution.views.frames import View, grouped, summed
 from wavshap_lightning.attribution.views.layers import layer_detail, layer_frame, layer_neuron
 from wavshap_lightning.attribution.views.spectral import band_frame
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.defaults import choose_baselines, choose_stages
+from wavshap_lightning.explainer.defaults import REFERENCE_DRAWS, choose_baselines, choose_stages
 from wavshap_lightning.explainer.recording import AudioSource, Recording, open_recording
 from wavshap_lightning.explainer.settings import (
     AUTO,
@@ -318,6 +318,9 @@ def open_clip(
                 classifier, stages, waveform, logits, others, count=settings.num_baselines
             )
             settings = replace(settings, baselines="other_clips" if others else "noise")
+            limits = (settings.num_draws, settings.tolerance, settings.max_seconds)
+            if others and settings.stages == ("layers",) and not any(limits):
+                settings = replace(settings, num_draws=REFERENCE_DRAWS)
 
         # Silence is ill-posed only on the waveform; in decibels it is meant.
         is_checked = "waveform" in settings.stages and not settings.decibels

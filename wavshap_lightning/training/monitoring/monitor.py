@@ -315,7 +315,7 @@ class ExplanationMonitor(Callback):
         """Recordings of the training split as baselines, the same in every epoch."""
         if self._references is None and self.settings.baselines == AUTO:
             clips = [one.clip for one in self._data.prepared.get("train", ())]
-            drawn = draw_references(clips, self.settings.seed)[:NUM_REFERENCES]
+            drawn = draw_references(clips)[:NUM_REFERENCES]
             grid = replace(classifier.backbone.frame_grid, max_frames=None)  # they are cut to the clip
             self._references = [open_recording(clip, grid) for clip in drawn]
 
