@@ -288,4 +288,4 @@ def test_names_and_scale_are_those_declared_for_the_corpus():
     with pytest.raises(SettingError, match=r"labels=\['sad'\] of classes: set data.labels instead"):
         TaskSettings(labels=["sad"]).with_outputs(LABELS, {})
     with pytest.raises(SettingError, match=r"weight=-1.0 must be from 0"):
-        TaskSettings(weight=-1.0)
+        TaskSettings(weight=-1.0).with_outputs(LABELS, {})

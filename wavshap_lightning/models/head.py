@@ -50,7 +50,9 @@ class Outputs:
         if self.scale is not None:
             low, high = self.scale
             if self.task != "dimensions" or not (isfinite(low) and isfinite(high) and low < high):
-                raise SettingError(f"scale={self.scale} of {self.task} must be [low, high], of dimensions")
+                raise SettingError(
+                    f"scale={self.scale} of {self.task} must be [low, high], for dimensions alone"
+                )
 
 
 def logits_to_outputs(logits: Float[Tensor, "*batch outputs"], task: Task) -> Float[Tensor, "*batch outputs"]:

@@ -31,18 +31,12 @@ class TaskSettings:
         weight: Weight of its loss in the sum over all tasks.
         labels: Names of its outputs; the classes if None, of dimensions those declared for the corpus.
         scale: Lowest and highest value of dimensions; that declared for the corpus if None.
-
-    Raises:
-        SettingError: If the weight is negative or not finite.
     """
 
     task: Task = "classes"
     weight: float = 1.0
     labels: list[str] | None = None
     scale: Scale | None = None
-
-    def __post_init__(self) -> None:
-        losses.check_range("weight", self.weight, torch.finfo(torch.float32).max)
 
     def with_outputs(self, classes: Sequence[str], scales: Mapping[str, Scale]) -> TaskSettings:
         """These settings with labels and scale filled in.
@@ -52,8 +46,10 @@ class TaskSettings:
             scales: Scale of each dimension of the corpus.
 
         Raises:
-            SettingError: If dimensions have no names or no scale, or the classes are not those of the run.
+            SettingError: If dimensions have no names or no scale, the classes are not those of the run, or
+                the weight is negative or not finite.
         """
+        losses.check_range("weight", self.weight, torch.finfo(torch.float32).max)
         is_values = self.task == "dimensions"
         names = [*map(normalized, self.labels)] if self.labels else [*(scales if is_values else classes)]
         declared = {scales.get(name) for name in names}
