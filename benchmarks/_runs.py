@@ -256,18 +256,22 @@ def _best_uar(table: Path) -> float:
         return max(float(row["val/uar"]) for row in csv.DictReader(file) if row.get("val/uar"))
 
 
-def evidence_auc(checkpoint: Path, clips: Iterable[Clip], *, seed: int = 0) -> float:
+def evidence_auc(
+    checkpoint: Path, clips: Iterable[Clip], *, seed: int = 0, target: str | None = None
+) -> float:
     """Mean area under the ROC curve of frames inside against frames outside the evidence.
 
     Args:
-        checkpoint: Of the classifier; its evidence for each clip's label is what is explained, with the
-            default settings.
+        checkpoint: Of the classifier, explained with the default settings.
         clips: Those with evidence are looked at.
         seed: Decides the baselines.
+        target: Its evidence is explained; that of each clip's label if None.
     """
     explainer = Explainer(checkpoint, ExplainSettings(stages=("frames",), seed=seed))
     with_evidence = [clip for clip in clips if clip.evidence]
-    return statistics.fmean(_auc(explainer.explain(clip, clip.label), clip) for clip in with_evidence)
+    return statistics.fmean(
+        _auc(explainer.explain(clip, target or clip.label), clip) for clip in with_evidence
+    )
 
 
 def _auc(explanation: Explanation, clip: Clip) -> float:

@@ -139,7 +139,7 @@ def score_predictions(predictions: Predictions) -> dict[str, Tensor]:
     is NaN where no clip has a target for it.
     """
     return {
-        prefix + name: value
+        prefix + name: value.to(part.logits)  # where and as precise as other numbers that are logged
         for prefix, part in predictions.parts().items()
         for name, value in SCORES[part.task].scores(part).items()
     }
