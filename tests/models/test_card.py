@@ -7,6 +7,7 @@ import re
 import pytest
 import yaml
 
+from wavshap_lightning.models.head import Outputs
 from wavshap_lightning.models.record import TrainingProvenance
 
 LABELS = ("angry", "happy", "sad")
@@ -83,3 +84,12 @@ def test_names_cannot_break_the_page(build_exportable, tmp_path, export):
     assert "<b>" not in body
     assert "\n# d" not in body
     assert "a&#124;b" in body
+
+
+def test_the_page_of_values_tells_their_scale_and_agreement(build_exportable, tmp_path, export):
+    scores = {"test": {"ccc": 0.71, "ccc_low": 0.6, "ccc_high": 0.8}}
+    outputs = [Outputs("dimensions", ("arousal", "valence"), (1.0, 7.0))]
+    _, body = page(export(build_exportable(TrainingProvenance(scores=scores), outputs), tmp_path / "mine"))
+    assert "| dimensions | arousal, valence, each from 1 to 7 |" in body
+    assert "| CCC (concordance, averaged over dimensions) | 0.710 | 0.600 to 0.800 |" in body
+    assert "Chance" not in body

@@ -13,6 +13,7 @@ from wavshap_lightning.errors import CheckpointError, ModelError, SettingError, 
 from wavshap_lightning.models.backbone import SpeechBackbone
 from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, trained_state
 from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.head import Outputs
 from wavshap_lightning.models.loading import load_classifier, read_test_scores
 from wavshap_lightning.models.record import TrainingProvenance
 
@@ -95,7 +96,7 @@ def test_a_run_opens_wherever_it_is_pointed_at(place, write_run, classifier, cli
 
 def test_of_several_runs_the_latest_opens(write_run, classifier):
     write_run("runs/demo/version_2")
-    classifier.labels = ("calm", "loud")
+    classifier.outputs = (Outputs("classes", ("calm", "loud")),)
     latest = write_run("runs/demo/version_10")
     assert load_classifier(latest.parent).labels == ("calm", "loud")
 

@@ -20,6 +20,8 @@ TITLES = {
     "wa": "WA (accuracy)",
     "macro_f1": "macro F1",
     "ece": "ECE (calibration error)",
+    "jsd": "JSD (Jensen-Shannon divergence from the votes)",
+    "ccc": "CCC (concordance, averaged over dimensions)",
 }
 METRICS = {"uar": "recall", "wa": "accuracy", "macro_f1": "f1"}
 MAX_NAMED = 12

@@ -203,7 +203,8 @@ def _find_on_hub(name: str, revision: str | None) -> partial[EmotionClassifier]:
     return partial(EmotionClassifier.from_pretrained, name, revision=revision)
 
 
-CROSS_VALIDATED = ("uar", "uar_low", "uar_high", "resampled", "wa", "macro_f1")
+CROSS_VALIDATED: tuple[str, ...] = ("uar", "uar_low", "uar_high", "resampled", "wa", "macro_f1", "jsd", "ccc")
+CROSS_VALIDATED += tuple(f"{name}_{end}" for name in ("macro_f1", "jsd", "ccc") for end in ("low", "high"))
 
 
 def read_scores(run: Path, protocol: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -230,8 +231,8 @@ def read_test_scores(path: str | PathLike[str]) -> dict[str, float]:
         SettingError: If it cannot be read, or is another file.
     """
     scores = _finite_numbers(_read_json(Path(path).expanduser()))
-    if "uar" not in scores:
-        raise SettingError(f"scores={path} has no readable uar; give the test.json of a test")
+    if not scores.keys() & {*CROSS_VALIDATED}:
+        raise SettingError(f"scores={path} has no readable uar, jsd or ccc; give the test.json of a test")
     return scores
 
 
