@@ -61,7 +61,7 @@ class ClipOptions:
     """Questions about every clip: the class to explain, its words, and what to compare with.
 
     Args:
-        target: A label, predicted, second, all, or a margin: happy-vs-sad, predicted-vs-second, listeners.
+        target: A label, or happy-vs-sad for a margin; predicted, second, all, predicted-vs-second, listeners.
         alignments: Word times: a TextGrid, CTM or CSV file, or a folder with one for each clip.
         tier: Tier of the TextGrid that holds the words.
         recordings: Files or folders for other_clips, same_speaker_neutral or another_class.

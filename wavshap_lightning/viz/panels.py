@@ -303,6 +303,7 @@ def plot_values(axes: Axes, rows: Rows, title: str) -> None:
     if rows.scale is not None:
         axes.set_xticks(rows.scale, [*map(number, rows.scale)])
         axes.spines["bottom"].set_bounds(*rows.scale)
+        axes.spines["bottom"].set_position(("data", count - 0.5))  # right below the rows
     axes.set_yticks(range(count), rows.names)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(max(count, LEAST_PLACES) - 0.5, -0.5)
@@ -371,7 +372,8 @@ def mark_evidence(panels: Sequence[Axes], spans: Sequence[Span]) -> None:
     for span in spans:
         start_s, end_s = span.start_s, span.end_s
         axes.plot([start_s, start_s, end_s, end_s], [0.07, 0.02, 0.02, 0.07], **bracket)
-        _write_inside(axes, (start_s + end_s) / 2, 0.07, literal(span.kind or "evidence"), va="bottom")
+        words = literal((span.kind or "evidence").replace("+", " + "), 24)
+        _write_inside(axes, (start_s + end_s) / 2, 0.07, words, va="bottom")
 
 
 def united(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
