@@ -86,6 +86,26 @@ def test_another_seed_gives_another_run(flags, read_csv):
     assert [row["train/loss"] for row in first] != [row["train/loss"] for row in second]
 
 
+@pytest.mark.slow
+def test_a_temperature_is_fitted_on_the_validation_clips(flags):
+    main(flags("fit", "--run.temperature", "true", epochs=1))
+    run = Path("runs/demo/version_0")
+    test, validation = (json.loads((run / f"{split}.json").read_text()) for split in ("test", "validation"))
+    assert test["temperature"] > 0.0
+    assert {"ece", "scaled_ece"} <= test.keys()
+    assert "temperature" not in validation  # it would be scored on the clips it was fitted on
+    main(flags("fit", epochs=1))
+    without = json.loads(Path("runs/demo/version_1/test.json").read_text())
+    assert without == {
+        name: value for name, value in test.items() if name not in ("temperature", "scaled_ece")
+    }
+
+
+def test_a_temperature_needs_validation_clips(flags, run_main, capsys):
+    run_main(flags("fit", "--run.temperature", "true", "--data.validation", "false"), code=2)
+    assert "run.temperature=true needs validation clips" in capsys.readouterr().err
+
+
 def test_a_fresh_process_tests_the_best_checkpoint_quietly(flags, run_program):
     main(flags())
     done = run_program(None, *flags("test", "--ckpt_path", "best"))

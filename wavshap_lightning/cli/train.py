@@ -33,6 +33,7 @@ from wavshap_lightning.corpora.manifest import save_manifest
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import from_here, write_atomically, write_json
 from wavshap_lightning.models.checkpoint import read_checkpoint
+from wavshap_lightning.models.head import SOFTMAX_TASKS
 from wavshap_lightning.models.loading import read_test_scores
 from wavshap_lightning.models.pretrained import is_folder
 from wavshap_lightning.training.callbacks import check_flags, default_callbacks, title_of
@@ -54,6 +55,7 @@ from wavshap_lightning.training.loggers import (
     where_on_wandb,
 )
 from wavshap_lightning.training.module import EmotionModule, check_precision
+from wavshap_lightning.training.scores import fit_temperature
 from wavshap_lightning.training.tasks import TaskSettings
 
 COMMANDS = {
@@ -124,7 +126,7 @@ def run(
                 for logger in trainer.loggers:
                     logger.log_hyperparams(config.as_dict())
                 trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-                conclude(trainer, module, data, test=config.run.test)
+                conclude(trainer, module, data, config.run)
             else:
                 evaluate = getattr(trainer, command)
                 evaluate(module, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
@@ -351,6 +353,8 @@ def build_run(
     tested = command == "test" or (command == "fit" and settings.test)
     check_flags(given, validated=command != "test" and data.validation, tested=tested)
     data.require(*STAGE_SPLITS[command], *(["test"] if settings.test else []))
+    if settings.temperature and not (data.validation and built.model.classifier.task in SOFTMAX_TASKS):
+        raise SettingError("run.temperature=true needs validation clips; the first task must have classes")
     resumed = run_of_checkpoint(settings.home, checkpoint) if command == "fit" else None
     folder = folder or resumed or claim_run_folder(settings.home)
     given["default_root_dir"] = given["default_root_dir"] or str(folder)
@@ -385,11 +389,14 @@ def build_run(
     return trainer, built.model, data
 
 
-def conclude(trainer: L.Trainer, module: EmotionModule, data: EmotionDataModule, *, test: bool) -> None:
-    """Test the best checkpoint if asked for; print the folder of the run and its scores."""
+def conclude(trainer: L.Trainer, module: EmotionModule, data: EmotionDataModule, options: Namespace) -> None:
+    """Calibrate and test the best checkpoint if asked for; print the folder of the run and its scores."""
     best = best_checkpoint(trainer)
     path = best.best_model_path
-    if test and path:
+    if options.temperature and path:
+        trainer.validate(module, datamodule=data, ckpt_path=path, verbose=False, weights_only=True)
+        module.temperature = fit_temperature(found) if (found := module.validation_predictions) else None
+    if options.test and path:
         trainer.test(module, datamodule=data, ckpt_path=path, verbose=False, weights_only=True)
     if not trainer.is_global_zero:
         return

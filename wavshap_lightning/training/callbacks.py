@@ -241,7 +241,7 @@ def _report(trainer: L.Trainer, module: EmotionModule, split: str, predictions: 
     if data is None or predictions is None or not trainer.is_global_zero:
         return
     speakers = tuple(clip.speaker for clip in data.clips(split))
-    result = Evaluation(predictions, speakers, data.protocol_record)
+    result = Evaluation(predictions, speakers, data.protocol_record, module.temperature)
     place = Path(folder) if folder else None
     if place:
         _write_protocol(place, data)

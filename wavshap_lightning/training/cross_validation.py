@@ -96,8 +96,7 @@ def report(
         console: Screen to print on.
     """
     ends, speakers = _ends(score_intervals([result])), result.speaker_scores()
-    if not all(result.speakers):  # of unknown speakers nobody knows how many there are
-        ends = dict.fromkeys(ends)
+    ends = ends if all(result.speakers) else dict.fromkeys(ends)  # nobody knows how many are unknown
     numbers = {**_plain(result.scores()), **ends}
     tables: dict[str, list[Any]] = {"speakers": speakers}
     if result.temperature is not None:
@@ -326,8 +325,7 @@ def _shown(scores: Mapping[str, Any], name: str) -> str:
 def _output_table(split: str, prefix: str, part: Predictions, scores: Mapping[str, Any]) -> Table:
     """Scores of each dimension or label, and its clips with a target."""
     names, rows = SCORES[part.task].by_output, []
-    counts = (~part.targets.isnan()).sum(0).tolist()
-    for label, count in zip(part.outputs[0].labels, counts, strict=True):
+    for label, count in zip(part.outputs[0].labels, (~part.targets.isnan()).sum(0).tolist(), strict=True):
         rows.append((label, str(count), *(_shown(scores, f"{prefix}{name}_{label}") for name in names)))
         if scores.get(f"{prefix}pcc_{label}") == 0.0:
             found = f"dimension={label}: predictions or targets of the {split} clips are constant"

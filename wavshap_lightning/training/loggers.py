@@ -44,6 +44,8 @@ class RunSettings:
         test: Test the best checkpoint after `fit`.
         keep_every: Number of epochs between weights that are kept, such as `checkpoints/epoch_009.ckpt`;
             0 keeps only the best and the last.
+        temperature: Fit a temperature on the validation clips before the test, and score the calibration of
+            the first task, classes or votes, at it; `test.json` has it.
 
     Raises:
         SettingError: If the name would leave the directory, or a number is negative.
@@ -57,6 +59,7 @@ class RunSettings:
     patience: int = 0
     test: bool = False
     keep_every: int = 0
+    temperature: bool = False
 
     def __post_init__(self) -> None:
         path = Path(self.name)

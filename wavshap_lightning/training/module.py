@@ -168,6 +168,7 @@ class EmotionModule(L.LightningModule):
         self.collected = PredictionLog(self.classifier.outputs if tasks else ())
         self.validation_predictions: Predictions | None = None
         self.test_predictions: Predictions | None = None
+        self.temperature: float | None = None
         self.save_hyperparameters(  # plain JSON types, so that checkpoints open with weights_only=True
             {
                 "labels": list(labels),
