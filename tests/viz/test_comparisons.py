@@ -181,17 +181,19 @@ def test_no_two_texts_overlap_and_none_leaves_the_page(
     assert_texts_are_apart(figure)
 
 
-@pytest.mark.parametrize("count", [1, 5])
-def test_values_are_compared_on_their_own_scale(count, build_explanation, waveform):
+@pytest.mark.parametrize(
+    ("count", "scale", "limits"), [(1, None, ()), (5, None, (-0.2, 0.3)), (5, (-1.0, 0.2), (-1.0, 0.3))]
+)
+def test_values_are_compared_on_their_own_scale(count, scale, limits, build_explanation, waveform):
     outputs = [(0.5, 0.1 * seed - 0.2, 0.0, 3.0) for seed in range(count + 1)]
     first, *others = (
-        build_explanation(seed=seed, task="dimensions", logits=values) for seed, values in enumerate(outputs)
+        build_explanation(seed=seed, task="dimensions", logits=values, scale=scale)
+        for seed, values in enumerate(outputs)
     )
     pairs = [Comparison(first, other, "happy", _differences(first, other)) for other in others]
     panels = panels_of(plot_comparison(pairs, waveform))
     if count == 1:
         assert panels["model 0"].get_title("left") == f"1, {number(first.score['happy'])}"
         return
-    low, high = panels["probability"].get_xlim()
-    assert (low, high) == (pytest.approx(-0.2), pytest.approx(0.3))
+    assert panels["probability"].get_xlim() == pytest.approx(limits)
     assert panels["probability"].get_title("left") == "happy"

@@ -62,8 +62,10 @@ def plot_epochs(
     views, frames = _views(ordered, target, {"waveform": waveform, "label": label, "evidence": evidence})
     last = views[-1]
     gaps = [gap for view in views if (gap := view.largest_gap) is not None]
+    above = "classes above are the last one's. Hollow: another was predicted."
+    above = above if last.prediction else "values above are the last one's."
     lines = [
-        "All epochs on one scale; score and classes above are the last one's. Hollow: another was predicted.",
+        f"All epochs on one scale; score and {above}",
         f"{GAP}: {percent(max(gaps))} at most." if gaps else "",
         last.line(*ABOUT),
     ]
@@ -226,7 +228,8 @@ def _probability(explanations: Sequence[Explanation], label: str) -> Draw:
     hollow = [place for place, one in enumerate(explanations) if one.prediction not in ("", label)]
     title, limits = f"p({literal(label, 12)})", (0.0, 1.0)
     if explanations[0].task == "dimensions":
-        title, limits = literal(label, 12), (min(0.0, *values), max(0.0, *values))
+        ends = [*(explanations[0].scale or [0.0]), *values]
+        title, limits = literal(label, 12), (min(ends), max(ends))
     return partial(draw.plot_dots, values=values, title=title, limits=limits, hollow=hollow)
 
 
