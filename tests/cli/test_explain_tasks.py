@@ -95,7 +95,7 @@ def annotated(corpus, tmp_path):
 def test_the_votes_of_a_manifest_are_a_target_and_are_told(
     run_explain, checkpoint, few, out, annotated, capsys
 ):
-    assert run_explain(checkpoint, *few, annotated, "--target", "listeners", "--figures=true") == 1
+    assert run_explain(checkpoint, *few, annotated, "--target", "listeners") == 1
     numbers = json.loads((out / "clips" / "clip 0.json").read_text())
     assert numbers["target"] == "sad-vs-happy"
     assert numbers["votes"] == {"sad": 3, "happy": 2, "bored": 1}
@@ -122,6 +122,7 @@ def test_scores_of_several_tasks_are_those_of_the_first(run_explain, several_tas
     assert sum(float(word) for word in capsys.readouterr().out.split()[1:6:2]) == pytest.approx(1, abs=0.002)
 
 
+@pytest.mark.slow
 def test_a_clip_whose_votes_have_changed_is_explained_again(run_explain, checkpoint, few, annotated, capsys):
     where = ("--corpus", "manifest", "--root", annotated, "--split", "all", "--accelerator", "cpu")
     assert run_explain("corpus", checkpoint, *few, *where) == 0

@@ -394,8 +394,7 @@ class ClipView:
         annotated = [self.annotated.get(one) for one in shown] if self.annotated else []
         num_votes = number(sum(self.numbers.get("votes", {}).values(), 0.0))
         annotators = "annotated" if is_value else f"listeners (n={num_votes})"
-        values = [chances[one] for one in shown]
-        return Rows(names, values, annotated, annotators, self.numbers.get("scale"))
+        return Rows(names, [chances[one] for one in shown], annotated, annotators, self.numbers.get("scale"))
 
     @property
     def largest_gap(self) -> float | None:

@@ -147,7 +147,7 @@ TASKS = {
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_training_of_each_task_ends_as_it_would_without(task, train, tmp_path):
-    watching = build_monitor(clips=None, num_hardest=1, num_wrong=1, faithfulness=True)
+    watching = build_monitor(clips=None, num_hardest=1, num_wrong=1)
     case = {"tasks": [TASKS[task]], "epochs": 1}
     watched, diary = train(watching, folder="with", **case)
     assert same(diary.pages, train(folder="without", **case)[1].pages)
