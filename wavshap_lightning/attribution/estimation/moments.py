@@ -35,7 +35,7 @@ SMOOTHED_NEIGHBORS = 5
 NUM_HARMONICS = 16
 # Factors by which the next doubling of the draws is expected to lower the variance: of a net at most; of a
 # lattice where gradients jump along the path, and where they do not
-NET_GAIN, ROUGH_GAIN, SMOOTH_GAIN = 2.0, 4.0, 16.0
+NET_GAIN, ROUGH_GAIN, SMOOTH_GAIN = 2.0, 2.0, 16.0
 # Two halves, and the halves of each: what one doubling gains can then be compared with the next
 MAX_BLOCKS = 4
 
