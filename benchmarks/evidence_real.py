@@ -326,6 +326,9 @@ def lines_of_backbone(backbone: str, heads: Sequence[Mapping[str, Any]]) -> Iter
         title = f"{backbone}: {name}, {size}"
         yield Measurement(title, statistics.fmean(means), min(means), max(means), at_least=bar, note=note)
     bars = (BAR_WORST_ACTOR, BAR_OVER_ENERGY) if backbone == WHISPER else (None, None)
+    pairs = [(one[0], who) for head in heads for one, who in zip(head[DEFAULT], head["actors"], strict=True)]
+    least = worst_actor(*zip(*pairs, strict=True))
+    yield Measurement(f"{backbone}: worst actor, all heads", least, at_least=bars[0])
     worst = [worst_actor([one[0] for one in head[DEFAULT]], head["actors"]) for head in heads]
     note = "of a head; range: all heads"
     yield Measurement(
