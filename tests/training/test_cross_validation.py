@@ -448,6 +448,12 @@ class TestOtherTasks:
         assert scores == sorted(scores, reverse=task == "distribution")
         assert len(rows) == 6
 
+    def test_a_speaker_without_targets_is_listed_last(self, task):
+        rows = draw_task_fold(task, missing=range(2, 60, 6)).speaker_scores()[1:]
+        assert [row[0] for row in rows if math.isnan(row[2])] == [rows[-1][0]] == ["s02"]
+        scores = [row[2] for row in rows[:-1]]
+        assert scores == sorted(scores, reverse=task == "distribution")
+
     def test_the_screen_is_readable_at_80_columns(self, task):
         console = Console(file=io.StringIO(), width=80)
         report(draw_task_fold(task), "test", ("a", "b", "c"), folder=None, console=console)

@@ -234,3 +234,12 @@ class TestSettings:
         assert LossSettings().to_dict() == {"class_weights": False, "label_smoothing": 0.0}
         used = LossSettings(focal_gamma=2.0, values="mse")
         assert LossSettings(**used.to_dict()) == used
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_votes_are_as_precise_where_logits_are_half_precise(gamma):
+    logits, shares = draw(20, 3, grad=False).bfloat16(), draw_shares().float()
+    expected = cross_entropy(logits.double(), shares.double(), weight=WEIGHT, gamma=gamma)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = cross_entropy(logits, shares, weight=WEIGHT.float(), gamma=gamma)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0.0)

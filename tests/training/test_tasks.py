@@ -283,7 +283,7 @@ def test_names_and_scale_are_those_declared_for_the_corpus():
     found = TaskSettings("dimensions").with_outputs((), scales)
     assert found.outputs == Outputs("dimensions", ("arousal", "valence"), (1.0, 5.0))
     for tasks in (TaskSettings("dimensions"), TaskSettings("dimensions", labels=["arousal"])):
-        with pytest.raises(SettingError, match=r"scale=None: the corpus declares none; give both"):
+        with pytest.raises(SettingError, match=r"scale=None: none is declared; give both"):
             tasks.with_outputs((), {})
     with pytest.raises(SettingError, match=r"labels=\['sad'\] of classes: set data.labels instead"):
         TaskSettings(labels=["sad"]).with_outputs(LABELS, {})

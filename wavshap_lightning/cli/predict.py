@@ -140,16 +140,11 @@ def submission_row(
     parts = zip(outputs, split_outputs(found.mean(0), outputs), strict=True)
     means = {one.task: dict(zip(one.labels, part.tolist(), strict=True)) for one, part in parts}
     shares, values = means.get("classes", means.get("distribution", {})), means.get("dimensions", {})
+    (low, high), on_scale = SCALE, SCALE in {one.scale for one in outputs}
     if format == "classes" and shares and shares.keys() <= CODES.keys():
         return {"FileName": clip.path.name, "EmoClass": CODES[max(shares, key=shares.__getitem__)]}
-    if (
-        format == "values"
-        and VALUE_COLUMNS.keys() <= values.keys()
-        and SCALE in {one.scale for one in outputs}
-    ):
-        limited = {
-            column: min(max(values[name], SCALE[0]), SCALE[1]) for name, column in VALUE_COLUMNS.items()
-        }
+    if format == "values" and on_scale and VALUE_COLUMNS.keys() <= values.keys():
+        limited = {column: min(max(values[name], low), high) for name, column in VALUE_COLUMNS.items()}
         return {"FileName": clip.path.name, **limited}
     needed = {"classes": f"classes among {', '.join(CODES)}", "values": f"{', '.join(VALUE_COLUMNS)}, 1 to 7"}
     raise SettingError(f"format={format!r} needs a model of {needed[format]}")

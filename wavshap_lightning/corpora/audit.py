@@ -21,7 +21,7 @@ from rich.text import Text
 from scipy.ndimage import binary_opening
 
 from wavshap_lightning.audio.io import SPAN_SLACK_S, hash_audio_file, load_native
-from wavshap_lightning.corpora.clip import SPLITS, Clip
+from wavshap_lightning.corpora.clip import SPLITS, Clip, Scale
 from wavshap_lightning.corpora.folders import listed
 from wavshap_lightning.corpora.protocols import Split
 from wavshap_lightning.errors import AudioError, AuditError
@@ -238,7 +238,7 @@ def audit_split(
     max_duration_s: float | None = None,
     expected_clips: int | None = None,
     may_share_speakers: Collection[str] = (),
-    dimensions: Mapping[str, tuple[float, float]] | None = None,
+    dimensions: Mapping[str, Scale] | None = None,
     uses_votes: bool = False,
 ) -> tuple[Finding, ...]:
     """Find the faults of a split that would invalidate a run or its scores.
@@ -399,9 +399,7 @@ def _absent_classes(split: Split, labels: Sequence[str]) -> Iterator[Finding]:
             yield Finding(severity, "absent class", label, f"no clip in {' and '.join(absent)}")
 
 
-def _value_findings(
-    clips: Sequence[Clip], dimensions: Mapping[str, tuple[float, float]]
-) -> Iterator[Finding]:
+def _value_findings(clips: Sequence[Clip], dimensions: Mapping[str, Scale]) -> Iterator[Finding]:
     for name, (low, high) in dimensions.items():
         values = {clip: value for clip in clips for known, value in clip.values if known == name}
         for clip, value in values.items():

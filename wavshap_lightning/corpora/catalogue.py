@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from wavshap_lightning.corpora import esd, filename_schemes, folders, iemocap, meld, msp_podcast, protocols
-from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora import esd, folders, iemocap, meld, msp_podcast, protocols
+from wavshap_lightning.corpora import filename_schemes as schemes
+from wavshap_lightning.corpora.clip import Clip, Scale
 from wavshap_lightning.corpora.filename_schemes import FilenameScheme
 from wavshap_lightning.corpora.folders import Layout
 from wavshap_lightning.corpora.imports import FORMATS, load_format
@@ -31,7 +32,6 @@ from wavshap_lightning.corpora.manifest import DIMENSIONS, find_file, load_manif
 from wavshap_lightning.corpora.protocols import ESD_5_FOLDS, IEMOCAP_5_SESSIONS, RAVDESS_6_FOLDS, Protocol
 from wavshap_lightning.errors import CorpusError, SettingError
 
-Scale = tuple[float, float]
 BuildProtocol = Callable[[Sequence[Clip]], Protocol]
 
 
@@ -69,12 +69,15 @@ class Corpus:
         return ordered_labels(name for name in (self.label_map or {}).values() if name)
 
 
-def _by_name(scheme: FilenameScheme, licence: str, protocol: BuildProtocol, num_clips: int) -> Corpus:
-    return Corpus(scheme.layout, scheme.load, licence, protocol, emotions_among(scheme.labels), num_clips)
+def _by_name(
+    scheme: FilenameScheme, licence: str, protocol: BuildProtocol, num_clips: int, **scales: Scale
+) -> Corpus:
+    classes = emotions_among(scheme.labels)
+    return Corpus(scheme.layout, scheme.load, licence, protocol, classes, num_clips, scales)
 
 
-def _by_manifest(name: str, licence: str, protocol: BuildProtocol) -> Corpus:
-    return Corpus(Layout(name, "manifest.csv", homepage=""), load_manifest, licence, protocol)
+def _by_manifest(name: str, licence: str, protocol: BuildProtocol, **scales: Scale) -> Corpus:
+    return Corpus(Layout(name, "manifest.csv", homepage=""), load_manifest, licence, protocol, scales=scales)
 
 
 def _crema_d_folds(clips: Sequence[Clip]) -> Protocol:
@@ -82,18 +85,12 @@ def _crema_d_folds(clips: Sequence[Clip]) -> Protocol:
 
 
 _TABLE = (
-    replace(
-        _by_name(filename_schemes.RAVDESS, "CC BY-NC-SA 4.0", lambda _clips: RAVDESS_6_FOLDS, 1440),
-        scales={"intensity": (1.0, 2.0)},
-    ),
-    replace(
-        _by_name(filename_schemes.CREMA_D, "ODbL 1.0", _crema_d_folds, 7440),
-        load=filename_schemes.load_crema_d,
-    ),
-    _by_name(filename_schemes.EMO_DB, "CC0 1.0", protocols.leave_one_speaker_out, 535),
-    _by_name(filename_schemes.TESS, "CC BY-NC-ND 4.0", protocols.two_speaker_folds, 2800),
-    _by_name(filename_schemes.SAVEE, "research, after registration", protocols.leave_one_speaker_out, 480),
-    _by_name(filename_schemes.JL_CORPUS, "ODC-BY", protocols.leave_one_speaker_out, 2400),
+    _by_name(schemes.RAVDESS, "CC BY-NC-SA 4.0", lambda _clips: RAVDESS_6_FOLDS, 1440, intensity=(1.0, 2.0)),
+    replace(_by_name(schemes.CREMA_D, "ODbL 1.0", _crema_d_folds, 7440), load=schemes.load_crema_d),
+    _by_name(schemes.EMO_DB, "CC0 1.0", protocols.leave_one_speaker_out, 535),
+    _by_name(schemes.TESS, "CC BY-NC-ND 4.0", protocols.two_speaker_folds, 2800),
+    _by_name(schemes.SAVEE, "research, after registration", protocols.leave_one_speaker_out, 480),
+    _by_name(schemes.JL_CORPUS, "ODC-BY", protocols.leave_one_speaker_out, 2400),
     Corpus(
         iemocap.LAYOUT,
         iemocap.load_iemocap,
@@ -116,10 +113,7 @@ _TABLE = (
     ),
     replace(_by_name(esd.SCHEME, "research", lambda _clips: ESD_5_FOLDS, 35000), load=esd.load_esd),
     # What the ring `planted` writes has a manifest.
-    replace(
-        _by_manifest("planted", "made by this package", protocols.official_split),
-        scales={"arousal": (1.0, 7.0)},
-    ),
+    _by_manifest("planted", "made by this package", protocols.official_split, arousal=(1.0, 7.0)),
     _by_manifest("planted-in", "that of the recordings", protocols.official_split),
     _by_manifest("manifest", "yours", protocols.default_protocol),
     Corpus(folders.FOLDERS, folders.load_folders, "yours", protocols.default_protocol),

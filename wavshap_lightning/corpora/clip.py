@@ -45,6 +45,10 @@ def normalized(text: str) -> str:
     return " ".join(normalize("NFC", text).split())
 
 
+Scale = tuple[float, float]
+"""Lowest and highest value of an emotional dimension."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A time span in a recording.

@@ -108,10 +108,9 @@ def read_turns(path: Path) -> Iterator[tuple[str, Clip]]:
         # The session and the letter of the last token: the letter at the front tells who wears the motion
         # markers, in every turn of the dialogue alike.
         speaker = turn["name"][:5] + last[0]
-        clip = Clip(
-            path, turn["label"], speaker, LAYOUT.corpus, votes=votes, dialogue=dialogue, values=values
-        )
-        yield turn["name"], replace(clip, start_s=float(turn["start"]), end_s=float(turn["end"]))
+        clip = Clip(path, turn["label"], speaker, LAYOUT.corpus, votes=votes, dialogue=dialogue)
+        start_s, end_s = float(turn["start"]), float(turn["end"])
+        yield turn["name"], replace(clip, start_s=start_s, end_s=end_s, values=values)
 
 
 def _text_files(folder: Path) -> list[Path]:

@@ -98,12 +98,9 @@ def load_format(
     rows = {place: cells for table in tables for place, cells in _read(format, table, source)}
     found = list(dict.fromkeys(name for cells in rows.values() for name in cells if name not in OWN_CELLS))
     columns = {field: _find_column(field, found, name) for field, name in given.items()}
-    has_values = any(
-        _NUMBER.fullmatch(str(cells.get(name))) for cells in rows.values() for name in DIMENSIONS
-    )
     if not columns["label"]:
         what = f"its columns {found} have no known label; name it: label=COLUMN"
-        if not has_values:
+        if not any(map(_values, rows.values())):
             raise layout.error(root, what)
         warn(f"{what}, or learn its values alone", stacklevel=2)
     elif unlabeled := [place for place in rows if columns["label"] not in rows[place]]:
@@ -307,12 +304,16 @@ def _find_audio(rows: Sequence[Cells], audio_root: str | None) -> list[Path]:
     return files
 
 
+def _values(cells: Cells) -> Cells:
+    """The numbers in columns named after `DIMENSIONS`."""
+    return {name: cells[name] for name in DIMENSIONS if _NUMBER.fullmatch(str(cells.get(name)))}
+
+
 def _to_clip(place: str, cells: Cells, columns: Mapping[str, str], known: dict[str, Any]) -> Clip:
     named = {field: cells[column] for field, column in columns.items() if column in cells}
     try:
         start_s, end_s = _find_span(cells, Path(known["path"]))
-        values = {name: cells[name] for name in DIMENSIONS if _NUMBER.fullmatch(str(cells.get(name)))}
-        known |= {**named, **values, "start_s": start_s, "end_s": end_s}
+        known |= {**named, **_values(cells), "start_s": start_s, "end_s": end_s}
         return to_clip(known, Path(), {}, REQUIRED if columns["label"] else ["path"])
     except (CorpusError, ValueError) as error:
         raise CorpusError(f"{place}: {error} (columns: {columns}; an empty name for none)") from error

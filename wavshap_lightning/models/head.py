@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -50,9 +50,13 @@ class Outputs:
         if self.scale is not None:
             low, high = self.scale
             if self.task != "dimensions" or not (isfinite(low) and isfinite(high) and low < high):
-                raise SettingError(
-                    f"scale={self.scale} of {self.task} must be [low, high], for dimensions alone"
-                )
+                raise SettingError(f"scale={self.scale} of {self.task} must be [low, high], of dimensions")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Outputs:
+        """Outputs from plain JSON types; the scale may be missing."""
+        scale = values.get("scale")
+        return cls(values["task"], tuple(values["labels"]), scale and tuple(scale))
 
 
 def logits_to_outputs(logits: Float[Tensor, "*batch outputs"], task: Task) -> Float[Tensor, "*batch outputs"]:

@@ -89,10 +89,7 @@ class ClassifierRecord:
         try:
             backbone, head = BackboneSettings(**values["backbone"]), HeadSettings(**values["head"])
             alone = {"task": values.get("task", "classes"), "labels": values["labels"]}
-            outputs = tuple(
-                Outputs(**dict[str, Any]((k, tuple(v) if isinstance(v, list) else v) for k, v in one.items()))
-                for one in values.get("outputs", [alone])
-            )
+            outputs = tuple(Outputs.from_dict(one) for one in values.get("outputs", [alone]))
             return cls(**{**values, "backbone": backbone, "head": head, "outputs": outputs})
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"the classifier's record is incomplete: {error}") from error

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,12 +72,17 @@ class Evaluation:
         }
 
     def speaker_scores(self) -> list[list[Any]]:
-        """Speaker, number of clips, and two scores of each task (see the header); worst speaker first."""
-        names, rows = [name for names in self.shown() for name in names[:2]], []
+        """Header, then of each speaker number of clips and two scores of each task; the worst one first.
+
+        Speakers without a main score are last.
+        """
+        names = [name for names in self.shown() for name in names[:2]]
+        rows: list[list[Any]] = []
         for speaker, found in self.by_speaker().items():
             scores = score_predictions(found)
             rows.append([speaker, len(found.labels), *(float(scores[name]) for name in names)])
-        rows.sort(key=itemgetter(2), reverse=SCORES[self.predictions.task].mode == "min")
+        worst_first = -1.0 if SCORES[self.predictions.task].mode == "min" else 1.0
+        rows.sort(key=lambda row: math.inf if math.isnan(row[2]) else worst_first * row[2])
         return [["speaker", "num_clips", *names], *rows]
 
 
@@ -104,10 +108,8 @@ def report(
         numbers |= {"temperature": result.temperature, "scaled_ece": float(scaled["ece"])}
     for prefix, part in result.predictions.parts().items():
         if part.task in SOFTMAX_TASKS:
-            names, counts = (
-                part.outputs[0].labels if part.outputs else labels,
-                confusion_counts(part).tolist(),
-            )
+            names = part.outputs[0].labels if part.outputs else labels
+            counts = confusion_counts(part).tolist()
             rows = ([label, *row] for label, row in zip(names, counts, strict=True))
             tables[f"{prefix}confusion"] = [["label", *names], *rows]
             tables[f"{prefix}reliability"] = [RELIABILITY_COLUMNS, *reliability_table(part)]
@@ -177,8 +179,7 @@ def read_fold(folder: Path) -> Evaluation | None:
         labels = torch.tensor([clip["label"] for clip in clips])
         targets = np.array([clip.get("targets", ()) for clip in clips], dtype=np.float32)  # None becomes NaN
         columns, positions = torch.from_numpy(targets), torch.arange(len(clips))
-        tasks = ((one["task"], one["labels"], one["scale"]) for one in content.get("outputs", ()))
-        outputs = tuple(Outputs(task, tuple(names), scale and tuple(scale)) for task, names, scale in tasks)
+        outputs = tuple(Outputs.from_dict(one) for one in content.get("outputs", ()))
         predictions = Predictions(logits, labels, positions, columns, outputs)
         return Evaluation(predictions, tuple(clip["speaker"] for clip in clips), content["protocol"])
     except (ValueError, TypeError, KeyError) as error:

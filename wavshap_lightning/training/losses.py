@@ -108,14 +108,16 @@ def cross_entropy(
         return 0.0 * logits.sum()
     if targets.ndim == 1 and not gamma:
         return F.cross_entropy(logits, targets, weight=weight, label_smoothing=label_smoothing)
-    logits, targets, num_classes = logits[known], targets[known], logits.shape[1]
-    shares = (F.one_hot(targets, num_classes) if targets.ndim == 1 else targets).to(logits.dtype)
+    targets, num_classes = targets[known], logits.shape[1]
+    # In mixed precision logits are half precise, and so would be a matrix product of losses and weights.
+    losses = -logits[known].to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
+    shares = (F.one_hot(targets, num_classes) if targets.ndim == 1 else targets).to(losses.dtype)
     smoothed = (1.0 - label_smoothing) * shares + label_smoothing / num_classes
-    losses = smoothed * focal(-logits.log_softmax(1), gamma)
+    losses = smoothed * focal(losses, gamma)
     if kl:
         losses = losses - torch.special.entr(smoothed)
-    weight = logits.new_ones(num_classes) if weight is None else weight
-    return (losses @ weight).sum() / (shares @ weight).sum()
+    weight = losses.new_ones(num_classes) if weight is None else weight
+    return (losses * weight).sum() / (shares * weight).sum()
 
 
 def binary_cross_entropy(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from wavshap_lightning.corpora.clip import normalized
+from wavshap_lightning.corpora.clip import Scale, normalized
 from wavshap_lightning.errors import CheckpointError, DivergenceError, SettingError
 from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone
 from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, load_trained_state, trained_state
@@ -30,7 +30,7 @@ from wavshap_lightning.training.data.dataset import Batch
 from wavshap_lightning.training.data.extraction import cache_features
 from wavshap_lightning.training.losses import LossSettings, check_range
 from wavshap_lightning.training.scores import SCORES, PredictionLog, Predictions, score_predictions
-from wavshap_lightning.training.tasks import Scale, TaskLoss, TaskSettings, targets_of
+from wavshap_lightning.training.tasks import TaskLoss, TaskSettings, targets_of
 
 UNDECAYED = "_undecayed"
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
@@ -157,9 +157,7 @@ class EmotionModule(L.LightningModule):
     ) -> None:
         super().__init__()
         if not labels and not tasks:
-            raise SettingError(
-                "labels=(): label some clips, set model.tasks, or open it with load_classifier"
-            )
+            raise SettingError("labels=(): label some clips, set model.tasks, or use load_classifier to open")
         complete = [one.with_outputs(labels, scales or {}) for one in tasks or [TaskSettings()]]
         outputs = [one.outputs for one in complete]
         self.classifier = EmotionClassifier(opened or SpeechBackbone(backbone), outputs, head)
@@ -237,11 +235,9 @@ class EmotionModule(L.LightningModule):
         """Loss of one batch, summed over the tasks."""
         outputs = self.classifier.outputs
         logits, columns = (split_outputs(x, outputs) for x in (batch.logits(self.classifier), batch.targets))
-        targets = (
-            batch.labels if one.task == "classes" else x for one, x in zip(outputs, columns, strict=True)
-        )
-        by_task = zip(self.losses, logits, targets, strict=True)
-        loss = torch.stack([of(found, wanted) for of, found, wanted in by_task]).sum()
+        by_task = zip(self.losses, outputs, logits, columns, strict=True)
+        found = [of(x, batch.labels if one.task == "classes" else y) for of, one, x, y in by_task]
+        loss = torch.stack(found).sum()
         count = len(batch.labels)
         self.log(
             "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=count, sync_dist=True
@@ -306,9 +302,8 @@ class EmotionModule(L.LightningModule):
         self.classifier.check_backbone(record)
         found, wanted = (_described(of.outputs) for of in (self.classifier, record))
         if found != wanted:
-            raise CheckpointError(
-                f"outputs={found} must be {wanted}, those of the checkpoint: set data.labels and model.tasks"
-            )
+            advice = "those of the checkpoint: set data.labels and model.tasks"
+            raise CheckpointError(f"outputs={found} must be {wanted}, {advice}")
         own, recorded = self.classifier.head.settings, record.head  # dropout leaves no mark on the weights
         if replace(own, dropout=recorded.dropout, frame_dropout=recorded.frame_dropout) != recorded:
             raise CheckpointError(f"head={own} must be that of the checkpoint, head={recorded}")

@@ -276,10 +276,8 @@ def fit_temperature(predictions: Predictions) -> float:
 
 def _by_output(predictions: Predictions, **columns: Float[Tensor, " outputs"]) -> dict[str, Tensor]:
     """Scores of single outputs, as in `ccc_arousal`."""
-    labels = predictions.outputs[0].labels
-    return {
-        f"{name}_{label}": values[i] for name, values in columns.items() for i, label in enumerate(labels)
-    }
+    labels = [*enumerate(predictions.outputs[0].labels)]
+    return {f"{name}_{label}": values[i] for name, values in columns.items() for i, label in labels}
 
 
 # Main scores from numbers that are added over clips, so that speakers can be resampled

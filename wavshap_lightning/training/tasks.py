@@ -11,14 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wavshap_lightning.corpora.clip import Clip, normalized
+from wavshap_lightning.corpora.clip import Clip, Scale, normalized
 from wavshap_lightning.corpora.labels import NO_AGREEMENT, UNLABELED
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models.head import SOFTMAX_TASKS, Outputs, Task
 from wavshap_lightning.training import losses
 from wavshap_lightning.training.losses import LossSettings
-
-Scale = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -55,9 +53,7 @@ class TaskSettings:
         declared = {scales.get(name) for name in names}
         scale = self.scale or (declared.pop() if is_values and len(declared) == 1 else None)
         if is_values and scale is None:
-            raise SettingError(
-                f"model.tasks: dimensions={names} scale=None: the corpus declares none; give both"
-            )
+            raise SettingError(f"model.tasks: dimensions={names} scale=None: none is declared; give both")
         if self.task == "classes" and names != [*classes]:
             raise SettingError(f"model.tasks: labels={names} of classes: set data.labels instead")
         return replace(self, labels=names, scale=scale)

@@ -466,9 +466,7 @@ class ClipView:
             "Score": f"{number(numbers['score'])} for the clip{on_average}",
             "Sum of attributions": number(first["attribution_sum"], signed=True) if is_complete else None,
             GAP: _by_stage(stages, ["not claimed" if gap is None else percent(gap) for gap in gaps]),
-            "Votes": ", ".join(
-                f"{one} {number(float(count))}" for one, count in numbers.get("votes", {}).items()
-            ),
+            "Votes": ", ".join(f"{one} {number(float(n))}" for one, n in numbers.get("votes", {}).items()),
             "Method": first["method"],
             "Estimated": first["estimand"],
             CERTAIN: ", ".join(f"{name} {len(one['certain'])} of {one['k']}" for name, one in ranked.items()),

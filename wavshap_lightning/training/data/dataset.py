@@ -24,6 +24,7 @@ from wavshap_lightning.training.data.cache import TensorCache
 # Called as transform(samples, sample_rate), gives a waveform: the convention of audiomentations. The command
 # line would take a stricter type for that of a factory of arrays.
 Transform = Callable[..., Any]
+Targets = Float[Tensor, "clips outputs"]
 
 
 ClipRequest = tuple[int, int]
@@ -103,7 +104,7 @@ class WaveformBatches(Dataset[WaveformBatch]):
         self,
         clips: Sequence[Clip],
         labels: Sequence[int],
-        targets: Float[Tensor, "clips outputs"],
+        targets: Targets,
         *,
         sample_rate: int,
         transform: Transform | None = None,
@@ -151,11 +152,7 @@ class StatisticsBatches(Dataset[StatisticsBatch]):
     """
 
     def __init__(
-        self,
-        cache: TensorCache,
-        keys: Sequence[str],
-        labels: Sequence[int],
-        targets: Float[Tensor, "clips outputs"],
+        self, cache: TensorCache, keys: Sequence[str], labels: Sequence[int], targets: Targets
     ) -> None:
         self.labels, self.targets = torch.tensor(labels), targets
         self._cache, self._keys = cache, list(keys)

@@ -48,7 +48,7 @@ from wavshap_lightning.training.monitoring.shortcut_alarm import (
     suspects,
 )
 from wavshap_lightning.training.monitoring.writer import ExplanationLog, Rows, warm_up_figures
-from wavshap_lightning.training.scores import SCORES, Predictions, score_predictions
+from wavshap_lightning.training.scores import SCORES, Predictions, score_predictions, with_class
 
 BaselineFamily = Literal["auto", "noise", "spectral_noise", "time_shifted", "silence"]
 
@@ -261,11 +261,13 @@ class ExplanationMonitor(Callback):
         return {f"{log.prefix}/{name}": value for name, value in curves.items() if isfinite(value)}
 
     def _survey(self, trainer: L.Trainer, classifier: EmotionClassifier, split: str) -> Rows:
-        """Layers of all clips by class; nothing where their features are not cached."""
+        """Layers of all clips by class or dimension; nothing without cached features or the run's classes."""
         loader = trainer.val_dataloaders if split == "validation" else trainer.test_dataloaders
         clips, cache = getattr(loader, "dataset", None), self._data.feature_cache
         if not isinstance(clips, StatisticsBatches) or cache is None:
             return []
+        if classifier.task != "dimensions" and [*classifier.labels] != self._data.labels:
+            return []  # clips are known by the index of their class
         score, seed = score_of_task(self.settings.score, classifier.task), self.settings.seed
         if split not in self._noise:
             self._noise[split] = noise_statistics(classifier, self._data.clips(split), cache, seed)
@@ -347,7 +349,8 @@ class ExplanationMonitor(Callback):
         """1 if the alarm is raised, else 0; prints a warning when it is first raised for a class."""
         scores, is_class = score_predictions(predictions), predictions.task in SOFTMAX_TASKS
         name = "uar" if is_class else SCORES[predictions.task].main
-        uar, chance = float(scores[name]), 1 / len({*predictions.labels.tolist()}) if is_class else 0.0
+        chance = 1 / len({*with_class(predictions).labels.tolist()}) if is_class else 0.0
+        uar = float(scores[name])
         off_speech = {label: {k: fmean(one[k] for one in of) for k in of[0]} for label, of in clips.items()}
         earlier = [one for one in self._state["glances"] if one["epoch"] < epoch]
         now = EpochShares(epoch=epoch, uar=uar, chance=chance, off_speech=off_speech)
