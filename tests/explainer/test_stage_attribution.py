@@ -92,7 +92,7 @@ def test_layers_the_head_does_not_take_have_no_part(build_classifier, clip):
 def test_the_normalisation_is_inside_the_graph(build_classifier, clip):
     """Louder in the waveform is the same to a classifier that divides the level out."""
     classifier = build_classifier(normalize=True)
-    settings = {"stages": ["waveform"], "num_baselines": 4, "num_draws": 512}
+    settings = {"stages": ["waveform"], "num_baselines": 4, "num_draws": 128}
     quiet, loud = (explain(classifier, level * clip, target="sad", **settings) for level in (1.0, 3.0))
     values = [found.values("waveform", "frames") for found in (quiet, loud)]
     torch.testing.assert_close(*values, rtol=1e-3, atol=1e-5)
@@ -107,7 +107,7 @@ def test_one_layer_in_full_adds_up_to_that_layer(three_paths):
 
 
 def test_all_classes_at_once_are_the_classes_one_by_one(classifier, clip):
-    settings = {"stages": STAGES, "num_baselines": 4}
+    settings = {"stages": STAGES, "num_baselines": 4, "num_draws": 16}
     together = explain(classifier, clip, target="all", **settings)
     assert together.targets == classifier.labels
     for label in classifier.labels:
