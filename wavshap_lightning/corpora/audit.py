@@ -412,10 +412,10 @@ def _value_findings(clips: Sequence[Clip], dimensions: Mapping[str, Scale]) -> I
 
 
 def _vote_findings(clips: Sequence[Clip], labels: Sequence[str]) -> Iterator[Finding]:
-    strangers: Counter[str] = Counter()
+    unused: Counter[str] = Counter()
     for clip in clips:
         if clip.votes and not any(count for _, count in clip.votes):
             yield Finding("warning", "empty votes", _place(clip), "its votes sum to nothing", (clip,))
-        strangers.update(label for label, count in clip.votes if count and label not in labels)
-    for label, count in strangers.items():
+        unused.update(label for label, count in clip.votes if count and label not in labels)
+    for label, count in unused.items():
         yield Finding("note", "votes for no class", label, f"votes in {count} of {len(clips)} clips")

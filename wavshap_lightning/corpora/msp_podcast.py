@@ -101,4 +101,4 @@ def _read_votes(table: Path, *, secondary: bool) -> dict[str, tuple[tuple[str, f
         major, second = cells.get("EmoClass_Major", major), cells.get("EmoClass_Second", second)
         chosen = dict.fromkeys(map(str.strip, [major, *second.split(",")])) if secondary else [major]
         words[Path(cells["FileName"]).stem] += chosen
-    return {name: count_votes(its) for name, its in words.items()}
+    return {name: count_votes(found) for name, found in words.items()}

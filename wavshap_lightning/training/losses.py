@@ -126,7 +126,7 @@ def binary_cross_entropy(
     """Mean cross-entropy, in nats, of labels of which a clip may have several; focal if `gamma` is not zero.
 
     Source: Nam et al. 2014, "Large-scale Multi-label Text Classification - Revisiting Neural Networks",
-        section 3; Lin et al. 2017, equation 5.
+        section 3; Lin et al. 2017, equation 4.
     """
     x, t = _known(logits, targets)
     present, absent = focal(-F.logsigmoid(x), gamma), focal(-F.logsigmoid(-x), gamma)
