@@ -92,7 +92,7 @@ class TestValuesAndVotes:
     def test_what_the_model_does_not_learn_is_not_asked_for(self):
         split = self.with_first(values=(("arousal", 99.0),), votes=(("awe", 2.0), ("happy", 0.0)))
         assert audit(split) == ()
-        assert audit(RATED, dimensions=SCALES, uses_votes=True) == ()
+        assert audit(RATED, dimensions=SCALES, voted=LABELS) == ()
 
     @pytest.mark.parametrize("value", [0.99, 7.01])
     def test_a_value_off_the_scale_is_an_error_of_its_clip(self, value):
@@ -113,9 +113,9 @@ class TestValuesAndVotes:
         assert found(report) == [("error", "missing value", "arousal")]
 
     def test_votes_that_sum_to_nothing_and_votes_for_no_class_are_told(self):
-        report = audit(self.with_first(votes=(("happy", 0.0),)), uses_votes=True)
+        report = audit(self.with_first(votes=(("happy", 0.0),)), voted=LABELS)
         assert found(report) == [("warning", "empty votes", "ann-0.wav")]
-        report = audit(self.with_first(votes=(("awe", 1.0), ("calm", 0.0), ("happy", 1.0))), uses_votes=True)
+        report = audit(self.with_first(votes=(("awe", 1.0), ("calm", 0.0), ("happy", 1.0))), voted=LABELS)
         assert found(report) == [("note", "votes for no class", "awe")]
         assert report[0].detail == "votes in 1 of 12 clips"
 
@@ -420,7 +420,7 @@ def test_every_finding_has_a_remedy():
     untested = audit({"train": (clip, similar), "test": ()})
     rated = replace(clip, values=(("arousal", 9.0),), votes=(("happy", 0.0),))
     voted = replace(similar, votes=(("awe", 1.0),))
-    unrated = audit({"train": (rated, voted)}, dimensions=SCALES, uses_votes=True)
+    unrated = audit({"train": (rated, voted)}, dimensions=SCALES, voted=LABELS)
     assert {finding.check for finding in (*report, *untested, *unrated)} == set(REMEDIES)
 
 

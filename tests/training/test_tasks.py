@@ -20,7 +20,7 @@ from wavshap_lightning.training.callbacks import default_callbacks
 from wavshap_lightning.training.checkpoints import AtomicCheckpointIO
 from wavshap_lightning.training.losses import LossSettings, ccc_loss
 from wavshap_lightning.training.module import EmotionModule
-from wavshap_lightning.training.tasks import TaskLoss, TaskSettings, targets_of
+from wavshap_lightning.training.tasks import TaskLoss, TaskSettings, check_targets, targets_of
 
 LABELS = ("neutral", "happy", "sad")
 DIMENSIONS = TaskSettings("dimensions", labels=["arousal", "valence"], scale=(1.0, 7.0))
@@ -89,6 +89,19 @@ def test_targets_of_several_tasks_stand_side_by_side():
     clip = Clip(Path("a.wav"), "happy", values=(("arousal", 2.0),))
     outputs = [Outputs("dimensions", ("arousal",), (1.0, 7.0)), Outputs("classes", LABELS)]
     assert targets_of([clip, clip], outputs).tolist() == [[2, 0, 1, 0]] * 2
+
+
+def test_a_task_without_any_target_in_a_split_is_refused(build_annotated, attach):
+    known = Clip(Path("a.wav"), "happy", values=(("arousal", 2.0),))
+    outputs = [DIMENSIONS.outputs, Outputs("distribution", LABELS)]
+    check_targets("validation", [known, replace(known, votes=(("sad", 0.0),))], outputs)
+    check_targets("validation", [], outputs)
+    with pytest.raises(SettingError, match=r"task=dimensions: labels=\['valence'\] .* train clips"):
+        check_targets("train", [known], outputs)
+    with pytest.raises(SettingError, match=r"task=distribution: labels=\['neutral', .* validation clips"):
+        check_targets("validation", [replace(known, votes=(("sad", 0.0),))], outputs)
+    with pytest.raises(SettingError, match=r"labels=\['bored', 'tired'\] have no target in the train clips"):
+        attach(build_annotated(), tasks=[TaskSettings("distribution", labels=["bored", "tired"])])
 
 
 # Losses

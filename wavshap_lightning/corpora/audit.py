@@ -239,7 +239,7 @@ def audit_split(
     expected_clips: int | None = None,
     may_share_speakers: Collection[str] = (),
     dimensions: Mapping[str, Scale] | None = None,
-    uses_votes: bool = False,
+    voted: Collection[str] = (),
 ) -> tuple[Finding, ...]:
     """Find the faults of a split that would invalidate a run or its scores.
 
@@ -252,7 +252,7 @@ def audit_split(
         expected_clips: Number of clips that the corpus is known to have.
         may_share_speakers: Splits between which a shared speaker is a warning instead of an error.
         dimensions: Scale of each emotional dimension that the model learns.
-        uses_votes: Whether the model learns from votes.
+        voted: Labels of which the model learns from votes.
 
     Returns:
         The findings, in the order of the checks.
@@ -273,7 +273,7 @@ def audit_split(
         findings += _clip_findings(clip, facts[clip], min_duration_s, max_s)
     findings += _absent_classes(split, labels)
     findings += _value_findings(clips, dimensions or {})
-    findings += _vote_findings(clips, labels) if uses_votes else ()
+    findings += _vote_findings(clips, voted) if voted else ()
     if not split.get("test"):
         findings.append(Finding("warning", "empty split", "test", "no clip"))
     if expected_clips not in {None, len(members)}:
@@ -411,7 +411,7 @@ def _value_findings(clips: Sequence[Clip], dimensions: Mapping[str, Scale]) -> I
             yield Finding("note" if values else "error", "missing value", name, detail)
 
 
-def _vote_findings(clips: Sequence[Clip], labels: Sequence[str]) -> Iterator[Finding]:
+def _vote_findings(clips: Sequence[Clip], labels: Collection[str]) -> Iterator[Finding]:
     unused: Counter[str] = Counter()
     for clip in clips:
         if clip.votes and not any(count for _, count in clip.votes):

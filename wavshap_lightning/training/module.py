@@ -25,12 +25,12 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings, Outputs, split_outputs
 from wavshap_lightning.models.record import ClassifierRecord, TrainingProvenance
 from wavshap_lightning.training.checkpoints import check_same_training, check_unseen
-from wavshap_lightning.training.data.datamodule import EmotionDataModule, datamodule_of
+from wavshap_lightning.training.data.datamodule import STAGE_SPLITS, EmotionDataModule, datamodule_of
 from wavshap_lightning.training.data.dataset import Batch
 from wavshap_lightning.training.data.extraction import cache_features
 from wavshap_lightning.training.losses import LossSettings, check_range
 from wavshap_lightning.training.scores import SCORES, PredictionLog, Predictions, score_predictions
-from wavshap_lightning.training.tasks import TaskLoss, TaskSettings, targets_of
+from wavshap_lightning.training.tasks import TaskLoss, TaskSettings, check_targets, targets_of
 
 UNDECAYED = "_undecayed"
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
@@ -186,13 +186,15 @@ class EmotionModule(L.LightningModule):
         Raises:
             AuditError: If the audit of the clips found what must not be ignored.
             CacheError: If the cache cannot be used, or differs from the values of the model.
-            SettingError: If classes are to be weighted whose frequencies are unknown, or one does not occur,
-                or the precision of the trainer cannot be used.
+            SettingError: If a task has no targets, classes are to be weighted whose frequencies are unknown
+                or of which one does not occur, or the precision of the trainer cannot be used.
         """
         check_precision(self.trainer)
         data = datamodule_of(self.trainer)
         if data is not None:
             data.match(self.classifier.backbone.frame_grid, self.classifier.outputs)
+            for split in STAGE_SPLITS.get(stage, ()):
+                check_targets(split, data.clips(split), self.classifier.outputs)
             if data.cached and self.classifier.backbone.settings.frozen:
                 cache_features(self.trainer, self.classifier, data, stage)
         if stage == "fit":

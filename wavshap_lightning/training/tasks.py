@@ -18,6 +18,8 @@ from wavshap_lightning.models.head import SOFTMAX_TASKS, Outputs, Task
 from wavshap_lightning.training import losses
 from wavshap_lightning.training.losses import LossSettings
 
+VOTED_TASKS = ("distribution", "labels")
+
 
 @dataclass(frozen=True)
 class TaskSettings:
@@ -150,6 +152,24 @@ def targets_of(clips: Sequence[Clip], outputs: Sequence[Outputs]) -> Float[Tenso
     """
     rows = [[x for one in outputs for x in TASKS[one.task].targets(clip, one.labels)] for clip in clips]
     return torch.tensor(rows, dtype=torch.float32)
+
+
+def check_targets(split: str, clips: Sequence[Clip], outputs: Sequence[Outputs]) -> None:
+    """Raise SettingError if no clip has a target for a task, or none to train on for one of its outputs.
+
+    Args:
+        split: `train`, `validation` or `test`.
+        clips: Its clips, if it has any.
+        outputs: Outputs of all tasks.
+    """
+    for one in outputs if clips else ():
+        known = (~targets_of(clips, [one]).isnan()).any(0).tolist()
+        if not (all(known) if split == "train" else any(known)):
+            without = [label for label, is_known in zip(one.labels, known, strict=True) if not is_known]
+            raise SettingError(
+                f"task={one.task}: labels={without} have no target in the {split} clips; "
+                "annotate some of these clips, or change model.tasks"
+            )
 
 
 # Loss of a batch

@@ -27,6 +27,7 @@ from wavshap_lightning.training.monitoring.class_layers import (
     survey_classes,
     survey_layers,
 )
+from wavshap_lightning.training.tasks import TaskSettings
 
 LAYERS, SIZE, TIME, CLIPS, BASELINES, CLASSES = 3, 4, 12, 5, 6, 3
 
@@ -138,11 +139,11 @@ def cache(tmp_path):
 
 @pytest.fixture
 def cached(build_datamodule, attach):
-    """`(**head) -> (classifier, clips, StatisticsBatches)` of the validation part."""
+    """`(tasks, **head) -> (classifier, clips, StatisticsBatches)` of the validation part."""
 
-    def cached(**head):
+    def cached(tasks=None, **head):
         data = build_datamodule()
-        module = attach(data, head=HeadSettings(**head))
+        module = attach(data, head=HeadSettings(**head), tasks=tasks)
         classifier = module.classifier.eval().requires_grad_(False)
         with torch.no_grad():
             classifier.head.mlp[-1].weight.mul_(5)
@@ -172,7 +173,8 @@ def test_clips_agree_with_their_explanations(cached, pooling):
 def test_classes_add_their_clips_up(cached, cache):
     classifier, clips, batches = cached()
     baselines = noise_statistics(classifier, clips, cache, 0)
-    surveyed = survey_classes(classifier, batches, baselines, score="log_odds", seed=0)
+    names = [clip.label for clip in clips]
+    surveyed = survey_classes(classifier, batches, names, baselines, score="log_odds", seed=0)
     assert {row["label"]: row["clips"] for row in surveyed} == {"neutral": 3, "happy": 2, "sad": 2}
     batch = batches[[(position, 0) for position in range(len(clips))]]
     found = survey_layers(
@@ -186,6 +188,14 @@ def test_classes_add_their_clips_up(cached, cache):
     assert own.mean(0).abs().max() == pytest.approx(abs(float(value)), rel=1e-3)
     assert own.mean(0)[int(layer), int(neuron)] == pytest.approx(float(value), rel=1e-3)
     assert 0 <= sad["layer_entropy"] <= 1
+
+
+@pytest.mark.parametrize("task", ["distribution", "labels"])
+def test_a_clip_counts_for_the_output_named_after_its_label(cached, cache, task):
+    classifier, clips, batches = cached(tasks=[TaskSettings(task, labels=["sad", "happy"])])
+    baselines, names = noise_statistics(classifier, clips, cache, 0), [clip.label for clip in clips]
+    surveyed = survey_classes(classifier, batches, names, baselines, score="logit", seed=0)
+    assert [(row["label"], row["clips"]) for row in surveyed] == [("sad", 2), ("happy", 2)]
 
 
 def test_baselines_are_computed_once_and_kept(cached, cache):

@@ -172,9 +172,10 @@ def test_the_monitor_explains_the_dimensions_it_is_told(train, tmp_path):
         train(build_monitor(targets=["joy"]), tasks=tasks, folder="other")
 
 
-def test_layers_are_surveyed_only_under_the_classes_of_the_run(train, tmp_path):
+def test_layers_are_surveyed_under_the_labels_of_the_task(train, tmp_path):
     train(build_monitor(), tasks=[TaskSettings("labels", labels=["sad", "happy"])], epochs=1)
-    assert [row["scope"] for row in read_rows(tmp_path / "run")] == ["clip", "epoch"]
+    surveyed = [row for row in read_rows(tmp_path / "run") if row["scope"] == "class"]
+    assert [row["label"] for row in surveyed] == ["sad", "happy"]
 
 
 # What is written

@@ -43,7 +43,7 @@ from wavshap_lightning.training.data.preparation import (
 )
 from wavshap_lightning.training.data.sampler import BatchSampler, balancing_weights
 from wavshap_lightning.training.losses import MISSING_CLASS
-from wavshap_lightning.training.tasks import targets_of
+from wavshap_lightning.training.tasks import VOTED_TASKS, targets_of
 
 USUAL_GRID = FrameGrid((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), SAMPLE_RATE)
 """Frames of WavLM, HuBERT and wav2vec 2.0, assumed until the model is known."""
@@ -315,7 +315,7 @@ class EmotionDataModule(L.LightningDataModule):
             expected_clips=corpus_named(self.corpus).expected_clips if is_whole else None,
             may_share_speakers=self._may_share_speakers(),
             dimensions={name: one.scale for one in self._outputs if one.scale for name in one.labels},
-            uses_votes=any(one.task in ("distribution", "labels") for one in self._outputs),
+            voted={name for one in self._outputs if one.task in VOTED_TASKS for name in one.labels},
         )
         split, findings = self._split, audit(self._split)
         if self.on_bad_clip == "skip" and (bad := set(bad_clips(findings))):

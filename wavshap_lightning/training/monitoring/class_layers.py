@@ -172,6 +172,7 @@ def noise_statistics(
 def survey_classes(
     classifier: EmotionClassifier,
     clips: StatisticsBatches,
+    names: Sequence[str],
     baselines: LayerStatistics,
     *,
     score: TargetKind,
@@ -183,6 +184,7 @@ def survey_classes(
         classifier: The classifier in evaluation mode, with parameters that need no gradient; gradient mode
             must be on.
         clips: All clips of a split, cached.
+        names: Label of each clip; those that the classifier does not have do not count.
         baselines: Statistics of the fixed set of baselines.
         score: Score of a class.
         seed: Random seed of the alphas.
@@ -196,16 +198,17 @@ def survey_classes(
     head, device = classifier.head, next(classifier.head.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     baselines = {name: values.to(device) for name, values in baselines.items()}
-    num_classes = len(classifier.labels)
+    known, num_classes = classifier.labels, len(classifier.labels)
     magnitudes, neurons = torch.zeros(()), torch.zeros(())
     size = CLIPS_WITH_FRAMES_AT_ONCE if head.statistic == "frames" else CLIPS_AT_ONCE
-    every = [torch.full_like(clips.labels, one) for one in range(num_classes)]
-    outputs = torch.stack(every if classifier.task == "dimensions" else [clips.labels])
+    own = [known.index(name) if name in known else -1 for name in names]
+    every = [[one] * len(names) for one in range(num_classes)]
+    outputs = torch.tensor(every if classifier.task == "dimensions" else [own])
     for of, start in product(range(len(outputs)), range(0, len(clips), size)):
         batch = clips.between(start, min(start + size, len(clips)))
         statistics = {name: values.to(device) for name, values in batch.statistics.items()}
         labels = outputs[of, start : start + size]
-        asked = labels.clamp(min=0).to(device)  # those of clips without a class do not count
+        asked = labels.clamp(min=0).to(device)  # those of clips without an output do not count
         found = survey_layers(head, statistics, asked, baselines, generator, score=score).cpu()
         of_class = F.one_hot(asked.cpu(), num_classes).to(found) * (labels >= 0)[:, None]
         magnitudes = magnitudes + of_class.T @ found.sum(2).abs()

@@ -261,17 +261,16 @@ class ExplanationMonitor(Callback):
         return {f"{log.prefix}/{name}": value for name, value in curves.items() if isfinite(value)}
 
     def _survey(self, trainer: L.Trainer, classifier: EmotionClassifier, split: str) -> Rows:
-        """Layers of all clips by class or dimension; nothing without cached features or the run's classes."""
+        """Layers of all clips by label or dimension; nothing where their features are not cached."""
         loader = trainer.val_dataloaders if split == "validation" else trainer.test_dataloaders
         clips, cache = getattr(loader, "dataset", None), self._data.feature_cache
         if not isinstance(clips, StatisticsBatches) or cache is None:
             return []
-        if classifier.task != "dimensions" and [*classifier.labels] != self._data.labels:
-            return []  # clips are known by the index of their class
         score, seed = score_of_task(self.settings.score, classifier.task), self.settings.seed
+        names = [clip.label for clip in self._data.clips(split)]
         if split not in self._noise:
             self._noise[split] = noise_statistics(classifier, self._data.clips(split), cache, seed)
-        return survey_classes(classifier, clips, self._noise[split], score=score, seed=seed)
+        return survey_classes(classifier, clips, names, self._noise[split], score=score, seed=seed)
 
     def _choose(self, predictions: Predictions, log: ExplanationLog) -> None:
         """Choose the probes of a split, once; a resumed run has the same wherever they stand now."""
