@@ -68,7 +68,7 @@ def count_votes(words: Iterable[str]) -> tuple[tuple[str, float], ...]:
 def majority_label(votes: Iterable[tuple[str, float]]) -> str:
     """The label with most votes; `NO_AGREEMENT` if several have as many, `UNLABELED` without any vote.
 
-    >>> majority_label([("sad", 3), ("angry", 2)]), majority_label([("sad", 1), ("angry", 1)])
+    >>> majority_label([("sad", 3.0), ("angry", 2.0)]), majority_label([("sad", 1.0), ("angry", 1.0)])
     ('sad', 'no-agreement')
     """
     counts = {label: count for label, count in votes if count > 0.0}
