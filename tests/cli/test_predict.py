@@ -121,6 +121,7 @@ def test_what_cannot_be_read_is_named(models, sounds, read_csv, capsys):
     ("arguments", "hint"),
     [
         (["{model}"], "audio=[]: give recordings"),
+        (["{model}", "{sounds}", "--out", "{sounds}"], "must be a CSV file, and is a folder"),
         (
             ["{regressor}", "{sounds}", "--format", "classes"],
             "format='classes' needs a model of classes among",

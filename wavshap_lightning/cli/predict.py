@@ -61,6 +61,8 @@ def predict(
     if not audio:
         raise SettingError("audio=[]: give recordings, folders or manifests")
     place = Path(out)
+    if place.is_dir():
+        raise SettingError(f"out={out} must be a CSV file, and is a folder; give another with --out")
     clips = [*find_clips(audio, place).values()]
     names = [one for name in (model, *models) for one in models_in(name)]
     classifiers = [open_model(name, device, opening) for name in names]
