@@ -115,7 +115,7 @@ def test_a_fresh_process_tests_the_best_checkpoint_quietly(flags, run_program):
     assert first == pytest.approx(second)
     lines = done.stderr.splitlines()
     assert [line.split(" ━")[0].rstrip() for line in lines if line.strip()] == ["Testing"]
-    assert done.stdout.splitlines()[-1].startswith("Test             UAR")
+    assert done.stdout.splitlines()[-4].startswith("Test             UAR")
 
 
 def test_a_run_can_be_watched_and_cut_down(flags, capsys):

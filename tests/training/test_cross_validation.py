@@ -7,6 +7,7 @@ import io
 import json
 import math
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -319,7 +320,8 @@ class TestReport:
     def test_the_scores_are_read_back_with_the_protocol(self, toy, tmp_path):
         write_report(toy, tmp_path / "new")
         read = json.loads((tmp_path / "new" / "test.json").read_text(encoding="utf-8"))
-        unknown = {"uar_low": None, "uar_high": None}  # nobody knows who speaks two of the clips
+        ends = product(("uar", "wa", "macro_f1", "ece"), ("low", "high"))
+        unknown = {f"{name}_{end}": None for name, end in ends}  # nobody knows who speaks two of the clips
         assert read == {**toy.scores(), **unknown, "protocol": {"name": "toy", "fold": 2}}
 
     def test_the_interval_is_over_speakers(self, toy, tmp_path):
@@ -370,8 +372,8 @@ class TestReport:
         assert rows["absent"] == ["absent", ".", ".", ".", ".", "-"]
         assert rows["ann"] == ["ann", "2", "0.500", "0.500"]
         assert rows["unknown"] == ["unknown", "2", "1.000", "1.000"]
-        assert lines[-1].startswith("Test ")
-        assert "UAR 0.667  WA 0.667  macro F1 0.667  ECE 0." in lines[-1]
+        assert lines[-4] == "Test             UAR 0.667"
+        assert [line.split()[:-1] for line in lines[-3:]] == [["WA"], ["macro", "F1"], ["ECE"]]
 
     def test_names_with_brackets_are_shown_as_they_are(self, toy):
         labels = ("[/]", "[red]happy", *LABELS[2:])
@@ -460,7 +462,7 @@ class TestOtherTasks:
         lines = console.file.getvalue().splitlines()
         assert max(map(len, lines)) <= 80
         title = {"jsd": "JSD", "macro_f1": "macro F1", "ccc": "CCC"}[TASKS[task][0]]
-        assert lines[-1].startswith(f"Test             {title} ")
+        assert any(line.startswith(f"Test             {title} ") for line in lines)
 
 
 def test_the_interval_of_a_dimension_is_that_of_its_own_concordance():

@@ -15,6 +15,7 @@ from wavshap_lightning.training.loggers import (
     build_loggers,
     choose_wandb_mode,
     claim_run_folder,
+    log_intervals,
     wandb_session,
     where_on_wandb,
 )
@@ -160,6 +161,15 @@ def test_a_run_is_written_where_it_was_asked_for_whatever_folder_the_first_one_s
         run_id, where = log_a_run(RunSettings("demo", wandb="offline"), Path("runs/demo/version_0"))
         assert where == "wandb sync runs/demo/version_0/wandb/offline-run-*"
         assert list(Path().glob(f"runs/demo/version_0/wandb/offline-run-*/run-{run_id}.wandb"))
+
+
+def test_the_summary_has_the_ends_of_intervals(tmp_path):
+    loggers = build_loggers(RunSettings(wandb="offline"), tmp_path)
+    with wandb_session(loggers):
+        log_intervals(loggers, "test", {"uar": 0.5, "uar_low": 0.4, "uar_high": None})
+        summary = loggers[1].experiment.summary
+        assert {name for name in summary.keys() if "uar" in name} == {"test/uar_low"}  # noqa: SIM118
+        assert summary["test/uar_low"] == 0.4
 
 
 def test_a_refusal_of_wandb_is_told(tmp_path):

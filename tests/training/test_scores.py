@@ -305,11 +305,14 @@ class TestEveryTask:
         assert partly[f"{name}_a"] == scores[f"{name}_a"]
         assert partly[f"{name}_b"] != scores[f"{name}_b"]
 
-    def test_the_main_score_follows_from_sums_over_clips(self, task):
+    def test_scores_with_an_interval_follow_from_sums_over_clips(self, task):
         whole, kind = draw_task(task), SCORES[task]
         halves = [whole.select(torch.arange(50) % 2 == half) for half in range(2)]
-        found = kind.values(sum(kind.sums(half) for half in halves))
-        assert np.nanmean(found) == pytest.approx(as_floats(whole)[kind.main], abs=1e-6)
+        scores = as_floats(whole)
+        for name, one in kind.intervals.items():
+            found = one.values(sum(one.sums(half) for half in halves))
+            assert np.nanmean(found) == pytest.approx(scores[name], abs=1e-6), name
+        assert next(iter(kind.intervals)) == kind.main
 
     def test_without_any_target_there_is_no_score(self, task):
         found = draw_task(task)

@@ -21,6 +21,7 @@ from wavshap_lightning.files import write_json
 from wavshap_lightning.training.cross_validation import Evaluation, report, score_title
 from wavshap_lightning.training.data.datamodule import EmotionDataModule, datamodule_of
 from wavshap_lightning.training.data.extraction import one_thread
+from wavshap_lightning.training.loggers import log_intervals
 from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.scores import Predictions
 
@@ -245,4 +246,5 @@ def _report(trainer: L.Trainer, module: EmotionModule, split: str, predictions: 
     place = Path(folder) if folder else None
     if place:
         _write_protocol(place, data)
-    report(result, split, module.classifier.labels, folder=place, console=Console())
+    numbers = report(result, split, module.classifier.labels, folder=place, console=Console())
+    log_intervals(trainer.loggers, split, numbers)

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,8 +89,10 @@ class Evaluation:
 
 def report(
     result: Evaluation, split: str, labels: Sequence[str], *, folder: Path | None, console: Console
-) -> None:
+) -> dict[str, Any]:
     """Print scores, tables of each task and speakers, and write them into the folder of the run.
+
+    Scores are returned with the ends of their intervals, as in `SPLIT.json`.
 
     Args:
         result: The evaluation.
@@ -123,13 +126,14 @@ def report(
     shown = [(name or "unknown", str(n), *map("{:.3f}".format, row)) for name, n, *row in speakers[1:]]
     title = f"{split.capitalize()} speakers, worst first"
     console.print(_table(title, ("speaker", "clips", *map(score_title, speakers[0][2:])), shown))
-    for names in result.shown():
-        line = "  ".join(f"{score_title(name)} {_shown(numbers, name)}" for name in names)
-        console.print(f"{split.capitalize():<16} {line}", highlight=False)
+    lines = (f"{score_title(name)} {_shown(numbers, name)}" for names in result.shown() for name in names)
+    for title, line in zip_longest([split.capitalize()], lines, fillvalue=""):
+        console.print(f"{title:<16} {line}", highlight=False)
+    return numbers
 
 
 def score_intervals(results: Sequence[Evaluation], *, seed: int = 0) -> dict[str, Estimate]:
-    """Mean over folds of the main score of each task, and of each dimension or label, with intervals.
+    """Mean over folds of the scores that have an interval, also of each dimension or label.
 
     Args:
         results: Test of every fold.
@@ -138,12 +142,13 @@ def score_intervals(results: Sequence[Evaluation], *, seed: int = 0) -> dict[str
     found, num_clips = {}, sum(len(result.predictions.labels) for result in results)
     folds = [[own.parts() for own in result.by_speaker().values()] for result in results]
     for prefix, part in results[0].predictions.parts().items():
-        kind = SCORES[part.task]
-        sums = [np.stack([kind.sums(own[prefix]) for own in fold]) for fold in folds]
-        outputs = [f"{name}_{label}" for name in kind.by_output[:1] for label in part.outputs[0].labels]
-        for index, name in enumerate([kind.main, *outputs]):
-            own = [fold[:, [index - 1]] for fold in sums] if index else sums
-            found[prefix + name] = bootstrap(own, kind.values, np.random.default_rng(seed), num_clips)
+        for name, one in SCORES[part.task].intervals.items():
+            sums = [np.stack([one.sums(own[prefix]) for own in fold]) for fold in folds]
+            by_name = {name: sums}
+            for index, label in enumerate(part.outputs[0].labels if one.of_output else ()):
+                by_name[f"{one.of_output}_{label}"] = [fold[:, [index]] for fold in sums]
+            for title, own in by_name.items():
+                found[prefix + title] = bootstrap(own, one.values, np.random.default_rng(seed), num_clips)
     return found
 
 
@@ -199,14 +204,15 @@ def summarize_folds(results: Sequence[Evaluation], folder: Path, *, seed: int = 
     """
     _check_alike(results)
     intervals = score_intervals(results, seed=seed)
-    shown = [name for names in results[0].shown() for name in names]
+    tasks = results[0].shown()
+    shown, mains = [name for names in tasks for name in names], [names[0] for names in tasks]
     rows: list[dict[str, Any]] = []
     for fold, result in enumerate(results):
         scores, speakers = result.scores(), " ".join(sorted(set(result.speakers)))
         rows.append({"fold": fold, "clips": len(result.predictions.labels), "test_speakers": speakers})
         rows[-1] |= {name: scores[name] for name in dict.fromkeys((*shown, *intervals))}
         rows[-1]["folder"] = f"{folder}/fold_{fold}"
-    averaged = [name for name in shown if name not in intervals and name != "ece"]
+    averaged = [name for name in shown if name not in {*mains, "ece"}]
     means = {name: float(torch.tensor([row[name] for row in rows]).mean()) for name in averaged}
     protocol = {k: value for k, value in results[0].protocol.items() if k not in ("fold", "clips")}
     return {
@@ -261,7 +267,7 @@ def bootstrap(
     Args:
         folds: For each fold, the sums of its test speakers, `(speakers, outputs, sums)`.
         values: Of sums, numbers whose mean over outputs is the score; see
-            [`TaskScores`][wavshap_lightning.training.scores.TaskScores].
+            [`Interval`][wavshap_lightning.training.scores.Interval].
         generator: Draws the resamples.
         num_clips: Number of clips behind the score.
 
@@ -275,7 +281,7 @@ def bootstrap(
     scores = score(np.stack([fold.sum(0) for fold in folds]))
     resampled: Literal["speakers", "folds"] = "speakers" if min(map(len, folds)) > 1 else "folds"
     if resampled == "speakers":
-        means = np.mean([score(fold[_draws(len(fold), generator)].sum(1)) for fold in folds], axis=0)
+        means = np.mean([score(_resampled(fold, generator)) for fold in folds], axis=0)
     else:
         means = scores[_draws(len(folds), generator)].mean(1) if len(folds) > 1 else scores[:0]
     known, number = means[~np.isnan(means)], sum(map(len, folds)) if resampled == "speakers" else len(folds)
@@ -300,6 +306,12 @@ def _check_alike(results: Sequence[Evaluation]) -> None:
     differing = [fold for fold, one in enumerate(found) if one != found[0]]
     if differing:
         raise CorpusError(f"folds={differing} differ from fold=0 in protocol or clips; run all folds again")
+
+
+def _resampled(sums: Sums, generator: np.random.Generator) -> Sums:
+    """Sums over the speakers of each resample, `(resamples, outputs, sums)`."""
+    counts = [np.bincount(drawn, minlength=len(sums)) for drawn in _draws(len(sums), generator)]
+    return np.tensordot(np.stack(counts).astype(float), sums, 1)
 
 
 def _draws(number: int, generator: np.random.Generator) -> Int[np.ndarray, "resamples draws"]:

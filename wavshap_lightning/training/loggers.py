@@ -7,11 +7,11 @@ import logging
 import netrc
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
@@ -171,6 +171,14 @@ def where_on_wandb(loggers: Sequence[Logger]) -> str:
             folder = from_here(logger.save_dir or "")
             return logger.experiment.url or f"wandb sync {folder}/wandb/offline-run-*"
     return ""
+
+
+def log_intervals(loggers: Sequence[Logger], split: str, numbers: Mapping[str, Any]) -> None:
+    """Put the ends of the intervals of scores, as in `test/uar_low`, into the summary of the W&B run."""
+    known = {name: x for name, x in numbers.items() if x is not None and name.endswith(("_low", "_high"))}
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update({f"{split}/{name}": x for name, x in known.items()})
 
 
 def _csv(folder: Path, resumed_step: int) -> CSVLogger:

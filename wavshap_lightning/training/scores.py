@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -207,7 +208,7 @@ def label_scores(predictions: Predictions) -> dict[str, Tensor]:
         `ap_LABEL`, their average precision).
     """
     logits, targets = predictions.logits, predictions.targets
-    f1 = torch.from_numpy(ratio(_label_sums(predictions)))
+    f1 = torch.from_numpy(_f1(_label_sums(predictions)))
     ap, occurring = torch.full_like(f1, torch.nan), (targets > 0.5).any(0).cpu()
     for index in occurring.nonzero().flatten().tolist():
         known = ~targets[:, index].isnan()
@@ -293,24 +294,50 @@ def ratio(sums: Sums) -> Numbers:
     return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
 
 
-def _class_sums(predictions: Predictions) -> Float64[np.ndarray, "outputs 2"]:
-    """Of each class, clips that are recognized, and clips."""
+def _class_sums(predictions: Predictions) -> Float64[np.ndarray, "outputs 3"]:
+    """Of each class, clips that are recognized, clips, and clips that are predicted so."""
     counts = confusion_counts(predictions).cpu().numpy()
-    return np.stack([counts.diagonal(), counts.sum(1)], axis=1).astype(float)
+    return np.stack([counts.diagonal(), counts.sum(1), counts.sum(0)], axis=1).astype(float)
 
 
-def _vote_sums(predictions: Predictions) -> Float64[np.ndarray, "1 2"]:
-    """Sum of the divergences, and clips."""
-    found = divergences(predictions).numpy()
+def _f1(sums: Sums) -> Numbers:
+    return ratio(np.stack([2.0 * sums[..., 0], sums[..., 1] + sums[..., 2]], axis=-1))
+
+
+def _bin_sums(predictions: Predictions) -> Float64[np.ndarray, "bins 3"]:
+    """Of each bin of confidence, the sum of confidences, clips that are recognized, and clips."""
+    sums = np.zeros((CALIBRATION_BINS, 3))
+    for low, _, confidence, accuracy, count in reliability_table(predictions):
+        sums[round(low * CALIBRATION_BINS)] = count * confidence, count * accuracy, count
+    return sums
+
+
+def _calibration_error(bins: Sums) -> Float64[np.ndarray, "... 1"]:
+    apart = np.abs(bins[..., 0] - bins[..., 1])
+    return ratio(np.stack([apart, bins[..., 2]], axis=-1).sum(-2, keepdims=True))
+
+
+def _total(per_clip: Float64[Tensor, " clips"]) -> Float64[np.ndarray, "1 2"]:
+    """Sum over the clips that have a number, and these clips."""
+    found = per_clip.numpy()
     return np.array([[np.nansum(found), np.isfinite(found).sum()]])
 
 
-def _label_sums(predictions: Predictions) -> Float64[np.ndarray, "outputs 2"]:
-    """Of each label, twice the clips where it is rightly predicted; clips with it plus clips predicted so."""
-    known, present = ~predictions.targets.isnan(), predictions.targets > 0.5
-    predicted = (predictions.logits > 0.0) & known
-    sums = torch.stack([2 * (predicted & present).sum(0), predicted.sum(0) + present.sum(0)], 1)
-    return sums.cpu().double().numpy()
+def _vote_sums(predictions: Predictions) -> Float64[np.ndarray, "1 2"]:
+    return _total(divergences(predictions))
+
+
+def _likelihood_sums(predictions: Predictions) -> Float64[np.ndarray, "1 2"]:
+    shares, logs = predictions.targets.cpu().double(), predictions.logits.cpu().double().log_softmax(1)
+    return _total((shares * logs).sum(1))
+
+
+def _label_sums(predictions: Predictions) -> Float64[np.ndarray, "outputs 3"]:
+    """Of each label, clips where it is rightly predicted, clips with it, and clips that are predicted so."""
+    present = predictions.targets > 0.5
+    predicted = (predictions.logits > 0.0) & ~predictions.targets.isnan()
+    counts = [one.sum(0) for one in (predicted & present, present, predicted)]
+    return torch.stack(counts, 1).cpu().double().numpy()
 
 
 def _value_sums(predictions: Predictions) -> Float64[np.ndarray, "outputs 6"]:
@@ -332,8 +359,22 @@ def _agreement(sums: Sums) -> dict[str, Numbers]:
     return {"ccc": ccc, "pcc": covariance / np.sqrt(var_x * var_y), "rmse": rmse}
 
 
-def _ccc(sums: Sums) -> Numbers:
-    return _agreement(sums)["ccc"]
+def _agreement_by_name(name: str, sums: Sums) -> Numbers:
+    return _agreement(sums)[name]
+
+
+class Interval(NamedTuple):
+    """How a score follows from numbers that are added over clips.
+
+    Args:
+        sums: Such numbers of each output.
+        values: Of these, numbers whose mean over the outputs that have one is the score.
+        of_output: Name of the same score of a single output, if it has one.
+    """
+
+    sums: Callable[[Predictions], Sums]
+    values: Callable[[Sums], Numbers]
+    of_output: str = ""
 
 
 @dataclass(frozen=True)
@@ -341,13 +382,12 @@ class TaskScores:
     """Scores of a task.
 
     Args:
-        main: Score that chooses the best epoch, and has an interval.
+        main: Score that chooses the best epoch.
         mode: Direction in which it is better.
         more: Further scores to print.
         by_output: Scores that each output has too.
         scores: All scalar scores.
-        sums: Numbers of each output that are added over clips.
-        values: Of such sums, numbers whose mean over the outputs that have one is the main score.
+        intervals: Scores that have an interval.
     """
 
     main: str
@@ -355,15 +395,25 @@ class TaskScores:
     more: tuple[str, ...]
     by_output: tuple[str, ...]
     scores: Callable[[Predictions], dict[str, Tensor]]
-    sums: Callable[[Predictions], Sums]
-    values: Callable[[Sums], Numbers]
+    intervals: Mapping[str, Interval]
 
 
-_VOTES = ("uar", "log_likelihood")
-_VALUES = ("ccc", "pcc", "rmse")
+_CLASSES = {
+    "uar": Interval(_class_sums, lambda sums: ratio(sums[..., :2])),
+    "wa": Interval(_class_sums, lambda sums: ratio(sums[..., :2].sum(-2, keepdims=True))),
+    "macro_f1": Interval(_class_sums, lambda sums: np.where(sums[..., 1] > 0, _f1(sums), np.nan)),
+    "ece": Interval(_bin_sums, _calibration_error),
+}
+_VOTES = {"jsd": Interval(_vote_sums, ratio), "log_likelihood": Interval(_likelihood_sums, ratio), **_CLASSES}
+_LABELS = {"macro_f1": Interval(_label_sums, _f1, "f1")}
+_VALUES = {
+    name: Interval(_value_sums, partial(_agreement_by_name, name), name) for name in ("ccc", "pcc", "rmse")
+}
 SCORES: dict[Task, TaskScores] = {
-    "classes": TaskScores("uar", "max", ("wa", "macro_f1", "ece"), (), class_scores, _class_sums, ratio),
-    "distribution": TaskScores("jsd", "min", _VOTES, (), distribution_scores, _vote_sums, ratio),
-    "labels": TaskScores("macro_f1", "max", ("map",), ("f1", "ap"), label_scores, _label_sums, ratio),
-    "dimensions": TaskScores("ccc", "max", _VALUES[1:], _VALUES, dimension_scores, _value_sums, _ccc),
+    "classes": TaskScores("uar", "max", ("wa", "macro_f1", "ece"), (), class_scores, _CLASSES),
+    "distribution": TaskScores("jsd", "min", ("uar", "log_likelihood"), (), distribution_scores, _VOTES),
+    "labels": TaskScores("macro_f1", "max", ("map",), ("f1", "ap"), label_scores, _LABELS),
+    "dimensions": TaskScores(
+        "ccc", "max", ("pcc", "rmse"), ("ccc", "pcc", "rmse"), dimension_scores, _VALUES
+    ),
 }
