@@ -126,9 +126,7 @@ def main() -> None:
     heads = HEADS[:1] if arguments.quick else HEADS
     for panel in arguments.panels:
         found = {head: measure(head, corpus, folder, sources, arguments, panel=panel) for head in heads}
-    report(
-        "evidence_real", [*lines_of(found)], arguments, areas={str(head): one for head, one in found.items()}
-    )
+    report("evidence_real", [*lines_of(found)], arguments)
 
 
 class Planted:

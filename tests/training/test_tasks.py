@@ -267,6 +267,8 @@ def test_dimensions_need_no_classes(without_classes, build_datamodule, build_mod
         _ = build_datamodule(root=str(without_classes)).prepared
     with pytest.raises(SettingError, match=r"labels=\[\] must be two classes or more"):
         build_module(labels=[], tasks=[TaskSettings()])
+    with pytest.raises(SettingError, match=r"model.tasks=\[\] must name a task"):
+        build_module(tasks=[])
 
 
 def test_classes_cannot_be_balanced_where_there_are_none(without_classes, build_datamodule):

@@ -24,8 +24,7 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import SOFTMAX_TASKS
 
 NUM_REFERENCES, MIN_REFERENCES = 32, 8
-"""Recordings that serve as baselines. Of 32, another choice replaces an eighth of the strongest frames, of 16
-more than a quarter; fewer than 8 would decide too much."""
+"""Recordings that serve as baselines. The fewer there are, the more another choice changes the map."""
 
 REFERENCE_DRAWS = 128
 """Draws from the layers with recordings, four from each: they pass through the head alone."""

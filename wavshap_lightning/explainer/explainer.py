@@ -197,8 +197,9 @@ def explain(
             draw; all of the recordings; 4 for integrated gradients and methods that remove spans.
         num_draws: Number of draws for each stage, one gradient evaluation each. Integrated gradients divide
             them among the baselines. For `"kernel_shap"` and `"lime"`, evaluations of the score; the other
-            methods do not need it. None: 64 (512 evaluations of the score), or as many as a tolerance or a
-            time limit takes. Together with one of these, the largest number of draws.
+            methods do not need it. None: 64 (512 evaluations of the score), 128 from the layers alone with
+            recordings that `"auto"` chose as baselines, or as many as a tolerance or a time limit takes.
+            Together with one of these, the largest number of draws.
         tolerance: 95 % half-width to reach, relative to the largest attribution. It applies to every unit of
             the first view of each stage (every frame, for example).
         max_seconds: Time limit for the draws of a clip, in seconds. The result then depends on the machine.

@@ -156,6 +156,8 @@ class EmotionModule(L.LightningModule):
         scales: Mapping[str, Scale] | None = None,
     ) -> None:
         super().__init__()
+        if tasks == []:
+            raise SettingError("model.tasks=[] must name a task; leave it out for classes")
         if not labels and not tasks:
             raise SettingError("labels=(): label some clips, set model.tasks, or use load_classifier to open")
         complete = [one.with_outputs(labels, scales or {}) for one in tasks or [TaskSettings()]]

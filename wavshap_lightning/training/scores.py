@@ -304,19 +304,6 @@ def _f1(sums: Sums) -> Numbers:
     return ratio(np.stack([2.0 * sums[..., 0], sums[..., 1] + sums[..., 2]], axis=-1))
 
 
-def _bin_sums(predictions: Predictions) -> Float64[np.ndarray, "bins 3"]:
-    """Of each bin of confidence, the sum of confidences, clips that are recognized, and clips."""
-    sums = np.zeros((CALIBRATION_BINS, 3))
-    for low, _, confidence, accuracy, count in reliability_table(predictions):
-        sums[round(low * CALIBRATION_BINS)] = count * confidence, count * accuracy, count
-    return sums
-
-
-def _calibration_error(bins: Sums) -> Float64[np.ndarray, "... 1"]:
-    apart = np.abs(bins[..., 0] - bins[..., 1])
-    return ratio(np.stack([apart, bins[..., 2]], axis=-1).sum(-2, keepdims=True))
-
-
 def _total(per_clip: Float64[Tensor, " clips"]) -> Float64[np.ndarray, "1 2"]:
     """Sum over the clips that have a number, and these clips."""
     found = per_clip.numpy()
@@ -387,7 +374,7 @@ class TaskScores:
         more: Further scores to print.
         by_output: Scores that each output has too.
         scores: All scalar scores.
-        intervals: Scores that have an interval.
+        intervals: Scores that have an interval. The calibration error has none: resamples have a larger one.
     """
 
     main: str
@@ -402,7 +389,6 @@ _CLASSES = {
     "uar": Interval(_class_sums, lambda sums: ratio(sums[..., :2])),
     "wa": Interval(_class_sums, lambda sums: ratio(sums[..., :2].sum(-2, keepdims=True))),
     "macro_f1": Interval(_class_sums, lambda sums: np.where(sums[..., 1] > 0, _f1(sums), np.nan)),
-    "ece": Interval(_bin_sums, _calibration_error),
 }
 _VOTES = {"jsd": Interval(_vote_sums, ratio), "log_likelihood": Interval(_likelihood_sums, ratio), **_CLASSES}
 _LABELS = {"macro_f1": Interval(_label_sums, _f1, "f1")}
