@@ -41,9 +41,9 @@ from torch.nn.functional import cross_entropy
 
 from wavshap_lightning.attribution.baselines import noise
 from wavshap_lightning.attribution.record import ViewEstimate
+from wavshap_lightning.attribution.reliability import measure_reliability
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.explainer.explainer import Explainer
-from wavshap_lightning.explainer.reliability import measure_reliability
 from wavshap_lightning.explainer.settings import STAGES, ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import load_classifier

@@ -69,6 +69,7 @@ from real_backbone import CLIP_S, FLAGS
 from torch import Tensor
 
 from wavshap_lightning.attribution.record import tensor_sha256
+from wavshap_lightning.attribution.reliability import STRONGEST_SHARE
 from wavshap_lightning.attribution.views.frames import top
 from wavshap_lightning.corpora.catalogue import CORPORA
 from wavshap_lightning.corpora.clip import Clip
@@ -76,7 +77,6 @@ from wavshap_lightning.corpora.protocols import RAVDESS_6_FOLDS
 from wavshap_lightning.evaluation.intervals import bootstrap_mean
 from wavshap_lightning.evaluation.localization import inside_spans, roc_auc
 from wavshap_lightning.explainer.defaults import REFERENCE_DRAWS
-from wavshap_lightning.explainer.reliability import STRONGEST_SHARE
 from wavshap_lightning.explainer.settings import DEFAULT_DRAWS
 from wavshap_lightning.explainer.stage_attribution import fingerprint
 from wavshap_lightning.files import write_atomically

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from wavshap_lightning.attribution.reliability import Agreement
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.errors import AttributionError, SettingError
 from wavshap_lightning.explainer.compare import Comparison, Difference, agreement_of
-from wavshap_lightning.explainer.reliability import Agreement
 from wavshap_lightning.viz.comparisons import plot_comparison, plot_epochs, plot_methods
 from wavshap_lightning.viz.figures import plot
 from wavshap_lightning.viz.theme import number

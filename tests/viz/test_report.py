@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
+from wavshap_lightning.attribution.reliability import Agreement
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.reliability import Agreement
 from wavshap_lightning.models.head import Task
 from wavshap_lightning.viz.clip_view import COUNTS, ClipView
 from wavshap_lightning.viz.report.page import build_report

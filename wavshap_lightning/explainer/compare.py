@@ -22,13 +22,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.attribution.record import ViewEstimate
+from wavshap_lightning.attribution.reliability import measure_agreement
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views.frames import summed
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import AudioSource
-from wavshap_lightning.explainer.reliability import measure_agreement
 from wavshap_lightning.explainer.settings import DEFAULT_DRAWS, STAGES, Stage
 from wavshap_lightning.explainer.stage_attribution import OpenClip, open_clip
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -88,7 +88,7 @@ def agreement_of(explanations: Sequence[Explanation]) -> dict[str, Any] | None:
         explanations: Of one clip, by two classifiers or more.
 
     Returns:
-        The fields of [`Agreement`][wavshap_lightning.explainer.reliability.Agreement] in plain JSON types;
+        The fields of [`Agreement`][wavshap_lightning.attribution.reliability.Agreement] in plain JSON types;
         None unless all have two frames or more, from the same stage and at the same times.
 
     Raises:

@@ -19,11 +19,11 @@ from torch.nn import functional as F  # noqa: N812
 
 from wavshap_lightning.attribution.baselines import BaselineDistribution, Baselines
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
+from wavshap_lightning.attribution.reliability import measure_reliability
 from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.audio.segments import is_speech
 from wavshap_lightning.explainer.leak import Span, measure_leak, strongest_span
 from wavshap_lightning.explainer.recording import AudioSource, Recording
-from wavshap_lightning.explainer.reliability import measure_reliability
 from wavshap_lightning.explainer.settings import PREDICTED, RECORDED_FAMILIES, STAGES, ExplainSettings, Stage
 from wavshap_lightning.explainer.stage_attribution import OpenClip, open_clip
 from wavshap_lightning.explainer.time_grid import TimeGrid

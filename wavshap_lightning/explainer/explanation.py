@@ -15,11 +15,11 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from wavshap_lightning.attribution.record import Attribution
+from wavshap_lightning.attribution.reliability import Reliability, measure_reliability
 from wavshap_lightning.attribution.views.frames import Sign, top
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.diagnostics import Diagnostic, attribution_shares
 from wavshap_lightning.explainer.files import SavedClip, format_of, read_explanation, write_explanation
-from wavshap_lightning.explainer.reliability import Reliability, measure_reliability
 from wavshap_lightning.explainer.settings import FRAME_STAGES, PREDICTED, STAGES, ExplainSettings
 from wavshap_lightning.explainer.targets import target_names
 from wavshap_lightning.explainer.time_grid import TimeGrid

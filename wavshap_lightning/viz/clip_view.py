@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from wavshap_lightning.attribution.reliability import Agreement, Reliability
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip
-from wavshap_lightning.explainer.reliability import Agreement, Reliability
 from wavshap_lightning.explainer.targets import target_named
 from wavshap_lightning.explainer.time_grid import TimeGrid, stft_times
 from wavshap_lightning.models.head import Task

@@ -14,8 +14,8 @@ from matplotlib.collections import QuadMesh
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import offset_copy
 
+from wavshap_lightning.attribution.reliability import Agreement
 from wavshap_lightning.corpora.clip import Span
-from wavshap_lightning.explainer.reliability import Agreement
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz import theme
 from wavshap_lightning.viz.clip_view import COUNTS, PREDICTED, ClipView, Rows, Units
