@@ -11,7 +11,7 @@ import pytest
 
 from wavshap_lightning.audio.alignments import read_segments
 from wavshap_lightning.audio.io import load_audio
-from wavshap_lightning.audio.segments import Segment, _is_loud, cut_to, voiced_segments
+from wavshap_lightning.audio.segments import PAUSE, Segment, _is_loud, cut_to, voiced_segments, with_pauses
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "aligned_speech"
 needs_recordings = pytest.mark.skipif(not RECORDINGS.is_dir(), reason=f"no recordings in {RECORDINGS}")
@@ -61,3 +61,12 @@ def test_levels_are_those_of_librosa(num_samples):
     assert len(loud) == len(rms)
     if num_samples == 16_000:
         assert loud.tolist() == (rms > rms.max() * 10**-1.5).tolist()
+
+
+def test_words_and_pauses_cover_the_clip_without_gap_or_overlap():
+    words = [Segment("a", 0.01, 0.2), Segment("b", 0.21, 0.5), Segment("c", 0.8, 0.99, 0.4)]
+    whole = with_pauses(words, 1.0)
+    assert [one.text for one in whole] == ["a", "b", PAUSE, "c"]
+    assert [one.start_s for one in whole] == [0.0, *(one.end_s for one in whole[:-1])]
+    assert whole[-1] == Segment("c", 0.8, 1.0, 0.4)
+    assert with_pauses([], 1.0) == [Segment(PAUSE, 0.0, 1.0)]

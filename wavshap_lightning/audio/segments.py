@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -27,6 +27,12 @@ LEAST_RANGE_DB = 10.0
 SHORTEST_PAUSE_S, SHORTEST_SPEECH_S = 0.15, 0.06
 LEAST_LENGTH_S = 1e-6
 
+LOW_CONFIDENCE = 0.5
+"""Words with less are marked as doubtful."""
+
+SHORTEST_GAP_S = 0.03
+"""A shorter gap between words is no pause."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -36,11 +42,13 @@ class Segment:
         text: What is said, or what it is.
         start_s: Where it begins, in seconds from the start of the clip.
         end_s: Where it ends.
+        confidence: Probability from 0 to 1 that it is there, as an aligner gives it; None if unknown.
     """
 
     text: str
     start_s: float
     end_s: float
+    confidence: float | None = field(default=None, repr=False)
 
 
 def cut_to(segments: Sequence[Segment], start_s: float, end_s: float) -> list[Segment]:
@@ -54,6 +62,25 @@ def cut_to(segments: Sequence[Segment], start_s: float, end_s: float) -> list[Se
         for one in segments
     )
     return [one for one in cut if one.end_s - one.start_s > LEAST_LENGTH_S]
+
+
+def with_pauses(segments: Sequence[Segment], duration_s: float) -> list[Segment]:
+    """Words or phones of a clip with the pauses around and between them, from its start to its end.
+
+    Gaps shorter than 30 ms belong to the segment before; at the start, to the first.
+
+    >>> [one.text for one in with_pauses([Segment("oh", 0.1, 0.3), Segment("no", 0.31, 0.8)], 1.0)]
+    ['pause', 'oh', 'no', 'pause']
+    """
+    whole: list[Segment] = []
+    for one in [*segments, Segment(PAUSE, duration_s, duration_s)]:
+        last_s = whole[-1].end_s if whole else 0.0
+        if one.start_s - last_s >= SHORTEST_GAP_S:
+            whole.append(Segment(PAUSE, last_s, one.start_s))
+        elif whole:
+            whole[-1] = replace(whole[-1], end_s=one.start_s)
+        whole.append(one if whole else replace(one, start_s=0.0))
+    return whole[:-1]
 
 
 def voiced_segments(waveform: Float[np.ndarray, " num_samples"], sample_rate: int) -> list[Segment]:
