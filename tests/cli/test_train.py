@@ -106,6 +106,7 @@ def test_a_temperature_needs_validation_clips(flags, run_main, capsys):
     assert "run.temperature=true needs validation clips" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_fresh_process_tests_the_best_checkpoint_quietly(flags, run_program):
     main(flags())
     done = run_program(None, *flags("test", "--ckpt_path", "best"))

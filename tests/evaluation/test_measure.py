@@ -36,6 +36,7 @@ def clips(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 def test_every_metric_of_every_method_and_control(classifier, clips):
     before, chance = {n: p.clone() for n, p in classifier.state_dict().items()}, torch.get_rng_state()
     other = randomize(classifier, "head", seed=5)

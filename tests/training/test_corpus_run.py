@@ -177,6 +177,7 @@ def test_a_clip_is_explained_on_one_thread_with_gradients(build_step, threads):
 
 def test_a_process_that_was_left_alone_stops(build_step, monkeypatch):
     """The first process may well outlive the shell that it was started from."""
+    monkeypatch.setattr(os, "getppid", lambda: 2)
     steps = [build_step(lambda position: None, local_rank) for local_rank in (0, 1)]
     assert [step(3) for step in steps] == [3, 3]
     monkeypatch.setattr(os, "getppid", lambda: 1)

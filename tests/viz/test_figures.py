@@ -257,7 +257,7 @@ def test_caption_names_what_the_numbers_depend_on(explanation, waveform):
 
 
 @pytest.mark.parametrize(
-    "name", ["$x^2$", "a_b", "100 %", r"\alpha", "{curly}", "two\nlines", "l" * 300, "\ud800", "\U0001f600"]
+    "name", ["$x^2$", r"a_b 100 % \alpha {curly}", "two\nlines", "l" * 300, "\ud800", "\U0001f600"]
 )
 def test_odd_names_are_drawn_as_they_are_written(name, build_explanation, waveform):
     labels = ("neutral", name, "sad", "angry")
@@ -270,7 +270,7 @@ def test_odd_names_are_drawn_as_they_are_written(name, build_explanation, wavefo
         extent = text.get_window_extent()
         assert extent.x0 >= page.x0
         assert extent.x1 <= page.x1
-    if name.isprintable() and name.isascii() and len(name) < 20:
+    if name.isprintable() and name.isascii() and len(name) < 30:
         assert f"{name}.wav" in words(figure)
     assert sum("\n" in text for text in words(figure)) == 1  # only the caption has lines
 

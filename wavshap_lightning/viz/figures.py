@@ -275,7 +275,7 @@ def _build(shown: Sequence[Panel], num_lines: int) -> tuple[Figure, dict[str, Ax
 
 def _draw_heading(axes: Axes, view: ClipView, *, all_targets: bool) -> None:
     every = "classes" if view.task == "distribution" else view.task
-    target = f"all {every}" if all_targets else literal(view.target, 32)
+    target = f"all {every}" if all_targets else literal(view.target, 20)
     score = "" if all_targets else f": {view.score_name(literal)} = {number(view.numbers['score'])}"
     best = f"{PREDICTED} {view.words['best']} {literal(view.prediction)}"
     words = [f"{TARGET} target {target}{score}", best]
@@ -303,7 +303,7 @@ def _draw_legend(axes: Axes, view: ClipView, num_marked: int, *, all_targets: bo
     units = [view.units(name) for name in ("frames", "waveform", "layers", "bands")]
     known = not all(np.isnan(one.half_widths).all() for one in units if one is not None)
     whole = "value" if view.task == "dimensions" else view.words["one"]
-    target = f"the {whole}" if all_targets else literal(view.target, 32)
+    target = f"the {whole}" if all_targets else literal(view.target, 20)
     has_dots = bool(axes.figure.findobj(lambda artist: artist.get_gid() == draw.CERTAIN_GID))
     marks = f"{num_marked} strongest frames" if num_marked > 1 else "strongest frame"
     marks += f" for {literal(view.target)}" if all_targets else ""
@@ -313,7 +313,7 @@ def _draw_legend(axes: Axes, view: ClipView, num_marked: int, *, all_targets: bo
         (Patch(color=theme.AGAINST), f"{view.words['-']} {target}", True),
         (interval, "attribution with its 95 % interval", known and bool(axes.figure.findobj(StepPatch))),
         (Line2D([], [], **draw.DOT), "certain", has_dots),
-        (Patch(color=theme.UNRESOLVED), "unresolved: the interval contains 0", known),
+        (Patch(color=theme.UNRESOLVED), "unresolved: interval contains 0", known),
         (Patch(facecolor=theme.MARK, edgecolor=theme.MARK_EDGE, linewidth=0.8), marks, num_marked > 0),
     ]
     handles, labels, _ = zip(*(entry for entry in entries if entry[-1]), strict=True)

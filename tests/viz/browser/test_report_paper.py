@@ -26,6 +26,7 @@ PAPER_PX = {"width": 695, "height": 910}
 """What the smaller of A4 and Letter leaves within the page's margins."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_clip_fits_its_sheet_in_its_colours(open_page, html, until, theme):
     """On paper heading, words and everything over time stand on one sheet, and nothing is cut off."""
@@ -55,6 +56,7 @@ def test_a_clip_fits_its_sheet_in_its_colours(open_page, html, until, theme):
     assert not any(page.locator(one).first.is_visible() for one in hidden)
 
 
+@pytest.mark.slow
 def test_it_prints_on_a_sheet_for_each_thing_to_read(open_page, html, until):
     """The table, the clip over time, its charts, and each class: no page is begun for what was cut."""
     page = open_page(html)
