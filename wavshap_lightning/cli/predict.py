@@ -129,10 +129,7 @@ def table_row(
 
 
 def submission_row(
-    format: Format,  # noqa: A002
-    outputs: Sequence[Outputs],
-    clip: Clip,
-    found: Float[Tensor, "models outputs"],
+    kind: Format, outputs: Sequence[Outputs], clip: Clip, found: Float[Tensor, "models outputs"]
 ) -> dict[str, Any]:
     """A row of a submission: the name of the file, and the code of its class or its three values.
 
@@ -143,10 +140,10 @@ def submission_row(
     means = {one.task: dict(zip(one.labels, part.tolist(), strict=True)) for one, part in parts}
     shares, values = means.get("classes", means.get("distribution", {})), means.get("dimensions", {})
     (low, high), on_scale = SCALE, SCALE in {one.scale for one in outputs}
-    if format == "classes" and shares and shares.keys() <= CODES.keys():
+    if kind == "classes" and shares and shares.keys() <= CODES.keys():
         return {"FileName": clip.path.name, "EmoClass": CODES[max(shares, key=shares.__getitem__)]}
-    if format == "values" and on_scale and VALUE_COLUMNS.keys() <= values.keys():
+    if kind == "values" and on_scale and VALUE_COLUMNS.keys() <= values.keys():
         limited = {column: min(max(values[name], low), high) for name, column in VALUE_COLUMNS.items()}
         return {"FileName": clip.path.name, **limited}
     needed = {"classes": f"classes among {', '.join(CODES)}", "values": f"{', '.join(VALUE_COLUMNS)}, 1 to 7"}
-    raise SettingError(f"format={format!r} needs a model of {needed[format]}")
+    raise SettingError(f"format={kind!r} needs a model of {needed[kind]}")

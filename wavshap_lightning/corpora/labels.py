@@ -96,13 +96,9 @@ def agreed_label_map(
     {'other': 'other', 'no-agreement': 'other'}
     """
     new_names = {label: label for label in labels} | {NO_AGREEMENT: None} if label_map is None else label_map
-    other = new_names.get(OTHER) or OTHER
-    ways: dict[NoAgreement, dict[Any, str | int]] = {
-        "drop": {},
-        "soft": {NO_AGREEMENT: NO_AGREEMENT},
-        "other": {OTHER: other, NO_AGREEMENT: other},
-    }
-    return {**new_names, **ways[no_agreement]}
+    kept = {"drop": (), "soft": (NO_AGREEMENT,), "other": (OTHER, NO_AGREEMENT)}[no_agreement]
+    joined = new_names.get(OTHER) or OTHER
+    return {**new_names, **{label: joined if no_agreement == "other" else label for label in kept}}
 
 
 def apply_label_map(clips: Sequence[Clip], label_map: Mapping[Any, str | int | None]) -> list[Clip]:

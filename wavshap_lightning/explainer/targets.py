@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from typing import Any
 
 from wavshap_lightning.attribution.targets import Target, every_class
@@ -68,12 +69,7 @@ def target_named(
     pairs = {f"{PREDICTED}{VERSUS}{SECOND}": ranking[:2], LISTENERS: choices[:2]}
     if is_value:
         known, pairs = {ALL: every, PREDICTED: every}, {}
-    pairs |= {
-        f"{label}{VERSUS}{other}": (index, against)
-        for index, label in enumerate(labels)
-        for against, other in enumerate(labels)
-        if index != against
-    }
+    pairs |= {f"{labels[a]}{VERSUS}{labels[b]}": (a, b) for a, b in permutations(range(len(labels)), 2)}
     known |= {word: Target("margin", (pair[0],), pair[1]) for word, pair in pairs.items() if len(pair) > 1}
     known |= {label: Target(kind, (index,)) for index, label in enumerate(labels)}
     known = {normalized(one): target for one, target in known.items()}

@@ -100,15 +100,7 @@ def warmup_cosine(num_steps: int, warmup_share: float) -> Callable[[int], float]
     return factor
 
 
-PACKAGES = (
-    "wavshap-lightning",
-    "torch",
-    "lightning",
-    "transformers",
-    "librosa",
-    "soundfile",
-    "soxr",
-)
+PACKAGES = ("wavshap-lightning", "torch", "lightning", "transformers", "librosa", "soundfile", "soxr")
 
 
 def check_precision(trainer: L.Trainer) -> None:

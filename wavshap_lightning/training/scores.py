@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -62,8 +61,7 @@ class Predictions:
 
     def select(self, chosen: Bool[Tensor, " clips"] | Int[Tensor, " chosen"]) -> Predictions:
         """Some of the predictions."""
-        columns = ("logits", "labels", "positions", *(["targets"] if self.outputs else []))
-        return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
+        return replace(self, **{name: getattr(self, name)[chosen] for name in _columns(self.outputs)})
 
     def parts(self) -> dict[str, Predictions]:
         """Predictions of each task by the prefix of its scores: none for the first, `TASK_` for others."""
@@ -82,6 +80,10 @@ class Predictions:
         return replace(part, logits=part.logits / temperature)
 
 
+def _columns(outputs: Sequence[Outputs]) -> tuple[str, ...]:
+    return ("logits", "labels", "positions", *(["targets"] if outputs else []))
+
+
 class PredictionLog(Metric):
     """Collects predictions over batches and ranks, each clip once.
 
@@ -92,15 +94,10 @@ class PredictionLog(Metric):
     """
 
     full_state_update = False
-    logits: list[Tensor]
-    labels: list[Tensor]
-    positions: list[Tensor]
-    targets: list[Tensor]
 
     def __init__(self, outputs: tuple[Outputs, ...] = ()) -> None:
         super().__init__()
-        self.outputs = outputs
-        self.columns = ("logits", "labels", "positions", *(["targets"] if outputs else []))
+        self.outputs, self.columns = outputs, _columns(outputs)
         for name in self.columns:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -112,11 +109,9 @@ class PredictionLog(Metric):
         targets: Float[Tensor, "batch outputs"] | None = None,
     ) -> None:
         """Add a batch; targets are kept unless there are classes alone."""
-        self.logits.append(logits.detach().float())
-        self.labels.append(labels)
-        self.positions.append(positions)
-        if self.outputs and targets is not None:
-            self.targets.append(targets)
+        batch = (logits.detach().float(), labels, positions, targets)
+        for name, column in zip(self.columns, batch, strict=False):
+            getattr(self, name).append(column)
 
     def compute(self) -> tuple[Tensor, ...]:
         """Logits, labels, positions and targets of all clips so far, on all ranks, in order of the clips."""
@@ -226,8 +221,7 @@ def dimension_scores(predictions: Predictions) -> dict[str, Tensor]:
         (Pearson's correlation), `rmse` (root mean squared error, in the unit of the scale). Where predictions
         or targets are constant, `ccc` and `pcc` are 0.
     """
-    found = _agreement(_value_sums(predictions))
-    columns = {name: torch.from_numpy(values) for name, values in found.items()}
+    columns = {name: torch.from_numpy(x) for name, x in _agreement(_value_sums(predictions)).items()}
     means = {name: values.nanmean() for name, values in columns.items()}
     return {"loss": 1.0 - means["ccc"], **means} | _by_output(predictions, **columns)
 
@@ -304,19 +298,11 @@ def _f1(sums: Sums) -> Numbers:
     return ratio(np.stack([2.0 * sums[..., 0], sums[..., 1] + sums[..., 2]], axis=-1))
 
 
-def _total(per_clip: Float64[Tensor, " clips"]) -> Float64[np.ndarray, "1 2"]:
-    """Sum over the clips that have a number, and these clips."""
-    found = per_clip.numpy()
-    return np.array([[np.nansum(found), np.isfinite(found).sum()]])
-
-
-def _vote_sums(predictions: Predictions) -> Float64[np.ndarray, "1 2"]:
-    return _total(divergences(predictions))
-
-
-def _likelihood_sums(predictions: Predictions) -> Float64[np.ndarray, "1 2"]:
+def _vote_sums(predictions: Predictions) -> Float64[np.ndarray, "2 2"]:
+    """Sum of the divergences, and of the log-likelihoods, over the clips with votes, and these clips."""
     shares, logs = predictions.targets.cpu().double(), predictions.logits.cpu().double().log_softmax(1)
-    return _total((shares * logs).sum(1))
+    found = torch.stack([divergences(predictions), (shares * logs).sum(1)]).numpy()
+    return np.stack([np.nansum(found, axis=1), np.isfinite(found).sum(axis=1)], axis=1)
 
 
 def _label_sums(predictions: Predictions) -> Float64[np.ndarray, "outputs 3"]:
@@ -344,10 +330,6 @@ def _agreement(sums: Sums) -> dict[str, Numbers]:
     ccc = 2.0 * covariance / (var_x + var_y + (x - y) ** 2)
     rmse = np.sqrt(np.maximum(xx + yy - 2.0 * xy, 0.0))
     return {"ccc": ccc, "pcc": covariance / np.sqrt(var_x * var_y), "rmse": rmse}
-
-
-def _agreement_by_name(name: str, sums: Sums) -> Numbers:
-    return _agreement(sums)[name]
 
 
 class Interval(NamedTuple):
@@ -390,16 +372,20 @@ _CLASSES = {
     "wa": Interval(_class_sums, lambda sums: ratio(sums[..., :2].sum(-2, keepdims=True))),
     "macro_f1": Interval(_class_sums, lambda sums: np.where(sums[..., 1] > 0, _f1(sums), np.nan)),
 }
-_VOTES = {"jsd": Interval(_vote_sums, ratio), "log_likelihood": Interval(_likelihood_sums, ratio), **_CLASSES}
+_VOTES = {
+    "jsd": Interval(_vote_sums, lambda sums: ratio(sums[..., :1, :])),
+    "log_likelihood": Interval(_vote_sums, lambda sums: ratio(sums[..., 1:, :])),
+    **_CLASSES,
+}
 _LABELS = {"macro_f1": Interval(_label_sums, _f1, "f1")}
 _VALUES = {
-    name: Interval(_value_sums, partial(_agreement_by_name, name), name) for name in ("ccc", "pcc", "rmse")
+    "ccc": Interval(_value_sums, lambda sums: _agreement(sums)["ccc"], "ccc"),
+    "pcc": Interval(_value_sums, lambda sums: _agreement(sums)["pcc"], "pcc"),
+    "rmse": Interval(_value_sums, lambda sums: _agreement(sums)["rmse"], "rmse"),
 }
 SCORES: dict[Task, TaskScores] = {
     "classes": TaskScores("uar", "max", ("wa", "macro_f1", "ece"), (), class_scores, _CLASSES),
     "distribution": TaskScores("jsd", "min", ("uar", "log_likelihood"), (), distribution_scores, _VOTES),
     "labels": TaskScores("macro_f1", "max", ("map",), ("f1", "ap"), label_scores, _LABELS),
-    "dimensions": TaskScores(
-        "ccc", "max", ("pcc", "rmse"), ("ccc", "pcc", "rmse"), dimension_scores, _VALUES
-    ),
+    "dimensions": TaskScores("ccc", "max", ("pcc", "rmse"), (*_VALUES,), dimension_scores, _VALUES),
 }

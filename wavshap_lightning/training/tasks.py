@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -176,15 +176,11 @@ def check_targets(split: str, clips: Sequence[Clip], outputs: Sequence[Outputs])
 
 
 def _softmax_loss(of: TaskLoss, logits: Tensor, targets: Tensor) -> Tensor:
-    return losses.cross_entropy(
-        logits,
-        targets,
-        weight=of.class_weights,
-        label_smoothing=of.settings.label_smoothing,
-        gamma=of.settings.focal_gamma,
-        adjustment=of.adjustment,
-        kl=of.task.task == "distribution" and of.settings.votes == "kl",
-    )
+    given = of.settings
+    options: dict[str, Any] = {"label_smoothing": given.label_smoothing, "gamma": given.focal_gamma}
+    options |= {"weight": of.class_weights, "adjustment": of.adjustment}
+    kl = of.task.task == "distribution" and given.votes == "kl"
+    return losses.cross_entropy(logits, targets, **options, kl=kl)
 
 
 def _label_loss(of: TaskLoss, logits: Tensor, targets: Tensor) -> Tensor:

@@ -35,12 +35,7 @@ from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.models.head import Outputs
 from wavshap_lightning.training.data.cache import TensorCache, default_cache_directory
 from wavshap_lightning.training.data.dataset import Batch, StatisticsBatches, Transform, WaveformBatches
-from wavshap_lightning.training.data.preparation import (
-    KeyedClip,
-    cut_and_key,
-    list_clips,
-    measure_split,
-)
+from wavshap_lightning.training.data.preparation import KeyedClip, cut_and_key, list_clips, measure_split
 from wavshap_lightning.training.data.sampler import BatchSampler, balancing_weights
 from wavshap_lightning.training.losses import MISSING_CLASS
 from wavshap_lightning.training.tasks import VOTED_TASKS, targets_of

@@ -80,9 +80,7 @@ def read_waveform(clip: Clip, sample_rate: int) -> Float[Tensor, " time"]:
     return torch.from_numpy(waveform)
 
 
-def pad_waveforms(
-    waveforms: Sequence[Tensor],
-) -> tuple[Float[Tensor, "batch time"], Int[Tensor, " batch"]]:
+def pad_waveforms(waveforms: Sequence[Tensor]) -> tuple[Float[Tensor, "batch time"], Int[Tensor, " batch"]]:
     """Waveforms padded with zeros to the longest, and their lengths."""
     lengths = torch.tensor([len(waveform) for waveform in waveforms])
     return pad_sequence(list(waveforms), batch_first=True), lengths
