@@ -1,0 +1,489 @@
+"""Explanations in acoustic cues: how much pitch, loudness, tempo and spectrum of a voice do to a score.
+
+Cues are moved from the clip to a reference, all combinations of them; each is synthesized and classified. The
+exact Shapley values of the cues, the effect of the resynthesis and what the cues leave unexplained sum to the
+difference between the scores of two sounds. Values below their uncertainty are not ranked. Shapley values are
+for the sum; what a single edit does, `leave_one_out` predicts as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property, lru_cache
+from itertools import combinations, islice, product
+from math import inf
+from os import PathLike
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Float64
+from scipy.special import stdtrit
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from wavshap_lightning.attribution.no_trace import leave_no_trace
+from wavshap_lightning.attribution.shapley.shapley import shapley_weights
+from wavshap_lightning.attribution.targets import Target
+from wavshap_lightning.audio.frames import FrameGrid
+from wavshap_lightning.audio.voice import (
+    CUES,
+    MAX_BAND_GAIN_DB,
+    Voice,
+    VoiceMeasures,
+    analyze_voice,
+    difference_in_words,
+    differences,
+    mean_measures,
+    resynthesize,
+)
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.errors import AttributionError, AudioError, SettingError
+from wavshap_lightning.explainer.diagnostics import Diagnostic
+from wavshap_lightning.explainer.recording import AudioSource, Recording, open_recording
+from wavshap_lightning.explainer.settings import PREDICTED, ScoreKind
+from wavshap_lightning.explainer.targets import most_voted, score_of_task, target_named, target_names
+from wavshap_lightning.models.classifier import EmotionClassifier
+from wavshap_lightning.models.head import Task, logits_to_outputs
+from wavshap_lightning.models.loading import load_classifier
+
+FLAT, NEUTRAL = "flat", "neutral"
+
+SHIFTS = (0.0, -0.1, 0.1)
+"""Semitones by which F0 is shifted in each rendering of a sound. Nobody hears it, but the pulses of the voice
+fall elsewhere, and scores change by chance."""
+
+MAX_DURATION_S = 30.0
+BATCH = 8
+
+LEAST_EXPLAINED = 0.25
+MAX_DISAGREEMENT, MAX_STRETCH = 0.1, 2.0
+
+WARNINGS = {
+    "resynthesis": "The clip is predicted as {0.prediction} with a score {0.resynthesis:+.2f} above that of "
+    "its resynthesis, which is predicted as {0.resynthesis_prediction}: the cues explain another sound.",
+    "little_explained": "These cues do not explain this clip: they carry less than a quarter of the "
+    "difference from the reference, or none is larger than its uncertainty.",
+    "trackers_disagree": "Two trackers give F0 more than 3 semitones apart in {:.0%} of the voiced frames, "
+    "as with creak, several voices, music or noise: do not rely on the cues of pitch.",
+    "turned_down": "{} sounds would have clipped and were turned down: they are softer than asked for.",
+    "stretch": "The active span of the reference is {:.2f} times as long as the clip's. Tempo compares "
+    "durations, which tell the rate of speech only where the words are the same.",
+    "bandwidth": "Bands of clip and reference are up to {:.0f} dB apart, as with a telephone or another "
+    "microphone; the spectrum is moved by 30 dB at most.",
+}
+"""Messages of the diagnostics; `cue_missing` besides says why a cue is left out."""
+
+SCORES = ("score", "reference_score", "resynthesis", "remainder", "share_explained")
+PREDICTIONS = ("prediction", "resynthesis_prediction")
+
+Sound = Float32[np.ndarray, " samples"]
+
+
+@dataclass(frozen=True)
+class CueEffect:
+    """One cue of a clip and what it does to the score.
+
+    Args:
+        cue: Name of the cue.
+        value: Shapley value: mean change of the score, over all orders of moving cues, when the clip's own
+            cue takes the place of the reference's.
+        stderr: Standard error of the value under shifts of F0 that nobody hears, from all cues together.
+        half_width: Half-width of its 95 % interval.
+        resolved: Whether the interval leaves out zero.
+        difference: Physical difference of the clip from the reference.
+        in_words: The difference with its unit.
+        leave_one_out: Score of the resynthesis above that with this cue alone moved to the reference.
+    """
+
+    cue: str
+    value: float
+    stderr: float
+    half_width: float
+    resolved: bool
+    difference: float
+    in_words: str
+    leave_one_out: float
+
+
+@dataclass(frozen=True)
+class CueExplanation:
+    """Explanation of one clip in acoustic cues, for one target.
+
+    The outputs for all combinations of cues are kept: `dataclasses.replace(explanation, target="sad")`
+    explains another target.
+
+    Args:
+        clip: File of the clip; empty if a waveform was given.
+        clip_sha256: Digest of the file's bytes, or of the waveform.
+        reference: Name of the reference.
+        measures: Cues of the clip.
+        reference_measures: Cues of the reference.
+        labels: Names of the outputs.
+        task: Meaning of the outputs.
+        target: Name of the explained scalar: a label, a margin or a dimension.
+        score_kind: Score of the target.
+        missing: Cues that are left out, with the reason.
+        clip_logits: Outputs of the classifier for the clip.
+        reference_logits: Outputs for the reference; None unless it is one clip.
+        logits: Outputs `(renderings, combinations, outputs)`. In combination `k`, cue `i` of those not
+            missing is the clip's own if bit `i` of `k` is set, else the reference's.
+        doubts: Diagnostics that do not depend on the target.
+        voice: Analysis of the clip, for its sounds; not saved.
+    """
+
+    clip: str
+    clip_sha256: str
+    reference: str
+    measures: VoiceMeasures
+    reference_measures: VoiceMeasures
+    labels: tuple[str, ...]
+    task: Task
+    target: str
+    score_kind: ScoreKind
+    missing: Mapping[str, str]
+    clip_logits: Sequence[float]
+    reference_logits: Sequence[float] | None
+    logits: Sequence[Sequence[Sequence[float]]]
+    doubts: tuple[Diagnostic, ...]
+    voice: Voice | None = field(default=None, repr=False, compare=False)
+
+    def _score(self, logits: Any) -> Tensor:  # noqa: ANN401 - nested lists
+        target = _target(self.target, self.labels, self.score_kind, self.clip_logits)
+        outputs = torch.tensor(logits, dtype=torch.float64)
+        return target(outputs.flatten(0, -2) if outputs.ndim > 1 else outputs[None])[:, 0].reshape(
+            outputs.shape[:-1]
+        )
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """The cues that are not missing."""
+        return tuple(cue for cue in CUES if cue not in self.missing)
+
+    @cached_property
+    def values(self) -> Float64[Tensor, "renderings combinations"]:
+        """Score of each combination of cues in each rendering."""
+        return self._score(self.logits)
+
+    @property
+    def score(self) -> float:
+        """Score of the clip."""
+        return float(self._score(self.clip_logits))
+
+    @property
+    def reference_score(self) -> float:
+        """Score of the reference; of the clip with all cues moved to it if the reference is not one clip."""
+        known = self.reference_logits
+        return float(self.values[:, 0].mean() if known is None else self._score(known))
+
+    @property
+    def resynthesis(self) -> float:
+        """Score of the clip above that of its resynthesis."""
+        return self.score - float(self.values[:, -1].mean())
+
+    @property
+    def remainder(self) -> float | None:
+        """Score of the clip with all cues moved above that of the reference; None if that is not one clip."""
+        left = float(self.values[:, 0].mean()) - self.reference_score
+        return None if self.reference_logits is None else left
+
+    @cached_property
+    def cues(self) -> tuple[CueEffect, ...]:
+        """The cues that both sounds have."""
+        found = self.values @ shapley_weights(_coalitions(len(self.moved))).T
+        freedom = (len(found) - 1) * len(self.moved)
+        stderr = float((found.var(0).mean() / len(found)).sqrt())
+        half_width, mean = float(stdtrit(freedom, 0.975)) * stderr, self.values.mean(0)
+        apart = differences(self.measures, self.reference_measures)
+        return tuple(
+            CueEffect(
+                cue,
+                value,
+                stderr,
+                half_width,
+                abs(value) > half_width,
+                apart[cue],
+                difference_in_words(cue, apart[cue]),
+                float(mean[-1] - mean[-1 - 2**place]),
+            )
+            for place, (cue, value) in enumerate(zip(self.moved, found.mean(0).tolist(), strict=True))
+        )
+
+    @property
+    def rows(self) -> dict[str, float]:
+        """Cues, resynthesis and any remainder, which sum to the difference of the two scores."""
+        rest = {} if self.remainder is None else {"remainder": self.remainder}
+        return {one.cue: one.value for one in self.cues} | {"resynthesis": self.resynthesis} | rest
+
+    @property
+    def share_explained(self) -> float | None:
+        """Share of the difference of the two scores that the cues carry; None without a reference clip."""
+        whole = self.score - self.reference_score
+        return None if self.remainder is None or not whole else sum(one.value for one in self.cues) / whole
+
+    def interactions(self) -> dict[tuple[str, str], float]:
+        """Shapley interaction index of each pair: what two cues do together beyond what each does alone.
+
+        It is the sum of the Harsanyi dividends of all combinations with both, divided by their size less one.
+        Source: Grabisch and Roubens (1999), International Journal of Game Theory 28.
+        """
+        present, value = _coalitions(len(self.moved)).double(), self.values.mean(0)
+        size = present.sum(1)
+        within = (present[:, None] >= present).all(2)
+        dividends = (within * (-1.0) ** (size[:, None] - size)) @ value
+        index = present.T @ ((dividends / (size - 1).clamp(min=1))[:, None] * present)
+        pairs = combinations(range(len(self.moved)), 2)
+        return {(self.moved[one], self.moved[other]): float(index[one, other]) for one, other in pairs}
+
+    def outputs(self, moved: Iterable[str] = ()) -> dict[str, float]:
+        """Probability of each class or label, or value of each dimension, for the sound with some cues moved.
+
+        Args:
+            moved: The cues; none for the resynthesis.
+        """
+        own = sum(2**place for place, cue in enumerate(self.moved) if cue not in {*moved})
+        found = logits_to_outputs(torch.tensor(self.logits[0][own], dtype=torch.float64), self.task)
+        return dict(zip(self.labels, found.tolist(), strict=True))
+
+    def sound(self, moved: Iterable[str] = ()) -> Sound:
+        """Samples of the clip with some cues moved to the reference.
+
+        Args:
+            moved: The cues; none for the resynthesis.
+
+        Raises:
+            SettingError: If the explanation was read from a file.
+            AudioError: If the clip or the reference lacks such a cue.
+        """
+        if self.voice is None:
+            raise SettingError("an explanation read from a file has no sounds; explain the clip again")
+        return resynthesize(self.voice, self.reference_measures, dict.fromkeys(moved, 1.0))
+
+    @property
+    def prediction(self) -> str | None:
+        """Label of the largest output for the clip; None for dimensions."""
+        return None if self.task == "dimensions" else self.labels[int(np.argmax(self.clip_logits))]
+
+    @property
+    def resynthesis_prediction(self) -> str | None:
+        """The same for its resynthesis."""
+        return None if self.task == "dimensions" else self.labels[int(np.argmax(self.logits[0][-1]))]
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """Reasons not to trust the explanation."""
+        share = self.share_explained
+        largest = max((abs(one.value) for one in self.cues), default=0.0)
+        found = {
+            "resynthesis": self.prediction != self.resynthesis_prediction or abs(self.resynthesis) > largest,
+            "little_explained": not any(one.resolved for one in self.cues)
+            or (share is not None and share < LEAST_EXPLAINED),
+        }
+        values = {"resynthesis": self.resynthesis, "little_explained": share}
+        return self.doubts + tuple(
+            Diagnostic(name, "warning", WARNINGS[name].format(self), values[name])
+            for name, holds in found.items()
+            if holds
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record in plain JSON types, with the numbers that follow from it."""
+        plain = asdict(replace(self, voice=None))
+        del plain["voice"]
+        plain |= {name: getattr(self, name) for name in SCORES + PREDICTIONS}
+        plain |= {name: [asdict(one) for one in getattr(self, name)] for name in ("cues", "diagnostics")}
+        return plain | {"interactions": [[*pair, value] for pair, value in self.interactions().items()]}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> CueExplanation:
+        """The record from what `to_dict` gave.
+
+        Raises:
+            AttributionError: If it is none.
+        """
+        try:
+            given = {one.name: plain[one.name] for one in fields(cls) if one.name != "voice"}
+            for name in ("measures", "reference_measures"):
+                given[name] = VoiceMeasures.from_dict(given[name])
+            given["doubts"] = tuple(Diagnostic(**one) for one in given["doubts"])
+            return cls(**{**given, "labels": tuple(given["labels"])})
+        except (TypeError, LookupError, AudioError) as error:
+            raise AttributionError(f"no explanation in cues ({error!r:.80}); explain again") from error
+
+
+def explain_cues(
+    classifier: EmotionClassifier | str | PathLike[str],
+    clip: AudioSource,
+    *,
+    reference: AudioSource | Sequence[AudioSource] | VoiceMeasures,
+    reference_name: str = "",
+    target: str = PREDICTED,
+    score: ScoreKind = "log_odds",
+    renderings: int = len(SHIFTS),
+) -> CueExplanation:
+    """Explain a clip in acoustic cues.
+
+    Each combination of cues is synthesized and classified; its score is the mean over renderings that differ
+    in F0 by 0.1 semitones.
+
+    Args:
+        classifier: The classifier, or a MODEL that
+            [`load_classifier`][wavshap_lightning.models.loading.load_classifier] opens.
+        clip: A file, a clip of a corpus, or a waveform at the classifier's sample rate; at most 30 s.
+        reference: Where cues are moved to: a clip, such as a neutral one of the speaker, to whose own score
+            the rows then sum; several, of which the mean is taken; measures, such as those of a corpus; or
+            `"flat"`, the clip without a range of pitch.
+        reference_name: Name of the reference; its file, or what it is, if empty.
+        target: A label, `"predicted"`, a margin or a dimension; of several the first.
+        score: Score of a class.
+        renderings: Number of renderings, 2 or 3; more are more certain.
+
+    Raises:
+        WavshapError: If the model, the clip, the reference and the target do not go together, or the extra
+            `cues` is not installed; the message says why.
+    """
+    if renderings not in range(2, len(SHIFTS) + 1):
+        raise SettingError(f"renderings={renderings} must be 2 to {len(SHIFTS)}")
+    if isinstance(classifier, str | PathLike):
+        classifier = load_classifier(classifier)
+    classifier = classifier.part(target)
+    grid, kind = classifier.backbone.frame_grid, score_of_task(score, classifier.task)
+    recording = open_recording(clip, grid)
+    if recording.duration_s > MAX_DURATION_S:
+        limit = f"{MAX_DURATION_S:g} s for cues; cut it with start_s and end_s of a Clip or a manifest"
+        raise AudioError(
+            f"clip={recording.path}: duration={recording.duration_s:.1f} s must be at most {limit}"
+        )
+    voice = analyze_voice(recording.waveform.numpy(), recording.sample_rate)
+    to, others, name = _open_reference(reference, voice, grid)
+    missing = dict(_missing(voice, to, grid.max_samples or inf))
+    moved = [cue for cue in CUES if cue not in missing]
+    if any(one.dtype != torch.float32 for one in classifier.parameters()):
+        classifier = deepcopy(classifier).float()
+    absent = [
+        dict.fromkeys(np.array(moved)[~present.numpy()].tolist(), 1.0) for present in _coalitions(len(moved))
+    ]
+    sounds = (
+        resynthesize(voice, to, amounts, shift=shift)
+        for shift, amounts in product(SHIFTS[:renderings], absent)
+    )
+    with leave_no_trace(classifier), torch.no_grad():
+        own, _ = _logits(classifier, [one.waveform.numpy() for one in (recording, *others)])
+        logits, num_turned_down = _logits(classifier, sounds)
+    asked = _target(target, classifier.labels, kind, own[0], most_voted(recording.votes, classifier.labels))
+    return CueExplanation(
+        recording.path,
+        recording.sha256,
+        reference_name or name,
+        voice.measures,
+        to,
+        classifier.labels,
+        classifier.task,
+        target_names(asked, classifier.labels)[0],
+        kind,
+        missing,
+        own[0],
+        own[1] if len(own) == 2 else None,
+        [logits[start : start + len(absent)] for start in range(0, len(logits), len(absent))],
+        tuple(_sound_doubts(voice, to, missing, num_turned_down)),
+        voice,
+    )
+
+
+def reference_clips(clip: Clip, clips: Iterable[Clip], kind: Literal["neutral", "speaker"]) -> list[Clip]:
+    """Other clips of a clip's speaker that may serve as its reference; none if the speaker is unknown.
+
+    Args:
+        clip: The clip.
+        clips: Clips at hand.
+        kind: `"neutral"` for the first one that is labeled neutral, with the clip's text if there is one;
+            `"speaker"` for all.
+    """
+    own = (clip.speaker, clip.corpus, clip.path, clip.start_s)
+    found = [
+        one
+        for one in clips
+        if clip.speaker
+        and (one.speaker, one.corpus) == own[:2]
+        and (one.path, one.start_s) != own[2:]
+        and (kind == "speaker" or one.label == NEUTRAL)
+    ]
+    return found if kind == "speaker" else sorted(found, key=lambda one: one.text != clip.text)[:1]
+
+
+def _open_reference(
+    reference: AudioSource | Sequence[AudioSource] | VoiceMeasures, voice: Voice, grid: FrameGrid
+) -> tuple[VoiceMeasures, list[Recording], str]:
+    """Measures of a reference, the clip that it is if it is one, and its name."""
+    if isinstance(reference, VoiceMeasures):
+        return reference, [], "measures"
+    if isinstance(reference, str) and reference == FLAT:
+        return replace(voice.measures, pitch_range=0.0), [], FLAT
+    given = reference if isinstance(reference, list | tuple) else [reference]
+    opened = [open_recording(one, grid, name=f"reference[{index}]") for index, one in enumerate(given)]
+    measures = mean_measures([_measured(one.waveform.numpy().tobytes(), one.sample_rate) for one in opened])
+    return (
+        (measures, opened, opened[0].path) if len(opened) == 1 else (measures, [], f"mean of {len(opened)}")
+    )
+
+
+@lru_cache(maxsize=64)  # one clip is the reference of many
+def _measured(samples: bytes, sample_rate: int) -> VoiceMeasures:
+    return analyze_voice(np.frombuffer(samples, dtype=np.float32), sample_rate).measures
+
+
+def _missing(voice: Voice, to: VoiceMeasures, max_samples: float) -> Iterator[tuple[str, str]]:
+    """Cues that cannot be moved, with the reason."""
+    whose = "clip" if voice.measures.pitch_level is None else "reference"
+    for cue in CUES[: 5 - len(differences(voice.measures, to))]:
+        yield cue, f"the {whose} has no F0: it is whispered, creaky or no voice"
+    longest_s = voice.num_samples / voice.sample_rate + max(0.0, to.tempo - voice.measures.tempo)
+    if longest_s * voice.sample_rate > max_samples:
+        yield "tempo", f"the clip would last {longest_s:.1f} s, longer than the model takes"
+
+
+def _coalitions(count: int) -> Bool[Tensor, "coalitions players"]:
+    return (torch.arange(2**count)[:, None] >> torch.arange(count)) % 2 == 1
+
+
+def _logits(classifier: nn.Module, sounds: Iterable[Sound]) -> tuple[list[list[float]], int]:
+    """Outputs of the classifier for each sound, and the number of sounds that reach full scale."""
+    device, waiting = next(classifier.parameters()).device, iter(sounds)
+    found: list[list[float]] = []
+    num_full = 0
+    while batch := [torch.from_numpy(one) for one in islice(waiting, BATCH)]:
+        num_full += sum(float(one.abs().max()) >= 1 for one in batch)
+        lengths = torch.tensor([len(one) for one in batch], device=device)
+        padded = pad_sequence(batch, batch_first=True).to(device)
+        found += classifier(padded, lengths).double().cpu().tolist()
+    return found, num_full
+
+
+def _target(
+    name: str, labels: Sequence[str], kind: ScoreKind, logits: Sequence[float], choices: Sequence[int] = ()
+) -> Target:
+    """One scalar by name; the first of several."""
+    ranking = torch.tensor(logits).argsort(descending=True, stable=True).tolist()
+    asked = target_named(name, labels, kind, ranking, choices)
+    return replace(asked, classes=asked.classes[:1])
+
+
+def _sound_doubts(
+    voice: Voice, to: VoiceMeasures, missing: Mapping[str, str], num_turned_down: int
+) -> Iterator[Diagnostic]:
+    """Diagnostics of the clip and its sounds."""
+    for cue, reason in missing.items():
+        yield Diagnostic("cue_missing", "warning", f"{cue} is left out: {reason}.")
+    apart_db = float(np.abs(np.subtract(voice.measures.spectrum, to.spectrum)).max())
+    share, stretch = voice.tracker_disagreement or 0.0, to.tempo / voice.measures.tempo
+    rows = (
+        ("trackers_disagree", share, share > MAX_DISAGREEMENT),
+        ("turned_down", num_turned_down, num_turned_down),
+        ("stretch", stretch, not 1 / MAX_STRETCH <= stretch <= MAX_STRETCH),
+        ("bandwidth", apart_db, apart_db > MAX_BAND_GAIN_DB),
+    )
+    for name, value, holds in rows:
+        if holds:
+            yield Diagnostic(name, "warning", WARNINGS[name].format(value), float(value))
