@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -29,6 +28,13 @@ from wavshap_lightning.cli.output import Output, model_words, summary_row, writi
 from wavshap_lightning.cli.terminal import EXIT_DONE, WARNED, complain, tell
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import AudioError, SettingError
+from wavshap_lightning.evaluation.words import (
+    KINDS,
+    clip_words,
+    find_text_reliance,
+    part_rows,
+    summarize_parts,
+)
 from wavshap_lightning.explainer.files import load_clip
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.explainer.stage_attribution import fingerprint
@@ -182,6 +188,8 @@ class CorpusJob:
         else:
             self.output.write_clip(stem, found)
             shares = clip_shares(ClipView.from_saved(found.saved, row["clip"]))
+            if spoken := clip_words(found.saved.numbers, clip.speaker):
+                shares = {**shares, "spoken": spoken}
             record = ClipRecord(self._key(clip, found.explanation.clip_sha256), row, shares)
         with writing_to(self.output.folder):
             self.records.write(stem, record)
@@ -262,13 +270,27 @@ def merge(job: CorpusJob, title: str, model: dict[str, str]) -> int:
     output.write_summary([record.row for record in records])
     summaries = summarize([record.shares for record in records if record.shares is not None])
     output.write("emotions.csv", format_csv([COLUMNS, *emotion_rows(summaries)]))
+    spoken = _summarize_words(records, output)
     if output.report:
         count = min(len(records), MAX_PAGE_CLIPS)
-        build = partial(_build_page, job, records, title=title, model=model, summaries=summaries)
-        while len(page := build(count).encode()) > MAX_PAGE_BYTES and count > 1:
+        facts = {"title": title, "model": model, "summaries": summaries, **spoken}
+        while len(page := _build_page(job, records, count, **facts).encode()) > MAX_PAGE_BYTES and count > 1:
             count = max(1, int(0.9 * count * MAX_PAGE_BYTES / len(page)))
         output.write("report.html", page)
     return sum(record.shares is not None for record in records)
+
+
+def _summarize_words(records: Sequence[ClipRecord], output: Output) -> dict[str, Any]:
+    """Write `words.csv` and `phones.csv` where these are known; return what the page shows of them."""
+    clips = [one.shares["spoken"] for one in records if one.shares is not None and "spoken" in one.shares]
+    parts = {f"{tier}.csv": list(summarize_parts(clips, tier)) for tier in KINDS}
+    for name, found in parts.items():
+        if found:
+            output.write(name, format_csv(part_rows(found)))
+    warned = [one.message for one in find_text_reliance(clips)]
+    for message in warned:
+        complain(f"warning: {message}")
+    return {"parts": [part for found in parts.values() for part in found], "warned": warned}
 
 
 def _build_page(job: CorpusJob, records: Sequence[ClipRecord], count: int, **facts: Any) -> str:  # noqa: ANN401

@@ -56,7 +56,7 @@ MAX_DESCRIBED = 5
 """More clips than these get a line each."""
 
 EXAMPLE_LABEL = "angry"
-NUM_FRAMES, NUM_NEURONS = 5, 3
+NUM_FRAMES, NUM_WORDS, NUM_NEURONS = 5, 5, 3
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -260,8 +260,8 @@ def _facts(explanation: Explanation, views: Sequence[ClipView]) -> Iterator[tupl
         largest = max(shown.values, key=abs)
         yield "attribution", f"mean {shown.values.mean():+.4f}, largest {largest:+.4f} a frame"
         frames = explanation.top("frames", NUM_FRAMES, target=target)
-        listed = [f"{max(one['start_s'], 0):5.2f}-{one['end_s']:.2f} s  {_interval(one)}" for one in frames]
-        yield "top frames", "\n".join(listed)
+        yield "top frames", "\n".join(map(_place, frames))
+        yield from _top_words(explanation, view)
         words = "" if view.reliability is None else view.reliability.in_words("frames")
         if words and not any(one["message"].startswith(words) for one in numbers["diagnostics"]):
             yield "reliability", words
@@ -275,6 +275,23 @@ def _facts(explanation: Explanation, views: Sequence[ClipView]) -> Iterator[tupl
     for pair in numbers.get("families", ()):
         agreement = "unknown" if pair["correlation"] is None else f"{pair['correlation']:+.2f}"
         yield f"{pair['first']} and {pair['second']}", f"correlation {agreement}"
+
+
+def _top_words(explanation: Explanation, view: ClipView) -> Iterator[tuple[str, str]]:
+    """The words and pauses with the largest magnitudes, if their times are known."""
+    if (words := view.units("words")) is None:
+        return
+    found = explanation.top("words", NUM_WORDS + 1, target=view.target)
+    placed = [one for one in found if not isnan(one["start_s"])][:NUM_WORDS]
+    width = max(len(words.names[one["word"]]) for one in placed)
+    lines = (f"{words.names[one['word']]:<{width}}  {_place(one)}" for one in placed)
+    yield "top words", "\n".join(map(on_one_line, lines))
+    if view.has_doubts:
+        yield "?", "the times of this word are uncertain"
+
+
+def _place(unit: Mapping[str, Any]) -> str:
+    return f"{max(unit['start_s'], 0):5.2f}-{unit['end_s']:.2f} s  {_interval(unit)}"
 
 
 def _interval(unit: Mapping[str, Any]) -> str:

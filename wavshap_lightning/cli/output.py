@@ -201,12 +201,14 @@ def summary_row(
         numbers = {**found.saved.numbers, "seconds": f"{found.seconds:.2f}"}
         numbers["probability"] = outputs.get(found.explanation.prediction)
         numbers["draws"] = str(next(iter(numbers["stages"].values()))["num_draws"])
-        frames = ClipView.from_saved(found.saved, row["clip"]).reliability
-        numbers["certain"] = frames and frames.certain_share
+        view = ClipView.from_saved(found.saved, row["clip"])
+        numbers["certain"] = view.reliability and view.reliability.certain_share
     row |= {name: _cell(numbers.get(name)) for name in (*NUMBERS, "certain", "draws", "seconds")}
     kind = "value" if classifier.task == "dimensions" else "probability"
     listed = () if classifier.task == "classes" else classifier.labels
-    return row | {f"{kind}/{name}": _cell(outputs.get(name)) for name in listed}
+    row |= {f"{kind}/{name}": _cell(outputs.get(name)) for name in listed}
+    is_worded = found is not None and "words" in found.saved.numbers
+    return row | ({"top_word": view.top_word} if is_worded else {})
 
 
 def _cell(value: float | str | None) -> str:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wavshap_lightning.evaluation.similarity import correlation, intraclass_correlation
+from wavshap_lightning.evaluation.words import spoken_shares
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import AudioSource
@@ -84,7 +85,8 @@ def summarize(explanation: Explanation, target: str) -> dict[str, float]:
     `probability` (of a class or label), `score` and `baseline_score` of the target; for each stage
     `gap/STAGE` (relative, before the correction) and `draws/STAGE`; of the frames `intraclass_correlation`,
     `certain` (share of the strongest that certainly are), `entropy` (1: spread evenly, 0: all in one) and
-    `share/speech`, `share/pause`, `share/edges`; of the layers `layers/00` and so on, shares of the
+    `share/speech`, `share/pause`, `share/edges`, and, where the times of the words are known, `share/words`,
+    `share/between_words` and `share/vowels`; of the layers `layers/00` and so on, shares of the
     magnitude, where that stage was explained.
 
     Args:
@@ -111,7 +113,8 @@ def summarize(explanation: Explanation, target: str) -> dict[str, float]:
         if (ranking := explanation.reliability(stage=explanation.time_stage, target=target)) is not None:
             numbers["certain"] = ranking.certain_share
     if explanation.time_stage in FRAME_STAGES:
-        numbers |= {f"share/{name}": share for name, share in explanation.shares(target=target).items()}
+        shares = explanation.shares(target=target) | spoken_shares(explanation, target)
+        numbers |= {f"share/{name}": share for name, share in shares.items()}
     if "layers" in explanation.attributions:
         layers = magnitude_shares(explanation.values("layers", "layers", target)).tolist()
         numbers |= {f"layers/{layer:02d}": share for layer, share in enumerate(layers)}

@@ -140,6 +140,7 @@ class Explainer:
             scale=classifier.outputs[0].scale,
             votes=recording.votes,
             annotated_values=recording.annotated_values,
+            tiers=recording.tiers,
         )
 
 

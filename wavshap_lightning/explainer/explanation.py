@@ -17,6 +17,7 @@ from torch import Tensor
 from wavshap_lightning.attribution.record import Attribution
 from wavshap_lightning.attribution.reliability import Reliability, measure_reliability
 from wavshap_lightning.attribution.views.frames import Sign, top
+from wavshap_lightning.audio.segments import Segment
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.diagnostics import Diagnostic, attribution_shares
 from wavshap_lightning.explainer.files import SavedClip, format_of, read_explanation, write_explanation
@@ -28,7 +29,7 @@ from wavshap_lightning.models.head import Task, logits_to_outputs
 Units = Float[Tensor, "*units"]
 
 # Columns of a table that say where a unit lies, and those that say how much is attributed to it.
-POSITIONS = ("start_s", "end_s", "low_hz", "high_hz")
+POSITIONS = ("text", "start_s", "end_s", "low_hz", "high_hz", "confidence")
 NUMBERS = ("attribution", "stderr", "half_width")
 
 # Name among the arrays, view, and the stages of which the first that was explained has it.
@@ -45,6 +46,8 @@ UNITS_WITH_ONE_AXIS = (
     ("waveform", "frames", ("waveform",)),
     ("bands", "bands", ("waveform",)),
     ("layers", "layers", ("layers",)),
+    ("words", "words", STAGES),
+    ("phones", "phones", STAGES),
 )
 
 
@@ -61,9 +64,10 @@ class Explanation:
     | `"layers"` | `frames`, `layers`, `layer_frame`, `layer_neuron` |
     | `"waveform"` | `frames` (spans as long as the backbone's hop), `bands`, `band_frame` |
 
-    With `segments` in the settings, all also have the view `segments`, whose last unit is the rest of the
-    clip. With `layer=3`, `"layers"` also has `layer_3`, frames by neurons. All views
-    except that one have the same sum: `score - mean_baseline_score`.
+    With `segments` in the settings, all also have the view `segments`, and with `tiers` of the recording
+    `words` and `phones`, pauses among them; the last unit of each is the rest of the clip. With
+    `layer=3`, `"layers"` also has `layer_3`, frames by neurons. All views except that one have the same sum:
+    `score - mean_baseline_score`.
 
     Args:
         attributions: Attributions by stage.
@@ -89,6 +93,7 @@ class Explanation:
         scale: Lowest and highest value of dimensions; None if unknown.
         votes: Votes of the annotators by label; empty if unknown.
         annotated_values: Annotated values by dimension; empty if unknown.
+        tiers: Words and phones with their times in the clip, pauses among them; empty if unknown.
     """
 
     attributions: Mapping[str, Attribution]
@@ -112,6 +117,7 @@ class Explanation:
     scale: tuple[float, float] | None = None
     votes: Mapping[str, float] = field(default_factory=dict)
     annotated_values: Mapping[str, float] = field(default_factory=dict)
+    tiers: Mapping[str, Sequence[Segment]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """One line, without the numbers."""
@@ -252,7 +258,7 @@ class Explanation:
         """Units that certainly are among the strongest, and the share of these that another seed keeps.
 
         Args:
-            view: Kind of units along one axis: `"frames"`, `"bands"`, `"layers"` or `"segments"`.
+            view: Kind of units along one axis, such as `"frames"`, `"bands"`, `"layers"` or `"words"`.
             stage: Stage whose attributions are read; the first that has the view if None.
             target: One of `targets`; None for the only one, or the prediction.
 
@@ -293,7 +299,8 @@ class Explanation:
 
         Returns:
             The position of the unit (`start_s` and `end_s`, `low_hz` and `high_hz`, `frame`, `layer`,
-            `neuron`, ...), its `attribution`, and its `stderr` and `half_width`, NaN where no error is known.
+            `neuron`, ...), for words and phones the `text` and `confidence`, its
+            `attribution`, and its `stderr` and `half_width`, NaN where no error is known.
 
         Raises:
             AttributionError: If there is no such stage, view or target.
@@ -329,8 +336,8 @@ class Explanation:
             raise AttributionError("to_frame needs pandas; install it with: pip install pandas") from error
         return pandas.DataFrame(self.to_columns(view, stage=stage, target=target))
 
-    def _positions(self, kind: str, grid: str) -> dict[str, Float[np.ndarray, " units"]]:
-        """Position of the units of one kind in time or frequency."""
+    def _positions(self, kind: str, grid: str) -> dict[str, Shaped[np.ndarray, " units"]]:
+        """Position of the units of one kind in time or frequency; of words and phones the text as well."""
         if kind == "frame":
             return {"start_s": self.times[grid].start_s(), "end_s": self.times[grid].end_s()}
         if kind == "band":
@@ -338,7 +345,12 @@ class Explanation:
         if kind == "segment":
             spans = np.array([*self.settings.segments, (np.nan, np.nan)])
             return {"start_s": spans[:, 0], "end_s": spans[:, 1]}
-        return {}
+        if f"{kind}s" not in self.tiers:
+            return {}
+        units = [*self.tiers[f"{kind}s"], Segment("", np.nan, np.nan)]
+        cells = {name: [getattr(one, name) for one in units] for name in ("text", "start_s", "end_s")}
+        trust = [np.nan if one.confidence is None else one.confidence for one in units]
+        return {name: np.array(column) for name, column in {**cells, "confidence": trust}.items()}
 
     def to_dict(
         self, *, target: str | None = None, label: str | None = None, texts: Sequence[str] = ()
@@ -513,8 +525,10 @@ class Explanation:
         return cls(**read_explanation(Path(path)))
 
 
-def _plain_column(numbers: Float[np.ndarray, " units"]) -> list[float | None] | None:
+def _plain_column(numbers: Shaped[np.ndarray, " units"]) -> list[Any] | None:
     """Numbers in plain JSON types: None for one that is not known yet, and for all if none can be known."""
+    if numbers.dtype.kind == "U":
+        return numbers.tolist()
     return None if np.isnan(numbers).all() else [one if isfinite(one) else None for one in numbers.tolist()]
 
 

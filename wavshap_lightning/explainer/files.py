@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import inf, isinf
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from wavshap_lightning.attribution.record import Attribution, ViewEstimate
 from wavshap_lightning.attribution.targets import Target
+from wavshap_lightning.audio.segments import Segment
 from wavshap_lightning.errors import AttributionError, WavshapError
 from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.explainer.settings import ExplainSettings
@@ -32,7 +33,7 @@ METADATA_KEY = "explanation"
 UNREADABLE = (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, WavshapError)
 
 # Fields of an explanation that are no plain JSON types.
-NOT_PLAIN = ("attributions", "settings", "times", "frame_level_db", "diagnostics", "task")
+NOT_PLAIN = ("attributions", "settings", "times", "frame_level_db", "diagnostics", "task", "tiers")
 
 # Fields that are left out where nothing is known, as before they existed.
 IF_KNOWN = ("scale", "votes", "annotated_values")
@@ -120,6 +121,8 @@ def write_explanation(path: Path, fields: Mapping[str, Any]) -> None:
     }
     if header["agreement"] is None:
         del header["agreement"]  # as before it existed
+    if fields["tiers"]:
+        header["tiers"] = {name: [asdict(one) for one in tier] for name, tier in fields["tiers"].items()}
     plain = json.dumps(header, sort_keys=True, allow_nan=False)
     write_atomically(path, save(tensors, {METADATA_KEY: plain}))
 
@@ -178,6 +181,7 @@ def _fields_of(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict
         "times": {stage: TimeGrid(**times) for stage, times in header["times"].items()},
         "frame_level_db": tensors["frame_level_db"],
         "diagnostics": {name: tuple(Diagnostic(**one) for one in found) for name, found in diagnostics},
+        "tiers": {name: [Segment(**one) for one in tier] for name, tier in header.get("tiers", {}).items()},
     }
 
 

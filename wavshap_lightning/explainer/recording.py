@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from wavshap_lightning.attribution.record import tensor_sha256
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.audio.io import hash_audio_file, load_native, resample
+from wavshap_lightning.audio.segments import Segment
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.labels import UNLABELED
 from wavshap_lightning.errors import AudioError
@@ -41,6 +43,8 @@ class Recording:
         native_rate: Samples per second of the file; None if it was given as numbers.
         votes: Votes of the annotators by label; empty if unknown.
         annotated_values: Annotated values by dimension; empty if unknown.
+        tiers: Segments to sum over by name, in order: `"words"` and `"phones"`, pauses among them; empty if
+            unknown.
     """
 
     waveform: Float32[Tensor, " samples"]
@@ -52,6 +56,7 @@ class Recording:
     native_rate: int | None = None
     votes: Mapping[str, float] = field(default_factory=dict)
     annotated_values: Mapping[str, float] = field(default_factory=dict)
+    tiers: Mapping[str, Sequence[Segment]] = field(default_factory=dict)
 
     @property
     def duration_s(self) -> float:
@@ -92,7 +97,7 @@ def _read(source: AudioSource, sample_rate: int, name: str) -> Recording:
     path, start_s, end_s = clip.path, clip.start_s, clip.end_s
     native, native_rate = load_native(path, start_s=start_s, end_s=end_s)
     waveform, sha256 = torch.from_numpy(resample(native, native_rate, sample_rate)), hash_audio_file(path)
-    annotated = {"votes": dict(clip.votes), "annotated_values": dict(clip.values)}
+    annotated: dict[str, Any] = {"votes": dict(clip.votes), "annotated_values": dict(clip.values)}
     return Recording(waveform, sample_rate, fspath(path), sha256, start_s, end_s, native_rate, **annotated)
 
 

@@ -235,9 +235,10 @@ class OpenClip:
             edges = mel_band_edges(settings.num_bands, self.recording.sample_rate).tolist()
             by_band = band_frame(edges)
             views = [frames, by_band, coarser(by_band, "bands", lambda units: units.sum(3))]
-        if settings.segments:
-            membership = segment_membership(times, settings.segments)
-            views.append(coarser(frames, "segments", lambda units: units @ membership.to(units).T))
+        tiers: dict[str, Sequence[Sequence[float]]] = {"segments": settings.segments}
+        for name, segments in self.recording.tiers.items():
+            tiers[name] = [(one.start_s, one.end_s) for one in segments]
+        views += [_sums_over(frames, name, times, spans) for name, spans in tiers.items() if spans]
         return tuple(views)
 
     def _in_precision(self, stage: Stage, target: Target) -> tuple[OpenClip, dict[str, Any]]:
@@ -379,6 +380,12 @@ def coarser(view: View, name: str, add_up: Callable[[Float[Tensor, "draws target
         return add_up(view.project(gradients, directions))
 
     return View(name, project)
+
+
+def _sums_over(frames: View, name: str, times: TimeGrid, spans: Sequence[Sequence[float]]) -> View:
+    """View of sums over spans of time, and over the rest."""
+    membership = segment_membership(times, spans)
+    return coarser(frames, name, lambda units: units @ membership.to(units).T)
 
 
 def time_shares(

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from wavshap_lightning.attribution.reliability import Agreement, Reliability
+from wavshap_lightning.audio.segments import LOW_CONFIDENCE, PAUSE
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip
@@ -39,6 +40,9 @@ WORDS: Mapping[Task, Mapping[str, str]] = {
     "dimensions": {"one": "dimension", "unit": "Value", "best": "", "+": "raises", "-": "lowers"},
 }
 """By task: one of the outputs, their meaning, that of the largest, and that of the signs of attributions."""
+
+DOUBTFUL = "?"
+"""Mark of a word whose times are uncertain."""
 
 NO_TIME = TimeGrid(0, 1, 1, 0, 1)
 """Time grid of units that are sums over time."""
@@ -246,11 +250,12 @@ class ClipView:
 
         Args:
             name: `"frames"` or `"waveform"` for frames of a path from that stage, `"layers"` and `"bands"`
-                for sums over time, `"layer_frame"`, `"layer_neuron"` and `"band_frame"` for maps.
+                for sums over time, `"words"` and `"phones"` for sums over each, `"layer_frame"`,
+                `"layer_neuron"` and `"band_frame"` for maps.
         """
         values, half_widths = self.arrays.get(name), self.arrays.get(f"{name}_half_width")
         if values is None:
-            held = self.numbers.get(name)
+            held = self.columns(name)
             if held is None:
                 return None
             values, half_widths = held["attribution"], held["half_width"]
@@ -269,7 +274,41 @@ class ClipView:
         if name in ("frames", "waveform"):
             spans = zip(*np.clip([times.start_s(), times.end_s()], 0, self.duration_s), strict=True)
             return [f"{start:.3f}{EN_DASH}{end:.3f} s" for start, end in spans]
+        if (held := self.columns(name) or {}).get("text"):
+            trust = (1.0 if one is None else one for one in held.get("confidence") or [1.0] * count)
+            marks = (DOUBTFUL if one < LOW_CONFIDENCE else "" for one in trust)
+            return [f"{text}{mark}" for text, mark in zip(held["text"], marks, strict=True)]
         return [f"layer {layer}" for layer in range(count)]
+
+    def columns(self, name: str) -> Mapping[str, Any] | None:
+        """Table of units along one axis, column by column, also of segments, which files hold row by row.
+
+        Args:
+            name: Such as `"frames"`, `"words"`, `"phones"` or `"segments"`.
+        """
+        held = self.numbers.get(name)
+        if not isinstance(held, list):
+            return held
+        columns = {one: [row[one] for row in held] for row in held[:1] for one in row}
+        halves = columns.get("half_width", ())
+        return columns | {"half_width": halves if any(halves) else None} if columns else None
+
+    @property
+    def tiers(self) -> dict[str, Units]:
+        """Attributions of the words and of the phones, as far as their times are known."""
+        return {name: units for name in ("words", "phones") if (units := self.units(name)) is not None}
+
+    @property
+    def has_doubts(self) -> bool:
+        """True if a word is marked, because its times are uncertain."""
+        return any(units.names != self.numbers[name]["text"] for name, units in self.tiers.items())
+
+    @property
+    def top_word(self) -> str:
+        """The word with the largest attribution; empty if none is positive."""
+        held = self.numbers["words"]
+        said = zip(held["attribution"], held["text"], strict=True)
+        return str(max((one for one in said if one[0] > 0 and one[1] not in (PAUSE, "")), default=(0, ""))[1])
 
     @property
     def frames(self) -> Units | None:

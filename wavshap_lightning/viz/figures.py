@@ -36,7 +36,7 @@ WIDTHS, CAPTION_WIDTH = (76, 10, 10), 165
 HEADING_PX, TITLE_PX, AXIS_PX, LEGEND_PX, CAPTION_LINE_PX, MARGIN_PX = 20, 26, 66, 12, 16, 8
 WAVEFORM_PX, CLASS_PX, ANNOTATED_PX = 105, 15, 26
 SPECTROGRAM_PX, SMALL_SPECTROGRAM_PX = 225, 150
-FRAMES_PX, LAYER_PX, LAYERS_PX, COUNTS_PX = 150, 22, (60, 150), 34
+FRAMES_PX, WORD_PX, LAYER_PX, LAYERS_PX, COUNTS_PX = 150, 24, 22, (60, 150), 34
 ROW_PX, ALL_ROWS_PX = (48, 110), 480
 """Least and greatest height of a row of frames, and of all rows of a figure together."""
 
@@ -96,7 +96,12 @@ def plot(
     view = make(target=target)
     lines = [view.line("Score", "Sum of attributions"), view.line(GAP), view.line(*RANKING)]
     lines += [view.line(*ABOUT)]
-    shown = [*sound_panels(view, with_bands=True), *_frame_panel(view), *_layer_panel(view)]
+    shown = [
+        *sound_panels(view, with_bands=True),
+        *_frame_panel(view),
+        *_word_panel(view),
+        *_layer_panel(view),
+    ]
     return draw_sheet(view, shown, lines, num_top=num_top)
 
 
@@ -196,6 +201,11 @@ def _frame_panel(view: ClipView) -> list[Panel]:
     bars = partial(draw.plot_frames, frames=frames, title=title)
     beside = partial(draw.plot_proportions, rows=shares, title="Share of the magnitude in")
     return [Panel("frames", FRAMES_PX, bars, {"shares": beside} if shares.names else {})]
+
+
+def _word_panel(view: ClipView) -> list[Panel]:
+    height, boxes = WORD_PX * len(view.tiers), partial(draw.plot_words, view=view)
+    return [Panel("words", height, boxes)] if view.tiers else []
 
 
 def _layer_panel(view: ClipView) -> list[Panel]:

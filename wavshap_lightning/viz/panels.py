@@ -11,10 +11,12 @@ from jaxtyping import Float, Shaped
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_rgba
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import offset_copy
 
 from wavshap_lightning.attribution.reliability import Agreement
+from wavshap_lightning.audio.segments import PAUSE
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.viz import theme
@@ -25,6 +27,7 @@ from wavshap_lightning.viz.theme import literal, number, percent, signed_norm
 FULL = {1: theme.FOR, -1: theme.AGAINST, 0: theme.UNRESOLVED}
 PALE = {1: theme.FOR_PALE, -1: theme.AGAINST_PALE, 0: theme.UNRESOLVED_PALE}
 
+INKED: Any = {"color": theme.INK}
 SMALL: Any = {"fontsize": theme.SMALL_PT, "color": theme.QUIET}
 
 LINE_PT, MOST_APART = 0.9, 250
@@ -47,8 +50,11 @@ DOT_PT = 3.5
 RANKS_SHARE, BRACKET_SHARE = 0.18, 0.3
 """Room for ranks above a panel and for brackets below it, as shares of its vertical axis."""
 
-DIGIT_SHARE = 0.012
-"""Width of a digit, generously, as a share of the axis of time."""
+DIGIT_SHARE, LETTER_SHARE = 0.012, 0.008
+"""Width of a digit, generously, and of a letter of a word, as shares of the axis of time."""
+
+WASH = 0.45
+"""Saturation of the strongest color behind a text."""
 
 
 def plot_waveform(axes: Axes, waveform: Samples, sample_rate: int) -> None:
@@ -104,6 +110,32 @@ def plot_frames(axes: Axes, frames: Units, title: str, scale: Sequence[Units] = 
     set_ticks(axes.yaxis, 3 if scale else 5)
     axes.set_title(title, weight="bold" if scale else "normal")
     write_note(axes, note)
+
+
+def plot_words(axes: Axes, view: ClipView) -> None:
+    """Draw words, and phones below, as boxes colored by their attributions, with the texts that fit."""
+    letter_s, notes, tiers = LETTER_SHARE * view.duration_s, [], view.tiers
+    for row, (tier, shown) in enumerate(tiers.items()):
+        norm = signed_norm(shown.values)
+        colors = theme.SIGNED(0.5 + WASH * (norm(shown.values) - 0.5))
+        colors[shown.unresolved] = to_rgba(theme.UNRESOLVED_PALE)
+        held = view.numbers[tier]
+        spans_s = zip(held["start_s"][:-1], held["end_s"], strict=False)  # without what lies elsewhere
+        for place, (start_s, end_s) in enumerate(spans_s):
+            axes.barh(row, end_s - start_s, 0.9, start_s, color=colors[place], edgecolor=theme.PAPER)
+            text, style = shown.names[place], INKED
+            if text == PAUSE or text != held["text"][place]:
+                style = {"color": theme.QUIET, "style": "italic"}
+            if len(text) * letter_s < end_s - start_s:
+                middle: Any = {"ha": "center", "va": "center", "fontsize": theme.SMALL_PT, "clip_on": True}
+                axes.text((start_s + end_s) / 2, row, literal(text, 40), **middle, **style)
+        notes.append(f"±{norm.vmax:.2g} a {tier[:-1]}")
+    doubts = "; ?: its times are uncertain" if view.has_doubts else ""
+    axes.spines[:].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.set(ylim=(len(tiers) - 0.5, -0.5), title=f"Attribution of each word{doubts}")
+    axes.set_yticks(range(len(tiers)), [*tiers])
+    write_note(axes, f"full color: {', '.join(notes)}")
 
 
 def plot_agreement(axes: Axes, found: Agreement, times: TimeGrid) -> None:

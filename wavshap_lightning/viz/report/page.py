@@ -17,7 +17,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.viz.clip_view import ClipView, Units
+from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.report.plots import Plot, charts_of, timeline
 from wavshap_lightning.viz.report.summary import ClassSummary, class_charts, clip_shares, sentence, summarize
 from wavshap_lightning.viz.sound import sound_url
@@ -35,6 +35,8 @@ def build_report(
     note: str = "",
     failed: Sequence[tuple[str, str]] = (),
     summaries: Sequence[ClassSummary] | None = None,
+    parts: Sequence[Any] = (),
+    warned: Sequence[str] = (),
 ) -> str:
     """HTML of a report page about some clips; the same clips give the same text.
 
@@ -47,6 +49,8 @@ def build_report(
         note: A sentence about the choice of the clips.
         failed: Name and reason for each clip that could not be explained.
         summaries: Per-class summaries, if they cover more clips than these; computed from the clips if None.
+        parts: Summaries of words and phones over clips, as `wavshap_lightning.evaluation.words` makes them.
+        warned: Warnings about all clips together.
 
     Raises:
         SettingError: If there is no clip.
@@ -55,7 +59,7 @@ def build_report(
         raise SettingError("clips=[] is empty; give at least one clip, explained or failed")
     if summaries is None:
         summaries = summarize([clip_shares(clip) for clip in clips]) if len(clips) > 1 else []
-    views = [(clip, charts_of(clip), _segments(clip)) for clip in clips]
+    views = [(clip, charts_of(clip), _tiers(clip)) for clip in clips]
     one = clips[0].words["one"] if clips else "class"
     classes = [(summary, sentence(summary, one), class_charts(summary)) for summary in summaries]
     style, script = (Markup((ASSETS / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))  # noqa: S704
@@ -72,6 +76,8 @@ def build_report(
         failed=failed,
         note=note,
         one_output=one,
+        parts=parts,
+        warned=warned,
         summaries=classes,
         summary_plots=[{kind: plot for kind, (_, plot) in charts.items()} for _, _, charts in classes],
     )
@@ -85,14 +91,16 @@ def _data(clip: ClipView, charts: Mapping[str, tuple[str, Plot]]) -> dict[str, A
     return {"sound": sound, "plots": {name: plot for name, plot in plots.items() if plot is not None}}
 
 
-def _segments(clip: ClipView) -> list[tuple[Any, ...]]:
-    """Row of each segment, such as a word; its interval in words, attribution, sign and strength."""
-    rows = clip.numbers.get("segments") or []
-    halves = [row["half_width"] for row in rows]
-    shown = Units.of([row["attribution"] for row in rows], halves if any(halves) else None)
-    strengths = np.abs(shown.values) / (np.abs(shown.values).max(initial=0.0) or 1.0)
-    columns = (column.tolist() for column in (shown.values, shown.signs, strengths))
-    return list(zip(rows, shown.words, *columns, strict=True))
+def _tiers(clip: ClipView) -> dict[str, list[tuple[Any, ...]]]:
+    """Words and phones, or segments: name, times, interval in words, attribution, sign, strength of each."""
+    tiers: dict[str, list[tuple[Any, ...]]] = {}
+    for tier in clip.tiers or ("segments",):
+        if (held := clip.columns(tier)) is not None and (shown := clip.units(tier)) is not None:
+            strengths = np.abs(shown.values) / (np.abs(shown.values).max() or 1.0)
+            numbers = (column.tolist() for column in (shown.values, shown.signs, strengths))
+            names, times = shown.names, (held["start_s"], held["end_s"])
+            tiers[tier] = list(zip(names, *times, shown.words, *numbers, strict=True))
+    return tiers
 
 
 def _compressed(values: object) -> str:

@@ -87,12 +87,17 @@
   function follow() {
     const sound = player(), cursor = view.querySelector(".cursor"), plot = view.querySelector("[data-plot=timeline]");
     if (!sound || !plot) return;
+    const spoken = view.querySelectorAll(".words [data-seek]");
     const place = () => {
       const { xaxis, margin } = plot.layout;
       const [first, last] = xaxis.range, width = plot.clientWidth - margin.l - margin.r;
       const share = (sound.currentTime - first) / (last - first);
       cursor.hidden = !(share >= 0 && share <= 1);
       cursor.style.transform = `translateX(${margin.l + share * width}px)`;
+      for (const word of spoken) {
+        const { seek, end } = word.dataset;
+        word.toggleAttribute("aria-current", seek <= sound.currentTime && sound.currentTime < end);
+      }
     };
     const run = () => { if (!plot.isConnected) return; place(); if (!sound.paused) requestAnimationFrame(run); };
     for (const event of ["play", "seeking", "seeked", "timeupdate", "pause"]) sound.addEventListener(event, run);
@@ -159,7 +164,7 @@
       location.hash = `clip-${event.target.closest("tr").dataset.clip}`;
       view.scrollIntoView({ block: "start" });
     });
-    for (const heading of document.querySelectorAll("th")) {
+    for (const heading of document.querySelectorAll("#table th")) {
       heading.dataset.name = heading.textContent;
       heading.querySelector("button").addEventListener("click", () => sort(heading));
     }
