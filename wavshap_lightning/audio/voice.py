@@ -38,7 +38,7 @@ BAND_HZ, BRIGHT_FROM_HZ = 250.0, 1000.0
 MAX_BAND_GAIN_DB = 30.0
 """Bands that are empty, as those above a telephone's, are not filled further than this."""
 
-IN_WORDS = {
+UNITS = {
     "pitch_level": "{:+.1f} semitones",
     "pitch_range": "{:+.1f} semitones",
     "loudness": "{:+.1f} dB",
@@ -67,22 +67,10 @@ class VoiceMeasures:
     pitch_range: float | None
     loudness: float
     tempo: float
-    spectrum: tuple[float, ...]
+    spectrum: Sequence[float]
 
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> VoiceMeasures:
-        """The measures from plain JSON types, as `dataclasses.asdict` gives them.
-
-        Raises:
-            AudioError: If a number is missing.
-        """
-        try:
-            spectrum = tuple(float(level) for level in plain["spectrum"])
-            return cls(**{**plain, "spectrum": spectrum})
-        except (TypeError, ValueError, LookupError) as error:
-            raise AudioError(
-                f"measures={plain!r:.80} are not the cues of a voice; measure it again"
-            ) from error
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spectrum", tuple(self.spectrum))  # a list where it was read from JSON
 
     @property
     def brightness_db(self) -> float:
@@ -187,10 +175,8 @@ def mean_measures(measures: Sequence[VoiceMeasures]) -> VoiceMeasures:
     """
     if len({len(one.spectrum) for one in measures}) != 1:
         raise AudioError(f"measures: {len(measures)} clips; give one or more, all of the same sample rate")
-    means: dict[str, Any] = {"spectrum": tuple(np.mean([one.spectrum for one in measures], 0).tolist())}
-    for cue in CUES[:-1]:
-        known = [value for one in measures if (value := getattr(one, cue)) is not None]
-        means[cue] = float(np.mean(known)) if known else None
+    known = {cue: [value for one in measures if (value := getattr(one, cue)) is not None] for cue in CUES}
+    means: dict[str, Any] = {cue: np.mean(of, 0).tolist() if of else None for cue, of in known.items()}
     return VoiceMeasures(**means)
 
 
@@ -199,13 +185,7 @@ def differences(clip: VoiceMeasures, reference: VoiceMeasures) -> dict[str, floa
 
     Semitones of the level and of the range of pitch; dB of loudness; for tempo how many times as long the
     clip is; for the spectrum dB of the bands above 1 kHz against those below.
-
-    Raises:
-        AudioError: If the two have another sample rate.
     """
-    if len(clip.spectrum) != len(reference.spectrum):
-        bands = f"{len(clip.spectrum)} and {len(reference.spectrum)}"
-        raise AudioError(f"clip and reference have {bands} bands; measure both at the same sample rate")
     found = {"loudness": clip.loudness - reference.loudness, "tempo": clip.tempo / reference.tempo}
     found["spectrum"] = clip.brightness_db - reference.brightness_db
     if clip.pitch_level is not None and reference.pitch_level is not None:
@@ -213,13 +193,13 @@ def differences(clip: VoiceMeasures, reference: VoiceMeasures) -> dict[str, floa
     return {cue: found[cue] for cue in CUES if cue in found}
 
 
-def difference_in_words(cue: str, difference: float) -> str:
+def in_words(cue: str, difference: float) -> str:
     """A difference with its unit.
 
-    >>> difference_in_words("pitch_level", 5.12), difference_in_words("tempo", 1.236)
+    >>> in_words("pitch_level", 5.12), in_words("tempo", 1.236)
     ('+5.1 semitones', '1.24 times as long')
     """
-    return IN_WORDS[cue].format(difference)
+    return UNITS[cue].format(difference)
 
 
 def resynthesize(

@@ -8,11 +8,11 @@ for the sum; what a single edit does, `leave_one_out` predicts as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
-from itertools import combinations, islice, product
+from itertools import combinations, compress, product
 from math import inf
 from os import PathLike
 from typing import Any, Literal
@@ -34,13 +34,13 @@ from wavshap_lightning.audio.voice import (
     Voice,
     VoiceMeasures,
     analyze_voice,
-    difference_in_words,
     differences,
+    in_words,
     mean_measures,
     resynthesize,
 )
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.errors import AttributionError, AudioError, SettingError
+from wavshap_lightning.errors import AudioError, SettingError
 from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.explainer.recording import AudioSource, Recording, open_recording
 from wavshap_lightning.explainer.settings import PREDICTED, ScoreKind
@@ -55,6 +55,7 @@ SHIFTS = (0.0, -0.1, 0.1)
 """Semitones by which F0 is shifted in each rendering of a sound. Nobody hears it, but the pulses of the voice
 fall elsewhere, and scores change by chance."""
 
+NO_F0 = "the clip or the reference has no F0, as in a whisper or creak, or where there is no voice"
 MAX_DURATION_S = 30.0
 BATCH = 8
 
@@ -62,24 +63,25 @@ LEAST_EXPLAINED = 0.25
 MAX_DISAGREEMENT, MAX_STRETCH = 0.1, 2.0
 
 WARNINGS = {
-    "resynthesis": "The clip is predicted as {0.prediction} with a score {0.resynthesis:+.2f} above that of "
-    "its resynthesis, which is predicted as {0.resynthesis_prediction}: the cues explain another sound.",
+    "resynthesis": "The score of the clip is {:+.2f} above that of its resynthesis, which changes the "
+    "prediction or is more than any cue does: the cues explain another sound.",
     "little_explained": "These cues do not explain this clip: they carry less than a quarter of the "
     "difference from the reference, or none is larger than its uncertainty.",
-    "trackers_disagree": "Two trackers give F0 more than 3 semitones apart in {:.0%} of the voiced frames, "
-    "as with creak, several voices, music or noise: do not rely on the cues of pitch.",
-    "turned_down": "{} sounds would have clipped and were turned down: they are softer than asked for.",
+    "trackers_disagree": "Two trackers of F0 are more than 3 semitones apart in {:.0%} of the voiced "
+    "frames, as with creak, several voices, music or noise: do not rely on the cues of pitch.",
+    "turned_down": "{:.0f} sounds would have clipped and were turned down: they are softer than asked for.",
     "stretch": "The active span of the reference is {:.2f} times as long as the clip's. Tempo compares "
     "durations, which tell the rate of speech only where the words are the same.",
     "bandwidth": "Bands of clip and reference are up to {:.0f} dB apart, as with a telephone or another "
     "microphone; the spectrum is moved by 30 dB at most.",
 }
-"""Messages of the diagnostics; `cue_missing` besides says why a cue is left out."""
+MISSING = "{} is left out: {}."
+"""Messages of the diagnostics."""
 
 SCORES = ("score", "reference_score", "resynthesis", "remainder", "share_explained")
 PREDICTIONS = ("prediction", "resynthesis_prediction")
 
-Sound = Float32[np.ndarray, " samples"]
+Sound = Float32[np.ndarray, "_"]
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ class CueExplanation:
         reference_logits: Outputs for the reference; None unless it is one clip.
         logits: Outputs `(renderings, combinations, outputs)`. In combination `k`, cue `i` of those not
             missing is the clip's own if bit `i` of `k` is set, else the reference's.
-        doubts: Diagnostics that do not depend on the target.
+        tracker_disagreement: Share of voiced frames in which two trackers of F0 are 3 semitones apart.
+        num_turned_down: Number of sounds that would have clipped.
         voice: Analysis of the clip, for its sounds; not saved.
     """
 
@@ -147,15 +150,13 @@ class CueExplanation:
     clip_logits: Sequence[float]
     reference_logits: Sequence[float] | None
     logits: Sequence[Sequence[Sequence[float]]]
-    doubts: tuple[Diagnostic, ...]
+    tracker_disagreement: float | None
+    num_turned_down: int
     voice: Voice | None = field(default=None, repr=False, compare=False)
 
-    def _score(self, logits: Any) -> Tensor:  # noqa: ANN401 - nested lists
+    def _score(self, logits: Any) -> Float64[Tensor, " sounds"]:  # noqa: ANN401 - nested lists
         target = _target(self.target, self.labels, self.score_kind, self.clip_logits)
-        outputs = torch.tensor(logits, dtype=torch.float64)
-        return target(outputs.flatten(0, -2) if outputs.ndim > 1 else outputs[None])[:, 0].reshape(
-            outputs.shape[:-1]
-        )
+        return target(torch.tensor(logits, dtype=torch.float64).reshape(-1, len(self.labels)))[:, 0]
 
     @property
     def moved(self) -> tuple[str, ...]:
@@ -165,7 +166,7 @@ class CueExplanation:
     @cached_property
     def values(self) -> Float64[Tensor, "renderings combinations"]:
         """Score of each combination of cues in each rendering."""
-        return self._score(self.logits)
+        return self._score(self.logits).reshape(len(self.logits), -1)
 
     @property
     def score(self) -> float:
@@ -192,23 +193,15 @@ class CueExplanation:
     @cached_property
     def cues(self) -> tuple[CueEffect, ...]:
         """The cues that both sounds have."""
-        found = self.values @ shapley_weights(_coalitions(len(self.moved))).T
-        freedom = (len(found) - 1) * len(self.moved)
+        found, mean = self.values @ shapley_weights(_coalitions(len(self.moved))).T, self.values.mean(0)
         stderr = float((found.var(0).mean() / len(found)).sqrt())
-        half_width, mean = float(stdtrit(freedom, 0.975)) * stderr, self.values.mean(0)
+        half_width = stderr * float(stdtrit((len(found) - 1) * len(self.moved), 0.975))
         apart = differences(self.measures, self.reference_measures)
+        words = [in_words(cue, apart[cue]) for cue in self.moved]
+        lost = [float(mean[-1] - mean[-1 - 2**place]) for place in range(len(self.moved))]
         return tuple(
-            CueEffect(
-                cue,
-                value,
-                stderr,
-                half_width,
-                abs(value) > half_width,
-                apart[cue],
-                difference_in_words(cue, apart[cue]),
-                float(mean[-1] - mean[-1 - 2**place]),
-            )
-            for place, (cue, value) in enumerate(zip(self.moved, found.mean(0).tolist(), strict=True))
+            CueEffect(cue, value, stderr, half_width, abs(value) > half_width, apart[cue], said, loss)
+            for cue, value, said, loss in zip(self.moved, found.mean(0).tolist(), words, lost, strict=True)
         )
 
     @property
@@ -274,19 +267,25 @@ class CueExplanation:
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """Reasons not to trust the explanation."""
-        share = self.share_explained
-        largest = max((abs(one.value) for one in self.cues), default=0.0)
-        found = {
-            "resynthesis": self.prediction != self.resynthesis_prediction or abs(self.resynthesis) > largest,
-            "little_explained": not any(one.resolved for one in self.cues)
-            or (share is not None and share < LEAST_EXPLAINED),
-        }
-        values = {"resynthesis": self.resynthesis, "little_explained": share}
-        return self.doubts + tuple(
-            Diagnostic(name, "warning", WARNINGS[name].format(self), values[name])
-            for name, holds in found.items()
-            if holds
+        own, to, share = self.measures, self.reference_measures, self.share_explained
+        stretch, largest = to.tempo / own.tempo, max(abs(one.value) for one in self.cues)
+        apart_db = float(np.abs(np.subtract(own.spectrum, to.spectrum)).max())
+        is_other = self.prediction != self.resynthesis_prediction or abs(self.resynthesis) > largest
+        is_little = share is not None and share < LEAST_EXPLAINED
+        apart = self.tracker_disagreement or 0.0
+        rows: tuple[tuple[str, float | None, bool], ...] = (
+            ("resynthesis", self.resynthesis, is_other),
+            ("little_explained", share, is_little or not any(one.resolved for one in self.cues)),
+            ("trackers_disagree", apart, apart > MAX_DISAGREEMENT),
+            ("turned_down", float(self.num_turned_down), self.num_turned_down > 0),
+            ("stretch", stretch, not 1 / MAX_STRETCH <= stretch <= MAX_STRETCH),
+            ("bandwidth", apart_db, apart_db > MAX_BAND_GAIN_DB),
         )
+        missing = (Diagnostic("cue_missing", "warning", MISSING.format(*one)) for one in self.missing.items())
+        found = (
+            Diagnostic(name, "warning", WARNINGS[name].format(at), at) for name, at, holds in rows if holds
+        )
+        return (*missing, *found)
 
     def to_dict(self) -> dict[str, Any]:
         """The record in plain JSON types, with the numbers that follow from it."""
@@ -298,19 +297,10 @@ class CueExplanation:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> CueExplanation:
-        """The record from what `to_dict` gave.
-
-        Raises:
-            AttributionError: If it is none.
-        """
-        try:
-            given = {one.name: plain[one.name] for one in fields(cls) if one.name != "voice"}
-            for name in ("measures", "reference_measures"):
-                given[name] = VoiceMeasures.from_dict(given[name])
-            given["doubts"] = tuple(Diagnostic(**one) for one in given["doubts"])
-            return cls(**{**given, "labels": tuple(given["labels"])})
-        except (TypeError, LookupError, AudioError) as error:
-            raise AttributionError(f"no explanation in cues ({error!r:.80}); explain again") from error
+        """The record from what `to_dict` gave."""
+        given = {one.name: plain[one.name] for one in fields(cls) if one.name != "voice"}
+        given |= {name: VoiceMeasures(**given[name]) for name in ("measures", "reference_measures")}
+        return cls(**given | {"labels": tuple(given["labels"])})
 
 
 def explain_cues(
@@ -358,37 +348,38 @@ def explain_cues(
         )
     voice = analyze_voice(recording.waveform.numpy(), recording.sample_rate)
     to, others, name = _open_reference(reference, voice, grid)
-    missing = dict(_missing(voice, to, grid.max_samples or inf))
+    missing = {cue: NO_F0 for cue in CUES if cue not in differences(voice.measures, to)}
+    longest_s = recording.duration_s + max(0.0, to.tempo - voice.measures.tempo)
+    if longest_s * grid.sample_rate > (grid.max_samples or inf):
+        missing["tempo"] = f"the clip would last {longest_s:.1f} s, longer than the model takes"
     moved = [cue for cue in CUES if cue not in missing]
+    absent = [[*compress(moved, ~present)] for present in _coalitions(len(moved)).numpy()]
+    plan = product(SHIFTS[:renderings], absent)
+    sounds = [resynthesize(voice, to, dict.fromkeys(cues, 1.0), shift=shift) for shift, cues in plan]
     if any(one.dtype != torch.float32 for one in classifier.parameters()):
         classifier = deepcopy(classifier).float()
-    absent = [
-        dict.fromkeys(np.array(moved)[~present.numpy()].tolist(), 1.0) for present in _coalitions(len(moved))
-    ]
-    sounds = (
-        resynthesize(voice, to, amounts, shift=shift)
-        for shift, amounts in product(SHIFTS[:renderings], absent)
-    )
     with leave_no_trace(classifier), torch.no_grad():
-        own, _ = _logits(classifier, [one.waveform.numpy() for one in (recording, *others)])
-        logits, num_turned_down = _logits(classifier, sounds)
-    asked = _target(target, classifier.labels, kind, own[0], most_voted(recording.votes, classifier.labels))
+        own = _logits(classifier, [one.waveform.numpy() for one in (recording, *others)])
+        logits = _logits(classifier, sounds).reshape(renderings, len(absent), -1)
+    labels = classifier.labels
+    asked = _target(target, labels, kind, own[0].tolist(), most_voted(recording.votes, labels))
     return CueExplanation(
-        recording.path,
-        recording.sha256,
-        reference_name or name,
-        voice.measures,
-        to,
-        classifier.labels,
-        classifier.task,
-        target_names(asked, classifier.labels)[0],
-        kind,
-        missing,
-        own[0],
-        own[1] if len(own) == 2 else None,
-        [logits[start : start + len(absent)] for start in range(0, len(logits), len(absent))],
-        tuple(_sound_doubts(voice, to, missing, num_turned_down)),
-        voice,
+        clip=recording.path,
+        clip_sha256=recording.sha256,
+        reference=reference_name or name,
+        measures=voice.measures,
+        reference_measures=to,
+        labels=labels,
+        task=classifier.task,
+        target=target_names(asked, labels)[0],
+        score_kind=kind,
+        missing=missing,
+        clip_logits=own[0].tolist(),
+        reference_logits=own[1].tolist() if others else None,
+        logits=logits.tolist(),
+        tracker_disagreement=voice.tracker_disagreement,
+        num_turned_down=sum(float(np.abs(one).max()) >= 1 for one in sounds),
+        voice=voice,
     )
 
 
@@ -401,16 +392,9 @@ def reference_clips(clip: Clip, clips: Iterable[Clip], kind: Literal["neutral", 
         kind: `"neutral"` for the first one that is labeled neutral, with the clip's text if there is one;
             `"speaker"` for all.
     """
-    own = (clip.speaker, clip.corpus, clip.path, clip.start_s)
-    found = [
-        one
-        for one in clips
-        if clip.speaker
-        and (one.speaker, one.corpus) == own[:2]
-        and (one.path, one.start_s) != own[2:]
-        and (kind == "speaker" or one.label == NEUTRAL)
-    ]
-    return found if kind == "speaker" else sorted(found, key=lambda one: one.text != clip.text)[:1]
+    own = [one for one in clips if (one.speaker, one.corpus) == (clip.speaker, clip.corpus) and one != clip]
+    neutral = sorted((one for one in own if one.label == NEUTRAL), key=lambda one: one.text != clip.text)
+    return [] if not clip.speaker else own if kind == "speaker" else neutral[:1]
 
 
 def _open_reference(
@@ -424,9 +408,9 @@ def _open_reference(
     given = reference if isinstance(reference, list | tuple) else [reference]
     opened = [open_recording(one, grid, name=f"reference[{index}]") for index, one in enumerate(given)]
     measures = mean_measures([_measured(one.waveform.numpy().tobytes(), one.sample_rate) for one in opened])
-    return (
-        (measures, opened, opened[0].path) if len(opened) == 1 else (measures, [], f"mean of {len(opened)}")
-    )
+    if len(opened) > 1:
+        return measures, [], f"mean of {len(opened)} clips"
+    return measures, opened, opened[0].path
 
 
 @lru_cache(maxsize=64)  # one clip is the reference of many
@@ -434,31 +418,18 @@ def _measured(samples: bytes, sample_rate: int) -> VoiceMeasures:
     return analyze_voice(np.frombuffer(samples, dtype=np.float32), sample_rate).measures
 
 
-def _missing(voice: Voice, to: VoiceMeasures, max_samples: float) -> Iterator[tuple[str, str]]:
-    """Cues that cannot be moved, with the reason."""
-    whose = "clip" if voice.measures.pitch_level is None else "reference"
-    for cue in CUES[: 5 - len(differences(voice.measures, to))]:
-        yield cue, f"the {whose} has no F0: it is whispered, creaky or no voice"
-    longest_s = voice.num_samples / voice.sample_rate + max(0.0, to.tempo - voice.measures.tempo)
-    if longest_s * voice.sample_rate > max_samples:
-        yield "tempo", f"the clip would last {longest_s:.1f} s, longer than the model takes"
-
-
 def _coalitions(count: int) -> Bool[Tensor, "coalitions players"]:
     return (torch.arange(2**count)[:, None] >> torch.arange(count)) % 2 == 1
 
 
-def _logits(classifier: nn.Module, sounds: Iterable[Sound]) -> tuple[list[list[float]], int]:
-    """Outputs of the classifier for each sound, and the number of sounds that reach full scale."""
-    device, waiting = next(classifier.parameters()).device, iter(sounds)
-    found: list[list[float]] = []
-    num_full = 0
-    while batch := [torch.from_numpy(one) for one in islice(waiting, BATCH)]:
-        num_full += sum(float(one.abs().max()) >= 1 for one in batch)
+def _logits(classifier: nn.Module, sounds: Sequence[Sound]) -> Float64[Tensor, "sounds outputs"]:
+    """Outputs of the classifier for each sound, from batches padded at the end."""
+    device, found = next(classifier.parameters()).device, []
+    for start in range(0, len(sounds), BATCH):
+        batch = [torch.from_numpy(one) for one in sounds[start : start + BATCH]]
         lengths = torch.tensor([len(one) for one in batch], device=device)
-        padded = pad_sequence(batch, batch_first=True).to(device)
-        found += classifier(padded, lengths).double().cpu().tolist()
-    return found, num_full
+        found.append(classifier(pad_sequence(batch, batch_first=True).to(device), lengths))
+    return torch.cat(found).double().cpu()
 
 
 def _target(
@@ -468,22 +439,3 @@ def _target(
     ranking = torch.tensor(logits).argsort(descending=True, stable=True).tolist()
     asked = target_named(name, labels, kind, ranking, choices)
     return replace(asked, classes=asked.classes[:1])
-
-
-def _sound_doubts(
-    voice: Voice, to: VoiceMeasures, missing: Mapping[str, str], num_turned_down: int
-) -> Iterator[Diagnostic]:
-    """Diagnostics of the clip and its sounds."""
-    for cue, reason in missing.items():
-        yield Diagnostic("cue_missing", "warning", f"{cue} is left out: {reason}.")
-    apart_db = float(np.abs(np.subtract(voice.measures.spectrum, to.spectrum)).max())
-    share, stretch = voice.tracker_disagreement or 0.0, to.tempo / voice.measures.tempo
-    rows = (
-        ("trackers_disagree", share, share > MAX_DISAGREEMENT),
-        ("turned_down", num_turned_down, num_turned_down),
-        ("stretch", stretch, not 1 / MAX_STRETCH <= stretch <= MAX_STRETCH),
-        ("bandwidth", apart_db, apart_db > MAX_BAND_GAIN_DB),
-    )
-    for name, value, holds in rows:
-        if holds:
-            yield Diagnostic(name, "warning", WARNINGS[name].format(value), float(value))
