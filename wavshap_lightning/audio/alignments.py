@@ -6,7 +6,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from math import inf
 from operator import attrgetter
@@ -44,8 +44,42 @@ COLUMNS = {
     "tier": ("tier", "type"),
 }
 
+LEAST_GAP_S = 1e-6  # the last digit of a TextGrid
+
 # Ends are rounded; more than this is two people at a time, or a mistake.
 OVERLAP_SLACK_S = 0.02
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Words and phones of a clip, each in order and apart from one another, without pauses.
+
+    Args:
+        words: The words, with their confidence where the aligner gives one.
+        phones: Their phones; empty if unknown.
+    """
+
+    words: tuple[Segment, ...]
+    phones: tuple[Segment, ...] = ()
+
+
+def format_textgrid(alignment: Alignment, duration_s: float) -> str:
+    """Text of a TextGrid (short form) with the tiers `words` and `phones`; pauses are empty intervals.
+
+    Args:
+        alignment: Words and phones.
+        duration_s: Duration of the recording, in seconds.
+    """
+    text = f'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n{duration_s:.6f}\n<exists>\n2\n'
+    for name, tier in (("words", alignment.words), ("phones", alignment.phones)):
+        times_s = [0.0, *(edge for one in tier for edge in (one.start_s, one.end_s)), duration_s]
+        texts = ["", *(part for one in tier for part in (one.text.replace('"', '""'), ""))]
+        named = zip(texts, pairwise(times_s), strict=True)
+        rows = [
+            f'{low:.6f}\n{high:.6f}\n"{text}"\n' for text, (low, high) in named if high - low > LEAST_GAP_S
+        ]
+        text += f'"IntervalTier"\n"{name}"\n0\n{duration_s:.6f}\n{len(rows)}\n{"".join(rows)}'
+    return text
 
 
 def read_segments(path: str | Path, *, tier: str = "", recording: str = "") -> list[Segment]:

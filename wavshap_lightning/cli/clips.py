@@ -20,18 +20,19 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from wavshap_lightning.audio.aligner import Aligner, align, align_cached, identity
 from wavshap_lightning.audio.alignments import SUFFIXES as ALIGNMENT_SUFFIXES
 from wavshap_lightning.audio.alignments import read_segments
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES, load_audio
-from wavshap_lightning.audio.segments import Segment, cut_to, voiced_segments
+from wavshap_lightning.audio.segments import Segment, cut_to, voiced_segments, with_pauses
 from wavshap_lightning.cli.terminal import WARNED, complain, on_one_line
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.filename_schemes import SCHEMES
+from wavshap_lightning.corpora.filename_schemes import SCHEMES, spoken_text
 from wavshap_lightning.corpora.folders import find_audio, listed
 from wavshap_lightning.corpora.labels import UNLABELED
 from wavshap_lightning.corpora.manifest import SUFFIXES as MANIFEST_SUFFIXES
 from wavshap_lightning.corpora.manifest import Listings, find_file, read_manifest
-from wavshap_lightning.errors import AudioError, SettingError, WavshapError, first_line
+from wavshap_lightning.errors import AudioError, CorpusError, SettingError, WavshapError, first_line
 from wavshap_lightning.explainer.compare import Comparison, agreement_of, check_comparable, compare
 from wavshap_lightning.explainer.defaults import NUM_REFERENCES, draw_references
 from wavshap_lightning.explainer.diagnostics import Diagnostic
@@ -43,6 +44,7 @@ from wavshap_lightning.explainer.settings import AUTO, RECORDED_FAMILIES, Explai
 from wavshap_lightning.explainer.targets import check_target
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import load_classifier
+from wavshap_lightning.training.data.cache import default_cache_directory
 
 # File systems take names of 255 bytes, and suffixes come after the stem.
 LONGEST_STEM_BYTES = 120
@@ -62,10 +64,12 @@ class ClipOptions:
 
     Args:
         target: A label, or happy-vs-sad for a margin; predicted, second, all, predicted-vs-second, listeners.
-        alignments: Word times: a TextGrid, CTM or CSV file, or a folder with one for each clip.
+        alignments: Word times: a TextGrid, CTM or CSV file, a folder with one for each clip, or auto to align
+            the texts that are known of the clips.
         tier: Tier of the TextGrid that holds the words.
         recordings: Files or folders for other_clips, same_speaker_neutral or another_class.
         families: Families of baselines to explain with and compare.
+        text: Words of the clip, in English, to align them.
     """
 
     target: str = "predicted"
@@ -73,6 +77,7 @@ class ClipOptions:
     tier: str = ""
     recordings: Sequence[str] = ()
     families: Sequence[Family] = ()
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,7 @@ class ClipExplainer:
         options: What to explain about every clip.
         clips: The clips of the command, some of which serve as baselines for the others by default.
         others: Classifiers to compare with.
+        aligner: Aligns the words of clips with their texts.
 
     Raises:
         SettingError: If the options do not go together, or the frames of two classifiers lie at other times.
@@ -135,7 +141,11 @@ class ClipExplainer:
         options: ClipOptions,
         clips: Collection[Clip],
         others: Sequence[EmotionClassifier] = (),
+        *,
+        aligner: Aligner = align,
     ) -> None:
+        if options.text is not None and options.alignments is None:
+            options = replace(options, alignments=AUTO)
         classifier, *others = (one.part(options.target) for one in (classifier, *others))
         for one in (classifier, *others):
             check_comparable(classifier, one)
@@ -146,7 +156,7 @@ class ClipExplainer:
         self.explainer, self.options, self.others = Explainer(classifier, settings), options, others
         told = [one for one in dict.fromkeys(WARNED) if one not in classifier.warnings]
         self.loading = [Diagnostic("loading", "warning", one) for one in told]  # of a manifest or corpus
-        self.classifier, rate = classifier, classifier.sample_rate
+        self.classifier, self.aligner, rate = classifier, aligner, classifier.sample_rate
         self._listings: Listings = {}
         paths = [path for name in options.recordings for path in audio_below(Path(name))]
         self.recordings = {one.resolve(): torch.as_tensor(load_audio(one, sample_rate=rate)) for one in paths}
@@ -165,6 +175,7 @@ class ClipExplainer:
         baselines = [sound for path, sound in self.recordings.items() if path != clip.path.resolve()]
         baselines = baselines if self.options.recordings else baselines[:NUM_REFERENCES]
         explanation, segments = self._explain(recording, clip, baselines)
+        recording = replace(recording, tiers=explanation.tiers)
         comparisons: list[Comparison] = []
         for other in self.others:
             first = comparisons[0].first if comparisons else explanation  # with the draws and target of all
@@ -190,7 +201,7 @@ class ClipExplainer:
 
     def alignment_of(self, clip: Clip) -> Path | None:
         """The alignment file of a clip, whose name may be spelled otherwise; None if there is none."""
-        source = None if self.options.alignments is None else Path(self.options.alignments)
+        source = None if self.options.alignments in (None, AUTO) else Path(self.options.alignments)
         if source is None or not source.is_dir():
             return source
         names = (source / f"{clip.path.stem}{suffix}" for suffix in ALIGNMENT_SUFFIXES)
@@ -202,14 +213,16 @@ class ClipExplainer:
         """The explanation and its segments; its diagnostics include all warnings."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            segments = self._segments(clip, recording.waveform.numpy())
+            waveform = recording.waveform.numpy()
+            recording = replace(recording, tiers=self._tiers(clip, waveform))
+            segments = recording.tiers.get("words") or self._segments(clip, waveform)
             spans = [(one.start_s, one.end_s) for one in segments]
             explainer = Explainer(self.classifier, replace(self.explainer.settings, segments=spans))
             found = explainer.explain(recording, self.options.target, recordings=baselines)
         told = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
         # A tolerance that was not reached is among the diagnostics of the explanation already.
         told = [one for one in told if not one.startswith("tolerance=")]
-        names = ("segments" if one.startswith("segments=") else "engine" for one in told)
+        names = ("segments" if one.startswith(("segments=", "text=")) else "engine" for one in told)
         more = [Diagnostic(name, "warning", one) for name, one in zip(names, told, strict=True)]
         more += self._of_training(clip) if self.others else ()
         diagnostics = {name: (*known, *self.loading, *more) for name, known in found.diagnostics.items()}
@@ -229,10 +242,24 @@ class ClipExplainer:
             message = f"The clip is in the training split of {models}; on new speakers they may agree less."
             yield Diagnostic("training_clip", "note", message, len(seen) / len(records))
 
+    def _tiers(self, clip: Clip, waveform: Float[np.ndarray, " num_samples"]) -> dict[str, list[Segment]]:
+        """Words and phones of a clip that are to be aligned; none, with a warning, if they cannot be."""
+        if self.options.alignments != AUTO:
+            return {}
+        rate, place = self.classifier.sample_rate, default_cache_directory() / "alignments"
+        try:
+            text = spoken_text(clip) if self.options.text is None else self.options.text
+            found = align_cached(waveform, rate, text, aligner=self.aligner, directory=place)
+        except (AudioError, CorpusError) as error:
+            warnings.warn(f"segments={clip.path}: {error}; speech and pauses instead", stacklevel=2)
+            return {}
+        tiers = {"words": found.words, "phones": found.phones}
+        return {name: with_pauses(tier, len(waveform) / rate) for name, tier in tiers.items() if tier}
+
     def _segments(self, clip: Clip, waveform: Float[np.ndarray, " num_samples"]) -> Sequence[Segment]:
         """The words of a clip, or its speech and pauses, with a warning if these are not as expected."""
         rate, source, stem = self.classifier.sample_rate, self.options.alignments, clip.path.stem
-        if source is None:
+        if source in (None, AUTO):
             spans = [Segment("", start_s, end_s) for start_s, end_s in self.explainer.settings.segments]
             return spans or voiced_segments(waveform, rate)
         path = self.alignment_of(clip)
@@ -271,9 +298,13 @@ def _check(options: ClipOptions, settings: ExplainSettings, num_clips: int) -> N
         )
     if len(options.families) == 1:
         raise SettingError(f"families={list(options.families)} must name two or more")
-    if options.tier and options.alignments is None:
+    if options.text is not None and options.alignments != AUTO:
+        raise SettingError(f"alignments={options.alignments} have the words already; leave out text")
+    if options.alignments == AUTO:
+        identity()  # so that a missing aligner is told once
+    if options.tier and options.alignments in (None, AUTO):
         raise SettingError(f"tier={options.tier!r} needs alignments, the files that have it")
-    path = Path(options.alignments or ".")
+    path = Path("." if options.alignments in (None, AUTO) else options.alignments)
     if not path.exists():
         raise SettingError(f"alignments={path}: there is no such file or folder")
     if num_clips > 1 and not path.is_dir() and path.suffix.lower() != ".ctm":

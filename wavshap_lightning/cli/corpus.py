@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from hashlib import sha256
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 from wavshap_lightning import __version__
 from wavshap_lightning.attribution.record import tensor_sha256
+from wavshap_lightning.audio.aligner import identity
 from wavshap_lightning.audio.io import hash_audio_file, load_audio
 from wavshap_lightning.cli.clips import (
     ClipExplainer,
@@ -27,7 +29,8 @@ from wavshap_lightning.cli.clips import (
 from wavshap_lightning.cli.output import Output, model_words, summary_row, writing_to
 from wavshap_lightning.cli.terminal import EXIT_DONE, WARNED, complain, tell
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.errors import AudioError, SettingError
+from wavshap_lightning.corpora.filename_schemes import spoken_text
+from wavshap_lightning.errors import AudioError, CorpusError, SettingError
 from wavshap_lightning.evaluation.words import (
     KINDS,
     clip_words,
@@ -36,7 +39,7 @@ from wavshap_lightning.evaluation.words import (
     summarize_parts,
 )
 from wavshap_lightning.explainer.files import load_clip
-from wavshap_lightning.explainer.settings import ExplainSettings
+from wavshap_lightning.explainer.settings import AUTO, ExplainSettings
 from wavshap_lightning.explainer.stage_attribution import fingerprint
 from wavshap_lightning.files import digest_of, format_csv
 from wavshap_lightning.training.corpus_run import (
@@ -152,7 +155,9 @@ class CorpusJob:
             "version": __version__,
             "model": fingerprint(work.classifier),
             "settings": work.explainer.settings.to_dict(),
-            "options": {**asdict(work.options), "recordings": sounds},
+            # Without the text, which is in the words of each clip.
+            "options": {k: v for k, v in asdict(work.options).items() if k != "text"}
+            | {"recordings": sounds},
             "output": [getattr(output, name) for name in ("figures", "sounds", "share", "waveform")],
         }
 
@@ -201,7 +206,10 @@ class CorpusJob:
             return False
 
     def _key(self, clip: Clip, audio_sha256: str) -> str:
-        words = self.work.alignment_of(clip)
+        words, aligned = self.work.alignment_of(clip), {}
+        if self.work.options.alignments == AUTO:
+            with suppress(CorpusError):  # reported when the clip is explained
+                aligned = {"text": self.work.options.text or spoken_text(clip), **identity()}
         content = {
             "audio": audio_sha256,
             "name": place_of(clip),
@@ -210,6 +218,7 @@ class CorpusJob:
             **{name: given for name in ("votes", "values") if (given := getattr(clip, name))},
             "evidence": [asdict(span) for span in clip.evidence],
             "words": words and sha256(words.read_bytes()).hexdigest(),
+            **aligned,
         }
         return digest_of({"clip": content, **self.common})
 

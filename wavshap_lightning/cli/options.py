@@ -20,6 +20,8 @@ POSITIONALS = {
     "format": "One of audiofolder, kaldi, speechbrain, lhotse, audformat and nkululeko.",
     "source": "The table, or a folder that holds tables.",
     "manifest": "A new .csv or .jsonl file.",
+    "recordings": "A manifest, or a folder of recordings.",
+    "out": "Folder of the TextGrids.",
     "audio": "Audio files, folders to search, or manifests (.csv, .jsonl); without any, a synthetic clip.",
 }
 KINDS = {int: "N", float: "X", bool: "BOOL"}

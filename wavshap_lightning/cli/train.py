@@ -21,12 +21,17 @@ from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from wavshap_lightning.cli.clips import ModelOptions, open_model
+from wavshap_lightning.audio.aligner import align_cached, identity
+from wavshap_lightning.audio.alignments import format_textgrid
+from wavshap_lightning.audio.io import SAMPLE_RATE, load_audio
+from wavshap_lightning.cli.clips import ModelOptions, attempt, find_clips, open_model
 from wavshap_lightning.cli.options import YAML_MODE, parse_words, read_arguments
-from wavshap_lightning.cli.output import writing_to
+from wavshap_lightning.cli.output import status_of, writing_to
 from wavshap_lightning.cli.predict import predict
 from wavshap_lightning.cli.terminal import EXIT_USAGE, WARNED, exit_status, on_one_line, quiet, say, tell
 from wavshap_lightning.corpora.audit import audit_table, summary_table
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.filename_schemes import spoken_text
 from wavshap_lightning.corpora.folders import listed
 from wavshap_lightning.corpora.imports import load_format
 from wavshap_lightning.corpora.manifest import save_manifest
@@ -46,6 +51,7 @@ from wavshap_lightning.training.cross_validation import (
     save_summary,
     summarize_folds,
 )
+from wavshap_lightning.training.data.cache import default_cache_directory
 from wavshap_lightning.training.data.datamodule import STAGE_SPLITS, EmotionDataModule
 from wavshap_lightning.training.loggers import (
     RunSettings,
@@ -65,6 +71,7 @@ COMMANDS = {
     "audit": "Check the clips of a fold, without training, and write audit.json; 2 is returned on errors.",
     "cv": "Train and test on every fold; report the mean with its confidence interval.",
     "import": "Write a manifest for recordings listed in the tables of another project, such as Kaldi's.",
+    "align": "Align the words of recordings with their texts; write a TextGrid for each.",
     "predict": "Write a table of a model's outputs for recordings, with uncertainty by folds.",
     "export": "Write a trained classifier to a folder; with --push_to_hub, publish it on the Hub.",
 }
@@ -96,6 +103,8 @@ def main(args: Sequence[str] | None = None) -> None:
             export(**read_arguments(export, flags, prog="train.py export"))
         elif command == "predict":
             sys.exit(predict(**read_arguments(predict, options, prog="train.py predict")))
+        elif command == "align":
+            sys.exit(align_clips(**read_arguments(align_clips, options, prog="train.py align")))
         elif command == "import":
             import_corpus(**read_arguments(import_corpus, options, prog="train.py import"))
         else:
@@ -276,6 +285,42 @@ def import_corpus(format: str, source: str, manifest: str, **options: str | None
         more = " --data.protocol random-clips"
     config = from_here(Path(DEMO).with_name("manifest.yaml"))
     say("Next", f"python train.py fit --config {config} --data.root {on_one_line(quote(str(place)))}{more}")
+
+
+def align_clips(recordings: str, out: str, *, text: str | None = None) -> int:
+    """Align the words of recordings with their texts, and write a TextGrid for each.
+
+    Texts are those of a column `text`, of `.txt` and `.lab` files beside the recordings, or of the corpus.
+    Times are those in the clip, where a manifest cuts it from a recording.
+
+    Args:
+        recordings: A manifest, a folder or a recording.
+        out: Folder of the TextGrids, which `explain.py --alignments` takes.
+        text: Words of all recordings.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        WavshapError: If there are no recordings, or the folder cannot be written.
+    """
+    folder, num_done = Path(out), 0
+    identity()  # so that a missing aligner is told once
+
+    def align_clip(clip: Clip) -> str:
+        sound = load_audio(clip.path, start_s=clip.start_s, end_s=clip.end_s)
+        words, place = spoken_text(clip) if text is None else text, default_cache_directory() / "alignments"
+        found = align_cached(sound, SAMPLE_RATE, words, directory=place, name=f"path={clip.path}: ")
+        return format_textgrid(found, len(sound) / SAMPLE_RATE)
+
+    clips = find_clips([recordings], folder)
+    for stem, clip in clips.items():
+        if (content := attempt(align_clip, clip)[0]) is not None:
+            with writing_to(folder):
+                write_atomically(folder / f"{stem}.TextGrid", content.encode())
+            num_done += 1
+    say("Written to", f"{on_one_line(folder)} ({num_done} of {len(clips)} clips)")
+    return status_of(num_done, len(clips))
 
 
 # Parsing

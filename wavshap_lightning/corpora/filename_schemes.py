@@ -8,12 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wavshap_lightning.audio.io import FFMPEG_SUFFIXES
-from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.clip import Clip, normalized
 from wavshap_lightning.corpora.folders import Layout, find_audio, listed
 from wavshap_lightning.corpora.labels import emotion_by_name
 from wavshap_lightning.corpora.manifest import iterate_table
+from wavshap_lightning.errors import CorpusError
+from wavshap_lightning.files import read_text
 
 _NAMES = frozenset({"label", "speaker", "text"})
+
+TEXT_SUFFIXES = (".txt", ".lab")
+"""Of files beside a recording that hold its text, the first of them that is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class FilenameScheme:
         texts: Spoken text of each text code, in lower case; without any, the code is the text.
         skip: Regular expression of the names without suffix, in any case, of files that are not clips.
         audio_folder: Folder below the root that holds the audio, where others hold copies of it.
+        carrier: The whole sentence, where the text of a clip is a part of it.
+        language: Language of the texts, if it is not English.
     """
 
     layout: Layout
@@ -38,6 +45,8 @@ class FilenameScheme:
     texts: Mapping[str, str] = field(default_factory=dict)
     skip: str = ""
     audio_folder: str = "."
+    carrier: str = "{}"
+    language: str = ""
 
     def load(self, root: Path | str) -> list[Clip]:
         """Every clip below a folder, sorted by path; byte-identical copies are left out with a warning.
@@ -172,6 +181,7 @@ EMO_DB = FilenameScheme(
         "t": "sad",
         "n": "neutral",
     },
+    language="German",
 )
 
 # 2800 clips by two actresses; the text is the one word that changes.
@@ -181,6 +191,7 @@ TESS = FilenameScheme(
     labels=emotion_by_name("angry", "disgust", "fear", "happy", "neutral", "ps", "sad"),
     # One file of the release is misspelled: OA_bite_neutral.
     speakers={"oa": "OAF", "oaf": "OAF", "yaf": "YAF"},
+    carrier="Say the word {}",
 )
 
 # 480 clips by four men, named by the folder (`DC/a01`) or the file (`DC_a01`).
@@ -210,3 +221,32 @@ JL_CORPUS = FilenameScheme(
 
 SCHEMES = {one.layout.corpus: one for one in (RAVDESS, CREMA_D, EMO_DB, TESS, SAVEE, JL_CORPUS)}
 """These schemes by the name of the corpus."""
+
+
+def spoken_text(clip: Clip) -> str:
+    """English text of a clip: its own, that of a file beside it, or that of its corpus.
+
+    The file has the name of the recording and the suffix `.txt` or `.lab`, and counts for whole recordings
+    alone. A corpus tells its sentences by its file names.
+
+    Raises:
+        CorpusError: If none is known, the file cannot be read, or the corpus is of another language.
+    """
+    if clip.text and clip.corpus not in SCHEMES:
+        return clip.text
+    beside = filter(Path.is_file, map(clip.path.with_suffix, TEXT_SUFFIXES))
+    if clip.start_s is clip.end_s is None and (path := next(beside, None)):
+        try:
+            return normalized(read_text(path))
+        except (OSError, ValueError) as error:
+            raise CorpusError(f"text={path} cannot be read: {error}") from error
+    schemes = [one for one in SCHEMES.values() if clip.corpus in ("", one.layout.corpus)]
+    scheme, named = next(((one, its) for one in schemes if (its := one.clip_at(clip.path))), (None, clip))
+    if scheme and scheme.language:
+        told = f"corpus={scheme.layout.corpus!r} is in {scheme.language}, and the aligner knows only English"
+        raise CorpusError(f"{told}; give alignments made elsewhere")
+    if not (text := named.text or clip.text):
+        raise CorpusError(
+            "text=None: give --text, a column text, or a .txt or .lab file beside the recording"
+        )
+    return scheme.carrier.format(text) if scheme else text
