@@ -1,9 +1,10 @@
-"""Hooks of the documentation site: tables of models, noise and measured results, and formulas as MathML."""
+"""Hooks of the documentation: tables of models, noise, cues and measured results, and formulas as MathML."""
 
 from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import unescape
@@ -27,6 +28,14 @@ NOISE_FIGURE = (
     "![Share of the strongest frames that a new seed replaces, against seconds; stable and right maps of "
     "planted cues; agreement of heads](figures/noise.png)"
 )
+CUES = BENCHMARKS / "results" / "cues.json"
+CUES_SHOWN = {
+    "pitch_level": "{:+.1f} st",
+    "pitch_range": "{:+.1f} st",
+    "loudness": "{:+.1f} dB",
+    "tempo": "{:+.0%} rate",
+    "spectrum": "{:+.1f} dB",
+}
 NOT_MEASURED = "*Not measured yet.*"
 ERRORS = "error: alone,<br>padded"
 FORMULA = re.compile(r"\\\((.+?)\\\)(?=</span>)|\\\[(.+?)\\\](?=</div>)", re.DOTALL)
@@ -281,6 +290,89 @@ def _gain(line: Mapping[str, Any]) -> str:
     return f"{'more than ' * ('more than' in line['note'])}{line['value']:.3g}"
 
 
+def cues_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of what was measured of explanations in cues, but what has a table of its own.
+
+    Args:
+        report: Of `benchmarks/cues.py`.
+    """
+    own = ("Spearman", "share of the way")
+    rows = [
+        [_cell(line["name"]), f"{line['value']:.3g}", _ends(line), _bar(line), _cell(line["note"])]
+        for line in report["measurements"]
+        if line["value"] is not None and not any(word in line["name"] for word in own)
+    ]
+    return _markdown(("measured", "value", "range", "required", "note"), rows)
+
+
+def _ends(row: Mapping[str, Any]) -> str:
+    return "" if row["low"] is None else f"{row['low']:.2g} to {row['high']:.2g}"
+
+
+def _bar(line: Mapping[str, Any]) -> str:
+    bars = [f"{sign} {line[name]:g}" for name, sign in (("at_least", "≥"), ("at_most", "≤")) if line[name]]
+    return "".join(bars) + ", **missed**" * line["missed"]
+
+
+def cue_edits_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of correlations of predicted with actual changes, by classifier and kind of edit.
+
+    Args:
+        report: Of `benchmarks/cues.py`.
+    """
+    return _crossed(report["effects"], ("classifier", "kind"), "method", "edits")
+
+
+def cue_shares_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of the share of the way to neutral that cues explain, by class.
+
+    Args:
+        report: Of `benchmarks/cues.py`.
+    """
+    return _crossed(report["shares"], ("label",), "classifier", "class")
+
+
+def _crossed(rows: Sequence[Mapping[str, Any]], down: Sequence[str], across: str, corner: str) -> str:
+    """Values with their intervals, by some fields downwards and one across."""
+    cells: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in down)
+        cells.setdefault(key, {})[row[across]] = f"{row['value']:.2f}<br>({_ends(row)})"
+    columns = list(dict.fromkeys(row[across] for row in rows))
+    shown = [[*key, *(by_name.get(one, "") for one in columns)] for key, by_name in cells.items()]
+    return _markdown((*down[:-1], corner, *columns), shown)
+
+
+def cue_profiles_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of the classes: how the voice differs, what it does to the score, what is expected.
+
+    Args:
+        report: Of `benchmarks/cues.py`.
+    """
+    cells: dict[str, dict[str, str]] = {}
+    for row in report["profiles"]:
+        cells.setdefault(row["label"], {})[row["cue"]] = _profile_cell(row)
+    rows = [[f"**{label}**", *(by_cue[cue] for cue in CUES_SHOWN)] for label, by_cue in cells.items()]
+    return _markdown(("class", *(cue.replace("_", " ") for cue in CUES_SHOWN)), rows)
+
+
+def _profile_cell(row: Mapping[str, Any]) -> str:
+    difference, names = row["difference"]["value"], [key for key in row if key.endswith(", value")]
+    shown = math.expm1(difference) if row["cue"] == "tempo" else difference
+    lines = [f"{CUES_SHOWN[row['cue']].format(shown).replace('%', ' %')} {_arrow(row['difference'])}"]
+    for key in names:
+        name = key.removesuffix(", value")
+        effect = f"{row[key]['value']:+.2f} {_arrow(row[f'{name}, per unit'])}"
+        lines.append(f"{name.split()[0]} {effect}")
+    lines.append(f"expected {'↓ ↑'[row['expected'] + 1]}" if row["expected"] else "")
+    return f'<span class="whole">{"<br>".join(one.strip() for one in lines if one)}</span>'
+
+
+def _arrow(found: Mapping[str, float]) -> str:
+    """Direction of a number whose interval leaves out zero."""
+    return "↑" if found["low"] > 0 else "↓" if found["high"] < 0 else ""
+
+
 MEASURED: dict[str, tuple[Path, Callable[[Mapping[str, Any]], str]]] = {
     "<!-- families -->": (MODELS, families_table),
     "<!-- heads -->": (MODELS, heads_table),
@@ -290,6 +382,10 @@ MEASURED: dict[str, tuple[Path, Callable[[Mapping[str, Any]], str]]] = {
     "<!-- noise gains -->": (NOISE, gains_table),
     "<!-- noise evidence -->": (NOISE, evidence_table),
     "<!-- noise trainings -->": (NOISE, trainings_table),
+    "<!-- cues -->": (CUES, cues_table),
+    "<!-- cues edits -->": (CUES, cue_edits_table),
+    "<!-- cues shares -->": (CUES, cue_shares_table),
+    "<!-- cues profiles -->": (CUES, cue_profiles_table),
 }
 """Markers of the pages, the report that each is filled from, and how."""
 

@@ -1,4 +1,4 @@
-"""The pages on models and noise say what was measured, and the figure of noise shows it."""
+"""The pages on models, noise and cues say what was measured, and the figure of noise shows it."""
 
 from __future__ import annotations
 
@@ -118,3 +118,34 @@ def test_the_figure_of_noise_shows_the_report(docs):
     assert widths == [0.25, 0.5, 0.25] * len(report["evidence"])
     kept = [line.get_xdata()[0] for line in heads.lines if line.get_marker() == "o"]
     assert kept == [row["kept"] for row in report["heads"]]
+
+
+def cues_report():
+    """A report in which Whisper's mixtures are predicted with 0.8, and anger is 5 semitones higher."""
+    spread = {"low": 0.5, "high": 0.9}
+    names = {"classifier": "Whisper tiny.en", "kind": "mixtures", "method": "Shapley values"}
+    bars = {"at_most": None, "at_least": 0.75, "missed": True, "note": "24 clips"}
+    of = {"label": "angry", "expected": 1, "difference": {"value": 5.0, "low": 4.0, "high": 6.0}}
+    of |= {f"Whisper tiny.en, {what}": {"value": 0.8, **spread} for what in ("value", "per unit")}
+    cues = ("pitch_level", "pitch_range", "loudness", "tempo", "spectrum")
+    return {
+        "measurements": [{"name": "kept", "value": 0.7, **spread, **bars}],
+        "effects": [{**names, "value": 0.8, **spread}],
+        "shares": [{"classifier": "Whisper tiny.en", "label": "angry", "value": 0.25, **spread}],
+        "profiles": [{"cue": cue, **of} for cue in cues],
+    }
+
+
+def test_every_number_of_the_page_on_cues_is_that_of_the_report(docs, monkeypatch, tmp_path):
+    import site_hooks
+
+    path = tmp_path / "cues.json"
+    path.write_text(json.dumps(cues_report()), encoding="utf-8")
+    measured = {mark: (path, table) for mark, (_, table) in site_hooks.MEASURED.items() if "cues" in mark}
+    monkeypatch.setattr(site_hooks, "MEASURED", measured)
+    page = site_hooks.on_page_markdown((ROOT / "docs/cues.md").read_text(encoding="utf-8"))
+    assert "<!--" not in page
+    assert "| kept | 0.7 | 0.5 to 0.9 | ≥ 0.75, **missed** | 24 clips |" in page
+    assert "| Whisper tiny.en | mixtures | 0.80<br>(0.5 to 0.9) |" in page
+    assert "| angry | 0.25<br>(0.5 to 0.9) |" in page
+    assert "+5.0 st ↑<br>Whisper +0.80 ↑<br>expected ↑" in page
