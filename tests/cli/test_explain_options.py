@@ -15,7 +15,7 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.settings import FAMILIES, METHODS, STAGES, ExplainSettings, ScoreKind
 
-MAX_LINES, MAX_COLUMNS = 48, 100
+MAX_LINES, MAX_COLUMNS = 53, 100
 
 
 @pytest.fixture

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from statistics import fmean
 
 import pytest
 import torch
 from scipy import stats
 
-from wavshap_lightning.evaluation.summary import evenness, family_agreement, magnitude_shares, summarize
+from wavshap_lightning.evaluation.intervals import bootstrap_mean
+from wavshap_lightning.evaluation.summary import (
+    cue_profiles,
+    evenness,
+    family_agreement,
+    magnitude_shares,
+    summarize,
+)
 from wavshap_lightning.explainer.explainer import Explainer, explain
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -87,3 +95,25 @@ def test_the_usual_families_are_compared_along_the_frames_whatever_else_is_expla
     found = family_agreement(explainer, waveform)
     assert len(found) == 3
     assert all(-1 <= value <= 1 for value in found.values())
+
+
+def test_the_profile_of_a_class_is_the_mean_over_its_clips_with_the_interval_over_speakers():
+    def explained(target, loud, long, resynthesis):
+        of = {"loudness": loud, "tempo": long}
+        cues = [{"cue": cue, "value": value, "difference": 2 * value} for cue, value in of.items()]
+        return {"target": target, "cues": cues, "resynthesis": resynthesis, "remainder": None}
+
+    loud, speakers = [1.0, 2.0, 3.0, -4.0, 5.0, 0.5], list("abcdef")
+    clips = [
+        {"cues": explained("sad", value, 1.0, -0.5), "speaker": speaker}
+        for value, speaker in zip(loud, speakers, strict=True)
+    ]
+    clips.append({"cues": explained("happy", 7.0, 0.0, 0.0), "speaker": "a"})
+    rows = {(row["target"], row["cue"]): row for row in cue_profiles(clips)}
+    assert {cue for target, cue in rows if target == "sad"} == {"loudness", "tempo", "resynthesis"}
+    found, expected = rows["sad", "loudness"], bootstrap_mean(loud, speakers)
+    assert (found["value"], found["low"], found["high"]) == (expected.value, expected.low, expected.high)
+    assert (found["resampled"], found["n"], found["clips"]) == ("speakers", 6, 6)
+    assert found["difference"] == pytest.approx(2 * fmean(loud))
+    assert found["strongest"] == pytest.approx(5 / 6)
+    assert rows["happy", "loudness"]["value"] == 7.0

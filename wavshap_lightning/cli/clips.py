@@ -6,9 +6,9 @@ import time
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from math import isfinite
@@ -36,7 +36,13 @@ from wavshap_lightning.errors import AudioError, CorpusError, SettingError, Wavs
 from wavshap_lightning.explainer.compare import Comparison, agreement_of, check_comparable, compare
 from wavshap_lightning.explainer.defaults import NUM_REFERENCES, draw_references
 from wavshap_lightning.explainer.diagnostics import Diagnostic
-from wavshap_lightning.explainer.explainer import Explainer
+from wavshap_lightning.explainer.explainer import (
+    ChosenVoice,
+    Explainer,
+    check_voice,
+    choose_voice,
+    with_cues,
+)
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip
 from wavshap_lightning.explainer.recording import Recording, open_recording
@@ -70,6 +76,10 @@ class ClipOptions:
         recordings: Files or folders for other_clips, same_speaker_neutral or another_class.
         families: Families of baselines to explain with and compare.
         text: Words of the clip, in English, to align them.
+        cues: Explain in acoustic cues too: pitch level, pitch range, loudness, tempo, spectrum.
+        cues_reference: Voice to move cues to: neutral, speaker, corpus, flat, a clip, or auto. Neutral is the
+            speaker's neutral clip, speaker the mean of the speaker's other clips, corpus that of the training
+            clips, flat the clip's own on a constant pitch; auto is neutral, corpus or flat.
     """
 
     target: str = "predicted"
@@ -78,6 +88,8 @@ class ClipOptions:
     recordings: Sequence[str] = ()
     families: Sequence[Family] = ()
     text: str | None = None
+    cues: bool = False
+    cues_reference: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,7 @@ class ExplainedClip:
         seconds: Computing time in seconds.
         comparisons: Comparisons of the classifier with each of the others.
         others: Contents for the other dimensions, if several are explained.
+        sounds: Sounds of the explanation in cues, by name.
     """
 
     clip: Clip
@@ -115,6 +128,7 @@ class ExplainedClip:
     seconds: float
     comparisons: Sequence[Comparison] = ()
     others: Sequence[SavedClip] = ()
+    sounds: Mapping[str, Float[np.ndarray, " num_samples"]] = field(default_factory=dict)
 
 
 class ClipExplainer:
@@ -151,6 +165,8 @@ class ClipExplainer:
             check_comparable(classifier, one)
             check_target(options.target, one.labels, settings.score, one.task)
         _check(options, settings, len(clips))
+        if options.cues:
+            check_voice(options.cues_reference, classifier.provenance.voice)
         if options.recordings and settings.baselines == AUTO:
             settings = replace(settings, baselines="other_clips")
         self.explainer, self.options, self.others = Explainer(classifier, settings), options, others
@@ -158,6 +174,7 @@ class ClipExplainer:
         self.loading = [Diagnostic("loading", "warning", one) for one in told]  # of a manifest or corpus
         self.classifier, self.aligner, rate = classifier, aligner, classifier.sample_rate
         self._listings: Listings = {}
+        self._clips = [*map(self.identified, clips)] if options.cues else []
         paths = [path for name in options.recordings for path in audio_below(Path(name))]
         self.recordings = {one.resolve(): torch.as_tensor(load_audio(one, sample_rate=rate)) for one in paths}
         if settings.baselines == AUTO:
@@ -183,6 +200,9 @@ class ClipExplainer:
         if comparisons:
             agreement = agreement_of([comparisons[0].first, *(one.second for one in comparisons)])
             explanation = replace(explanation, agreement=agreement)
+        sounds: Mapping[str, Float[np.ndarray, " num_samples"]] = {}
+        if self.options.cues:
+            explanation, sounds = with_cues(explanation, self.classifier, recording, self.voice_of(clip))
         save = partial(explanation.to_saved_clip, label=label_of(clip), texts=[one.text for one in segments])
         saved, targets = save(), explanation.targets if explanation.task == "dimensions" else ()
         others = [save(target=name) for name in targets if name != explanation.default_target]
@@ -190,7 +210,7 @@ class ClipExplainer:
             families = self._agreement(recording, baselines)
             saved = replace(saved, numbers={**saved.numbers, "families": families})
         seconds = time.monotonic() - started_s
-        return ExplainedClip(clip, explanation, saved, waveform, seconds, comparisons, others)
+        return ExplainedClip(clip, explanation, saved, waveform, seconds, comparisons, others, sounds)
 
     def _draw_recordings(self, clips: Collection[Clip]) -> None:
         """Some of the clips as recordings; those that cannot be read are named when it is their turn."""
@@ -198,6 +218,16 @@ class ClipExplainer:
         for clip in draw_references([*clips]):
             with suppress(AudioError):
                 self.recordings[clip.path.resolve()] = open_recording(clip, grid).waveform
+
+    def voice_of(self, clip: Clip) -> ChosenVoice:
+        """The voice that the cues of a clip are moved to."""
+        asked, average = self.options.cues_reference, self.classifier.provenance.voice
+        return choose_voice(asked, self.identified(clip), self._clips, average)
+
+    def identified(self, clip: Clip) -> Clip:
+        """The clip with label and speaker, where its name follows the scheme of the training corpus."""
+        scheme = None if clip.corpus else SCHEMES.get(self.classifier.provenance.protocol.get("corpus", ""))
+        return (scheme and scheme.clip_at(clip.path)) or clip
 
     def alignment_of(self, clip: Clip) -> Path | None:
         """The alignment file of a clip, whose name may be spelled otherwise; None if there is none."""
@@ -231,8 +261,7 @@ class ClipExplainer:
     def _of_training(self, clip: Clip) -> Iterator[Diagnostic]:
         """A note of the classifiers whose protocol has the clip or its speaker in the training split."""
         records, seen = [one.provenance.protocol for one in (self.classifier, *self.others)], []
-        scheme = None if clip.corpus else SCHEMES.get(records[0].get("corpus", ""))
-        known = (scheme and scheme.clip_at(clip.path)) or clip
+        known = self.identified(clip)
         for one in records:
             fold = dict(enumerate(one.get("folds", ()))).get(one.get("fold", -1), {"train": ()})
             is_seen = getattr(known, one.get("unit", ""), None) in fold["train"]
@@ -304,6 +333,8 @@ def _check(options: ClipOptions, settings: ExplainSettings, num_clips: int) -> N
         identity()  # so that a missing aligner is told once
     if options.tier and options.alignments in (None, AUTO):
         raise SettingError(f"tier={options.tier!r} needs alignments, the files that have it")
+    if options.cues_reference != AUTO and not options.cues:
+        raise SettingError(f"cues_reference={options.cues_reference!r} needs --cues")
     path = Path("." if options.alignments in (None, AUTO) else options.alignments)
     if not path.exists():
         raise SettingError(f"alignments={path}: there is no such file or folder")

@@ -26,11 +26,12 @@ from wavshap_lightning.cli.clips import (
     open_model,
     place_of,
 )
-from wavshap_lightning.cli.output import Output, model_words, summary_row, writing_to
+from wavshap_lightning.cli.output import Output, cell, model_words, summary_row, writing_to
 from wavshap_lightning.cli.terminal import EXIT_DONE, WARNED, complain, tell
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.filename_schemes import spoken_text
 from wavshap_lightning.errors import AudioError, CorpusError, SettingError
+from wavshap_lightning.evaluation.summary import cue_profiles
 from wavshap_lightning.evaluation.words import (
     KINDS,
     clip_words,
@@ -52,6 +53,7 @@ from wavshap_lightning.training.corpus_run import (
 )
 from wavshap_lightning.training.data.cache import default_cache_directory
 from wavshap_lightning.viz.clip_view import ClipView
+from wavshap_lightning.viz.cues import CUE_SOUNDS
 from wavshap_lightning.viz.report.page import build_report
 from wavshap_lightning.viz.report.summary import clip_shares, summarize
 
@@ -150,14 +152,15 @@ class CorpusJob:
         self.work, self.clips, self.output = work, clips, output
         self.records = ClipRecords(output.folder)
         sounds = {str(path): tensor_sha256(sound) for path, sound in work.recordings.items()}
+        # Without the text, which is in the words of each clip, and without cues, as before they existed.
+        left_out = {"text", *(() if work.options.cues else ("cues", "cues_reference"))}
+        options = {name: value for name, value in asdict(work.options).items() if name not in left_out}
         # Everything besides the clip that a result depends on, in plain JSON types.
         self.common = {
             "version": __version__,
             "model": fingerprint(work.classifier),
             "settings": work.explainer.settings.to_dict(),
-            # Without the text, which is in the words of each clip.
-            "options": {k: v for k, v in asdict(work.options).items() if k != "text"}
-            | {"recordings": sounds},
+            "options": {**options, "recordings": sounds},
             "output": [getattr(output, name) for name in ("figures", "sounds", "share", "waveform")],
         }
 
@@ -192,9 +195,12 @@ class CorpusJob:
             record = ClipRecord("", row)
         else:
             self.output.write_clip(stem, found)
-            shares = clip_shares(ClipView.from_saved(found.saved, row["clip"]))
+            view = ClipView.from_saved(found.saved, row["clip"])
+            shares = clip_shares(view)
             if spoken := clip_words(found.saved.numbers, clip.speaker):
                 shares = {**shares, "spoken": spoken}
+            if view.cues:
+                shares = {**shares, "cues": view.cues, "speaker": self.work.identified(clip).speaker}
             record = ClipRecord(self._key(clip, found.explanation.clip_sha256), row, shares)
         with writing_to(self.output.folder):
             self.records.write(stem, record)
@@ -219,6 +225,7 @@ class CorpusJob:
             "evidence": [asdict(span) for span in clip.evidence],
             "words": words and sha256(words.read_bytes()).hexdigest(),
             **aligned,
+            **({"voice": repr(self.work.voice_of(clip))} if self.work.options.cues else {}),
         }
         return digest_of({"clip": content, **self.common})
 
@@ -259,6 +266,8 @@ def _predict(trainer: L.Trainer, job: CorpusJob) -> None:
 def merge(job: CorpusJob, title: str, model: dict[str, str]) -> int:
     """Write `summary.csv`, `emotions.csv` and `report.html` from the records, in the order of the corpus.
 
+    `cues.csv` is written too if cues were explained.
+
     Args:
         job: The job, all of whose clips are done.
         title: Title of the page.
@@ -277,16 +286,21 @@ def merge(job: CorpusJob, title: str, model: dict[str, str]) -> int:
             f"out={folder}: {missing} clips have no record; run again, all nodes in one folder"
         )
     output.write_summary([record.row for record in records])
-    summaries = summarize([record.shares for record in records if record.shares is not None])
+    shares = [record.shares for record in records if record.shares is not None]
+    summaries, profiles = summarize(shares), cue_profiles([one for one in shares if "cues" in one])
     output.write("emotions.csv", format_csv([COLUMNS, *emotion_rows(summaries)]))
-    spoken = _summarize_words(records, output)
+    if profiles:
+        output.write(
+            "cues.csv", format_csv([[*profiles[0]], *([*map(cell, row.values())] for row in profiles)])
+        )
+    facts = {"title": title, "model": model, "summaries": summaries, "profiles": profiles}
+    facts |= _summarize_words(records, output)
     if output.report:
         count = min(len(records), MAX_PAGE_CLIPS)
-        facts = {"title": title, "model": model, "summaries": summaries, **spoken}
         while len(page := _build_page(job, records, count, **facts).encode()) > MAX_PAGE_BYTES and count > 1:
             count = max(1, int(0.9 * count * MAX_PAGE_BYTES / len(page)))
         output.write("report.html", page)
-    return sum(record.shares is not None for record in records)
+    return len(shares)
 
 
 def _summarize_words(records: Sequence[ClipRecord], output: Output) -> dict[str, Any]:
@@ -315,6 +329,10 @@ def _build_page(job: CorpusJob, records: Sequence[ClipRecord], count: int, **fac
             failed.append((name, records[place].row["reason"]))
             continue
         waveform = load_audio(clip.path, sample_rate=rate, start_s=clip.start_s, end_s=clip.end_s)
-        views.append(ClipView.from_saved(load_clip(job.output.folder / "clips", stem), name, waveform))
+        paths = {one: job.output.folder / "sounds" / f"{stem}.{one}.wav" for one in CUE_SOUNDS}
+        sounds = {one: load_audio(path, sample_rate=rate) for one, path in paths.items() if path.is_file()}
+        views.append(
+            ClipView.from_saved(load_clip(job.output.folder / "clips", stem), name, waveform, sounds)
+        )
     note = f"These are {count} of {total} clips, evenly spaced; the summary and summary.csv are of all."
     return build_report(views, failed=failed, note=note if count < total else "", **facts)

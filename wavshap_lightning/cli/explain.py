@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -39,6 +39,7 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import logits_to_outputs
 from wavshap_lightning.models.loading import choose_epochs, models_in
 from wavshap_lightning.viz.clip_view import ClipView
+from wavshap_lightning.viz.cues import cue_rows, signed, sum_in_words
 from wavshap_lightning.viz.report.page import build_report
 
 COMMANDS = {
@@ -57,6 +58,8 @@ MAX_DESCRIBED = 5
 
 EXAMPLE_LABEL = "angry"
 NUM_FRAMES, NUM_WORDS, NUM_NEURONS = 5, 5, 3
+SIDES: tuple[JustifyMethod, ...] = ("left", "left", "right", "right", "left")
+"""Alignment of cues, differences, values, values alone, and doubts."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -189,7 +192,9 @@ def explain_all(
             if found is not None:
                 output.write_clip(stem, found, names)
                 every = (found.saved, *found.others)
-                shown = [ClipView.from_saved(one, place_of(clip), found.waveform) for one in every]
+                shown = [
+                    ClipView.from_saved(one, place_of(clip), found.waveform, found.sounds) for one in every
+                ]
                 views += shown
                 progress = f"[{len(rows):>{len(str(len(clips)))}}/{len(clips)}]"
                 describe(found, shown, progress, brief=len(clips) > MAX_DESCRIBED)
@@ -227,6 +232,8 @@ def describe(found: ExplainedClip, views: Sequence[ClipView], progress: str, *, 
         console.print(Text(line), soft_wrap=True)
         return
     console.print(Text(f"{name}  {explanation.duration_s:.2f} s", style="bold"), soft_wrap=True)
+    if views[0].cues:
+        facts["cues"] = f"{views[0].score_name()}, {sum_in_words(views[0].cues)}"
     if votes := views[0].facts.get("Votes"):
         facts["listeners"] = votes
     table = Table.grid(Column(style="dim", no_wrap=True), Column(overflow="fold"), padding=(0, 2))
@@ -235,6 +242,8 @@ def describe(found: ExplainedClip, views: Sequence[ClipView], progress: str, *, 
     for one in numbers["diagnostics"]:
         table.add_row(f"  {one['severity']}", Text(one["message"], style="yellow"))
     console.print(table)
+    if views[0].cues:
+        console.print(_cue_table(views[0]))
     console.print()
 
 
@@ -292,6 +301,17 @@ def _top_words(explanation: Explanation, view: ClipView) -> Iterator[tuple[str, 
 
 def _place(unit: Mapping[str, Any]) -> str:
     return f"{max(unit['start_s'], 0):5.2f}-{unit['end_s']:.2f} s  {_interval(unit)}"
+
+
+def _cue_table(view: ClipView) -> Table:
+    """The explanation in cues: a row for each term of its sum."""
+    table = Table.grid(*(Column(justify=side, no_wrap=True) for side in SIDES), padding=(0, 2))
+    table.add_row("", "", "", Text("alone", style="dim"))
+    for row in cue_rows(view.cues):
+        alone = "" if row.alone is None else signed(row.alone)
+        doubt = Text("unresolved" if row.alone is not None and not row.sign else "", style="dim")
+        table.add_row(f"    {row.name}", Text(row.difference, style="dim"), row.words, alone, doubt)
+    return table
 
 
 def _interval(unit: Mapping[str, Any]) -> str:

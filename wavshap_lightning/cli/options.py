@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from argparse import SUPPRESS, Action, ArgumentError, HelpFormatter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import partial
 from inspect import getdoc, signature
+from itertools import zip_longest
 from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
@@ -27,6 +28,8 @@ POSITIONALS = {
 KINDS = {int: "N", float: "X", bool: "BOOL"}
 HELP_WIDTH, HELP_COLUMN = 100, 23
 WITHOUT_VALUE = ("-h", "--help", "--print_config")
+SWITCHED = re.compile("true|false|yes|no|on|off|null|0|1", re.IGNORECASE)
+"""Words after a switch that are its value, or a mistaken one, and not a recording."""
 
 
 class PlainYaml(yaml.SafeLoader):  # type: ignore[misc] # it has no types
@@ -162,7 +165,8 @@ def read_arguments(
 
     Every parameter of the command is an option, and so is every field of a parameter that is a dataclass,
     under its own name; `model` and `audio` are positional. `--config` reads a YAML file with the same keys.
-    Lists may be written with commas, and options may stand between the recordings.
+    Lists may be written with commas, a switch without its value is on, and options may stand between the
+    recordings.
 
     Args:
         command: Function with annotated parameters and a docstring that describes them.
@@ -202,14 +206,26 @@ def read_arguments(
     for action in actions:
         _shorten(action)
         action.help = SUPPRESS if action.dest in hidden else action.help
-    lists = {f"--{action.dest}" for action in actions if action.metavar == "LIST"}
-    values = parse_words(parser, _arranged(words, lists)).as_dict()
+    lists, switches = (
+        {f"--{one.dest}" for one in actions if one.metavar == kind} for kind in ("LIST", "BOOL")
+    )
+    values = parse_words(parser, _arranged([*_spelled_out(words, switches)], lists)).as_dict()
     values.pop("config")
     values |= {
         name: record(**{field.name: values.pop(field.name) for field in fields(record) if field.init})
         for name, record in records.items()
     }
     return values
+
+
+def _spelled_out(words: Sequence[str], switches: set[str]) -> Iterator[str]:
+    """The words, with `true` after switches that have no value.
+
+    >>> list(_spelled_out(["--cues", "a.wav", "--figures", "false"], {"--cues", "--figures"}))
+    ['--cues=true', 'a.wav', '--figures', 'false']
+    """
+    for word, after in zip_longest(words, words[1:], fillvalue=""):
+        yield f"{word}=true" if word in switches and not SWITCHED.fullmatch(after) else word
 
 
 def _arranged(words: Sequence[str], lists: set[str]) -> list[str]:

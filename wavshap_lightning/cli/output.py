@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,6 +27,7 @@ from wavshap_lightning.files import format_csv, write_atomically
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.comparisons import plot_comparison
+from wavshap_lightning.viz.cues import CUE_SOUNDS
 from wavshap_lightning.viz.figures import plot
 from wavshap_lightning.viz.sound import check_share, split_by_attribution
 
@@ -122,7 +124,7 @@ class Output:
             SettingError: If the file cannot be written.
         """
         names = [f"clips/{stem}.{suffix}" for suffix in ("json", "npz", "png")]
-        names += [f"sounds/{stem}.{part}.wav" for part in ("kept", "removed")]
+        names += [f"sounds/{stem}.{part}.wav" for part in ("kept", "removed", *CUE_SOUNDS)]
         with writing_to(self.folder):
             for name in names:
                 (self.folder / name).unlink(missing_ok=True)
@@ -147,12 +149,12 @@ class Output:
 
     def _write_sounds(self, stem: str, found: ExplainedClip) -> None:
         explanation, stage = found.explanation, found.explanation.time_stage
-        if stage is None:
-            return
-        frames = explanation.values(stage, "frames").double().numpy()
-        waveform = found.waveform.astype(np.float64)
-        parts = split_by_attribution(waveform, frames, explanation.times[stage], share=self.share)
-        for name, sound in parts.items():
+        sounds = dict(found.sounds)
+        if stage is not None:
+            frames = explanation.values(stage, "frames").double().numpy()
+            waveform = found.waveform.astype(np.float64)
+            sounds |= split_by_attribution(waveform, frames, explanation.times[stage], share=self.share)
+        for name, sound in sounds.items():
             path = self.folder / "sounds" / f"{stem}.{name}.wav"
             save_audio(path, sound, sample_rate=explanation.sample_rate)
 
@@ -203,13 +205,15 @@ def summary_row(
         numbers["draws"] = str(next(iter(numbers["stages"].values()))["num_draws"])
         view = ClipView.from_saved(found.saved, row["clip"])
         numbers["certain"] = view.reliability and view.reliability.certain_share
-    row |= {name: _cell(numbers.get(name)) for name in (*NUMBERS, "certain", "draws", "seconds")}
+    row |= {name: cell(numbers.get(name)) for name in (*NUMBERS, "certain", "draws", "seconds")}
     kind = "value" if classifier.task == "dimensions" else "probability"
     listed = () if classifier.task == "classes" else classifier.labels
-    row |= {f"{kind}/{name}": _cell(outputs.get(name)) for name in listed}
+    row |= {f"{kind}/{name}": cell(outputs.get(name)) for name in listed}
     is_worded = found is not None and "words" in found.saved.numbers
     return row | ({"top_word": view.top_word} if is_worded else {})
 
 
-def _cell(value: float | str | None) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else value or ""
+def cell(value: float | str | None) -> str:
+    """Text of a cell of a table; empty for a number that is not known."""
+    is_unknown = value is None or (isinstance(value, float) and isnan(value))
+    return "" if is_unknown else f"{value:.6g}" if isinstance(value, float) else str(value)

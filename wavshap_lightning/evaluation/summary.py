@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
+from statistics import fmean
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from wavshap_lightning.evaluation.intervals import bootstrap_mean
 from wavshap_lightning.evaluation.similarity import correlation, intraclass_correlation
 from wavshap_lightning.evaluation.words import spoken_shares
 from wavshap_lightning.explainer.explainer import Explainer
@@ -86,7 +89,8 @@ def summarize(explanation: Explanation, target: str) -> dict[str, float]:
     `gap/STAGE` (relative, before the correction) and `draws/STAGE`; of the frames `intraclass_correlation`,
     `certain` (share of the strongest that certainly are), `entropy` (1: spread evenly, 0: all in one) and
     `share/speech`, `share/pause`, `share/edges`, and, where the times of the words are known, `share/words`,
-    `share/between_words` and `share/vowels`; of the layers `layers/00` and so on, shares of the
+    `share/between_words` and `share/vowels`; of an explanation in cues `cues/pitch_level` and
+    so on, its terms; of the layers `layers/00` and so on, shares of the
     magnitude, where that stage was explained.
 
     Args:
@@ -115,7 +119,54 @@ def summarize(explanation: Explanation, target: str) -> dict[str, float]:
     if explanation.time_stage in FRAME_STAGES:
         shares = explanation.shares(target=target) | spoken_shares(explanation, target)
         numbers |= {f"share/{name}": share for name, share in shares.items()}
+    terms = cue_terms(explanation.cues) if explanation.cues.get("target") == target else {}
+    numbers |= {f"cues/{name}": value for name, value in terms.items()}
     if "layers" in explanation.attributions:
         layers = magnitude_shares(explanation.values("layers", "layers", target)).tolist()
         numbers |= {f"layers/{layer:02d}": share for layer, share in enumerate(layers)}
     return numbers
+
+
+def cue_terms(cues: Mapping[str, Any]) -> dict[str, float]:
+    """Terms of an explanation in cues by name: the cues, `resynthesis`, and `remainder` if there is one.
+
+    Args:
+        cues: Plain JSON types, as in a clip's JSON file.
+    """
+    rest = {name: cues[name] for name in ("resynthesis", "remainder") if cues[name] is not None}
+    return {one["cue"]: one["value"] for one in cues["cues"]} | rest
+
+
+def cue_profiles(clips: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Mean explanation in acoustic cues of the clips of each target: a row for each term.
+
+    A row holds the `target` and its number of `clips`, the `cue`, the mean `value` with its 95 % interval
+    (`low`, `high`), the kind of units `resampled` for it and their number `n`, the mean `difference` from the
+    reference in the unit of the cue, and `strongest`, the share of the clips where this cue is the largest.
+
+    Args:
+        clips: Of each clip its `cues`, in plain JSON types, and its `speaker`, empty if unknown.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for clip in clips:
+        groups[clip["cues"]["target"]].append(clip)
+    return [row for target, group in groups.items() for row in _profile(target, group)]
+
+
+def _profile(target: str, group: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    terms, speakers = [cue_terms(clip["cues"]) for clip in group], [clip["speaker"] for clip in group]
+    units = [{one["cue"]: one["difference"] for one in clip["cues"]["cues"]} for clip in group]
+    sizes = [{cue: abs(of[cue]) for cue in found} for found, of in zip(units, terms, strict=True)]
+    largest = [max(of, key=of.__getitem__, default="") for of in sizes]
+    for cue in dict.fromkeys(name for found in (*units, *terms) for name in found):
+        mean = bootstrap_mean([found.get(cue, math.nan) for found in terms], speakers)
+        differences = [found[cue] for found in units if cue in found]
+        yield {
+            "target": target,
+            "clips": len(group),
+            "cue": cue,
+            **{name: getattr(mean, name) for name in ("value", "low", "high", "resampled")},
+            "n": mean.num_resampled,
+            "difference": fmean(differences) if differences else math.nan,
+            "strongest": largest.count(cue) / len(group) if differences else math.nan,
+        }

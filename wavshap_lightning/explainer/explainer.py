@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from wavshap_lightning.errors import SettingError
-from wavshap_lightning.explainer.defaults import choose_stages
+import numpy as np
+from jaxtyping import Float
+
+from wavshap_lightning.audio.voice import VoiceMeasures
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.labels import UNLABELED
+from wavshap_lightning.errors import AttributionError, AudioError, SettingError
+from wavshap_lightning.explainer.cues import FLAT, explain_cues, reference_clips
+from wavshap_lightning.explainer.defaults import NEUTRAL, choose_stages
 from wavshap_lightning.explainer.diagnostics import (
     Diagnostic,
     attribution_diagnostics,
@@ -18,7 +27,7 @@ from wavshap_lightning.explainer.diagnostics import (
     stage_disagreements,
 )
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.recording import AudioSource
+from wavshap_lightning.explainer.recording import AudioSource, Recording
 from wavshap_lightning.explainer.settings import (
     AUTO,
     PREDICTED,
@@ -34,6 +43,14 @@ from wavshap_lightning.explainer.targets import target_names
 from wavshap_lightning.explainer.time_grid import band_edges_hz, frame_level_db
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import load_classifier
+
+VOICES = (AUTO, NEUTRAL, "speaker", "corpus", FLAT)
+"""References of the explanation in acoustic cues, besides the path of a clip."""
+
+NOT_AT_HAND = (
+    "cues_reference={!r} is not at hand for this clip, so pitch alone is moved, to a flat one: give labeled "
+    "clips of the speaker, a clip as --cues_reference, or a model trained with data.num_voices."
+)
 
 
 class Explainer:
@@ -142,6 +159,105 @@ class Explainer:
             annotated_values=recording.annotated_values,
             tiers=recording.tiers,
         )
+
+
+class ChosenVoice(NamedTuple):
+    """The voice that cues are moved to.
+
+    Args:
+        kind: One of `neutral`, `speaker`, `corpus`, `flat` and `clip`.
+        words: The voice in words.
+        voice: What [`explain_cues`][wavshap_lightning.explainer.cues.explain_cues] takes as its reference.
+        doubt: Warning if it is not the one that was asked for; empty otherwise.
+    """
+
+    kind: str
+    words: str
+    voice: Any
+    doubt: str = ""
+
+
+def check_voice(asked: str, average: Mapping[str, Any]) -> None:
+    """Refuse a reference that no clip has.
+
+    Args:
+        asked: One of `VOICES`, or the path of a clip.
+        average: Mean voice of the training clips; empty if unknown.
+
+    Raises:
+        SettingError: If it is no file either, or the model has no mean voice, or WORLD is not installed.
+    """
+    if asked == "corpus" and not average:
+        advice = "train it with data.num_voices=64, or choose another reference"
+        raise SettingError(f"cues_reference='corpus': the model has no mean voice; {advice}")
+    if asked not in VOICES and not Path(asked).expanduser().is_file():
+        raise SettingError(f"cues_reference={asked!r} is no file and none of {', '.join(VOICES)}")
+
+
+def choose_voice(asked: str, clip: Clip, clips: Sequence[Clip], average: Mapping[str, Any]) -> ChosenVoice:
+    """The voice that the cues of a clip are moved to.
+
+    `auto` is the speaker's neutral clip, else the mean of the training clips, else the clip's own voice on a
+    flat pitch; the last serves too where the one that is asked for is not at hand.
+
+    Args:
+        asked: One of `VOICES`, or the path of a clip.
+        clip: The clip, with its label and speaker if they are known.
+        clips: Clips to choose from.
+        average: Mean voice of the training clips; empty if unknown.
+    """
+    neutral, own = (reference_clips(clip, clips, kind) for kind in ("neutral", "speaker"))
+    known: dict[str, tuple[str, Any]] = {"flat": ("the clip on a flat pitch", FLAT)}
+    if average:
+        known["corpus"] = "the mean of the training clips", VoiceMeasures(**average)
+    if own:
+        known["speaker"] = f"the mean of {len(own)} clips of the speaker", own
+    if neutral:
+        known["neutral"] = f"the neutral clip {neutral[0].name}", neutral[0]
+    if asked not in VOICES:
+        known["clip"] = f"the clip {Path(asked).stem}", Clip(Path(asked).expanduser(), UNLABELED)
+    kinds = (NEUTRAL, "corpus", FLAT) if asked == AUTO else (asked if asked in VOICES else "clip", FLAT)
+    kind = next(one for one in kinds if one in known)
+    doubt = NOT_AT_HAND.format(asked) if kind == FLAT != asked else ""
+    return ChosenVoice(kind, *known[kind], doubt)
+
+
+def with_cues(
+    explanation: Explanation,
+    classifier: EmotionClassifier,
+    recording: Recording,
+    chosen: ChosenVoice,
+    target: str | None = None,
+) -> tuple[Explanation, dict[str, Float[np.ndarray, " samples"]]]:
+    """An explanation with one in acoustic cues, and the sounds that belong to it by name.
+
+    A clip that has none, such as a whispered one, gets a warning among its diagnostics instead.
+
+    Args:
+        explanation: Explanation of the clip.
+        classifier: The classifier.
+        recording: The clip.
+        chosen: The voice that its cues are moved to.
+        target: One of the targets; None for the only one, or the prediction.
+    """
+    target, plain = target or explanation.default_target, {}
+    sounds: dict[str, Float[np.ndarray, " samples"]] = {}
+    try:
+        known = {
+            "reference": chosen.voice,
+            "reference_name": chosen.words,
+            "score": explanation.settings.score,
+        }
+        found = explain_cues(classifier, recording, target=target, **known)
+        plain, doubts = {**found.to_dict(), "reference_kind": chosen.kind}, found.diagnostics
+        doubts += (Diagnostic("cues", "warning", chosen.doubt),) if chosen.doubt else ()
+        moved = {"resynthesis": (), **{one.cue: (one.cue,) for one in found.cues}}
+        moved["all_cues"] = (*moved,)[1:]
+        sounds = {name: found.sound(cues) for name, cues in moved.items()}
+    except (AudioError, AttributionError) as error:
+        doubts = (Diagnostic("cues", "warning", f"There is no explanation in cues: {error}"),)
+    diagnostics = {**explanation.diagnostics, target: (*explanation.diagnostics[target], *doubts)}
+    return replace(explanation, cues=plain, diagnostics=diagnostics), sounds
 
 
 def explain(

@@ -94,6 +94,9 @@ class Explanation:
         votes: Votes of the annotators by label; empty if unknown.
         annotated_values: Annotated values by dimension; empty if unknown.
         tiers: Words and phones with their times in the clip, pauses among them; empty if unknown.
+        cues: Explanation in acoustic cues, as from
+            [`CueExplanation.to_dict`][wavshap_lightning.explainer.cues.CueExplanation.to_dict], with its
+            `reference` in words; empty without one.
     """
 
     attributions: Mapping[str, Attribution]
@@ -118,6 +121,7 @@ class Explanation:
     votes: Mapping[str, float] = field(default_factory=dict)
     annotated_values: Mapping[str, float] = field(default_factory=dict)
     tiers: Mapping[str, Sequence[Segment]] = field(default_factory=dict)
+    cues: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """One line, without the numbers."""

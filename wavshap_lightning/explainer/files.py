@@ -36,7 +36,7 @@ UNREADABLE = (OSError, SafetensorError, LookupError, TypeError, ValueError, Attr
 NOT_PLAIN = ("attributions", "settings", "times", "frame_level_db", "diagnostics", "task", "tiers")
 
 # Fields that are left out where nothing is known, as before they existed.
-IF_KNOWN = ("scale", "votes", "annotated_values")
+IF_KNOWN = ("scale", "votes", "annotated_values", "cues")
 
 
 @dataclass(frozen=True)

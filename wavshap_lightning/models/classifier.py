@@ -129,6 +129,7 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
             protocol=dict(self.provenance.protocol),
             versions=dict(self.provenance.versions),
             scores=dict(self.provenance.scores),
+            voice=dict(self.provenance.voice),
             task=self.task,
             outputs=self.outputs,
         )

@@ -11,6 +11,8 @@ from wavshap_lightning.models.backbone import BackboneSettings
 from wavshap_lightning.models.head import HeadSettings, Outputs, Task
 
 FORMAT_VERSION = 1
+LEFT_OUT: tuple[tuple[str, Any], ...] = ("task", "classes"), ("voice", {})
+"""Fields that are not in the file with this value, as before they existed."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,14 @@ class TrainingProvenance:
         protocol: The split it was trained on, as `Protocol.to_dict()` gives it, with its fold.
         versions: Versions of the libraries that trained it.
         scores: Scores on the test clips (`test`), and those of all folds (`cross_validation`).
+        voice: Mean voice of training clips, as `dataclasses.asdict` of
+            [`VoiceMeasures`][wavshap_lightning.audio.voice.VoiceMeasures].
     """
 
     protocol: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    voice: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class ClassifierRecord:
         protocol: See [`TrainingProvenance`][wavshap_lightning.models.record.TrainingProvenance].
         versions: See the same.
         scores: See the same.
+        voice: See the same; in files where training measured it.
         task: Meaning of the outputs; not in the files of classifiers of classes, as before it existed.
         outputs: Outputs of all tasks, the first of which has these labels; in files where there are several
             tasks or a scale.
@@ -55,14 +61,15 @@ class ClassifierRecord:
     protocol: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
+    voice: dict[str, Any] = field(default_factory=dict)
     task: Task = "classes"
     outputs: tuple[Outputs, ...] = ()
     format_version: int = FORMAT_VERSION
 
     @property
     def provenance(self) -> TrainingProvenance:
-        """Split, versions and scores."""
-        return TrainingProvenance(self.protocol, self.versions, self.scores)
+        """Split, versions, scores and mean voice."""
+        return TrainingProvenance(self.protocol, self.versions, self.scores, self.voice)
 
     def to_dict(self) -> dict[str, Any]:
         """The record in plain JSON types."""
@@ -71,7 +78,7 @@ class ClassifierRecord:
             del values["backbone"]["pad_to_window"]  # as before it existed
         if self.outputs == (Outputs(self.task, tuple(self.labels)),):
             del values["outputs"]  # likewise
-        return {name: value for name, value in values.items() if (name, value) != ("task", "classes")}
+        return {name: value for name, value in values.items() if (name, value) not in LEFT_OUT}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ClassifierRecord:

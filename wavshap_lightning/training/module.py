@@ -201,12 +201,12 @@ class EmotionModule(L.LightningModule):
             CheckpointError: If the run is resumed from a checkpoint that was trained on other clips.
         """
         data = datamodule_of(self.trainer)
-        protocol = {} if data is None else data.protocol_record
+        protocol, voice = ({}, {}) if data is None else (data.protocol_record, data.voice)
         if self.trainer.ckpt_path:
             check_same_training(self.classifier.provenance.protocol, protocol)
         versions = {name: version(name) for name in PACKAGES}
         versions["python"] = platform.python_version()
-        self.classifier.provenance = TrainingProvenance(protocol, versions)
+        self.classifier.provenance = TrainingProvenance(protocol, versions, voice=voice)
 
     def on_validation_start(self) -> None:
         """Refuse to evaluate on validation speakers that were used for training.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +51,8 @@ NO_TIME = TimeGrid(0, 1, 1, 0, 1)
 TIME_GRIDS = {"frames": "frames", "waveform": "waveform", "layer_frame": "layers", "band_frame": "stft"}
 """Key of the time grid of each kind of units that has one."""
 
+Sounds = Mapping[str, Samples]
+NO_SOUNDS: Sounds = MappingProxyType({})
 Numbers = Shaped[np.ndarray, "..."] | Sequence[float] | Sequence[float | None]
 
 
@@ -196,6 +199,7 @@ class ClipView:
         waveform: Samples at the sample rate of the explanation; None if they are not available.
         no_sound: The reason why there are no samples.
         evidence: Spans known to decide the label.
+        sounds: Sounds of the explanation in cues, by name.
     """
 
     numbers: Mapping[str, Any]
@@ -205,6 +209,7 @@ class ClipView:
     waveform: Samples | None = field(default=None, repr=False)
     no_sound: str = ""
     evidence: tuple[Span, ...] = ()
+    sounds: Sounds = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_explanation(
@@ -235,15 +240,22 @@ class ClipView:
         return cls(saved.numbers, saved.arrays, explanation.times, name, samples, no_sound, tuple(evidence))
 
     @classmethod
-    def from_saved(cls, saved: SavedClip, name: str, waveform: Samples | None = None) -> ClipView:
+    def from_saved(
+        cls,
+        saved: SavedClip,
+        name: str,
+        waveform: Samples | None = None,
+        sounds: Sounds = NO_SOUNDS,
+    ) -> ClipView:
         """View of a clip's JSON and NPZ files.
 
         Args:
             saved: Content of the two files.
             name: Name of the clip.
             waveform: Its samples at the sample rate of the explanation; None for no sound.
+            sounds: Sounds of the explanation in cues, by name.
         """
-        return cls(saved.numbers, saved.arrays, _times_of(saved), name, waveform)
+        return cls(saved.numbers, saved.arrays, _times_of(saved), name, waveform, sounds=sounds)
 
     def units(self, name: str) -> Units | None:
         """Attributions of one kind of units; None if they were not explained.
@@ -320,6 +332,12 @@ class ClipView:
         """Reliability of the strongest frames; None without frames or standard errors."""
         found = self._reliability.get("frames") or self._reliability.get("waveform")
         return found and Reliability(**found)
+
+    @property
+    def cues(self) -> Mapping[str, Any]:
+        """Explanation of the target in acoustic cues; empty without one."""
+        found = self.numbers.get("cues", {})
+        return found if found.get("target") == self.target else {}
 
     @property
     def agreement(self) -> Agreement | None:

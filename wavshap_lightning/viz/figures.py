@@ -28,6 +28,8 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.viz import panels as draw
 from wavshap_lightning.viz import theme
 from wavshap_lightning.viz.clip_view import ABOUT, GAP, LABELED, PREDICTED, RANKING, TARGET, ClipView, Units
+from wavshap_lightning.viz.cues import ROW_PX as CUE_PX
+from wavshap_lightning.viz.cues import cue_rows, plot_cues, sum_in_words
 from wavshap_lightning.viz.sound import GivenWaveform, Samples
 from wavshap_lightning.viz.theme import literal, number
 
@@ -101,6 +103,7 @@ def plot(
         *_frame_panel(view),
         *_word_panel(view),
         *_layer_panel(view),
+        *_cue_panel(view),
     ]
     return draw_sheet(view, shown, lines, num_top=num_top)
 
@@ -217,6 +220,18 @@ def _layer_panel(view: ClipView) -> list[Panel]:
     height = int(np.clip(LAYER_PX * len(sums.values), *LAYERS_PX))
     over_time = partial(draw.plot_layers_over_time, layers=layers)
     return [Panel("layers over time", height, over_time, {"layers": beside})]
+
+
+def _cue_panel(view: ClipView) -> list[Panel]:
+    if not view.cues:
+        return []
+    rows = cue_rows(view.cues)
+    title = f"Acoustic cues, {view.score_name(literal)}: {literal(sum_in_words(view.cues), 110)}"
+    bars = partial(plot_cues, cues=view.cues, title=title)
+    alone = [np.nan if row.alone is None else row.alone for row in rows]
+    limits = draw.limits_of([Units.of(np.nan_to_num(alone))])
+    beside = partial(draw.plot_dots, values=alone, title="Each cue alone", limits=limits)
+    return [Panel("cues", CUE_PX * len(rows), bars, {"cues alone": beside}, over_time=False)]
 
 
 def draw_sheet(

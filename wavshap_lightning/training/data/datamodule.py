@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L  # noqa: N812
+import numpy as np
 import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities import rank_zero_warn
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.audio.io import SAMPLE_RATE
+from wavshap_lightning.audio.voice import analyze_voice, mean_measures
 from wavshap_lightning.corpora.audit import (
     ClipFacts,
     Finding,
@@ -34,7 +36,13 @@ from wavshap_lightning.corpora.protocols import Protocol, Split, build_protocol,
 from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.models.head import Outputs
 from wavshap_lightning.training.data.cache import TensorCache, default_cache_directory
-from wavshap_lightning.training.data.dataset import Batch, StatisticsBatches, Transform, WaveformBatches
+from wavshap_lightning.training.data.dataset import (
+    Batch,
+    StatisticsBatches,
+    Transform,
+    WaveformBatches,
+    read_waveform,
+)
 from wavshap_lightning.training.data.preparation import KeyedClip, cut_and_key, list_clips, measure_split
 from wavshap_lightning.training.data.sampler import BatchSampler, balancing_weights
 from wavshap_lightning.training.losses import MISSING_CLASS
@@ -82,6 +90,8 @@ class EmotionDataModule(L.LightningDataModule):
             audiomentations `Compose`. Training clips are then not cached.
         cache: Cache layer statistics of a frozen backbone.
         cache_dir: Folder of the cache; `$WAVSHAP_CACHE` or `~/.cache/wavshap-lightning` if None.
+        num_voices: Number of training clips, the same for every seed, whose mean voice is measured and stored
+            in the checkpoint, as the reference `corpus` of explanations in acoustic cues; 0 for none.
         seed: Random seed of the choice of clips, their order and their augmentation.
 
     Raises:
@@ -110,6 +120,7 @@ class EmotionDataModule(L.LightningDataModule):
         transform: Transform | None = None,
         cache: bool = True,
         cache_dir: str | None = None,
+        num_voices: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -121,7 +132,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.label_map, self.max_samples, self.seed = label_map, max_samples, seed
         self.protocol_name, self.fold, self.validation = protocol, fold, validation
         self.allow_shared_speakers, self.on_bad_clip = allow_shared_speakers, on_bad_clip
-        self.max_duration_s = max_duration_s
+        self.max_duration_s, self.num_voices = max_duration_s, num_voices
         self.batch_size, self.num_workers, self.balanced = batch_size, num_workers, balanced
         self.transform, self.cached = transform, cache
         self.cache_directory = Path(cache_dir).expanduser() if cache_dir else default_cache_directory()
@@ -181,6 +192,15 @@ class EmotionDataModule(L.LightningDataModule):
             "digest": split_digest(split),
         }
 
+    @cached_property
+    def voice(self) -> dict[str, Any]:
+        """Mean voice of `num_voices` training clips in plain JSON types, for checkpoints; empty if 0."""
+        clips, rate = self.clips("train"), self._grid.sample_rate
+        drawn = np.random.default_rng(0).permutation(len(clips))[: self.num_voices].tolist()
+        sounds = (read_waveform(clips[position], rate).numpy() for position in drawn)
+        found = [analyze_voice(sound, rate).measures for sound in sounds]
+        return asdict(mean_measures(found)) if found else {}
+
     def clips(self, split: str) -> tuple[Clip, ...]:
         """Clips of `train`, `validation` or `test`."""
         return tuple(one.clip for one in self.prepared[split])
@@ -198,7 +218,7 @@ class EmotionDataModule(L.LightningDataModule):
         """
         if (grid, (*outputs,)) != (self._grid, self._outputs):
             self._grid, self._outputs = grid, (*outputs,)
-            for name in ("prepared", "audited"):  # to be audited again
+            for name in ("prepared", "audited", "voice"):  # to be audited again
                 vars(self).pop(name, None)
 
     def prepare_data(self) -> None:

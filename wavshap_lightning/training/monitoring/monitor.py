@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -17,10 +17,12 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from wavshap_lightning.attribution.no_trace import leave_no_trace
+from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.faithfulness import frame_faithfulness
 from wavshap_lightning.evaluation.similarity import correlation
 from wavshap_lightning.explainer.defaults import NUM_REFERENCES, draw_references
+from wavshap_lightning.explainer.explainer import ChosenVoice, check_voice, choose_voice
 from wavshap_lightning.explainer.recording import Recording, open_recording
 from wavshap_lightning.explainer.settings import AUTO, FRAME_STAGES, ClassScore, ExplainSettings, StageChoice
 from wavshap_lightning.explainer.targets import check_target, score_of_task
@@ -64,6 +66,7 @@ AVERAGED = (
     "drift/",
     "comprehensiveness",
     "sufficiency",
+    "cues/",
 )
 """Numbers of a clip that become a curve: the mean over clips, of gaps the median."""
 
@@ -102,6 +105,8 @@ class ExplanationMonitor(Callback):
             by mean, or by mean and standard deviation, this costs almost nothing and is done after every
             epoch.
         figures: Draw figures of the probe clips. Numbers, sounds and explanations are written in any case.
+        cues: Explain the probe clips in acoustic cues too, moved to this voice: `auto`, `neutral`, `speaker`,
+            `corpus`, `flat` or a clip, as `--cues_reference` of `explain.py`; None for no such explanation.
         seed: Random seed of the probe clips and of the draws; the same in every epoch.
 
     Raises:
@@ -132,11 +137,12 @@ class ExplanationMonitor(Callback):
         faithfulness: bool = True,
         all_layers: bool = True,
         figures: bool = True,
+        cues: str | None = None,
         seed: int = 0,
     ) -> None:
         self.every_n_epochs, self.clips, self.targets = every_n_epochs, clips, targets
         self.per_class, self.num_hardest, self.num_wrong = per_class, num_hardest, num_wrong
-        self.faithfulness, self.all_layers, self.figures = faithfulness, all_layers, figures
+        self.faithfulness, self.all_layers, self.figures, self.cues = faithfulness, all_layers, figures, cues
         for name, smallest in SMALLEST.items():
             if (value := locals()[name]) < smallest:
                 raise SettingError(f"{name}={value} must be at least {smallest}")
@@ -157,6 +163,8 @@ class ExplanationMonitor(Callback):
             AttributionError: If the module has no such targets.
         """
         data = datamodule_of(trainer)
+        if self.cues is not None:
+            check_voice(self.cues, {"clips": data.num_voices} if data and data.num_voices else {})
         if data is None or not isinstance(pl_module, EmotionModule):
             raise SettingError(
                 f"module={type(pl_module).__name__}: what is needed is an EmotionModule on an "
@@ -296,7 +304,7 @@ class ExplanationMonitor(Callback):
         rows: Rows = []
         off_speech: dict[str, list[OffSpeech]] = defaultdict(list)
         probes = self._probes.get(log.split, [])
-        explain = partial(explain_probes, classifier, targets=self.targets)
+        explain = partial(explain_probes, classifier, targets=self.targets, choose=self._voices(log.split))
         with log.errors.collect("the baselines"):
             self._open_references(classifier)
         for result in explain(
@@ -311,6 +319,13 @@ class ExplanationMonitor(Callback):
                 self._add_numbers(classifier, result, in_training=log.in_training)
                 self._write(result, log)
         return rows, off_speech
+
+    def _voices(self, split: str) -> Callable[[Clip], ChosenVoice] | None:
+        """Chooses the voice that the cues of a clip are moved to; None where there is no such explanation."""
+        if (asked := self.cues) is None:
+            return None
+        clips, average = self._data.clips(split), self._data.voice
+        return lambda clip: choose_voice(asked, clip, clips, average)
 
     def _open_references(self, classifier: EmotionClassifier) -> None:
         """Recordings of the training split as baselines, the same in every epoch."""

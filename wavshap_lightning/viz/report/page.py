@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.viz.clip_view import ClipView
+from wavshap_lightning.viz.cues import cue_rows, floor_of, signed, sum_in_words
 from wavshap_lightning.viz.report.plots import Plot, charts_of, timeline
 from wavshap_lightning.viz.report.summary import ClassSummary, class_charts, clip_shares, sentence, summarize
 from wavshap_lightning.viz.sound import sound_url
@@ -37,6 +38,7 @@ def build_report(
     summaries: Sequence[ClassSummary] | None = None,
     parts: Sequence[Any] = (),
     warned: Sequence[str] = (),
+    profiles: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """HTML of a report page about some clips; the same clips give the same text.
 
@@ -51,6 +53,7 @@ def build_report(
         summaries: Per-class summaries, if they cover more clips than these; computed from the clips if None.
         parts: Summaries of words and phones over clips, as `wavshap_lightning.evaluation.words` makes them.
         warned: Warnings about all clips together.
+        profiles: Rows of `cues.csv`, the mean explanation of each class in acoustic cues.
 
     Raises:
         SettingError: If there is no clip.
@@ -79,6 +82,7 @@ def build_report(
         parts=parts,
         warned=warned,
         summaries=classes,
+        profiles=profiles,
         summary_plots=[{kind: plot for kind, (_, plot) in charts.items()} for _, _, charts in classes],
     )
     return html.encode("utf-8", "backslashreplace").decode("utf-8")  # names of files need not be Unicode
@@ -88,7 +92,9 @@ def _data(clip: ClipView, charts: Mapping[str, tuple[str, Plot]]) -> dict[str, A
     """Sound and plots of a clip, which the page's script draws when the clip is opened."""
     sound = None if clip.waveform is None else sound_url(clip.waveform, clip.sample_rate)
     plots = {"timeline": timeline(clip), **{name: plot for name, (_, plot) in charts.items()}}
-    return {"sound": sound, "plots": {name: plot for name, plot in plots.items() if plot is not None}}
+    shown: dict[str, Any] = {name: plot for name, plot in plots.items() if plot is not None}
+    cues = {name: sound_url(one, clip.sample_rate) for name, one in clip.sounds.items()}
+    return {"sound": sound, "plots": shown, **({"cues": cues} if cues else {})}
 
 
 def _tiers(clip: ClipView) -> dict[str, list[tuple[Any, ...]]]:
@@ -128,6 +134,7 @@ def _template() -> Any:  # noqa: ANN401 - jinja2's
     blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
     loader = FileSystemLoader(ASSETS)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blocks)
-    environment.filters |= {"number": number, "percent": percent}
+    environment.filters |= {"number": number, "percent": percent, "signed": signed}
+    environment.globals |= {"cue_rows": cue_rows, "sum_in_words": sum_in_words, "floor_of": floor_of}
     environment.policies["json.dumps_kwargs"] = JSON
     return environment.get_template("page.html")

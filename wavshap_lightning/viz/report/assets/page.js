@@ -17,7 +17,9 @@
       data: { bar: [BARS], heatmap: [{ showscale: false }] },
     },
   };
-  let open = -1;
+  let open = -1, cues = {};
+  const cue = new Audio(); // plays one sound of the cues at a time
+  cue.addEventListener("ended", () => press(null));
 
   const count = Number(document.body.dataset.clips);
   // The first clip stands before this script and is drawn at once; the others stand behind it.
@@ -51,12 +53,14 @@
     if (index > 0) await all;
     if (index !== open) return; // another was opened meanwhile
     view.querySelectorAll(".plot").forEach((plot) => Plotly.purge(plot));
+    cue.pause();
     delete view.dataset.shown;
     view.replaceChildren(document.getElementById(`view-${index}`).content.cloneNode(true));
     mark();
     const data = await unpacked(`data-${index}`);
     if (index !== open) return;
     if (data.sound) player().src = data.sound;
+    cues = data.cues || {};
     const timeline = view.querySelector("[data-plot=timeline]");
     if (data.plots.timeline) draw(timeline, data.plots.timeline);
     else if (timeline) timeline.remove();
@@ -134,9 +138,24 @@
     keys[event.key](event);
   }, true);
 
+  function press(pressed) {
+    for (const one of view.querySelectorAll("[data-cue]")) one.textContent = one === pressed ? "■" : "▶";
+  }
+
+  function playCue(button) {
+    const stops = !cue.paused && button.textContent === "■";
+    cue.pause();
+    press(stops ? null : button);
+    if (stops) return;
+    if (player()) player().pause();
+    cue.src = cues[button.dataset.cue];
+    cue.play();
+  }
+
   view.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button) return;
+    if (button.dataset.cue) playCue(button);
     if (button.dataset.step) step(Number(button.dataset.step));
     if (button.dataset.seek && player()) player().currentTime = Number(button.dataset.seek);
   });

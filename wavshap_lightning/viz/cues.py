@@ -1,0 +1,146 @@
+"""An explanation in acoustic cues as it is shown: a row for each term of its sum, and their panel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import exp
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from wavshap_lightning.viz import theme
+from wavshap_lightning.viz.panels import FULL, set_ticks
+from wavshap_lightning.viz.theme import number
+
+ROW_PX = 19
+NAMES_SHARE, DIFFERENCES_AT, VALUES_SHARE = 0.36, 0.14, 0.2
+"""Shares of the panel's width: for names and differences, where differences begin, and for the values."""
+
+CUE_SOUNDS = ("resynthesis", "pitch_level", "pitch_range", "loudness", "tempo", "spectrum", "all_cues")
+"""Sounds by name: nothing moved, each cue alone at the reference, all of them."""
+
+WITH = {"neutral": "neutral", "speaker": "the speaker's mean", "corpus": "the mean", "flat": "flat"}
+"""Words before a cue that is moved to the reference, by its kind."""
+
+MOVED = {"flat": ("pitch_range",)}
+"""Cues in which a reference of some kind can differ from the clip; of other kinds all."""
+
+
+class CueRow(NamedTuple):
+    """One term of the sum.
+
+    Args:
+        name: The cue, or another term, in words.
+        difference: Physical difference of the clip from the reference; empty for other terms.
+        value: Its part of the difference of scores.
+        half_width: Half-width of the 95 % interval; None for terms without one.
+        alone: Drop of the score if this cue alone is moved to the reference; None for other terms.
+        sign: 1 for the target, -1 against it, 0 where unresolved.
+        sound: Name of the sound that goes with it; empty without one.
+        heard: Words about that sound.
+    """
+
+    name: str
+    difference: str
+    value: float
+    half_width: float | None = None
+    alone: float | None = None
+    sign: int = 0
+    sound: str = ""
+    heard: str = ""
+
+    @property
+    def extent(self) -> float:
+        """Magnitude of the value with its interval."""
+        return abs(self.value) + (self.half_width or 0.0)
+
+    @property
+    def words(self) -> str:
+        """The value with its interval."""
+        reach = "" if self.half_width is None else f" ± {self.half_width:.2f}"
+        return f"{signed(self.value)}{reach}"
+
+
+def cue_rows(cues: Mapping[str, Any]) -> list[CueRow]:
+    """Rows of an explanation in cues: the cues, the resynthesis, the remainder if there is one.
+
+    Args:
+        cues: Plain JSON types, as in a clip's JSON file.
+    """
+    resynthesized, with_cue = cues["score"] - cues["resynthesis"], WITH.get(cues["reference_kind"], "its")
+    rows = []
+    for one in (
+        one for one in cues["cues"] if one["cue"] in MOVED.get(cues["reference_kind"], (one["cue"],))
+    ):
+        name, sign = one["cue"].replace("_", " "), int(np.sign(one["value"])) * one["resolved"]
+        heard = f"with {with_cue} {name}: {_score(cues, resynthesized - one['leave_one_out'])}"
+        measured = one["value"], one["half_width"], one["leave_one_out"]
+        rows.append(CueRow(name, one["in_words"], *measured, sign, one["cue"], heard))
+    heard = f"resynthesized: {_score(cues, resynthesized)}"
+    rest = CueRow("resynthesis", "", cues["resynthesis"], sound="resynthesis", heard=heard)
+    left = () if cues["remainder"] is None else [CueRow("remainder", "", cues["remainder"])]
+    return [*rows, rest, *left]
+
+
+def _score(cues: Mapping[str, Any], score: float) -> str:
+    """A score in words, as a probability where it can be one."""
+    if cues["score_kind"] == "log_odds" and cues["target"] in cues["labels"]:  # no margin
+        return f"{cues['target']} {1 / (1 + exp(-score)):.2f}"
+    return f"score {number(score)}"
+
+
+def sum_in_words(cues: Mapping[str, Any]) -> str:
+    """The difference that the rows sum to."""
+    score, other = cues["score"], cues["reference_score"]
+    return f"{signed(score - other)} = {signed(score)} of the clip, {signed(other)} of {cues['reference']}"
+
+
+def signed(value: float) -> str:
+    """A number with its sign and two decimals."""
+    return f"{value:+.2f}".replace("-", theme.MINUS)
+
+
+def floor_of(cues: Mapping[str, Any]) -> float:
+    """Magnitude below which no cue is ranked: the widest half-width."""
+    return max((one["half_width"] for one in cues["cues"]), default=0.0)
+
+
+def plot_cues(axes: Axes, cues: Mapping[str, Any], title: str) -> None:
+    """Draw a bar for each term to the right or left of 0, with its difference and its interval.
+
+    Args:
+        axes: Axes to draw on.
+        cues: The explanation in cues.
+        title: Title of the panel.
+    """
+    rows, floor = cue_rows(cues), floor_of(cues)
+    values, reach = (
+        np.array([one or 0.0 for one in of]) for of in zip(*(row[2:4] for row in rows), strict=True)
+    )
+    colors = [FULL[row.sign] if row.alone is not None else theme.MEDIUM for row in rows]
+    places = np.arange(len(rows))
+    axes.axvspan(-floor, floor, color=theme.UNRESOLVED, alpha=0.45, linewidth=0, zorder=0)
+    axes.axvline(0, color=theme.RULE, linewidth=0.8)
+    axes.barh(places, values, 0.62, color=colors)
+    known = [place for place in places if rows[place].half_width is not None]
+    line: dict[str, Any] = {"fmt": "none", "ecolor": theme.INK, "elinewidth": 0.9}
+    axes.errorbar(values[known], places[known], xerr=reach[known], **line)
+    low, high = min(-floor, (values - reach).min()), max(floor, (values + reach).max())
+    width = (high - low) / (1 - NAMES_SHARE - VALUES_SHARE)
+    axes.set(xlim=(low - NAMES_SHARE * width, high + VALUES_SHARE * width), ylim=(len(rows) - 0.5, -0.5))
+    axes.set(yticks=[], title=title)
+    set_ticks(axes.xaxis, 12)
+    ticks = axes.get_xticks()
+    axes.set_xticks(ticks[(ticks >= low) & (ticks <= high)])
+    axes.spines["left"].set_visible(False)
+    axes.spines["bottom"].set_bounds(low, high)
+    small: dict[str, Any] = {
+        "transform": axes.get_yaxis_transform(),
+        "va": "center",
+        "fontsize": theme.SMALL_PT,
+    }
+    for place, row in enumerate(rows):
+        axes.text(0, place, row.name, **small)
+        axes.text(DIFFERENCES_AT, place, row.difference, color=theme.QUIET, **small)
+        axes.text(1, place, row.words, ha="right", **small)
