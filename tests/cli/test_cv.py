@@ -85,7 +85,12 @@ def test_with_all_folds_finished_nothing_is_run(flags, monkeypatch, capsys):
     home = "runs/demo/version_0"
     before = Path(home, "cv.json").read_bytes()
     monkeypatch.setattr(EmotionModule, "setup", None)
+    stored = Path(home, "config.yaml")
+    lines = stored.read_text().splitlines()
+    # An earlier version had no such option: it counts as the default.
+    stored.write_text("\n".join(line for line in lines if line.split() != ["no_agreement:", "drop"]))
     main(["cv", "--config", f"{home}/config.yaml", "--folder", home])
+    assert len(stored.read_text().splitlines()) == len(lines) - 1
     assert Path(home, "cv.json").read_bytes() == before
     assert f"{home}/cv.json and cv.csv" in capsys.readouterr().out
 

@@ -29,6 +29,7 @@ def test_the_demo_leaves_a_whole_run(flags, read_csv, capsys):
         "test.json",
         "test_confusion.csv",
         "test_reliability.csv",
+        "test_reliability.png",
         "test_speakers.csv",
     }
     assert any(path.startswith("wandb/offline-run-") and path.endswith(".wandb") for path in files)

@@ -119,6 +119,12 @@ class TestValuesAndVotes:
         assert found(report) == [("note", "votes for no class", "awe")]
         assert report[0].detail == "votes in 1 of 12 clips"
 
+    def test_a_clip_whose_votes_are_all_for_no_class_is_told_to_have_no_target(self):
+        report = audit(self.with_first(votes=(("awe", 2.0),)), voted=LABELS)
+        expected = [("note", "votes for no class", "ann-0.wav"), ("note", "votes for no class", "awe")]
+        assert found(report) == expected
+        assert report[0].detail == "it has no others, and no target"
+
 
 class TestLeaks:
     @pytest.mark.parametrize(

@@ -359,7 +359,7 @@ class TestReport:
     def test_splits_do_not_overwrite_each_other(self, toy, tmp_path):
         for split in ("test", "validation"):
             write_report(toy, tmp_path, split)
-        kinds = (".json", "_confusion.csv", "_reliability.csv", "_speakers.csv")
+        kinds = (".json", "_confusion.csv", "_reliability.csv", "_reliability.png", "_speakers.csv")
         assert {path.name for path in tmp_path.iterdir()} == {
             split + kind for split in ("test", "validation") for kind in kinds
         }
@@ -511,6 +511,7 @@ def test_several_tasks_are_reported_together(tmp_path):
         "test_speakers.csv",
         "test_distribution_confusion.csv",
         "test_distribution_reliability.csv",
+        "test_distribution_reliability.png",
     }
     for title in ("Test dimensions", "Test labels", "CCC", "JSD", "macro F1"):
         assert title in shown
@@ -544,3 +545,8 @@ def test_calibration_is_scored_at_the_temperature(toy, tmp_path):
     rows = read_csv(tmp_path / "test_reliability.csv")
     assert rows[0] == ["low", "high", "confidence", "accuracy", "num_clips"]
     assert sum(int(row[-1]) for row in rows[1:]) == 6
+    once = (tmp_path / "test_reliability.png").read_bytes()
+    write_report(replace(toy, temperature=2.5), tmp_path)
+    assert (tmp_path / "test_reliability.png").read_bytes() == once
+    write_report(toy, tmp_path)
+    assert (tmp_path / "test_reliability.png").read_bytes() != once

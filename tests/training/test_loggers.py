@@ -6,8 +6,10 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from matplotlib.image import imsave
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.training.loggers import (
@@ -15,7 +17,7 @@ from wavshap_lightning.training.loggers import (
     build_loggers,
     choose_wandb_mode,
     claim_run_folder,
-    log_intervals,
+    log_report,
     wandb_session,
     where_on_wandb,
 )
@@ -163,13 +165,16 @@ def test_a_run_is_written_where_it_was_asked_for_whatever_folder_the_first_one_s
         assert list(Path().glob(f"runs/demo/version_0/wandb/offline-run-*/run-{run_id}.wandb"))
 
 
-def test_the_summary_has_the_ends_of_intervals(tmp_path):
+def test_the_run_has_the_ends_of_intervals_and_the_figures(tmp_path):
     loggers = build_loggers(RunSettings(wandb="offline"), tmp_path)
     with wandb_session(loggers):
-        log_intervals(loggers, "test", {"uar": 0.5, "uar_low": 0.4, "uar_high": None})
+        png = tmp_path / "test_reliability.png"
+        imsave(png, np.zeros((4, 4, 3)))
+        log_report(loggers, "test", {"uar": 0.5, "uar_low": 0.4, "uar_high": None}, [png])
         summary = loggers[1].experiment.summary
         assert {name for name in summary.keys() if "uar" in name} == {"test/uar_low"}  # noqa: SIM118
         assert summary["test/uar_low"] == 0.4
+        assert summary["test/reliability"]["count"] == 1
 
 
 def test_a_refusal_of_wandb_is_told(tmp_path):

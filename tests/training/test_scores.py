@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
+from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models.head import Outputs
 from wavshap_lightning.training.losses import concordance
 from wavshap_lightning.training.scores import (
@@ -377,6 +379,13 @@ class TestCalibration:
         labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
         found = Predictions(temperature * logits, labels, torch.arange(4000))
         assert fit_temperature(found) == pytest.approx(temperature, rel=0.05)
+
+    @pytest.mark.parametrize("draw", [draw_predictions, partial(draw_task, "distribution")])
+    def test_clips_without_a_target_have_none(self, draw):
+        found = draw()
+        unknown = replace(found, labels=found.labels * 0 - 100, targets=found.targets * NAN)
+        with pytest.raises(SettingError, match="temperature: none of the clips has a class or votes"):
+            fit_temperature(unknown)
 
     def test_it_scales_the_first_task_alone_and_lowers_its_loss(self):
         found = draw_task("distribution")

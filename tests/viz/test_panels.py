@@ -17,6 +17,7 @@ from wavshap_lightning.viz.panels import (
     plot_frames,
     plot_layers_over_time,
     plot_proportions,
+    plot_reliability,
     plot_sums,
     plot_values,
     plot_waveform,
@@ -152,3 +153,17 @@ def test_values_are_dots_on_an_axis_of_their_own_that_includes_0(values, axes):
     assert low < high >= max(0, *values)
     assert not axes.patches
     assert not any("%" in text.get_text() for text in axes.texts)
+
+
+def test_a_reliability_diagram_has_the_errors_of_its_bins(axes):
+    before, after = [(0.4, 0.6, 0.5, 0.7, 3), (0.8, 1.0, 0.9, 0.5, 1)], [(0.6, 0.8, 0.7, 0.6, 4)]
+    plot_reliability(axes, {"as trained": before, "at temperature 2.00": after}, "Test clips")
+    drawn = [part.get_offsets().data.tolist() for part in axes.collections[1::2]]
+    assert drawn == [[[0.5, 0.7], [0.9, 0.5]], [[0.7, 0.6]]]
+    larger, smaller = axes.collections[1].get_sizes()
+    assert larger > smaller
+    assert axes.get_title() == "Test clips: ECE 0.250 as trained, 0.100 at temperature 2.00"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "as trained",
+        "at temperature 2.00",
+    ]

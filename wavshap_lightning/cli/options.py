@@ -104,12 +104,24 @@ def parse_words(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
     except UnicodeDecodeError as error:
         message = f"--config: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
     except ArgumentError as error:
-        message = f"{error}; put it in quotes" if "Expected a <class 'str'>" in str(error) else str(error)
+        quoted = "; put it in quotes" if "Expected a <class 'str'>" in str(error) else ""
+        message = _in_a_line(str(error)) + quoted
     finally:
         parser.exit_on_error = True
     if message:
         parser.error(message)
     return values
+
+
+def _in_a_line(text: str) -> str:
+    """The parser's error on one line, where it is a tree of all types that a value does not fit."""
+    reasons = re.findall(r"Option '.*' is not accepted|Expected (?!.*NoneType|a path).*", text)
+    if "Union subtypes" not in text or not reasons:
+        return text
+    key, given = ".".join(re.findall(r'Parser key "(.*)":', text)), re.search(r"Given value: (.*)", text)
+    words = " or ".join(dict.fromkeys(reasons))
+    words += f". Got value: {given[1]}" if given and not re.search("Got value|Option", words) else ""
+    return f'Parser key "{key}": ' + re.sub(r"<class '(\w+)'>|typing\.", r"\1", words)
 
 
 def _refuses_null(action: Action) -> bool:

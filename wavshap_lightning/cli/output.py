@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.comparisons import plot_comparison
 from wavshap_lightning.viz.cues import CUE_SOUNDS
-from wavshap_lightning.viz.figures import plot
+from wavshap_lightning.viz.figures import figure_png, plot
 from wavshap_lightning.viz.sound import check_share, split_by_attribution
 
 NUMBERS = ("prediction", "probability", "target", "score", "baseline_score", "attribution_sum", "gap")
@@ -82,9 +81,7 @@ class Output:
             SettingError: If the file cannot be written.
         """
         if isinstance(content, Figure):
-            png = io.BytesIO()
-            content.savefig(png, format="png", metadata={"Software": None})
-            content = png.getvalue()
+            content = figure_png(content)
         if isinstance(content, str):  # a file name that is no text is written escaped
             content = content.encode(errors="backslashreplace")
         with writing_to(self.folder):

@@ -480,7 +480,8 @@ def open_folds(given: str | None, config: Namespace) -> Path:
     Raises:
         SettingError: If the given folder has other settings, or is not that of a cross-validation.
     """
-    text = build_parser("cv").dump(config, skip_unset=False)
+    parser = build_parser("cv")
+    text = parser.dump(config, skip_unset=False)
     if given is None:
         folder = claim_run_folder(RunSettings(**config.run.as_dict()).home)
         rank_zero_only(write_atomically)(folder / CONFIG_NAME, text.encode())
@@ -488,7 +489,10 @@ def open_folds(given: str | None, config: Namespace) -> Path:
     stored = Path(given) / CONFIG_NAME
     if not stored.is_file():
         raise SettingError(f"folder={given} has no {CONFIG_NAME}; give the folder of a cross-validation")
-    lines = ndiff(stored.read_text(encoding="utf-8").splitlines(), text.splitlines())
+    earlier = parser.dump(
+        parse_words(parser, ["--config", str(stored)]), skip_unset=False
+    )  # with new options
+    lines = ndiff(earlier.splitlines(), text.splitlines())
     changes = [" ".join(line.split()) for line in lines if line.startswith(("- ", "+ "))]
     if changes:
         shown = listed(changes, limit=6, separator="; ")

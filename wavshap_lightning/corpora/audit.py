@@ -414,8 +414,11 @@ def _value_findings(clips: Sequence[Clip], dimensions: Mapping[str, Scale]) -> I
 def _vote_findings(clips: Sequence[Clip], labels: Collection[str]) -> Iterator[Finding]:
     unused: Counter[str] = Counter()
     for clip in clips:
-        if clip.votes and not any(count for _, count in clip.votes):
+        voted = [label for label, count in clip.votes if count]
+        if clip.votes and not voted:
             yield Finding("warning", "empty votes", _place(clip), "its votes sum to nothing", (clip,))
-        unused.update(label for label, count in clip.votes if count and label not in labels)
+        elif voted and {*voted}.isdisjoint(labels):
+            yield Finding("note", "votes for no class", _place(clip), "it has no others, and no target")
+        unused.update(label for label in voted if label not in labels)
     for label, count in unused.items():
         yield Finding("note", "votes for no class", label, f"votes in {count} of {len(clips)} clips")

@@ -21,17 +21,9 @@ from warnings import warn
 from yaml import YAMLError, safe_load
 
 from wavshap_lightning.audio.io import load_native
+from wavshap_lightning.corpora import manifest
 from wavshap_lightning.corpora.clip import Clip, splits_named
 from wavshap_lightning.corpora.folders import Layout, find_files, listed, load_folders
-from wavshap_lightning.corpora.manifest import (
-    DIMENSIONS,
-    REQUIRED,
-    Listings,
-    check_distinct,
-    find_file,
-    read_table,
-    to_clip,
-)
 from wavshap_lightning.errors import CorpusError, first_line
 from wavshap_lightning.files import read_text
 
@@ -113,7 +105,7 @@ def load_format(
         place: _to_clip(place, cells, columns, {"path": str(file), "corpus": format, "split": split})
         for (place, cells), file, split in zip(rows.items(), files, splits, strict=True)
     }
-    check_distinct(source, clips)
+    manifest.check_distinct(source, clips)
     return list(clips.values())
 
 
@@ -145,7 +137,7 @@ def _read_rows(path: Path, required: Sequence[str] = ()) -> dict[str, Cells]:
     if path.suffix.lower() == ".parquet":
         rows = _read_parquet(path)
     elif path.suffix.lower() in {".csv", ".tsv"}:
-        rows = read_table(path, required=required)
+        rows = manifest.read_table(path, required=required)
     elif path.suffix.lower() == ".json":
         return {**json.loads(read_text(path), object_pairs_hook=_distinct)}
     else:
@@ -288,10 +280,10 @@ def _find_audio(rows: Sequence[Cells], audio_root: str | None) -> list[Path]:
     paths = [Path(_PLACEHOLDER.sub("", str(cells["file"]).replace("\\", "/"))) for cells in rows]
     homes = [Path(audio_root or cells[HOME]).expanduser().absolute() for cells in rows]
     starts = [*zip(*([home, *home.parents][: 1 if audio_root else 4] for home in homes), strict=False)]
-    listings: Listings = {}
+    listings: manifest.Listings = {}
     for cut, above in product(range(max(len(path.parts) for path in paths)), starts):
         meant = [start.joinpath(*path.parts[cut:]) for start, path in zip(above, paths, strict=True)]
-        files = [find_file(path, listings) or path for path in meant]
+        files = [manifest.find_file(path, listings) or path for path in meant]
         is_distinct = len({*files}) >= len({*paths})  # else a/1.wav and b/1.wav would be one file
         there = [is_distinct and file.is_file() for file in files]
         if any(there):
@@ -306,7 +298,7 @@ def _find_audio(rows: Sequence[Cells], audio_root: str | None) -> list[Path]:
 
 def _values(cells: Cells) -> Cells:
     """The numbers in columns named after `DIMENSIONS`."""
-    return {name: cells[name] for name in DIMENSIONS if _NUMBER.fullmatch(str(cells.get(name)))}
+    return {name: cells[name] for name in manifest.DIMENSIONS if _NUMBER.fullmatch(str(cells.get(name)))}
 
 
 def _to_clip(place: str, cells: Cells, columns: Mapping[str, str], known: dict[str, Any]) -> Clip:
@@ -314,7 +306,7 @@ def _to_clip(place: str, cells: Cells, columns: Mapping[str, str], known: dict[s
     try:
         start_s, end_s = _find_span(cells, Path(known["path"]))
         known |= {**named, **_values(cells), "start_s": start_s, "end_s": end_s}
-        return to_clip(known, Path(), {}, REQUIRED if columns["label"] else ["path"])
+        return manifest.to_clip(known, Path(), {}, manifest.REQUIRED if columns["label"] else ["path"])
     except (CorpusError, ValueError) as error:
         raise CorpusError(f"{place}: {error} (columns: {columns}; an empty name for none)") from error
 

@@ -246,8 +246,9 @@ def check_distinct(table: Path, placed: Mapping[str, Clip]) -> None:
 
 
 def _list(cell: Any) -> list[Any]:  # noqa: ANN401 - any type of JSON
-    """A list, which is text in CSV."""
-    return list(json.loads(cell) if isinstance(cell, str) else cell)
+    """A list, which is text in CSV; the items of an object."""
+    found = json.loads(cell) if isinstance(cell, str) else cell
+    return list(found.items() if isinstance(found, dict) else found)
 
 
 def _number(value: Any) -> float:  # noqa: ANN401 - any type of JSON
@@ -274,10 +275,8 @@ def _spans(cell: object) -> tuple[Span, ...]:
     return tuple(_span(**one) for one in _list(cell))
 
 
-def _pairs(cell: Any) -> tuple[tuple[str, float], ...]:  # noqa: ANN401 - any type of JSON
-    found = json.loads(cell) if isinstance(cell, str) else cell
-    pairs = found.items() if isinstance(found, dict) else found
-    return tuple((_text(name), _number(number)) for name, number in pairs)
+def _pairs(cell: object) -> tuple[tuple[str, float], ...]:
+    return tuple((_text(name), _number(number)) for name, number in _list(cell))
 
 
 NAME = (_name, "text, not an error, an empty value or a rounded number as programs write them; correct it")

@@ -21,7 +21,7 @@ from wavshap_lightning.files import write_json
 from wavshap_lightning.training.cross_validation import Evaluation, report, score_title
 from wavshap_lightning.training.data.datamodule import EmotionDataModule, datamodule_of
 from wavshap_lightning.training.data.extraction import one_thread
-from wavshap_lightning.training.loggers import log_intervals
+from wavshap_lightning.training.loggers import log_report
 from wavshap_lightning.training.module import EmotionModule
 from wavshap_lightning.training.scores import Predictions
 
@@ -247,4 +247,4 @@ def _report(trainer: L.Trainer, module: EmotionModule, split: str, predictions: 
     if place:
         _write_protocol(place, data)
     numbers = report(result, split, module.classifier.labels, folder=place, console=Console())
-    log_intervals(trainer.loggers, split, numbers)
+    log_report(trainer.loggers, split, numbers, [*place.glob(f"{split}_*reliability.png")] if place else [])

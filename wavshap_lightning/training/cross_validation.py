@@ -20,7 +20,7 @@ from rich.text import Text
 
 from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.evaluation.intervals import LEVEL, Estimate
-from wavshap_lightning.files import write_csv, write_json
+from wavshap_lightning.files import write_atomically, write_csv, write_json
 from wavshap_lightning.models.head import SOFTMAX_TASKS, Outputs
 from wavshap_lightning.training.scores import (
     SCORES,
@@ -32,6 +32,7 @@ from wavshap_lightning.training.scores import (
     reliability_table,
     score_predictions,
 )
+from wavshap_lightning.viz.figures import figure_png, plot_calibration
 
 FOLD_FILE = "fold.json"
 NUM_RESAMPLES = 2000
@@ -98,8 +99,8 @@ def report(
         result: The evaluation.
         split: `validation` or `test`.
         labels: The outputs of the first task, in the order of the logits.
-        folder: Folder for `SPLIT.json`, `SPLIT_speakers.csv`, and of classes and votes `SPLIT_confusion.csv`
-            and `SPLIT_reliability.csv`; none are written if None.
+        folder: Folder for `SPLIT.json`, `SPLIT_speakers.csv`, and of classes and votes `SPLIT_confusion.csv`,
+            `SPLIT_reliability.csv` and its figure `SPLIT_reliability.png`; none are written if None.
         console: Screen to print on.
     """
     ends, speakers = _ends(score_intervals([result])), result.speaker_scores()
@@ -107,15 +108,21 @@ def report(
     numbers = {**_plain(result.scores()), **ends}
     tables: dict[str, list[Any]] = {"speakers": speakers}
     if result.temperature is not None:
-        scaled = score_predictions(result.predictions.at_temperature(result.temperature))
-        numbers |= {"temperature": result.temperature, "scaled_ece": float(scaled["ece"])}
+        scaled = result.predictions.at_temperature(result.temperature)
+        numbers |= {"temperature": result.temperature, "scaled_ece": float(score_predictions(scaled)["ece"])}
     for prefix, part in result.predictions.parts().items():
         if part.task in SOFTMAX_TASKS:
             names = part.outputs[0].labels if part.outputs else labels
             counts = confusion_counts(part).tolist()
             rows = ([label, *row] for label, row in zip(names, counts, strict=True))
             tables[f"{prefix}confusion"] = [["label", *names], *rows]
-            tables[f"{prefix}reliability"] = [RELIABILITY_COLUMNS, *reliability_table(part)]
+            bins = reliability_table(part)
+            tables[f"{prefix}reliability"], curves = [RELIABILITY_COLUMNS, *bins], {"as trained": bins}
+            if result.temperature is not None and not prefix:
+                curves[f"at temperature {result.temperature:.2f}"] = reliability_table(scaled)
+            if folder and bins:
+                png = figure_png(plot_calibration(curves, f"{split.capitalize()} clips"))
+                write_atomically(folder / f"{split}_{prefix}reliability.png", png)
             console.print(_confusion_table(split, names, counts))
         else:
             console.print(_output_table(split, prefix, part, numbers))
@@ -202,7 +209,10 @@ def summarize_folds(results: Sequence[Evaluation], folder: Path, *, seed: int = 
     Raises:
         CorpusError: If the folds are not of one protocol and the same number of clips.
     """
-    _check_alike(results)
+    # Folds that were kept from an earlier start must have divided what the others did.
+    found = [(result.protocol["hash"], sum(result.protocol["clips"].values())) for result in results]
+    if differing := [fold for fold, one in enumerate(found) if one != found[0]]:
+        raise CorpusError(f"folds={differing} differ from fold=0 in protocol or clips; run all folds again")
     intervals = score_intervals(results, seed=seed)
     tasks = results[0].shown()
     shown, mains = [name for names in tasks for name in names], [names[0] for names in tasks]
@@ -298,14 +308,6 @@ def _ends(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values for JSON, which has no NaN."""
     return {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in values.items()}
-
-
-def _check_alike(results: Sequence[Evaluation]) -> None:
-    """Folds that were kept from an earlier start must have divided what the others did."""
-    found = [(result.protocol["hash"], sum(result.protocol["clips"].values())) for result in results]
-    differing = [fold for fold, one in enumerate(found) if one != found[0]]
-    if differing:
-        raise CorpusError(f"folds={differing} differ from fold=0 in protocol or clips; run all folds again")
 
 
 def _resampled(sums: Sums, generator: np.random.Generator) -> Sums:

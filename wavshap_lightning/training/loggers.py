@@ -173,12 +173,17 @@ def where_on_wandb(loggers: Sequence[Logger]) -> str:
     return ""
 
 
-def log_intervals(loggers: Sequence[Logger], split: str, numbers: Mapping[str, Any]) -> None:
-    """Put the ends of the intervals of scores, as in `test/uar_low`, into the summary of the W&B run."""
+def log_report(loggers: Sequence[Logger], split: str, numbers: Mapping[str, Any], pngs: list[Path]) -> None:
+    """Put the ends of the intervals of scores, as in `test/uar_low`, into the summary of the W&B run.
+
+    Figures, such as `test_reliability.png`, become images such as `test/reliability`.
+    """
     known = {name: x for name, x in numbers.items() if x is not None and name.endswith(("_low", "_high"))}
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.summary.update({f"{split}/{name}": x for name, x in known.items()})
+            for path in pngs:
+                logger.log_image(path.stem.replace("_", "/", 1), [str(path)])
 
 
 def _csv(folder: Path, resumed_step: int) -> CSVLogger:

@@ -25,7 +25,7 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import HeadSettings, Outputs, split_outputs
 from wavshap_lightning.models.record import ClassifierRecord, TrainingProvenance
 from wavshap_lightning.training.checkpoints import check_same_training, check_unseen
-from wavshap_lightning.training.data.datamodule import STAGE_SPLITS, EmotionDataModule, datamodule_of
+from wavshap_lightning.training.data.datamodule import STAGE_SPLITS, datamodule_of
 from wavshap_lightning.training.data.dataset import Batch
 from wavshap_lightning.training.data.extraction import cache_features
 from wavshap_lightning.training.losses import LossSettings, check_range
@@ -191,8 +191,11 @@ class EmotionModule(L.LightningModule):
                 check_targets(split, data.clips(split), self.classifier.outputs)
             if data.cached and self.classifier.backbone.settings.frozen:
                 cache_features(self.trainer, self.classifier, data, stage)
-        if stage == "fit":
-            self._count_classes(data)
+        for one in self.losses if stage == "fit" else ():
+            if isinstance(one, TaskLoss) and one.needs_counts:
+                if data is None:
+                    raise SettingError(f"{one.needs_counts} needs an EmotionDataModule; or leave it out")
+                one.count(targets_of(data.clips("train"), [one.task.outputs]).to(self.device))
 
     def on_fit_start(self) -> None:
         """Record the clips and the library versions that the classifier is trained with.
@@ -323,14 +326,6 @@ class EmotionModule(L.LightningModule):
         if num_failed := int((~(largest < DIVERGED_LOSS)).sum()):
             raise self._divergence(f"logits of {num_failed} of {len(largest)} clips are huge or not finite")
         return predictions
-
-    def _count_classes(self, data: EmotionDataModule | None) -> None:
-        """Tell the losses that need it how frequent the classes are among the training clips."""
-        for one in self.losses:
-            if isinstance(one, TaskLoss) and one.needs_counts:
-                if data is None:
-                    raise SettingError(f"{one.needs_counts} needs an EmotionDataModule; or leave it out")
-                one.count(targets_of(data.clips("train"), [one.task.outputs]).to(self.device))
 
     @property
     def chosen_by(self) -> tuple[str, str]:

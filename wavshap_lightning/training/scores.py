@@ -14,16 +14,10 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torchmetrics import Metric
-from torchmetrics.functional.classification import (
-    binary_average_precision,
-    multiclass_accuracy,
-    multiclass_calibration_error,
-    multiclass_confusion_matrix,
-    multiclass_f1_score,
-    multiclass_recall,
-)
+from torchmetrics.functional import classification as metrics
 from torchmetrics.utilities import dim_zero_cat
 
+from wavshap_lightning.errors import SettingError
 from wavshap_lightning.models.head import Outputs, Task, split_outputs
 from wavshap_lightning.training.losses import MISSING_CLASS, binary_cross_entropy, cross_entropy
 
@@ -158,10 +152,10 @@ def class_scores(predictions: Predictions) -> dict[str, Tensor]:
     probabilities = logits.softmax(1).clamp(max=ALMOST_CERTAIN)
     return {
         "loss": F.cross_entropy(logits, labels),
-        "uar": multiclass_recall(logits, labels, num_classes, average="none")[occurring].mean(),
-        "wa": multiclass_accuracy(logits, labels, num_classes, average="micro"),
-        "macro_f1": multiclass_f1_score(logits, labels, num_classes, average="none")[occurring].mean(),
-        "ece": multiclass_calibration_error(probabilities, labels, num_classes, CALIBRATION_BINS),
+        "uar": metrics.multiclass_recall(logits, labels, num_classes, average=None)[occurring].mean(),
+        "wa": metrics.multiclass_accuracy(logits, labels, num_classes, average="micro"),
+        "macro_f1": metrics.multiclass_f1_score(logits, labels, num_classes, average=None)[occurring].mean(),
+        "ece": metrics.multiclass_calibration_error(probabilities, labels, num_classes, CALIBRATION_BINS),
     }
 
 
@@ -180,8 +174,7 @@ def distribution_scores(predictions: Predictions) -> dict[str, Tensor]:
     scores = {**class_scores(voted), "loss": loss, "log_likelihood": -loss, "jsd": jsd}
     levels = torch.bucketize(voted.targets.amax(1).cpu(), torch.tensor([*AGREEMENTS.values()]))
     correct = (voted.logits.argmax(1) == voted.labels).float().cpu()
-    scores |= {f"wa_{name}_agreement": correct[levels == i].mean() for i, name in enumerate(AGREEMENTS)}
-    return scores
+    return scores | {f"wa_{name}_agreement": correct[levels == i].mean() for i, name in enumerate(AGREEMENTS)}
 
 
 def divergences(predictions: Predictions) -> Float64[Tensor, " clips"]:
@@ -207,9 +200,9 @@ def label_scores(predictions: Predictions) -> dict[str, Tensor]:
     ap, occurring = torch.full_like(f1, torch.nan), (targets > 0.5).any(0).cpu()
     for index in occurring.nonzero().flatten().tolist():
         known = ~targets[:, index].isnan()
-        ap[index] = binary_average_precision(logits[known, index].sigmoid(), targets[known, index].long())
-    loss = binary_cross_entropy(logits, targets)
-    means = {"loss": loss, "macro_f1": f1.nanmean(), "map": ap.nanmean()}
+        x, y = logits[known, index].sigmoid(), targets[known, index].long()
+        ap[index] = metrics.binary_average_precision(x, y)
+    means = {"loss": binary_cross_entropy(logits, targets), "macro_f1": f1.nanmean(), "map": ap.nanmean()}
     return means | _by_output(predictions, f1=f1, ap=ap)
 
 
@@ -239,7 +232,7 @@ def with_class(predictions: Predictions) -> Predictions:
 def confusion_counts(predictions: Predictions) -> Int[Tensor, "label prediction"]:
     """Confusion matrix: number of clips by label and prediction."""
     found = with_class(predictions)
-    return multiclass_confusion_matrix(found.logits, found.labels, num_classes=found.logits.shape[1])
+    return metrics.multiclass_confusion_matrix(found.logits, found.labels, num_classes=found.logits.shape[1])
 
 
 def reliability_table(predictions: Predictions) -> list[tuple[float, float, float, float, int]]:
@@ -260,12 +253,17 @@ def reliability_table(predictions: Predictions) -> list[tuple[float, float, floa
 def fit_temperature(predictions: Predictions) -> float:
     """Temperature of least cross-entropy for the first task, that calibrates it best.
 
+    Raises:
+        SettingError: If no clip has a target for it.
+
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
     """
 
     def loss(log_temperature: float) -> float:
         return float(score_predictions(predictions.at_temperature(math.exp(log_temperature)))["loss"])
 
+    if score_predictions(predictions)[SCORES[predictions.task].main].isnan():
+        raise SettingError("temperature: none of the clips has a class or votes; give some that have")
     return math.exp(minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded").x)
 
 

@@ -132,9 +132,9 @@ def _votes(clip: Clip, labels: Sequence[str]) -> list[float]:
 
 
 def _labels(clip: Clip, labels: Sequence[str]) -> list[float]:
-    """One for each label that a listener named, or without votes for its own."""
+    """One for each label that a listener named, or without votes for its own; nothing if all named others."""
     voted = {label for label, count in clip.votes if count > 0.0}
-    named = (voted or {clip.label}) - {NO_AGREEMENT, UNLABELED}
+    named = (voted & {*labels} if voted else {clip.label}) - {NO_AGREEMENT, UNLABELED}
     return [float(label in named) if named else math.nan for label in labels]
 
 

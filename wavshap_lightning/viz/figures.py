@@ -6,6 +6,7 @@ nothing is left open. Drop it and it is gone; `figure.savefig(path)` writes it.
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -358,3 +359,19 @@ def figure_pixels(figure: Figure) -> UInt8[np.ndarray, "height width 3"]:
     canvas: Any = FigureCanvasAgg(figure)  # matplotlib has no types for what follows
     canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3]
+
+
+def figure_png(figure: Figure) -> bytes:
+    """Content of a PNG file; the same figure gives the same bytes."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None})
+    return content.getvalue()
+
+
+def plot_calibration(curves: Mapping[str, Sequence[Sequence[float | int]]], title: str) -> Figure:
+    """Figure of reliability diagrams; the arguments are those of `plot_reliability`."""
+    with theme.theme():
+        figure = Figure(figsize=(4.8, 4.8))
+        draw.plot_reliability(figure.add_axes((0.12, 0.1, 0.84, 0.84)), curves, title)
+        figure.draw_without_rendering()  # in our style
+    return figure

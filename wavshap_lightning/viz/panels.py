@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import librosa
@@ -361,6 +361,31 @@ def plot_dots(
     axes.set(xlim=limits, ylim=(len(places) - 0.5, -0.5), yticks=[], title=title)
     set_ticks(axes.xaxis, 2)
     axes.spines["left"].set_visible(False)
+
+
+def plot_reliability(axes: Axes, curves: Mapping[str, Sequence[Sequence[float | int]]], title: str) -> None:
+    """Draw accuracy against confidence; below the diagonal, confidence is too high.
+
+    Lines are errors, whose mean over clips is the calibration error; areas of disks are shares of the clips.
+
+    Args:
+        axes: Axes to draw on.
+        curves: Rows of each reliability diagram by name: ends of the bin, mean confidence, accuracy and
+            number of clips. The last one stands out.
+        title: What the title begins with; the calibration errors follow.
+    """
+    axes.plot([0, 1], [0, 1], color=theme.RULE, linestyle=(0, (4, 3)))
+    errors = []
+    for color, (name, rows) in zip((theme.MEDIUM, theme.INK)[-len(curves) :], curves.items(), strict=True):
+        *_, confidence, accuracy, num_clips = np.array(rows).T
+        shares = num_clips / num_clips.sum()
+        errors.append(f"{shares @ abs(accuracy - confidence):.3f} {name}")
+        axes.vlines(confidence, confidence, accuracy, color=color, label=name)
+        axes.scatter(confidence, accuracy, 12 + 900 * shares, color=color, zorder=2, clip_on=False)
+    if len(curves) > 1:
+        axes.legend(loc="upper left", bbox_to_anchor=(0.03, 0.97))
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title=f"{title}: ECE {', '.join(errors)}")
+    axes.set(xlabel="Confidence (probability of the prediction)", ylabel="Accuracy")
 
 
 def plot_lines_of_text(axes: Axes, lines: Sequence[str]) -> None:

@@ -147,9 +147,7 @@ class EmotionDataModule(L.LightningDataModule):
     @cached_property
     def labels(self) -> list[str]:
         """The classes in the order of the logits: `labels` as given, else in the order of `EMOTIONS`."""
-        if self._wanted_labels:
-            return list(self._wanted_labels)
-        return list(ordered_labels({clip.label for clip in self._listed} - self._classless))
+        return list(self._wanted_labels or ordered_labels({c.label for c in self._listed} - self._classless))
 
     @property
     def scales(self) -> Mapping[str, tuple[float, float]]:
