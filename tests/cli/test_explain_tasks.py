@@ -6,8 +6,11 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
+from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.corpora.manifest import read_manifest, save_manifest
+from wavshap_lightning.models.loading import load_classifier
 
 STEM = "a clip _b_"
 
@@ -117,9 +120,14 @@ def test_a_target_chooses_the_task(target, names, run_explain, several_tasks, fe
     assert numbers["annotated_values"] == {"arousal": 5.5}
 
 
-def test_scores_of_several_tasks_are_those_of_the_first(run_explain, several_tasks, clip, capsys):
+def test_scores_are_those_of_every_task(run_explain, several_tasks, clip, capsys):
     assert run_explain("scores", several_tasks, clip) == 0
-    assert sum(float(word) for word in capsys.readouterr().out.split()[1:6:2]) == pytest.approx(1, abs=0.002)
+    words = capsys.readouterr().out.split()
+    assert sum(float(word) for word in words[1:6:2]) == pytest.approx(1, abs=0.002)
+    assert words[6:10:2] == ["arousal", "valence"]
+    with torch.no_grad():
+        logits = load_classifier(several_tasks)(torch.from_numpy(load_audio(clip))[None])[0]
+    assert [float(word) for word in words[7:10:2]] == pytest.approx(logits[3:].tolist(), abs=0.002)
 
 
 @pytest.mark.slow

@@ -231,6 +231,8 @@ def test_a_page_of_other_outputs_says_what_they_are(task, title, headings, build
     assert title in text
     assert all(heading in page.text for heading in headings)
     assert f"Per-{clips[0].words['one']} attribution summary" in text
+    for note in ("the page is about ", "where there are 15 clips or more"):
+        assert (note in text) == (task == "dimensions")
     assert not any(word in text for word in ("Prediction", "predicted", "class "))
     (shown,) = unpacked(html)["plots"]["classes"]["data"]
     assert shown["x"] == list(clips[0].outputs.values())

@@ -36,7 +36,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.settings import ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.head import logits_to_outputs
+from wavshap_lightning.models.head import logits_to_outputs, split_outputs
 from wavshap_lightning.models.loading import choose_epochs, models_in
 from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.cues import cue_rows, signed, sum_in_words
@@ -320,7 +320,7 @@ def _interval(unit: Mapping[str, Any]) -> str:
 
 
 def print_scores(model: str, audio: list[str], opening: ModelOptions, *, device: str = "cpu") -> int:
-    """Print the three most probable classes of each recording, or its values.
+    """Print the three most probable classes of each recording, or its values, of each task.
 
     Args:
         model: Checkpoint, run, exported folder or Hugging Face model.
@@ -337,29 +337,30 @@ def print_scores(model: str, audio: list[str], opening: ModelOptions, *, device:
     if not audio:
         raise SettingError("audio=[]: give recordings, folders or manifests")
     clips = find_clips(audio, Path("explanations")).values()
-    classifier = open_model(model, device, opening).part("")  # the first task
+    classifier = open_model(model, device, opening)
     score = partial(score_clip, classifier)
     num_done = 0
     for clip in clips:
         outputs, _ = attempt(score, clip)
         if outputs is not None:
             num_done += 1
-            words = _listed(outputs, ranked=classifier.task != "dimensions")
+            parts = zip(outputs, classifier.outputs, strict=True)
+            words = "  ".join(_listed(one, ranked=of.task != "dimensions") for one, of in parts)
             tell(f"{words}  {on_one_line(place_of(clip))}")
     return status_of(num_done, len(clips))
 
 
 @torch.inference_mode()
-def score_clip(classifier: EmotionClassifier, clip: Clip) -> dict[str, float]:
-    """Probability of each class or label, or value of each dimension, for one clip.
+def score_clip(classifier: EmotionClassifier, clip: Clip) -> list[dict[str, float]]:
+    """Probability of each class or label, or value of each dimension, for one clip, by task.
 
     Raises:
         AudioError: If the clip cannot be read or is shorter than one frame.
     """
     device = next(classifier.parameters()).device
     logits = classifier(open_for(classifier, clip).waveform[None].to(device))[0]
-    outputs = logits_to_outputs(logits, classifier.task).tolist()
-    return dict(zip(classifier.labels, outputs, strict=True))
+    parts = zip(split_outputs(logits, classifier.outputs), classifier.outputs, strict=True)
+    return [dict(zip(of.labels, logits_to_outputs(x, of.task).tolist(), strict=True)) for x, of in parts]
 
 
 def _listed(outputs: dict[str, float], *, ranked: bool) -> str:
