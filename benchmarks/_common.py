@@ -53,6 +53,12 @@ PLAIN: dict[str, dict[str, Any]] = {
         "default": "test",
         "help": "whose planted recordings are explained",
     },
+    "folds": {
+        "type": Path,
+        "metavar": "DIR",
+        "help": "folder of a cross-validation on RAVDESS, with its folds",
+    },
+    "tune": {"action": "store_true", "help": "look at the actors and seeds on which limits were chosen"},
     "panels": {
         "nargs": "+",
         "metavar": "PANEL",
@@ -67,7 +73,7 @@ def read_arguments(doc: str | None, *, needs: Sequence[str] = (), **defaults: ob
     Args:
         doc: The script's docstring.
         needs: Which of `repeats`, `device`, `root`, `cache_dir`, `backbones`, `seconds`, `checkpoint`,
-            `transformers4`, `clips`, `planted`, `panels` and `split` it takes besides `--quick`.
+            `transformers4`, `clips`, `planted`, `folds`, `tune`, `panels` and `split` it takes besides `--quick`.
         defaults: Other defaults of theirs.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
-from wavshap_lightning.audio.segments import voiced_segments
+from wavshap_lightning.audio.segments import Segment, voiced_segments
 from wavshap_lightning.errors import AttributionError
 from wavshap_lightning.explainer.diagnostics import attribution_shares
-from wavshap_lightning.explainer.explainer import explain
+from wavshap_lightning.explainer.explainer import Explainer, explain
 from wavshap_lightning.explainer.explanation import Explanation
+from wavshap_lightning.explainer.recording import open_recording
+from wavshap_lightning.explainer.settings import ExplainSettings
 
 
 @pytest.fixture(scope="session")
@@ -290,3 +293,53 @@ def test_a_pause_is_one_for_shares_and_for_segments():
     level_db = torch.from_numpy(20 * np.log10(loudness[100::200]))
     shares = attribution_shares(torch.ones(len(level_db)), level_db)
     assert shares == {"speech": 0.5, "pause": 0.25, "edges": 0.25}
+
+
+@pytest.fixture(scope="session")
+def spoken(classifier, clip):
+    """Two words, the second in doubt, with three phones; the settings have the same words as segments."""
+    recording = open_recording(clip, classifier.backbone.frame_grid)
+    first, last = Segment("pause", 0.0, 0.02), Segment("pause", 0.09, recording.duration_s)
+    words = [first, Segment("oh", 0.02, 0.06, 0.9), Segment("no", 0.06, 0.09, 0.2), last]
+    phones = [first, Segment("OW", 0.02, 0.06), Segment("N", 0.06, 0.07), Segment("OW", 0.07, 0.09), last]
+    tiers = {"words": words, "phones": phones}
+    spans = [(one.start_s, one.end_s) for one in tiers["words"]]
+    settings = ExplainSettings(("frames", "layers"), num_draws=8, segments=spans)
+    return Explainer(classifier, settings).explain(replace(recording, tiers=tiers), "happy")
+
+
+@pytest.mark.parametrize("stage", ["frames", "layers"])
+def test_words_and_phones_with_their_pauses_sum_to_the_whole(stage, spoken):
+    total = spoken.values(stage, "frames").sum()
+    for tier in ("words", "phones"):
+        assert torch.allclose(spoken.values(stage, tier).sum(), total)
+    phones, words = spoken.values(stage, "phones"), spoken.values(stage, "words")
+    # The completeness gap is distributed in each view by its own errors.
+    gap = abs(spoken.attributions[stage].gap[0])
+    assert torch.allclose(phones[2] + phones[3], words[2], atol=gap)
+
+
+def test_the_error_of_a_word_is_that_of_its_sum_over_the_same_draws(spoken):
+    view = spoken.attributions["frames"].views
+    assert torch.equal(view["words"].stderr, view["segments"].stderr)  # the same spans
+    independent = view["phones"].stderr[0, 2:4].norm()
+    assert not torch.isclose(view["words"].stderr[0, 2], independent, rtol=0.01)
+
+
+def test_words_have_texts_times_and_confidence_and_are_saved(spoken, tmp_path):
+    table = spoken.to_columns("words")
+    assert table["text"].tolist() == ["pause", "oh", "no", "pause", ""]
+    assert np.allclose(table["confidence"], [np.nan, 0.9, 0.2, np.nan, np.nan], equal_nan=True)
+    plain = spoken.to_dict()
+    assert plain["words"]["start_s"][:2] == [0.0, 0.02]
+    assert plain["words"]["start_s"][-1] is None
+    assert plain["reliability"].keys() == {"frames", "layers", "segments", "words", "phones"}
+    spoken.save(tmp_path / "found.safetensors")
+    assert Explanation.load(tmp_path / "found.safetensors").tiers == spoken.tiers
+
+
+def test_without_words_nothing_speaks_of_them(three_paths, tmp_path):
+    plain = three_paths.to_dict()
+    assert not {"words", "phones", "tiers"} & (plain.keys() | plain["reliability"].keys())
+    three_paths.save(tmp_path / "found.safetensors")
+    assert b'"tiers"' not in (tmp_path / "found.safetensors").read_bytes()
