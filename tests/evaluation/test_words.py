@@ -7,7 +7,6 @@ import pytest
 
 from wavshap_lightning.evaluation.intervals import bootstrap_mean
 from wavshap_lightning.evaluation.words import (
-    COLUMNS,
     clip_words,
     find_text_reliance,
     part_rows,
@@ -73,15 +72,31 @@ def test_shares_of_words_and_pauses_sum_to_one_and_their_intervals_are_over_spea
     clips = [one for one in draw_clips(1) if one["tiers"]["words"][0][0] == "kids"]
     parts = [one for one in summarize_parts(clips, "words") if one.target == "sad"]
     for kind in ("word", "position"):
-        assert sum(one.share.value for one in parts if one.kind == kind) == pytest.approx(1)
+        assert sum(one.share for one in parts if one.kind == kind) == pytest.approx(1)
     (door,) = [one for one in parts if one.part == "door"]
     own = [one for one in clips if one["target"] == "sad"]
     rates = [clip["tiers"]["words"][5][2] / 0.25 for clip in own]
-    assert door.rate == bootstrap_mean(rates, [clip["speaker"] for clip in own])
-    assert door.rate.resampled == "speakers"
-    rows = part_rows(parts)
-    assert rows[0] == COLUMNS
-    assert {len(row) for row in rows} == {len(COLUMNS)}
+    rate = bootstrap_mean(rates, [clip["speaker"] for clip in own])
+    assert door[6:9] == (rate.value, rate.low, rate.high)
+    assert door.resampled == "6 speakers"
+
+
+def test_rows_have_all_columns_and_no_number_where_none_is_known():
+    units = [["kids", 0.2, 1.0], ["elsewhere", 0.0, 3.0]]
+    clips = [{"target": "sad", "speaker": "", "tiers": {"words": units}}]
+    columns, kids, elsewhere, *_ = part_rows(summarize_parts(clips, "words"))
+    expected = {
+        "target": "sad",
+        "kind": "word",
+        "part": "kids",
+        "share": "0.25",
+        "value_per_s": "5",
+        "n": "1",
+    }
+    row = dict(zip(columns, kids, strict=True))
+    assert {name: row[name] for name in expected} == expected
+    assert {row[name] for name in row if name.endswith(("low", "high"))} == {""}
+    assert elsewhere[3:9] == ["0.75", "", "", "", "", ""]
 
 
 def test_units_of_a_clip_are_those_of_its_file():

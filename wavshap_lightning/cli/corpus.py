@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from hashlib import sha256
+from itertools import chain
 from typing import Any, Literal
 
 import lightning as L  # noqa: N812
@@ -306,14 +307,14 @@ def merge(job: CorpusJob, title: str, model: dict[str, str]) -> int:
 def _summarize_words(records: Sequence[ClipRecord], output: Output) -> dict[str, Any]:
     """Write `words.csv` and `phones.csv` where these are known; return what the page shows of them."""
     clips = [one.shares["spoken"] for one in records if one.shares is not None and "spoken" in one.shares]
-    parts = {f"{tier}.csv": list(summarize_parts(clips, tier)) for tier in KINDS}
-    for name, found in parts.items():
-        if found:
-            output.write(name, format_csv(part_rows(found)))
-    warned = [one.message for one in find_text_reliance(clips)]
+    summarized = {tier: list(summarize_parts(clips, tier)) for tier in KINDS}
+    for tier, parts in summarized.items():
+        if parts:
+            output.write(f"{tier}.csv", format_csv(part_rows(parts)))
+    warned = [f"Warning: {one.message}" for one in find_text_reliance(clips)]
     for message in warned:
-        complain(f"warning: {message}")
-    return {"parts": [part for found in parts.values() for part in found], "warned": warned}
+        complain(message)
+    return {"parts": [*chain.from_iterable(summarized.values())], "warned": warned}
 
 
 def _build_page(job: CorpusJob, records: Sequence[ClipRecord], count: int, **facts: Any) -> str:  # noqa: ANN401

@@ -288,15 +288,12 @@ def _facts(explanation: Explanation, views: Sequence[ClipView]) -> Iterator[tupl
 
 def _top_words(explanation: Explanation, view: ClipView) -> Iterator[tuple[str, str]]:
     """The words and pauses with the largest magnitudes, if their times are known."""
-    if (words := view.units("words")) is None:
-        return
-    found = explanation.top("words", NUM_WORDS + 1, target=view.target)
-    placed = [one for one in found if not isnan(one["start_s"])][:NUM_WORDS]
-    width = max(len(words.names[one["word"]]) for one in placed)
-    lines = (f"{words.names[one['word']]:<{width}}  {_place(one)}" for one in placed)
-    yield "top words", "\n".join(map(on_one_line, lines))
-    if view.has_doubts:
-        yield "?", "the times of this word are uncertain"
+    if (words := view.units("words")) is not None:
+        found = explanation.top("words", NUM_WORDS + 1, target=view.target)
+        named = [(on_one_line(words.names[one["word"]]), one) for one in found if not isnan(one["start_s"])]
+        width = max(len(name) for name, _ in named)
+        lines = [f"{name:<{width}}  {_place(one)}" for name, one in named[:NUM_WORDS]]
+        yield "top words", "\n".join([*lines, *filter(None, [view.doubts])])
 
 
 def _place(unit: Mapping[str, Any]) -> str:

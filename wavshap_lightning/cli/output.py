@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from wavshap_lightning.audio.io import save_audio
+from wavshap_lightning.audio.segments import PAUSE
 from wavshap_lightning.cli.clips import ExplainedClip, label_of, place_of
 from wavshap_lightning.cli.terminal import EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE, on_one_line, tell
 from wavshap_lightning.corpora.clip import Clip
@@ -200,14 +201,16 @@ def summary_row(
         numbers = {**found.saved.numbers, "seconds": f"{found.seconds:.2f}"}
         numbers["probability"] = outputs.get(found.explanation.prediction)
         numbers["draws"] = str(next(iter(numbers["stages"].values()))["num_draws"])
-        view = ClipView.from_saved(found.saved, row["clip"])
-        numbers["certain"] = view.reliability and view.reliability.certain_share
+        frames = ClipView.from_saved(found.saved, row["clip"]).reliability
+        numbers["certain"] = frames and frames.certain_share
     row |= {name: cell(numbers.get(name)) for name in (*NUMBERS, "certain", "draws", "seconds")}
     kind = "value" if classifier.task == "dimensions" else "probability"
     listed = () if classifier.task == "classes" else classifier.labels
     row |= {f"{kind}/{name}": cell(outputs.get(name)) for name in listed}
-    is_worded = found is not None and "words" in found.saved.numbers
-    return row | ({"top_word": view.top_word} if is_worded else {})
+    if found is not None and (words := found.explanation.tiers.get("words")):
+        ranked = found.explanation.top("words", len(words), sign="positive")
+        row["top_word"] = next((one["text"] for one in ranked if one["text"] not in (PAUSE, "")), "")
+    return row
 
 
 def cell(value: float | str | None) -> str:

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from wavshap_lightning.audio.segments import PAUSE
-from wavshap_lightning.evaluation.intervals import Estimate, bootstrap_mean
+from wavshap_lightning.evaluation.intervals import bootstrap_mean
 from wavshap_lightning.explainer.diagnostics import Diagnostic
 from wavshap_lightning.explainer.explanation import Explanation
 
-OTHER, ELSEWHERE = "other", "elsewhere"
+ELSEWHERE = "elsewhere"
+UNSPOKEN = PAUSE, ELSEWHERE
+"""Texts of what is no word; the second is time that no word or pause covers, such as silence a model adds."""
+
 PHONES = {
     "vowel": "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW",
     "nasal": "M N NG",
     "fricative": "CH DH F HH JH S SH TH V Z ZH",
     "stop": "B D G K P T",
     "approximant": "L R W Y",
-    PAUSE: PAUSE.upper(),
-    ELSEWHERE: ELSEWHERE.upper(),
 }
 """Classes of the phones of the CMU dictionary (ARPAbet); affricates are among the fricatives."""
 
 CLASSES = {phone: name for name, phones in PHONES.items() for phone in phones.split()}
 THIRDS = ("first third", "second third", "last third")
 
-COLUMNS = (
-    *("target", "kind", "part", "share", "share_low", "share_high"),
-    *("value_per_s", "value_low", "value_high", "n", "resampled"),
-)
-"""Columns of `words.csv` and `phones.csv`."""
+ENOUGH_CLIPS = 5
+"""Fewer do not show how clips differ, so that there is no interval."""
 
 FEWEST_SPEAKERS, NUM_PERMUTATIONS, MOST_NUMBERS, LEVEL = 3, 9999, 20_000_000, 0.05
 LEAST_DIFFERENCE = 0.1
@@ -61,12 +59,12 @@ def phone_class(phone: str) -> str:
     >>> [phone_class(one) for one in ("AH0", "t", "NG", "pause", "tʃ")]
     ['vowel', 'stop', 'nasal', 'pause', 'other']
     """
-    return CLASSES.get(phone.upper().rstrip("012"), OTHER)
+    return phone if phone in UNSPOKEN else CLASSES.get(phone.upper().rstrip("012"), "other")
 
 
 def _thirds(words: Sequence[str]) -> list[str]:
     """Third of the words, by their number, that each word is in."""
-    spoken = [place for place, word in enumerate(words) if word not in (PAUSE, ELSEWHERE)]
+    spoken = [place for place, word in enumerate(words) if word not in UNSPOKEN]
     rank = {place: THIRDS[3 * order // len(spoken)] for order, place in enumerate(spoken)}
     return [rank.get(place, word) for place, word in enumerate(words)]
 
@@ -78,23 +76,14 @@ KINDS: Mapping[str, Mapping[str, Names]] = {
 """Part of the clip that each unit belongs to, by tier and kind of part."""
 
 
-@dataclass(frozen=True)
-class PartSummary:
-    """Attribution of one class to one word, position, phone or class of phones, over clips that have it.
+PartSummary = namedtuple(  # noqa: PYI024 - its fields are columns
+    "PartSummary", "target kind part share share_low share_high value_per_s value_low value_high n resampled"
+)
+"""Attribution of a class to a word, position, phone or class of phones: a row of `words.csv` or `phones.csv`.
 
-    Args:
-        target: The class.
-        kind: `"word"`, `"position"`, `"class"` or `"phone"`.
-        part: Name of the part.
-        share: Share of the magnitude of the sums over all words (or phones), pauses among them.
-        rate: Signed attribution per second.
-    """
-
-    target: str
-    kind: str
-    part: str
-    share: Estimate
-    rate: Estimate
+`share` is that of the magnitude of the sums over all words (or phones), pauses among them, and `value_per_s`
+the signed attribution per second, means over the `n` clips that have the part. `resampled` says what the 95 %
+intervals are over; their ends are NaN for fewer than five clips."""
 
 
 def clip_words(numbers: Mapping[str, Any], speaker: str) -> ClipWords:
@@ -124,15 +113,13 @@ def spoken_shares(explanation: Explanation, target: str) -> dict[str, float]:
         explanation: The explanation.
         target: One of its targets.
     """
-    tiers = {tier: _units(explanation.to_columns(tier, target=target)) for tier in explanation.tiers}
-    found = {
-        tier: part_shares([phone_class(one[0]) for one in units], units) for tier, units in tiers.items()
-    }
-    none = (0.0, 0.0)
-    shares = {"vowels": found["phones"].get("vowel", none)[0]} if "phones" in found else {}
-    if "words" in found:
-        pauses, elsewhere = (found["words"].get(name, none)[0] for name in (PAUSE, ELSEWHERE))
-        shares |= {"words": 1 - pauses - elsewhere, "between_words": pauses}
+    shares: dict[str, float] = {}
+    for tier in explanation.tiers:
+        units = _units(explanation.to_columns(tier, target=target))
+        found = part_shares([phone_class(text) for text, *_ in units], units)
+        pauses, elsewhere, vowels = (found.get(name, (0.0, 0.0))[0] for name in (*UNSPOKEN, "vowel"))
+        named = {"words": 1 - pauses - elsewhere, "between_words": pauses}
+        shares |= named if tier == "words" else {"vowels": vowels}
     return shares
 
 
@@ -172,18 +159,16 @@ def summarize_parts(clips: Sequence[ClipWords], tier: str) -> Iterator[PartSumma
             for part in dict.fromkeys(part for one in found for part in one):
                 columns = np.transpose([one.get(part, (np.nan, np.nan)) for one in found])
                 share, rate = (bootstrap_mean(column, speakers) for column in columns)
-                yield PartSummary(target, kind, part, share, rate)
+                known = 1.0 if share.num_clips >= ENOUGH_CLIPS else np.nan
+                ends = [(one.value, known * one.low, known * one.high) for one in (share, rate)]
+                resampled = f"{share.num_resampled} {share.resampled}"
+                yield PartSummary._make([target, kind, part, *ends[0], *ends[1], share.num_clips, resampled])
 
 
-def part_rows(parts: Iterable[PartSummary]) -> list[tuple[str, ...]]:
-    """Rows of `words.csv` and `phones.csv`, the names of the columns first."""
-    rows: list[tuple[str, ...]] = [COLUMNS]
-    for one in parts:
-        ends = [number for found in (one.share, one.rate) for number in (found.value, found.low, found.high)]
-        cells = (f"{number:.6g}" if np.isfinite(number) else "" for number in ends)
-        counts = (one.share.num_clips, f"{one.share.num_resampled} {one.share.resampled}")
-        rows.append((one.target, one.kind, one.part, *cells, *map(str, counts)))
-    return rows
+def part_rows(parts: Iterable[PartSummary]) -> list[list[str]]:
+    """Rows of `words.csv` and `phones.csv`, the names of the columns first; unknown numbers are empty."""
+    rows = [[f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in part] for part in parts]
+    return [[*PartSummary._fields], *([cell if cell != "nan" else "" for cell in row] for row in rows)]
 
 
 def find_text_reliance(clips: Sequence[ClipWords], *, seed: int = 0) -> list[Diagnostic]:
@@ -201,34 +186,27 @@ def find_text_reliance(clips: Sequence[ClipWords], *, seed: int = 0) -> list[Dia
             is nothing to compare.
         seed: Random seed of the shuffles.
     """
-    said = sorted(((clip, _said(clip)) for clip in clips), key=lambda one: one[0]["speaker"])
-    said = [(clip, one) for clip, one in said if len(one[0])]
-    targets, owners = ([clip[name] for clip, _ in said] for name in ("target", "speaker"))
+    clips = sorted((clip for clip in clips if len(_said(clip)[0])), key=lambda clip: clip["speaker"])
+    said, targets, owners = (
+        [*map(_said, clips)],
+        *([one[name] for one in clips] for name in ("target", "speaker")),
+    )
     classes, speaker = np.unique(targets), np.unique(owners, return_inverse=True)[1]
-    chosen, words = np.array(targets)[:, None] == classes, [one for _, one in said]
-    found = {
-        word: _contrast(word, words, speaker) for word in sorted({text for one, *_ in words for text in one})
-    }
-    contrasts = {word: one for word, one in found.items() if one is not None and len(classes) > 1}
+    words = sorted({text for texts, *_ in said for text in texts}) if len(classes) > 1 else []
+    contrasts = [(word, *one) for word in words if (one := _contrast(word, said, speaker)) is not None]
     count = min(NUM_PERMUTATIONS, MOST_NUMBERS // max(len(said), 1))
     shuffled = np.argsort(np.random.default_rng(seed).random((count, len(said))) + speaker, axis=1)
     warned = []
-    for word, (weights, evidence) in contrasts.items():
-        scores = evidence[:, None] * chosen
-        differences, null = weights @ scores, weights[shuffled] @ scores
+    for word, weights, evidence in contrasts:
+        scores = evidence[:, None] * (np.array(targets)[:, None] == classes)
+        found, null = weights @ scores, weights[shuffled] @ scores
         spread = np.maximum(null.std(0), np.finfo(float).tiny)
-        exceeded = (null / spread).max(1)[:, None] >= differences / spread
+        exceeded = (null / spread).max(1)[:, None] >= found / spread
         p = np.minimum((1 + exceeded.sum(0)) / (1 + count) * len(contrasts), 1)
-        for place in np.flatnonzero((p < LEVEL) & (differences >= LEAST_DIFFERENCE)):
-            value, speakers = float(differences[place]), len({*speaker[weights != 0]})
-            facts = {
-                "target": classes[place],
-                "word": word,
-                "value": value,
-                "speakers": speakers,
-                "p": p[place],
-            }
-            warned.append(Diagnostic("text_reliance", "warning", TEXT_RELIANCE.format(**facts), value))
+        facts = {"word": word, "speakers": len({*speaker[weights != 0]})}
+        for place in np.flatnonzero((p < LEVEL) & (found >= LEAST_DIFFERENCE)):
+            message = TEXT_RELIANCE.format(target=classes[place], value=found[place], p=p[place], **facts)
+            warned.append(Diagnostic("text_reliance", "warning", message, float(found[place])))
     return warned
 
 
@@ -236,24 +214,24 @@ def _said(clip: ClipWords) -> Words:
     """Words of a clip without pauses, their places in the sentence from 0 to 1, and their signed shares."""
     units = clip["tiers"].get("words", [])
     whole = sum(abs(value) for *_, value in units) or 1.0
-    words = [(text, value / whole) for text, _, value in units if text not in (PAUSE, ELSEWHERE)]
+    words = [(text, value / whole) for text, _, value in units if text not in UNSPOKEN]
     places = (np.arange(len(words)) + 0.5) / max(len(words), 1)
     return np.array([text for text, _ in words]), places, np.array([share for _, share in words])
 
 
 def _contrast(word: str, said: Sequence[Words], speaker: Int[np.ndarray, " clips"]) -> tuple[Row, Row] | None:
     """Weights of clips with a word less those without it, mean over speakers, and each clip's evidence."""
-    own = [texts == word for texts, *_ in said]
+    texts, places, shares = zip(*said, strict=True)
+    own = [one == word for one in texts]
     has = np.array([one.any() for one in own])
     num_with, num_without = (np.bincount(speaker, part) for part in (has, ~has))
     both = (num_with > 0) & (num_without > 0)
     if both.sum() < FEWEST_SPEAKERS:
         return None
     counts = np.where(has, num_with[speaker], -num_without[speaker])
-    usual = np.concatenate([places[one] for one, (_, places, _) in zip(own, said, strict=True)]).mean()
-    nearest = [
-        one if one.any() else np.abs(places - usual).argmin()
-        for one, (_, places, _) in zip(own, said, strict=True)
+    usual = np.concatenate(places)[np.concatenate(own)].mean()
+    nearest = [np.abs(one - usual).argmin() for one in places]
+    evidence = [
+        share[one if one.any() else at].sum() for share, one, at in zip(shares, own, nearest, strict=True)
     ]
-    evidence = [shares[one].sum() for one, (*_, shares) in zip(nearest, said, strict=True)]
     return both[speaker] / counts / both.sum(), np.array(evidence)

@@ -352,9 +352,10 @@ class Explanation:
         if f"{kind}s" not in self.tiers:
             return {}
         units = [*self.tiers[f"{kind}s"], Segment("", np.nan, np.nan)]
-        cells = {name: [getattr(one, name) for one in units] for name in ("text", "start_s", "end_s")}
-        trust = [np.nan if one.confidence is None else one.confidence for one in units]
-        return {name: np.array(column) for name, column in {**cells, "confidence": trust}.items()}
+        cells = {
+            name: np.array([getattr(one, name) for one in units]) for name in ("text", "start_s", "end_s")
+        }
+        return {**cells, "confidence": np.array([one.confidence for one in units], dtype=np.float64)}
 
     def to_dict(
         self, *, target: str | None = None, label: str | None = None, texts: Sequence[str] = ()

@@ -39,6 +39,7 @@ from wavshap_lightning.attribution.targets import Target
 from wavshap_lightning.attribution.views.frames import View, grouped, summed
 from wavshap_lightning.attribution.views.layers import layer_detail, layer_frame, layer_neuron
 from wavshap_lightning.attribution.views.spectral import band_frame
+from wavshap_lightning.audio.segments import Segment
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.explainer.defaults import REFERENCE_DRAWS, choose_baselines, choose_stages
 from wavshap_lightning.explainer.recording import AudioSource, Recording, open_recording
@@ -235,10 +236,8 @@ class OpenClip:
             edges = mel_band_edges(settings.num_bands, self.recording.sample_rate).tolist()
             by_band = band_frame(edges)
             views = [frames, by_band, coarser(by_band, "bands", lambda units: units.sum(3))]
-        tiers: dict[str, Sequence[Sequence[float]]] = {"segments": settings.segments}
-        for name, segments in self.recording.tiers.items():
-            tiers[name] = [(one.start_s, one.end_s) for one in segments]
-        views += [_sums_over(frames, name, times, spans) for name, spans in tiers.items() if spans]
+        tiers = {"segments": [Segment("", *span) for span in settings.segments], **self.recording.tiers}
+        views += [_sums_over(frames, name, times, tier) for name, tier in tiers.items() if tier]
         return tuple(views)
 
     def _in_precision(self, stage: Stage, target: Target) -> tuple[OpenClip, dict[str, Any]]:
@@ -382,9 +381,9 @@ def coarser(view: View, name: str, add_up: Callable[[Float[Tensor, "draws target
     return View(name, project)
 
 
-def _sums_over(frames: View, name: str, times: TimeGrid, spans: Sequence[Sequence[float]]) -> View:
-    """View of sums over spans of time, and over the rest."""
-    membership = segment_membership(times, spans)
+def _sums_over(frames: View, name: str, times: TimeGrid, tier: Sequence[Segment]) -> View:
+    """View of sums over segments, and over the rest."""
+    membership = segment_membership(times, [(one.start_s, one.end_s) for one in tier])
     return coarser(frames, name, lambda units: units @ membership.to(units).T)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from wavshap_lightning.attribution.reliability import Agreement, Reliability
-from wavshap_lightning.audio.segments import LOW_CONFIDENCE, PAUSE
+from wavshap_lightning.audio.segments import LOW_CONFIDENCE
 from wavshap_lightning.corpora.clip import Span
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip
@@ -41,9 +41,6 @@ WORDS: Mapping[Task, Mapping[str, str]] = {
     "dimensions": {"one": "dimension", "unit": "Value", "best": "", "+": "raises", "-": "lowers"},
 }
 """By task: one of the outputs, their meaning, that of the largest, and that of the signs of attributions."""
-
-DOUBTFUL = "?"
-"""Mark of a word whose times are uncertain."""
 
 NO_TIME = TimeGrid(0, 1, 1, 0, 1)
 """Time grid of units that are sums over time."""
@@ -288,7 +285,7 @@ class ClipView:
             return [f"{start:.3f}{EN_DASH}{end:.3f} s" for start, end in spans]
         if (held := self.columns(name) or {}).get("text"):
             trust = (1.0 if one is None else one for one in held.get("confidence") or [1.0] * count)
-            marks = (DOUBTFUL if one < LOW_CONFIDENCE else "" for one in trust)
+            marks = ("?" if one < LOW_CONFIDENCE else "" for one in trust)
             return [f"{text}{mark}" for text, mark in zip(held["text"], marks, strict=True)]
         return [f"layer {layer}" for layer in range(count)]
 
@@ -311,16 +308,10 @@ class ClipView:
         return {name: units for name in ("words", "phones") if (units := self.units(name)) is not None}
 
     @property
-    def has_doubts(self) -> bool:
-        """True if a word is marked, because its times are uncertain."""
-        return any(units.names != self.numbers[name]["text"] for name, units in self.tiers.items())
-
-    @property
-    def top_word(self) -> str:
-        """The word with the largest attribution; empty if none is positive."""
-        held = self.numbers["words"]
-        said = zip(held["attribution"], held["text"], strict=True)
-        return str(max((one for one in said if one[0] > 0 and one[1] not in (PAUSE, "")), default=(0, ""))[1])
+    def doubts(self) -> str:
+        """Meaning of the mark of a word whose times are uncertain; empty without one."""
+        marked = any(units.names != self.numbers[name]["text"] for name, units in self.tiers.items())
+        return "?: its times are uncertain" if marked else ""
 
     @property
     def frames(self) -> Units | None:
@@ -517,7 +508,8 @@ class ClipView:
         mean, gaps = first["baseline_score"], [one["relative_gap"] for one in stages.values()]
         on_average = "" if mean is None else f", {number(mean)} on average for the baselines"
         is_complete = gaps[0] is not None  # the sum means nothing otherwise
-        ranked = {name: one for name, one in self._reliability.items() if one is not None}
+        known, hidden = self._reliability.items(), "segments" if self.tiers else ""  # which are the words
+        ranked = {name: one for name, one in known if one is not None and name != hidden}
         found = {
             "Explained": self.score_name(),
             "Score": f"{number(numbers['score'])} for the clip{on_average}",

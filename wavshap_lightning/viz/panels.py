@@ -27,7 +27,10 @@ from wavshap_lightning.viz.theme import literal, number, percent, signed_norm
 FULL = {1: theme.FOR, -1: theme.AGAINST, 0: theme.UNRESOLVED}
 PALE = {1: theme.FOR_PALE, -1: theme.AGAINST_PALE, 0: theme.UNRESOLVED_PALE}
 
-INKED: Any = {"color": theme.INK}
+SPOKEN: Any = {"ha": "center", "va": "center", "fontsize": theme.SMALL_PT, "clip_on": True}
+QUIET: Any = {"color": theme.QUIET, "style": "italic"}
+"""Texts of words, and of pauses and words whose times are uncertain."""
+
 SMALL: Any = {"fontsize": theme.SMALL_PT, "color": theme.QUIET}
 
 LINE_PT, MOST_APART = 0.9, 250
@@ -123,17 +126,14 @@ def plot_words(axes: Axes, view: ClipView) -> None:
         spans_s = zip(held["start_s"][:-1], held["end_s"], strict=False)  # without what lies elsewhere
         for place, (start_s, end_s) in enumerate(spans_s):
             axes.barh(row, end_s - start_s, 0.9, start_s, color=colors[place], edgecolor=theme.PAPER)
-            text, style = shown.names[place], INKED
-            if text == PAUSE or text != held["text"][place]:
-                style = {"color": theme.QUIET, "style": "italic"}
+            text = shown.names[place]
+            style = SPOKEN if text == held["text"][place] != PAUSE else {**SPOKEN, **QUIET}
             if len(text) * letter_s < end_s - start_s:
-                middle: Any = {"ha": "center", "va": "center", "fontsize": theme.SMALL_PT, "clip_on": True}
-                axes.text((start_s + end_s) / 2, row, literal(text, 40), **middle, **style)
+                axes.text((start_s + end_s) / 2, row, literal(text, 40), **style)
         notes.append(f"±{norm.vmax:.2g} a {tier[:-1]}")
-    doubts = "; ?: its times are uncertain" if view.has_doubts else ""
     axes.spines[:].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.set(ylim=(len(tiers) - 0.5, -0.5), title=f"Attribution of each word{doubts}")
+    axes.set(ylim=(len(tiers) - 0.5, -0.5), title=f"Attribution of each word  {view.doubts}")
     axes.set_yticks(range(len(tiers)), [*tiers])
     write_note(axes, f"full color: {', '.join(notes)}")
 
