@@ -73,7 +73,8 @@ def read_arguments(doc: str | None, *, needs: Sequence[str] = (), **defaults: ob
     Args:
         doc: The script's docstring.
         needs: Which of `repeats`, `device`, `root`, `cache_dir`, `backbones`, `seconds`, `checkpoint`,
-            `transformers4`, `clips`, `planted`, `folds`, `tune`, `panels` and `split` it takes besides `--quick`.
+            `transformers4`, `clips`, `planted`, `folds`, `tune`, `panels` and `split` it
+            takes besides `--quick`.
         defaults: Other defaults of theirs.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,18 +1,19 @@
 """Words and phones: planted cues within a word, shares of phones in two halves of RAVDESS, planted text.
 
-1. **Planted cues.** Of the recordings with one planted cue that lies within one word (aligned by the package's
-   aligner), and that a head on Whisper tiny predicts as labeled: is the word with the cue the one with the
-   largest attribution? Chance is one in the number of words. The heads are those of `reliability.py`.
-2. **Phones.** Each actor of RAVDESS is explained by the fold that did not see it, with the annotated emotion as
-   target. Mean shares of the classes of phones of actors 1 to 12 against 13 to 24: Spearman's correlation of
-   the classes of phones, for each emotion.
-3. **Text.** A head of one hidden layer on the mean of Whisper's layer is trained on actors 1 to 12 and explained
-   on 13 to 24, whose clips say both sentences in every emotion. In training one emotion always says one
-   sentence: `alone` is a sentence that no other emotion says, `shared` one that the others say too. Without
-   the shortcut the sentence of each training clip is drawn, 20 times. Does the warning of text come?
-   Attributions are integrated gradients from the mean training frame, which for this head need the mean only.
-   With `--tune`, the halves of the actors are exchanged and the seeds are others: the limit of the warning was
-   chosen there.
+1. **Planted cues.** Recordings with one planted cue that lies within one word (aligned by the package's
+   aligner), and that a head on Whisper tiny predicts as labeled: has the word with the cue the largest
+   attribution? Chance is one in the number of words. The heads are those of `reliability.py`.
+2. **Phones.** Half of the clips of strong intensity of each actor of RAVDESS are explained by the fold
+   that did not see the actor, with the annotated emotion as target. Mean shares of the classes of
+   phones of actors 1 to 12 against 13 to 24: Spearman's correlation of the classes of phones, for each
+   emotion.
+3. **Text.** A head of one hidden layer on the mean of a layer of Whisper is trained on actors 1 to 12
+   and explained on 13 to 24, whose clips say both sentences in every emotion. In training one emotion
+   always says one sentence, which the others never say, or say too. Without the shortcut the sentence
+   of each training clip is drawn, 20 times. Does the warning of text come? Attributions are integrated
+   gradients from the mean training frame, which for this head need the mean only. With `--tune`, the
+   halves of the actors are exchanged and the seeds are others: the limit of the warning was chosen
+   there.
 
 Everything is kept below `--cache-dir`, so that the command resumes.
 """
@@ -20,6 +21,7 @@ Everything is kept below `--cache-dir`, so that the command resumes.
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -69,7 +71,7 @@ def main() -> None:
     report("words-tune" if arguments.tune else "words", measurements, arguments)
 
 
-def measure_planted(arguments: Any) -> list[Measurement]:
+def measure_planted(arguments: Namespace) -> list[Measurement]:
     """How often the word that holds the cue has the largest attribution."""
     clips, heads = planted_whisper(arguments.planted, arguments.root, arguments.backbones[0])
     explainer = Explainer(load_classifier(heads[HEAD]), ExplainSettings())
@@ -115,7 +117,7 @@ def _planted(explainer: Explainer, clip: Clip) -> dict[str, Any]:
     return {"word": holder, "largest": largest, "num_words": len(spoken), "speaker": clip.speaker}
 
 
-def measure_phones(arguments: Any) -> list[Measurement]:
+def measure_phones(arguments: Namespace) -> list[Measurement]:
     """Agreement of the shares of classes of phones between two halves of the actors."""
     folds = sorted(arguments.folds.glob("fold_*/checkpoints/best.ckpt"))
     heads = [load_classifier(path) for path in folds]
@@ -130,13 +132,12 @@ def measure_phones(arguments: Any) -> list[Measurement]:
     rows = [row for row in rows if row]
     halves = [[row for row in rows if (int(row["speaker"]) > 12) == late] for late in (False, True)]
     parts = [
-        {(one.target, one.part): one.share.value for one in summarize_parts(half, "phones")}
-        for half in halves
+        {(one.target, one.part): one.share for one in summarize_parts(half, "phones")} for half in halves
     ]
     classes = sorted({target for target, _ in parts[0]})
     correlations = {}
     for target in classes:
-        shares = [[half.get((target, name), 0.0) for name in PHONES if name != "elsewhere"] for half in parts]
+        shares = [[half.get((target, name), 0.0) for name in (*PHONES, PAUSE)] for half in parts]
         correlations[target] = float(spearmanr(*shares).statistic)
     return [
         Measurement(
@@ -159,7 +160,7 @@ def _explained(head: EmotionClassifier, clip: Clip) -> Words:
     return clip_words(found.to_dict(), clip.speaker)
 
 
-def measure_text(arguments: Any) -> list[Measurement]:
+def measure_text(arguments: Namespace) -> list[Measurement]:
     """How often the warning comes with the planted shortcut, and without."""
     encoded = [*_encoded(arguments)]
     speakers = np.array([int(one["speaker"]) for one in encoded])
@@ -198,7 +199,11 @@ def measure_text(arguments: Any) -> list[Measurement]:
 
 
 def _warned(
-    encoded: Sequence[Mapping[str, Any]], chosen: Any, training: Any, seed: int, emotion: str | None = None
+    encoded: Sequence[Mapping[str, Any]],
+    chosen: np.ndarray,
+    training: np.ndarray,
+    seed: int,
+    emotion: str | None = None,
 ) -> bool:
     """True if a head that is trained on some clips is warned of (for the emotion), on the other actors."""
     labels = sorted({one["label"] for one in encoded})
@@ -246,7 +251,7 @@ def attributed(head: nn.Module, frames: Tensor, center: Tensor) -> tuple[int, Te
     return target, (frames - center) @ gradients.mean(0) / len(frames)
 
 
-def _encoded(arguments: Any) -> Iterator[Mapping[str, Any]]:
+def _encoded(arguments: Namespace) -> Iterator[Mapping[str, Any]]:
     """Frames of one layer of Whisper, and the places of the words among them."""
     heads = planted_whisper(arguments.planted, arguments.root, arguments.backbones[0])[1]
     classifier = load_classifier(heads[HEAD])
