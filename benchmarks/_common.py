@@ -39,6 +39,12 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
 # Command line
 
 PLAIN: dict[str, dict[str, Any]] = {
+    "aligned": {
+        "type": Path,
+        "required": True,
+        "metavar": "DIR",
+        "help": "recordings with TextGrids of their words",
+    },
     "seconds": {"action": "store_true", "help": "time only; the rest is that of the last report"},
     "checkpoint": {"type": Path, "help": "of a demo; trained and kept in --cache-dir if left out"},
     "transformers4": {"type": Path, "metavar": "DIR", "help": "folder where transformers 4 is installed"},
@@ -73,7 +79,7 @@ def read_arguments(doc: str | None, *, needs: Sequence[str] = (), **defaults: ob
     Args:
         doc: The script's docstring.
         needs: Which of `repeats`, `device`, `root`, `cache_dir`, `backbones`, `seconds`, `checkpoint`,
-            `transformers4`, `clips`, `planted`, `folds`, `tune`, `panels` and `split` it
+            `transformers4`, `aligned`, `clips`, `planted`, `folds`, `tune`, `panels` and `split` it
             takes besides `--quick`.
         defaults: Other defaults of theirs.
     """

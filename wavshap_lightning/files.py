@@ -16,6 +16,12 @@ from uuid import uuid4
 DELIMITERS = ",;\t|"
 
 
+def default_cache_directory() -> Path:
+    """`$WAVSHAP_CACHE`, else `$XDG_CACHE_HOME/wavshap-lightning`, else `~/.cache/wavshap-lightning`."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("WAVSHAP_CACHE") or Path(home, "wavshap-lightning"))
+
+
 def read_text(path: Path) -> str:
     """Text of a file in UTF-8, or in UTF-16 with a byte order mark, as spreadsheets and Praat save it.
 

@@ -196,6 +196,31 @@ def test_without_a_word_speech_and_pauses_are_explained_with_a_warning(segments_
     assert told[-1].endswith("; speech and pauses instead")
 
 
+def test_words_are_aligned_with_a_text(quick, out, clip, monkeypatch, tmp_path):
+    monkeypatch.setenv("WAVSHAP_CACHE", str(tmp_path))
+    assert quick(clip, "--text", "The kids!") == 0
+    numbers = json.loads((out / "clips" / f"{STEM}.json").read_text())
+    assert [row["text"] for row in numbers["segments"] if row["text"] not in ("", "pause")] == ["the", "kids"]
+    told = [one["message"] for one in numbers["diagnostics"] if one["name"] == "segments"]
+    assert all(one.startswith(f"segments={clip}: the text fits badly, 2 of 2 words") for one in told)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", "die Hunde", "words=hunde: not in the English dictionary"),
+        ("a.lab", "", "text='' holds no word"),
+        ("a.md", "hello", "text=None: give --text, a column text, or a .txt or .lab file"),
+    ],
+)
+def test_a_text_that_cannot_be_aligned_is_a_warning(segments_of, clip, name, text, message):
+    clip.with_suffix(f".{name.partition('.')[2]}").write_text(text)
+    texts, (told,) = segments_of("auto")
+    assert {*texts} <= {"speech", "pause", ""}
+    assert told.startswith(f"segments={clip}: {message}")
+    assert told.endswith("; speech and pauses instead")
+
+
 def test_what_was_noticed_while_reading_an_alignment_is_a_diagnostic(segments_of, tmp_path):
     (tmp_path / "words.csv").write_text("text,start_s,end_s\nmary,0.05,0.2\nrolled,0.2,0.2\n")
     texts, (told,) = segments_of(tmp_path / "words.csv")

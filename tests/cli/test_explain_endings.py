@@ -34,6 +34,8 @@ def test_an_unknown_target_lists_the_labels(quick, out, clip, capsys):
         (["--share", "3"], "share=3.0 must be above 0"),
         (["--alignments", "nowhere.TextGrid"], "alignments=nowhere.TextGrid: there is no such file"),
         (["--tier", "words"], "tier='words' needs alignments"),
+        (["--tier", "words", "--alignments", "auto"], "tier='words' needs alignments"),
+        (["--text", "hello", "--alignments", "a.csv"], "alignments=a.csv have the words already"),
         (["--device", "nonsense"], "device='nonsense' cannot be used"),
     ],
 )

@@ -5,6 +5,8 @@ import pytest
 import soundfile
 
 from wavshap_lightning.corpora import filename_schemes
+from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.filename_schemes import spoken_text
 from wavshap_lightning.errors import CorpusError
 
 RAVDESS = Path(__file__).parents[2].parent / "shared/data/ravdess"
@@ -209,3 +211,37 @@ def test_all_of_ravdess():
     assert {clip.path.parent.name for clip in clips if clip.speaker == "07"} == {"Actor_07"}
     assert Counter(clip.text for clip in clips).most_common(1)[0][1] == 720
     assert Counter(clip.values for clip in clips) == {(("intensity", 1.0),): 768, (("intensity", 2.0),): 672}
+
+
+# What is spoken
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "text"),
+    [
+        ("03-01-05-01-02-01-01.wav", {}, "Dogs are sitting by the door"),
+        ("1001_IEO_ANG_XX.wav", {"corpus": "crema-d", "text": "It's eleven o'clock"}, "It's eleven o'clock"),
+        ("OAF_back_angry.wav", {"corpus": "tess", "text": "back"}, "Say the word back"),
+        ("OAF_back_angry.wav", {"corpus": "mine", "text": "Another one"}, "Another one"),
+        ("a.wav", {"text": "Any words"}, "Any words"),
+    ],
+)
+def test_the_text_of_a_clip(tmp_path, path, fields, text):
+    assert spoken_text(Clip(tmp_path / path, "angry", **fields)) == text
+
+
+def test_a_text_beside_a_recording_is_that_of_the_whole_recording(tmp_path):
+    (tmp_path / "a.lab").write_text("second\n")
+    assert spoken_text(Clip(tmp_path / "a.wav", "angry")) == "second"
+    (tmp_path / "a.txt").write_text("\ufefffirst  one\n", encoding="utf-8")
+    assert spoken_text(Clip(tmp_path / "a.wav", "angry")) == "first one"
+    with pytest.raises(CorpusError, match="text=None: give --text"):
+        spoken_text(Clip(tmp_path / "a.wav", "angry", start_s=1.0))
+    (tmp_path / "a.txt").write_bytes(b"\xff\xff\xff")
+    with pytest.raises(CorpusError, match=r"text=.*a.txt cannot be read: is not UTF-8"):
+        spoken_text(Clip(tmp_path / "a.wav", "angry"))
+
+
+def test_a_corpus_of_another_language_has_no_english_text(tmp_path):
+    with pytest.raises(CorpusError, match=r"corpus='emo-db' is in German.*give alignments made elsewhere"):
+        spoken_text(Clip(tmp_path / "03a01Wa.wav", "angry", corpus="emo-db"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -13,7 +12,6 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from math import exp
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +21,10 @@ from wavshap_lightning.audio.alignments import Alignment
 from wavshap_lightning.audio.io import SAMPLE_RATE, resample
 from wavshap_lightning.audio.segments import LOW_CONFIDENCE, Segment
 from wavshap_lightning.errors import AudioError, SettingError
-from wavshap_lightning.files import digest_of, write_json
+from wavshap_lightning.files import default_cache_directory, digest_of, write_json
 
-Aligner = Callable[[Float[np.ndarray, " num_samples"], int, str], Alignment]
+Waveform = Float[np.ndarray, " num_samples"]
+Aligner = Callable[[Waveform, int, str], Alignment]
 """Words and phones of a waveform of one channel, from its sample rate and its text."""
 
 FRAME_S = 0.01
@@ -35,27 +34,19 @@ BOUNDARY_S = (0.0256 - FRAME_S) / 2
 
 # Probability relative to the best path below which a path is dropped; the next is tried where none is left.
 BEAMS = (1e-120, 1e-250)
-OPTIONS: dict[str, Any] = {
-    "lm": None,
-    "loglevel": "FATAL",
-    "bestpath": False,
-    "compallsen": True,  # scores are then relative to the best of all states of all phones, in every frame
-    "lw": 1.0,  # the text is known, so that neither words nor pauses have a penalty
-    "wip": 1.0,
-}
+# All states are scored, so that a score is relative to the best of all phones in every frame. The text is
+# known, so that neither words nor pauses have a penalty.
+OPTIONS = {"lm": None, "loglevel": "FATAL", "bestpath": False, "compallsen": True, "lw": 1.0, "wip": 1.0}
 
 # Score of a frame at which a word is as likely right as wrong, and the spread around it.
 # Chosen on actors 1 to 12 of RAVDESS, aligned with their own text and with sentences of CREMA-D.
 EVEN_SCORE, SCORE_SPREAD = -68.0, 8.0
 
-# Shorter parts of a compound are letters and endings by chance.
-LEAST_PART = 3
-
 _NO_SPEECH = re.compile(r"<[^<>]*>|\[[^][]*\]|\{[^{}]*\}")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
-def align(waveform: Float[np.ndarray, " num_samples"], sample_rate: int, text: str) -> Alignment:
+def align(waveform: Waveform, sample_rate: int, text: str) -> Alignment:
     """Words and phones of an English text in a recording, with a confidence for each word.
 
     A first pass places the words, with the pauses between them; a second one the phones, whose ends are those
@@ -77,13 +68,11 @@ def align(waveform: Float[np.ndarray, " num_samples"], sample_rate: int, text: s
     samples = resample(np.asarray(waveform, np.float32), sample_rate, SAMPLE_RATE)
     if not samples.any():
         raise AudioError(f"duration={duration_s:.2f} s of silence hold no word; give a clip with speech")
-    sound = np.rint(samples * 32767).astype(np.int16).tobytes()
+    sound = np.rint(samples.clip(-1, 1) * 32767).astype(np.int16).tobytes()
     found = next(filter(None, (_decoded(_decoder(beam), sound, words) for beam in BEAMS)), None)
     if found is None:
-        fits = "is it the text of this recording, and all of it?"
-        raise AudioError(f"text={text!r} cannot be aligned with the {duration_s:.2f} s of the clip; {fits}")
-    placed: list[Segment] = []
-    phones: list[Segment] = []
+        raise AudioError(f"text={text!r} does not fit the {duration_s:.2f} s of the clip; is it all spoken?")
+    placed, phones = list[Segment](), list[Segment]()
     for word, its in zip(words, found, strict=True):
         spans = [(name, *(_time(frame, duration_s) for frame in edges)) for name, _, *edges in its]
         frame_score = sum(score for _, score, *_ in its) / (its[-1][-1] - its[0][-2])
@@ -93,46 +82,37 @@ def align(waveform: Float[np.ndarray, " num_samples"], sample_rate: int, text: s
     return Alignment(tuple(placed), tuple(phones))
 
 
-def align_cached(
-    waveform: Float[np.ndarray, " num_samples"],
-    sample_rate: int,
-    text: str,
-    *,
-    aligner: Aligner = align,
-    directory: Path | None = None,
-    name: str = "",
-) -> Alignment:
-    """An alignment that is computed once, with a warning if the text fits badly.
+def align_cached(waveform: Waveform, sample_rate: int, text: str) -> Alignment:
+    """As `align`, but computed once: it is kept by its content in the folder of the caches.
 
     Args:
         waveform: Samples in [-1, 1].
         sample_rate: Samples per second.
         text: The words.
-        aligner: Aligns; the alignments of another function than `align` are not kept.
-        directory: Folder to keep alignments in, by their content; None to keep none.
-        name: Words that begin the warning.
 
     Raises:
-        AudioError: As the aligner does.
-
-    Warns:
-        UserWarning: If at least half of the words have a low confidence.
+        AudioError: As `align`.
+        SettingError: If pocketsphinx is not installed.
     """
     sound = sha256(np.asarray(waveform, np.float32).tobytes()).hexdigest()
-    key = digest_of({"sound": sound, "sample_rate": sample_rate, "words": spoken_words(text), **identity()})
-    place = directory / f"{key}.json" if directory and aligner is align else None
-    found = _read(place) if place else None
-    if found is None:
-        found = aligner(waveform, sample_rate, text)
-        if place:
-            with suppress(OSError):  # of a folder that cannot be written; it takes a moment to compute again
-                write_json(place, asdict(found))
-    low = [one.text for one in found.words if one.confidence is not None and one.confidence < LOW_CONFIDENCE]
-    if 2 * len(low) >= len(found.words):
-        fits = f"{len(low)} of {len(found.words)} words have a low confidence ({', '.join(low[:5])})"
-        remedy = "is it the text of another clip, or not English, or is the sound no speech?"
-        warnings.warn(f"{name}text={text!r} fits badly: {fits}; {remedy}", stacklevel=2)
+    key = {"sound": sound, "sample_rate": sample_rate, "words": spoken_words(text), **identity()}
+    place = default_cache_directory() / "alignments" / f"{digest_of(key)}.json"
+    with suppress(OSError, ValueError, TypeError, KeyError):  # it is not there, or damaged
+        kept = json.loads(place.read_text(encoding="utf-8"))
+        return Alignment(*(tuple(Segment(**one) for one in kept[tier]) for tier in ("words", "phones")))
+    found = align(waveform, sample_rate, text)
+    with suppress(OSError):  # of a folder that cannot be written; it takes a moment to compute again
+        write_json(place, asdict(found))
     return found
+
+
+def doubt(alignment: Alignment) -> str:
+    """Why a text may be the wrong one: at least half of its words have a low confidence; else empty."""
+    low = [one.text for one in alignment.words if (one.confidence or 1.0) < LOW_CONFIDENCE]
+    if 2 * len(low) < len(alignment.words):
+        return ""
+    fits = f"{len(low)} of {len(alignment.words)} words have a low confidence ({', '.join(low[:5])})"
+    return f"the text fits badly, {fits}; is it that of another clip, or not English, or is this no speech?"
 
 
 def identity() -> dict[str, Any]:
@@ -154,9 +134,7 @@ def spoken_words(text: str) -> list[str]:
     >>> spoken_words("[sighs] Well, I've a café's well-known door!")
     ['well', "i've", 'a', "cafe's", 'well', 'known', 'door']
     """
-    plain = unicodedata.normalize(
-        "NFKD", _NO_SPEECH.sub(" ", text).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    )
+    plain = unicodedata.normalize("NFKD", _NO_SPEECH.sub(" ", text).replace("\u2019", "'"))
     letters = "".join(sign for sign in plain.casefold() if not unicodedata.combining(sign))
     words: list[str] = _WORD.findall(letters)
     if not words:
@@ -180,8 +158,9 @@ def _decoded(decoder: Any, sound: bytes, words: list[str]) -> list[Any] | None: 
     """Name, score, first and last frame of the phones of each word; None if the words do not fit."""
     unknown = [word for word in dict.fromkeys(words) if not _is_pronounced(decoder, word)]
     if unknown:
-        told = f"words={', '.join(unknown)} are not in the dictionary, which is of English"
-        raise AudioError(f"{told}; write words that sound alike, or give alignments made elsewhere")
+        raise AudioError(
+            f"words={', '.join(unknown)}: not in the English dictionary; write what sounds alike"
+        )
     decoder.set_align_text(" ".join(words))
     try:
         _process(decoder, sound)
@@ -210,7 +189,7 @@ def _is_pronounced(decoder: Any, word: str) -> bool:  # noqa: ANN401
     """True if a word has a pronunciation, if need be that of its two parts, the first as long as possible."""
     if decoder.lookup_word(word) is not None:
         return True
-    for cut in range(len(word) - LEAST_PART, LEAST_PART - 1, -1):
+    for cut in range(len(word) - 3, 2, -1):  # shorter parts are letters and endings by chance
         parts = [decoder.lookup_word(part) for part in (word[:cut], word[cut:])]
         if None not in parts:
             decoder.add_word(word, " ".join(parts))
@@ -220,12 +199,4 @@ def _is_pronounced(decoder: Any, word: str) -> bool:  # noqa: ANN401
 
 def _time(frame: int, duration_s: float) -> float:
     """Time of the boundary before a frame, in seconds."""
-    return frame and round(min(frame * FRAME_S + BOUNDARY_S, duration_s), 4)
-
-
-def _read(place: Path) -> Alignment | None:
-    """An alignment that was kept; None if there is none, or it is damaged."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        kept = json.loads(place.read_text(encoding="utf-8"))
-        return Alignment(*(tuple(Segment(**one) for one in kept[tier]) for tier in ("words", "phones")))
-    return None
+    return round(min(frame * FRAME_S + BOUNDARY_S, duration_s), 4) if frame else 0.0

@@ -20,19 +20,19 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from wavshap_lightning.audio.aligner import Aligner, align, align_cached, identity
+from wavshap_lightning.audio.aligner import identity
 from wavshap_lightning.audio.alignments import SUFFIXES as ALIGNMENT_SUFFIXES
 from wavshap_lightning.audio.alignments import read_segments
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES, load_audio
-from wavshap_lightning.audio.segments import Segment, cut_to, voiced_segments, with_pauses
+from wavshap_lightning.audio.segments import Segment, cut_to, voiced_segments
 from wavshap_lightning.cli.terminal import WARNED, complain, on_one_line
 from wavshap_lightning.corpora.clip import Clip
-from wavshap_lightning.corpora.filename_schemes import SCHEMES, spoken_text
+from wavshap_lightning.corpora.filename_schemes import SCHEMES
 from wavshap_lightning.corpora.folders import find_audio, listed
 from wavshap_lightning.corpora.labels import UNLABELED
 from wavshap_lightning.corpora.manifest import SUFFIXES as MANIFEST_SUFFIXES
 from wavshap_lightning.corpora.manifest import Listings, find_file, read_manifest
-from wavshap_lightning.errors import AudioError, CorpusError, SettingError, WavshapError, first_line
+from wavshap_lightning.errors import AudioError, SettingError, WavshapError, first_line
 from wavshap_lightning.explainer.compare import Comparison, agreement_of, check_comparable, compare
 from wavshap_lightning.explainer.defaults import NUM_REFERENCES, draw_references
 from wavshap_lightning.explainer.diagnostics import Diagnostic
@@ -45,12 +45,11 @@ from wavshap_lightning.explainer.explainer import (
 )
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip
-from wavshap_lightning.explainer.recording import Recording, open_recording
+from wavshap_lightning.explainer.recording import Recording, open_recording, with_words
 from wavshap_lightning.explainer.settings import AUTO, RECORDED_FAMILIES, ExplainSettings, Family
 from wavshap_lightning.explainer.targets import check_target
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import load_classifier
-from wavshap_lightning.training.data.cache import default_cache_directory
 
 # File systems take names of 255 bytes, and suffixes come after the stem.
 LONGEST_STEM_BYTES = 120
@@ -140,7 +139,6 @@ class ClipExplainer:
         options: What to explain about every clip.
         clips: The clips of the command, some of which serve as baselines for the others by default.
         others: Classifiers to compare with.
-        aligner: Aligns the words of clips with their texts.
 
     Raises:
         SettingError: If the options do not go together, or the frames of two classifiers lie at other times.
@@ -155,8 +153,6 @@ class ClipExplainer:
         options: ClipOptions,
         clips: Collection[Clip],
         others: Sequence[EmotionClassifier] = (),
-        *,
-        aligner: Aligner = align,
     ) -> None:
         if options.text is not None and options.alignments is None:
             options = replace(options, alignments=AUTO)
@@ -172,7 +168,7 @@ class ClipExplainer:
         self.explainer, self.options, self.others = Explainer(classifier, settings), options, others
         told = [one for one in dict.fromkeys(WARNED) if one not in classifier.warnings]
         self.loading = [Diagnostic("loading", "warning", one) for one in told]  # of a manifest or corpus
-        self.classifier, self.aligner, rate = classifier, aligner, classifier.sample_rate
+        self.classifier, rate = classifier, classifier.sample_rate
         self._listings: Listings = {}
         self._clips = [*map(self.identified, clips)] if options.cues else []
         paths = [path for name in options.recordings for path in audio_below(Path(name))]
@@ -243,16 +239,16 @@ class ClipExplainer:
         """The explanation and its segments; its diagnostics include all warnings."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            waveform = recording.waveform.numpy()
-            recording = replace(recording, tiers=self._tiers(clip, waveform))
-            segments = recording.tiers.get("words") or self._segments(clip, waveform)
+            if self.options.alignments == AUTO:
+                recording = with_words(recording, clip, self.options.text)
+            segments = recording.tiers.get("words") or self._segments(clip, recording.waveform.numpy())
             spans = [(one.start_s, one.end_s) for one in segments]
             explainer = Explainer(self.classifier, replace(self.explainer.settings, segments=spans))
             found = explainer.explain(recording, self.options.target, recordings=baselines)
         told = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
         # A tolerance that was not reached is among the diagnostics of the explanation already.
         told = [one for one in told if not one.startswith("tolerance=")]
-        names = ("segments" if one.startswith(("segments=", "text=")) else "engine" for one in told)
+        names = ("segments" if one.startswith("segments=") else "engine" for one in told)
         more = [Diagnostic(name, "warning", one) for name, one in zip(names, told, strict=True)]
         more += self._of_training(clip) if self.others else ()
         diagnostics = {name: (*known, *self.loading, *more) for name, known in found.diagnostics.items()}
@@ -270,20 +266,6 @@ class ClipExplainer:
             models = f"{len(seen)} of the {len(records)} models ({listed(dict.fromkeys(seen))})"
             message = f"The clip is in the training split of {models}; on new speakers they may agree less."
             yield Diagnostic("training_clip", "note", message, len(seen) / len(records))
-
-    def _tiers(self, clip: Clip, waveform: Float[np.ndarray, " num_samples"]) -> dict[str, list[Segment]]:
-        """Words and phones of a clip that are to be aligned; none, with a warning, if they cannot be."""
-        if self.options.alignments != AUTO:
-            return {}
-        rate, place = self.classifier.sample_rate, default_cache_directory() / "alignments"
-        try:
-            text = spoken_text(clip) if self.options.text is None else self.options.text
-            found = align_cached(waveform, rate, text, aligner=self.aligner, directory=place)
-        except (AudioError, CorpusError) as error:
-            warnings.warn(f"segments={clip.path}: {error}; speech and pauses instead", stacklevel=2)
-            return {}
-        tiers = {"words": found.words, "phones": found.phones}
-        return {name: with_pauses(tier, len(waveform) / rate) for name, tier in tiers.items() if tier}
 
     def _segments(self, clip: Clip, waveform: Float[np.ndarray, " num_samples"]) -> Sequence[Segment]:
         """The words of a clip, or its speech and pauses, with a warning if these are not as expected."""

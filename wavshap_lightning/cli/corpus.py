@@ -43,7 +43,7 @@ from wavshap_lightning.evaluation.words import (
 from wavshap_lightning.explainer.files import load_clip
 from wavshap_lightning.explainer.settings import AUTO, ExplainSettings
 from wavshap_lightning.explainer.stage_attribution import fingerprint
-from wavshap_lightning.files import digest_of, format_csv
+from wavshap_lightning.files import default_cache_directory, digest_of, format_csv
 from wavshap_lightning.training.corpus_run import (
     COLUMNS,
     ClipRecord,
@@ -52,7 +52,6 @@ from wavshap_lightning.training.corpus_run import (
     emotion_rows,
     select_clips,
 )
-from wavshap_lightning.training.data.cache import default_cache_directory
 from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.cues import CUE_SOUNDS
 from wavshap_lightning.viz.report.page import build_report

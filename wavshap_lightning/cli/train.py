@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from wavshap_lightning.audio.aligner import align_cached, identity
+from wavshap_lightning.audio.aligner import align_cached, doubt, identity
 from wavshap_lightning.audio.alignments import format_textgrid
 from wavshap_lightning.audio.io import SAMPLE_RATE, load_audio
 from wavshap_lightning.cli.clips import ModelOptions, attempt, find_clips, open_model
@@ -51,7 +52,6 @@ from wavshap_lightning.training.cross_validation import (
     save_summary,
     summarize_folds,
 )
-from wavshap_lightning.training.data.cache import default_cache_directory
 from wavshap_lightning.training.data.datamodule import STAGE_SPLITS, EmotionDataModule
 from wavshap_lightning.training.loggers import (
     RunSettings,
@@ -309,13 +309,14 @@ def align_clips(recordings: str, out: str, *, text: str | None = None) -> int:
 
     def align_clip(clip: Clip) -> str:
         sound = load_audio(clip.path, start_s=clip.start_s, end_s=clip.end_s)
-        words, place = spoken_text(clip) if text is None else text, default_cache_directory() / "alignments"
-        found = align_cached(sound, SAMPLE_RATE, words, directory=place, name=f"path={clip.path}: ")
+        found = align_cached(sound, SAMPLE_RATE, spoken_text(clip) if text is None else text)
+        if told := doubt(found):
+            warnings.warn(f"path={on_one_line(clip.path)}: {told}", stacklevel=2)
         return format_textgrid(found, len(sound) / SAMPLE_RATE)
 
     clips = find_clips([recordings], folder)
     for stem, clip in clips.items():
-        if (content := attempt(align_clip, clip)[0]) is not None:
+        if content := attempt(align_clip, clip)[0]:
             with writing_to(folder):
                 write_atomically(folder / f"{stem}.TextGrid", content.encode())
             num_done += 1

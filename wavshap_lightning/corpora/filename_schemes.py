@@ -17,9 +17,6 @@ from wavshap_lightning.files import read_text
 
 _NAMES = frozenset({"label", "speaker", "text"})
 
-TEXT_SUFFIXES = (".txt", ".lab")
-"""Of files beside a recording that hold its text, the first of them that is there."""
-
 
 @dataclass(frozen=True, slots=True)
 class FilenameScheme:
@@ -234,7 +231,7 @@ def spoken_text(clip: Clip) -> str:
     """
     if clip.text and clip.corpus not in SCHEMES:
         return clip.text
-    beside = filter(Path.is_file, map(clip.path.with_suffix, TEXT_SUFFIXES))
+    beside = filter(Path.is_file, map(clip.path.with_suffix, (".txt", ".lab")))
     if clip.start_s is clip.end_s is None and (path := next(beside, None)):
         try:
             return normalized(read_text(path))
@@ -246,7 +243,5 @@ def spoken_text(clip: Clip) -> str:
         told = f"corpus={scheme.layout.corpus!r} is in {scheme.language}, and the aligner knows only English"
         raise CorpusError(f"{told}; give alignments made elsewhere")
     if not (text := named.text or clip.text):
-        raise CorpusError(
-            "text=None: give --text, a column text, or a .txt or .lab file beside the recording"
-        )
+        raise CorpusError("text=None: give --text, a column text, or a .txt or .lab file of the clip's name")
     return scheme.carrier.format(text) if scheme else text

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from jaxtyping import Float32, Shaped
 from torch import Tensor
 
 from wavshap_lightning.attribution.record import tensor_sha256
+from wavshap_lightning.audio.aligner import Aligner, align_cached, doubt
 from wavshap_lightning.audio.frames import FrameGrid
 from wavshap_lightning.audio.io import hash_audio_file, load_native, resample
-from wavshap_lightning.audio.segments import Segment
+from wavshap_lightning.audio.segments import Segment, with_pauses
 from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.corpora.filename_schemes import spoken_text
 from wavshap_lightning.corpora.labels import UNLABELED
-from wavshap_lightning.errors import AudioError
+from wavshap_lightning.errors import AudioError, CorpusError
 
 # Samples lie in [-1, 1]; numbers far beyond that were never divided by their full scale.
 MAX_PEAK = 2.0
@@ -85,6 +88,33 @@ def open_recording(source: AudioSource, grid: FrameGrid, *, name: str = "clip") 
     if problem is not None:
         raise AudioError(f"{f'path={recording.path}' if recording.path else name}: {problem}")
     return recording
+
+
+def with_words(
+    recording: Recording, clip: Clip, text: str | None = None, *, aligner: Aligner = align_cached
+) -> Recording:
+    """A recording with the words and phones of its text, or as it is if they cannot be aligned.
+
+    Args:
+        recording: The recording.
+        clip: Its clip, which tells the text.
+        text: The text, if the clip is not to be asked.
+        aligner: Aligns words with a waveform.
+
+    Warns:
+        UserWarning: If the text is unknown, cannot be aligned, or fits badly.
+    """
+    source = f"segments={clip.path}"
+    try:
+        words = spoken_text(clip) if text is None else text
+        found = aligner(recording.waveform.numpy(), recording.sample_rate, words)
+    except (AudioError, CorpusError) as error:
+        warnings.warn(f"{source}: {error}; speech and pauses instead", stacklevel=2)
+        return recording
+    if told := doubt(found):
+        warnings.warn(f"{source}: {told}", stacklevel=2)
+    tiers = {name: with_pauses(tier, recording.duration_s) for name, tier in vars(found).items() if tier}
+    return replace(recording, tiers=tiers)
 
 
 def _read(source: AudioSource, sample_rate: int, name: str) -> Recording:

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from wavshap_lightning.errors import CacheError
+from wavshap_lightning.files import default_cache_directory
 from wavshap_lightning.training.data.cache import (
     ABANDONED_AFTER_S,
     TensorCache,
-    default_cache_directory,
 )
 
 

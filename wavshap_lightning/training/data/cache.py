@@ -8,7 +8,6 @@ atomic rename, so a reader sees all of it or nothing, and two runs may share a f
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 import warnings
 from collections.abc import Iterable, Mapping
@@ -27,12 +26,6 @@ SHARD_SUFFIX = ".safetensors"
 UNFINISHED_SUFFIX = ".unfinished"  # as write_atomically names what is not yet whole
 DAMAGED_SUFFIX = ".damaged"
 ABANDONED_AFTER_S = 24 * 3600
-
-
-def default_cache_directory() -> Path:
-    """`$WAVSHAP_CACHE`, else `$XDG_CACHE_HOME/wavshap-lightning`, else `~/.cache/wavshap-lightning`."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("WAVSHAP_CACHE") or Path(home, "wavshap-lightning"))
 
 
 class TensorCache:

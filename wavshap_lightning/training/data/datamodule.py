@@ -34,8 +34,9 @@ from wavshap_lightning.corpora.clip import SPLITS, Clip, normalized
 from wavshap_lightning.corpora.labels import NO_AGREEMENT, UNLABELED, NoAgreement, ordered_labels
 from wavshap_lightning.corpora.protocols import Protocol, Split, build_protocol, split_digest
 from wavshap_lightning.errors import CorpusError, SettingError
+from wavshap_lightning.files import default_cache_directory
 from wavshap_lightning.models.head import Outputs
-from wavshap_lightning.training.data.cache import TensorCache, default_cache_directory
+from wavshap_lightning.training.data.cache import TensorCache
 from wavshap_lightning.training.data.dataset import (
     Batch,
     StatisticsBatches,

@@ -17,6 +17,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from wavshap_lightning.attribution.no_trace import leave_no_trace
+from wavshap_lightning.audio.aligner import identity
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.faithfulness import frame_faithfulness
@@ -104,6 +105,7 @@ class ExplanationMonitor(Callback):
         all_layers: Attribute the layers of all clips whose features are cached, by class. If the head pools
             by mean, or by mean and standard deviation, this costs almost nothing and is done after every
             epoch.
+        align: Align the words of the probe clips with their texts, and log the shares of words and phones.
         figures: Draw figures of the probe clips. Numbers, sounds and explanations are written in any case.
         cues: Explain the probe clips in acoustic cues too, moved to this voice: `auto`, `neutral`, `speaker`,
             `corpus`, `flat` or a clip, as `--cues_reference` of `explain.py`; None for no such explanation.
@@ -136,11 +138,12 @@ class ExplanationMonitor(Callback):
         max_seconds: float | None = None,
         faithfulness: bool = True,
         all_layers: bool = True,
+        align: bool = False,
         figures: bool = True,
         cues: str | None = None,
         seed: int = 0,
     ) -> None:
-        self.every_n_epochs, self.clips, self.targets = every_n_epochs, clips, targets
+        self.every_n_epochs, self.clips, self.targets, self.align = every_n_epochs, clips, targets, align
         self.per_class, self.num_hardest, self.num_wrong = per_class, num_hardest, num_wrong
         self.faithfulness, self.all_layers, self.figures, self.cues = faithfulness, all_layers, figures, cues
         for name, smallest in SMALLEST.items():
@@ -171,6 +174,8 @@ class ExplanationMonitor(Callback):
                 "EmotionDataModule; use these, or no ExplanationMonitor"
             )
         part = self._part(pl_module)
+        if self.align:
+            identity()  # so that a missing aligner is told before the training
         check_target(self.targets or part.labels, part.labels, self.settings.score, part.task)
         self._data, self._probes, self._noise, self._heard = data, {}, {}, set()
         self._references = None
@@ -304,7 +309,8 @@ class ExplanationMonitor(Callback):
         rows: Rows = []
         off_speech: dict[str, list[OffSpeech]] = defaultdict(list)
         probes = self._probes.get(log.split, [])
-        explain = partial(explain_probes, classifier, targets=self.targets, choose=self._voices(log.split))
+        choose = self._voices(log.split)
+        explain = partial(explain_probes, classifier, targets=self.targets, choose=choose, align=self.align)
         with log.errors.collect("the baselines"):
             self._open_references(classifier)
         for result in explain(

@@ -18,7 +18,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.summary import summarize
 from wavshap_lightning.explainer.explainer import ChosenVoice, Explainer, with_cues
 from wavshap_lightning.explainer.explanation import Explanation
-from wavshap_lightning.explainer.recording import Recording, open_recording
+from wavshap_lightning.explainer.recording import Recording, open_recording, with_words
 from wavshap_lightning.explainer.settings import PREDICTED, ExplainSettings
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import logits_to_outputs
@@ -208,6 +208,7 @@ def explain_probes(
     references: Sequence[Recording] = (),
     targets: Sequence[str] | None = None,
     choose: Callable[[Clip], ChosenVoice] | None = None,
+    align: bool = False,
 ) -> Iterator[ProbeResult]:
     """Explain clip by clip within the budget of an epoch.
 
@@ -222,6 +223,7 @@ def explain_probes(
         references: Recordings for baselines.
         targets: Targets; None for label and prediction, or all dimensions.
         choose: Chooses the voice for an explanation in cues; None for no such explanation.
+        align: Align the words of the clips with their texts.
     """
     for done, probe in enumerate([*probes]):
         began_s, max_seconds, drawn_s = budget.now(), budget.share(len(probes) - done), 0.0
@@ -235,13 +237,12 @@ def explain_probes(
             draws_began_s = budget.now()
             explainer = Explainer(classifier, replace(settings, max_seconds=limit_s))
             asked = targets or ((label, PREDICTED) if label in classifier.labels else PREDICTED)
-            explanation = explainer.explain(probe.clip, asked, recordings=references, check_baselines=False)
+            opened = open_recording(probe.clip, classifier.backbone.frame_grid)
+            source = with_words(opened, probe.clip) if align else opened
+            explanation = explainer.explain(source, asked, recordings=references, check_baselines=False)
             drawn_s = min(budget.now() - draws_began_s, max_seconds)
             if choose is not None:
-                opened, first = (
-                    open_recording(probe.clip, classifier.backbone.frame_grid),
-                    explanation.targets[0],
-                )
+                first = explanation.targets[0]
                 explanation, _ = with_cues(explanation, classifier, opened, choose(probe.clip), first)
             about = {"scope": "clip", "clip": probe.name, "why": probe.why, "label": label}
             about["prediction"] = explanation.prediction
