@@ -342,7 +342,7 @@ def print_scores(model: str, audio: list[str], opening: ModelOptions, *, device:
         if outputs is not None:
             num_done += 1
             parts = zip(outputs, classifier.outputs, strict=True)
-            words = "  ".join(_listed(one, ranked=of.task != "dimensions") for one, of in parts)
+            words = "  |  ".join(_listed(one, ranked=of.task != "dimensions") for one, of in parts)
             tell(f"{words}  {on_one_line(place_of(clip))}")
     return status_of(num_done, len(clips))
 
