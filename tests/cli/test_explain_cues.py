@@ -69,7 +69,7 @@ def test_a_clip_without_cues_is_explained_with_a_warning(run_explain, checkpoint
     assert run_explain(checkpoint, clip, "--cues=true", "--cues_reference=neutral", *few) == 0
     found = json.loads(next((out / "clips").glob("*.json")).read_bytes())
     told = " ".join(one["message"] for one in found["diagnostics"])
-    assert "cues_reference='neutral' is not at hand" in told
+    assert "No reference voice (cues_reference='neutral')" in told
     assert "no F0" in told
 
 

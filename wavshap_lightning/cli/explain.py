@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console, JustifyMethod
+from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -58,8 +58,6 @@ MAX_DESCRIBED = 5
 
 EXAMPLE_LABEL = "angry"
 NUM_FRAMES, NUM_WORDS, NUM_NEURONS = 5, 5, 3
-SIDES: tuple[JustifyMethod, ...] = ("left", "left", "right", "right", "left")
-"""Alignment of cues, differences, values, values alone, and doubts."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -233,7 +231,7 @@ def describe(found: ExplainedClip, views: Sequence[ClipView], progress: str, *, 
         return
     console.print(Text(f"{name}  {explanation.duration_s:.2f} s", style="bold"), soft_wrap=True)
     if views[0].cues:
-        facts["cues"] = f"{views[0].score_name()}, {sum_in_words(views[0].cues)}"
+        facts["cues"] = "\n".join(map(on_one_line, _cue_lines(views[0])))
     if votes := views[0].facts.get("Votes"):
         facts["listeners"] = votes
     table = Table.grid(Column(style="dim", no_wrap=True), Column(overflow="fold"), padding=(0, 2))
@@ -242,8 +240,6 @@ def describe(found: ExplainedClip, views: Sequence[ClipView], progress: str, *, 
     for one in numbers["diagnostics"]:
         table.add_row(f"  {one['severity']}", Text(one["message"], style="yellow"))
     console.print(table)
-    if views[0].cues:
-        console.print(_cue_table(views[0]))
     console.print()
 
 
@@ -300,15 +296,14 @@ def _place(unit: Mapping[str, Any]) -> str:
     return f"{max(unit['start_s'], 0):5.2f}-{unit['end_s']:.2f} s  {_interval(unit)}"
 
 
-def _cue_table(view: ClipView) -> Table:
-    """The explanation in cues: a row for each term of its sum."""
-    table = Table.grid(*(Column(justify=side, no_wrap=True) for side in SIDES), padding=(0, 2))
-    table.add_row("", "", "", Text("alone", style="dim"))
+def _cue_lines(view: ClipView) -> Iterator[str]:
+    """The sum of an explanation in cues, and a line for each of its terms."""
+    yield f"{view.score_name()}, {sum_in_words(view.cues)}"
+    line = "{:<11} {:<19} {:>13} {:>10}".format
+    yield line("", "difference", "adds", "alone")
     for row in cue_rows(view.cues):
-        alone = "" if row.alone is None else signed(row.alone)
-        doubt = Text("unresolved" if row.alone is not None and not row.sign else "", style="dim")
-        table.add_row(f"    {row.name}", Text(row.difference, style="dim"), row.words, alone, doubt)
-    return table
+        alone = "" if row.alone is None else signed(row.alone) if row.sign else "unresolved"
+        yield line(row.name, row.difference, row.words, alone).rstrip()
 
 
 def _interval(unit: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,8 +49,9 @@ VOICES = (AUTO, NEUTRAL, "speaker", "corpus", FLAT)
 """References of the explanation in acoustic cues, besides the path of a clip."""
 
 NOT_AT_HAND = (
-    "cues_reference={!r} is not at hand for this clip, so pitch alone is moved, to a flat one: give labeled "
-    "clips of the speaker, a clip as --cues_reference, or a model trained with data.num_voices."
+    "No reference voice (cues_reference={!r}) is at hand for this clip: of its cues the pitch range alone is "
+    "moved, to a flat pitch. Give labeled clips of the speaker, a clip as --cues_reference, or a model "
+    "trained with data.num_voices."
 )
 
 
@@ -187,6 +189,8 @@ def check_voice(asked: str, average: Mapping[str, Any]) -> None:
     Raises:
         SettingError: If it is no file either, or the model has no mean voice, or WORLD is not installed.
     """
+    if find_spec("pyworld") is None:
+        raise SettingError("acoustic cues need WORLD: pip install 'wavshap-lightning[cues]'")
     if asked == "corpus" and not average:
         advice = "train it with data.num_voices=64, or choose another reference"
         raise SettingError(f"cues_reference='corpus': the model has no mean voice; {advice}")

@@ -23,6 +23,9 @@ CUE_SOUNDS = ("resynthesis", "pitch_level", "pitch_range", "loudness", "tempo", 
 WITH = {"neutral": "neutral", "speaker": "the speaker's mean", "corpus": "the mean", "flat": "flat"}
 """Words before a cue that is moved to the reference, by its kind."""
 
+SMALL = 0.095
+"""Smaller numbers, such as effects on values, have two digits instead of two decimals."""
+
 MOVED = {"flat": ("pitch_range",)}
 """Cues in which a reference of some kind can differ from the clip; of other kinds all."""
 
@@ -58,7 +61,7 @@ class CueRow(NamedTuple):
     @property
     def words(self) -> str:
         """The value with its interval."""
-        reach = "" if self.half_width is None else f" ± {self.half_width:.2f}"
+        reach = "" if self.half_width is None else f" ± {signed(self.half_width)[1:]}"
         return f"{signed(self.value)}{reach}"
 
 
@@ -76,7 +79,9 @@ def cue_rows(cues: Mapping[str, Any]) -> list[CueRow]:
         name, sign = one["cue"].replace("_", " "), int(np.sign(one["value"])) * one["resolved"]
         heard = f"with {with_cue} {name}: {_score(cues, resynthesized - one['leave_one_out'])}"
         measured = one["value"], one["half_width"], one["leave_one_out"]
-        rows.append(CueRow(name, one["in_words"], *measured, sign, one["cue"], heard))
+        rows.append(
+            CueRow(name, one["in_words"].replace("-", theme.MINUS), *measured, sign, one["cue"], heard)
+        )
     heard = f"resynthesized: {_score(cues, resynthesized)}"
     rest = CueRow("resynthesis", "", cues["resynthesis"], sound="resynthesis", heard=heard)
     left = () if cues["remainder"] is None else [CueRow("remainder", "", cues["remainder"])]
@@ -97,8 +102,8 @@ def sum_in_words(cues: Mapping[str, Any]) -> str:
 
 
 def signed(value: float) -> str:
-    """A number with its sign and two decimals."""
-    return f"{value:+.2f}".replace("-", theme.MINUS)
+    """A number with its sign and two decimals, or two digits if it is small."""
+    return f"{value:{'+.2f' if abs(value) >= SMALL else '+.2g'}}".replace("-", theme.MINUS)
 
 
 def floor_of(cues: Mapping[str, Any]) -> float:

@@ -118,7 +118,7 @@ def _plot_targets(views: Sequence[ClipView], num_top: int) -> Figure:
     each = f"each {view.words['one']}"
     note = f"attribution of each frame to the {view.score_name(lambda _: each)}"
     rows = frame_rows("frames", targets, frames, layer_bars(layers), note=note)
-    shown = [*sound_panels(view, all_targets=True), *rows]
+    shown = [*sound_panels(view, all_targets=True), *rows, *_cue_panel(view)]
     ranked = view.reliability
     dots = f"Dots: certain to be among the {ranked.k} strongest frames of the row." if ranked else ""
     lines = [view.line(GAP), dots, view.line(*ABOUT)]
