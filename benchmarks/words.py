@@ -54,7 +54,7 @@ from wavshap_lightning.models.loading import load_classifier
 HEAD, LAYER = "3-attentive", 3
 PANELS = ("planted", "phones", "text")
 INSIDE, BAR_PLANTED, BAR_RANKS, NUM_SHUFFLES = 0.9, 80.0, 0.8, 20
-HIDDEN, STEPS, NODES = 32, 200, 16
+NUM_DRAWS, HIDDEN, STEPS, NODES = 16, 32, 200, 16
 
 Words = Mapping[str, Any]
 
@@ -127,7 +127,7 @@ def measure_phones(arguments: Namespace) -> list[Measurement]:
         if (actor + emotion + sentence) % 2:  # half of the clips, as many of each sentence
             continue
         head = next(one for one in heads if clip.speaker in _tested(one))
-        key = ["phones", str(arguments.folds), clip.path.name]
+        key = ["phones", str(NUM_DRAWS), str(arguments.folds), clip.path.name]
         rows += [kept(arguments.cache_dir, key, lambda head=head, clip=clip: _explained(head, clip))]
     rows = [row for row in rows if row]
     halves = [[row for row in rows if (int(row["speaker"]) > 12) == late] for late in (False, True)]
@@ -156,7 +156,8 @@ def _explained(head: EmotionClassifier, clip: Clip) -> Words:
     recording = aligned(head, clip, spoken_text(clip) or "")
     if recording is None:
         return {}
-    found = Explainer(head, ExplainSettings()).explain(recording, clip.label, check_baselines=False)
+    explainer = Explainer(head, ExplainSettings(num_draws=NUM_DRAWS))
+    found = explainer.explain(recording, clip.label, check_baselines=False)
     return clip_words(found.to_dict(), clip.speaker)
 
 
@@ -220,7 +221,7 @@ def _warned(
         clips.append({"target": labels[target], "speaker": one["speaker"], "tiers": {"words": words}})
     found = find_text_reliance(clips)
     print(seed, emotion, [(f"{one.value:.3f}", one.message[:60]) for one in found], flush=True)
-    return any(emotion is None or one.message.startswith(f"Clips explained for {emotion} ") for one in found)
+    return any(emotion is None or one.message.startswith(f"{emotion} depends on") for one in found)
 
 
 def trained(means: Tensor, truth: Tensor, num_labels: int, seed: int) -> tuple[nn.Module, Tensor]:

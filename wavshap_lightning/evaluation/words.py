@@ -39,15 +39,13 @@ LEAST_DIFFERENCE = 0.1
 emotion stay below half of it, and heads that tell an emotion by its sentence are above it."""
 
 TEXT_RELIANCE = (
-    "{target} depends on the word '{word}': clips that say it have more evidence for {target} in it than "
-    "other clips of the same {speakers} speakers have at its place ({value:.0%} of the magnitude of a mean "
-    "clip; p = {p:.2g} after correction). The model may rely on what is said: test it on the same sentences "
-    "in all classes."
+    "{target} depends on the word '{word}', which has {value:.0%} of the magnitude of a clip more than other "
+    "words at its place ({speakers} speakers; p = {p:.2g} after correction): the model may rely on what is "
+    "said. Test it on the same sentences in all classes."
 )
 
 Row = Float[np.ndarray, " clips"]
 Words = tuple[Shaped[np.ndarray, "..."], Float[np.ndarray, "..."], Float[np.ndarray, "..."]]
-Names = Callable[[Sequence[str]], Sequence[str]]
 ClipWords = Mapping[str, Any]
 """Words and phones of one clip in plain JSON types: `target`, `speaker`, and `tiers`, which holds for
 `"words"` and `"phones"` a list of `[text, seconds, attribution]`, pauses among them."""
@@ -62,14 +60,14 @@ def phone_class(phone: str) -> str:
     return phone if phone in UNSPOKEN else CLASSES.get(phone.upper().rstrip("012"), "other")
 
 
-def _thirds(words: Sequence[str]) -> list[str]:
+def _thirds(words: list[str]) -> list[str]:
     """Third of the words, by their number, that each word is in."""
     spoken = [place for place, word in enumerate(words) if word not in UNSPOKEN]
     rank = {place: THIRDS[3 * order // len(spoken)] for order, place in enumerate(spoken)}
     return [rank.get(place, word) for place, word in enumerate(words)]
 
 
-KINDS: Mapping[str, Mapping[str, Names]] = {
+KINDS: Mapping[str, Mapping[str, Callable[[list[str]], list[str]]]] = {
     "words": {"word": list, "position": _thirds},
     "phones": {"class": lambda phones: [*map(phone_class, phones)], "phone": list},
 }

@@ -123,8 +123,7 @@ def plot_words(axes: Axes, view: ClipView) -> None:
         colors = theme.SIGNED(0.5 + WASH * (norm(shown.values) - 0.5))
         colors[shown.unresolved] = to_rgba(theme.UNRESOLVED_PALE)
         held = view.numbers[tier]
-        spans_s = zip(held["start_s"][:-1], held["end_s"], strict=False)  # without what lies elsewhere
-        for place, (start_s, end_s) in enumerate(spans_s):
+        for place, (start_s, end_s) in enumerate(zip(held["start_s"][:-1], held["end_s"][:-1], strict=True)):
             axes.barh(row, end_s - start_s, 0.9, start_s, color=colors[place], edgecolor=theme.PAPER)
             text = shown.names[place]
             style = SPOKEN if text == held["text"][place] != PAUSE else {**SPOKEN, **QUIET}
