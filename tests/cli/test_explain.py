@@ -196,13 +196,22 @@ def test_without_a_word_speech_and_pauses_are_explained_with_a_warning(segments_
     assert told[-1].endswith("; speech and pauses instead")
 
 
-def test_words_are_aligned_with_a_text(quick, out, clip, monkeypatch, tmp_path):
+def test_words_are_aligned_with_a_text(quick, out, clip, monkeypatch, tmp_path, read_csv, capsys):
     monkeypatch.setenv("WAVSHAP_CACHE", str(tmp_path))
     assert quick(clip, "--text", "The kids!") == 0
     numbers = json.loads((out / "clips" / f"{STEM}.json").read_text())
     assert [row["text"] for row in numbers["segments"] if row["text"] not in ("", "pause")] == ["the", "kids"]
     told = [one["message"] for one in numbers["diagnostics"] if one["name"] == "segments"]
     assert all(one.startswith(f"segments={clip}: the text fits badly, 2 of 2 words") for one in told)
+    (row,) = read_csv(out / "summary.csv")
+    assert [*row] == [*COLUMNS.split(","), "top_word"]
+    words = dict(zip(numbers["words"]["text"], numbers["words"]["attribution"], strict=True))
+    best = max(("the", "kids"), key=words.__getitem__)
+    assert row["top_word"] == (best if words[best] > 0 else "")
+    shown = capsys.readouterr().out
+    assert "top words" in shown
+    assert "kids?" in shown
+    assert "?: its times are uncertain" in shown
 
 
 @pytest.mark.parametrize(
