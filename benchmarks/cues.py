@@ -19,7 +19,7 @@ pitch), and the edited clip is explained towards the original, for the class who
 The sizes of edits and the settings of the measures were tried on actors 1 to 12 (`--split validation`).
 Actors 13 to 24 are reported.
 
-    python benchmarks/cues.py --root DIR --backbones whisper-tiny.en   # about 15 minutes on one core
+    python benchmarks/cues.py --root DIR --backbones whisper-tiny.en   # about 25 minutes on one core
 
 Results and heads are kept in `--cache-dir`, so that a run that was ended goes on.
 """
@@ -66,7 +66,7 @@ WHISPER, EMBEDDED, RANDOM = "Whisper tiny.en", "embedded backbone", ", random pa
 NEUTRAL, SAD, STRONG = "neutral", "sad", 2.0
 LAYER = 2
 ACTORS = {"validation": range(1, 13), "test": range(13, 25)}
-NUM_CLIPS, NUM_PLANTED, NUM_AGAIN = 24, 20, 2
+NUM_CLIPS, NUM_PLANTED, NUM_AGAIN = 84, 20, 2
 NUM_MIXTURES, NUM_OTHER, PAIR_SHARE, FARTHEST = 12, 5, 0.75, 2.0
 NUM_RESAMPLES = 2_000
 MIXTURES = "mixtures"
@@ -97,6 +97,7 @@ def main() -> None:
     needs = ["root", "cache_dir", "backbones", "clips", "split"]
     arguments = read_arguments(__doc__, needs=needs, clips=NUM_CLIPS)
     torch.set_num_threads(1)
+    arguments.clips = 2 if arguments.quick else arguments.clips
     arguments.backbones = arguments.backbones or [arguments.root.parent / "whisper-tiny.en"]
     whisper = [f"--model.backbone.name={arguments.backbones[0].absolute()}", f"--model.head.layer={LAYER}"]
     heads = {
@@ -132,6 +133,14 @@ def balanced(corpus: Sequence[Clip], per_actor: int, *, labels: Sequence[str]) -
             of_strength = [clip for clip in own if dict(clip.values)["intensity"] == strength]
             chosen.append((of_strength or own)[generator.integers(len(of_strength or own))])
     return chosen
+
+
+def by_turns(corpus: Sequence[Clip]) -> list[Clip]:
+    """A clip of each actor and class but neutral: one of each actor, the classes in turn, then another."""
+    labels = [label for label in labels_of(corpus) if label != NEUTRAL]
+    chosen, size = balanced(corpus, len(labels), labels=labels), len(labels)
+    actors = range(len(chosen) // size)
+    return [chosen[actor * size + (actor + turn) % size] for turn in range(size) for actor in actors]
 
 
 def read(clip: Clip) -> np.ndarray:
@@ -194,9 +203,7 @@ def edits_panel(
             edits.append({"kind": kind, "shares": shares, "changes": changes})
         return {"differences": differences(own.measures, neutral.measures), "games": games, "edits": edits}
 
-    count = max(1, arguments.clips // len({clip.speaker for clip in corpus}))
-    labels = [label for label in labels_of(corpus) if label != NEUTRAL]
-    clips = balanced(corpus, count, labels=labels)
+    clips = by_turns(corpus)[: arguments.clips]
     return [kept_row(arguments, "edits", clip, measure) for clip in clips]
 
 
@@ -265,9 +272,7 @@ def again_panel(corpus: Sequence[Clip], heads: Heads, arguments: argparse.Namesp
             found[name] = {"gap": game(explained)["gap"], "seconds": min(seconds), "same": same}
         return found
 
-    labels = [label for label in labels_of(corpus) if label != NEUTRAL]
-    clips = balanced(corpus, 1, labels=labels)[:NUM_AGAIN]
-    return [kept_row(arguments, "again", clip, measure) for clip in clips]
+    return [kept_row(arguments, "again", clip, measure) for clip in by_turns(corpus)[:NUM_AGAIN]]
 
 
 def planted_panel(corpus: Sequence[Clip], heads: Heads, arguments: argparse.Namespace) -> list[Row]:
