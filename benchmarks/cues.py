@@ -57,6 +57,7 @@ from wavshap_lightning.audio.voice import (
 )
 from wavshap_lightning.corpora.catalogue import CORPORA
 from wavshap_lightning.corpora.clip import Clip
+from wavshap_lightning.evaluation.intervals import FEWEST_SPEAKERS
 from wavshap_lightning.evaluation.similarity import randomize
 from wavshap_lightning.explainer.cues import CueExplanation, explain_cues, reference_clips
 from wavshap_lightning.files import write_atomically
@@ -331,7 +332,7 @@ def own_code() -> str:
 
 
 def over_actors(rows: Sequence[Row], statistic: Callable[[Sequence[Row]], float]) -> Row:
-    """A number with its 95 % interval, from resampled actors with all of their clips.
+    """A number with its 95 % interval, from resampled actors; without it for fewer than five.
 
     Percentiles are widened for few actors (Hesterberg 2015), as in `evaluation.intervals`.
     """
@@ -339,10 +340,12 @@ def over_actors(rows: Sequence[Row], statistic: Callable[[Sequence[Row]], float]
     for row in rows:
         actors.setdefault(row["speaker"], []).append(row)
     groups, count = list(actors.values()), len(actors)
+    if count < FEWEST_SPEAKERS:
+        return {"value": float(statistic(rows)), "low": None, "high": None}
     generator = np.random.default_rng(0)
     drawn = generator.integers(count, size=(NUM_RESAMPLES, count))
     values = [statistic([row for place in places for row in groups[place]]) for places in drawn.tolist()]
-    tail = stats.norm.cdf(stats.t.ppf(0.025, max(1, count - 1)) * np.sqrt(count / max(1, count - 1)))
+    tail = stats.norm.cdf(stats.t.ppf(0.025, count - 1) * np.sqrt(count / (count - 1)))
     low, high = np.nanquantile(values, [tail, 1 - tail]).tolist()
     return {"value": float(statistic(rows)), "low": low, "high": high}
 
@@ -520,7 +523,7 @@ def lines(
 
 def line(name: str, row: Row, **fields: Any) -> Measurement:  # noqa: ANN401 - of a measurement
     """A number with its interval."""
-    note = f"{row['clips']} clips; range: 95 % interval over actors"
+    note = f"{row['clips']} clips" + "; range: 95 % interval over actors" * (row["low"] is not None)
     return Measurement(name, row["value"], row["low"], row["high"], note=note, **fields)
 
 
@@ -552,7 +555,7 @@ def effect_lines(effects: Sequence[Row]) -> Iterator[Measurement]:
         is_mixture, method = row["kind"] == MIXTURES, row["method"]
         what = f"{row['classifier']}, {row['kind']}: Spearman within clips, {method}"
         yield line(what, row, at_least=bars.get(method) if is_mixture else None)
-        if is_mixture and method == LEAD:
+        if is_mixture and method == LEAD and row["low"] is not None:
             yield Measurement(f"{what}, lower end", row["low"], at_least=0.0)
 
 
@@ -609,7 +612,7 @@ def agreement_line(name: str, profiles: Sequence[Row]) -> Measurement:
     """How often a direction is that of the literature, of those whose interval excludes zero."""
     key = name if name == "difference" else f"{name}, per unit"
     known = [row for row in profiles if row["expected"] and "," not in row["label"]]
-    sure = [row for row in known if row[key]["low"] * row[key]["high"] > 0]
+    sure = [row for row in known if row[key]["low"] is not None and row[key]["low"] * row[key]["high"] > 0]
     right = [row for row in sure if row[key]["value"] * row["expected"] > 0]
     wrong = [f"{row['label']} {row['cue']}" for row in sure if row not in right]
     what = "voices differ from neutral" if name == "difference" else f"{name} reads cues"

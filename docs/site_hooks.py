@@ -310,7 +310,11 @@ def _ends(row: Mapping[str, Any]) -> str:
 
 
 def _bar(line: Mapping[str, Any]) -> str:
-    bars = [f"{sign} {line[name]:g}" for name, sign in (("at_least", "≥"), ("at_most", "≤")) if line[name]]
+    bars = [
+        f"{sign} {line[name]:g}"
+        for name, sign in (("at_least", "≥"), ("at_most", "≤"))
+        if line[name] is not None
+    ]
     return "".join(bars) + ", **missed**" * line["missed"]
 
 
@@ -337,7 +341,8 @@ def _crossed(rows: Sequence[Mapping[str, Any]], down: Sequence[str], across: str
     cells: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:
         key = tuple(row[name] for name in down)
-        cells.setdefault(key, {})[row[across]] = f"{row['value']:.2f}<br>({_ends(row)})"
+        spread = f"<br>({_ends(row)})" if _ends(row) else ""
+        cells.setdefault(key, {})[row[across]] = f"{row['value']:.2f}{spread}"
     columns = list(dict.fromkeys(row[across] for row in rows))
     shown = [[*key, *(by_name.get(one, "") for one in columns)] for key, by_name in cells.items()]
     return _markdown((*down[:-1], corner, *columns), shown)
@@ -368,8 +373,10 @@ def _profile_cell(row: Mapping[str, Any]) -> str:
     return f'<span class="whole">{"<br>".join(one.strip() for one in lines if one)}</span>'
 
 
-def _arrow(found: Mapping[str, float]) -> str:
+def _arrow(found: Mapping[str, Any]) -> str:
     """Direction of a number whose interval leaves out zero."""
+    if found["low"] is None:
+        return ""
     return "↑" if found["low"] > 0 else "↓" if found["high"] < 0 else ""
 
 
