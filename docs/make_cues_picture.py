@@ -12,12 +12,12 @@ import argparse
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from wavshap_lightning.viz.cues import plot_cues
 
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.labels import UNLABELED
 from wavshap_lightning.explainer.cues import NEUTRAL, CueExplanation, explain_cues
 from wavshap_lightning.viz import theme
+from wavshap_lightning.viz.cues import plot_cues
 
 PICTURE = Path(__file__).parent / "figures" / "cues.png"
 SIZE_PX = (900, 250)
