@@ -117,3 +117,4 @@ def test_the_profile_of_a_class_is_the_mean_over_its_clips_with_the_interval_ove
     assert found["difference"] == pytest.approx(2 * fmean(loud))
     assert found["strongest"] == pytest.approx(5 / 6)
     assert rows["happy", "loudness"]["value"] == 7.0
+    assert rows["happy", "loudness"]["low"] is None

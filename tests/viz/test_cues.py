@@ -44,7 +44,7 @@ def cues():
 
 def test_rows_sum_to_the_difference_of_the_scores(cues):
     assert sum(row.value for row in cue_rows(cues)) == pytest.approx(cues["score"] - cues["reference_score"])
-    assert sum_in_words(cues).startswith("+2.00 = +3.00 of the clip, +1.00 of <script>")
+    assert sum_in_words(cues).startswith("+2.00, from +1.00 (<script>")
 
 
 def test_only_cues_that_a_flat_pitch_moves_are_shown(cues):

@@ -298,9 +298,9 @@ def _place(unit: Mapping[str, Any]) -> str:
 
 def _cue_lines(view: ClipView) -> Iterator[str]:
     """The sum of an explanation in cues, and a line for each of its terms."""
-    yield f"{view.score_name()}, {sum_in_words(view.cues)}"
-    line = "{:<11} {:<19} {:>13} {:>10}".format
-    yield line("", "difference", "adds", "alone")
+    yield f"{view.score_name()}: {sum_in_words(view.cues)}"
+    line = "{:<11} {:<19} {:>13} {:>11}".format
+    yield line("", "difference", "effect ± 95 %", "moved alone")
     for row in cue_rows(view.cues):
         alone = "" if row.alone is None else signed(row.alone) if row.sign else "unresolved"
         yield line(row.name, row.difference, row.words, alone).rstrip()

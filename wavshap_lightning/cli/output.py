@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import isnan
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -215,5 +214,4 @@ def summary_row(
 
 def cell(value: float | str | None) -> str:
     """Text of a cell of a table; empty for a number that is not known."""
-    is_unknown = value is None or (isinstance(value, float) and isnan(value))
-    return "" if is_unknown else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)

@@ -22,6 +22,9 @@ from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import AudioSource
 from wavshap_lightning.explainer.settings import AUTO, FRAME_STAGES, PREDICTED, RECORDED_FAMILIES, STAGES
 
+FEWEST_CLIPS = 5
+"""Fewer clips do not show how clips differ, so that there is no interval."""
+
 
 def magnitude_shares(values: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
     """Each unit's share of the sum of magnitudes; all 0 if the sum is 0.
@@ -141,8 +144,9 @@ def cue_profiles(clips: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Mean explanation in acoustic cues of the clips of each target: a row for each term.
 
     A row holds the `target` and its number of `clips`, the `cue`, the mean `value` with its 95 % interval
-    (`low`, `high`), the kind of units `resampled` for it and their number `n`, the mean `difference` from the
-    reference in the unit of the cue, and `strongest`, the share of the clips where this cue is the largest.
+    (`low`, `high`; None for fewer than five clips), the kind of units `resampled` for it and their number
+    `n`, the mean `difference` from the reference in the unit of the cue, and `strongest`, the share of the
+    clips where this cue is the largest.
 
     Args:
         clips: Of each clip its `cues`, in plain JSON types, and its `speaker`, empty if unknown.
@@ -165,8 +169,12 @@ def _profile(target: str, group: Sequence[Mapping[str, Any]]) -> Iterator[dict[s
             "target": target,
             "clips": len(group),
             "cue": cue,
-            **{name: getattr(mean, name) for name in ("value", "low", "high", "resampled")},
+            "value": mean.value,
+            **{
+                end: getattr(mean, end) if mean.num_clips >= FEWEST_CLIPS else None for end in ("low", "high")
+            },
+            "resampled": mean.resampled,
             "n": mean.num_resampled,
-            "difference": fmean(differences) if differences else math.nan,
-            "strongest": largest.count(cue) / len(group) if differences else math.nan,
+            "difference": fmean(differences) if differences else None,
+            "strongest": largest.count(cue) / len(group) if differences else None,
         }

@@ -219,7 +219,7 @@ def choose_voice(asked: str, clip: Clip, clips: Sequence[Clip], average: Mapping
     if neutral:
         known["neutral"] = f"the neutral clip {neutral[0].name}", neutral[0]
     if asked not in VOICES:
-        known["clip"] = f"the clip {Path(asked).stem}", Clip(Path(asked).expanduser(), UNLABELED)
+        known["clip"] = f"the reference {Path(asked).stem}", Clip(Path(asked).expanduser(), UNLABELED)
     kinds = (NEUTRAL, "corpus", FLAT) if asked == AUTO else (asked if asked in VOICES else "clip", FLAT)
     kind = next(one for one in kinds if one in known)
     doubt = NOT_AT_HAND.format(asked) if kind == FLAT != asked else ""

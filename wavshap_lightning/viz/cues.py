@@ -96,9 +96,10 @@ def _score(cues: Mapping[str, Any], score: float) -> str:
 
 
 def sum_in_words(cues: Mapping[str, Any]) -> str:
-    """The difference that the rows sum to."""
+    """The difference that the rows sum to, and the two scores that it leads from and to."""
     score, other = cues["score"], cues["reference_score"]
-    return f"{signed(score - other)} = {signed(score)} of the clip, {signed(other)} of {cues['reference']}"
+    way = f"from {signed(other)} ({cues['reference']}) to {signed(score)} (the clip)"
+    return f"{signed(score - other)}, {way}"
 
 
 def signed(value: float) -> str:

@@ -227,11 +227,11 @@ def _cue_panel(view: ClipView) -> list[Panel]:
     if not view.cues:
         return []
     rows = cue_rows(view.cues)
-    title = f"Acoustic cues, {view.score_name(literal)}: {literal(sum_in_words(view.cues), 110)}"
+    title = f"Acoustic cues, {view.score_name(literal)}: {literal(sum_in_words(view.cues), 120)}"
     bars = partial(plot_cues, cues=view.cues, title=title)
     alone = [np.nan if row.alone is None else row.alone for row in rows]
     limits = draw.limits_of([Units.of(np.nan_to_num(alone))])
-    beside = partial(draw.plot_dots, values=alone, title="Each cue alone", limits=limits)
+    beside = partial(draw.plot_dots, values=alone, title="One cue moved alone", limits=limits)
     return [Panel("cues", CUE_PX * len(rows), bars, {"cues alone": beside}, over_time=False)]
 
 
