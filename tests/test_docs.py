@@ -113,7 +113,7 @@ def test_the_figure_of_noise_shows_the_report(docs):
     methods, evidence, heads = plot_noise(report).axes
     drawn = {line.get_label(): line.get_xydata().tolist() for line in methods.lines}
     assert drawn["GradientShap (Captum)"] == [[0.2, 0.8], [2.0, 0.4]]
-    assert drawn["ours, default settings"] == [[1.0, 0.1]]
+    assert drawn["ours, default, one clip"] == [[1.0, 0.1]]
     widths = [bar.get_width() for bar in evidence.patches]
     assert widths == [0.25, 0.5, 0.25] * len(report["evidence"])
     kept = [line.get_xdata()[0] for line in heads.lines if line.get_marker() == "o"]
