@@ -324,7 +324,10 @@ def cue_edits_table(report: Mapping[str, Any]) -> str:
     Args:
         report: Of `benchmarks/cues.py`.
     """
-    return _crossed(report["effects"], ("classifier", "kind"), "method", "edits")
+    missed = [line for line in report["measurements"] if line["missed"] and "Spearman" in line["name"]]
+    shown = "; ".join(f"{line['name']} is {line['value']:.2f}, not {line['at_least']:g}" for line in missed)
+    table = _crossed(report["effects"], ("classifier", "kind"), "method", "edits")
+    return f"{table}\n\nRequired and not reached: {shown or 'none'}."
 
 
 def cue_shares_table(report: Mapping[str, Any]) -> str:
@@ -357,7 +360,10 @@ def cue_profiles_table(report: Mapping[str, Any]) -> str:
     cells: dict[str, dict[str, str]] = {}
     for row in report["profiles"]:
         cells.setdefault(row["label"], {})[row["cue"]] = _profile_cell(row)
-    rows = [[f"**{label}**", *(by_cue[cue] for cue in CUES_SHOWN)] for label, by_cue in cells.items()]
+    counts = {
+        row["label"]: f"{row['measured']} clips,<br>{row['clips']} explained" for row in report["profiles"]
+    }
+    rows = [[f"**{name}**<br>{counts[name]}", *(of[cue] for cue in CUES_SHOWN)] for name, of in cells.items()]
     return _markdown(("class", *(cue.replace("_", " ") for cue in CUES_SHOWN)), rows)
 
 

@@ -125,7 +125,13 @@ def cues_report():
     spread = {"low": 0.5, "high": 0.9}
     names = {"classifier": "Whisper tiny.en", "kind": "mixtures", "method": "Shapley values"}
     bars = {"at_most": None, "at_least": 0.75, "missed": True, "note": "24 clips"}
-    of = {"label": "angry", "expected": 1, "difference": {"value": 5.0, "low": 4.0, "high": 6.0}}
+    of = {
+        "label": "angry",
+        "clips": 3,
+        "measured": 12,
+        "expected": 1,
+        "difference": {"value": 5.0, "low": 4.0, "high": 6.0},
+    }
     of |= {f"Whisper tiny.en, {what}": {"value": 0.8, **spread} for what in ("value", "per unit")}
     cues = ("pitch_level", "pitch_range", "loudness", "tempo", "spectrum")
     return {
@@ -148,4 +154,6 @@ def test_every_number_of_the_page_on_cues_is_that_of_the_report(docs, monkeypatc
     assert "| kept | 0.7 | 0.5 to 0.9 | ≥ 0.75, **missed** | 24 clips |" in page
     assert "| Whisper tiny.en | mixtures | 0.80<br>(0.5 to 0.9) |" in page
     assert "| angry | 0.25<br>(0.5 to 0.9) |" in page
+    assert "Required and not reached: none." in page
+    assert "| **angry**<br>12 clips,<br>3 explained |" in page
     assert "+5.0 st ↑<br>Whisper +0.80 ↑<br>expected ↑" in page
