@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,8 @@ SYNTHESIS_HZ = (40.0, 1000.0)
 """F0 of edited sounds is kept within these limits, which errors of the tracker would leave."""
 
 # Harvest finds an F0 nearly everywhere. D4C, which measures the aperiodicity, calls a frame voiced where this
-# share of the power below 7.9 kHz lies below 4 kHz, and gives the others an aperiodicity of one.
+# share of the power below 7.9 kHz lies below 4 kHz, and gives the others an aperiodicity of one. Cues are
+# measured where D4C and DIO, a second tracker, agree that there is an F0: in a whisper there is none.
 VOICED_SHARE, APERIODIC = 0.85, 0.999
 LEAST_VOICED_S = 0.1
 TRACKERS_DIFFER_SEMITONES = 3.0
@@ -45,7 +46,6 @@ UNITS = {
     "tempo": "{:.2f} times as long",
     "spectrum": "{:+.1f} dB above 1 kHz",
 }
-NO_AMOUNTS: Mapping[str, float] = MappingProxyType({})
 
 Numbers = Float64[np.ndarray, " numbers"]
 Spectra = Float64[np.ndarray, "frames bins"]
@@ -125,12 +125,12 @@ def analyze_voice(waveform: Float[np.ndarray, " samples"], sample_rate: int) -> 
     speech = [one for one in voiced_segments(waveform, sample_rate) if one.text == SPEECH]
     start_s, end_s = (speech[0].start_s, speech[-1].end_s) if speech else (0.0, len(samples) / sample_rate)
     active = (times >= start_s) & (times <= end_s)
-    voiced = active & (f0 > 0) & (aperiodicity[:, 0] < APERIODIC)
+    other = world.stonemask(samples, *world.dio(samples, sample_rate, **limits), sample_rate)
+    voiced = active & (f0 > 0) & (aperiodicity[:, 0] < APERIODIC) & (other > 0)
     voiced &= voiced.sum() * HOP_S >= LEAST_VOICED_S
-    semitones = 12 * np.log2(f0[voiced])
+    semitones, others = (12 * np.log2(one[voiced]) for one in (f0, other))
     low, median, high = np.quantile(semitones, [0.1, 0.5, 0.9]).tolist() if voiced.any() else (0.0, None, 0.0)
-    other = world.stonemask(samples, *world.dio(samples, sample_rate, **limits), sample_rate)[voiced]
-    apart = np.abs(semitones[other > 0] - 12 * np.log2(other[other > 0])) > TRACKERS_DIFFER_SEMITONES
+    apart = np.abs(semitones - others) > TRACKERS_DIFFER_SEMITONES
     measures = VoiceMeasures(
         pitch_level=median,
         pitch_range=None if median is None else high - low,
@@ -185,7 +185,12 @@ def differences(clip: VoiceMeasures, reference: VoiceMeasures) -> dict[str, floa
 
     Semitones of the level and of the range of pitch; dB of loudness; for tempo how many times as long the
     clip is; for the spectrum dB of the bands above 1 kHz against those below.
+
+    Raises:
+        AudioError: If the two have other sample rates.
     """
+    if len(clip.spectrum) != len(reference.spectrum):
+        raise AudioError("clip and reference have other sample rates; measure both at the same")
     found = {"loudness": clip.loudness - reference.loudness, "tempo": clip.tempo / reference.tempo}
     found["spectrum"] = clip.brightness_db - reference.brightness_db
     if clip.pitch_level is not None and reference.pitch_level is not None:
@@ -203,7 +208,7 @@ def in_words(cue: str, difference: float) -> str:
 
 
 def resynthesize(
-    voice: Voice, reference: VoiceMeasures, amounts: Mapping[str, float] = NO_AMOUNTS, *, shift: float = 0.0
+    voice: Voice, reference: VoiceMeasures, amounts: Mapping[str, float] | None = None, *, shift: float = 0.0
 ) -> Float32[np.ndarray, " samples"]:
     """Synthesize a clip with some cues moved to a reference.
 
@@ -224,17 +229,17 @@ def resynthesize(
     Args:
         voice: The clip.
         reference: Where the cues are moved to.
-        amounts: How far, by cue: 0 is the clip's own, 1 the reference; other sizes lie between and beyond.
+        amounts: How far, by cue: 0, where none is given, is the clip's own, 1 the reference; other sizes lie
+            between and beyond.
         shift: Semitones by which F0 is shifted besides.
 
     Raises:
         AudioError: If a cue is unknown, or the clip or the reference lacks it.
     """
-    own, moves = voice.measures, dict.fromkeys(CUES, 0.0) | dict(amounts)
+    own, amounts = voice.measures, dict(amounts or {})
     if unknown := amounts.keys() - differences(own, reference).keys():
-        raise AudioError(
-            f"amounts={sorted(unknown)}: clip and reference must both have the cue; leave it out"
-        )
+        raise AudioError(f"amounts={sorted(unknown)}: clip and reference must both have them; leave them out")
+    moves = dict.fromkeys(CUES, 0.0) | amounts
     level_db = own.loudness + moves.pop("loudness") * (reference.loudness - own.loudness)
     samples, span_s = _synthesize(voice, reference, tuple(moves.items()), shift)
     samples = samples * 10 ** ((level_db - _level_db(samples, span_s, voice.sample_rate)) / 20)
@@ -259,20 +264,13 @@ def _synthesize(
     gain = 10 ** (amounts["spectrum"] * np.interp(bins, np.arange(len(gain_db)), gain_db) / 10)
     filtered = envelope[active] * gain
     envelope[active] = filtered * (envelope[active].sum(1) / filtered.sum(1))[:, None]
-    f0 = _move_pitch(voice.f0, own, reference, amounts, shift)[frames]
-    samples = _world().synthesize(f0, envelope, voice.aperiodicity[frames], voice.sample_rate, 1000 * HOP_S)
+    f0, semitones = voice.f0.copy(), 12 * np.log2(voice.f0[voice.f0 > 0])
+    if own.pitch_level is not None and own.pitch_range is not None and reference.pitch_level is not None:
+        up = amounts["pitch_level"] * (reference.pitch_level - own.pitch_level)
+        wider = amounts["pitch_range"] * ((reference.pitch_range or 0.0) / max(own.pitch_range, 0.1) - 1)
+        semitones = own.pitch_level + up + max(0.0, 1 + wider) * (semitones - own.pitch_level)
+    f0[f0 > 0] = np.clip(2 ** ((semitones + shift) / 12), *SYNTHESIS_HZ)
+    samples = _world().synthesize(
+        f0[frames], envelope, voice.aperiodicity[frames], voice.sample_rate, 1000 * HOP_S
+    )
     return samples[:num_samples], (start_s, end_s + added_s)
-
-
-def _move_pitch(
-    f0: Numbers, own: VoiceMeasures, reference: VoiceMeasures, amounts: Mapping[str, float], shift: float
-) -> Numbers:
-    """F0 with level and range of pitch moved, and shifted besides."""
-    voiced, moved = f0 > 0, f0.copy()
-    semitones = 12 * np.log2(f0[voiced]) + shift
-    if PITCH[0] in differences(own, reference):
-        level, width = (getattr(own, cue) for cue in PITCH)
-        up, wider = (amounts[cue] * (getattr(reference, cue) - getattr(own, cue)) for cue in PITCH)
-        semitones = level + up + max(0.0, 1 + wider / max(width, 0.1)) * (semitones - level)
-    moved[voiced] = np.clip(2 ** (semitones / 12), *SYNTHESIS_HZ)
-    return moved

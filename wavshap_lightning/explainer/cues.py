@@ -9,7 +9,6 @@ for the sum; what a single edit does, `leave_one_out` predicts as well.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from itertools import combinations, compress, product
@@ -342,10 +341,8 @@ def explain_cues(
     grid, kind = classifier.backbone.frame_grid, score_of_task(score, classifier.task)
     recording = open_recording(clip, grid)
     if recording.duration_s > MAX_DURATION_S:
-        limit = f"{MAX_DURATION_S:g} s for cues; cut it with start_s and end_s of a Clip or a manifest"
-        raise AudioError(
-            f"clip={recording.path}: duration={recording.duration_s:.1f} s must be at most {limit}"
-        )
+        limit = f"{MAX_DURATION_S:g} s for cues; cut the clip with start_s and end_s"
+        raise AudioError(f"duration={recording.duration_s:.1f} s must be at most {limit}")
     voice = analyze_voice(recording.waveform.numpy(), recording.sample_rate)
     to, others, name = _open_reference(reference, voice, grid)
     missing = {cue: NO_F0 for cue in CUES if cue not in differences(voice.measures, to)}
@@ -356,8 +353,6 @@ def explain_cues(
     absent = [[*compress(moved, ~present)] for present in _coalitions(len(moved)).numpy()]
     plan = product(SHIFTS[:renderings], absent)
     sounds = [resynthesize(voice, to, dict.fromkeys(cues, 1.0), shift=shift) for shift, cues in plan]
-    if any(one.dtype != torch.float32 for one in classifier.parameters()):
-        classifier = deepcopy(classifier).float()
     with leave_no_trace(classifier), torch.no_grad():
         own = _logits(classifier, [one.waveform.numpy() for one in (recording, *others)])
         logits = _logits(classifier, sounds).reshape(renderings, len(absent), -1)
@@ -424,11 +419,11 @@ def _coalitions(count: int) -> Bool[Tensor, "coalitions players"]:
 
 def _logits(classifier: nn.Module, sounds: Sequence[Sound]) -> Float64[Tensor, "sounds outputs"]:
     """Outputs of the classifier for each sound, from batches padded at the end."""
-    device, found = next(classifier.parameters()).device, []
+    place, found = next(classifier.parameters()), []  # its device and precision
     for start in range(0, len(sounds), BATCH):
         batch = [torch.from_numpy(one) for one in sounds[start : start + BATCH]]
-        lengths = torch.tensor([len(one) for one in batch], device=device)
-        found.append(classifier(pad_sequence(batch, batch_first=True).to(device), lengths))
+        lengths = torch.tensor([len(one) for one in batch], device=place.device)
+        found.append(classifier(pad_sequence(batch, batch_first=True).to(place), lengths))
     return torch.cat(found).double().cpu()
 
 
