@@ -237,13 +237,14 @@ def explain_probes(
             draws_began_s = budget.now()
             explainer = Explainer(classifier, replace(settings, max_seconds=limit_s))
             asked = targets or ((label, PREDICTED) if label in classifier.labels else PREDICTED)
-            opened = open_recording(probe.clip, classifier.backbone.frame_grid)
-            source = with_words(opened, probe.clip) if align else opened
+            clip, grid = probe.clip, classifier.backbone.frame_grid
+            source = with_words(open_recording(clip, grid), clip) if align else clip
             explanation = explainer.explain(source, asked, recordings=references, check_baselines=False)
             drawn_s = min(budget.now() - draws_began_s, max_seconds)
             if choose is not None:
                 first = explanation.targets[0]
-                explanation, _ = with_cues(explanation, classifier, opened, choose(probe.clip), first)
+                opened = open_recording(clip, grid)
+                explanation, _ = with_cues(explanation, classifier, opened, choose(clip), first)
             about = {"scope": "clip", "clip": probe.name, "why": probe.why, "label": label}
             about["prediction"] = explanation.prediction
             rows = [{**about, "target": t, **summarize(explanation, t)} for t in explanation.targets]
