@@ -12,14 +12,18 @@ from wavshap_lightning.viz.clip_view import ClipView
 from wavshap_lightning.viz.cues import cue_rows, plot_cues, signed, sum_in_words
 from wavshap_lightning.viz.figures import plot
 from wavshap_lightning.viz.report.page import build_report
+from wavshap_lightning.viz.theme import MINUS
 
 CUES = ("pitch_level", "pitch_range", "loudness", "tempo", "spectrum")
 VALUES = (2.0, -0.05, 0.5, -1.0, 0.3)
 NAME = "<script>alert(1)</script>[red]$x^2$"
 
 
-@pytest.mark.parametrize(("value", "words"), [(-12.345, "−12.35"), (0.5, "+0.50"), (0.0123, "+0.012")])  # noqa: RUF001
-def test_small_numbers_keep_two_digits(value, words):
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(-12.345, f"{MINUS}12.35"), (0.5, "+0.50"), (0.0123, "+0.01"), (0.00123, "+0.001")],
+)
+def test_small_numbers_keep_a_digit(value, words):
     assert signed(value) == words
 
 

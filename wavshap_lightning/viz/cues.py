@@ -24,7 +24,7 @@ WITH = {"neutral": "neutral", "speaker": "the speaker's mean", "corpus": "the me
 """Words before a cue that is moved to the reference, by its kind."""
 
 SMALL = 0.095
-"""Smaller numbers, such as effects on values, have two digits instead of two decimals."""
+"""Smaller numbers, such as effects on values, have one digit instead of two decimals."""
 
 MOVED = {"flat": ("pitch_range",)}
 """Cues in which a reference of some kind can differ from the clip; of other kinds all."""
@@ -71,7 +71,10 @@ def cue_rows(cues: Mapping[str, Any]) -> list[CueRow]:
     Args:
         cues: Plain JSON types, as in a clip's JSON file.
     """
-    resynthesized, with_cue = cues["score"] - cues["resynthesis"], WITH.get(cues["reference_kind"], "its")
+    resynthesized, with_cue = (
+        cues["score"] - cues["resynthesis"],
+        WITH.get(cues["reference_kind"], "the reference's"),
+    )
     rows = []
     for one in (
         one for one in cues["cues"] if one["cue"] in MOVED.get(cues["reference_kind"], (one["cue"],))
@@ -103,8 +106,8 @@ def sum_in_words(cues: Mapping[str, Any]) -> str:
 
 
 def signed(value: float) -> str:
-    """A number with its sign and two decimals, or two digits if it is small."""
-    return f"{value:{'+.2f' if abs(value) >= SMALL else '+.2g'}}".replace("-", theme.MINUS)
+    """A number with its sign and two decimals, or one digit if it is small."""
+    return f"{value:{'+.2f' if abs(value) >= SMALL else '+.1g'}}".replace("-", theme.MINUS)
 
 
 def floor_of(cues: Mapping[str, Any]) -> float:
