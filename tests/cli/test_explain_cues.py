@@ -34,7 +34,7 @@ def voice(tmp_path):
 def test_cues_of_a_clip_are_in_its_file_on_the_terminal_and_to_be_heard(
     run_explain, checkpoint, few, out, voice, tmp_path, capsys
 ):
-    clips = [Clip(voice("a", 0), "angry", speaker="x"), Clip(voice("b", 1), "neutral", speaker="x")]
+    clips = [Clip(voice("a", 3), "angry", speaker="x"), Clip(voice("b", 1), "neutral", speaker="x")]
     save_manifest(tmp_path / "clips.csv", clips)
     assert run_explain(checkpoint, tmp_path / "clips.csv", "--cues", *few) == 0
     first, second = (json.loads((out / "clips" / f"{stem}.json").read_bytes())["cues"] for stem in "ab")
