@@ -28,9 +28,9 @@ def test_an_unknown_target_lists_the_labels(quick, out, clip, capsys):
     ("more", "said"),
     [
         (["--stages", "frames,colours"], "colours"),
-        (["--method", "magic"], "Given value: magic"),
+        (["--method", "magic"], "value: magic"),
         (["--num_draws", "0"], "num_draws=0 must be"),
-        (["--baselines", "music"], "Given value: music"),
+        (["--baselines", "music"], "value: music"),
         (["--share", "3"], "share=3.0 must be above 0"),
         (["--alignments", "nowhere.TextGrid"], "alignments=nowhere.TextGrid: there is no such file"),
         (["--tier", "words"], "tier='words' needs alignments"),
