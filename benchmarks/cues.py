@@ -17,7 +17,7 @@ edited by another tool where there is one (gain, phase vocoder, linear filter; W
 pitch), and the edited clip is explained towards the original, for the class whose log-odds moved most.
 
 The sizes of edits and the settings of the measures were tried on actors 1 to 12 (`--split validation`).
-Actors 13 to 24 are reported, with two explained clips of each (`--clips 24`); the default is seven.
+Actors 13 to 24 are reported, with seven explained clips of each, one a class.
 
     python benchmarks/cues.py --root DIR --backbones whisper-tiny.en   # about 25 minutes on one core
 
