@@ -123,10 +123,12 @@ def main() -> None:
         EMBEDDED: "tiny",
         GROUP_NORM: write_group_norm(folder / "group-norm"),
     }
-    heads = HEADS[:1] if arguments.quick else HEADS
+    found: dict[Head, Mapping[str, Any]] = {}
     for panel in arguments.panels:
-        found = {head: measure(head, corpus, folder, sources, arguments, panel=panel) for head in heads}
-    report("evidence_real", [*lines_of(found)], arguments)
+        for head in HEADS[:1] if arguments.quick else HEADS if panel == PANELS[0] else IN_DETAIL:
+            found[head] = measure(head, corpus, folder, sources, arguments, panel=panel)
+    name = "evidence_real" if PANELS[0] in arguments.panels else "evidence_real_stages"
+    report(name, [*lines_of(found)], arguments)
 
 
 class Planted:
@@ -190,7 +192,7 @@ def measure(
     classifier = load_classifier(checkpoint)
     judged = draw_clips(classifier, corpus, arguments.clips)
     known["actors"] = [clip.speaker for clip in judged]
-    for name, make in maps_of(classifier, corpus.clips, panel if head in IN_DETAIL else PANELS[0]).items():
+    for name, make in maps_of(classifier, corpus.clips, panel).items():
         if len(known.get(name, ())) != len(judged):
             known[name] = [areas(make(clip), clip, classifier) for clip in judged]
             path.write_text(json.dumps(known))
@@ -301,7 +303,7 @@ def areas(values: Tensor, clip: Clip, classifier: EmotionClassifier) -> tuple[fl
 def lines_of(found: Mapping[Head, Mapping[str, Any]]) -> Iterator[Measurement]:
     """Lines of the report: of all heads together, then of each."""
     for backbone in (WHISPER, EMBEDDED, GROUP_NORM):
-        heads = [one for head, one in found.items() if head.backbone == backbone]
+        heads = [one for head, one in found.items() if head.backbone == backbone and DEFAULT in one]
         yield from lines_of_backbone(backbone, heads)
     for (head, measured), (place, size) in product(found.items(), enumerate(SIZES)):
         for name in measured.keys() - {"actors"}:
