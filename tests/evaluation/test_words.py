@@ -9,7 +9,6 @@ from wavshap_lightning.evaluation.intervals import bootstrap_mean
 from wavshap_lightning.evaluation.words import (
     clip_words,
     find_text_reliance,
-    part_rows,
     phone_class,
     summarize_parts,
 )
@@ -81,22 +80,14 @@ def test_shares_of_words_and_pauses_sum_to_one_and_their_intervals_are_over_spea
     assert door.resampled == "6 speakers"
 
 
-def test_rows_have_all_columns_and_no_number_where_none_is_known():
+def test_no_interval_of_few_clips_and_no_rate_of_what_has_no_time():
     units = [["kids", 0.2, 1.0], ["elsewhere", 0.0, 3.0]]
     clips = [{"target": "sad", "speaker": "", "tiers": {"words": units}}]
-    columns, kids, elsewhere, *_ = part_rows(summarize_parts(clips, "words"))
-    expected = {
-        "target": "sad",
-        "kind": "word",
-        "part": "kids",
-        "share": "0.25",
-        "value_per_s": "5",
-        "n": "1",
-    }
-    row = dict(zip(columns, kids, strict=True))
-    assert {name: row[name] for name in expected} == expected
-    assert {row[name] for name in row if name.endswith(("low", "high"))} == {""}
-    assert elsewhere[3:9] == ["0.75", "", "", "", "", ""]
+    kids, elsewhere, *_ = summarize_parts(clips, "words")
+    assert kids[:4] == ("sad", "word", "kids", 0.25)
+    assert (kids.value_per_s, kids.n, elsewhere.share) == (5.0, 1, 0.75)
+    ends = [kids.share_low, kids.share_high, kids.value_low, kids.value_high]
+    assert np.isnan([*ends, *elsewhere[4:9]]).all()
 
 
 def test_units_of_a_clip_are_those_of_its_file():

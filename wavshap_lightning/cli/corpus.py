@@ -33,13 +33,7 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.filename_schemes import spoken_text
 from wavshap_lightning.errors import AudioError, CorpusError, SettingError
 from wavshap_lightning.evaluation.summary import cue_profiles
-from wavshap_lightning.evaluation.words import (
-    KINDS,
-    clip_words,
-    find_text_reliance,
-    part_rows,
-    summarize_parts,
-)
+from wavshap_lightning.evaluation.words import KINDS, clip_words, find_text_reliance, summarize_parts
 from wavshap_lightning.explainer.files import load_clip
 from wavshap_lightning.explainer.settings import AUTO, ExplainSettings
 from wavshap_lightning.explainer.stage_attribution import fingerprint
@@ -309,7 +303,8 @@ def _summarize_words(records: Sequence[ClipRecord], output: Output) -> dict[str,
     summarized = {tier: list(summarize_parts(clips, tier)) for tier in KINDS}
     for tier, parts in summarized.items():
         if parts:
-            output.write(f"{tier}.csv", format_csv(part_rows(parts)))
+            rows = [parts[0]._fields, *([*map(cell, part)] for part in parts)]
+            output.write(f"{tier}.csv", format_csv(rows))
     warned = [f"Warning: {one.message}" for one in find_text_reliance(clips)]
     for message in warned:
         complain(message)

@@ -214,4 +214,5 @@ def summary_row(
 
 def cell(value: float | str | None) -> str:
     """Text of a cell of a table; empty for a number that is not known."""
-    return f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return "" if value is None or text == "nan" else text

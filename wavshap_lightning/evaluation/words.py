@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -163,12 +163,6 @@ def summarize_parts(clips: Sequence[ClipWords], tier: str) -> Iterator[PartSumma
                 yield PartSummary._make([target, kind, part, *ends[0], *ends[1], share.num_clips, resampled])
 
 
-def part_rows(parts: Iterable[PartSummary]) -> list[list[str]]:
-    """Rows of `words.csv` and `phones.csv`, the names of the columns first; unknown numbers are empty."""
-    rows = [[f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in part] for part in parts]
-    return [[*PartSummary._fields], *([cell if cell != "nan" else "" for cell in row] for row in rows)]
-
-
 def find_text_reliance(clips: Sequence[ClipWords], *, seed: int = 0) -> list[Diagnostic]:
     """Warnings of classes that are attributed to the same word across speakers, more than chance explains.
 
@@ -185,10 +179,8 @@ def find_text_reliance(clips: Sequence[ClipWords], *, seed: int = 0) -> list[Dia
         seed: Random seed of the shuffles.
     """
     clips = sorted((clip for clip in clips if len(_said(clip)[0])), key=lambda clip: clip["speaker"])
-    said, targets, owners = (
-        [*map(_said, clips)],
-        *([one[name] for one in clips] for name in ("target", "speaker")),
-    )
+    said = [_said(clip) for clip in clips]
+    targets, owners = ([clip[name] for clip in clips] for name in ("target", "speaker"))
     classes, speaker = np.unique(targets), np.unique(owners, return_inverse=True)[1]
     words = sorted({text for texts, *_ in said for text in texts}) if len(classes) > 1 else []
     contrasts = [(word, *one) for word in words if (one := _contrast(word, said, speaker)) is not None]
