@@ -105,8 +105,7 @@ def predict_batch(
     device = next(classifier.parameters()).device
     padded, lengths = (one.to(device) for one in pad_waveforms(waveforms))
     logits = [*split_outputs(classifier(padded, lengths), classifier.outputs)]
-    if classifier.task in SOFTMAX_TASKS:
-        logits[0] = logits[0] / classifier.provenance.scores.get("test", {}).get("temperature", 1.0)
+    logits[0] = logits[0] / classifier.provenance.scores.get("test", {}).get("temperature", 1.0)
     by_task = zip(logits, classifier.outputs, strict=True)
     return torch.cat([logits_to_outputs(found, one.task) for found, one in by_task], 1).cpu()
 

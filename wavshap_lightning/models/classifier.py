@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -126,10 +126,7 @@ class EmotionClassifier(nn.Module, PyTorchModelHubMixin):
             backbone=self.backbone.settings,
             backbone_fingerprint=self.backbone.fingerprint,
             head=self.head.settings,
-            protocol=dict(self.provenance.protocol),
-            versions=dict(self.provenance.versions),
-            scores=dict(self.provenance.scores),
-            voice=dict(self.provenance.voice),
+            **asdict(self.provenance),
             task=self.task,
             outputs=self.outputs,
         )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -103,9 +103,8 @@ class PlantedSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that identify the corpus; later additions are left out where they have no effect."""
-        values, later = asdict(self), {"lead_s": 0.0, "shortcut": None, "difficulty": "easy"}
-        later |= {"arousal": False, "listeners": 0}
-        return {name: value for name, value in values.items() if name not in later or value != later[name]}
+        later = {one.name: one.default for one in fields(self)[5:]}
+        return {name: x for name, x in asdict(self).items() if name not in later or x != later[name]}
 
 
 def check_at_least(smallest: int, **values: int) -> None:

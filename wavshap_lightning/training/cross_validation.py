@@ -239,8 +239,7 @@ def summarize_folds(results: Sequence[Evaluation], folder: Path, *, seed: int = 
 def save_summary(summary: Mapping[str, Any], folder: Path) -> None:
     """Write `cv.json` and `cv.csv`."""
     write_json(folder / "cv.json", summary)
-    rows = [list(row.values()) for row in summary["folds"]]
-    write_csv(folder / "cv.csv", [list(summary["folds"][0]), *rows])
+    write_csv(folder / "cv.csv", [[*summary["folds"][0]], *([*row.values()] for row in summary["folds"])])
 
 
 def fold_table(summary: Mapping[str, Any]) -> Table:

@@ -101,8 +101,7 @@ def cross_entropy(
         "Long-tail Learning via Logit Adjustment", equation 10; Fayek et al. 2016, "Modeling Subjectiveness in
         Emotion Recognition with Deep Neural Networks: Ensembles vs Soft Labels" for shares of votes.
     """
-    if adjustment is not None:
-        logits = logits + adjustment
+    logits = logits if adjustment is None else logits + adjustment
     known = targets >= 0 if targets.ndim == 1 else ~targets.isnan().any(1)
     if not known.any():
         return 0.0 * logits.sum()
@@ -113,9 +112,7 @@ def cross_entropy(
     losses = -logits[known].to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
     shares = (F.one_hot(targets, num_classes) if targets.ndim == 1 else targets).to(losses.dtype)
     smoothed = (1.0 - label_smoothing) * shares + label_smoothing / num_classes
-    losses = smoothed * focal(losses, gamma)
-    if kl:
-        losses = losses - torch.special.entr(smoothed)
+    losses = smoothed * focal(losses, gamma) - kl * torch.special.entr(smoothed)
     weight = losses.new_ones(num_classes) if weight is None else weight
     return (losses * weight).sum() / (shares * weight).sum()
 

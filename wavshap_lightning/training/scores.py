@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -63,9 +64,8 @@ class Predictions:
             return {"": self}
         found: dict[str, Predictions] = {}
         columns = (split_outputs(one, self.outputs) for one in (self.logits, self.targets))
-        for one, logits, targets in zip(self.outputs, *columns, strict=True):
-            part = replace(self, logits=logits, targets=targets, outputs=(one,))
-            found[f"{one.task}_" if found else ""] = part
+        for one, x, y in zip(self.outputs, *columns, strict=True):
+            found[f"{one.task}_" if found else ""] = replace(self, logits=x, targets=y, outputs=(one,))
         return found
 
     def at_temperature(self, temperature: float) -> Predictions:
@@ -214,7 +214,8 @@ def dimension_scores(predictions: Predictions) -> dict[str, Tensor]:
         (Pearson's correlation), `rmse` (root mean squared error, in the unit of the scale). Where predictions
         or targets are constant, `ccc` and `pcc` are 0.
     """
-    columns = {name: torch.from_numpy(x) for name, x in _agreement(_value_sums(predictions)).items()}
+    found = {name: one.values(one.sums(predictions)) for name, one in _VALUES.items()}
+    columns = {name: torch.from_numpy(x) for name, x in found.items()}
     means = {name: values.nanmean() for name, values in columns.items()}
     return {"loss": 1.0 - means["ccc"], **means} | _by_output(predictions, **columns)
 
@@ -318,8 +319,8 @@ def _value_sums(predictions: Predictions) -> Float64[np.ndarray, "outputs 6"]:
     return torch.stack([one.nansum(0) for one in (0.0 * y + 1.0, x, y, x * x, y * y, x * y)], 1).numpy()
 
 
-def _agreement(sums: Sums) -> dict[str, Numbers]:
-    """CCC, Pearson's correlation and root mean squared error from such sums; NaN without clips."""
+def _agreement(of: str, sums: Sums) -> Numbers:
+    """CCC, Pearson's correlation or root mean squared error from such sums; NaN without clips."""
     with np.errstate(invalid="ignore"):
         x, y, xx, yy, xy = np.moveaxis(sums[..., 1:] / sums[..., :1], -1, 0)
     covariance, variances = xy - x * y, np.stack([xx - x * x, yy - y * y])
@@ -327,7 +328,7 @@ def _agreement(sums: Sums) -> dict[str, Numbers]:
     covariance, (var_x, var_y) = np.where(constant, 0.0, covariance), np.where(constant, 1.0, variances)
     ccc = 2.0 * covariance / (var_x + var_y + (x - y) ** 2)
     rmse = np.sqrt(np.maximum(xx + yy - 2.0 * xy, 0.0))
-    return {"ccc": ccc, "pcc": covariance / np.sqrt(var_x * var_y), "rmse": rmse}
+    return {"ccc": ccc, "pcc": covariance / np.sqrt(var_x * var_y), "rmse": rmse}[of]
 
 
 class Interval(NamedTuple):
@@ -344,8 +345,7 @@ class Interval(NamedTuple):
     of_output: str = ""
 
 
-@dataclass(frozen=True)
-class TaskScores:
+class TaskScores(NamedTuple):
     """Scores of a task.
 
     Args:
@@ -376,11 +376,7 @@ _VOTES = {
     **_CLASSES,
 }
 _LABELS = {"macro_f1": Interval(_label_sums, _f1, "f1")}
-_VALUES = {
-    "ccc": Interval(_value_sums, lambda sums: _agreement(sums)["ccc"], "ccc"),
-    "pcc": Interval(_value_sums, lambda sums: _agreement(sums)["pcc"], "pcc"),
-    "rmse": Interval(_value_sums, lambda sums: _agreement(sums)["rmse"], "rmse"),
-}
+_VALUES = {name: Interval(_value_sums, partial(_agreement, name), name) for name in ("ccc", "pcc", "rmse")}
 SCORES: dict[Task, TaskScores] = {
     "classes": TaskScores("uar", "max", ("wa", "macro_f1", "ece"), (), class_scores, _CLASSES),
     "distribution": TaskScores("jsd", "min", ("uar", "log_likelihood"), (), distribution_scores, _VOTES),

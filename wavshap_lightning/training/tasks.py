@@ -139,8 +139,7 @@ def _labels(clip: Clip, labels: Sequence[str]) -> list[float]:
 
 
 def _values(clip: Clip, labels: Sequence[str]) -> list[float]:
-    known = dict(clip.values)
-    return [known.get(label, math.nan) for label in labels]
+    return [dict(clip.values).get(label, math.nan) for label in labels]
 
 
 def targets_of(clips: Sequence[Clip], outputs: Sequence[Outputs]) -> Float[Tensor, "clips outputs"]:
@@ -166,10 +165,8 @@ def check_targets(split: str, clips: Sequence[Clip], outputs: Sequence[Outputs])
         known = (~targets_of(clips, [one]).isnan()).any(0).tolist()
         if not (all(known) if split == "train" else any(known)):
             without = [label for label, is_known in zip(one.labels, known, strict=True) if not is_known]
-            raise SettingError(
-                f"task={one.task}: labels={without} have no target in the {split} clips; "
-                "annotate some of these clips, or change model.tasks"
-            )
+            told = f"task={one.task}: labels={without} have no target in the {split} clips"
+            raise SettingError(f"{told}; annotate some of these clips, or change model.tasks")
 
 
 # Loss of a batch
