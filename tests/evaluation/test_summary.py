@@ -101,7 +101,7 @@ def test_the_profile_of_a_class_is_the_mean_over_its_clips_with_the_interval_ove
     def explained(target, loud, long, resynthesis):
         of = {"loudness": loud, "tempo": long}
         cues = [{"cue": cue, "value": value, "difference": 2 * value} for cue, value in of.items()]
-        return {"target": target, "cues": cues, "resynthesis": resynthesis, "remainder": None}
+        return {"target": target, "cues": cues, "rows": {**of, "resynthesis": resynthesis}}
 
     loud, speakers = [1.0, 2.0, 3.0, -4.0, 5.0, 0.5], list("abcdef")
     clips = [

@@ -21,8 +21,6 @@ from wavshap_lightning.errors import AudioError
 
 CUES = ("pitch_level", "pitch_range", "loudness", "tempo", "spectrum")
 
-PITCH = CUES[:2]
-
 HOP_S = 0.005
 LOWEST_HZ, HIGHEST_HZ = 65.0, 700.0
 SYNTHESIS_HZ = (40.0, 1000.0)
@@ -115,7 +113,7 @@ def analyze_voice(waveform: Float[np.ndarray, " samples"], sample_rate: int) -> 
     Raises:
         AudioError: If the extra `cues` is not installed, or the clip is silent.
     """
-    world, samples = _world(), np.ascontiguousarray(waveform, dtype=np.float64)
+    world, samples = load_world(), np.ascontiguousarray(waveform, dtype=np.float64)
     if not samples.any():
         raise AudioError(f"all {len(samples)} samples are silent; give a clip with a voice in it")
     limits = {"f0_floor": LOWEST_HZ, "f0_ceil": HIGHEST_HZ, "frame_period": 1000 * HOP_S}
@@ -138,13 +136,16 @@ def analyze_voice(waveform: Float[np.ndarray, " samples"], sample_rate: int) -> 
         tempo=end_s - start_s,
         spectrum=_long_term(envelope[voiced if voiced.any() else active], sample_rate),
     )
-    disagreement = float(apart.mean()) if len(apart) else None
-    return Voice(
-        measures, sample_rate, len(samples), (start_s, end_s), f0, envelope, aperiodicity, disagreement
-    )
+    active_s, disagreement = (start_s, end_s), float(apart.mean()) if len(apart) else None
+    return Voice(measures, sample_rate, len(samples), active_s, f0, envelope, aperiodicity, disagreement)
 
 
-def _world() -> ModuleType:
+def load_world() -> ModuleType:
+    """The library WORLD.
+
+    Raises:
+        AudioError: If it is not installed.
+    """
     try:
         import pyworld  # noqa: PLC0415 - an extra
     except ImportError as error:
@@ -194,7 +195,7 @@ def differences(clip: VoiceMeasures, reference: VoiceMeasures) -> dict[str, floa
     found = {"loudness": clip.loudness - reference.loudness, "tempo": clip.tempo / reference.tempo}
     found["spectrum"] = clip.brightness_db - reference.brightness_db
     if clip.pitch_level is not None and reference.pitch_level is not None:
-        found |= {cue: getattr(clip, cue) - getattr(reference, cue) for cue in PITCH}
+        found |= {cue: getattr(clip, cue) - getattr(reference, cue) for cue in CUES[:2]}
     return {cue: found[cue] for cue in CUES if cue in found}
 
 
@@ -270,7 +271,7 @@ def _synthesize(
         wider = amounts["pitch_range"] * ((reference.pitch_range or 0.0) / max(own.pitch_range, 0.1) - 1)
         semitones = own.pitch_level + up + max(0.0, 1 + wider) * (semitones - own.pitch_level)
     f0[f0 > 0] = np.clip(2 ** ((semitones + shift) / 12), *SYNTHESIS_HZ)
-    samples = _world().synthesize(
+    samples = load_world().synthesize(
         f0[frames], envelope, voice.aperiodicity[frames], voice.sample_rate, 1000 * HOP_S
     )
     return samples[:num_samples], (start_s, end_s + added_s)

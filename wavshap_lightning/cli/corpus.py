@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 from itertools import chain
 from typing import Any, Literal
@@ -146,15 +146,12 @@ class CorpusJob:
         self.work, self.clips, self.output = work, clips, output
         self.records = ClipRecords(output.folder)
         sounds = {str(path): tensor_sha256(sound) for path, sound in work.recordings.items()}
-        # Without the text, which is in the words of each clip, and without cues, as before they existed.
-        left_out = {"text", *(() if work.options.cues else ("cues", "cues_reference"))}
-        options = {name: value for name, value in asdict(work.options).items() if name not in left_out}
         # Everything besides the clip that a result depends on, in plain JSON types.
         self.common = {
             "version": __version__,
             "model": fingerprint(work.classifier),
             "settings": work.explainer.settings.to_dict(),
-            "options": {**options, "recordings": sounds},
+            "options": {**asdict(work.options), "text": None, "recordings": sounds},  # it is in the words
             "output": [getattr(output, name) for name in ("figures", "sounds", "share", "waveform")],
         }
 
@@ -284,9 +281,8 @@ def merge(job: CorpusJob, title: str, model: dict[str, str]) -> int:
     summaries, profiles = summarize(shares), cue_profiles([one for one in shares if "cues" in one])
     output.write("emotions.csv", format_csv([COLUMNS, *emotion_rows(summaries)]))
     if profiles:
-        output.write(
-            "cues.csv", format_csv([[*profiles[0]], *([*map(cell, row.values())] for row in profiles)])
-        )
+        rows = [[*profiles[0]], *([*map(cell, row.values())] for row in profiles)]
+        output.write("cues.csv", format_csv(rows))
     facts = {"title": title, "model": model, "summaries": summaries, "profiles": profiles}
     facts |= _summarize_words(records, output)
     if output.report:
@@ -326,8 +322,7 @@ def _build_page(job: CorpusJob, records: Sequence[ClipRecord], count: int, **fac
         waveform = load_audio(clip.path, sample_rate=rate, start_s=clip.start_s, end_s=clip.end_s)
         paths = {one: job.output.folder / "sounds" / f"{stem}.{one}.wav" for one in CUE_SOUNDS}
         sounds = {one: load_audio(path, sample_rate=rate) for one, path in paths.items() if path.is_file()}
-        views.append(
-            ClipView.from_saved(load_clip(job.output.folder / "clips", stem), name, waveform, sounds)
-        )
+        view = ClipView.from_saved(load_clip(job.output.folder / "clips", stem), name, waveform)
+        views.append(replace(view, sounds=sounds))
     note = f"These are {count} of {total} clips, evenly spaced; the summary and summary.csv are of all."
     return build_report(views, failed=failed, note=note if count < total else "", **facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from math import isnan
@@ -190,9 +191,8 @@ def explain_all(
             if found is not None:
                 output.write_clip(stem, found, names)
                 every = (found.saved, *found.others)
-                shown = [
-                    ClipView.from_saved(one, place_of(clip), found.waveform, found.sounds) for one in every
-                ]
+                shown = [ClipView.from_saved(one, place_of(clip), found.waveform) for one in every]
+                shown = [replace(one, sounds=found.sounds) for one in shown]
                 views += shown
                 progress = f"[{len(rows):>{len(str(len(clips)))}}/{len(clips)}]"
                 describe(found, shown, progress, brief=len(clips) > MAX_DESCRIBED)

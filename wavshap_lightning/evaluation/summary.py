@@ -122,22 +122,12 @@ def summarize(explanation: Explanation, target: str) -> dict[str, float]:
     if explanation.time_stage in FRAME_STAGES:
         shares = explanation.shares(target=target) | spoken_shares(explanation, target)
         numbers |= {f"share/{name}": share for name, share in shares.items()}
-    terms = cue_terms(explanation.cues) if explanation.cues.get("target") == target else {}
+    terms = explanation.cues["rows"] if explanation.cues.get("target") == target else {}
     numbers |= {f"cues/{name}": value for name, value in terms.items()}
     if "layers" in explanation.attributions:
         layers = magnitude_shares(explanation.values("layers", "layers", target)).tolist()
         numbers |= {f"layers/{layer:02d}": share for layer, share in enumerate(layers)}
     return numbers
-
-
-def cue_terms(cues: Mapping[str, Any]) -> dict[str, float]:
-    """Terms of an explanation in cues by name: the cues, `resynthesis`, and `remainder` if there is one.
-
-    Args:
-        cues: Plain JSON types, as in a clip's JSON file.
-    """
-    rest = {name: cues[name] for name in ("resynthesis", "remainder") if cues[name] is not None}
-    return {one["cue"]: one["value"] for one in cues["cues"]} | rest
 
 
 def cue_profiles(clips: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -158,7 +148,7 @@ def cue_profiles(clips: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _profile(target: str, group: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    terms, speakers = [cue_terms(clip["cues"]) for clip in group], [clip["speaker"] for clip in group]
+    terms, speakers = [clip["cues"]["rows"] for clip in group], [clip["speaker"] for clip in group]
     units = [{one["cue"]: one["difference"] for one in clip["cues"]["cues"]} for clip in group]
     sizes = [{cue: abs(of[cue]) for cue in found} for found, of in zip(units, terms, strict=True)]
     largest = [max(of, key=of.__getitem__, default="") for of in sizes]

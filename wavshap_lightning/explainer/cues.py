@@ -34,7 +34,6 @@ from wavshap_lightning.audio.voice import (
     VoiceMeasures,
     analyze_voice,
     differences,
-    in_words,
     mean_measures,
     resynthesize,
 )
@@ -45,7 +44,7 @@ from wavshap_lightning.explainer.recording import AudioSource, Recording, open_r
 from wavshap_lightning.explainer.settings import PREDICTED, ScoreKind
 from wavshap_lightning.explainer.targets import most_voted, score_of_task, target_named, target_names
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.head import Task, logits_to_outputs
+from wavshap_lightning.models.head import Task
 from wavshap_lightning.models.loading import load_classifier
 
 FLAT, NEUTRAL = "flat", "neutral"
@@ -74,11 +73,9 @@ WARNINGS = {
     "bandwidth": "Bands of clip and reference are up to {:.0f} dB apart, as with a telephone or another "
     "microphone; the spectrum is moved by 30 dB at most.",
 }
-MISSING = "{} is left out: {}."
 """Messages of the diagnostics."""
 
-SCORES = ("score", "reference_score", "resynthesis", "remainder", "share_explained")
-PREDICTIONS = ("prediction", "resynthesis_prediction")
+SCORES = ("score", "reference_score", "resynthesis", "remainder", "share_explained", "rows")
 
 Sound = Float32[np.ndarray, "_"]
 
@@ -95,7 +92,6 @@ class CueEffect:
         half_width: Half-width of its 95 % interval.
         resolved: Whether the interval leaves out zero.
         difference: Physical difference of the clip from the reference.
-        in_words: The difference with its unit.
         leave_one_out: Score of the resynthesis above that with this cue alone moved to the reference.
     """
 
@@ -105,7 +101,6 @@ class CueEffect:
     half_width: float
     resolved: bool
     difference: float
-    in_words: str
     leave_one_out: float
 
 
@@ -118,9 +113,8 @@ class CueExplanation:
 
     Args:
         clip: File of the clip; empty if a waveform was given.
-        clip_sha256: Digest of the file's bytes, or of the waveform.
         reference: Name of the reference.
-        measures: Cues of the clip.
+        voice: Analysis of the clip.
         reference_measures: Cues of the reference.
         labels: Names of the outputs.
         task: Meaning of the outputs.
@@ -131,15 +125,12 @@ class CueExplanation:
         reference_logits: Outputs for the reference; None unless it is one clip.
         logits: Outputs `(renderings, combinations, outputs)`. In combination `k`, cue `i` of those not
             missing is the clip's own if bit `i` of `k` is set, else the reference's.
-        tracker_disagreement: Share of voiced frames in which two trackers of F0 are 3 semitones apart.
         num_turned_down: Number of sounds that would have clipped.
-        voice: Analysis of the clip, for its sounds; not saved.
     """
 
     clip: str
-    clip_sha256: str
     reference: str
-    measures: VoiceMeasures
+    voice: Voice = field(repr=False)
     reference_measures: VoiceMeasures
     labels: tuple[str, ...]
     task: Task
@@ -149,9 +140,7 @@ class CueExplanation:
     clip_logits: Sequence[float]
     reference_logits: Sequence[float] | None
     logits: Sequence[Sequence[Sequence[float]]]
-    tracker_disagreement: float | None
     num_turned_down: int
-    voice: Voice | None = field(default=None, repr=False, compare=False)
 
     def _score(self, logits: Any) -> Float64[Tensor, " sounds"]:  # noqa: ANN401 - nested lists
         target = _target(self.target, self.labels, self.score_kind, self.clip_logits)
@@ -195,12 +184,12 @@ class CueExplanation:
         found, mean = self.values @ shapley_weights(_coalitions(len(self.moved))).T, self.values.mean(0)
         stderr = float((found.var(0).mean() / len(found)).sqrt())
         half_width = stderr * float(stdtrit((len(found) - 1) * len(self.moved), 0.975))
-        apart = differences(self.measures, self.reference_measures)
-        words = [in_words(cue, apart[cue]) for cue in self.moved]
+        apart = differences(self.voice.measures, self.reference_measures)
         lost = [float(mean[-1] - mean[-1 - 2**place]) for place in range(len(self.moved))]
+        rows = zip(self.moved, found.mean(0).tolist(), lost, strict=True)
         return tuple(
-            CueEffect(cue, value, stderr, half_width, abs(value) > half_width, apart[cue], said, loss)
-            for cue, value, said, loss in zip(self.moved, found.mean(0).tolist(), words, lost, strict=True)
+            CueEffect(cue, value, stderr, half_width, abs(value) > half_width, apart[cue], loss)
+            for cue, value, loss in rows
         )
 
     @property
@@ -229,16 +218,6 @@ class CueExplanation:
         pairs = combinations(range(len(self.moved)), 2)
         return {(self.moved[one], self.moved[other]): float(index[one, other]) for one, other in pairs}
 
-    def outputs(self, moved: Iterable[str] = ()) -> dict[str, float]:
-        """Probability of each class or label, or value of each dimension, for the sound with some cues moved.
-
-        Args:
-            moved: The cues; none for the resynthesis.
-        """
-        own = sum(2**place for place, cue in enumerate(self.moved) if cue not in {*moved})
-        found = logits_to_outputs(torch.tensor(self.logits[0][own], dtype=torch.float64), self.task)
-        return dict(zip(self.labels, found.tolist(), strict=True))
-
     def sound(self, moved: Iterable[str] = ()) -> Sound:
         """Samples of the clip with some cues moved to the reference.
 
@@ -246,60 +225,47 @@ class CueExplanation:
             moved: The cues; none for the resynthesis.
 
         Raises:
-            SettingError: If the explanation was read from a file.
             AudioError: If the clip or the reference lacks such a cue.
         """
-        if self.voice is None:
-            raise SettingError("an explanation read from a file has no sounds; explain the clip again")
         return resynthesize(self.voice, self.reference_measures, dict.fromkeys(moved, 1.0))
 
     @property
-    def prediction(self) -> str | None:
-        """Label of the largest output for the clip; None for dimensions."""
-        return None if self.task == "dimensions" else self.labels[int(np.argmax(self.clip_logits))]
-
-    @property
-    def resynthesis_prediction(self) -> str | None:
-        """The same for its resynthesis."""
-        return None if self.task == "dimensions" else self.labels[int(np.argmax(self.logits[0][-1]))]
+    def predictions(self) -> list[str | None]:
+        """Labels of the largest output for the clip and for its resynthesis; None for dimensions."""
+        best = [int(np.argmax(of)) for of in (self.clip_logits, self.logits[0][-1])]
+        return [None if self.task == "dimensions" else self.labels[one] for one in best]
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """Reasons not to trust the explanation."""
-        own, to, share = self.measures, self.reference_measures, self.share_explained
+        own, to, share = self.voice.measures, self.reference_measures, self.share_explained
         stretch, largest = to.tempo / own.tempo, max(abs(one.value) for one in self.cues)
         apart_db = float(np.abs(np.subtract(own.spectrum, to.spectrum)).max())
-        is_other = self.prediction != self.resynthesis_prediction or abs(self.resynthesis) > largest
+        is_other = len({*self.predictions}) > 1 or abs(self.resynthesis) > largest
         is_little = share is not None and share < LEAST_EXPLAINED
-        apart = self.tracker_disagreement or 0.0
-        rows: tuple[tuple[str, float | None, bool], ...] = (
-            ("resynthesis", self.resynthesis, is_other),
-            ("little_explained", share, is_little or not any(one.resolved for one in self.cues)),
-            ("trackers_disagree", apart, apart > MAX_DISAGREEMENT),
-            ("turned_down", float(self.num_turned_down), self.num_turned_down > 0),
-            ("stretch", stretch, not 1 / MAX_STRETCH <= stretch <= MAX_STRETCH),
-            ("bandwidth", apart_db, apart_db > MAX_BAND_GAIN_DB),
-        )
-        missing = (Diagnostic("cue_missing", "warning", MISSING.format(*one)) for one in self.missing.items())
-        found = (
-            Diagnostic(name, "warning", WARNINGS[name].format(at), at) for name, at, holds in rows if holds
-        )
-        return (*missing, *found)
+        apart, turned = self.voice.tracker_disagreement or 0.0, float(self.num_turned_down)
+        found: dict[str, tuple[float | None, bool]] = {
+            "resynthesis": (self.resynthesis, is_other),
+            "little_explained": (share, is_little or not any(one.resolved for one in self.cues)),
+            "trackers_disagree": (apart, apart > MAX_DISAGREEMENT),
+            "turned_down": (turned, turned > 0),
+            "stretch": (stretch, not 1 / MAX_STRETCH <= stretch <= MAX_STRETCH),
+            "bandwidth": (apart_db, apart_db > MAX_BAND_GAIN_DB),
+        }
+        rows = [("cue_missing", f"{cue} is left out: {why}.", None) for cue, why in self.missing.items()]
+        told = [(name, WARNINGS[name].format(at), at) for name, (at, holds) in found.items() if holds]
+        return tuple(Diagnostic(name, "warning", message, at) for name, message, at in (*rows, *told))
 
     def to_dict(self) -> dict[str, Any]:
         """The record in plain JSON types, with the numbers that follow from it."""
-        plain = asdict(replace(self, voice=None))
-        del plain["voice"]
-        plain |= {name: getattr(self, name) for name in SCORES + PREDICTIONS}
+        names = {*(one.name for one in fields(self)), *SCORES} - {"voice"}
+        plain = {name: getattr(self, name) for name in sorted(names)}
+        plain |= zip(("prediction", "resynthesis_prediction"), self.predictions, strict=True)
         plain |= {name: [asdict(one) for one in getattr(self, name)] for name in ("cues", "diagnostics")}
+        own, to = self.voice, self.reference_measures
+        plain |= {"measures": asdict(own.measures), "reference_measures": asdict(to)}
+        plain |= {"tracker_disagreement": own.tracker_disagreement}
         return plain | {"interactions": [[*pair, value] for pair, value in self.interactions().items()]}
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> CueExplanation:
-        """The record from what `to_dict` gave."""
-        given = {one.name: plain[one.name] for one in fields(cls) if one.name != "voice"}
-        given |= {name: VoiceMeasures(**given[name]) for name in ("measures", "reference_measures")}
-        return cls(**given | {"labels": tuple(given["labels"])})
 
 
 def explain_cues(
@@ -360,9 +326,8 @@ def explain_cues(
     asked = _target(target, labels, kind, own[0].tolist(), most_voted(recording.votes, labels))
     return CueExplanation(
         clip=recording.path,
-        clip_sha256=recording.sha256,
         reference=reference_name or name,
-        measures=voice.measures,
+        voice=voice,
         reference_measures=to,
         labels=labels,
         task=classifier.task,
@@ -372,9 +337,7 @@ def explain_cues(
         clip_logits=own[0].tolist(),
         reference_logits=own[1].tolist() if others else None,
         logits=logits.tolist(),
-        tracker_disagreement=voice.tracker_disagreement,
         num_turned_down=sum(float(np.abs(one).max()) >= 1 for one in sounds),
-        voice=voice,
     )
 
 

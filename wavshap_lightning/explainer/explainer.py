@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from wavshap_lightning.audio.voice import VoiceMeasures
+from wavshap_lightning.audio.voice import VoiceMeasures, load_world
 from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.labels import UNLABELED
 from wavshap_lightning.errors import AttributionError, AudioError, SettingError
@@ -187,10 +186,10 @@ def check_voice(asked: str, average: Mapping[str, Any]) -> None:
         average: Mean voice of the training clips; empty if unknown.
 
     Raises:
-        SettingError: If it is no file either, or the model has no mean voice, or WORLD is not installed.
+        SettingError: If it is no file either, or the model has no mean voice.
+        AudioError: If WORLD is not installed.
     """
-    if find_spec("pyworld") is None:
-        raise SettingError("acoustic cues need WORLD: pip install 'wavshap-lightning[cues]'")
+    load_world()
     if asked == "corpus" and not average:
         advice = "train it with data.num_voices=64, or choose another reference"
         raise SettingError(f"cues_reference='corpus': the model has no mean voice; {advice}")
@@ -244,15 +243,11 @@ def with_cues(
         chosen: The voice that its cues are moved to.
         target: One of the targets; None for the only one, or the prediction.
     """
-    target, plain = target or explanation.default_target, {}
-    sounds: dict[str, Float[np.ndarray, " samples"]] = {}
+    target, plain, sounds = target or explanation.default_target, {}, {}
+    about: dict[str, Any] = {"target": target, "score": explanation.settings.score}
+    about |= {"reference": chosen.voice, "reference_name": chosen.words}
     try:
-        known = {
-            "reference": chosen.voice,
-            "reference_name": chosen.words,
-            "score": explanation.settings.score,
-        }
-        found = explain_cues(classifier, recording, target=target, **known)
+        found = explain_cues(classifier, recording, **about)
         plain, doubts = {**found.to_dict(), "reference_kind": chosen.kind}, found.diagnostics
         doubts += (Diagnostic("cues", "warning", chosen.doubt),) if chosen.doubt else ()
         moved = {"resynthesis": (), **{one.cue: (one.cue,) for one in found.cues}}

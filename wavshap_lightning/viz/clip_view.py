@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import PurePath
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,8 +47,6 @@ NO_TIME = TimeGrid(0, 1, 1, 0, 1)
 TIME_GRIDS = {"frames": "frames", "waveform": "waveform", "layer_frame": "layers", "band_frame": "stft"}
 """Key of the time grid of each kind of units that has one."""
 
-Sounds = Mapping[str, Samples]
-NO_SOUNDS: Sounds = MappingProxyType({})
 Numbers = Shaped[np.ndarray, "..."] | Sequence[float] | Sequence[float | None]
 
 
@@ -206,7 +203,7 @@ class ClipView:
     waveform: Samples | None = field(default=None, repr=False)
     no_sound: str = ""
     evidence: tuple[Span, ...] = ()
-    sounds: Sounds = field(default_factory=dict, repr=False)
+    sounds: Mapping[str, Samples] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_explanation(
@@ -237,22 +234,15 @@ class ClipView:
         return cls(saved.numbers, saved.arrays, explanation.times, name, samples, no_sound, tuple(evidence))
 
     @classmethod
-    def from_saved(
-        cls,
-        saved: SavedClip,
-        name: str,
-        waveform: Samples | None = None,
-        sounds: Sounds = NO_SOUNDS,
-    ) -> ClipView:
+    def from_saved(cls, saved: SavedClip, name: str, waveform: Samples | None = None) -> ClipView:
         """View of a clip's JSON and NPZ files.
 
         Args:
             saved: Content of the two files.
             name: Name of the clip.
             waveform: Its samples at the sample rate of the explanation; None for no sound.
-            sounds: Sounds of the explanation in cues, by name.
         """
-        return cls(saved.numbers, saved.arrays, _times_of(saved), name, waveform, sounds=sounds)
+        return cls(saved.numbers, saved.arrays, _times_of(saved), name, waveform)
 
     def units(self, name: str) -> Units | None:
         """Attributions of one kind of units; None if they were not explained.

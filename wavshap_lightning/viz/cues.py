@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import exp
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from scipy.special import expit
 
+from wavshap_lightning.audio.voice import CUES, in_words
+from wavshap_lightning.explainer.cues import FLAT
 from wavshap_lightning.viz import theme
 from wavshap_lightning.viz.panels import FULL, set_ticks
 from wavshap_lightning.viz.theme import number
@@ -17,7 +19,7 @@ ROW_PX = 19
 NAMES_SHARE, DIFFERENCES_AT, VALUES_SHARE = 0.36, 0.14, 0.2
 """Shares of the panel's width: for names and differences, where differences begin, and for the values."""
 
-CUE_SOUNDS = ("resynthesis", "pitch_level", "pitch_range", "loudness", "tempo", "spectrum", "all_cues")
+CUE_SOUNDS = ("resynthesis", *CUES, "all_cues")
 """Sounds by name: nothing moved, each cue alone at the reference, all of them."""
 
 WITH = {"neutral": "neutral", "speaker": "the speaker's mean", "corpus": "the mean", "flat": "flat"}
@@ -25,9 +27,6 @@ WITH = {"neutral": "neutral", "speaker": "the speaker's mean", "corpus": "the me
 
 SMALL = 0.095
 """Smaller numbers, such as effects on values, have one digit instead of two decimals."""
-
-MOVED = {"flat": ("pitch_range",)}
-"""Cues in which a reference of some kind can differ from the clip; of other kinds all."""
 
 
 class CueRow(NamedTuple):
@@ -54,11 +53,6 @@ class CueRow(NamedTuple):
     heard: str = ""
 
     @property
-    def extent(self) -> float:
-        """Magnitude of the value with its interval."""
-        return abs(self.value) + (self.half_width or 0.0)
-
-    @property
     def words(self) -> str:
         """The value with its interval."""
         reach = "" if self.half_width is None else f" ± {signed(self.half_width)[1:]}"
@@ -71,20 +65,15 @@ def cue_rows(cues: Mapping[str, Any]) -> list[CueRow]:
     Args:
         cues: Plain JSON types, as in a clip's JSON file.
     """
-    resynthesized, with_cue = (
-        cues["score"] - cues["resynthesis"],
-        WITH.get(cues["reference_kind"], "the reference's"),
-    )
-    rows = []
-    for one in (
-        one for one in cues["cues"] if one["cue"] in MOVED.get(cues["reference_kind"], (one["cue"],))
-    ):
+    resynthesized, kind, rows = cues["score"] - cues["resynthesis"], cues["reference_kind"], []
+    with_cue = WITH.get(kind, "the reference's")
+    for one in (one for one in cues["cues"] if kind != FLAT or one["cue"] == "pitch_range"):
         name, sign = one["cue"].replace("_", " "), int(np.sign(one["value"])) * one["resolved"]
-        heard = f"with {with_cue} {name}: {_score(cues, resynthesized - one['leave_one_out'])}"
+        after = _score(cues, resynthesized - one["leave_one_out"])
+        heard = f"with {with_cue} {name}: {after}"
         measured = one["value"], one["half_width"], one["leave_one_out"]
-        rows.append(
-            CueRow(name, one["in_words"].replace("-", theme.MINUS), *measured, sign, one["cue"], heard)
-        )
+        difference = in_words(one["cue"], one["difference"]).replace("-", theme.MINUS)
+        rows.append(CueRow(name, difference, *measured, sign, one["cue"], heard))
     heard = f"resynthesized: {_score(cues, resynthesized)}"
     rest = CueRow("resynthesis", "", cues["resynthesis"], sound="resynthesis", heard=heard)
     left = () if cues["remainder"] is None else [CueRow("remainder", "", cues["remainder"])]
@@ -94,7 +83,7 @@ def cue_rows(cues: Mapping[str, Any]) -> list[CueRow]:
 def _score(cues: Mapping[str, Any], score: float) -> str:
     """A score in words, as a probability where it can be one."""
     if cues["score_kind"] == "log_odds" and cues["target"] in cues["labels"]:  # no margin
-        return f"{cues['target']} {1 / (1 + exp(-score)):.2f}"
+        return f"{cues['target']} {expit(score):.2f}"
     return f"score {number(score)}"
 
 
@@ -124,31 +113,23 @@ def plot_cues(axes: Axes, cues: Mapping[str, Any], title: str) -> None:
         title: Title of the panel.
     """
     rows, floor = cue_rows(cues), floor_of(cues)
-    values, reach = (
-        np.array([one or 0.0 for one in of]) for of in zip(*(row[2:4] for row in rows), strict=True)
-    )
+    values, reach = np.array([[row.value, row.half_width or 0.0] for row in rows]).T
     colors = [FULL[row.sign] if row.alone is not None else theme.MEDIUM for row in rows]
     places = np.arange(len(rows))
     axes.axvspan(-floor, floor, color=theme.UNRESOLVED, alpha=0.45, linewidth=0, zorder=0)
     axes.axvline(0, color=theme.RULE, linewidth=0.8)
     axes.barh(places, values, 0.62, color=colors)
-    known = [place for place in places if rows[place].half_width is not None]
-    line: dict[str, Any] = {"fmt": "none", "ecolor": theme.INK, "elinewidth": 0.9}
-    axes.errorbar(values[known], places[known], xerr=reach[known], **line)
+    axes.hlines(places, values - reach, values + reach, theme.INK, linewidth=0.9)
     low, high = min(-floor, (values - reach).min()), max(floor, (values + reach).max())
     width = (high - low) / (1 - NAMES_SHARE - VALUES_SHARE)
     axes.set(xlim=(low - NAMES_SHARE * width, high + VALUES_SHARE * width), ylim=(len(rows) - 0.5, -0.5))
     axes.set(yticks=[], title=title)
     set_ticks(axes.xaxis, 12)
-    ticks = axes.get_xticks()
-    axes.set_xticks(ticks[(ticks >= low) & (ticks <= high)])
+    axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
     axes.spines["left"].set_visible(False)
     axes.spines["bottom"].set_bounds(low, high)
-    small: dict[str, Any] = {
-        "transform": axes.get_yaxis_transform(),
-        "va": "center",
-        "fontsize": theme.SMALL_PT,
-    }
+    across = axes.get_yaxis_transform()
+    small: dict[str, Any] = {"transform": across, "va": "center", "fontsize": theme.SMALL_PT}
     for place, row in enumerate(rows):
         axes.text(0, place, row.name, **small)
         axes.text(DIFFERENCES_AT, place, row.difference, color=theme.QUIET, **small)

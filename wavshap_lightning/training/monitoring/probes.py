@@ -238,13 +238,13 @@ def explain_probes(
             explainer = Explainer(classifier, replace(settings, max_seconds=limit_s))
             asked = targets or ((label, PREDICTED) if label in classifier.labels else PREDICTED)
             clip, grid = probe.clip, classifier.backbone.frame_grid
-            source = with_words(open_recording(clip, grid), clip) if align else clip
+            source = open_recording(clip, grid)
+            source = with_words(source, clip) if align else source
             explanation = explainer.explain(source, asked, recordings=references, check_baselines=False)
             drawn_s = min(budget.now() - draws_began_s, max_seconds)
             if choose is not None:
-                first = explanation.targets[0]
-                opened = open_recording(clip, grid)
-                explanation, _ = with_cues(explanation, classifier, opened, choose(clip), first)
+                target = explanation.targets[0]
+                explanation, _ = with_cues(explanation, classifier, source, choose(clip), target)
             about = {"scope": "clip", "clip": probe.name, "why": probe.why, "label": label}
             about["prediction"] = explanation.prediction
             rows = [{**about, "target": t, **summarize(explanation, t)} for t in explanation.targets]
