@@ -1,1 +1,1 @@
-"""Numbers that judge explanations; nothing here knows how a model is trained."""
+"""Metrics of explanations, and tests of how systems compare; independent of how a model is trained."""
