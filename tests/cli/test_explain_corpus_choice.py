@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from wavshap_lightning.cli.clips import ClipExplainer
+from wavshap_lightning.corpora.manifest import read_manifest, save_manifest
 
 pytestmark = pytest.mark.usefixtures("surroundings")
 
@@ -46,6 +48,17 @@ def test_a_first_look(quick, out, read_csv, explained):
     assert len(read_csv(out / "summary.csv")) == 2
     assert quick("--report=false") == 1
     assert len(explained) == len(set(explained)) == 6  # what was explained then counts
+
+
+def test_a_baseline_that_cannot_be_read_is_named(run_explain, checkpoint, corpus, tmp_path, capsys):
+    clips = read_manifest(corpus)
+    again = replace(clips[0], path=tmp_path / "again.wav", split="train")
+    again.path.write_bytes(clips[0].path.read_bytes())
+    save_manifest(tmp_path / "nine.csv", [*clips, again])
+    more = ("--limit", "1", "--report=false")
+    assert run_explain("corpus", checkpoint, *asked(tmp_path / "nine.csv", tmp_path / "out"), *more) == 0
+    assert "clip 5.wav" in (said := capsys.readouterr().err)
+    assert "left out of the baselines" in said
 
 
 def test_other_parts(quick, out, read_csv):

@@ -7,7 +7,6 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from hashlib import sha256
@@ -209,11 +208,13 @@ class ClipExplainer:
         return ExplainedClip(clip, explanation, saved, waveform, seconds, comparisons, others, sounds)
 
     def _draw_recordings(self, clips: Collection[Clip]) -> None:
-        """Some of the clips as recordings; those that cannot be read are named when it is their turn."""
+        """Some of the clips as recordings."""
         grid = replace(self.classifier.backbone.frame_grid, max_frames=None)  # they are cut to the clip
         for clip in draw_references([*clips]):
-            with suppress(AudioError):
+            try:
                 self.recordings[clip.path.resolve()] = open_recording(clip, grid).waveform
+            except AudioError as error:  # with a limit, its turn to be explained may never come
+                complain(f"{error}; it is left out of the baselines")
 
     def voice_of(self, clip: Clip) -> ChosenVoice:
         """The voice that the cues of a clip are moved to."""
