@@ -124,8 +124,8 @@ def main() -> None:
         GROUP_NORM: write_group_norm(folder / "group-norm"),
     }
     found: dict[Head, Mapping[str, Any]] = {}
-    for panel in arguments.panels:
-        for head in HEADS[:1] if arguments.quick else HEADS if panel == PANELS[0] else IN_DETAIL:
+    for head in HEADS[:1] if arguments.quick else HEADS:
+        for panel in arguments.panels if head in IN_DETAIL else {PANELS[0]} & {*arguments.panels}:
             found[head] = measure(head, corpus, folder, sources, arguments, panel=panel)
     name = "evidence_real" if PANELS[0] in arguments.panels else "evidence_real_stages"
     report(name, [*lines_of(found)], arguments)
