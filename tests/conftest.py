@@ -240,3 +240,97 @@ def _measured(sound):
         "tempo": float(np.log2(loud.sum())),
         "spectrum": float(10 * np.log10(power[split:].sum() / power[:split].sum())),
     }
+
+
+# Studies
+
+
+def _system(name, uar, letters, *, best=False):
+    recall = {"angry": uar + 0.1, "happy": uar, "sad": uar - 0.1}
+    chosen = [
+        {"fold": fold, "layer": layer, "pooling": "mean"} for fold, layer in enumerate((2, 2, "learned"))
+    ]
+    scores = {"uar": uar, "uar_low": uar - 0.043, "uar_high": uar + 0.037, "wa": uar + 0.011}
+    scores |= {"macro_f1": uar - 0.013, "seed_std": 0.0072, "validation_uar": uar + 0.029}
+    names = {"name": name, "corpus": "toy", "backbone": name}
+    return {**names, **scores, "recall": recall, "letters": letters, "best": best, "chosen": chosen}
+
+
+def _stress():
+    rows = [{"level": None, "unit": "", "value": 0.713}, {"level": 20, "unit": "dB", "value": 0.617}]
+    rows += [{"level": 0, "unit": "dB", "value": 0.419}]
+    for row, kind, correlation in zip(rows, ("clean", "noise", "noise"), (None, 0.83, 0.52), strict=True):
+        row.update(kind=kind, low=row["value"] - 0.067, high=row["value"] + 0.058)
+        row.update(out_of_distribution=1.07 + row["value"], map_correlation=correlation)
+        row.update(map_low=correlation, map_high=correlation)
+    groups = [
+        {"kind": "gender", "name": name, "clips": 41, "speakers": 6, "value": value, "low": 0.5, "high": 0.9}
+        for name, value in (("female", 0.723), ("male", 0.697))
+    ]
+    gap = {"kind": "gender", "a": "female", "b": "male", "difference": 0.026, "low": -0.071, "high": 0.118}
+    bins = [{"low": 0.5, "high": 1.0, "confidence": 0.81, "accuracy": 0.7, "num_clips": 82}]
+    return {
+        "run": "runs/toy",
+        "score": "uar",
+        "clips": 82,
+        "ladder": rows,
+        "groups": groups,
+        "gaps": [gap],
+        "abstention": [{"kept": 0.5, "value": 0.812}, {"kept": 1.0, "value": 0.713}],
+        "calibration": {"ece": 0.113, "temperature": 1.37, "bins": bins},
+        "notes": ["Only 82 clips were tested."],
+    }
+
+
+@pytest.fixture
+def study():
+    """Content of `study.json` without a fault."""
+    folds = [{"name": "fold-0", "train": ["ann"], "validation": ["bob"], "test": ["cat", "dan"]}]
+    condition = {"condition": "hum", "unit": "dB", "median": 0.412, "others": 0.387, "area": 0.513, "p": 0.74}
+    corpus = {
+        "corpus": "toy",
+        "protocol": {
+            "name": "toy-3-folds",
+            "hash": "0123456789abcdef" * 4,
+            "unit": "speaker",
+            "folds": folds,
+        },
+        "clips": 1234,
+        "speakers": 12,
+        "audit": {"summary": {"all": {"seconds": {"total": 3702.5}}}, "findings": []},
+        "conditions": [{**condition, "label": label, "tells": False} for label in ("angry", "happy", "sad")],
+    }
+    pair = {"corpus": "toy", "a": "large", "b": "small", "difference": 0.154, "low": 0.091, "high": 0.218}
+    layers = [
+        {
+            "corpus": "toy",
+            "backbone": "large",
+            "layer": layer,
+            "uar": uar,
+            "low": uar - 0.03,
+            "high": uar + 0.03,
+        }
+        for layer, uar in ((0, 0.441), (1, 0.652), ("learned", 0.671))
+    ]
+    leak = {"corpus": "toy", "backbone": "large", "split": "random clips", "chosen_on": "validation"}
+    differs = {"difference": 0.131, "difference_low": 0.092, "difference_high": 0.164}
+    across = {"train": "toy", "test": "other", "backbone": "large", "clips": 99, "uar": 0.473, "low": 0.431}
+    priors = [
+        {**across, "high": 0.512, "prior": name, "wa": wa}
+        for name, wa in {"natural": 0.443, "balanced": 0.474}.items()
+    ]
+    return {
+        "name": "a study",
+        "command": "python train.py bench study.yaml",
+        "labels": ["angry", "happy", "sad"],
+        "seeds": 5,
+        "corpora": [corpus],
+        "systems": [_system("large", 0.704, "a", best=True), _system("small", 0.55, "b")],
+        "comparisons": [{**pair, "p": 0.0003, "p_corrected": 0.0006, "different": True}],
+        "layers": layers,
+        "transfer": priors,
+        "inflation": [{**leak, "uar": 0.835, "low": 0.803, "high": 0.861, **differs}],
+        "stress": _stress(),
+        "findings": [],
+        "limits": ["A sentence about limits."],
+    }

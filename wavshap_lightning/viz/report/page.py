@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -67,10 +67,10 @@ def build_report(
     classes = [(summary, sentence(summary, one), class_charts(summary)) for summary in summaries]
     style, script = (Markup((ASSETS / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))  # noqa: S704
     plotly = Markup(get_plotlyjs().replace("\r\n", "\n"))  # noqa: S704 - plotly's own file
-    html = _template().render(
+    html = load_template("page.html").render(
         title=title,
         model=model,
-        policy=_policy(plotly, script),
+        policy=content_policy(plotly, script),
         style=style,
         plotly=plotly,
         script=script,
@@ -118,10 +118,10 @@ def _compressed(values: object) -> str:
     return base64.b64encode(zlib.compress(json.dumps(values, **JSON).encode())).decode()
 
 
-def _policy(*scripts: str) -> str:
+def content_policy(*scripts: str) -> str:
     """A Content-Security-Policy: these scripts run and no others, and nothing is fetched from anywhere."""
     digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
-    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests) or "'none'"
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
         "media-src data: blob:; base-uri 'none'; form-action 'none'"
@@ -129,12 +129,17 @@ def _policy(*scripts: str) -> str:
 
 
 @cache
-def _template() -> Any:  # noqa: ANN401 - jinja2's
-    """Template of the page; every value is escaped unless it is marked as safe."""
+def load_template(name: str, undefined: type[Undefined] = StrictUndefined) -> Any:  # noqa: ANN401 - jinja2's
+    """Template of a page; every value is escaped unless it is marked as safe.
+
+    Args:
+        name: File among the assets.
+        undefined: What becomes of values that are not given: an error, unless another class is.
+    """
     blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
     loader = FileSystemLoader(ASSETS)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blocks)
+    environment = Environment(loader=loader, autoescape=True, undefined=undefined, **blocks)
     environment.filters |= {"number": number, "percent": percent, "signed": signed}
     environment.globals |= {"cue_rows": cue_rows, "sum_in_words": sum_in_words, "floor_of": floor_of}
     environment.policies["json.dumps_kwargs"] = JSON
-    return environment.get_template("page.html")
+    return environment.get_template(name)
