@@ -22,7 +22,7 @@ import numpy as np
 from _common import SAMPLE_RATE, Measurement, read_arguments, report
 
 from wavshap_lightning.audio.aligner import align, doubt
-from wavshap_lightning.audio.alignments import Alignment, read_segments
+from wavshap_lightning.audio.alignments import Alignment, read_alignment
 from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.audio.segments import LOW_CONFIDENCE
 from wavshap_lightning.corpora.clip import Clip
@@ -55,7 +55,7 @@ def on_boundaries(arguments: argparse.Namespace) -> Iterator[Measurement]:
     """Errors of word boundaries, of all words together and by recording."""
     errors: dict[str, list[float]] = {}
     for path, grid in recordings(arguments.aligned)[: 2 if arguments.quick else None]:
-        words = [one for one in read_segments(grid) if not NO_WORD.fullmatch(one.text)]
+        words = [one for one in read_alignment(grid).words if not NO_WORD.fullmatch(one.text)]
         said = [SOUNDS_LIKE.get(one.text.lower(), one.text) for one in words]
         found = iter(align(load_audio(path), SAMPLE_RATE, " ".join(said)).words)
         errors[path.stem] = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wavshap_lightning.audio.alignments import read_segments
+from wavshap_lightning.audio.alignments import read_alignment
 from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.audio.segments import Segment
 from wavshap_lightning.errors import AudioError
@@ -14,6 +14,11 @@ from wavshap_lightning.errors import AudioError
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "aligned_speech"
 needs_recordings = pytest.mark.skipif(not RECORDINGS.is_dir(), reason=f"no recordings in {RECORDINGS}")
 WORDS = [Segment("mary", 0.25, 0.5), Segment("rolled", 0.75, 1.0)]
+
+
+def read_segments(path, **given):
+    return [*read_alignment(path, **given).words]
+
 
 LONG = """File type = "ooTextFile"
 Object class = "TextGrid"

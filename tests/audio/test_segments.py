@@ -9,7 +9,7 @@ import librosa
 import numpy as np
 import pytest
 
-from wavshap_lightning.audio.alignments import read_segments
+from wavshap_lightning.audio.alignments import read_alignment
 from wavshap_lightning.audio.io import load_audio
 from wavshap_lightning.audio.segments import PAUSE, Segment, _is_loud, cut_to, voiced_segments, with_pauses
 
@@ -41,7 +41,7 @@ def test_noise_alone_is_one_segment():
 
 @needs_recordings
 def test_words_lie_where_it_is_loud():
-    words = read_segments(RECORDINGS / "acoustic_corpus.TextGrid")
+    words = read_alignment(RECORDINGS / "acoustic_corpus.TextGrid").words
     waveform = load_audio(RECORDINGS / "acoustic_corpus.wav")
     speech = [one for one in voiced_segments(waveform, 16_000) if one.text == "speech"]
     heard = sum(

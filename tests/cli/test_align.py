@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wavshap_lightning.audio.alignments import read_segments
+from wavshap_lightning.audio.alignments import read_alignment
 from wavshap_lightning.audio.io import load_audio, save_audio
 from wavshap_lightning.cli.train import main
 
@@ -25,15 +25,13 @@ def test_clips_of_a_manifest_are_aligned_and_those_that_cannot_be_are_named(clip
     save_audio(folder / "b.wav", load_audio(clip)[::-1].copy())
     (folder / "list.csv").write_text(f"path,label,text\n{clip.name},happy,The kids!\nb.wav,sad,\n")
     assert run_align(folder / "list.csv", out) == 1
-    assert [one.text for one in read_segments(out / f"{clip.stem.replace('<b>', '_b_')}.TextGrid")] == [
-        "the",
-        "kids",
-    ]
+    found = read_alignment(out / f"{clip.stem.replace('<b>', '_b_')}.TextGrid")
+    assert [one.text for one in found.words] == ["the", "kids"]
     shown = capsys.readouterr()
     assert "b.wav: text=None: give --text" in shown.err
     assert "(1 of 2 clips)" in shown.out
     assert run_align(folder / "b.wav", out, "--text", "the kids") == 0
-    assert read_segments(out / "b.TextGrid", tier="phones")[0].text == "DH"
+    assert read_alignment(out / "b.TextGrid", tier="phones").words[0].text == "DH"
 
 
 def test_a_user_mistake_is_one_line(clip, tmp_path, capsys):

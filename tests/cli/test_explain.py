@@ -164,17 +164,20 @@ def segments_of(quick, out, clip):
     return explained
 
 
-def test_words_of_an_alignment(segments_of, out, tmp_path):
+def test_words_of_an_alignment(segments_of, out, tmp_path, capsys):
     (tmp_path / "words.csv").write_text("text,start_s,end_s\nmary,0.05,0.2\nrolled,0.2,0.55\n")
-    assert segments_of(tmp_path / "words.csv") == (["mary", "rolled", ""], [])
-    rolled = json.loads((out / "clips" / f"{STEM}.json").read_text())["segments"][1]
-    assert rolled["end_s"] == pytest.approx(0.5)
+    assert segments_of(tmp_path / "words.csv") == (["pause", "mary", "rolled", ""], [])
+    numbers = json.loads((out / "clips" / f"{STEM}.json").read_text())
+    assert numbers["segments"][2]["end_s"] == pytest.approx(0.5)
+    assert numbers["words"]["text"] == ["pause", "mary", "rolled", ""]
+    assert "phones" not in numbers
+    assert "top words" in capsys.readouterr().out
 
 
 def test_words_that_reach_far_beyond_the_clip_are_doubted(segments_of, tmp_path):
     (tmp_path / "words.csv").write_text("text,start_s,end_s\nmary,0.05,0.2\nrolled,0.2,9.0\n")
     texts, (told,) = segments_of(tmp_path / "words.csv")
-    assert texts == ["mary", "rolled", ""]
+    assert texts == ["pause", "mary", "rolled", ""]
     assert "end at 9.00 s, and the clip at 0.50 s; is it the alignment of another recording?" in told
 
 
@@ -202,7 +205,10 @@ def test_words_are_aligned_with_a_text(quick, out, clip, monkeypatch, tmp_path, 
     numbers = json.loads((out / "clips" / f"{STEM}.json").read_text())
     assert [row["text"] for row in numbers["segments"] if row["text"] not in ("", "pause")] == ["the", "kids"]
     told = [one["message"] for one in numbers["diagnostics"] if one["name"] == "segments"]
-    assert all(one.startswith(f"segments={clip}: the text fits badly, 2 of 2 words") for one in told)
+    assert all(
+        one.startswith(f"segments={clip}: the text fits badly, low confidence of the, kids (2 of 2)")
+        for one in told
+    )
     (row,) = read_csv(out / "summary.csv")
     assert [*row] == [*COLUMNS.split(","), "top_word"]
     words = dict(zip(numbers["words"]["text"], numbers["words"]["attribution"], strict=True))
@@ -233,7 +239,7 @@ def test_a_text_that_cannot_be_aligned_is_a_warning(segments_of, clip, name, tex
 def test_what_was_noticed_while_reading_an_alignment_is_a_diagnostic(segments_of, tmp_path):
     (tmp_path / "words.csv").write_text("text,start_s,end_s\nmary,0.05,0.2\nrolled,0.2,0.2\n")
     texts, (told,) = segments_of(tmp_path / "words.csv")
-    assert texts == ["mary", ""]
+    assert texts == ["pause", "mary", "pause", ""]
     assert "without duration" in told
 
 
@@ -244,7 +250,7 @@ def test_a_folder_of_alignments_by_name(quick, out, clip, tmp_path, name):
     (tmp_path / "words" / name).write_text("text,start_s,end_s\nmary,0.05,0.2\n")
     assert quick(clip.parent, "--alignments", tmp_path / "words") == 0
     numbers = {stem: json.loads((out / "clips" / f"{stem}.json").read_text()) for stem in (STEM, "fröhlich")}
-    assert numbers["fröhlich"]["segments"][0]["text"] == "mary"
+    assert numbers["fröhlich"]["segments"][1]["text"] == "mary"
     assert {row["text"] for row in numbers[STEM]["segments"]} <= {"speech", "pause", ""}
     assert any(
         "there is no a clip <b> with .TextGrid" in one["message"] for one in numbers[STEM]["diagnostics"]

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import strategies as st
 
-from wavshap_lightning.audio.alignments import read_segments
+from wavshap_lightning.audio.alignments import read_alignment
 from wavshap_lightning.errors import AudioError
 
 WORDS = [("kids", 0.6, 0.9), ("are", 0.9, 1.0), ("talking", 1.05, 1.6), ("schön", 1.7, 2.1)]
@@ -150,7 +150,7 @@ def read(tmp_path):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
-                found = read_segments(path)
+                found = read_alignment(path).words
         except AudioError as error:
             message = str(error)
             assert str(path) in message, message

@@ -43,7 +43,13 @@ OPTIONS = {"lm": None, "loglevel": "FATAL", "bestpath": False, "compallsen": Tru
 EVEN_SCORE, SCORE_SPREAD = -68.0, 8.0
 
 _NO_SPEECH = re.compile(r"<[^<>]*>|\[[^][]*\]|\{[^{}]*\}")
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_WORD = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+(?:'[^\W_]+)*")
+_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+_ONES = f"zero one two three four five six seven eight nine {_TEENS}".split()
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_NAMES = [*_ONES, *(f"{ten} {one}".removesuffix(" zero") for ten in _TENS for one in _ONES[:10])]
+NUMBERS = {str(number): name for number, name in enumerate(_NAMES)}
+"""Whole numbers from 0 to 99 in words; longer ones are read in several ways, such as years."""
 
 
 def align(waveform: Waveform, sample_rate: int, text: str) -> Alignment:
@@ -109,10 +115,9 @@ def align_cached(waveform: Waveform, sample_rate: int, text: str) -> Alignment:
 def doubt(alignment: Alignment) -> str:
     """Why a text may be the wrong one: at least half of its words have a low confidence; else empty."""
     low = [one.text for one in alignment.words if (one.confidence or 1.0) < LOW_CONFIDENCE]
-    if 2 * len(low) < len(alignment.words):
-        return ""
-    fits = f"{len(low)} of {len(alignment.words)} words have a low confidence ({', '.join(low[:5])})"
-    return f"the text fits badly, {fits}; is it that of another clip, or not English, or is this no speech?"
+    fits = f"low confidence of {', '.join(low[:5])} ({len(low)} of {len(alignment.words)})"
+    told = f"the text fits badly, {fits}; is it that of another clip, or not English, or is this no speech?"
+    return told if 2 * len(low) >= len(alignment.words) else ""
 
 
 def identity() -> dict[str, Any]:
@@ -128,15 +133,17 @@ def identity() -> dict[str, Any]:
 def spoken_words(text: str) -> list[str]:
     """The words of a text in lower case, without accents, punctuation and marks in brackets.
 
-    Raises:
-        AudioError: If there is none, or a number, which may be read in several ways.
+    Whole numbers up to 99 are spelled out.
 
-    >>> spoken_words("[sighs] Well, I've a café's well-known door!")
-    ['well', "i've", 'a', "cafe's", 'well', 'known', 'door']
+    Raises:
+        AudioError: If there is none, or another number, which may be read in several ways.
+
+    >>> spoken_words("[sighs] Well, I've 21 café's well-known doors!")
+    ['well', "i've", 'twenty', 'one', "cafe's", 'well', 'known', 'doors']
     """
     plain = unicodedata.normalize("NFKD", _NO_SPEECH.sub(" ", text).replace("\u2019", "'"))
     letters = "".join(sign for sign in plain.casefold() if not unicodedata.combining(sign))
-    words: list[str] = _WORD.findall(letters)
+    words = " ".join(NUMBERS.get(word, word) for word in _WORD.findall(letters)).split()
     if not words:
         raise AudioError(f"text={text!r} holds no word; give the words that are spoken")
     if numbers := [word for word in words if any(map(str.isdigit, word))]:
@@ -149,18 +156,15 @@ def _decoder(beam: float) -> Any:  # noqa: ANN401 - of a library without types
     try:
         from pocketsphinx import Decoder  # noqa: PLC0415 - optional
     except ImportError as error:
-        remedy = "pip install 'wavshap-lightning[align]'"
-        raise SettingError(f"alignment needs pocketsphinx, which is not installed: {remedy}") from error
+        raise SettingError("words need pocketsphinx: pip install 'wavshap-lightning[align]'") from error
     return Decoder(beam=beam, pbeam=beam, wbeam=beam, **OPTIONS)
 
 
 def _decoded(decoder: Any, sound: bytes, words: list[str]) -> list[Any] | None:  # noqa: ANN401
     """Name, score, first and last frame of the phones of each word; None if the words do not fit."""
-    unknown = [word for word in dict.fromkeys(words) if not _is_pronounced(decoder, word)]
-    if unknown:
-        raise AudioError(
-            f"words={', '.join(unknown)}: not in the English dictionary; write what sounds alike"
-        )
+    if unknown := [word for word in dict.fromkeys(words) if not _is_pronounced(decoder, word)]:
+        told = f"words={', '.join(unknown)}: not in the English dictionary"
+        raise AudioError(f"{told}; write what sounds alike")
     decoder.set_align_text(" ".join(words))
     try:
         _process(decoder, sound)

@@ -71,19 +71,17 @@ def format_textgrid(alignment: Alignment, duration_s: float) -> str:
         duration_s: Duration of the recording, in seconds.
     """
     text = f'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n{duration_s:.6f}\n<exists>\n2\n'
-    for name, tier in (("words", alignment.words), ("phones", alignment.phones)):
+    for name, tier in vars(alignment).items():
         times_s = [0.0, *(edge for one in tier for edge in (one.start_s, one.end_s)), duration_s]
         texts = ["", *(part for one in tier for part in (one.text.replace('"', '""'), ""))]
-        named = zip(texts, pairwise(times_s), strict=True)
-        rows = [
-            f'{low:.6f}\n{high:.6f}\n"{text}"\n' for text, (low, high) in named if high - low > LEAST_GAP_S
-        ]
+        spans = zip(texts, pairwise(times_s), strict=True)
+        rows = [f'{low:.6f}\n{high:.6f}\n"{one}"\n' for one, (low, high) in spans if high - low > LEAST_GAP_S]
         text += f'"IntervalTier"\n"{name}"\n0\n{duration_s:.6f}\n{len(rows)}\n{"".join(rows)}'
     return text
 
 
-def read_segments(path: str | Path, *, tier: str = "", recording: str = "") -> list[Segment]:
-    """The words of an alignment, in order and apart from one another; empty if there is none.
+def read_alignment(path: str | Path, *, tier: str = "", recording: str = "") -> Alignment:
+    """Words of an alignment, and phones where a tier is named `phones`; empty if there are none.
 
     Silence and noise are left out. Ends that overlap the next beginning by rounding are cut.
 
@@ -99,8 +97,18 @@ def read_segments(path: str | Path, *, tier: str = "", recording: str = "") -> l
     Warns:
         UserWarning: If no tier is named words, no recording is named so, or a word has no duration.
     """
-    path = Path(path).expanduser()
-    rows = sorted(_chosen(path, _read_tiers(path, recording), tier), key=attrgetter("start_s"))
+    tiers = _read_tiers(path := Path(path).expanduser(), recording)
+    return Alignment(*(_apart(path, one) for one in (_chosen(path, tiers, tier), tiers.get("phones", []))))
+
+
+def same_spelling(name: str) -> str:
+    """A name without letter case and in one Unicode form: names that look alike become equal."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def _apart(path: Path, rows: Sequence[Segment]) -> tuple[Segment, ...]:
+    """Words or phones in order, apart from one another."""
+    rows = sorted(rows, key=attrgetter("start_s"))
     for row in rows:
         if not 0 <= row.start_s <= row.end_s < inf:  # true of NaN as well
             raise AudioError(f"segments={path}: {_place(row)} must begin at 0 or later and end after that")
@@ -112,13 +120,8 @@ def read_segments(path: str | Path, *, tier: str = "", recording: str = "") -> l
         if before.end_s > after.start_s + OVERLAP_SLACK_S or before.start_s == after.start_s:
             both = f"{_place(before)} and {_place(after)}"
             raise AudioError(f"segments={path}: {both} overlap; give one speaker's words")
-    apart = [replace(row, end_s=min(row.end_s, after.start_s)) for row, after in pairwise(rows)]
-    return [*apart, *rows[-1:]]
-
-
-def same_spelling(name: str) -> str:
-    """A name without letter case and in one Unicode form: names that look alike become equal."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+    apart = (replace(row, end_s=min(row.end_s, after.start_s)) for row, after in pairwise(rows))
+    return (*apart, *rows[-1:])
 
 
 def _place(row: Segment) -> str:

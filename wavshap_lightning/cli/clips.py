@@ -21,7 +21,7 @@ from torch import Tensor
 
 from wavshap_lightning.audio.aligner import identity
 from wavshap_lightning.audio.alignments import SUFFIXES as ALIGNMENT_SUFFIXES
-from wavshap_lightning.audio.alignments import read_segments
+from wavshap_lightning.audio.alignments import Alignment, read_alignment
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES, load_audio
 from wavshap_lightning.audio.segments import Segment, cut_to, voiced_segments
 from wavshap_lightning.cli.terminal import WARNED, complain, on_one_line
@@ -44,7 +44,7 @@ from wavshap_lightning.explainer.explainer import (
 )
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.files import SavedClip
-from wavshap_lightning.explainer.recording import Recording, open_recording, with_words
+from wavshap_lightning.explainer.recording import Recording, open_recording, with_tiers, with_words
 from wavshap_lightning.explainer.settings import AUTO, RECORDED_FAMILIES, ExplainSettings, Family
 from wavshap_lightning.explainer.targets import check_target
 from wavshap_lightning.models.classifier import EmotionClassifier
@@ -231,7 +231,8 @@ class ClipExplainer:
         source = None if self.options.alignments in (None, AUTO) else Path(self.options.alignments)
         if source is None or not source.is_dir():
             return source
-        names = (source / f"{clip.path.stem}{suffix}" for suffix in ALIGNMENT_SUFFIXES)
+        stems = stem_of(clip), clip.path.stem
+        names = (source / f"{stem}{suffix}" for stem in stems for suffix in ALIGNMENT_SUFFIXES)
         return next(filter(None, (find_file(name, self._listings) for name in names)), None)
 
     def _explain(
@@ -240,9 +241,8 @@ class ClipExplainer:
         """The explanation and its segments; its diagnostics include all warnings."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            if self.options.alignments == AUTO:
-                recording = with_words(recording, clip, self.options.text)
-            segments = recording.tiers.get("words") or self._segments(clip, recording.waveform.numpy())
+            recording = self._with_words(recording, clip)
+            segments = recording.tiers.get("words") or self._segments(recording)
             spans = [(one.start_s, one.end_s) for one in segments]
             explainer = Explainer(self.classifier, replace(self.explainer.settings, segments=spans))
             found = explainer.explain(recording, self.options.target, recordings=baselines)
@@ -268,24 +268,30 @@ class ClipExplainer:
             message = f"The clip is in the training split of {models}; on new speakers they may agree less."
             yield Diagnostic("training_clip", "note", message, len(seen) / len(records))
 
-    def _segments(self, clip: Clip, waveform: Float[np.ndarray, " num_samples"]) -> Sequence[Segment]:
-        """The words of a clip, or its speech and pauses, with a warning if these are not as expected."""
-        rate, source, stem = self.classifier.sample_rate, self.options.alignments, clip.path.stem
+    def _segments(self, recording: Recording) -> Sequence[Segment]:
+        """The segments of the settings, or else speech and pauses."""
+        given = [Segment("", *span) for span in self.explainer.settings.segments]
+        return given or voiced_segments(recording.waveform.numpy(), recording.sample_rate)
+
+    def _with_words(self, recording: Recording, clip: Clip) -> Recording:
+        """A recording with its words, and a warning if there are none or they are not as expected."""
+        source, stem = self.options.alignments, clip.path.stem
         if source in (None, AUTO):
-            spans = [Segment("", start_s, end_s) for start_s, end_s in self.explainer.settings.segments]
-            return spans or voiced_segments(waveform, rate)
-        path = self.alignment_of(clip)
-        words = [] if path is None else read_segments(path, tier=self.options.tier, recording=stem)
-        start_s, duration_s = clip.start_s or 0.0, len(waveform) / rate
-        if words and clip.start_s is clip.end_s is None and words[-1].end_s > duration_s + BEYOND_S:
-            ends = f"its words end at {words[-1].end_s:.2f} s, and the clip at {duration_s:.2f} s"
+            return with_words(recording, clip, self.options.text) if source else recording
+        path, duration_s = self.alignment_of(clip), recording.duration_s
+        found = read_alignment(path, tier=self.options.tier, recording=stem) if path else Alignment(())
+        start_s = 0.0 if path and path.stem == stem_of(clip) else clip.start_s or 0.0  # as `align` names it
+        ends_s = [one.end_s for one in found.words[-1:]]
+        if clip.start_s is clip.end_s is None and max(ends_s, default=0.0) > duration_s + BEYOND_S:
+            ends = f"its words end at {ends_s[0]:.2f} s, and the clip at {duration_s:.2f} s"
             warnings.warn(f"segments={path}: {ends}; is it the alignment of another recording?", stacklevel=2)
-        inside = cut_to(words, start_s, start_s + duration_s)
-        if not inside:
-            missing = "no word lies in the clip" if words else f"there is no word of {stem}"
+        tiers = {name: cut_to(tier, start_s, start_s + duration_s) for name, tier in vars(found).items()}
+        if not tiers["words"]:
+            missing = "no word lies in the clip" if ends_s else f"there is no word of {stem}"
             missing = missing if path else f"there is no {stem} with {', '.join(ALIGNMENT_SUFFIXES)}"
             warnings.warn(f"segments={path or source}: {missing}; speech and pauses instead", stacklevel=2)
-        return inside or voiced_segments(waveform, rate)
+            return recording
+        return with_tiers(recording, tiers)
 
     def _agreement(self, recording: Recording, baselines: Sequence[Tensor]) -> list[dict[str, Any]]:
         """Correlation of the maps of each two families; None where one of them is constant."""
@@ -386,16 +392,18 @@ def by_stem(clips: Sequence[Clip]) -> dict[str, Clip]:
     others are explained with it, or in which order.
     """
     places = [place_of(clip) for clip in clips]
-    stems = [
-        safe_stem(Path(place).name if clip.start_s else clip.path.stem)
-        for clip, place in zip(clips, places, strict=True)
-    ]
+    stems = [*map(stem_of, clips)]
     taken, repeated = Counter(stem.casefold() for stem in stems), Counter(places)
     named: dict[str, Clip] = {}
     for clip, place, stem in zip(clips, places, stems, strict=True):
         digest = _digest(place if repeated[place] == 1 else f"{place} to {clip.end_s}")
         named[stem if taken[stem.casefold()] == 1 else f"{stem}-{digest}"] = clip
     return named
+
+
+def stem_of(clip: Clip) -> str:
+    """Name of the files of a clip: that of its recording, or that and its start in it."""
+    return safe_stem(Path(place_of(clip)).name if clip.start_s else clip.path.stem)
 
 
 def label_of(clip: Clip) -> str | None:

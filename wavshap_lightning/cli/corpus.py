@@ -284,7 +284,7 @@ def merge(job: CorpusJob, title: str, model: dict[str, str]) -> int:
         rows = [[*profiles[0]], *([*map(cell, row.values())] for row in profiles)]
         output.write("cues.csv", format_csv(rows))
     facts = {"title": title, "model": model, "summaries": summaries, "profiles": profiles}
-    facts |= _summarize_words(records, output)
+    facts |= _summarize_words(job, records)
     if output.report:
         count = min(len(records), MAX_PAGE_CLIPS)
         while len(page := _build_page(job, records, count, **facts).encode()) > MAX_PAGE_BYTES and count > 1:
@@ -293,14 +293,16 @@ def merge(job: CorpusJob, title: str, model: dict[str, str]) -> int:
     return len(shares)
 
 
-def _summarize_words(records: Sequence[ClipRecord], output: Output) -> dict[str, Any]:
+def _summarize_words(job: CorpusJob, records: Sequence[ClipRecord]) -> dict[str, Any]:
     """Write `words.csv` and `phones.csv` where these are known; return what the page shows of them."""
     clips = [one.shares["spoken"] for one in records if one.shares is not None and "spoken" in one.shares]
     summarized = {tier: list(summarize_parts(clips, tier)) for tier in KINDS}
     for tier, parts in summarized.items():
         if parts:
             rows = [parts[0]._fields, *([*map(cell, part)] for part in parts)]
-            output.write(f"{tier}.csv", format_csv(rows))
+            job.output.write(f"{tier}.csv", format_csv(rows))
+    if job.work.options.alignments:
+        tell(f"Words are known of {len(clips)} of {len(records)} clips")
     warned = [f"Warning: {one.message}" for one in find_text_reliance(clips)]
     for message in warned:
         complain(message)

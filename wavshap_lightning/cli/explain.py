@@ -289,7 +289,8 @@ def _top_words(explanation: Explanation, view: ClipView) -> Iterator[tuple[str, 
         named = [(on_one_line(words.names[one["word"]]), one) for one in found if not isnan(one["start_s"])]
         width = max(len(name) for name, _ in named)
         lines = [f"{name:<{width}}  {_place(one)}" for name, one in named[:NUM_WORDS]]
-        yield "top words", "\n".join([*lines, *filter(None, [view.doubts])])
+        doubts = [view.doubts] if any(name.endswith("?") for name, _ in named[:NUM_WORDS]) else []
+        yield "top words", "\n".join([*lines, *filter(None, doubts)])
 
 
 def _place(unit: Mapping[str, Any]) -> str:

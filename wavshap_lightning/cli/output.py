@@ -212,7 +212,7 @@ def summary_row(
     return row
 
 
-def cell(value: float | str | None) -> str:
+def cell(value: object) -> str:
     """Text of a cell of a table; empty for a number that is not known."""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return "" if value is None or text == "nan" else text

@@ -291,7 +291,7 @@ def align_clips(recordings: str, out: str, *, text: str | None = None) -> int:
     """Align the words of recordings with their texts, and write a TextGrid for each.
 
     Texts are those of a column `text`, of `.txt` and `.lab` files beside the recordings, or of the corpus.
-    Times are those in the clip, where a manifest cuts it from a recording.
+    Times are those in the clip, where a manifest cuts it from a recording, and its start is in the name.
 
     Args:
         recordings: A manifest, a folder or a recording.

@@ -16,14 +16,11 @@ from torch import Tensor
 
 from wavshap_lightning.evaluation.intervals import bootstrap_mean
 from wavshap_lightning.evaluation.similarity import correlation, intraclass_correlation
-from wavshap_lightning.evaluation.words import spoken_shares
+from wavshap_lightning.evaluation.words import ENOUGH_CLIPS, spoken_shares
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.explainer.explanation import Explanation
 from wavshap_lightning.explainer.recording import AudioSource
 from wavshap_lightning.explainer.settings import AUTO, FRAME_STAGES, PREDICTED, RECORDED_FAMILIES, STAGES
-
-FEWEST_CLIPS = 5
-"""Fewer clips do not show how clips differ, so that there is no interval."""
 
 
 def magnitude_shares(values: Float[Tensor, " units"]) -> Float[Tensor, " units"]:
@@ -161,7 +158,7 @@ def _profile(target: str, group: Sequence[Mapping[str, Any]]) -> Iterator[dict[s
             "cue": cue,
             "value": mean.value,
             **{
-                end: getattr(mean, end) if mean.num_clips >= FEWEST_CLIPS else None for end in ("low", "high")
+                end: getattr(mean, end) if mean.num_clips >= ENOUGH_CLIPS else None for end in ("low", "high")
             },
             "resampled": mean.resampled,
             "n": mean.num_resampled,

@@ -39,12 +39,12 @@ LEAST_DIFFERENCE = 0.1
 emotion stay below half of it, and heads that tell an emotion by its sentence are above it."""
 
 TEXT_RELIANCE = (
-    "{target} depends on the word '{word}', which has {value:.0%} of the magnitude of a clip more than other "
-    "words at its place ({speakers} speakers; p = {p:.2g} after correction): the model may rely on what is "
+    "{} depends on the word '{}', which has {:.0%} of the magnitude of a clip more than other "
+    "words at its place ({} speakers; p = {:.2g} after correction): the model may rely on what is "
     "said. Test it on the same sentences in all classes."
 )
 
-Row = Float[np.ndarray, " clips"]
+Contrast = tuple[Float[np.ndarray, " clips"], Float[np.ndarray, " clips"]]
 Words = tuple[Shaped[np.ndarray, "..."], Float[np.ndarray, "..."], Float[np.ndarray, "..."]]
 ClipWords = Mapping[str, Any]
 """Words and phones of one clip in plain JSON types: `target`, `speaker`, and `tiers`, which holds for
@@ -67,7 +67,8 @@ def _thirds(words: list[str]) -> list[str]:
     return [rank.get(place, word) for place, word in enumerate(words)]
 
 
-KINDS: Mapping[str, Mapping[str, Callable[[list[str]], list[str]]]] = {
+Kind = Callable[[list[str]], list[str]]
+KINDS: Mapping[str, Mapping[str, Kind]] = {
     "words": {"word": list, "position": _thirds},
     "phones": {"class": lambda phones: [*map(phone_class, phones)], "phone": list},
 }
@@ -113,25 +114,24 @@ def spoken_shares(explanation: Explanation, target: str) -> dict[str, float]:
     """
     shares: dict[str, float] = {}
     for tier in explanation.tiers:
-        units = _units(explanation.to_columns(tier, target=target))
-        found = part_shares([phone_class(text) for text, *_ in units], units)
+        found = part_shares(KINDS["phones"]["class"], _units(explanation.to_columns(tier, target=target)))
         pauses, elsewhere, vowels = (found.get(name, (0.0, 0.0))[0] for name in (*UNSPOKEN, "vowel"))
         named = {"words": 1 - pauses - elsewhere, "between_words": pauses}
         shares |= named if tier == "words" else {"vowels": vowels}
     return shares
 
 
-def part_shares(names: Sequence[str], units: Sequence[Sequence[Any]]) -> dict[str, tuple[float, float]]:
+def part_shares(kind: Kind, units: Sequence[Sequence[Any]]) -> dict[str, tuple[float, float]]:
     """Share of the magnitude of the units' attributions, and signed attribution per second, of each part.
 
     Args:
-        names: Part that each unit belongs to.
+        kind: Part that each unit belongs to, from the texts of all.
         units: Text, seconds and attribution of each unit.
 
-    >>> part_shares(["oh", "no", "oh"], [["oh", 0.5, 3.0], ["no", 0.5, -1.0], ["oh", 0.5, -1.0]])
+    >>> part_shares(list, [["oh", 0.5, 3.0], ["no", 0.5, -1.0], ["oh", 0.5, -1.0]])
     {'oh': (0.8, 2.0), 'no': (0.2, -2.0)}
     """
-    whole = sum(abs(value) for _, _, value in units)
+    whole, names = sum(abs(value) for _, _, value in units), kind([text for text, *_ in units])
     found: dict[str, tuple[float, float]] = {}
     for name in dict.fromkeys(names):
         own = [unit for unit, one in zip(units, names, strict=True) if one == name]
@@ -151,9 +151,8 @@ def summarize_parts(clips: Sequence[ClipWords], tier: str) -> Iterator[PartSumma
     for target in dict.fromkeys(clip["target"] for clip in clips):
         group = [clip for clip in clips if clip["target"] == target and tier in clip["tiers"]]
         speakers = [clip["speaker"] for clip in group]
-        tiers = [(clip["tiers"][tier], [text for text, *_ in clip["tiers"][tier]]) for clip in group]
         for kind, names in KINDS[tier].items():
-            found = [part_shares(names(texts), units) for units, texts in tiers]
+            found = [part_shares(names, clip["tiers"][tier]) for clip in group]
             for part in dict.fromkeys(part for one in found for part in one):
                 columns = np.transpose([one.get(part, (np.nan, np.nan)) for one in found])
                 share, rate = (bootstrap_mean(column, speakers) for column in columns)
@@ -163,7 +162,7 @@ def summarize_parts(clips: Sequence[ClipWords], tier: str) -> Iterator[PartSumma
                 yield PartSummary._make([target, kind, part, *ends[0], *ends[1], share.num_clips, resampled])
 
 
-def find_text_reliance(clips: Sequence[ClipWords], *, seed: int = 0) -> list[Diagnostic]:
+def find_text_reliance(clips: Sequence[ClipWords], *, seed: int = 0) -> Iterator[Diagnostic]:
     """Warnings of classes that are attributed to the same word across speakers, more than chance explains.
 
     The evidence of a clip is the signed share of the word, or where it is not said, of the word nearest to
@@ -174,30 +173,27 @@ def find_text_reliance(clips: Sequence[ClipWords], *, seed: int = 0) -> list[Dia
     of classes, and Bonferroni's factor for that of words.
 
     Args:
-        clips: Words of clips, each explained for the class that it is predicted as; of a single class there
-            is nothing to compare.
+        clips: Words of clips, each explained for the class that it is predicted as, or all for one class.
         seed: Random seed of the shuffles.
     """
     clips = sorted((clip for clip in clips if len(_said(clip)[0])), key=lambda clip: clip["speaker"])
     said = [_said(clip) for clip in clips]
     targets, owners = ([clip[name] for clip in clips] for name in ("target", "speaker"))
     classes, speaker = np.unique(targets), np.unique(owners, return_inverse=True)[1]
-    words = sorted({text for texts, *_ in said for text in texts}) if len(classes) > 1 else []
+    words = sorted({text for texts, *_ in said for text in texts})
     contrasts = [(word, *one) for word in words if (one := _contrast(word, said, speaker)) is not None]
     count = min(NUM_PERMUTATIONS, MOST_NUMBERS // max(len(said), 1))
     shuffled = np.argsort(np.random.default_rng(seed).random((count, len(said))) + speaker, axis=1)
-    warned = []
     for word, weights, evidence in contrasts:
         scores = evidence[:, None] * (np.array(targets)[:, None] == classes)
         found, null = weights @ scores, weights[shuffled] @ scores
         spread = np.maximum(null.std(0), np.finfo(float).tiny)
         exceeded = (null / spread).max(1)[:, None] >= found / spread
         p = np.minimum((1 + exceeded.sum(0)) / (1 + count) * len(contrasts), 1)
-        facts = {"word": word, "speakers": len({*speaker[weights != 0]})}
         for place in np.flatnonzero((p < LEVEL) & (found >= LEAST_DIFFERENCE)):
-            message = TEXT_RELIANCE.format(target=classes[place], value=found[place], p=p[place], **facts)
-            warned.append(Diagnostic("text_reliance", "warning", message, float(found[place])))
-    return warned
+            count_both = len({*speaker[weights != 0]})
+            message = TEXT_RELIANCE.format(classes[place], word, found[place], count_both, p[place])
+            yield Diagnostic("text_reliance", "warning", message, float(found[place]))
 
 
 def _said(clip: ClipWords) -> Words:
@@ -209,7 +205,7 @@ def _said(clip: ClipWords) -> Words:
     return np.array([text for text, _ in words]), places, np.array([share for _, share in words])
 
 
-def _contrast(word: str, said: Sequence[Words], speaker: Int[np.ndarray, " clips"]) -> tuple[Row, Row] | None:
+def _contrast(word: str, said: Sequence[Words], speaker: Int[np.ndarray, " clips"]) -> Contrast | None:
     """Weights of clips with a word less those without it, mean over speakers, and each clip's evidence."""
     texts, places, shares = zip(*said, strict=True)
     own = [one == word for one in texts]
@@ -221,7 +217,6 @@ def _contrast(word: str, said: Sequence[Words], speaker: Int[np.ndarray, " clips
     counts = np.where(has, num_with[speaker], -num_without[speaker])
     usual = np.concatenate(places)[np.concatenate(own)].mean()
     nearest = [np.abs(one - usual).argmin() for one in places]
-    evidence = [
-        share[one if one.any() else at].sum() for share, one, at in zip(shares, own, nearest, strict=True)
-    ]
-    return both[speaker] / counts / both.sum(), np.array(evidence)
+    which = zip(shares, own, nearest, strict=True)
+    evidence = np.array([share[one if one.any() else at].sum() for share, one, at in which])
+    return both[speaker] / counts / both.sum(), evidence

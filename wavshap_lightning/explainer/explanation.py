@@ -352,10 +352,8 @@ class Explanation:
         if f"{kind}s" not in self.tiers:
             return {}
         units = [*self.tiers[f"{kind}s"], Segment("", np.nan, np.nan)]
-        cells = {
-            name: np.array([getattr(one, name) for one in units]) for name in ("text", "start_s", "end_s")
-        }
-        return {**cells, "confidence": np.array([one.confidence for one in units], dtype=np.float64)}
+        types = {"text": np.str_, **dict.fromkeys(("start_s", "end_s", "confidence"), np.float64)}
+        return {name: np.array([getattr(one, name) for one in units], of) for name, of in types.items()}
 
     def to_dict(
         self, *, target: str | None = None, label: str | None = None, texts: Sequence[str] = ()

@@ -104,17 +104,26 @@ def with_words(
     Warns:
         UserWarning: If the text is unknown, cannot be aligned, or fits badly.
     """
-    source = f"segments={clip.path}"
     try:
         words = spoken_text(clip) if text is None else text
         found = aligner(recording.waveform.numpy(), recording.sample_rate, words)
     except (AudioError, CorpusError) as error:
-        warnings.warn(f"{source}: {error}; speech and pauses instead", stacklevel=2)
+        warnings.warn(f"segments={clip.path}: {error}; speech and pauses instead", stacklevel=2)
         return recording
     if told := doubt(found):
-        warnings.warn(f"{source}: {told}", stacklevel=2)
-    tiers = {name: with_pauses(tier, recording.duration_s) for name, tier in vars(found).items() if tier}
-    return replace(recording, tiers=tiers)
+        warnings.warn(f"segments={clip.path}: {told}", stacklevel=2)
+    return with_tiers(recording, vars(found))
+
+
+def with_tiers(recording: Recording, tiers: Mapping[str, Sequence[Segment]]) -> Recording:
+    """A recording with words and phones, and the pauses between them.
+
+    Args:
+        recording: The recording.
+        tiers: Words and phones by the name of their tier; those without any are left out.
+    """
+    filled = {name: with_pauses(tier, recording.duration_s) for name, tier in tiers.items() if tier}
+    return replace(recording, tiers=filled)
 
 
 def _read(source: AudioSource, sample_rate: int, name: str) -> Recording:
