@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -126,12 +127,14 @@ def test_what_cannot_be_read_is_named(models, sounds, read_csv, capsys):
             ["{regressor}", "{sounds}", "--format", "classes"],
             "format='classes' needs a model of classes among",
         ),
-        (["{regressor}", "{sounds}", "--format", "values"], "valence, dominance, 1 to 7"),
+        (["{regressor}", "{sounds}", "--format", "values"], "valence, dominance, 1 to 7; this one is of"),
+        (["{model}", "{sounds}", "{again}", "--format", "values"], "one.wav stands for 2 clips"),
         (["{model}", "{sounds}", "--models", "{regressor}"], "must have the same outputs and frames as"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(arguments, hint, models, sounds, regressor, capsys):
-    places = {"model": models[0], "sounds": sounds, "regressor": regressor}
+    again = shutil.copytree(sounds, sounds.with_name("again"), ignore=shutil.ignore_patterns("t*"))
+    places = {"model": models[0], "sounds": sounds, "again": again, "regressor": regressor}
     assert run(*(one.format(**places) for one in arguments)) == EXIT_USAGE
     error = capsys.readouterr().err.strip()
     assert hint in error

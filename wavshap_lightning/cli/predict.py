@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -64,18 +65,26 @@ def predict(
     if place.is_dir():
         raise SettingError(f"out={out} must be a CSV file, and is a folder; give another with --out")
     clips = [*find_clips(audio, place).values()]
-    names = [one for name in (model, *models) for one in models_in(name)]
-    classifiers = [open_model(name, device, opening) for name in names]
+    opened = [one for name in (model, *models) for one in models_in(name)]
+    classifiers = [open_model(name, device, opening) for name in opened]
     first = classifiers[0]
-    for name, one in zip(names, classifiers, strict=True):
+    for name, one in zip(opened, classifiers, strict=True):
         if (one.outputs, one.backbone.frame_grid) != (first.outputs, first.backbone.frame_grid):
-            raise SettingError(f"models={name} must have the same outputs and frames as model={names[0]}")
+            raise SettingError(f"models={name} must have the same outputs and frames as model={opened[0]}")
     to_row = table_row if format == "table" else partial(submission_row, format)
+    if format != "table":
+        width = sum(len(one.labels) for one in first.outputs)
+        submission_row(format, first.outputs, clips[0], torch.zeros(1, width))  # to be refused at once
+        names = Counter(clip.path.name for clip in clips)
+        if len(names) < len(clips):
+            name = names.most_common(1)[0][0]
+            told = f"{on_one_line(name)} stands for {names[name]} clips; give them names of their own"
+            raise SettingError(f"format={format!r} tells clips by the names of their files, and {told}")
     rows = [to_row(first.outputs, clip, found) for clip, found in predict_clips(classifiers, clips)]
     if rows:
         with writing_to(place):
             write_csv(place, [[*rows[0]], *(row.values() for row in rows)])
-        say("Written to", f"{on_one_line(place)} ({len(rows)} of {len(clips)} clips, models: {len(names)})")
+        say("Written to", f"{on_one_line(place)} ({len(rows)} of {len(clips)} clips, models: {len(opened)})")
     return status_of(len(rows), len(clips))
 
 
@@ -145,4 +154,5 @@ def submission_row(
         limited = {column: min(max(values[name], low), high) for name, column in VALUE_COLUMNS.items()}
         return {"FileName": clip.path.name, **limited}
     needed = {"classes": f"classes among {', '.join(CODES)}", "values": f"{', '.join(VALUE_COLUMNS)}, 1 to 7"}
-    raise SettingError(f"format={kind!r} needs a model of {needed[kind]}")
+    has = ", ".join(name for one in outputs for name in one.labels)
+    raise SettingError(f"format={kind!r} needs a model of {needed[kind]}; this one is of {has}")
