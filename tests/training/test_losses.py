@@ -224,6 +224,7 @@ class TestSettings:
                 {"class_weights": True, "class_balance": 0.9},
                 "class_balance=0.9 or class_weights=True: give one",
             ),
+            ({"votes": "kl", "focal_gamma": 2.0}, "votes='kl' with focal_gamma=2 would be no divergence"),
         ],
     )
     def test_what_cannot_be_is_refused(self, wrong, told):

@@ -49,7 +49,8 @@ class LossSettings:
         values: Loss of `dimensions`: concordance (1 - CCC), or squared error in shares of the scale.
 
     Raises:
-        SettingError: If a number is out of range, or there are two kinds of class weights.
+        SettingError: If a number is out of range, there are two kinds of class weights, or the divergence is
+            to be focal.
     """
 
     class_weights: bool = False
@@ -67,6 +68,9 @@ class LossSettings:
             check_range(name, getattr(self, name))
         if self.class_weights and self.class_balance:
             raise SettingError(f"class_balance={self.class_balance} or class_weights=True: give one of them")
+        if self.votes == "kl" and self.focal_gamma:
+            told = "would be no divergence; use votes='cross_entropy', or focal_gamma=0"
+            raise SettingError(f"votes='kl' with focal_gamma={self.focal_gamma:g} {told}")
 
     def to_dict(self) -> dict[str, Any]:
         """Settings as plain JSON; later ones only where they are used, so that older files stay equal."""
