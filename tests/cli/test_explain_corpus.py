@@ -199,17 +199,19 @@ def test_what_was_explained_of_other_content_is_done_again(
     assert again(other_checkpoint, "--seed", "1") == 5
 
 
-def test_an_interruption_keeps_what_is_finished(straight, quick, out, monkeypatch, capsys):
+@pytest.mark.parametrize(("ending", "num_done"), [(signal.SIGINT, 2), (signal.SIGTERM, 3)])
+def test_an_interruption_keeps_what_is_finished(straight, quick, out, monkeypatch, capsys, ending, num_done):
+    """At once where the terminal sends it, after the clip at hand where the system does."""
     explain, count = ClipExplainer.explain, iter(range(9))
 
     def interrupted(work, clip):
         if next(count) == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(ending)
         return explain(work, clip)
 
     monkeypatch.setattr(ClipExplainer, "explain", interrupted)
     assert quick() == 130
-    assert "interrupted: 2 of 6 clips are done; the same command resumes" in capsys.readouterr().err
+    assert f"interrupted: {num_done} of 6 clips are done; the same command resumes" in capsys.readouterr().err
     signal.signal(signal.SIGINT, signal.default_int_handler)
     assert not (out / "summary.csv").exists()
     assert quick() == 1

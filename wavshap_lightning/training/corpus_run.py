@@ -239,7 +239,10 @@ class CorpusRun(L.LightningModule):
         Raises:
             SystemExit: If the process from which Lightning started this one was killed. Nobody would merge
                 what this one writes, and another command may write there by now.
+            KeyboardInterrupt: If the process was told to end, which Lightning heeds in training alone.
         """
+        if self.trainer.received_sigterm:
+            raise KeyboardInterrupt
         if self.trainer.local_rank and os.getppid() != self._parent_process:
             raise SystemExit("the process that started this one is gone; run the command again")
         single = one_thread(when=self.device.type == "cpu")
