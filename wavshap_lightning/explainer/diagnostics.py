@@ -346,12 +346,13 @@ def _unresolved_frames(view: ViewEstimate, index: int, count: int | None) -> Ite
     unresolved = values.abs() <= half_widths
     share, num_resolved = _share(values, unresolved), int((~unresolved).sum())
     mostly_noise = share > LARGE_UNRESOLVED_SHARE or not values.any()
+    rest = f"; the others, whose intervals contain 0, hold {share:.0%} of the attribution" if share else ""
     if mostly_noise or 2 * num_resolved < len(values) or found.certain_share < LEAST_CERTAIN_SHARE:
         yield Diagnostic(
             "unresolved_frames",
             "warning" if mostly_noise else "note",
-            f"{found.in_words('frames')}. {num_resolved} of {len(values)} frames are resolved; the others, "
-            f"whose intervals contain 0, hold {share:.0%} of the attribution. More draws resolve more.",
+            f"{found.in_words('frames')}. {num_resolved} of {len(values)} frames are resolved{rest}. "
+            "More draws resolve more.",
             share,
         )
 
