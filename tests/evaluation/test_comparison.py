@@ -9,8 +9,6 @@ from scipy import stats
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.evaluation.comparison import (
     Comparison,
-    best_systems,
-    class_sums,
     compact_letters,
     compare,
     compare_all,
@@ -41,10 +39,21 @@ def draw_predictions(rng, labels, speakers, ease, *, num_seeds=5, speakers_a_fol
     return predicted
 
 
+def class_sums(labels, predicted, units):
+    """Of each seed, unit and class: clips that are recognized, clips, and clips that are predicted so."""
+    size = (units.max() + 1) * NUM_CLASSES
+
+    def count(classes, weights=None):
+        return np.bincount(units * NUM_CLASSES + classes, weights, size).reshape(-1, NUM_CLASSES)
+
+    columns = [(count(labels, labels == one), count(labels), count(one)) for one in predicted]
+    return np.moveaxis(np.array(columns, float), 1, -1)
+
+
 def scored(labels, speakers, predicted, *, speakers_a_fold=4, score="uar"):
     """Score of a system whose folds test so many speakers each."""
     units = range(speakers.max() + 1)
-    sums = class_sums(labels, predicted, speakers, NUM_CLASSES)
+    sums = class_sums(labels, predicted, speakers)
     folds = [unit // speakers_a_fold for unit in units]
     return score_system(sums, folds, [f"{unit:03d}" for unit in units], VALUES[score])
 
@@ -81,16 +90,6 @@ def test_the_value_is_the_mean_over_folds_and_seeds_of_the_mean_recall(rng):
     assert scored(labels, speakers, predicted).value == pytest.approx(np.mean(expected))
 
 
-def test_a_clip_of_weight_two_counts_as_two_clips(rng):
-    labels, speakers = draw_labels(rng, 3)
-    predicted = draw_predictions(rng, labels, speakers, draw_ease(rng, speakers))
-    weights = rng.integers(1, 4, len(labels))
-    repeated = np.repeat(np.arange(len(labels)), weights)
-    found = class_sums(labels, predicted, speakers, NUM_CLASSES, weights.astype(float))
-    expected = class_sums(labels[repeated], predicted[:, repeated], speakers[repeated], NUM_CLASSES)
-    np.testing.assert_array_equal(found, expected)
-
-
 def test_of_unequal_speakers_in_one_fold_deviations_are_those_of_the_delta_method(rng):
     labels, speakers = draw_labels(rng, 6, balanced=False)
     (predicted,) = draw_predictions(rng, labels, speakers, draw_ease(rng, speakers), num_seeds=1)
@@ -116,7 +115,7 @@ def test_a_speaker_tested_in_several_folds_counts_as_one(rng):
     labels, speakers = draw_labels(rng, 6)
     predicted = draw_predictions(rng, labels, speakers, draw_ease(rng, speakers), num_seeds=1)
     units = speakers + 6 * rng.integers(0, 3, len(speakers))  # every speaker in three folds
-    sums = class_sums(labels, predicted, units, NUM_CLASSES)
+    sums = class_sums(labels, predicted, units)
     found = score_system(sums, [unit // 6 for unit in range(18)], [*"abcdef"] * 3, VALUES["wa"])
     assert (found.speakers, len(found.deviations)) == (tuple("abcdef"), 6)
     assert found.deviations.sum() == pytest.approx(0.0, abs=1e-12)
@@ -170,13 +169,6 @@ def test_systems_of_other_speakers_are_refused(rng):
         compare(a, b)
 
 
-def test_every_unit_needs_a_fold_and_a_speaker(rng):
-    labels, speakers = draw_labels(rng, 3)
-    sums = class_sums(labels, labels[None], speakers, NUM_CLASSES)
-    with pytest.raises(SettingError, match="3 units, but 2 folds and 3 speakers"):
-        score_system(sums, [0, 0], [*"abc"], VALUES["uar"])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "design",
@@ -190,7 +182,7 @@ def test_every_unit_needs_a_fold_and_a_speaker(rng):
     ],
 )
 def test_five_percent_of_pairs_of_one_system_come_out_different(rng, design):
-    pairs = [draw_pair(rng, **design) for _ in range(1000)]
+    pairs = [draw_pair(rng, **design) for _ in range(600)]
     assert 0.03 < np.mean([compare(*pair)[3] < 0.05 for pair in pairs]) < 0.07
 
 
@@ -221,9 +213,9 @@ def test_all_pairs_are_compared_once_and_corrected_together(rng):
         name: scored(labels, speakers, draw_predictions(rng, labels, speakers, ease, better=better))
         for name, better in {"a": 1.5, "b": 0.0, "c": 0.0}.items()
     }
-    found = compare_all(systems)
+    found, of_another = compare_all([systems, {name: systems[name] for name in "ab"}])
     assert [(one.a, one.b) for one in found] == [("a", "b"), ("a", "c"), ("b", "c")]
-    assert [one.p_corrected for one in found] == holm([one.p for one in found])
+    assert [one.p_corrected for one in found + of_another] == holm([one.p for one in found + of_another])
     assert [one.different for one in found] == [True, True, False]
 
 
@@ -253,8 +245,6 @@ def test_letters_are_the_largest_sets_without_a_difference(rng):
             ]
             assert sorted(map(sorted, found)) == sorted(map(sorted, expected))
             assert letters["s"].startswith("a")
-            bold = [name for name in names if {*letters[name]} & {*letters["s"]}]
-            assert best_systems(names, comparisons) == bold
 
 
 def test_letters_go_on_after_z():

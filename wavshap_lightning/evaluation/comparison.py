@@ -22,7 +22,7 @@ from itertools import combinations
 from string import ascii_lowercase
 
 import numpy as np
-from jaxtyping import Float64, Int, Shaped
+from jaxtyping import Float64
 from scipy import stats
 
 from wavshap_lightning.errors import SettingError
@@ -32,6 +32,7 @@ STEP = 1e-4  # of the numerical derivative by a speaker's weight: exact to about
 ROUNDED = 1e-12  # differences this small are by rounding
 
 Sums = Float64[np.ndarray, "seeds units outputs sums"]
+Values = Callable[[Float64[np.ndarray, "... outputs sums"]], Float64[np.ndarray, "... outputs"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,43 +88,7 @@ class Comparison:
         return self.p_corrected < 1.0 - LEVEL
 
 
-def class_sums(
-    labels: Int[np.ndarray, " clips"],
-    predicted: Int[np.ndarray, "seeds clips"],
-    units: Int[np.ndarray, " clips"],
-    num_classes: int,
-    weights: Float64[np.ndarray, " clips"] | None = None,
-) -> Float64[np.ndarray, "seeds units classes 3"]:
-    """Of each seed, unit and class: clips that are recognized, clips, and clips that are predicted so.
-
-    UAR, accuracy and macro F1 are functions of these, added over units.
-
-    Args:
-        labels: Class of each clip, from 0.
-        predicted: Class that each seed's classifier predicts.
-        units: Index of the unit of each clip, from 0: a speaker, or a speaker in a fold.
-        num_classes: Number of classes.
-        weights: How much each clip counts; 1 if None.
-    """
-    counted = np.ones(len(labels)) if weights is None else weights
-    shape = (int(units.max()) + 1, num_classes)
-
-    def count(
-        classes: Int[np.ndarray, " clips"], weight: Float64[np.ndarray, " clips"]
-    ) -> Shaped[np.ndarray, "..."]:
-        return np.bincount(units * num_classes + classes, weight, shape[0] * shape[1]).reshape(shape)
-
-    clips = count(labels, counted)
-    of_seed = [(count(labels, counted * (labels == own)), clips, count(own, counted)) for own in predicted]
-    return np.stack([np.stack(columns, -1) for columns in of_seed])
-
-
-def score_system(
-    sums: Sums,
-    folds: Sequence[int],
-    speakers: Sequence[str],
-    values: Callable[[Float64[np.ndarray, "... outputs sums"]], Float64[np.ndarray, "... outputs"]],
-) -> SystemScore:
+def score_system(sums: Sums, folds: Sequence[int], speakers: Sequence[str], values: Values) -> SystemScore:
     """Score of a system with its uncertainty over speakers and seeds.
 
     Args:
@@ -134,16 +99,10 @@ def score_system(
         values: Of sums over clips, numbers whose mean over the outputs that have one is the score, as those
             of [`SCORES`][wavshap_lightning.training.scores.SCORES].
 
-    Raises:
-        SettingError: If there are not as many folds and speakers as units.
-
     Source: Efron 1982, "The Jackknife, the Bootstrap and Other Resampling Plans", chapter 6 (infinitesimal
     jackknife); Cameron, Gelbach and Miller 2011, "Robust Inference With Multiway Clustering", section 2.
     """
     num_seeds, num_units = sums.shape[:2]
-    if not len(folds) == len(speakers) == num_units:
-        found = f"{len(folds)} folds and {len(speakers)} speakers"
-        raise SettingError(f"sums: there are {num_units} units, but {found}; give one of each to each unit")
     members = [np.flatnonzero(np.asarray(folds) == fold) for fold in dict.fromkeys(folds)]
     contributions, shares, shared = np.empty((num_seeds, num_units)), np.empty(num_units), 0.0
     for own in members:
@@ -159,17 +118,11 @@ def score_system(
     return SystemScore(value, tuple(names.tolist()), deviations, max(0.0, float(shared)), degrees)
 
 
-def _contributions(
-    sums: Sums, values: Callable[..., Float64[np.ndarray, "..."]]
-) -> Float64[np.ndarray, "seeds units"]:
+def _contributions(sums: Sums, values: Values) -> Float64[np.ndarray, "seeds units"]:
     """Contribution of each unit to the score of a fold: an equal share, and its influence."""
-
-    def score(total: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
-        return np.nanmean(values(total), axis=-1)
-
     total, step = sums.sum(1, keepdims=True), STEP * sums
-    influence = (score(total + step) - score(total - step)) / (2.0 * STEP)
-    return influence + score(total) / sums.shape[1]
+    more, less, score = (np.nanmean(values(x), axis=-1) for x in (total + step, total - step, total))
+    return (more - less) / (2.0 * STEP) + score / sums.shape[1]
 
 
 def compare(a: SystemScore, b: SystemScore) -> tuple[float, float, float, float]:
@@ -178,13 +131,12 @@ def compare(a: SystemScore, b: SystemScore) -> tuple[float, float, float, float]
     Raises:
         SettingError: If the systems were not tested on the same speakers.
     """
-    if a.speakers != b.speakers:
-        differing = sorted({*a.speakers} ^ {*b.speakers})
+    if differing := sorted({*a.speakers} ^ {*b.speakers}):
         raise SettingError(
             f"speakers={differing} were tested with one system alone; test both on the same clips"
         )
     difference = a.value - b.value
-    return difference, *_t_test(difference, a.deviations - b.deviations, [a, b])
+    return difference, *_t_test(difference, a.deviations - b.deviations, [] if a is b else [a, b])
 
 
 def _t_test(
@@ -208,16 +160,18 @@ def _t_test(
     return value - reach, value + reach, 2.0 * float(t.sf(abs(value) / error))
 
 
-def compare_all(systems: Mapping[str, SystemScore]) -> list[Comparison]:
-    """Every pair of systems, with p-values corrected for the number of pairs.
+def compare_all(families: Sequence[Mapping[str, SystemScore]]) -> list[list[Comparison]]:
+    """Every pair of systems of each corpus, with p-values corrected for the pairs of all corpora.
+
+    Args:
+        families: For each corpus, its systems by name.
 
     Raises:
-        SettingError: If the systems were not tested on the same speakers.
+        SettingError: If systems of a corpus were not tested on the same speakers.
     """
-    pairs = [*combinations(systems, 2)]
-    found = [compare(systems[a], systems[b]) for a, b in pairs]
-    corrected = holm([p for *_, p in found])
-    return [Comparison(*pair, *one, p) for pair, one, p in zip(pairs, found, corrected, strict=True)]
+    pairs = [[(a, b, *compare(own[a], own[b])) for a, b in combinations(own, 2)] for own in families]
+    corrected = iter(holm([p for own in pairs for *_, p in own]))
+    return [[Comparison(*one, next(corrected)) for one in own] for own in pairs]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -239,7 +193,7 @@ def compact_letters(ranked: Sequence[str], comparisons: Sequence[Comparison]) ->
     """Letters of each system: two systems share a letter exactly where they are not shown to differ.
 
     Each letter is a set of systems none of which is shown to differ from another one in it, and as large as
-    can be. The first system has the letter `a`, so those that share a letter with it are to be set in bold.
+    can be. The first system has the letter `a`; those that share a letter with it are to be set in bold.
     After `z` come `a1`, `b1` and so on.
 
     Args:
@@ -249,21 +203,14 @@ def compact_letters(ranked: Sequence[str], comparisons: Sequence[Comparison]) ->
     Source: Piepho 2004, "An Algorithm for a Letter-Based Representation of All-Pairwise Comparisons"
     (insert and absorb).
     """
-    groups = [frozenset(ranked)]
-    for one in comparisons:
-        if one.different:
-            split = {group - {name} for group in groups for name in (one.a, one.b) if {one.a, one.b} <= group}
-            candidates = {group for group in groups if not {one.a, one.b} <= group} | split
-            groups = [group for group in candidates if not any(group < other for other in candidates)]
+    groups = {frozenset(ranked)}
+    for pair in [frozenset((one.a, one.b)) for one in comparisons if one.different]:
+        split = {group - {name} for group in groups for name in (pair if pair <= group else ("",))}
+        groups = {group for group in split if not any(group < other for other in split)}
     places = sorted(sorted(map(ranked.index, group)) for group in groups)
     letters = [f"{ascii_lowercase[i % 26]}{i // 26 or ''}" for i in range(len(places))]
-    return {
-        name: "".join(letter for letter, group in zip(letters, places, strict=True) if place in group)
-        for place, name in enumerate(ranked)
-    }
-
-
-def best_systems(ranked: Sequence[str], comparisons: Sequence[Comparison]) -> list[str]:
-    """Systems to set in bold: the first, and those that are not shown to differ from it."""
-    differing = [{one.a, one.b} for one in comparisons if one.different]
-    return [name for name in ranked if {name, ranked[0]} not in differing]
+    own = [
+        [letter for letter, group in zip(letters, places, strict=True) if i in group]
+        for i in range(len(ranked))
+    ]
+    return {name: "".join(letters) for name, letters in zip(ranked, own, strict=True)}
