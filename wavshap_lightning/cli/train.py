@@ -29,6 +29,7 @@ from wavshap_lightning.cli.clips import ModelOptions, attempt, find_clips, open_
 from wavshap_lightning.cli.options import YAML_MODE, parse_words, read_arguments
 from wavshap_lightning.cli.output import status_of, writing_to
 from wavshap_lightning.cli.predict import predict
+from wavshap_lightning.cli.stress import stress
 from wavshap_lightning.cli.terminal import EXIT_USAGE, WARNED, exit_status, on_one_line, quiet, say, tell
 from wavshap_lightning.corpora.audit import audit_table, summary_table
 from wavshap_lightning.corpora.clip import Clip
@@ -73,6 +74,7 @@ COMMANDS = {
     "import": "Write a manifest for recordings listed in the tables of another project, such as Kaldi's.",
     "align": "Align the words of recordings with their texts; write a TextGrid for each.",
     "predict": "Write a table of a model's outputs for recordings, with uncertainty by folds.",
+    "stress": "Measure what a trained model breaks on: noise, rooms, channels, groups of speakers.",
     "export": "Write a trained classifier to a folder; with --push_to_hub, publish it on the Hub.",
 }
 DESCRIPTION = "Train emotion heads on frozen speech models. Without arguments: the demo (offline, no data)."
@@ -103,6 +105,8 @@ def main(args: Sequence[str] | None = None) -> None:
             export(**read_arguments(export, flags, prog="train.py export"))
         elif command == "predict":
             sys.exit(predict(**read_arguments(predict, options, prog="train.py predict")))
+        elif command == "stress":
+            sys.exit(stress(**read_arguments(stress, options, prog="train.py stress")))
         elif command == "align":
             sys.exit(align_clips(**read_arguments(align_clips, options, prog="train.py align")))
         elif command == "import":

@@ -181,6 +181,25 @@ def load_corpus(
     return clips
 
 
+MEN = {"savee": ".+", "ravdess": r"\d[13579]", "emo-db": "03|1[0125]", "tess": "(?!)"}
+MEN |= {"jl-corpus": "male.", "iemocap": ".+M"}
+"""Names of the men, of corpora whose other speakers are women."""
+
+
+def groups_of(clip: Clip) -> dict[str, str]:
+    """Groups that a clip belongs to: `speaker`, `gender`, `corpus` and `language`; empty where unknown.
+
+    >>> groups_of(Clip(Path("03-01-05-01-02-01-12.wav"), "angry", "12", "ravdess"))["gender"]
+    'female'
+    """
+    men, scheme = MEN.get(clip.corpus), schemes.SCHEMES.get(clip.corpus)
+    gender = "" if men is None else "male" if re.fullmatch(men, clip.speaker) else "female"
+    language = (scheme.language or "English") if scheme else ""
+    if clip.corpus == "esd":
+        language = "Mandarin" if int(clip.speaker) in esd.SPEAKERS["mandarin"] else "English"
+    return {"speaker": clip.speaker, "gender": gender, "corpus": clip.corpus, "language": language}
+
+
 def corpus_named(name: str) -> Corpus:
     """Look up a corpus by name; letter case, hyphens and underscores do not matter.
 

@@ -28,7 +28,7 @@ from wavshap_lightning.explainer.settings import PREDICTED, RECORDED_FAMILIES, S
 from wavshap_lightning.explainer.stage_attribution import OpenClip, open_clip
 from wavshap_lightning.explainer.time_grid import TimeGrid
 from wavshap_lightning.models.classifier import EmotionClassifier
-from wavshap_lightning.models.head import logits_to_outputs
+from wavshap_lightning.models.head import EmotionHead, logits_to_outputs
 
 # The path is probed after its first hundredth, and the clip 20 dB quieter.
 FIRST_STEP, QUIETER = 0.01, 0.1
@@ -260,12 +260,20 @@ def _relative(change: float, whole: float) -> float:
 
 
 def _unlikeness(clip: OpenClip, waveforms: Float[Tensor, "clips samples"]) -> float | None:
-    """From the running mean and variance with which the head standardizes pooled features."""
-    norm, stages = next(iter(clip.classifier.head.mlp), None), clip.stages
+    stages, head = clip.stages, clip.classifier.head
+    found = unlikeness(head, stages.pool(stages.mix(stages.encoder(stages.frontend(waveforms)))))
+    return None if found.isnan().any() else float(found.mean())
+
+
+def unlikeness(head: EmotionHead, pooled: Float[Tensor, "clips features"]) -> Float[Tensor, " clips"]:
+    """Root mean square of pooled features, standardized by the mean and variance of the training clips.
+
+    About 1 for a training clip, NaN where the head keeps no such statistics.
+    """
+    norm = next(iter(head.mlp), None)
     if not isinstance(norm, nn.BatchNorm1d) or not norm.num_batches_tracked:
-        return None
-    pooled = stages.pool(stages.mix(stages.encoder(stages.frontend(waveforms))))
-    return float(norm(pooled).square().mean(1).sqrt().mean())
+        return pooled.new_full((len(pooled),), torch.nan)
+    return norm(pooled).square().mean(1).sqrt()
 
 
 def attribution_diagnostics(

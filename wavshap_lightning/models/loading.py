@@ -101,7 +101,7 @@ def _find(model: str | PathLike[str], revision: str | None) -> partial[EmotionCl
     return _find_on_hub(model, revision)
 
 
-def _checkpoint_of(path: Path) -> Path | None:
+def checkpoint_of(path: Path) -> Path | None:
     """The checkpoint that belongs to a path; None if the path is not a run or checkpoint."""
     if path.is_file():
         return path if path.suffix.lower() == BEST.suffix else None
@@ -274,7 +274,7 @@ def choose_epochs(model: str, wanted: str) -> tuple[int | None, dict[int, Path]]
         SettingError: If the model does not belong to a run, or an epoch was not kept.
         CheckpointError: If a checkpoint of the run is damaged.
     """
-    own = _checkpoint_of(Path(model).expanduser())
+    own = checkpoint_of(Path(model).expanduser())
     if own is None:
         raise SettingError(f"epochs={wanted!r}: model={model} is not a run or checkpoint; give one")
     epoch, kept = _epoch_of(own), _epochs_in(own.parent)

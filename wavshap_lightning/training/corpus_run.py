@@ -65,6 +65,7 @@ def select_clips(
     fold: int | None = None,
     limit: int | None = None,
     seed: int = 0,
+    selection: Mapping[str, Any] | None = None,
 ) -> ClipSelection:
     """List a corpus and select some of its clips.
 
@@ -79,6 +80,8 @@ def select_clips(
         fold: Fold of the protocol; if None, that of the model, else the first.
         limit: Largest number of clips, drawn class by class; no limit if None.
         seed: Random seed of that draw.
+        selection: Clips to keep by their labels (`labels`, `label_map`, `no_agreement`); those of the corpus
+            if None.
 
     Raises:
         SettingError: If the split is empty, the limit is below 1, or the root is missing.
@@ -86,7 +89,7 @@ def select_clips(
     """
     if limit is not None and limit < 1:
         raise SettingError(f"limit={limit} must be at least 1; leave it out for all clips")
-    clips = list_clips(corpus, root, options, cache_directory, seed=seed)
+    clips = list_clips(corpus, root, options, cache_directory, seed=seed, **(selection or {}))
     chosen, description, warning = clips, f"all clips of {corpus}", ""
     if split != "all":
         is_own = bool(trained) and {clip.corpus for clip in clips} == {trained["corpus"]}
