@@ -28,7 +28,7 @@ from wavshap_lightning.progress import progress_bars, without_progress_bars
 from wavshap_lightning.training.corpus_run import select_clips
 from wavshap_lightning.training.cross_validation import score_title
 from wavshap_lightning.training.study.stress import NUM_MAPS, Answers, Numbers, Step, Subject, ladder
-from wavshap_lightning.viz.stress_figure import plot_stress
+from wavshap_lightning.viz.scorecard_figure import plot_stress
 
 
 def stress(

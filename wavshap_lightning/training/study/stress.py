@@ -1,4 +1,4 @@
-"""What a trained model breaks on: scores, doubts and maps while recordings get worse; groups; calibration."""
+"""Stress tests of a model: scores, doubts and maps while recordings get worse; groups; calibration."""
 
 from __future__ import annotations
 
