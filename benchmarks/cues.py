@@ -109,9 +109,9 @@ def main() -> None:
     actors = ACTORS[arguments.split][: 2 if arguments.quick else None]
     corpus = [clip for clip in every if int(clip.speaker) in actors]
     found = {"resynthesis": resynthesis_panel(corpus, heads, arguments)}
-    found["edits"] = edits_panel(corpus, heads, found["resynthesis"], arguments)
     found["again"] = again_panel(corpus, heads, arguments)
     found["planted"] = planted_panel(corpus, heads, arguments)
+    found["edits"] = edits_panel(corpus, heads, found["resynthesis"], arguments)
     tables = {
         "effects": [*effect_rows(found["edits"])],
         "shares": [*share_rows(found["edits"])],
@@ -209,11 +209,12 @@ def edits_panel(
 
 
 def game(found: CueExplanation) -> Row:
-    """Numbers of an explanation."""
+    """Numbers of an explanation; 0 for cues that clip and reference share."""
     difference = found.score - found.reference_score
+    shared = dict.fromkeys(differences(found.voice.measures, found.reference_measures), 0.0)
     return {
-        "values": {one.cue: one.value for one in found.cues},
-        "leave_one_out": {one.cue: one.leave_one_out for one in found.cues},
+        "values": shared | {one.cue: one.value for one in found.cues},
+        "leave_one_out": shared | {one.cue: one.leave_one_out for one in found.cues},
         "half_widths": {one.cue: one.half_width for one in found.cues},
         "resolved": [one.cue for one in found.cues if one.resolved],
         "difference": difference,
@@ -483,23 +484,29 @@ def median_of(name: str) -> Callable[[Sequence[Row]], float]:
 
 
 def share_rows(rows: Sequence[Row]) -> Iterator[Row]:
-    """Share of the difference from the neutral clip, less that of resynthesis, that the cues explain."""
+    """Share of the difference from the neutral clip, less that of resynthesis, that the cues explain.
+
+    A class is left out whose difference may be zero: its share would be anything.
+    """
     for name in (WHISPER, EMBEDDED):
         for label in (ALL, *labels_in(rows)):
             of = [row for row in rows if label in (ALL, row["label"])]
-            yield {
-                "classifier": name,
-                "label": label,
-                "clips": len(of),
-                **over_actors(of, partial(explained, name=name)),
-            }
+            whole = over_actors(of, partial(to_explain, name=name))
+            if whole["low"] is None or whole["low"] > 0:
+                share = over_actors(of, partial(explained, name=name))
+                yield {"classifier": name, "label": label, "clips": len(of), **share}
 
 
 def explained(rows: Sequence[Row], name: str) -> float:
     """Sum of all cues of all clips, over what there was to explain."""
     games = [row["games"][f"{name}: {row['label']}"] for row in rows]
-    values = sum(sum(one["values"].values()) for one in games)
-    return values / sum(one["difference"] - one["resynthesis"] for one in games)
+    return sum(sum(one["values"].values()) for one in games) / to_explain(rows, name)
+
+
+def to_explain(rows: Sequence[Row], name: str) -> float:
+    """Sum of all differences from the neutral clips, less those of resynthesis."""
+    games = [row["games"][f"{name}: {row['label']}"] for row in rows]
+    return float(sum(one["difference"] - one["resynthesis"] for one in games))
 
 
 # Lines

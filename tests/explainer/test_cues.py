@@ -135,7 +135,7 @@ def test_an_effect_is_resolved_above_what_shifts_do_that_nobody_hears(found):
     for cue in CUES:
         for one in replace(found, target=cue).cues:
             assert one.resolved == (abs(one.value) > one.half_width)
-    assert 0 < found.cues[0].stderr < 10 * noise
+    assert 0 < found.cues[0].half_width < 10 * noise
     constant = replace(found, logits=[found.logits[0]] * 2)
     assert constant.cues[0].half_width < 1e-9
 
@@ -176,7 +176,7 @@ def test_a_flat_reference_takes_the_range_of_pitch_alone(reader, sounds):
     flat = explain_cues(reader, sounds[0], reference="flat", renderings=2, target="pitch_range")
     effects = {one.cue: one.value for one in flat.cues}
     assert effects.pop("pitch_range") > 2
-    assert [*effects.values()] == pytest.approx([0] * 4, abs=1e-9)
+    assert not effects
     assert flat.reference_score < 0.5
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+from wavshap_lightning.audio.io import load_audio
+from wavshap_lightning.audio.voice import VoiceMeasures
 from wavshap_lightning.errors import CheckpointError, SettingError
 from wavshap_lightning.models.backbone import BackboneSettings, SpeechBackbone
 from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY
@@ -281,3 +284,33 @@ def test_a_linear_head_trains_too(build_module, build_trainer, build_datamodule)
     before = module.classifier.head.mlp[-1].weight.clone()
     build_trainer().fit(module, datamodule=build_datamodule())
     assert not torch.equal(module.classifier.head.mlp[-1].weight, before)
+
+
+def level_db(clip):
+    return 10 * np.log10(np.square(load_audio(clip.path)).mean())
+
+
+def test_the_mean_voice_of_training_clips_travels_in_the_checkpoint(
+    build_datamodule, build_module, build_trainer, tmp_path
+):
+    """The clips are steady tones, whose level is known without WORLD; other splits have no part in it."""
+    datamodule, trainer, path = build_datamodule(num_voices=1_000), build_trainer(), tmp_path / "a.ckpt"
+    trainer.fit(build_module(), datamodule=datamodule)
+    trainer.save_checkpoint(path)
+    voice = VoiceMeasures(**load_classifier(path).provenance.voice)
+    clips = datamodule.clips("train")
+    seconds = [len(load_audio(clip.path)) / 16_000 for clip in clips]
+    assert voice.loudness == pytest.approx(np.mean([*map(level_db, clips)]), abs=0.1)
+    assert voice.tempo == pytest.approx(np.mean(seconds), abs=0.02)
+
+
+def test_few_voices_are_the_same_clips_for_every_training_and_none_are_no_voice(attach, build_datamodule):
+    few, again, every = (build_datamodule(num_voices=count) for count in (1, 1, 1_000))
+    for one in (few, again, every):
+        attach(one)
+    assert few.voice == again.voice != every.voice
+    alone = [level_db(clip) for clip in few.clips("train")]
+    assert min(abs(few.voice["loudness"] - level) for level in alone) < 0.1
+    none = build_datamodule()
+    attach(none)
+    assert none.voice == {}

@@ -52,11 +52,6 @@ def test_rows_sum_to_the_difference_of_the_scores(cues):
     assert sum_in_words(cues).startswith("+2.00, from +1.00 (<script>")
 
 
-def test_only_cues_that_a_flat_pitch_moves_are_shown(cues):
-    cues |= {"reference_kind": "flat", "remainder": None}
-    assert [row.name for row in cue_rows(cues)] == ["pitch range", "resynthesis"]
-
-
 def test_a_sound_is_told_with_the_score_it_has(cues):
     heard = {row.sound: row.heard for row in cue_rows(cues)}
     resynthesized = cues["score"] - cues["resynthesis"]

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
+from scipy.ndimage import binary_opening, gaussian_filter
 
-from wavshap_lightning.audio.segments import SPEECH, voiced_segments
-from wavshap_lightning.errors import AudioError
+from wavshap_lightning.audio.segments import is_speech
+from wavshap_lightning.errors import AudioError, SettingError
 
 CUES = ("pitch_level", "pitch_range", "loudness", "tempo", "spectrum")
 
@@ -28,10 +29,24 @@ SYNTHESIS_HZ = (40.0, 1000.0)
 
 # Harvest finds an F0 nearly everywhere. D4C, which measures the aperiodicity, calls a frame voiced where this
 # share of the power below 7.9 kHz lies below 4 kHz, and gives the others an aperiodicity of one. Cues are
-# measured where D4C and DIO, a second tracker, agree that there is an F0: in a whisper there is none.
+# measured where D4C and DIO, a second tracker, agree that there is an F0: in a whisper there is none. Where
+# there is one, sounds are synthesized with the aperiodicity of every frame: classifiers take them for the
+# clip more often than sounds whose weakly voiced frames are noise.
 VOICED_SHARE, APERIODIC = 0.85, 0.999
 LEAST_VOICED_S = 0.1
 TRACKERS_DIFFER_SEMITONES = 3.0
+
+# The active span is that of speech in the mean level in dB of all bands up to 4 kHz. A filter, such as
+# another microphone or an edit of the spectrum, shifts that level everywhere alike. In the power of all bands
+# some sounds at the ends would pass or miss the limit then, and tempo would seem to have changed.
+SPEECH_TO_HZ, LEVEL_SIGMA_S, LEAST_SPEECH_S = 4000.0, 0.0075, 0.06
+
+# Outside the active span the clip stays as it is, noise of the room included.
+FADE_S = 0.01
+
+# What WORLD synthesizes is 0.5 dB louder than the clip, and blurred. Envelopes are corrected by how those of
+# a first synthesis differ, smoothed over frames and frequencies, as both are noisy; in nats of power.
+SIGMA_HZ, MAX_CORRECTION = 125.0, 2.3
 
 BAND_HZ, BRIGHT_FROM_HZ = 250.0, 1000.0
 MAX_BAND_GAIN_DB = 30.0
@@ -44,6 +59,7 @@ UNITS = {
     "tempo": "{:.2f} times as long",
     "spectrum": "{:+.1f} dB above 1 kHz",
 }
+"""Format of the physical difference of each cue, as [`differences`][] gives it."""
 
 Numbers = Float64[np.ndarray, " numbers"]
 Spectra = Float64[np.ndarray, "frames bins"]
@@ -84,10 +100,10 @@ class Voice:
     Args:
         measures: Its cues.
         sample_rate: Samples per second.
-        num_samples: Samples of the clip.
+        samples: The clip.
         active_s: Start of the first and end of the last speech, in seconds.
         f0: F0 of each frame of 5 ms in Hz; 0 where Harvest finds none.
-        envelope: Smoothed power spectrum of each frame.
+        envelope: Smoothed power spectrum of each frame, such that the synthesis has that of the clip.
         aperiodicity: Share of the amplitude that is noise, in each frame and bin.
         tracker_disagreement: Share of the voiced frames in which a second tracker (DIO) gives an F0 more than
             3 semitones away; None without such frames.
@@ -95,7 +111,7 @@ class Voice:
 
     measures: VoiceMeasures
     sample_rate: int
-    num_samples: int
+    samples: Float64[np.ndarray, " samples"]
     active_s: tuple[float, float]
     f0: Numbers
     envelope: Spectra
@@ -111,7 +127,8 @@ def analyze_voice(waveform: Float[np.ndarray, " samples"], sample_rate: int) -> 
         sample_rate: Samples per second.
 
     Raises:
-        AudioError: If the extra `cues` is not installed, or the clip is silent.
+        AudioError: If the clip is silent.
+        SettingError: If the extra `cues` is not installed.
     """
     world, samples = load_world(), np.ascontiguousarray(waveform, dtype=np.float64)
     if not samples.any():
@@ -120,8 +137,10 @@ def analyze_voice(waveform: Float[np.ndarray, " samples"], sample_rate: int) -> 
     f0, times = world.harvest(samples, sample_rate, **limits)
     envelope = world.cheaptrick(samples, f0, times, sample_rate, f0_floor=LOWEST_HZ)
     aperiodicity = world.d4c(samples, f0, times, sample_rate, threshold=VOICED_SHARE)
-    speech = [one for one in voiced_segments(waveform, sample_rate) if one.text == SPEECH]
-    start_s, end_s = (speech[0].start_s, speech[-1].end_s) if speech else (0.0, len(samples) / sample_rate)
+    narrow = envelope[:, : round(SPEECH_TO_HZ / sample_rate * 2 * envelope.shape[1])]
+    level_db = gaussian_filter(10 * np.log10(narrow).mean(1), LEVEL_SIGMA_S / HOP_S)
+    speech = np.flatnonzero(binary_opening(is_speech(level_db), np.ones(round(LEAST_SPEECH_S / HOP_S))))
+    start_s, end_s = times[speech[[0, -1]]].tolist() if len(speech) else (0.0, len(samples) / sample_rate)
     active = (times >= start_s) & (times <= end_s)
     other = world.stonemask(samples, *world.dio(samples, sample_rate, **limits), sample_rate)
     voiced = active & (f0 > 0) & (aperiodicity[:, 0] < APERIODIC) & (other > 0)
@@ -136,20 +155,26 @@ def analyze_voice(waveform: Float[np.ndarray, " samples"], sample_rate: int) -> 
         tempo=end_s - start_s,
         spectrum=_long_term(envelope[voiced if voiced.any() else active], sample_rate),
     )
-    active_s, disagreement = (start_s, end_s), float(apart.mean()) if len(apart) else None
-    return Voice(measures, sample_rate, len(samples), active_s, f0, envelope, aperiodicity, disagreement)
+    threshold = 0.0 if voiced.any() else VOICED_SHARE
+    aperiodicity = world.d4c(samples, f0, times, sample_rate, threshold=threshold)
+    first = world.synthesize(f0, envelope, aperiodicity, sample_rate, 1000 * HOP_S)
+    again = world.cheaptrick(first, f0, times, sample_rate, f0_floor=LOWEST_HZ)
+    wrong = gaussian_filter(np.log(envelope / again), (1, SIGMA_HZ / sample_rate * 2 * envelope.shape[1]))
+    envelope *= np.exp(wrong.clip(-MAX_CORRECTION, MAX_CORRECTION))
+    disagreement = float(apart.mean()) if len(apart) else None
+    return Voice(measures, sample_rate, samples, (start_s, end_s), f0, envelope, aperiodicity, disagreement)
 
 
 def load_world() -> ModuleType:
     """The library WORLD.
 
     Raises:
-        AudioError: If it is not installed.
+        SettingError: If it is not installed.
     """
     try:
         import pyworld  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise AudioError("acoustic cues need WORLD: pip install 'wavshap-lightning[cues]'") from error
+        raise SettingError("acoustic cues need WORLD: pip install 'wavshap-lightning[cues]'") from error
     return pyworld
 
 
@@ -199,15 +224,6 @@ def differences(clip: VoiceMeasures, reference: VoiceMeasures) -> dict[str, floa
     return {cue: found[cue] for cue in CUES if cue in found}
 
 
-def in_words(cue: str, difference: float) -> str:
-    """A difference with its unit.
-
-    >>> in_words("pitch_level", 5.12), in_words("tempo", 1.236)
-    ('+5.1 semitones', '1.24 times as long')
-    """
-    return UNITS[cue].format(difference)
-
-
 def resynthesize(
     voice: Voice, reference: VoiceMeasures, amounts: Mapping[str, float] | None = None, *, shift: float = 0.0
 ) -> Float32[np.ndarray, " samples"]:
@@ -218,14 +234,15 @@ def resynthesize(
     - pitch level: the median of F0 becomes `own + a (ref - own)` semitones;
     - pitch range: F0 is scaled around its median, in semitones, to the range `own + a (ref - own)`;
     - loudness: the clip is amplified until the level of the active span is `own + a (ref - own)` dB. Without
-      an amount it is that of the clip, from which WORLD departs by about 1 dB;
+      an amount it is that of the clip;
     - tempo: the active span is stretched evenly to the duration `own (ref / own)^a`; before and after it
       nothing changes;
     - spectrum: every frame of the active span is filtered by `a (ref - own)` dB, of which the difference is
       30 dB at most, and keeps its power.
 
-    Unvoiced and silent stretches stay what they are. The same arguments give the same samples. Sounds that
-    would leave [-1, 1] are turned down until they fit.
+    Unvoiced and silent stretches stay what they are; before and after the active span the samples are those
+    of the clip. The same arguments give the same samples. Loud sounds may leave [-1, 1]: if they were turned
+    down, every cue would change their level.
 
     Args:
         voice: The clip.
@@ -241,25 +258,25 @@ def resynthesize(
     if unknown := amounts.keys() - differences(own, reference).keys():
         raise AudioError(f"amounts={sorted(unknown)}: clip and reference must both have them; leave them out")
     moves = dict.fromkeys(CUES, 0.0) | amounts
-    level_db = own.loudness + moves.pop("loudness") * (reference.loudness - own.loudness)
-    samples, span_s = _synthesize(voice, reference, tuple(moves.items()), shift)
-    samples = samples * 10 ** ((level_db - _level_db(samples, span_s, voice.sample_rate)) / 20)
-    return (samples / max(1.0, np.abs(samples).max())).astype(np.float32)
+    gain_db = moves.pop("loudness") * (reference.loudness - own.loudness)
+    samples = _synthesize(voice, reference, tuple(moves.items()), shift)
+    return (samples * 10 ** (gain_db / 20)).astype(np.float32)
 
 
 @lru_cache(maxsize=8)  # of the 32 combinations of cues, pairs differ in loudness alone
 def _synthesize(
     voice: Voice, reference: VoiceMeasures, moves: tuple[tuple[str, float], ...], shift: float
-) -> tuple[Numbers, tuple[float, float]]:
-    """The sound with all cues but its loudness moved, and its active span in seconds."""
-    own, amounts, (start_s, end_s) = voice.measures, dict(moves), voice.active_s
+) -> Float64[np.ndarray, " samples"]:
+    """The sound with all cues but its loudness moved."""
+    own, amounts, rate, (start_s, end_s) = voice.measures, dict(moves), voice.sample_rate, voice.active_s
     added_s = own.tempo * ((reference.tempo / own.tempo) ** amounts["tempo"] - 1)
-    num_samples = voice.num_samples + round(added_s * voice.sample_rate)
-    at_s = HOP_S * np.arange(int(num_samples / (voice.sample_rate * HOP_S)) + 1)
+    span_s = start_s, end_s + added_s
+    num_samples = len(voice.samples) + round(added_s * rate)
+    at_s = HOP_S * np.arange(int(num_samples / (rate * HOP_S)) + 1)
     whole_s = len(voice.f0) * HOP_S
-    source_s = np.interp(at_s, [0, start_s, end_s + added_s, whole_s + added_s], [0, start_s, end_s, whole_s])
+    source_s = np.interp(at_s, [0, *span_s, whole_s + added_s], [0, start_s, end_s, whole_s])
     frames = np.minimum(np.rint(source_s / HOP_S).astype(int), len(voice.f0) - 1)
-    envelope, active = voice.envelope[frames], (at_s >= start_s) & (at_s <= end_s + added_s)
+    envelope, active = voice.envelope[frames], (at_s >= start_s) & (at_s <= span_s[1])
     gain_db = np.subtract(reference.spectrum, own.spectrum).clip(-MAX_BAND_GAIN_DB, MAX_BAND_GAIN_DB)
     bins = np.linspace(0, len(gain_db), envelope.shape[1]) - 0.5
     gain = 10 ** (amounts["spectrum"] * np.interp(bins, np.arange(len(gain_db)), gain_db) / 10)
@@ -271,7 +288,9 @@ def _synthesize(
         wider = amounts["pitch_range"] * ((reference.pitch_range or 0.0) / max(own.pitch_range, 0.1) - 1)
         semitones = own.pitch_level + up + max(0.0, 1 + wider) * (semitones - own.pitch_level)
     f0[f0 > 0] = np.clip(2 ** ((semitones + shift) / 12), *SYNTHESIS_HZ)
-    samples = load_world().synthesize(
-        f0[frames], envelope, voice.aperiodicity[frames], voice.sample_rate, 1000 * HOP_S
-    )
-    return samples[:num_samples], (start_s, end_s + added_s)
+    samples = load_world().synthesize(f0[frames], envelope, voice.aperiodicity[frames], rate, 1000 * HOP_S)
+    samples *= 10 ** ((own.loudness - _level_db(samples, span_s, rate)) / 20)
+    index = np.arange(num_samples)
+    places = np.where(index < start_s * rate, index, index - num_samples + len(voice.samples))
+    share = np.interp(index / rate, [start_s - FADE_S, *span_s, span_s[1] + FADE_S], [0, 1, 1, 0])
+    return share * samples[:num_samples] + (1 - share) * voice.samples[places.clip(0)]

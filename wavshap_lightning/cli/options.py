@@ -218,9 +218,8 @@ def read_arguments(
     for action in actions:
         _shorten(action)
         action.help = SUPPRESS if action.dest in hidden else action.help
-    lists, switches = (
-        {f"--{one.dest}" for one in actions if one.metavar == kind} for kind in ("LIST", "BOOL")
-    )
+    lists = {f"--{one.dest}" for one in actions if one.metavar == "LIST"}
+    switches = {f"--{one.dest}" for one in actions if one.metavar == "BOOL"}
     values = parse_words(parser, _arranged([*_spelled_out(words, switches)], lists)).as_dict()
     values.pop("config")
     values |= {

@@ -149,19 +149,13 @@ def _profile(target: str, group: Sequence[Mapping[str, Any]]) -> Iterator[dict[s
     units = [{one["cue"]: one["difference"] for one in clip["cues"]["cues"]} for clip in group]
     sizes = [{cue: abs(of[cue]) for cue in found} for found, of in zip(units, terms, strict=True)]
     largest = [max(of, key=of.__getitem__, default="") for of in sizes]
+    about: dict[str, Any] = {"target": target, "clips": len(group)}
     for cue in dict.fromkeys(name for found in (*units, *terms) for name in found):
         mean = bootstrap_mean([found.get(cue, math.nan) for found in terms], speakers)
         differences = [found[cue] for found in units if cue in found]
-        yield {
-            "target": target,
-            "clips": len(group),
-            "cue": cue,
-            "value": mean.value,
-            **{
-                end: getattr(mean, end) if mean.num_clips >= ENOUGH_CLIPS else None for end in ("low", "high")
-            },
-            "resampled": mean.resampled,
-            "n": mean.num_resampled,
-            "difference": fmean(differences) if differences else None,
-            "strongest": largest.count(cue) / len(group) if differences else None,
-        }
+        low, high = (mean.low, mean.high) if mean.num_clips >= ENOUGH_CLIPS else (None, None)
+        row = {**about, "cue": cue, "value": mean.value, "low": low, "high": high}
+        row |= {"resampled": mean.resampled, "n": mean.num_resampled, "difference": None, "strongest": None}
+        if differences:
+            row |= {"difference": fmean(differences), "strongest": largest.count(cue) / len(group)}
+        yield row

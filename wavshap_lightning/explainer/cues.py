@@ -8,7 +8,7 @@ for the sum; what a single edit does, `leave_one_out` predicts as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from itertools import combinations, compress, product
@@ -67,7 +67,7 @@ WARNINGS = {
     "difference from the reference, or none is larger than its uncertainty.",
     "trackers_disagree": "Two trackers of F0 are more than 3 semitones apart in {:.0%} of the voiced "
     "frames, as with creak, several voices, music or noise: do not rely on the cues of pitch.",
-    "turned_down": "{:.0f} sounds would have clipped and were turned down: they are softer than asked for.",
+    "turned_down": "{:.0f} sounds exceed full scale: they are classified as they are, and played softer.",
     "stretch": "The active span of the reference is {:.2f} times as long as the clip's. Tempo compares "
     "durations, which tell the rate of speech only where the words are the same.",
     "bandwidth": "Bands of clip and reference are up to {:.0f} dB apart, as with a telephone or another "
@@ -88,8 +88,7 @@ class CueEffect:
         cue: Name of the cue.
         value: Shapley value: mean change of the score, over all orders of moving cues, when the clip's own
             cue takes the place of the reference's.
-        stderr: Standard error of the value under shifts of F0 that nobody hears, from all cues together.
-        half_width: Half-width of its 95 % interval.
+        half_width: Half-width of its 95 % interval under inaudible shifts of F0, pooled over the cues.
         resolved: Whether the interval leaves out zero.
         difference: Physical difference of the clip from the reference.
         leave_one_out: Score of the resynthesis above that with this cue alone moved to the reference.
@@ -97,7 +96,6 @@ class CueEffect:
 
     cue: str
     value: float
-    stderr: float
     half_width: float
     resolved: bool
     difference: float
@@ -125,7 +123,7 @@ class CueExplanation:
         reference_logits: Outputs for the reference; None unless it is one clip.
         logits: Outputs `(renderings, combinations, outputs)`. In combination `k`, cue `i` of those not
             missing is the clip's own if bit `i` of `k` is set, else the reference's.
-        num_turned_down: Number of sounds that would have clipped.
+        num_turned_down: Number of sounds beyond full scale, which are played softer than they are classified.
     """
 
     clip: str
@@ -148,8 +146,8 @@ class CueExplanation:
 
     @property
     def moved(self) -> tuple[str, ...]:
-        """The cues that are not missing."""
-        return tuple(cue for cue in CUES if cue not in self.missing)
+        """The cues in which clip and reference differ, of those not missing."""
+        return _moved(self.voice.measures, self.reference_measures, self.missing)
 
     @cached_property
     def values(self) -> Float64[Tensor, "renderings combinations"]:
@@ -188,7 +186,7 @@ class CueExplanation:
         lost = [float(mean[-1] - mean[-1 - 2**place]) for place in range(len(self.moved))]
         rows = zip(self.moved, found.mean(0).tolist(), lost, strict=True)
         return tuple(
-            CueEffect(cue, value, stderr, half_width, abs(value) > half_width, apart[cue], loss)
+            CueEffect(cue, value, half_width, abs(value) > half_width, apart[cue], loss)
             for cue, value, loss in rows
         )
 
@@ -219,7 +217,7 @@ class CueExplanation:
         return {(self.moved[one], self.moved[other]): float(index[one, other]) for one, other in pairs}
 
     def sound(self, moved: Iterable[str] = ()) -> Sound:
-        """Samples of the clip with some cues moved to the reference.
+        """Samples of the clip with some cues moved to the reference, turned down until they fit into [-1, 1].
 
         Args:
             moved: The cues; none for the resynthesis.
@@ -227,7 +225,8 @@ class CueExplanation:
         Raises:
             AudioError: If the clip or the reference lacks such a cue.
         """
-        return resynthesize(self.voice, self.reference_measures, dict.fromkeys(moved, 1.0))
+        samples = resynthesize(self.voice, self.reference_measures, dict.fromkeys(moved, 1.0))
+        return samples / max(1.0, np.abs(samples).max())
 
     @property
     def predictions(self) -> list[str | None]:
@@ -243,12 +242,12 @@ class CueExplanation:
         apart_db = float(np.abs(np.subtract(own.spectrum, to.spectrum)).max())
         is_other = len({*self.predictions}) > 1 or abs(self.resynthesis) > largest
         is_little = share is not None and share < LEAST_EXPLAINED
-        apart, turned = self.voice.tracker_disagreement or 0.0, float(self.num_turned_down)
+        apart = self.voice.tracker_disagreement or 0.0
         found: dict[str, tuple[float | None, bool]] = {
             "resynthesis": (self.resynthesis, is_other),
             "little_explained": (share, is_little or not any(one.resolved for one in self.cues)),
             "trackers_disagree": (apart, apart > MAX_DISAGREEMENT),
-            "turned_down": (turned, turned > 0),
+            "turned_down": (float(self.num_turned_down), self.num_turned_down > 0),
             "stretch": (stretch, not 1 / MAX_STRETCH <= stretch <= MAX_STRETCH),
             "bandwidth": (apart_db, apart_db > MAX_BAND_GAIN_DB),
         }
@@ -264,7 +263,6 @@ class CueExplanation:
         plain |= {name: [asdict(one) for one in getattr(self, name)] for name in ("cues", "diagnostics")}
         own, to = self.voice, self.reference_measures
         plain |= {"measures": asdict(own.measures), "reference_measures": asdict(to)}
-        plain |= {"tracker_disagreement": own.tracker_disagreement}
         return plain | {"interactions": [[*pair, value] for pair, value in self.interactions().items()]}
 
 
@@ -307,15 +305,20 @@ def explain_cues(
     grid, kind = classifier.backbone.frame_grid, score_of_task(score, classifier.task)
     recording = open_recording(clip, grid)
     if recording.duration_s > MAX_DURATION_S:
-        limit = f"{MAX_DURATION_S:g} s for cues; cut the clip with start_s and end_s"
-        raise AudioError(f"duration={recording.duration_s:.1f} s must be at most {limit}")
+        raise AudioError(
+            f"duration={recording.duration_s:.1f} s: at most {MAX_DURATION_S:g} s for cues; cut the clip"
+        )
     voice = analyze_voice(recording.waveform.numpy(), recording.sample_rate)
     to, others, name = _open_reference(reference, voice, grid)
     missing = {cue: NO_F0 for cue in CUES if cue not in differences(voice.measures, to)}
     longest_s = recording.duration_s + max(0.0, to.tempo - voice.measures.tempo)
     if longest_s * grid.sample_rate > (grid.max_samples or inf):
         missing["tempo"] = f"the clip would last {longest_s:.1f} s, longer than the model takes"
-    moved = [cue for cue in CUES if cue not in missing]
+    moved = _moved(voice.measures, to, missing)
+    if not moved:
+        raise AudioError(
+            f"reference={reference_name or name}: no cue differs, or there is no F0; choose another"
+        )
     absent = [[*compress(moved, ~present)] for present in _coalitions(len(moved)).numpy()]
     plan = product(SHIFTS[:renderings], absent)
     sounds = [resynthesize(voice, to, dict.fromkeys(cues, 1.0), shift=shift) for shift, cues in plan]
@@ -337,7 +340,7 @@ def explain_cues(
         clip_logits=own[0].tolist(),
         reference_logits=own[1].tolist() if others else None,
         logits=logits.tolist(),
-        num_turned_down=sum(float(np.abs(one).max()) >= 1 for one in sounds),
+        num_turned_down=sum(float(np.abs(one).max()) > 1 for one in sounds),
     )
 
 
@@ -374,6 +377,10 @@ def _open_reference(
 @lru_cache(maxsize=64)  # one clip is the reference of many
 def _measured(samples: bytes, sample_rate: int) -> VoiceMeasures:
     return analyze_voice(np.frombuffer(samples, dtype=np.float32), sample_rate).measures
+
+
+def _moved(own: VoiceMeasures, to: VoiceMeasures, missing: Collection[str]) -> tuple[str, ...]:
+    return tuple(cue for cue in CUES if cue not in missing and getattr(own, cue) != getattr(to, cue))
 
 
 def _coalitions(count: int) -> Bool[Tensor, "coalitions players"]:

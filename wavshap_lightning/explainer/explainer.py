@@ -186,13 +186,11 @@ def check_voice(asked: str, average: Mapping[str, Any]) -> None:
         average: Mean voice of the training clips; empty if unknown.
 
     Raises:
-        SettingError: If it is no file either, or the model has no mean voice.
-        AudioError: If WORLD is not installed.
+        SettingError: If it is no file either, or the model has no mean voice, or WORLD is not installed.
     """
     load_world()
     if asked == "corpus" and not average:
-        advice = "train it with data.num_voices=64, or choose another reference"
-        raise SettingError(f"cues_reference='corpus': the model has no mean voice; {advice}")
+        raise SettingError("cues_reference='corpus': the model has none; train it with data.num_voices=64")
     if asked not in VOICES and not Path(asked).expanduser().is_file():
         raise SettingError(f"cues_reference={asked!r} is no file and none of {', '.join(VOICES)}")
 
@@ -221,8 +219,7 @@ def choose_voice(asked: str, clip: Clip, clips: Sequence[Clip], average: Mapping
         known["clip"] = f"the reference {Path(asked).stem}", Clip(Path(asked).expanduser(), UNLABELED)
     kinds = (NEUTRAL, "corpus", FLAT) if asked == AUTO else (asked if asked in VOICES else "clip", FLAT)
     kind = next(one for one in kinds if one in known)
-    doubt = NOT_AT_HAND.format(asked) if kind == FLAT != asked else ""
-    return ChosenVoice(kind, *known[kind], doubt)
+    return ChosenVoice(kind, *known[kind], NOT_AT_HAND.format(asked) if kind == FLAT != asked else "")
 
 
 def with_cues(
@@ -249,12 +246,12 @@ def with_cues(
     try:
         found = explain_cues(classifier, recording, **about)
         plain, doubts = {**found.to_dict(), "reference_kind": chosen.kind}, found.diagnostics
-        doubts += (Diagnostic("cues", "warning", chosen.doubt),) if chosen.doubt else ()
         moved = {"resynthesis": (), **{one.cue: (one.cue,) for one in found.cues}}
-        moved["all_cues"] = (*moved,)[1:]
+        moved |= {"all_cues": (*moved,)[1:]} if len(found.cues) > 1 else {}
         sounds = {name: found.sound(cues) for name, cues in moved.items()}
     except (AudioError, AttributionError) as error:
         doubts = (Diagnostic("cues", "warning", f"There is no explanation in cues: {error}"),)
+    doubts += (Diagnostic("cues", "warning", chosen.doubt),) if chosen.doubt else ()
     diagnostics = {**explanation.diagnostics, target: (*explanation.diagnostics[target], *doubts)}
     return replace(explanation, cues=plain, diagnostics=diagnostics), sounds
 

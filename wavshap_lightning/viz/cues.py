@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy.special import expit
 
-from wavshap_lightning.audio.voice import CUES, in_words
-from wavshap_lightning.explainer.cues import FLAT
+from wavshap_lightning.audio.voice import CUES, UNITS
 from wavshap_lightning.viz import theme
 from wavshap_lightning.viz.panels import FULL, set_ticks
 from wavshap_lightning.viz.theme import number
@@ -65,19 +64,18 @@ def cue_rows(cues: Mapping[str, Any]) -> list[CueRow]:
     Args:
         cues: Plain JSON types, as in a clip's JSON file.
     """
-    resynthesized, kind, rows = cues["score"] - cues["resynthesis"], cues["reference_kind"], []
-    with_cue = WITH.get(kind, "the reference's")
-    for one in (one for one in cues["cues"] if kind != FLAT or one["cue"] == "pitch_range"):
+    resynthesized, rows = cues["score"] - cues["resynthesis"], []
+    with_cue = WITH.get(cues["reference_kind"], "the reference's")
+    for one in cues["cues"]:
         name, sign = one["cue"].replace("_", " "), int(np.sign(one["value"])) * one["resolved"]
         after = _score(cues, resynthesized - one["leave_one_out"])
         heard = f"with {with_cue} {name}: {after}"
         measured = one["value"], one["half_width"], one["leave_one_out"]
-        difference = in_words(one["cue"], one["difference"]).replace("-", theme.MINUS)
+        difference = UNITS[one["cue"]].format(one["difference"]).replace("-", theme.MINUS)
         rows.append(CueRow(name, difference, *measured, sign, one["cue"], heard))
     heard = f"resynthesized: {_score(cues, resynthesized)}"
-    rest = CueRow("resynthesis", "", cues["resynthesis"], sound="resynthesis", heard=heard)
-    left = () if cues["remainder"] is None else [CueRow("remainder", "", cues["remainder"])]
-    return [*rows, rest, *left]
+    rows.append(CueRow("resynthesis", "", cues["resynthesis"], sound="resynthesis", heard=heard))
+    return rows if cues["remainder"] is None else [*rows, CueRow("remainder", "", cues["remainder"])]
 
 
 def _score(cues: Mapping[str, Any], score: float) -> str:
@@ -128,9 +126,8 @@ def plot_cues(axes: Axes, cues: Mapping[str, Any], title: str) -> None:
     axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
     axes.spines["left"].set_visible(False)
     axes.spines["bottom"].set_bounds(low, high)
-    across = axes.get_yaxis_transform()
-    small: dict[str, Any] = {"transform": across, "va": "center", "fontsize": theme.SMALL_PT}
+    word: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "size": theme.SMALL_PT}
     for place, row in enumerate(rows):
-        axes.text(0, place, row.name, **small)
-        axes.text(DIFFERENCES_AT, place, row.difference, color=theme.QUIET, **small)
-        axes.text(1, place, row.words, ha="right", **small)
+        axes.text(0, place, row.name, **word)
+        axes.text(DIFFERENCES_AT, place, row.difference, color=theme.QUIET, **word)
+        axes.text(1, place, row.words, ha="right", **word)

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 
 from wavshap_lightning.corpora.manifest import read_manifest, save_manifest
 from wavshap_lightning.errors import AttributionError, SettingError
+from wavshap_lightning.explainer.cues import explain_cues
 from wavshap_lightning.explainer.explainer import Explainer
 from wavshap_lightning.models.head import HeadSettings
 from wavshap_lightning.training.callbacks import ReproducibleEpochs
@@ -416,3 +417,30 @@ def test_a_run_without_a_folder_is_written_to_that_of_the_trainer(train, tmp_pat
 
     train(build_monitor(), logger=Remote(), epochs=1)
     assert {row["scope"] for row in read_rows(tmp_path)} == {"clip", "class", "epoch"}
+
+
+def test_cues_of_probe_clips_are_those_of_the_command(train, tmp_path):
+    """Towards the mean of the speaker's other clips of the split, for the label."""
+    trainer, _ = train(build_monitor(cues="speaker"), epochs=1)
+    (row,) = (one for one in read_rows(tmp_path / "run") if one["clip"] == ONE and one["target"] == "happy")
+    clips = {clip.name: clip for clip in trainer.datamodule.clips("validation")}
+    found = explain_cues(
+        trainer.lightning_module.classifier.eval(),
+        clips.pop(ONE),
+        reference=[*clips.values()],
+        target="happy",
+    )
+    shown = {
+        name.removeprefix("cues/"): float(row[name]) for name in row if name.startswith("cues/") and row[name]
+    }
+    assert len(shown) > 3
+    assert shown == pytest.approx(found.rows, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("cues", "message"),
+    [("corpus", r"train it with data\.num_voices"), ("nowhere.wav", "is no file and none of")],
+)
+def test_a_reference_that_no_probe_clip_has_is_refused_before_training(train, cues, message):
+    with pytest.raises(SettingError, match=message):
+        train(build_monitor(cues=cues))

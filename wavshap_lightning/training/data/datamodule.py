@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from wavshap_lightning.audio.frames import FrameGrid
-from wavshap_lightning.audio.io import SAMPLE_RATE
+from wavshap_lightning.audio.io import SAMPLE_RATE, load_audio
 from wavshap_lightning.audio.voice import analyze_voice, mean_measures
 from wavshap_lightning.corpora.audit import (
     ClipFacts,
@@ -37,13 +37,7 @@ from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.files import default_cache_directory
 from wavshap_lightning.models.head import Outputs
 from wavshap_lightning.training.data.cache import TensorCache
-from wavshap_lightning.training.data.dataset import (
-    Batch,
-    StatisticsBatches,
-    Transform,
-    WaveformBatches,
-    read_waveform,
-)
+from wavshap_lightning.training.data.dataset import Batch, StatisticsBatches, Transform, WaveformBatches
 from wavshap_lightning.training.data.preparation import KeyedClip, cut_and_key, list_clips, measure_split
 from wavshap_lightning.training.data.sampler import BatchSampler, balancing_weights
 from wavshap_lightning.training.losses import MISSING_CLASS
@@ -196,8 +190,10 @@ class EmotionDataModule(L.LightningDataModule):
         """Mean voice of `num_voices` training clips in plain JSON types, for checkpoints; empty if 0."""
         clips, rate = self.clips("train"), self._grid.sample_rate
         drawn = np.random.default_rng(0).permutation(len(clips))[: self.num_voices].tolist()
-        sounds = (read_waveform(clips[position], rate).numpy() for position in drawn)
-        found = [analyze_voice(sound, rate).measures for sound in sounds]
+        chosen, found = [clips[position] for position in drawn], []
+        for one in chosen:
+            sound = load_audio(one.path, sample_rate=rate, start_s=one.start_s, end_s=one.end_s)
+            found.append(analyze_voice(sound, rate).measures)
         return asdict(mean_measures(found)) if found else {}
 
     def clips(self, split: str) -> tuple[Clip, ...]:

@@ -328,10 +328,8 @@ class ExplanationMonitor(Callback):
 
     def _voices(self, split: str) -> Callable[[Clip], ChosenVoice] | None:
         """Chooses the voice that the cues of a clip are moved to; None where there is no such explanation."""
-        if (asked := self.cues) is None:
-            return None
-        clips, average = self._data.clips(split), self._data.voice
-        return lambda clip: choose_voice(asked, clip, clips, average)
+        known: dict[str, Any] = {"clips": self._data.clips(split), "average": self._data.voice}
+        return None if self.cues is None else partial(choose_voice, self.cues, **known)
 
     def _open_references(self, classifier: EmotionClassifier) -> None:
         """Recordings of the training split as baselines, the same in every epoch."""
