@@ -20,6 +20,7 @@ The sizes of edits and the settings of the measures were tried on actors 1 to 12
 Actors 13 to 24 are reported, with seven explained clips of each, one a class.
 
     python benchmarks/cues.py --root DIR --backbones whisper-tiny.en   # about 25 minutes on one core
+    python benchmarks/cues.py --root DIR --panels resynthesis planted  # the rest as last reported
 
 Results and heads are kept in `--cache-dir`, so that a run that was ended goes on.
 """
@@ -40,7 +41,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _common import ROOT, SAMPLE_RATE, Measurement, read_arguments, report
+from _common import RESULTS, ROOT, SAMPLE_RATE, Measurement, read_arguments, report
 from _cues import SideBySide, planted
 from real_backbone import CLIP_S, FLAGS
 from reliability import cross_validated
@@ -67,6 +68,7 @@ WHISPER, EMBEDDED, RANDOM = "Whisper tiny.en", "embedded backbone", ", random pa
 NEUTRAL, SAD, STRONG = "neutral", "sad", 2.0
 LAYER = 2
 ACTORS = {"validation": range(1, 13), "test": range(13, 25)}
+PANELS = ("resynthesis", "planted", "edits")
 NUM_CLIPS, NUM_PLANTED, NUM_AGAIN = 84, 20, 2
 NUM_MIXTURES, NUM_OTHER, PAIR_SHARE, FARTHEST = 12, 5, 0.75, 2.0
 NUM_RESAMPLES = 2_000
@@ -95,8 +97,8 @@ Heads = Mapping[str, Callable[[int, Clip, int], EmotionClassifier]]
 
 def main() -> None:
     """Measure all panels and report."""
-    needs = ["root", "cache_dir", "backbones", "clips", "split"]
-    arguments = read_arguments(__doc__, needs=needs, clips=NUM_CLIPS)
+    needs = ["root", "cache_dir", "backbones", "clips", "split", "panels"]
+    arguments = read_arguments(__doc__, needs=needs, clips=NUM_CLIPS, panels=[*PANELS])
     torch.set_num_threads(1)
     arguments.clips = 2 if arguments.quick else arguments.clips
     arguments.backbones = arguments.backbones or [arguments.root.parent / "whisper-tiny.en"]
@@ -109,8 +111,12 @@ def main() -> None:
     actors = ACTORS[arguments.split][: 2 if arguments.quick else None]
     corpus = [clip for clip in every if int(clip.speaker) in actors]
     found = {"resynthesis": resynthesis_panel(corpus, heads, arguments)}
+    if "planted" in arguments.panels:
+        found["planted"] = planted_panel(corpus, heads, arguments)
+    if "edits" not in arguments.panels:
+        report_again(found, arguments)
+        return
     found["again"] = again_panel(corpus, heads, arguments)
-    found["planted"] = planted_panel(corpus, heads, arguments)
     found["edits"] = edits_panel(corpus, heads, found["resynthesis"], arguments)
     tables = {
         "effects": [*effect_rows(found["edits"])],
@@ -118,6 +124,18 @@ def main() -> None:
         "profiles": [*profile_rows(found["edits"], found["resynthesis"])],
     }
     report("cues", [*lines(found, **tables)], arguments, split=arguments.split, **tables)
+
+
+def report_again(found: Mapping[str, list[Row]], arguments: argparse.Namespace) -> None:
+    """Report panels that were measured, and the rest as in the last report."""
+    last = json.loads((RESULTS / f"cues{'-quick' if arguments.quick else ''}.json").read_text())
+    fresh = [*planted_lines(found.get("planted", []))] if "planted" in found else []
+    fresh += [one for name in (WHISPER, EMBEDDED) for one in resynthesis_lines(name, found["resynthesis"])]
+    new = {one.name: one for one in fresh}
+    fields = ({key: value for key, value in one.items() if key != "missed"} for one in last["measurements"])
+    shown = [new.get(one["name"], Measurement(**one)) for one in fields]
+    tables = {name: last[name] for name in ("effects", "shares", "profiles")}
+    report("cues", shown, arguments, split=arguments.split, measured_again=[*found], **tables)
 
 
 # Clips
