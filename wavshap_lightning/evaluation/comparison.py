@@ -55,8 +55,8 @@ class SystemScore:
     shared_variance: float
     seed_degrees: int
 
-    def interval(self) -> tuple[float, float]:
-        """Ends of the 95 % interval of the value, over speakers and seeds; NaN with a single speaker."""
+    def interval(self) -> tuple[float | None, float | None]:
+        """Ends of the 95 % interval of the value, over speakers and seeds; None with a single speaker."""
         return _t_test(self.value, self.deviations, [self])[:2]
 
 
@@ -68,7 +68,7 @@ class Comparison:
         a: Name of a system.
         b: Name of another one.
         difference: Score of `a` minus score of `b`.
-        low: Lower end of its 95 % interval, not corrected; NaN with a single speaker.
+        low: Lower end of its 95 % interval, not corrected; None with a single speaker.
         high: Upper end.
         p: Two-sided p-value of no difference; 1 where it is unknown.
         p_corrected: The same by Holm's method, for all pairs that were compared together.
@@ -77,8 +77,8 @@ class Comparison:
     a: str
     b: str
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p: float
     p_corrected: float
 
@@ -125,7 +125,7 @@ def _contributions(sums: Sums, values: Values) -> Float64[np.ndarray, "seeds uni
     return (more - less) / (2.0 * STEP) + score / sums.shape[1]
 
 
-def compare(a: SystemScore, b: SystemScore) -> tuple[float, float, float, float]:
+def compare(a: SystemScore, b: SystemScore) -> tuple[float, float | None, float | None, float]:
     """Difference `a - b`, the ends of its 95 % interval, and the two-sided p-value of no difference.
 
     Raises:
@@ -141,14 +141,14 @@ def compare(a: SystemScore, b: SystemScore) -> tuple[float, float, float, float]
 
 def _t_test(
     value: float, deviations: Float64[np.ndarray, " speakers"], systems: Sequence[SystemScore]
-) -> tuple[float, float, float]:
+) -> tuple[float | None, float | None, float]:
     """Ends of the interval of a value, and the p-value of zero.
 
     Source: Satterthwaite 1946, "An Approximate Distribution of Estimates of Variance Components".
     """
     fewer = len(deviations) - 1
     if fewer < 1:
-        return np.nan, np.nan, 1.0
+        return None, None, 1.0
     parts = [((fewer + 1) / fewer * (deviations**2).sum(), fewer)]
     parts += [(one.shared_variance, one.seed_degrees) for one in systems if one.shared_variance]
     variance = sum(part for part, _ in parts)

@@ -127,7 +127,7 @@ def test_a_transfer_trains_on_some_corpora_and_tests_every_clip_of_another(make_
 
 def test_a_clip_that_would_be_trained_on_and_tested_is_refused(make_corpus: MakeCorpus) -> None:
     a = make_corpus(name="a")
-    with pytest.raises(CorpusError, match=r"72 clips of 'again' are in train=\['a'\]"):
+    with pytest.raises(CorpusError, match=r"72 clips of 'again' are in \['a'\]"):
         transfer_corpus(Transfer(["a"], "again"), {"a": a, "again": replace(a, name="again")})
 
 

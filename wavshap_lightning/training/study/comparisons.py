@@ -6,10 +6,9 @@ chosen as all others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import accumulate, chain, product
-from math import isnan
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,13 +16,8 @@ import numpy as np
 import yaml
 
 from wavshap_lightning.errors import CorpusError, SettingError
-from wavshap_lightning.evaluation.comparison import (
-    SystemScore,
-    compact_letters,
-    compare,
-    compare_all,
-    score_system,
-)
+from wavshap_lightning.evaluation import comparison
+from wavshap_lightning.evaluation.comparison import SystemScore
 from wavshap_lightning.training.scores import SCORES
 from wavshap_lightning.training.study.results import ChosenOn, Entry, System, choose_systems, read_entries
 from wavshap_lightning.training.study.settings import Axis, Cell, Plan, StudyCorpus, StudySettings, Transfer
@@ -33,6 +27,10 @@ SPACES = [above / "configs/label_spaces" for above in Path(__file__).parents[2:4
 
 INFLATION = ("uar", "low", "high", "difference", "difference_low", "difference_high")
 TRANSFER = ("uar", "low", "high", "wa", "wa_low", "wa_high", "clips")
+
+Entries = Mapping[Cell, Entry]
+Row = dict[str, Any]
+Place = tuple[str, str]  # corpus and name of a system
 
 
 # Label spaces
@@ -126,9 +124,7 @@ def transfer_corpus(transfer: Transfer, by_name: Mapping[str, StudyCorpus]) -> S
     train, test = {*range(starts[-1])} - {*held_out}, range(starts[-1], len(facts["clips"]))
     for own in keys.values():
         if shared := {*own[: test.start]} & {*own[test.start :]}:
-            raise CorpusError(
-                f"across: {len(shared)} clips of {transfer.test!r} are in train={transfer.train} too"
-            )
+            raise CorpusError(f"across: {len(shared)} clips of {transfer.test!r} are in {transfer.train} too")
     fold = {"train": sorted(train), "validation": held_out, "test": [*test]}
     return replace(last, **facts, keys=keys, folds=[fold], protocol=names, audit={})
 
@@ -148,12 +144,10 @@ def compare_study(study: Mapping[str, Any], plan: Plan, folder: Path) -> dict[st
         SettingError: If some cells are not finished.
     """
     settings, entries = plan.study(), read_entries(plan, folder)
-    pairs, marks = compare_table([*_systems(plan, entries, "speakers", axes=settings.compare).values()])
-    tables = {"comparisons": pairs, "transfer": transfer_rows(plan, entries)}
-    tables["inflation"] = inflation_rows(plan, entries) if settings.inflation else []
-    # JSON has no NaN, which the ends of a single speaker's interval are.
-    found = {name: [_plain(row) for row in rows] for name, rows in tables.items()}
+    pairs, marks = compare_table(_systems(plan, entries, "speakers", axes=settings.compare).values())
     systems = [row | marks[row["corpus"], row["name"]] for row in study["systems"]]
+    inflation = inflation_rows(plan, entries) if settings.inflation else []
+    found = {"comparisons": pairs, "inflation": inflation, "transfer": transfer_rows(plan, entries)}
     return {**study, **found, "systems": systems}
 
 
@@ -167,54 +161,52 @@ def score_of(system: System, score: str = "uar") -> SystemScore:
     sums, values = system.sums(score), SCORES["classes"].intervals[score].values
     folds = [fold for fold, own in enumerate(sums) for _ in own]
     rows = [own.reshape(len(system.logits), -1, own.shape[-1]) for fold in sums for own in fold.values()]
-    return score_system(np.stack(rows, 1), folds, [*chain(*sums)], values)
+    return comparison.score_system(np.stack(rows, 1), folds, [*chain(*sums)], values)
 
 
-def compare_table(
-    systems: Sequence[System],
-) -> tuple[list[dict[str, Any]], dict[tuple[str, str], dict[str, Any]]]:
+def compare_table(systems: Iterable[System]) -> tuple[list[Row], dict[Place, Row]]:
     """All pairs of systems of each corpus, with p-values corrected for the pairs of all corpora.
 
     Returns:
         Rows of `comparisons` in `study.json`, and by corpus and name the `letters` of each system and whether
         it is `best`: none is shown to be better.
     """
-    rows, scores = list[dict[str, Any]](), dict[str, dict[str, SystemScore]]()
+    rows, scores = list[Row](), dict[str, dict[str, SystemScore]]()
     for one in systems:
         scores.setdefault(one.corpus.name, {})[one.name] = score_of(one)
-    marks: dict[tuple[str, str], dict[str, Any]] = {}
-    for (corpus, own), pairs in zip(scores.items(), compare_all([*scores.values()]), strict=True):
+    marks: dict[Place, Row] = {}
+    for (corpus, own), pairs in zip(scores.items(), comparison.compare_all([*scores.values()]), strict=True):
         ranked = sorted(own, key=lambda name: -own[name].value)
-        for name, letters in compact_letters(ranked, pairs).items():
+        for name, letters in comparison.compact_letters(ranked, pairs).items():
             worse = any(x.different and {x.a, x.b} == {name, ranked[0]} for x in pairs)
             marks[corpus, name] = {"letters": letters, "best": not worse}
         rows += [{"corpus": corpus, **asdict(x), "different": x.different} for x in pairs]
     return rows, marks
 
 
-def inflation_rows(plan: Plan, entries: Mapping[Cell, Entry]) -> list[dict[str, Any]]:
+def inflation_rows(plan: Plan, entries: Entries) -> list[Row]:
     """Scores of splits and choices that leak beside the clean one, and their differences from it.
 
     Clips are split by speakers or at random; epochs, learning rates, layers and poolings are chosen on the
     validation or the test clips of each fold. Scores are of the same clips, and differences paired by them.
     """
-    rows, clean = list[dict[str, Any]](), dict[tuple[str, str], SystemScore]()
+    rows, clean = list[Row](), dict[Place, SystemScore]()
     for split, chosen_on in product(("speakers", "random clips"), get_args(ChosenOn)):
         for place, system in _systems(plan, entries, split, chosen_on).items():
             own = score_of(system)
             row = {"corpus": place[0], "backbone": place[1], "split": split, "chosen_on": chosen_on}
-            numbers = own.value, *own.interval(), *compare(own, clean.setdefault(place, own))
+            numbers = own.value, *own.interval(), *comparison.compare(own, clean.setdefault(place, own))
             rows.append(row | dict(zip(INFLATION, numbers, strict=False)))
     return rows
 
 
-def transfer_rows(plan: Plan, entries: Mapping[Cell, Entry]) -> list[dict[str, Any]]:
+def transfer_rows(plan: Plan, entries: Entries) -> list[Row]:
     """Scores of tests on other corpora and, where train and test are equal, of the corpus's own folds.
 
     The natural prior counts every test clip alike; the balanced one weights clips so that all classes are
     equally frequent. UAR is the same under both; accuracy (`wa`) is not, and under the balanced one is UAR.
     """
-    rows, tested = list[dict[str, Any]](), {one.test for one in plan.study().across}
+    rows, tested = list[Row](), {one.test for one in plan.study().across}
     systems = {**_systems(plan, entries, "speakers"), **_systems(plan, entries, "transfer")}
     for ((corpus, backbone), system), prior in product(systems.items(), ("natural", "balanced")):
         record = {"train": corpus, "test": corpus} | system.corpus.protocol
@@ -226,16 +218,8 @@ def transfer_rows(plan: Plan, entries: Mapping[Cell, Entry]) -> list[dict[str, A
 
 
 def _systems(
-    plan: Plan,
-    entries: Mapping[Cell, Entry],
-    split: str,
-    chosen_on: ChosenOn = "validation",
-    axes: Sequence[Axis] = ("backbone",),
-) -> dict[tuple[str, str], System]:
+    plan: Plan, entries: Entries, kind: str, on: ChosenOn = "validation", axes: Sequence[Axis] = ("backbone",)
+) -> dict[Place, System]:
     """Systems of a kind of split by corpus and name, which is the backbone; all else is chosen."""
-    own = {cell: entry for cell, entry in entries.items() if plan.corpora[cell.corpus].split == split}
-    return {(one.corpus.name, one.name): one for one in choose_systems(plan, own, axes, chosen_on)}
-
-
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: None if isinstance(x, float) and isnan(x) else x for name, x in row.items()}
+    own = {cell: entry for cell, entry in entries.items() if plan.corpora[cell.corpus].split == kind}
+    return {(one.corpus.name, one.name): one for one in choose_systems(plan, own, axes, on)}
