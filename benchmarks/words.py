@@ -11,10 +11,10 @@
    and explained on 13 to 24, whose clips say both sentences in every emotion. In training one emotion
    always says one sentence, which the others never say, or say too. Without the shortcut the sentence
    of each training clip is drawn, 20 times. Does the warning of text come, where clips are explained for
-   their prediction, and where all are explained for that emotion (without the shortcut, for each emotion in
-   turn)? Attributions are integrated gradients from the mean training frame, which for this head need the
-   mean only. With `--tune`, the halves of the actors are exchanged and the seeds are others: the limit of
-   the warning was chosen there.
+   their prediction, and where all are explained for that emotion (without the shortcut, for one emotion
+   after another)? Attributions are integrated gradients from the mean training frame, which for this head
+   need the mean only. With `--tune`, the halves of the actors are exchanged and the seeds are others: the
+   limit of the warning was chosen there.
 
 Everything is kept below `--cache-dir`, so that the command resumes.
 """
@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _common import Measurement, read_arguments, report
+from _common import RESULTS, Measurement, read_arguments, report
 from _runs import planted_whisper
 from scipy.stats import spearmanr
 from torch import Tensor, nn
@@ -54,7 +54,9 @@ from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.loading import load_classifier
 
 HEAD, LAYER = "3-attentive", 3
-PANELS = ("planted", "phones", "text")
+PANELS = {"planted": "the word with", "phones": "phone classes", "text": "warned"}
+"""How the names of the numbers of each panel begin."""
+
 INSIDE, BAR_PLANTED, BAR_RANKS, NUM_SHUFFLES = 0.9, 80.0, 0.8, 20
 NUM_DRAWS, HIDDEN, STEPS, NODES = 16, 32, 200, 16
 
@@ -62,15 +64,18 @@ Words = Mapping[str, Any]
 
 
 def main() -> None:
-    """Measure the panels that are asked for, and report them."""
+    """Measure the panels that are asked for, take the others from the last report, and report."""
     needs = ["root", "cache_dir", "backbones", "clips", "planted", "panels", "folds", "tune"]
     arguments = read_arguments(__doc__, needs=needs, clips=60, panels=[*PANELS])
+    name = "words-tune" if arguments.tune else "words"
+    last = RESULTS / f"{name}.json"
+    before = json.loads(last.read_text())["measurements"] if last.is_file() else []
+    known = [Measurement(**{key: one[key] for key in one.keys() - {"missed"}}) for one in before]
     measurements: list[Measurement] = []
-    for panel in arguments.panels:
-        measurements += {"planted": measure_planted, "phones": measure_phones, "text": measure_text}[panel](
-            arguments
-        )
-    report("words-tune" if arguments.tune else "words", measurements, arguments)
+    for panel, measure in zip(PANELS, (measure_planted, measure_phones, measure_text), strict=True):
+        kept_ones = [one for one in known if one.name.startswith(PANELS[panel])]
+        measurements += measure(arguments) if panel in arguments.panels else kept_ones
+    report(name, measurements, arguments)
 
 
 def measure_planted(arguments: Namespace) -> list[Measurement]:
@@ -188,7 +193,7 @@ def measure_text(arguments: Namespace) -> list[Measurement]:
         drawn = np.array([sentence[pair] for pair in zip(speakers.tolist(), labels.tolist(), strict=True)])
         head = _trained(encoded, training & (drawn == first), offset + seed)
         wrong["predicted"].append(_warned(encoded, head, training))
-        wrong["fixed"] += [_warned(encoded, head, training, fixed=emotion) for emotion in emotions]
+        wrong["fixed"].append(_warned(encoded, head, training, fixed=emotions[seed % len(emotions)]))
     each, alone = f"of {len(emotions)} emotions", "warned of the emotion, whose sentence no other says"
     return [
         Measurement(alone, sum(fired["alone"]), at_least=len(emotions), note=each),
@@ -203,7 +208,7 @@ def measure_text(arguments: Namespace) -> list[Measurement]:
         Measurement(
             "warned without the shortcut, all clips explained for one emotion",
             sum(wrong["fixed"]),
-            note=f"of {len(wrong['fixed'])} shuffles and emotions",
+            note=f"of {NUM_SHUFFLES} shuffles",
         ),
     ]
 

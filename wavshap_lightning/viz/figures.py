@@ -273,7 +273,7 @@ def draw_sheet(
             for name, draw_one in {panel.name: panel.draw, **panel.beside}.items():
                 draw_one(axes[name])
         top = [] if view.frames is None else view.frames.strongest(num_top)
-        draw.mark_frames(timed, top)
+        draw.mark_frames([one for one in timed if one.get_label() != "words"], top)  # no lines across texts
         draw.mark_evidence(timed, view.evidence)
         _draw_legend(axes["legend"], view, len(top), all_targets=all_targets)
         draw.plot_lines_of_text(axes["caption"], caption)
