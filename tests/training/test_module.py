@@ -301,7 +301,7 @@ def test_the_mean_voice_of_training_clips_travels_in_the_checkpoint(
     clips = datamodule.clips("train")
     seconds = [len(load_audio(clip.path)) / 16_000 for clip in clips]
     assert voice.loudness == pytest.approx(np.mean([*map(level_db, clips)]), abs=0.1)
-    assert voice.tempo == pytest.approx(np.mean(seconds), abs=0.02)
+    assert voice.tempo == pytest.approx(np.mean(seconds), abs=0.005)
 
 
 def test_few_voices_are_the_same_clips_for_every_training_and_none_are_no_voice(attach, build_datamodule):
