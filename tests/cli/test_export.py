@@ -15,6 +15,7 @@ from wavshap_lightning.cli.terminal import EXIT_USAGE
 from wavshap_lightning.cli.train import main
 from wavshap_lightning.explainer.files import load_clip
 from wavshap_lightning.models.hub import NAMES
+from wavshap_lightning.viz.report.study import render_study
 
 pytestmark = pytest.mark.usefixtures("surroundings")
 
@@ -72,6 +73,20 @@ def test_scores_and_backbone_may_be_given(checkpoint, tmp_path):
     record = json.loads((tmp_path / "mine" / "classifier.json").read_text())
     assert record["scores"] == {"test": {"uar": 0.625}}
     assert record["backbone"]["name"] == "me/tiny"
+
+
+def test_the_card_names_its_study_by_the_hash_that_stands_on_the_page(checkpoint, tmp_path, study, capsys):
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    main(["export", str(checkpoint), "mine", "--study", "study.json"])
+    known = json.loads((tmp_path / "mine" / "classifier.json").read_text())["scores"]["study"]
+    assert known["name"] == "a study"
+    assert known["hash"] in render_study(study)
+    page = (tmp_path / "mine" / "README.md").read_text()
+    assert f"in the study a study (study.json, hash `{known['hash'][:12]}`)" in page
+    (tmp_path / "study.json").write_text("{}")
+    with pytest.raises(SystemExit):
+        main(["export", str(checkpoint), "mine", "--study", "study.json"])
+    assert "study=study.json has no readable systems" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("more", "private"), [([], True), (["--public"], False)])

@@ -41,7 +41,7 @@ from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import from_here, write_atomically, write_json
 from wavshap_lightning.models.checkpoint import read_checkpoint
 from wavshap_lightning.models.head import SOFTMAX_TASKS
-from wavshap_lightning.models.loading import read_test_scores
+from wavshap_lightning.models.loading import read_study, read_test_scores
 from wavshap_lightning.models.pretrained import is_folder
 from wavshap_lightning.training.callbacks import check_flags, default_callbacks, title_of
 from wavshap_lightning.training.checkpoints import AtomicCheckpointIO, find_checkpoint, run_of_checkpoint
@@ -227,6 +227,7 @@ def export(
     license: str | None = None,  # noqa: A002 - the option's name
     title: str | None = None,
     scores: str | None = None,
+    study: str | None = None,
     backbone: str | None = None,
     push_to_hub: str | None = None,
     public: bool = False,
@@ -239,6 +240,7 @@ def export(
         license: License identifier of the Hub, such as cc-by-nc-sa-4.0.
         title: Title of the model card, by default the folder's name.
         scores: The test.json with the scores for the card, by default that of the run.
+        study: The study.json of the study that the card refers to, whose settings the classifier has.
         backbone: Hub name or folder of the backbone, if it differs from the recorded one.
         push_to_hub: Hub repository USER/NAME to publish to; log in with 'hf auth login' first.
         public: Create a public repository instead of a private one.
@@ -248,9 +250,10 @@ def export(
     """
     moved = ModelOptions(backbone if backbone is not None and is_folder(backbone) else None)
     classifier, place = open_model(model, "cpu", moved), Path(folder).expanduser()
-    if scores is not None:
-        known = {**classifier.provenance.scores, "test": read_test_scores(scores)}
-        classifier.provenance = replace(classifier.provenance, scores=known)
+    known: dict[str, Any] = dict(classifier.provenance.scores)
+    known |= {} if scores is None else {"test": read_test_scores(scores)}
+    known |= {} if study is None else {"study": read_study(study)}
+    classifier.provenance = replace(classifier.provenance, scores=known)
     if backbone is not None:
         classifier.backbone.rename(backbone)
     classifier.save_pretrained(place, title=title, license=license)

@@ -118,9 +118,9 @@ def class_conditions(clips: Sequence[Clip], *, seed: int = 0) -> list[dict[str, 
         unit, limit = CONDITIONS[name]
         area, own = float(areas[code, place]), of_clip == code
         p = float(np.mean([True, *(one >= abs(area - 0.5) for one in largest)]))
-        medians = [round(float(np.median(values[some, place])), 3) for some in (own, ~own)]
-        row: dict[str, Any] = {"condition": name, "unit": unit, "label": label}
-        row |= {"median": medians[0], "others": medians[1], "area": round(area, 4), "p": p}
+        median, others = (float(np.median(values[some, place])) for some in (own, ~own))
+        row: dict[str, Any] = {"condition": name, "unit": unit, "label": label, "median": median}
+        row |= {"others": others, "area": round(area, 4), "p": p}
         rows.append(row | {"tells": p <= LEVEL and abs(area - 0.5) >= limit - 0.5})
     return rows
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from wavshap_lightning.audio.io import AUDIO_SUFFIXES
 from wavshap_lightning.errors import CheckpointError, ModelError, SettingError
+from wavshap_lightning.files import digest_of
 from wavshap_lightning.models.checkpoint import CLASSIFIER_KEY, read_checkpoint
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.foreign_heads import open_huggingface
@@ -234,6 +235,18 @@ def read_test_scores(path: str | PathLike[str]) -> dict[str, float]:
     if not scores.keys() & {*CROSS_VALIDATED}:
         raise SettingError(f"scores={path} has no readable uar, jsd or ccc; give the test.json of a test")
     return scores
+
+
+def read_study(path: str | PathLike[str]) -> dict[str, str]:
+    """Name and hash of the study in a `study.json`.
+
+    Raises:
+        SettingError: If it cannot be read, or is another file.
+    """
+    content = _read_json(Path(path).expanduser())
+    if "systems" not in content:
+        raise SettingError(f"study={path} has no readable systems; give the study.json of train.py bench")
+    return {"name": str(content.get("name")), "hash": digest_of(content)}
 
 
 def _finite_numbers(content: Mapping[str, Any]) -> dict[str, float]:

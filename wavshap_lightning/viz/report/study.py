@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from jinja2 import ChainableUndefined
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from wavshap_lightning.files import write_atomically, write_csv
+from wavshap_lightning.files import digest_of, write_atomically, write_csv
 from wavshap_lightning.viz.report.page import ASSETS, content_policy, load_template
 
 Study = Mapping[str, Any]
@@ -60,8 +59,8 @@ def render_study(study: Study, name: str = "study.html") -> str:
     functions: dict[str, Callable[..., Any]] = {"chosen_in_words": chosen_in_words, "levels": axis_levels}
     functions |= {"layer_lines": layer_lines, "latex": latex, "markdown": markdown, "zip": zip}
     template = load_template(name, ChainableUndefined)
-    page: str = template.render(study=study, style=style, policy=content_policy(), **functions)
-    return page
+    facts = {"hash": digest_of(study), "style": style, "policy": content_policy()}
+    return str(template.render(study=study, **facts, **functions))
 
 
 def chosen_in_words(chosen: Sequence[Study]) -> str:
@@ -82,8 +81,7 @@ def axis_levels(lines: Iterable[tuple[str, Sequence[Point]]], ends: Iterable[flo
         lines: Name and points of each line.
         ends: Values that the axis includes besides.
     """
-    numbers = chain(ends, *(point[1:] for _, line in lines for point in line))
-    known = [number for number in numbers if number is not None]
+    known = [*ends, *(end for _, line in lines for point in line for end in point[1:] if end is not None)]
     levels = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(min(known), max(known))
     return [float(level) for level in levels]
 
