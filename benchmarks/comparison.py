@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 from _common import Measurement, read_arguments, report
 from scipy import stats
-from wavshap_lightning.training.study.bench import prepare, train_cells
 
 from wavshap_lightning.evaluation.comparison import SystemScore, compare, score_system
 from wavshap_lightning.models.backbone import BackboneSettings
 from wavshap_lightning.training.scores import SCORES
+from wavshap_lightning.training.study.bench import prepare, train_cells
 from wavshap_lightning.training.study.comparisons import inflation_rows
 from wavshap_lightning.training.study.results import Entry, read_entries
 from wavshap_lightning.training.study.settings import Cell, Plan, StudyCorpus, StudySettings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import asdict
 from functools import cache
 from io import BytesIO
 from itertools import product
@@ -15,11 +16,14 @@ import soundfile
 import yaml
 
 from wavshap_lightning.cli import train
+from wavshap_lightning.cli.options import read_arguments
+from wavshap_lightning.cli.study import bench
 from wavshap_lightning.corpora.catalogue import CORPORA, corpus_named
 from wavshap_lightning.corpora.imports import FORMATS
 from wavshap_lightning.models import backbone
 from wavshap_lightning.models.pretrained import PretrainedSpeechModel, build_tiny_model
 from wavshap_lightning.training.data.preparation import list_clips
+from wavshap_lightning.training.study.settings import StudySettings
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
@@ -318,3 +322,15 @@ def test_the_option_in_a_header_changes_the_clips(name, parse, build, roots, tmp
     changed = list_clips(plain.corpus, plain.root, options, tmp_path)
     assert changed
     assert changed != list_clips(plain.corpus, plain.root, plain.options, tmp_path)
+
+
+STUDIES = {path.stem: path for path in sorted((ROOT / "configs/studies").glob("*.yaml"))}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_reads_as_settings(name):
+    path = STUDIES[name]
+    settings = read_arguments(bench, ["--config", str(path)], prog="train.py bench")["settings"]
+    assert settings.name == name
+    assert StudySettings.from_options(**asdict(settings)) == settings
+    assert f"python train.py bench configs/studies/{name}.yaml" in path.read_text()

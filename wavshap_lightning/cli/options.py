@@ -141,7 +141,7 @@ def _shorten(action: Action) -> None:
         sentence = _first_clause(sentence)
     default = action.default
     if action.option_strings and default not in (None, "", [], {}, (), SUPPRESS):
-        sentence += f" [{','.join(default) if isinstance(default, list) else str(default).lower()}]"
+        sentence += f" [{','.join(map(str, default)) if isinstance(default, list) else str(default).lower()}]"
     action.help = sentence
     if hint is not None and action.option_strings:
         kind = next((KINDS[one] for one in (hint, *get_args(hint)) if one in KINDS), "VALUE")
@@ -223,7 +223,9 @@ def read_arguments(
     values = parse_words(parser, _arranged([*_spelled_out(words, switches)], lists)).as_dict()
     values.pop("config")
     values |= {
-        name: record(**{field.name: values.pop(field.name) for field in fields(record) if field.init})
+        name: getattr(record, "from_options", record)(
+            **{field.name: values.pop(field.name) for field in fields(record) if field.init}
+        )
         for name, record in records.items()
     }
     return values

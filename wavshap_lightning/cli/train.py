@@ -30,6 +30,7 @@ from wavshap_lightning.cli.options import YAML_MODE, parse_words, read_arguments
 from wavshap_lightning.cli.output import status_of, writing_to
 from wavshap_lightning.cli.predict import predict
 from wavshap_lightning.cli.stress import stress
+from wavshap_lightning.cli.study import bench, layers
 from wavshap_lightning.cli.terminal import EXIT_USAGE, WARNED, exit_status, on_one_line, quiet, say, tell
 from wavshap_lightning.corpora.audit import audit_table, summary_table
 from wavshap_lightning.corpora.clip import Clip
@@ -71,10 +72,12 @@ COMMANDS = {
     "test": "Evaluate a checkpoint on the test clips.",
     "audit": "Check the clips of a fold, without training, and write audit.json; 2 is returned on errors.",
     "cv": "Train and test on every fold; report the mean with its confidence interval.",
+    "layers": "Score every layer of a backbone, and the mix of all, over all folds; draw the curve.",
     "import": "Write a manifest for recordings listed in the tables of another project, such as Kaldi's.",
     "align": "Align the words of recordings with their texts; write a TextGrid for each.",
     "predict": "Write a table of a model's outputs for recordings, with uncertainty by folds.",
     "stress": "Measure what a trained model breaks on: noise, rooms, channels, groups of speakers.",
+    "bench": "Train and test all systems of a study, nested, and write its table: train.py bench STUDY.yaml.",
     "export": "Write a trained classifier to a folder; with --push_to_hub, publish it on the Hub.",
 }
 DESCRIPTION = "Train emotion heads on frozen speech models. Without arguments: the demo (offline, no data)."
@@ -107,12 +110,17 @@ def main(args: Sequence[str] | None = None) -> None:
             sys.exit(predict(**read_arguments(predict, options, prog="train.py predict")))
         elif command == "stress":
             sys.exit(stress(**read_arguments(stress, options, prog="train.py stress")))
+        elif command == "bench":
+            files = ["--config"] if options and not options[0].startswith("-") else []
+            bench(**read_arguments(bench, [*files, *options], prog="train.py bench"))
         elif command == "align":
             sys.exit(align_clips(**read_arguments(align_clips, options, prog="train.py align")))
         elif command == "import":
             import_corpus(**read_arguments(import_corpus, options, prog="train.py import"))
         else:
-            of_config = {"cv": cross_validate, "audit": audit}.get(command, partial(run, command))
+            of_config = {"cv": cross_validate, "audit": audit, "layers": layers}.get(
+                command, partial(run, command)
+            )
             of_config(parse_words(build_parser(command), options))
 
 
@@ -358,6 +366,10 @@ def build_parser(command: str) -> ArgumentParser:
     if command == "cv":
         resumed = "The folder of an earlier cross-validation; finished folds are kept."
         parser.add_argument("--folder", type=str, help=resumed)
+    elif command == "layers":
+        parser.add_argument("--out", type=str, help="Folder of the results; runs/layers/NAME by default.")
+        parser.add_argument("--seeds", type=int, default=5, help="Number of training seeds of each head.")
+        parser.add_argument("--workers", type=int, help="Number of processes; all cores by default.")
     elif command == "audit":
         parser.add_argument("--out", type=str, default="audit.json", help="JSON file to write.")
     else:

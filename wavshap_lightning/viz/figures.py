@@ -375,3 +375,26 @@ def plot_calibration(curves: Mapping[str, Sequence[Sequence[float | int]]], titl
         draw.plot_reliability(figure.add_axes((0.12, 0.1, 0.84, 0.84)), curves, title)
         figure.draw_without_rendering()  # in our style
     return figure
+
+
+def plot_layer_curve(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """Figure of the score of every layer, with its interval, and of the mix of all layers.
+
+    Args:
+        rows: `layer` (0 is the projected frames, "learned" the mix), `uar`, `low` and `high` of each.
+        title: Title of the figure.
+    """
+    with theme.theme():
+        figure = Figure(figsize=(6.0, 3.6))
+        axes = figure.add_axes((0.11, 0.14, 0.86, 0.76))
+        names = ["mix" if row["layer"] == "learned" else str(row["layer"]) for row in rows]
+        scores, single = [row["uar"] for row in rows], [at for at, name in enumerate(names) if name != "mix"]
+        axes.plot(single, [scores[at] for at in single], color=theme.MEDIUM)
+        for at, row in enumerate(rows):
+            if row["low"] is not None:
+                axes.vlines(at, row["low"], row["high"], color=theme.INK)
+        axes.plot(range(len(rows)), scores, "o", color=theme.INK)
+        axes.set(xlabel="Layer (0: projected frames)", ylabel="UAR", title=title)
+        axes.set_xticks(range(len(rows)), names)
+        figure.draw_without_rendering()  # in our style
+    return figure

@@ -70,7 +70,7 @@ def make_plan(corpora: list[StudyCorpus] | None = None, **settings: Any) -> Plan
     listed = [{"corpus": "folders", "name": one.name} for one in corpora if one.split == "speakers"]
     backbones = [BackboneSettings("good"), BackboneSettings("poor")]
     study = StudySettings("toy", listed, backbones, **given)
-    opened = [OpenedBackbone(one.name, asdict(one), 2, 8, f"features/{one.name}") for one in backbones]
+    opened = [OpenedBackbone(one.name, 2, 8, f"features/{one.name}") for one in backbones]
     return Plan(asdict(study), corpora, opened)
 
 

@@ -117,7 +117,8 @@ class TensorCache:
         size = f" ({needed_bytes / 1e6:.1f} MB were to be written)" if needed_bytes else ""
         return CacheError(
             f"cache_dir={self.directory} cannot be used: {reason}{size}; free some space, or name "
-            "another folder with data.cache_dir or the variable WAVSHAP_CACHE. Finished entries are kept"
+            "another folder with data.cache_dir, the variable WAVSHAP_CACHE, or of a study out. Finished "
+            "entries are kept"
         )
 
 

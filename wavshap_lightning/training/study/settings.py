@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from wavshap_lightning.errors import SettingError
 from wavshap_lightning.files import digest_of, write_json
 from wavshap_lightning.models.backbone import BackboneSettings
 from wavshap_lightning.models.head import HeadSettings
-from wavshap_lightning.models.pooling import Statistic
+from wavshap_lightning.models.pooling import PoolingName, Statistic
 from wavshap_lightning.training.module import OptimizerSettings
 
 FORMAT_VERSION = 1
 """Of the cells; another one computes them again."""
 
 PLAN = "plan.json"
+DATA_KEYS = {"name", "corpus", "root", "options", "labels", "label_map", "protocol", "max_samples", "seed"}
+DATA_KEYS |= {"max_duration_s", "on_bad_clip", "allow_shared_speakers"}
+"""Keys of a corpus: those of `data` in a configuration that do not belong to training."""
+
 Layer = int | Literal["learned"]
-StudyPooling = Literal["mean", "mean_std"]
 Axis = Literal["backbone", "layer", "pooling"]
 
 
@@ -74,10 +77,10 @@ class StudySettings:
 
     name: str
     corpora: list[dict[str, Any]]
-    backbones: list[BackboneSettings] = field(default_factory=lambda: [BackboneSettings()])
+    backbones: list[BackboneSettings]
     roots: dict[str, str] = field(default_factory=dict)
     layers: Literal["all"] | list[Layer] = "all"
-    poolings: list[StudyPooling] = field(default_factory=lambda: ["mean", "mean_std"])
+    poolings: list[PoolingName] = field(default_factory=lambda: ["mean", "mean_std"])
     learning_rates: list[float] = field(default_factory=lambda: [0.0005, 0.001, 0.002, 0.005, 0.01])
     seeds: int = 5
     max_epochs: int = 30
@@ -102,7 +105,7 @@ class StudySettings:
             given = getattr(self, name)
             if not least <= min(given if isinstance(given, list) else [given]):
                 raise SettingError(f"{name}={given} must be at least {least}")
-        if other := {*self.poolings} - {*get_args(StudyPooling)}:
+        if other := {*self.poolings} - {"mean", "mean_std"}:
             raise SettingError(f"poolings={sorted(other)} need all frames; a study takes mean and mean_std")
         if any(not one.frozen for one in self.backbones):
             raise SettingError(
@@ -118,7 +121,13 @@ class StudySettings:
         """Settings of the optimizer, but for its learning rate."""
         return OptimizerSettings(weight_decay=self.weight_decay, warmup_share=self.warmup_share)
 
-    def head(self, layer: Layer, pooling: StudyPooling) -> HeadSettings:
+    @classmethod
+    def from_options(cls, **values: Any) -> StudySettings:  # noqa: ANN401 - of several types
+        """Settings from plain JSON types, as files and command lines have them."""
+        kinds = {"backbones": BackboneSettings, "across": Transfer}
+        return cls(**values | {name: [kind(**one) for one in values[name]] for name, kind in kinds.items()})
+
+    def head(self, layer: Layer, pooling: PoolingName) -> HeadSettings:
         """Settings of a head, as `train.py fit` would have them."""
         return HeadSettings(layer, pooling, self.hidden_size, self.dropout)
 
@@ -130,6 +139,8 @@ class StudySettings:
         """
         if without := [one for one in self.corpora if not isinstance(one.get("corpus"), str)]:
             raise SettingError(f"corpora={without[0]} must name its corpus, as in: corpus: ravdess")
+        if unknown := sorted({*chain(*self.corpora)} - DATA_KEYS):
+            raise SettingError(f"corpora: keys={unknown} must be of {', '.join(sorted(DATA_KEYS))}")
         names = [str(one.get("name", one["corpus"])) for one in self.corpora]
         if len({*names}) < len(names):
             raise SettingError(f"corpora={names} have one name; give each a key name of its own")
@@ -187,14 +198,12 @@ class OpenedBackbone:
 
     Args:
         name: Short name in tables.
-        source: Its settings.
         num_layers: Number of layers, the projected frames included.
         layer_size: Size of a frame.
         features: Folder of its features in the cache; everything that decides their values decides its name.
     """
 
     name: str
-    source: dict[str, Any]
     num_layers: int
     layer_size: int
     features: str
@@ -215,7 +224,7 @@ class Cell(NamedTuple):
     fold: int
     backbone: str
     layer: Layer
-    pooling: StudyPooling
+    pooling: PoolingName
 
 
 @dataclass(frozen=True)
@@ -234,10 +243,7 @@ class Plan:
 
     def study(self) -> StudySettings:
         """The settings as a record."""
-        given = dict(self.settings)
-        given["backbones"] = [BackboneSettings(**one) for one in given["backbones"]]
-        given["across"] = [Transfer(**one) for one in given["across"]]
-        return StudySettings(**given)
+        return StudySettings.from_options(**self.settings)
 
     def cells(self) -> Iterator[Cell]:
         """All cells; those that read the same features stand together."""
