@@ -75,10 +75,9 @@ def predict(
     if format != "table":
         width = sum(len(one.labels) for one in first.outputs)
         submission_row(format, first.outputs, clips[0], torch.zeros(1, width))  # to be refused at once
-        names = Counter(clip.path.name for clip in clips)
-        if len(names) < len(clips):
-            name = names.most_common(1)[0][0]
-            told = f"{on_one_line(name)} stands for {names[name]} clips; give them names of their own"
+        name, count = Counter(clip.path.name for clip in clips).most_common(1)[0]
+        if count > 1:
+            told = f"{on_one_line(name)} stands for {count} clips; give them names of their own"
             raise SettingError(f"format={format!r} tells clips by the names of their files, and {told}")
     rows = [to_row(first.outputs, clip, found) for clip, found in predict_clips(classifiers, clips)]
     if rows:

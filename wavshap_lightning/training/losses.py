@@ -69,8 +69,8 @@ class LossSettings:
         if self.class_weights and self.class_balance:
             raise SettingError(f"class_balance={self.class_balance} or class_weights=True: give one of them")
         if self.votes == "kl" and self.focal_gamma:
-            told = "would be no divergence; use votes='cross_entropy', or focal_gamma=0"
-            raise SettingError(f"votes='kl' with focal_gamma={self.focal_gamma:g} {told}")
+            given = f"votes='kl' with focal_gamma={self.focal_gamma:g}"
+            raise SettingError(f"{given} would be no divergence; use votes='cross_entropy'")
 
     def to_dict(self) -> dict[str, Any]:
         """Settings as plain JSON; later ones only where they are used, so that older files stay equal."""
