@@ -27,6 +27,7 @@ from wavshap_lightning.models.loading import checkpoint_of, models_in
 from wavshap_lightning.progress import progress_bars, without_progress_bars
 from wavshap_lightning.training.corpus_run import select_clips
 from wavshap_lightning.training.cross_validation import score_title
+from wavshap_lightning.training.data.extraction import SMALL_BACKBONE, one_thread
 from wavshap_lightning.training.study.stress import NUM_MAPS, Answers, Numbers, Step, Subject, ladder
 from wavshap_lightning.viz.scorecard_figure import plot_stress
 
@@ -85,7 +86,8 @@ def stress(
         subjects.append(Subject(classifier, clips, -(-maps // len(names)), seed))
         num_asked += len(asked)
     found: dict[Step, Answers] = {}
-    with progress_bars() as bar, without_progress_bars():
+    is_small = sum(one.numel() for one in subjects[0].model.parameters()) < SMALL_BACKBONE
+    with progress_bars() as bar, without_progress_bars(), one_thread(when=is_small and device == "cpu"):
         on_progress = bar("Stress test")
         for step in steps:
             parts = zip(*(one.answers(*step) for one in subjects), strict=True)
@@ -99,28 +101,24 @@ def stress(
 
 def _given(audio: list[str], classifier: EmotionClassifier, output: Output) -> list[Clip]:
     """Clips of files, folders and manifests, labeled where their names follow the scheme of the training."""
-    scheme, found = (
-        SCHEMES.get(classifier.provenance.protocol.get("corpus", "")),
-        find_clips(audio, output.folder),
-    )
-    return [(not clip.corpus and scheme and scheme.clip_at(clip.path)) or clip for clip in found.values()]
+    scheme = SCHEMES.get(classifier.provenance.protocol.get("corpus", ""))
+    found = find_clips(audio, output.folder).values()
+    return [(not clip.corpus and scheme and scheme.clip_at(clip.path)) or clip for clip in found]
 
 
 def _of_run(name: str, classifier: EmotionClassifier, given: Mapping[str, Any], limit: int) -> list[Clip]:
     """Test clips of the run of a model, or of a corpus."""
     checkpoint, trained = checkpoint_of(Path(name).expanduser()), classifier.provenance.protocol
-    config = checkpoint and checkpoint.parents[1] / "config.yaml"
-    data = load_yaml(read_text(config), str(config)).get("data", {}) if config and config.is_file() else {}
-    data = {"corpus": trained.get("corpus"), **data, **{k: v for k, v in given.items() if v is not None}}
+    config, data = checkpoint and checkpoint.parents[1] / "config.yaml", {"corpus": trained.get("corpus")}
+    if given["corpus"] is None and config and config.is_file():  # what holds for another corpus is not known
+        data |= load_yaml(read_text(config), str(config)).get("data") or {}
+    data |= {key: value for key, value in given.items() if value is not None}
     if not data["corpus"]:
         raise SettingError(f"model={name} does not tell its corpus; give recordings, or --corpus and --root")
-    places: dict[str, Any] = {
-        "trained": trained,
-        "cache_directory": default_cache_directory(),
-        "limit": limit,
-    }
+    places: dict[str, Any] = {"trained": trained, "cache_directory": default_cache_directory()}
     places["selection"] = {key: data[key] for key in ("labels", "label_map", "no_agreement") if key in data}
-    chosen = select_clips(data["corpus"], data.get("root"), data.get("options") or {}, **places)
+    root, options = data.get("root"), data.get("options") or {}
+    chosen = select_clips(data["corpus"], root, options, limit=limit, **places)
     say("Clips", chosen.description)
     if chosen.warning:
         complain(chosen.warning)
