@@ -17,6 +17,7 @@ from wavshap_lightning.corpora import iemocap, meld, msp_podcast
 from wavshap_lightning.corpora.catalogue import CORPORA
 from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.evaluation.comparison import compare
+from wavshap_lightning.models.backbone import BackboneSettings
 from wavshap_lightning.training.study.comparisons import (
     compare_study,
     compare_table,
@@ -38,7 +39,12 @@ Finished = tuple[Plan, Path, dict[str, Any]]
 
 
 def study_of(*corpora: str, **settings: Any) -> StudySettings:
-    return StudySettings("s", [{"corpus": name} for name in corpora], **settings)
+    return StudySettings(
+        name="s",
+        corpora=[{"corpus": name} for name in corpora],
+        backbones=[BackboneSettings("tiny")],
+        **settings,
+    )
 
 
 # Label spaces
@@ -66,7 +72,8 @@ def test_two_manifests_have_maps_by_their_own_names() -> None:
         "a": {"joy": "happy", "anger": "angry"},
         "b": {"+": "happy", "-": "angry"},
     }
-    assert label_maps(StudySettings("s", corpora, label_space=space)) == space
+    settings = replace(study_of("manifest", label_space=space), corpora=corpora)
+    assert label_maps(settings) == space
 
 
 @pytest.mark.parametrize(
