@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from wavshap_lightning.cli.clips import ModelOptions, attempt, find_clips, open_for, open_model
 from wavshap_lightning.cli.options import load_yaml
@@ -129,8 +128,8 @@ def _write(result: Mapping[str, Any], output: Output) -> None:
     """Print a line for each kind of degradation and each gap; write all files."""
     name, (clean, *steps) = "value" if result["score"] else "kept", result["ladder"]
     score = score_title(result["score"]) if result["score"] else "Predictions kept"
-    told = f"{score} {clean[name]:.3f}, {result['clips']} clips, {result['speakers'] or 'unknown'} speakers"
-    table = Table("", "unit", f"level: {score}, mild to severe", "maps", title=Text(told))
+    told = f"{score} {clean[name]:.3f} of {result['clips']} clips"
+    table = Table("", "unit", f"level: {score}, mild to severe", "maps", title=told)
     for kind, same in groupby(steps, itemgetter("kind", "unit")):
         rows = [*same]
         levels = "  ".join(f"{row['level']:>5g}: {row[name]:.2f}" for row in rows)

@@ -23,9 +23,8 @@ LOWEST_HZ, MAINS_HZ, NUM_HARMONICS, NUM_BABBLERS = 20.0, 50.0, 10, 5
 CHORDS = np.array([[0, 4, 7], [9, 12, 16], [5, 9, 12], [7, 11, 14]])
 """I, vi, IV and V, in semitones above the key."""
 
-CHORD_S, DECAY_S, KEYS_HZ = 0.6, 0.3, (110.0, 220.0)
-EARLY_S = 0.005
-"""The tail of a room begins so long after the direct sound."""
+CHORD_S, DECAY_S, KEYS_HZ, EARLY_S = 0.6, 0.3, (110.0, 220.0), 0.005
+"""The tail of a room begins `EARLY_S` after the direct sound."""
 
 PHONE_RATE, PHONE_BAND_HZ, PHONE_CODECS = 8_000, (300.0, 3_400.0), {64.0: "ULAW", 13.0: "GSM610"}
 MP3_RATE, MP3_KBPS = 16_000, (8.0, 160.0)

@@ -164,12 +164,13 @@ def plot_stress(result: Mapping[str, Any], score: str) -> Figure:
     left = [{**one, "level": 100 * one["kept"], "unit": "% of clips"} for one in result["abstention"][::2]]
     panels |= {"most certain": left} if left else {}
     lines, chance = ceil(len(panels) / STRESS_COLUMNS), result["draws_correlation"]
+    keys = ("value", "low", "high") if result["score"] else ("kept", "kept_low", "kept_high")
     with theme.theme():
         size = theme.WIDTH_PX / theme.DPI, (STRESS_HEAD_PX + lines * STRESS_ROW_PX) / theme.DPI
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(lines, STRESS_COLUMNS, squeeze=False, sharey=True).ravel()
         for axes, (kind, own) in zip(grid, panels.items(), strict=False):
-            _plot_levels(axes, own, clean, kind, "value" if result["score"] else "kept")
+            _plot_levels(axes, own, clean[keys[0]], f"{kind} ({own[0]['unit']})", [*keys, "map_correlation"])
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
         heading = f"Stress test: {score} of {result['clips']} clips"
@@ -181,25 +182,15 @@ def plot_stress(result: Mapping[str, Any], score: str) -> Figure:
     return figure
 
 
-def _plot_levels(
-    axes: Axes, rows: Sequence[Mapping[str, Any]], clean: Mapping[str, Any], kind: str, name: str
-) -> None:
+def _plot_levels(axes: Axes, rows: Sequence[Any], clean: float, title: str, keys: Sequence[str]) -> None:
     """One kind, its levels evenly spaced."""
-    ends = ("low", "high") if name == "value" else ("kept_low", "kept_high")
-    columns = (
-        [nan if row.get(key) is None else row[key] for row in rows]
-        for key in (name, *ends, "map_correlation")
-    )
+    columns = ([nan if (x := row.get(key)) is None else x for row in rows] for key in keys)
     places, (values, low, high, maps) = range(len(rows)), columns
     dots: dict[str, Any] = {"marker": "o", "markersize": 3.5}
-    axes.axhline(clean[name], color=theme.RULE, linestyle=(0, (4, 3)), zorder=0)
+    axes.axhline(clean, color=theme.RULE, linestyle=(0, (4, 3)), zorder=0)
     axes.fill_between(places, low, high, color=theme.UNRESOLVED, linewidth=0, alpha=0.7)
     axes.plot(places, maps, color=theme.MEDIUM, linewidth=0.8, markerfacecolor=theme.PAPER, **dots)
     axes.plot(places, values, color=theme.INK, linewidth=1.8, **dots)
     axes.set_yticks((0.0, 0.5, 1.0), ("0", "0.5", "1"))
     axes.set_xticks(places, [number(row["level"]) for row in rows])
-    axes.set(
-        xlim=(-0.3, len(rows) - 0.7),
-        ylim=(min(0.0, axes.get_ylim()[0]), 1.0),
-        title=f"{kind} ({rows[0]['unit']})",
-    )
+    axes.set(xlim=(-0.3, len(rows) - 0.7), ylim=(min(0.0, axes.get_ylim()[0]), 1.0), title=title)

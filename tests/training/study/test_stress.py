@@ -12,6 +12,7 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.labels import UNLABELED
 from wavshap_lightning.corpora.manifest import read_manifest
 from wavshap_lightning.errors import SettingError
+from wavshap_lightning.evaluation.intervals import Estimate
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.models.head import Outputs
 from wavshap_lightning.training.cross_validation import Evaluation, score_intervals
@@ -20,7 +21,7 @@ from wavshap_lightning.training.study.stress import (
     Answers,
     Numbers,
     Subject,
-    abstention,
+    confidence,
     gap,
     kept,
     ladder,
@@ -166,8 +167,8 @@ class TestNumbers:
         assert found["calibration"]["ece"] > 0.4
 
     def test_groups_without_an_interval_have_a_gap_without_one(self):
-        one = {"kind": "gender", "name": "female", "value": 0.6, "low": None, "high": None}
-        found = gap(one, {**one, "name": "male", "value": 0.5, "low": 0.4, "high": 0.6})
+        known = Estimate(0.5, 0.4, 0.6, 9, "speakers", 4)
+        found = gap(Estimate(0.6, float("nan"), float("nan"), 9, "folds", 1), known)
         assert found["difference"] == pytest.approx(0.1)
         assert (found["low"], found["high"]) == (None, None)
 
@@ -176,7 +177,7 @@ class TestNumbers:
         logits = torch.zeros(10, 3)
         logits[:, 1] = torch.arange(10.0) - 4.5  # the surer, the more it is happy
         numbers = Numbers(clips, EMOTIONS)
-        rows = abstention(_predictions(numbers, logits), "uar")
+        rows = confidence(_predictions(numbers, logits), "uar")["abstention"]
         assert [row["kept"] for row in rows] == [x / 10 for x in range(10, 0, -1)]
         assert rows[0]["value"] == 0.5
         assert rows[-1]["value"] == 1.0

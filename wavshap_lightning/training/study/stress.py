@@ -44,8 +44,6 @@ CLOSE = 0.1
 CLEAN: tuple[Step, Step] = ("clean", None), ("other draws", None)
 """The clips as they are; and with maps of another seed, which agree less by chance alone."""
 
-UNLABELED_NOTE = "no clip has a label of the model: only how its predictions change is measured"
-CLIPS_NOTE = "intervals are over clips, since fewer than two speakers are known"
 Logits = Float[Tensor, "clips outputs"]
 Sounds = Sequence[Float[np.ndarray, " _"]]
 Step = tuple[str, float | None]
@@ -89,7 +87,7 @@ class Subject:
     step: four of the other clips, as they are.
 
     Args:
-        classifier: The classifier; of several tasks the first is taken.
+        model: The classifier; of several tasks the first is taken.
         clips: The clips, two or more.
         num_maps: Number of clips to explain, evenly spaced.
         seed: Random seed of noise and draws.
@@ -98,13 +96,11 @@ class Subject:
         AudioError: If a clip cannot be read.
     """
 
-    def __init__(
-        self, classifier: EmotionClassifier, clips: Sequence[Clip], num_maps: int = NUM_MAPS, seed: int = 0
-    ) -> None:
-        self.model, self.clips, self.seed = classifier.part(classifier.task), clips, seed
+    def __init__(self, model: EmotionClassifier, clips: Sequence[Clip], num_maps: int, seed: int = 0) -> None:
+        self.model, self.clips, self.seed = model.part(model.task), clips, seed
         self.sounds = [self._fitted(read_waveform(clip, self.model.sample_rate).numpy()) for clip in clips]
         self.logits, _ = self._answer(self.sounds)
-        places = sorted(evenly_spaced(num_maps, len(clips)))
+        places = evenly_spaced(num_maps, len(clips))
         self.maps = {place: self._map(self.sounds[place], place, seed) for place in places}
 
     def answers(self, kind: str, level: float | None) -> Answers:
@@ -118,13 +114,12 @@ class Subject:
             agree[place] = map_correlation(clean, self._map(heard[place], place, other), kind, level)
         return Answers(logits, unlike, agree)
 
+    def _others(self, place: int) -> list[Sound]:
+        return [sound for i, sound in enumerate(self.sounds) if i != place]
+
     def _degraded(self, kind: str, level: float, place: int) -> Sound:
-        """A clip at a level; babble is made of other speakers, if there are any."""
-        rest = [i for i in range(len(self.clips)) if i != place]
-        others = [i for i in rest if self.clips[i].speaker != self.clips[place].speaker] or rest
-        known = self.model.sample_rate, np.random.default_rng([self.seed, place])
-        scene = Scene(self.sounds[place], *known, [self.sounds[i] for i in others])
-        return self._fitted(degrade(kind, level, scene))
+        known = self.model.sample_rate, np.random.default_rng([self.seed, place]), self._others(place)
+        return self._fitted(degrade(kind, level, Scene(self.sounds[place], *known)))
 
     def _fitted(self, sound: Sound) -> Sound:
         """A sound not longer than the model takes, nor shorter than a frame."""
@@ -148,8 +143,8 @@ class Subject:
 
     def _map(self, sound: Sound, place: int, seed: int) -> Map:
         """Map of the frames of a sound that was made of a clip."""
-        others = [torch.from_numpy(one) for i, one in enumerate(self.sounds) if i != place]
-        baselines = [others[i] for i in sorted(evenly_spaced(NUM_BASELINES, len(others)))]
+        places = sorted(evenly_spaced(NUM_BASELINES, len(self.sounds) - 1))
+        baselines = [torch.from_numpy(self._others(place)[i]) for i in places]
         target = self.model.labels[0 if self.model.task == "dimensions" else int(self.logits[place].argmax())]
         settings = ExplainSettings(num_draws=NUM_DRAWS, seed=seed, baselines="other_clips")
         with warnings.catch_warnings():
@@ -199,63 +194,59 @@ class Numbers:
         rows = [self.row(step, found, answers[CLEAN[0]].logits) for step, found in answers.items()]
         clean, chance = scores.Predictions(answers[CLEAN[0]].logits, *self.truth), rows.pop(1)
         scored = rows[0]["value"] is not None
-        confident = scored and self.outputs.task in SOFTMAX_TASKS
         groups, gaps = self.groups(clean) if scored else ([], [])
         found: dict[str, Any] = {"task": self.outputs.task, "score": self.main if scored else None}
         found |= {"clips": len(self.clips), "speakers": len({clip.speaker for clip in self.clips} - {""})}
         found |= {"resampled": "speakers" if self.speakers else "clips", "ladder": rows}
         found |= {"draws_correlation": chance["map_correlation"], "groups": groups, "gaps": gaps}
-        found |= {"abstention": abstention(clean, self.main) if confident else []}
-        found |= {"calibration": calibration(clean) if confident else None}
-        notes = {UNLABELED_NOTE: not scored, CLIPS_NOTE: not self.speakers}
-        return found | {"notes": [note for note, applies in notes.items() if applies]}
+        has_classes = scored and self.outputs.task in SOFTMAX_TASKS
+        found |= confidence(clean, self.main) if has_classes else {"abstention": [], "calibration": None}
+        found["notes"] = [] if scored else ["no clip has a label of the model: only changes are measured"]
+        found["notes"] += [] if self.speakers else ["intervals are over clips: the speakers are not known"]
+        return found
 
     def row(self, step: Step, found: Answers, clean: Logits) -> dict[str, Any]:
         """Row of the ladder."""
         columns = kept(found.logits, clean, self.outputs), found.unlikeness, found.correlations
         same, unlike, maps = (bootstrap_mean(one.numpy(), self.speakers) for one in columns)
         row = {"kind": step[0], "level": step[1], "unit": KINDS[step[0]].unit if step[0] in KINDS else ""}
-        row |= self.score(scores.Predictions(found.logits, *self.truth)) | _ends(same, "kept", "kept_")
+        row |= _ends(self.score(scores.Predictions(found.logits, *self.truth))) | _ends(same, "kept", "kept_")
         return row | {"out_of_distribution": _plain(unlike.value)} | _ends(maps, "map_correlation", "map_")
 
-    def score(self, found: scores.Predictions, units: Sequence[str] = ()) -> dict[str, Any]:
+    def score(self, found: scores.Predictions, units: Sequence[str] = ()) -> Estimate:
         """Main score of the task; those of `units` are resampled together."""
         ids = units or self.speakers or [*map(str, range(len(self.clips)))]
-        return _ends(score_intervals([Evaluation(found, tuple(ids), {})])[self.main])
+        return score_intervals([Evaluation(found, tuple(ids), {})])[self.main]
 
     def groups(self, found: scores.Predictions) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Scores of groups of clips, and differences between groups of speakers; of one group alone none."""
         rows, gaps, known = [], [], [groups_of(clip) for clip in self.clips]
         for kind in known[0]:
-            names, own = [one[kind] for one in known], []
+            names, own = [one[kind] for one in known], {}
             ids = [*map(str, range(len(names)))] if kind == "speaker" else []
-            for name in sorted({*names} - {""}):
+            for name in sorted({*names} - {""}) if len({*names} - {""}) > 1 else ():
                 part = found.select(torch.tensor([one == name for one in names]))
                 speakers = len({self.clips[place].speaker for place in part.positions.tolist()})
                 facts = {"kind": kind, "name": name, "clips": len(part.labels), "speakers": speakers}
-                own.append(facts | self.score(part, ids))
-            rows += own if len(own) > 1 else []
-            gaps += [gap(*pair) for pair in combinations(own, 2) if kind != "speaker"]
+                own[name] = self.score(part, ids)
+                rows.append(facts | _ends(own[name]))
+            for a, b in combinations(own, 2) if kind != "speaker" else ():
+                gaps.append({"kind": kind, "a": a, "b": b, **gap(own[a], own[b])})
         return rows, gaps
 
 
-def gap(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Difference of two groups of other speakers, with an interval if both have one.
+def gap(a: Estimate, b: Estimate) -> dict[str, Any]:
+    """Difference of the scores of two groups of other speakers, with an interval if both have one.
 
     Source: Zou and Donner 2008, "Construction of confidence limits about effect measures", equation 7.
 
-    >>> one = {"kind": "gender", "name": "female", "value": 0.6, "low": 0.57, "high": 0.63}
-    >>> gap(one, {**one, "name": "male", "value": 0.5, "low": 0.46, "high": 0.54})["low"]
-    0.05
+    >>> first, second = (Estimate(x, x - 0.04, x + 0.03, 9, "speakers", 4) for x in (0.6, 0.5))
+    >>> gap(first, second)
+    {'difference': 0.1, 'low': 0.05, 'high': 0.15}
     """
-    ends = [
-        [math.nan if one[end] is None else one[end] for end in ("value", "low", "high")]
-        for one in (first, second)
-    ]
-    (a, a_low, a_high), (b, b_low, b_high) = ends
-    low, high = a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low)
-    numbers = zip(("difference", "low", "high"), map(_plain, (a - b, low, high)), strict=True)
-    return {"kind": first["kind"], "a": first["name"], "b": second["name"], **dict(numbers)}
+    low = a.value - b.value - math.hypot(a.value - a.low, b.high - b.value)
+    high = a.value - b.value + math.hypot(a.high - a.value, b.value - b.low)
+    return {"difference": _plain(a.value - b.value), "low": _plain(low), "high": _plain(high)}
 
 
 def kept(logits: Logits, clean: Logits, outputs: Outputs) -> Float[Tensor, " clips"]:
@@ -271,20 +262,21 @@ def kept(logits: Logits, clean: Logits, outputs: Outputs) -> Float[Tensor, " cli
     return (both[0] == both[1]).float().reshape(len(clean), -1).mean(1)
 
 
-def abstention(found: scores.Predictions, score: str) -> list[dict[str, Any]]:
-    """Score of the clips that are left where the least confident ones are left out, tenth by tenth."""
+def confidence(found: scores.Predictions, score: str) -> dict[str, Any]:
+    """Abstention and calibration.
+
+    Returns:
+        `abstention` (score of the clips that are left where the least confident ones are left out, tenth by
+        tenth) and `calibration` (`ece`, the `temperature` that would calibrate these clips best, and `bins`,
+        the reliability table).
+    """
     order, rows = found.logits.softmax(1).amax(1).argsort(descending=True, stable=True), []
     for tenths in range(10, 0, -1):
         part = found.select(order[: math.ceil(tenths * len(order) / 10)])
         rows.append({"kept": tenths / 10, "value": _plain(float(scores.score_predictions(part)[score]))})
-    return rows
-
-
-def calibration(found: scores.Predictions) -> dict[str, Any]:
-    """Calibration error, the temperature that would calibrate these clips best, and the reliability table."""
     bins = [dict(zip(RELIABILITY_COLUMNS, row, strict=True)) for row in scores.reliability_table(found)]
-    error = _plain(float(scores.score_predictions(found)["ece"]))
-    return {"ece": error, "temperature": _plain(scores.fit_temperature(found)), "bins": bins}
+    error, best = float(scores.score_predictions(found)["ece"]), scores.fit_temperature(found)
+    return {"abstention": rows, "calibration": {"ece": error, "temperature": best, "bins": bins}}
 
 
 def _ends(found: Estimate, name: str = "value", prefix: str = "") -> dict[str, Any]:
