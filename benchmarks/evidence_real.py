@@ -106,7 +106,7 @@ HEADS = (
     *(Head(name, layer, "attentive") for name in (EMBEDDED, GROUP_NORM) for layer in ("0", "3")),
 )
 IN_DETAIL = tuple(
-    one for one in HEADS if one.key in ("1-attentive", "1-mean", "3-attentive") or one.backbone != WHISPER
+    one for one in HEADS if one.key in ("1-attentive", "1-mean", "3-attentive", "embedded-0-attentive")
 )
 """Heads explained from every stage, with every family and method."""
 
@@ -306,7 +306,7 @@ def lines_of(found: Mapping[Head, Mapping[str, Any]]) -> Iterator[Measurement]:
         heads = [one for head, one in found.items() if head.backbone == backbone and DEFAULT in one]
         yield from lines_of_backbone(backbone, heads)
     for (head, measured), (place, size) in product(found.items(), enumerate(SIZES)):
-        for name in measured.keys() - {"actors"}:
+        for name in filter("actors".__ne__, measured):
             values = [one[place] for one in measured[name]]
             estimate = bootstrap_mean(values, measured["actors"])
             note = f"{len(values)} clips; worst actor {worst_actor(values, measured['actors']):.3f}"
