@@ -43,8 +43,6 @@ from wavshap_lightning.corpora.protocols import (
     official_split,
     random_clip_folds,
 )
-from wavshap_lightning.training.cross_validation import Evaluation, score_intervals
-from wavshap_lightning.training.scores import Predictions
 from wavshap_lightning.training.study.findings import find_faults, limits_of
 from wavshap_lightning.training.study.results import Choice, System
 from wavshap_lightning.training.study.settings import Cell, StudyCorpus
@@ -237,7 +235,7 @@ def write_study(draft: Draft) -> dict[str, Any]:
     systems = [
         drawn_system(draft, corpus, name, skill) for name, skill in {"large": 3.0, "small": 2.2}.items()
     ]
-    rows = [one.row([0.001]) | draft.rows | {"gaps": gaps_of(one)} for one in systems]
+    rows = [one.row([0.001]) | draft.rows for one in systems]
     study = {
         "name": f"study {draft.seed}",
         "command": "python train.py bench study.yaml",
@@ -305,22 +303,6 @@ def drawn_system(draft: Draft, corpus: StudyCorpus, name: str, skill: float) -> 
     chosen = tuple(Choice(cell, 0, 0.7, (5,) * NUM_SEEDS) for cell in cells)
     tensors = (torch.from_numpy(one) for one in (positions, folds, logits.astype(np.float32)))
     return System(name, corpus, chosen, *tensors)
-
-
-def gaps_of(system: System) -> list[dict[str, Any]]:
-    """Difference between women and men, each with the interval of its score over speakers."""
-    is_man = torch.tensor([int(who[-2:]) % 2 == 1 for who in system.speakers])
-    scores = []
-    for own in (~is_man, is_man):
-        logits, labels = system.probabilities[own].log().float(), system.labels[own]
-        speakers = tuple(who for who, inside in zip(system.speakers, own.tolist(), strict=True) if inside)
-        found = Predictions(logits, labels, torch.arange(len(labels)))
-        scores.append(score_intervals([Evaluation(found, speakers, {})])["uar"])
-    women, men = scores
-    size = women.value - men.value
-    low = size - math.hypot(women.value - women.low, men.high - men.value)
-    high = size + math.hypot(women.high - women.value, men.value - men.low)
-    return [{"kind": "gender", "a": "female", "b": "male", "difference": size, "low": low, "high": high}]
 
 
 if __name__ == "__main__":

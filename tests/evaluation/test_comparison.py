@@ -182,7 +182,7 @@ def test_systems_of_other_speakers_are_refused(rng):
     ],
 )
 def test_five_percent_of_pairs_of_one_system_come_out_different(rng, design):
-    pairs = [draw_pair(rng, **design) for _ in range(600)]
+    pairs = [draw_pair(rng, **design) for _ in range(3000)]
     assert 0.03 < np.mean([compare(*pair)[3] < 0.05 for pair in pairs]) < 0.07
 
 

@@ -56,8 +56,9 @@ class SystemScore:
     seed_degrees: int
 
     def interval(self) -> tuple[float | None, float | None]:
-        """Ends of the 95 % interval of the value, over speakers and seeds; None with a single speaker."""
-        return _t_test(self.value, self.deviations, [self])[:2]
+        """Ends of the 95 % interval of a value from 0 to 1, over speakers and seeds; None of one speaker."""
+        low, high, _ = _t_test(self.value, self.deviations, [self])
+        return None if low is None else max(0.0, low), None if high is None else min(1.0, high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,8 @@ def _contributions(sums: Sums, values: Values) -> Float64[np.ndarray, "seeds uni
     """Contribution of each unit to the score of a fold: an equal share, and its influence."""
     total, step = sums.sum(1, keepdims=True), STEP * sums
     more, less, score = (np.nanmean(values(x), axis=-1) for x in (total + step, total - step, total))
-    return (more - less) / (2.0 * STEP) + score / sums.shape[1]
+    influence = (more - less) / (2.0 * STEP)  # sums to zero, as all weights together change no ratio
+    return influence - influence.mean(1, keepdims=True) + score / sums.shape[1]
 
 
 def compare(a: SystemScore, b: SystemScore) -> tuple[float, float | None, float | None, float]:

@@ -23,7 +23,6 @@ from wavshap_lightning.training.study.comparisons import (
     compare_table,
     extra_corpora,
     label_maps,
-    score_of,
     split_at_random,
     transfer_corpus,
 )
@@ -240,6 +239,6 @@ def test_the_table_compares_with_the_test_of_two_systems(study: Finished) -> Non
     entries = {cell: one for cell, one in read_entries(plan, folder).items() if cell.corpus == 0}
     systems = choose_systems(plan, entries, ("backbone",))
     (row,), marks = compare_table(systems)
-    expected = compare(*map(score_of, systems))
+    expected = compare(*(one.score() for one in systems))
     assert (row["difference"], row["low"], row["high"], row["p"]) == pytest.approx(expected)
     assert marks["toy", "good"] == {"letters": "a", "best": True}

@@ -72,7 +72,7 @@ def test_scores_are_those_of_scikit_learn_averaged_over_seeds_and_folds(
             y, found = system.labels[inside].numpy(), logits[inside].argmax(1).numpy()
             expected["uar"].append(recall_score(y, found, average="macro"))
             expected["macro_f1"].append(f1_score(y, found, average="macro"))
-    assert system.estimate().value == pytest.approx(np.mean(expected["uar"]))
+    assert system.score().value == pytest.approx(np.mean(expected["uar"]))
     assert system.row([0.1, 0.2, 0.3])["macro_f1"] == pytest.approx(np.mean(expected["macro_f1"]))
 
 
@@ -101,9 +101,29 @@ def test_a_skilled_backbone_scores_higher_and_leaks_raise_scores(
     plan = make_plan()
     write_cells(plan, tmp_path, skill={"good": 2.0, "poor": 0.0})
     entries = read_entries(plan, tmp_path)
-    good, poor = (one.estimate() for one in choose_systems(plan, entries, ["backbone"]))
-    assert good.low > poor.high
-    assert choose_systems(plan, entries, ["backbone"], "test")[1].estimate().value > poor.value
+    good, poor = (one.score() for one in choose_systems(plan, entries, ["backbone"]))
+    assert good.interval()[0] > poor.interval()[1]
+    assert choose_systems(plan, entries, ["backbone"], "test")[1].score().value > poor.value
+
+
+def test_women_and_men_are_compared_where_the_corpus_tells_who_they_are(
+    tmp_path: Path, make_plan: MakePlan, write_cells: WriteCells, make_corpus: Callable[..., StudyCorpus]
+) -> None:
+    corpus = make_corpus()
+    clips = [
+        {**one, "corpus": "ravdess", "speaker": f"{int(one['speaker'][1:]) + 1:02d}"} for one in corpus.clips
+    ]
+    named = make_plan([replace(corpus, clips=clips)])
+    write_cells(named, tmp_path, skill={"good": 2.0, "poor": 0.0})
+    system = choose_systems(named, read_entries(named, tmp_path), ["backbone"])[0]
+    of_men = torch.tensor([int(who) % 2 == 1 for who in system.speakers])
+    mute = system.logits.masked_fill(of_men[:, None] & (torch.arange(3) != 0), -1e4)
+    (gap,) = replace(system, logits=mute).gaps()  # of men, the first class alone is predicted
+    assert (gap["kind"], gap["a"], gap["b"]) == ("gender", "female", "male")
+    women = system.probabilities[~of_men].argmax(1) == system.labels[~of_men]
+    recalls = [float(women[system.labels[~of_men] == label].double().mean()) for label in range(3)]
+    assert gap["difference"] == pytest.approx(np.mean(recalls) - 1 / 3, abs=1e-6)
+    assert replace(system, corpus=corpus).gaps() == []
 
 
 def test_unfinished_studies_are_refused_with_what_is_left(

@@ -149,7 +149,7 @@ def open_corpus(
         raise SettingError(f"corpora={name}: clips that are too short for one backbone; leave them out")
     clips = [one.clip for one in next(iter(found.values()))]
     rows: list[dict[str, Any]] = [
-        {"path": str(one.path), "corpus": name, "speaker": one.speaker} for one in clips
+        {"path": str(one.path), "corpus": one.corpus, "speaker": one.speaker} for one in clips
     ]
     for row, clip in zip(rows, clips, strict=True):
         row["label"] = data.labels.index(clip.label)

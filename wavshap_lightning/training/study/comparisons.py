@@ -18,7 +18,6 @@ import yaml
 from wavshap_lightning.errors import CorpusError, SettingError
 from wavshap_lightning.evaluation import comparison
 from wavshap_lightning.evaluation.comparison import SystemScore
-from wavshap_lightning.training.scores import SCORES
 from wavshap_lightning.training.study.results import ChosenOn, Entry, System, choose_systems, read_entries
 from wavshap_lightning.training.study.settings import Axis, Cell, Plan, StudyCorpus, StudySettings, Transfer
 
@@ -151,19 +150,6 @@ def compare_study(study: Mapping[str, Any], plan: Plan, folder: Path) -> dict[st
     return {**study, **found, "systems": systems}
 
 
-def score_of(system: System, score: str = "uar") -> SystemScore:
-    """Score of a system with its uncertainty over speakers and seeds.
-
-    Args:
-        system: The system.
-        score: `uar`, `wa` or `macro_f1`.
-    """
-    sums, values = system.sums(score), SCORES["classes"].intervals[score].values
-    folds = [fold for fold, own in enumerate(sums) for _ in own]
-    rows = [own.reshape(len(system.logits), -1, own.shape[-1]) for fold in sums for own in fold.values()]
-    return comparison.score_system(np.stack(rows, 1), folds, [*chain(*sums)], values)
-
-
 def compare_table(systems: Iterable[System]) -> tuple[list[Row], dict[Place, Row]]:
     """All pairs of systems of each corpus, with p-values corrected for the pairs of all corpora.
 
@@ -173,7 +159,7 @@ def compare_table(systems: Iterable[System]) -> tuple[list[Row], dict[Place, Row
     """
     rows, scores = list[Row](), dict[str, dict[str, SystemScore]]()
     for one in systems:
-        scores.setdefault(one.corpus.name, {})[one.name] = score_of(one)
+        scores.setdefault(one.corpus.name, {})[one.name] = one.score()
     marks: dict[Place, Row] = {}
     for (corpus, own), pairs in zip(scores.items(), comparison.compare_all([*scores.values()]), strict=True):
         ranked = sorted(own, key=lambda name: -own[name].value)
@@ -193,7 +179,7 @@ def inflation_rows(plan: Plan, entries: Entries) -> list[Row]:
     rows, clean = list[Row](), dict[Place, SystemScore]()
     for split, chosen_on in product(("speakers", "random clips"), get_args(ChosenOn)):
         for place, system in _systems(plan, entries, split, chosen_on).items():
-            own = score_of(system)
+            own = system.score()
             row = {"corpus": place[0], "backbone": place[1], "split": split, "chosen_on": chosen_on}
             numbers = own.value, *own.interval(), *comparison.compare(own, clean.setdefault(place, own))
             rows.append(row | dict(zip(INFLATION, numbers, strict=False)))
@@ -210,7 +196,7 @@ def transfer_rows(plan: Plan, entries: Entries) -> list[Row]:
     systems = {**_systems(plan, entries, "speakers"), **_systems(plan, entries, "transfer")}
     for ((corpus, backbone), system), prior in product(systems.items(), ("natural", "balanced")):
         record = {"train": corpus, "test": corpus} | system.corpus.protocol
-        uar, wa = score_of(system), score_of(system, "wa" if prior == "natural" else "uar")
+        uar, wa = system.score(), system.score("wa" if prior == "natural" else "uar")
         row = {"backbone": backbone, "train": record["train"], "test": record["test"], "prior": prior}
         numbers = uar.value, *uar.interval(), wa.value, *wa.interval(), len(system.labels)
         rows.append(row | dict(zip(TRANSFER, numbers, strict=True)))

@@ -172,7 +172,7 @@ def limits_of(study: Study) -> list[str]:
     few = [one["corpus"] for one in corpora if one["speakers"] < 2 * FEWEST_SPEAKERS]
     return [
         f"Scores hold for recordings like those of {listed(one['corpus'] for one in corpora)}.",
-        "Intervals and tests resample the test speakers: rooms, languages and training sets vary more.",
+        "Intervals and tests are over test speakers and seeds: rooms, languages and training sets vary more.",
         *([f"With fewer than ten speakers, intervals are too narrow: {listed(few)}."] if few else []),
         *(sentence for key, sentence in missing.items() if not study.get(key)),
         *stress.get("notes", ()),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,13 +15,15 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.evaluation.intervals import Estimate
+from wavshap_lightning.evaluation.comparison import SystemScore, score_system
 from wavshap_lightning.files import write_csv
-from wavshap_lightning.training.cross_validation import bootstrap
+from wavshap_lightning.models.head import Outputs
 from wavshap_lightning.training.data.cache import TensorCache
 from wavshap_lightning.training.scores import SCORES, Predictions, Sums, ratio
 from wavshap_lightning.training.study.settings import Axis, Cell, Plan, StudyCorpus
+from wavshap_lightning.training.study.stress import Numbers
 
 CELLS = "cells"
 Entry = Mapping[str, Tensor]
@@ -104,25 +106,35 @@ class System:
             found[int(fold)][who] = np.concatenate([of(one) for one in seeds])
         return found
 
-    def estimate(self, score: str = "uar", *, seed: int = 0) -> Estimate:
-        """Mean of a score over seeds and folds, with the interval of `bootstrap` over speakers.
+    def score(self, name: str = "uar") -> SystemScore:
+        """A score with its uncertainty over speakers and seeds: its mean over seeds and folds.
 
         Args:
-            score: `uar`, `wa` or `macro_f1`.
-            seed: Random seed of the resamples.
+            name: `uar`, `wa` or `macro_f1`.
         """
-        sums = [np.stack([*fold.values()]) for fold in self.sums(score)]
-        values = SCORES["classes"].intervals[score].values
-        return bootstrap(sums, values, np.random.default_rng(seed), len(self.labels))
+        sums, values = self.sums(name), SCORES["classes"].intervals[name].values
+        folds = [fold for fold, own in enumerate(sums) for _ in own]
+        rows = [own.reshape(len(self.logits), -1, own.shape[-1]) for fold in sums for own in fold.values()]
+        return score_system(np.stack(rows, 1), folds, [*chain(*sums)], values)
 
     def recalls(self) -> Float64[np.ndarray, "folds seeds classes"]:
         """Recall of each class; NaN where a fold does not test it."""
         found = [ratio(np.sum([*fold.values()], axis=0)[:, :2]) for fold in self.sums()]
         return np.stack(found).reshape(len(found), len(self.logits), -1)
 
+    def gaps(self) -> list[dict[str, Any]]:
+        """Differences between genders and languages where these are known; see `Numbers.groups`."""
+        outputs, of = Outputs("classes", tuple(self.corpus.labels)), self.corpus.clips
+        clips = [
+            Clip(Path(of[i]["path"]), self.corpus.labels[of[i]["label"]], of[i]["speaker"], of[i]["corpus"])
+            for i in self.positions.tolist()
+        ]
+        found = Predictions(self.probabilities.log().float(), self.labels, torch.arange(len(clips)))
+        return Numbers(clips, outputs).groups(found, ("gender", "language"))[1]
+
     def row(self, learning_rates: Sequence[float]) -> dict[str, Any]:
         """Its row of `study.json`, without comparisons."""
-        labels, recalls, uar = self.corpus.labels, self.recalls(), self.estimate()
+        labels, recalls, uar = self.corpus.labels, self.recalls(), self.score()
         by_seed, std = np.nanmean(recalls, axis=2).mean(0), partial(np.std, ddof=1)
         predicted = self.logits.argmax(-1).flatten().bincount(minlength=len(labels)) / len(self.logits)
         rates = (learning_rates[one.rate] for one in self.chosen)
@@ -132,12 +144,12 @@ class System:
             "backbone": self.chosen[0].cell.backbone,
         }
         row |= {"split": self.corpus.split, "uar": uar.value, **_ends(uar, "uar_")}
-        row |= {score: self.estimate(score).value for score in ("wa", "macro_f1")}
+        row |= {score: self.score(score).value for score in ("wa", "macro_f1")}
         row |= {"seed_std": float(std(by_seed)) if len(by_seed) > 1 else None}
         row |= {"validation_uar": float(np.mean([one.score for one in self.chosen]))}
         row |= {"recall": dict(zip(labels, np.nanmean(recalls, axis=(0, 1)).tolist(), strict=True))}
         row |= {"predicted": dict(zip(labels, predicted.tolist(), strict=True))}
-        row |= {"num_clips": len(self.labels), "speakers": len({*self.speakers})}
+        row |= {"num_clips": len(self.labels), "speakers": len({*self.speakers}), "gaps": self.gaps()}
         chosen = [one.to_dict(rate) for one, rate in zip(self.chosen, rates, strict=True)]
         return row | {"chosen": chosen}
 
@@ -218,7 +230,7 @@ def layer_rows(plan: Plan, entries: Mapping[Cell, Entry]) -> list[dict[str, Any]
     """Score of every layer and of the mix of all, for `layers` of `study.json`."""
     rows: list[dict[str, Any]] = []
     for one in choose_systems(plan, entries, ("backbone", "layer")):
-        uar, cell = one.estimate(), one.chosen[0].cell
+        uar, cell = one.score(), one.chosen[0].cell
         rows.append({"corpus": one.corpus.name, "backbone": cell.backbone, "layer": cell.layer})
         rows[-1] |= {"uar": uar.value, **_ends(uar)}
     return rows
@@ -250,6 +262,5 @@ def _shown(value: Any) -> str:  # noqa: ANN401 - of several types
     return f"layer {value}" if isinstance(value, int) else str(value)
 
 
-def _ends(one: Estimate, prefix: str = "") -> dict[str, float | None]:
-    """Ends of an interval for JSON, which has no NaN."""
-    return {f"{prefix}{end}": None if math.isnan(x := getattr(one, end)) else x for end in ("low", "high")}
+def _ends(one: SystemScore, prefix: str = "") -> dict[str, float | None]:
+    return dict(zip((f"{prefix}low", f"{prefix}high"), one.interval(), strict=True))

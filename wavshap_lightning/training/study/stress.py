@@ -218,10 +218,14 @@ class Numbers:
         ids = units or self.speakers or [*map(str, range(len(self.clips)))]
         return score_intervals([Evaluation(found, tuple(ids), {})])[self.main]
 
-    def groups(self, found: scores.Predictions) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def groups(
+        self,
+        found: scores.Predictions,
+        kinds: Sequence[str] = ("speaker", "gender", "corpus", "language"),
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Scores of groups of clips, and differences between groups of speakers; of one group alone none."""
         rows, gaps, known = [], [], [groups_of(clip) for clip in self.clips]
-        for kind in known[0]:
+        for kind in kinds:
             names, own = [one[kind] for one in known], {}
             ids = [*map(str, range(len(names)))] if kind == "speaker" else []
             for name in sorted({*names} - {""}) if len({*names} - {""}) > 1 else ():
