@@ -331,6 +331,17 @@ def study():
         "transfer": priors,
         "inflation": [{**leak, "uar": 0.835, "low": 0.803, "high": 0.861, **differs}],
         "stress": _stress(),
+        "attributions": [
+            {
+                "target": "angry",
+                "clips": "41",
+                "kind": "bands",
+                "part": "2-4",
+                "share": 0.37,
+                "low": 0.31,
+                "high": 0.43,
+            }
+        ],
         "findings": [],
         "limits": ["A sentence about limits."],
     }

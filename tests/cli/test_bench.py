@@ -82,6 +82,37 @@ def test_shards_are_merged_into_the_same_study(write_study, run_main, capsys):
     assert contents() == merged
 
 
+def test_stress_tests_and_explanations_in_its_folder_are_on_the_page(write_study, study, run_main, capsys):
+    words = [*write_study(seeds=1, max_epochs=1), "--report"]
+    main(words[:-1])
+    limits = json.loads(Path("out/study.json").read_text())["limits"]
+    assert any("train.py stress" in one for one in limits)
+    for name in ("stress", "explanations"):
+        Path("out", name).mkdir()
+    Path("out/stress/stress.json").write_text(json.dumps(study["stress"]))
+    shares = (
+        "happy,9,bands,0-0.5,0.4,0.3,0.5,9",
+        "happy,9,bands,0.5-1,0.6,0.5,0.7,9",
+        "sad,1,places,edges,1,,,1",
+    )
+    table = "\n".join(("target,clips,kind,part,share,low,high,n", *shares))
+    Path("out/explanations/emotions.csv").write_text(table)
+    main(words)
+    found = json.loads(Path("out/study.json").read_text())
+    assert found["stress"] == study["stress"]
+    assert [(one["target"], one["part"], one["low"]) for one in found["attributions"]] == [
+        ("happy", "0.5-1", 0.5),
+        ("sad", "edges", None),
+    ]
+    assert not any("train.py stress" in one for one in found["limits"])
+    assert all(f'id="{name}"' in Path("out/study.html").read_text() for name in ("stress", "attributions"))
+    Path("out/explanations/emotions.csv").write_text("a,b\n1,2")
+    run_main(words, code=EXIT_USAGE)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "path=out/explanations/emotions.csv cannot be read" in told
+    assert "Traceback" not in told
+
+
 @pytest.mark.slow
 def test_processes_give_the_same_study(write_study):
     words = write_study()

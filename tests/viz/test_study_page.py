@@ -82,6 +82,8 @@ def test_every_number_of_the_study_is_on_the_page(study):
         "1,234",
         "3,702.5",
         "0123456789abcdef" * 4,
+        "2-4 0.37",
+        "[0.31, 0.43]",
     ]
     assert all(number in text for number in (*recalls, *others))
     hovers = [f"{row['uar']:.3f}" for row in study["layers"]]
@@ -109,7 +111,7 @@ def test_a_study_without_faults_says_so(study):
 
 
 def test_what_is_missing_is_left_out(study):
-    for name in ("layers", "transfer", "inflation", "comparisons"):
+    for name in ("layers", "transfer", "inflation", "comparisons", "attributions"):
         study[name] = []
     study |= {"stress": None}
     corpus = {"corpus": "toy", "clips": 3, "speakers": 1, "protocol": {"name": "toy"}, "audit": {}}
@@ -118,7 +120,9 @@ def test_what_is_missing_is_left_out(study):
     study["systems"][0]["recall"]["sad"] = None
     page = render_study(study)
     parsed(page)
-    assert all(f'id="{name}"' not in page for name in ("layers", "transfer", "inflation", "stress"))
+    assert all(
+        f'id="{name}"' not in page for name in ("layers", "transfer", "inflation", "stress", "attributions")
+    )
     assert "None" not in page
     assert "None" not in render_study(study, "table.tex") + render_study(study, "table.md")
 

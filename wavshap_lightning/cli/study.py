@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ from jsonargparse import Namespace
 
 from wavshap_lightning.cli.terminal import say, tell
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.files import write_atomically, write_csv, write_json
+from wavshap_lightning.files import read_text, write_atomically, write_csv, write_json
 from wavshap_lightning.models.backbone import BackboneSettings
+from wavshap_lightning.training.corpus_run import strongest_parts
 from wavshap_lightning.training.losses import LossSettings
 from wavshap_lightning.training.study.bench import prepare, train_cells
 from wavshap_lightning.training.study.comparisons import compare_study
@@ -23,6 +26,12 @@ from wavshap_lightning.training.study.results import summarize
 from wavshap_lightning.training.study.settings import DATA_KEYS, Plan, StudySettings, read_plan
 from wavshap_lightning.viz.figures import figure_png, plot_layer_curve
 from wavshap_lightning.viz.report.study import write_study_page
+
+BESIDE: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "stress": ("stress/stress.json", json.loads),
+    "attributions": ("explanations/emotions.csv", strongest_parts),
+}
+"""Parts of `study.json` that other commands write into the folder of the study, and how these are read."""
 
 
 def bench(
@@ -107,11 +116,25 @@ def _train(settings: StudySettings, workers: int | None, part: tuple[int, int]) 
 
 
 def _report(plan: Plan, folder: Path) -> dict[str, Any]:
-    study = compare_study(summarize(plan, folder), plan, folder)
+    study = compare_study(summarize(plan, folder), plan, folder) | _read_beside(folder)
     study |= {"findings": find_faults(study), "limits": limits_of(study)}
     write_json(folder / "study.json", study)
     write_study_page(study, folder)
     return study
+
+
+def _read_beside(folder: Path) -> dict[str, Any]:
+    """What `train.py stress` and `explain.py` wrote into the folder of the study."""
+    found: dict[str, Any] = {}
+    for name, (file, read) in BESIDE.items():
+        path = folder / file
+        try:
+            found |= {name: read(read_text(path))} if path.is_file() else {}
+        except (OSError, ValueError) as error:
+            raise SettingError(
+                f"path={path} cannot be read ({error}); write it again, or remove it"
+            ) from error
+    return found
 
 
 def _interval(row: dict[str, Any], prefix: str = "") -> str:

@@ -6,6 +6,8 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import is_zipfile
@@ -21,7 +23,7 @@ from wavshap_lightning.corpora.clip import Clip
 from wavshap_lightning.corpora.labels import draw_stratified
 from wavshap_lightning.corpora.protocols import Protocol, split_digest
 from wavshap_lightning.errors import SettingError
-from wavshap_lightning.files import write_atomically
+from wavshap_lightning.files import parse_csv, write_atomically
 from wavshap_lightning.models.classifier import EmotionClassifier
 from wavshap_lightning.progress import without_progress_bars
 from wavshap_lightning.training.data.extraction import one_thread
@@ -273,3 +275,21 @@ def emotion_rows(summaries: Iterable[ClassSummary]) -> list[tuple[str, ...]]:
                 cells = ("" if value is None else f"{value[part]:.6g}" for value in values)
                 rows.append((found.target, str(found.num_clips), kind, name, *cells, str(shares.num_clips)))
     return rows
+
+
+def strongest_parts(table: str) -> list[dict[str, Any]]:
+    """The part that most is attributed to, of each class and kind, from the text of `emotions.csv`.
+
+    Returns:
+        A row for each: `target`, `clips`, `kind`, `part`, and its `share` with the interval, `low` to `high`.
+
+    Raises:
+        ValueError: If it is no such table.
+    """
+    (_, header), *lines = parse_csv(table)
+    if tuple(header) != COLUMNS:
+        raise ValueError(f"columns={header} must be {', '.join(COLUMNS)}")
+    rows = [dict(zip(COLUMNS, cells, strict=True)) for _, cells in lines]
+    shares = ("share", "low", "high")
+    parsed = [row | {name: float(row[name]) if row[name] else None for name in shares} for row in rows]
+    return [max(own, key=itemgetter("share")) for _, own in groupby(parsed, itemgetter("target", "kind"))]

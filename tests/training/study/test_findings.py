@@ -160,8 +160,9 @@ def test_errors_come_first(study):
 def test_limits_name_what_was_not_run(study):
     every = limits_of(study)
     assert "Only 82 clips were tested." in every
-    study |= {"transfer": [], "inflation": [], "stress": None}
+    study |= {"transfer": [], "inflation": [], "stress": None, "attributions": []}
     added = [one for one in limits_of(study) if one not in every]
-    assert len(added) == 3
-    assert "train.py stress" in added[2]
+    assert len(added) == 5
+    assert ["train.py stress" in one for one in added] == [False, False, True, False, False]
+    assert "Genders and languages were not compared" in added[4]
     json.dumps(find_faults(study))

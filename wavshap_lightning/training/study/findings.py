@@ -167,13 +167,16 @@ def limits_of(study: Study) -> list[str]:
     missing = {
         "transfer": "The systems were not tested on another corpus than they were trained on.",
         "inflation": "Leaky splits were not run: numbers of papers that have them cannot be compared.",
-        "stress": "Noise, rooms, codecs and groups of speakers were not tested: run train.py stress.",
+        "stress": "Noise, rooms and codecs were not tested: see train.py stress.",
+        "attributions": "What the systems rely on was not looked at: see explain.py.",
     }
+    gaps = stress.get("gaps") or any(one.get("gaps") for one in study["systems"])
     few = [one["corpus"] for one in corpora if one["speakers"] < 2 * FEWEST_SPEAKERS]
     return [
         f"Scores hold for recordings like those of {listed(one['corpus'] for one in corpora)}.",
         "Intervals and tests are over test speakers and seeds: rooms, languages and training sets vary more.",
         *([f"With fewer than ten speakers, intervals are too narrow: {listed(few)}."] if few else []),
         *(sentence for key, sentence in missing.items() if not study.get(key)),
+        *([] if gaps else ["Genders and languages were not compared: they are not known, or of one kind."]),
         *stress.get("notes", ()),
     ]

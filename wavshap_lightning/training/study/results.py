@@ -254,7 +254,7 @@ def summarize(plan: Plan, folder: Path) -> dict[str, Any]:
     study |= {"corpora": [one.to_dict() for one in corpora]}
     study |= {"systems": [one.row(settings.learning_rates) for one in systems], "comparisons": []}
     study |= {"layers": layer_rows(plan, of_table), "transfer": [], "inflation": [], "stress": None}
-    return study | {"findings": [], "limits": []}
+    return study | {"attributions": [], "findings": [], "limits": []}
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401 - of several types

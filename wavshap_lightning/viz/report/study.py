@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from wavshap_lightning.files import digest_of, write_atomically, write_csv
 from wavshap_lightning.viz.report.page import ASSETS, content_policy, load_template
+from wavshap_lightning.viz.report.summary import KINDS
 
 Study = Mapping[str, Any]
 """Content of `study.json`."""
@@ -58,8 +59,8 @@ def render_study(study: Study, name: str = "study.html") -> str:
     style = Markup((ASSETS / "study.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
     functions: dict[str, Callable[..., Any]] = {"chosen_in_words": chosen_in_words, "levels": axis_levels}
     functions |= {"layer_lines": layer_lines, "latex": latex, "markdown": markdown, "zip": zip}
+    facts = {"hash": digest_of(study), "style": style, "policy": content_policy(), "kinds": KINDS}
     template = load_template(name, ChainableUndefined)
-    facts = {"hash": digest_of(study), "style": style, "policy": content_policy()}
     return str(template.render(study=study, **facts, **functions))
 
 
