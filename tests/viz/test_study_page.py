@@ -101,6 +101,20 @@ def test_findings_come_first_and_limits_and_commands_are_there(study):
     assert "python train.py stress runs/toy" in text
 
 
+def test_the_axis_of_layers_has_those_that_were_trained(study):
+    def axis(*layers):
+        study["layers"] = [{**study["layers"][0], "layer": layer} for layer in layers]
+        page = render_study(study)
+        section = page[page.index('id="layers"') : page.index('id="transfer"')]
+        return re.findall(r'y="186" text-anchor="middle">(.*?)<', section)
+
+    assert axis(2, 3, "learned") == ["2", "3", "mix"]
+    assert axis(2, 5) == ["2", "3", "4", "5"]
+    assert axis(*range(12), 13) == ["0", "2", "4", "6", "8", "10", "12", "13"]
+    study["layers"] = study["layers"][:1]
+    assert 'id="layers"' not in render_study(study)
+
+
 def test_a_study_without_faults_says_so(study):
     said = "No leaked speaker, no choice on test clips"
     assert said in render_study(study)
