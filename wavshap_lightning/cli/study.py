@@ -124,7 +124,7 @@ def _report(plan: Plan, folder: Path) -> dict[str, Any]:
 
 
 def _read_beside(folder: Path) -> dict[str, Any]:
-    """What `train.py stress` and `explain.py` wrote into the folder of the study."""
+    """Stress test and attributions that other commands wrote into the folder of the study."""
     found: dict[str, Any] = {}
     for name, (file, read) in BESIDE.items():
         path = folder / file
