@@ -10,6 +10,7 @@ import pytest
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.py"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("surroundings")
 def test_the_tutorial_trains_explains_draws_and_compares(tmp_path, capsys):
     main = runpy.run_path(str(TUTORIAL))["main"]

@@ -86,6 +86,7 @@ def test_what_chance_does_to_both_is_no_part_of_the_interval(found):
         assert float(difference.half_width.norm()) < 0.5 * float(apart.norm())
 
 
+@pytest.mark.slow
 def test_intervals_of_the_difference_cover_it(classifier, rival, clip):
     settings = {"stages": ("frames",), "score": "logit"}
     true = compared(classifier, rival, clip, num_draws=256, seed=99, **settings).differences[

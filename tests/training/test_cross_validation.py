@@ -202,6 +202,7 @@ class TestBootstrap:
         low, high = ends([apart])
         assert high - low > 0.4
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("num_folds", "num_speakers", "least"), [(1, 40, 0.9), (6, 4, 0.88), (24, 1, 0.9), (10, 1, 0.86)]
     )
