@@ -407,7 +407,8 @@ def results_tables(folder: Path) -> str:
     """Markdown tables of all full reports but that of the models, in the order of their names.
 
     Args:
-        folder: Holds `NAME.py`, whose docstring gives the title, and `results/NAME.json`, which it wrote.
+        folder: Holds `NAME.py`, whose docstring gives the title, and what it wrote: `results/NAME.json`, or
+            `results/NAME_PART.json`.
 
     Raises:
         ValueError: If there is no report.
@@ -419,12 +420,20 @@ def results_tables(folder: Path) -> str:
     )
     if not reports:
         raise ValueError(f"{folder / 'results'} holds no report; run a script of benchmarks/ first")
-    return "\n\n".join(_table(path, folder / f"{path.stem}.py") for path in reports)
+    return "\n\n".join(_table(path, _script_of(path, folder)) for path in reports)
+
+
+def _script_of(report: Path, folder: Path) -> Path:
+    """The script that wrote a report: of its name, or of its name without that of a part."""
+    scripts = [path for path in folder.glob("*.py") if report.stem.startswith(path.stem)]
+    return max(scripts, key=lambda path: len(path.stem))
 
 
 def _table(path: Path, script: Path) -> str:
     report = json.loads(path.read_text(encoding="utf-8"))
     title = (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or script.stem).splitlines()[0]
+    part = path.stem.removeprefix(script.stem).replace("_", " ").strip()
+    title += f" ({part})" if part else ""
     rows = [_row(line) for line in report["measurements"]]
     machine = ", ".join(f"{name} {value}" for name, value in report["machine"].items())
     lines = [

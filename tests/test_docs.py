@@ -32,6 +32,16 @@ def docs(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(ROOT / "docs"), *sys.path])
 
 
+def test_every_report_is_a_table_of_the_results(docs):
+    import site_hooks
+
+    tables = site_hooks.results_tables(ROOT / "benchmarks")
+    for path in (ROOT / "benchmarks/results").glob("*.json"):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if path.stem != "models" and not report.get("quick", True):
+            assert f"| {report['measurements'][0]['name']} |" in tables
+
+
 def test_the_page_has_a_row_for_each(docs):
     import site_hooks
 
