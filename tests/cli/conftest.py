@@ -44,6 +44,7 @@ def surroundings(monkeypatch, tmp_path, cache_folder):
         monkeypatch.setenv(name, "0")  # so that it is taken away again
         monkeypatch.delenv(name)
     interrupt = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in the background
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
