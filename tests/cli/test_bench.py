@@ -106,11 +106,21 @@ def test_stress_tests_and_explanations_in_its_folder_are_on_the_page(write_study
     ]
     assert not any("train.py stress" in one for one in found["limits"])
     assert all(f'id="{name}"' in Path("out/study.html").read_text() for name in ("stress", "attributions"))
-    Path("out/explanations/emotions.csv").write_text("a,b\n1,2")
-    run_main(words, code=EXIT_USAGE)
-    told = " ".join(capsys.readouterr().err.split())
-    assert "path=out/explanations/emotions.csv cannot be read" in told
-    assert "Traceback" not in told
+    for name, text in (
+        ("explanations/emotions.csv", "a,b\n1,2"),
+        ("explanations/emotions.csv", ""),
+        ("explanations/emotions.csv", "target,clips,kind,part,share,low,high,n\nsad,1,places,edges,,,,1"),
+        ("stress/stress.json", '{"run":'),
+        ("stress/stress.json", '{"run": "x"}'),
+        ("stress/stress.json", "[1]"),
+    ):
+        kept = Path("out", name).read_text()
+        Path("out", name).write_text(text)
+        run_main(words, code=EXIT_USAGE)
+        told = " ".join(capsys.readouterr().err.split())
+        assert f"path=out/{name} cannot be read" in told
+        assert "Traceback" not in told
+        Path("out", name).write_text(kept)
 
 
 @pytest.mark.slow

@@ -162,6 +162,13 @@ def test_a_single_speaker_shows_nothing(rng):
     assert a.interval() == (None, None)
 
 
+def test_an_interval_stays_within_the_scores_there_are(rng):
+    for better, end in ((3.0, 1.0), (-4.0, 0.0)):
+        best, _ = draw_pair(rng, 4, better=better, num_seeds=2)
+        assert 0.0 < best.value < 1.0
+        assert end in best.interval()
+
+
 def test_systems_of_other_speakers_are_refused(rng):
     a, _ = draw_pair(rng, 8)
     b, _ = draw_pair(rng, 12)

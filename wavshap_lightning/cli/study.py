@@ -27,8 +27,21 @@ from wavshap_lightning.training.study.settings import DATA_KEYS, Plan, StudySett
 from wavshap_lightning.viz.figures import figure_png, plot_layer_curve
 from wavshap_lightning.viz.report.study import write_study_page
 
+
+def read_stress(text: str) -> dict[str, Any]:
+    """Content of `stress.json`.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    found = json.loads(text)
+    if not isinstance(found, dict) or not {"run", "clips", "ladder", "gaps"} <= found.keys():
+        raise ValueError("it is not what train.py stress writes")
+    return found
+
+
 BESIDE: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "stress": ("stress/stress.json", json.loads),
+    "stress": ("stress/stress.json", read_stress),
     "attributions": ("explanations/emotions.csv", strongest_parts),
 }
 """Parts of `study.json` that other commands write into the folder of the study, and how these are read."""

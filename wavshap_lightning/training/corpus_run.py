@@ -286,10 +286,11 @@ def strongest_parts(table: str) -> list[dict[str, Any]]:
     Raises:
         ValueError: If it is no such table.
     """
-    (_, header), *lines = parse_csv(table)
+    header, *lines = [cells for _, cells in parse_csv(table)] or [[]]
     if tuple(header) != COLUMNS:
         raise ValueError(f"columns={header} must be {', '.join(COLUMNS)}")
-    rows = [dict(zip(COLUMNS, cells, strict=True)) for _, cells in lines]
-    shares = ("share", "low", "high")
-    parsed = [row | {name: float(row[name]) if row[name] else None for name in shares} for row in rows]
-    return [max(own, key=itemgetter("share")) for _, own in groupby(parsed, itemgetter("target", "kind"))]
+    rows: list[dict[str, Any]] = [dict(zip(COLUMNS, cells, strict=True)) for cells in lines]
+    for row in rows:
+        row["share"] = float(row["share"])
+        row |= {name: float(row[name]) if row[name] else None for name in ("low", "high")}
+    return [max(own, key=itemgetter("share")) for _, own in groupby(rows, itemgetter("target", "kind"))]

@@ -219,13 +219,16 @@ class Numbers:
         return score_intervals([Evaluation(found, tuple(ids), {})])[self.main]
 
     def groups(
-        self,
-        found: scores.Predictions,
-        kinds: Sequence[str] = ("speaker", "gender", "corpus", "language"),
+        self, found: scores.Predictions, kinds: Sequence[str] = ()
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Scores of groups of clips, and differences between groups of speakers; of one group alone none."""
+        """Scores of groups of clips, and differences between groups of speakers; of one group alone none.
+
+        Args:
+            found: Predictions for all clips.
+            kinds: Kinds of groups, such as gender; all that are known if empty.
+        """
         rows, gaps, known = [], [], [groups_of(clip) for clip in self.clips]
-        for kind in kinds:
+        for kind in kinds or known[0]:
             names, own = [one[kind] for one in known], {}
             ids = [*map(str, range(len(names)))] if kind == "speaker" else []
             for name in sorted({*names} - {""}) if len({*names} - {""}) > 1 else ():
